@@ -1,0 +1,333 @@
+//! The CPU device: walks a plan through the kernels' CPU twins. In f32 it is the fallback where there is
+//! no GPU; in f64 it is the oracle.
+
+use std::time::{Duration, Instant};
+
+use distil_gpu_kernels::{Access, Arg, Args, Caps, DType, Kernel, Real, StepState};
+
+use super::{
+    BufferId, Device, DeviceInfo, DeviceKind, HostTensor, Limits, ProgramId, Stats, check_limits,
+};
+use crate::error::Error;
+use crate::plan::{BufferKind, Plan};
+use crate::store::StorePart;
+
+/// The kernels of one number type.
+pub trait CpuReal: Real {
+    /// Runs a kernel in this type.
+    fn run(kernel: &dyn Kernel, args: Args<'_, Self>, state: &StepState);
+}
+
+impl CpuReal for f32 {
+    fn run(kernel: &dyn Kernel, args: Args<'_, Self>, state: &StepState) {
+        kernel.run_f32(args, state);
+    }
+}
+
+impl CpuReal for f64 {
+    fn run(kernel: &dyn Kernel, args: Args<'_, Self>, state: &StepState) {
+        kernel.run_f64(args, state);
+    }
+}
+
+#[derive(Debug)]
+enum Memory<F> {
+    Floats(Vec<F>),
+    Integers(Vec<i32>),
+}
+
+impl<F: Real> Memory<F> {
+    fn zeroed(dtype: DType, len: usize) -> Self {
+        match dtype {
+            DType::F32 => Self::Floats(vec![F::zero(); len]),
+            DType::I32 => Self::Integers(vec![0; len]),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Program {
+    plan: Plan,
+    /// Index into the device's memory of each of the plan's buffers.
+    memory: Vec<usize>,
+    times: Vec<Duration>,
+}
+
+/// Runs plans on the processor, on all cores.
+#[derive(Debug)]
+pub struct CpuDevice<F> {
+    info: DeviceInfo,
+    memory: Vec<Option<Memory<F>>>,
+    programs: Vec<Option<Program>>,
+    stats: Stats,
+}
+
+impl<F: CpuReal> Default for CpuDevice<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F: CpuReal> CpuDevice<F> {
+    /// The device.
+    pub fn new() -> Self {
+        let threads = rayon::current_num_threads();
+        let info = DeviceInfo {
+            name: format!("CPU ({threads} threads)"),
+            backend: "cpu".to_owned(),
+            driver: String::new(),
+            kind: DeviceKind::Cpu,
+        };
+        Self { info, memory: Vec::new(), programs: Vec::new(), stats: Stats::default() }
+    }
+
+    fn allocate(&mut self, label: &str, dtype: DType, len: usize) -> Result<usize, Error> {
+        // A reservation that fails is an error to report; an allocation that fails ends the process.
+        let bytes = len * size_of::<F>();
+        let room = match dtype {
+            DType::F32 => Vec::<F>::new().try_reserve_exact(len),
+            DType::I32 => Vec::<i32>::new().try_reserve_exact(len),
+        };
+        if room.is_err() {
+            return Err(Error::OutOfMemory {
+                device: self.info.name.clone(),
+                tensor: label.to_owned(),
+                bytes: bytes as u64,
+            });
+        }
+        self.stats.buffers += 1;
+        self.memory.push(Some(Memory::zeroed(dtype, len)));
+        Ok(self.memory.len() - 1)
+    }
+
+    fn floats(&mut self, index: usize) -> &mut Vec<F> {
+        match &mut self.memory[index] {
+            Some(Memory::Floats(floats)) => floats,
+            _ => panic!("buffer {index} was freed or holds integers"),
+        }
+    }
+
+    fn program(&self, id: ProgramId) -> &Program {
+        self.programs[id.0 as usize].as_ref().expect("a program is used before it is unloaded")
+    }
+
+    /// Reads floats without rounding to f32.
+    pub fn read_exact(&mut self, id: BufferId, offset: usize, len: usize) -> Vec<f64> {
+        self.floats(id.0 as usize)[offset..offset + len].iter().map(|v| v.f64()).collect()
+    }
+
+    /// Writes floats without rounding to f32.
+    pub fn write_exact(&mut self, id: BufferId, offset: usize, values: &[f64]) {
+        for (to, &from) in self.floats(id.0 as usize)[offset..].iter_mut().zip(values) {
+            *to = F::of64(from);
+        }
+    }
+
+    /// An output of the last run, not rounded to f32.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an unknown name.
+    pub fn output_exact(&mut self, program: ProgramId, name: &str) -> Result<Vec<f64>, Error> {
+        let index = self.output_index(program, name)?;
+        Ok(self.floats(index).iter().map(|v| v.f64()).collect())
+    }
+
+    /// Writes an input without rounding to f32; the next runs use it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an unknown name or a wrong length.
+    pub fn input_exact(&mut self, program: ProgramId, name: &str, values: &[f64]) -> Result<(), Error> {
+        let index = self.input_index(program, name, values.len())?;
+        for (to, &from) in self.floats(index).iter_mut().zip(values) {
+            *to = F::of64(from);
+        }
+        Ok(())
+    }
+
+    fn output_index(&self, program: ProgramId, name: &str) -> Result<usize, Error> {
+        let program = self.program(program);
+        let buffer = program.plan.output(name).ok_or_else(|| Error::Input {
+            name: name.to_owned(),
+            problem: "the plan has no such output".to_owned(),
+        })?;
+        Ok(program.memory[buffer])
+    }
+
+    fn input_index(&self, program: ProgramId, name: &str, len: usize) -> Result<usize, Error> {
+        let program = self.program(program);
+        let error = |problem| Error::Input { name: name.to_owned(), problem };
+        let buffer = program
+            .plan
+            .input(name)
+            .ok_or_else(|| error("the plan has no such input".to_owned()))?;
+        let needed = program.plan.buffers[buffer].len;
+        if needed != len {
+            return Err(error(format!("{len} values for {needed}")));
+        }
+        Ok(program.memory[buffer])
+    }
+
+    fn call(&mut self, program: &Program, index: usize, state: &StepState) {
+        let call = &program.plan.calls[index];
+        let operands = call.kernel.operands();
+        let places: Vec<usize> = call.views.iter().map(|v| program.memory[v.buffer]).collect();
+        // What is written leaves the table for the call, so that the rest can be borrowed beside it.
+        let mut written: Vec<(usize, Memory<F>)> = Vec::new();
+        for (operand, &place) in operands.iter().zip(&places) {
+            if operand.access != Access::Read {
+                let memory = self.memory[place].take();
+                written.push((place, memory.expect("a kernel writes each buffer through one operand")));
+            }
+        }
+        let mut borrowed = written.iter_mut();
+        let args = operands
+            .iter()
+            .zip(&call.views)
+            .zip(&places)
+            .map(|((operand, view), &place)| {
+                let range = view.offset..view.offset + view.len;
+                if operand.access != Access::Read {
+                    return match borrowed.next() {
+                        Some((_, Memory::Floats(floats))) => Arg::Write(&mut floats[range]),
+                        _ => panic!("{} writes integers", call.label),
+                    };
+                }
+                match &self.memory[place] {
+                    Some(Memory::Floats(floats)) => Arg::Read(&floats[range]),
+                    Some(Memory::Integers(integers)) => Arg::ReadI32(&integers[range]),
+                    None => panic!("{} reads and writes one buffer", call.label),
+                }
+            })
+            .collect();
+        F::run(&*call.kernel, Args::new(args), state);
+        for (place, memory) in written {
+            self.memory[place] = Some(memory);
+        }
+    }
+}
+
+impl<F: CpuReal> Device for CpuDevice<F> {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn caps(&self) -> Caps {
+        Caps { software: true, ..Caps::default() }
+    }
+
+    fn limits(&self) -> Limits {
+        // A kernel counts elements in u32.
+        let bytes = u64::from(u32::MAX) * 4;
+        Limits { buffer_bytes: bytes, binding_bytes: bytes }
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error> {
+        Ok(BufferId(self.allocate(label, dtype, len)? as u32))
+    }
+
+    fn free_buffer(&mut self, id: BufferId) {
+        self.memory[id.0 as usize] = None;
+    }
+
+    fn write(&mut self, id: BufferId, offset: usize, values: &[f32]) -> Result<(), Error> {
+        for (to, &from) in self.floats(id.0 as usize)[offset..].iter_mut().zip(values) {
+            *to = F::of(from);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f32>, Error> {
+        let floats = &self.floats(id.0 as usize)[offset..offset + len];
+        Ok(floats.iter().map(|v| v.f64() as f32).collect())
+    }
+
+    fn load(
+        &mut self,
+        plan: &Plan,
+        persistent: &dyn Fn(StorePart) -> Option<BufferId>,
+    ) -> Result<ProgramId, Error> {
+        check_limits(plan, self.limits())?;
+        let mut memory = Vec::new();
+        for spec in &plan.buffers {
+            memory.push(match &spec.kind {
+                BufferKind::Persistent(part) => {
+                    let id = persistent(*part).ok_or_else(|| Error::Input {
+                        name: spec.label.clone(),
+                        problem: "the store was made without it".to_owned(),
+                    })?;
+                    id.0 as usize
+                }
+                _ => self.allocate(&spec.label, spec.dtype, spec.len)?,
+            });
+        }
+        self.programs.push(Some(Program { plan: plan.clone(), memory, times: Vec::new() }));
+        Ok(ProgramId(self.programs.len() as u32 - 1))
+    }
+
+    fn unload(&mut self, program: ProgramId) {
+        if let Some(program) = self.programs[program.0 as usize].take() {
+            for (spec, index) in program.plan.buffers.iter().zip(program.memory) {
+                if !matches!(spec.kind, BufferKind::Persistent(_)) {
+                    self.memory[index] = None;
+                }
+            }
+        }
+    }
+
+    fn run(
+        &mut self,
+        id: ProgramId,
+        state: &StepState,
+        inputs: &[(&str, HostTensor<'_>)],
+    ) -> Result<(), Error> {
+        for (name, values) in inputs {
+            let len = match values {
+                HostTensor::F32(values) => values.len(),
+                HostTensor::I32(values) => values.len(),
+            };
+            let index = self.input_index(id, name, len)?;
+            match (&mut self.memory[index], values) {
+                (Some(Memory::Floats(to)), HostTensor::F32(from)) => {
+                    to.iter_mut().zip(*from).for_each(|(to, &from)| *to = F::of(from));
+                }
+                (Some(Memory::Integers(to)), HostTensor::I32(from)) => to.copy_from_slice(from),
+                _ => {
+                    let problem = "floats for integers, or the other way round".to_owned();
+                    return Err(Error::Input { name: (*name).to_owned(), problem });
+                }
+            }
+        }
+        let slot = id.0 as usize;
+        let mut program =
+            self.programs[slot].take().expect("a program is used before it is unloaded");
+        program.times.clear();
+        for index in 0..program.plan.calls.len() {
+            let start = Instant::now();
+            self.call(&program, index, state);
+            program.times.push(start.elapsed());
+        }
+        self.stats.launches += program.plan.calls.len() as u64;
+        self.stats.submits += 1;
+        self.programs[slot] = Some(program);
+        Ok(())
+    }
+
+    fn output(&mut self, program: ProgramId, name: &str) -> Result<Vec<f32>, Error> {
+        let index = self.output_index(program, name)?;
+        Ok(self.floats(index).iter().map(|v| v.f64() as f32).collect())
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn timings(&mut self, program: ProgramId) -> Result<Option<Vec<(String, Duration)>>, Error> {
+        let program = self.program(program);
+        let labels = program.plan.calls.iter().map(|call| call.label.clone());
+        Ok(Some(labels.zip(program.times.iter().copied()).collect()))
+    }
+}

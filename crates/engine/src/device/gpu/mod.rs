@@ -1,0 +1,357 @@
+//! The GPU device: plans as wgpu command buffers.
+//!
+//! [`Device::load`] does all the work that can be done once: pipelines, buffers, bind groups. A run then
+//! records one command buffer and submits it, with the inputs copied through staging buffers that take
+//! turns, so that the host prepares a step while the GPU works on the one before.
+
+mod adapter;
+mod context;
+mod pipelines;
+mod program;
+#[cfg(test)]
+mod tests;
+mod timer;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use distil_gpu_kernels::{Caps, DType, StepState};
+
+pub use adapter::{Adapter, adapters};
+
+use self::context::Context;
+use self::pipelines::Pipelines;
+use self::program::{Program, Shared};
+use self::timer::{Timing, elapsed};
+use crate::device::{
+    BufferId, Device, DeviceInfo, HostTensor, Limits, ProgramId, Stats, check_limits,
+};
+use crate::error::Error;
+use crate::plan::{BufferKind, Plan};
+use crate::store::StorePart;
+
+/// Runs submitted and not waited for: one that the GPU works on and one that the host prepares.
+const IN_FLIGHT: usize = 2;
+/// Most bytes of one copy between host and GPU: bounds the memory that staging takes.
+const COPY_BYTES: usize = 16 << 20;
+
+/// How a GPU is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Time every kernel, if the GPU can: for profiles, since it costs some time itself.
+    pub timestamps: bool,
+    /// Keep the checks of index, loop and divisor in the shaders: slower, for tests and for hunting faults.
+    pub checked: bool,
+}
+
+/// A tensor on the GPU.
+#[derive(Clone, Debug)]
+struct Tensor {
+    buffer: wgpu::Buffer,
+    label: String,
+    dtype: DType,
+    len: usize,
+}
+
+impl Tensor {
+    fn new(context: &mut Context, label: &str, dtype: DType, len: usize) -> Result<Self, Error> {
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
+        let buffer = context.buffer(label, buffer_bytes(len), usage)?;
+        Ok(Self { buffer, label: label.to_owned(), dtype, len })
+    }
+
+    /// Refuses a range that is not there, and integers where floats are meant.
+    fn check(&self, offset: usize, len: usize) -> Result<(), Error> {
+        if self.dtype == DType::F32 && offset + len <= self.len {
+            return Ok(());
+        }
+        let problem = format!(
+            "elements {offset} to {} as F32, it has {} of {:?}",
+            offset + len,
+            self.len,
+            self.dtype
+        );
+        Err(Error::Input { name: self.label.clone(), problem })
+    }
+}
+
+/// Bytes of a buffer of `len` elements; WebGPU has no empty bindings.
+fn buffer_bytes(len: usize) -> u64 {
+    len.max(1) as u64 * 4
+}
+
+/// Runs plans on a GPU.
+#[derive(Debug)]
+pub struct GpuDevice {
+    info: DeviceInfo,
+    caps: Caps,
+    limits: Limits,
+    timing: Timing,
+    context: Context,
+    pipelines: Pipelines,
+    /// By [`BufferId`]; ids are not used twice, so that a stale one is noticed.
+    tensors: Vec<Option<Tensor>>,
+    /// By [`ProgramId`].
+    programs: Vec<Option<Program>>,
+    state: wgpu::Buffer,
+    placeholder: wgpu::Buffer,
+    /// Reused by every read it is large enough for.
+    readback: Option<wgpu::Buffer>,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// Bytes that wait for the next submission in staging buffers of wgpu.
+    unflushed: usize,
+}
+
+impl GpuDevice {
+    /// Opens a GPU.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] when the driver refuses or offers less than WebGPU asks for.
+    pub fn new(adapter: &Adapter, options: GpuOptions) -> Result<Self, Error> {
+        let (timing, features) = match options.timestamps {
+            true => Timing::of(adapter.handle.features()),
+            false => (Timing::Off, wgpu::Features::empty()),
+        };
+        let mut context = Context::new(adapter, features)?;
+        let state_bytes = size_of::<StepState>() as u64;
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let state = context.buffer("step state", state_bytes, usage)?;
+        let placeholder = context.buffer("placeholder", 16, wgpu::BufferUsages::STORAGE)?;
+        Ok(Self {
+            info: adapter.info.clone(),
+            caps: adapter.caps,
+            limits: adapter.limits,
+            timing,
+            context,
+            pipelines: Pipelines::new(options.checked),
+            tensors: Vec::new(),
+            programs: Vec::new(),
+            state,
+            placeholder,
+            readback: None,
+            in_flight: VecDeque::new(),
+            unflushed: 0,
+        })
+    }
+
+    fn tensor(&self, id: BufferId) -> Result<&Tensor, Error> {
+        let freed = || Error::Input { name: format!("{id:?}"), problem: "it was freed".to_owned() };
+        self.tensors.get(id.0 as usize).and_then(Option::as_ref).ok_or_else(freed)
+    }
+
+    fn program(&self, id: ProgramId) -> Result<&Program, Error> {
+        self.programs.get(id.0 as usize).and_then(Option::as_ref).ok_or_else(|| unloaded(id))
+    }
+
+    /// Copies bytes to the host, after all work so far.
+    fn read_bytes(&mut self, source: &wgpu::Buffer, at: u64, out: &mut [u8]) -> Result<(), Error> {
+        self.context.check()?;
+        let bytes = out.len().min(COPY_BYTES);
+        let readback = match self.readback.take() {
+            Some(buffer) if buffer.size() >= bytes as u64 => buffer,
+            _ => {
+                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+                let bytes = bytes.next_power_of_two() as u64;
+                self.context.buffer("values read by the host", bytes, usage)?
+            }
+        };
+        for (piece, at) in out.chunks_mut(COPY_BYTES).zip((at..).step_by(COPY_BYTES)) {
+            let bytes = piece.len() as u64;
+            let mut encoder = self.context.encoder();
+            encoder.copy_buffer_to_buffer(source, at, &readback, 0, bytes);
+            let submission = self.context.submit(encoder);
+            readback.map_async(wgpu::MapMode::Read, ..bytes, |_| {});
+            self.context.wait(Some(submission))?;
+            let mapped =
+                readback.get_mapped_range(..bytes).map_err(|error| self.context.lost(error))?;
+            piece.copy_from_slice(&mapped);
+            drop(mapped);
+            readback.unmap();
+        }
+        self.readback = Some(readback);
+        self.in_flight.clear();
+        self.unflushed = 0;
+        Ok(())
+    }
+
+    fn read_tensor(&mut self, tensor: &Tensor, at: usize, len: usize) -> Result<Vec<f32>, Error> {
+        tensor.check(at, len)?;
+        let mut values = vec![0.0; len];
+        self.read_bytes(&tensor.buffer, at as u64 * 4, bytemuck::cast_slice_mut(&mut values))?;
+        Ok(values)
+    }
+
+    /// Gives freed memory back now: wgpu keeps it until it hears that the GPU is done with it.
+    fn reclaim(&mut self) {
+        // A lost device is reported by the next call that needs it.
+        let _ = self.wait();
+    }
+}
+
+fn unloaded(id: ProgramId) -> Error {
+    Error::Input { name: format!("{id:?}"), problem: "it was unloaded".to_owned() }
+}
+
+impl Device for GpuDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn stats(&self) -> Stats {
+        self.context.stats
+    }
+
+    fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error> {
+        let bytes = buffer_bytes(len);
+        let Limits { buffer_bytes, binding_bytes } = self.limits;
+        for (limit, allowed) in [("buffer size", buffer_bytes), ("binding size", binding_bytes)] {
+            if bytes > allowed {
+                return Err(Error::TooLarge { tensor: label.to_owned(), bytes, limit, allowed });
+            }
+        }
+        self.tensors.push(Some(Tensor::new(&mut self.context, label, dtype, len)?));
+        Ok(BufferId(self.tensors.len() as u32 - 1))
+    }
+
+    fn free_buffer(&mut self, id: BufferId) {
+        // A loaded plan that binds the buffer keeps its memory until it is unloaded itself.
+        if let Some(tensor) = self.tensors.get_mut(id.0 as usize) {
+            *tensor = None;
+        }
+        self.reclaim();
+    }
+
+    fn write(&mut self, id: BufferId, offset: usize, values: &[f32]) -> Result<(), Error> {
+        self.context.check()?;
+        let tensor = self.tensor(id)?.clone();
+        tensor.check(offset, values.len())?;
+        for (i, piece) in values.chunks(COPY_BYTES / 4).enumerate() {
+            if self.unflushed + piece.len() * 4 > COPY_BYTES {
+                self.wait()?;
+            }
+            let at = (offset + i * (COPY_BYTES / 4)) as u64 * 4;
+            let bytes: &[u8] = bytemuck::cast_slice(piece);
+            self.context
+                .guarded(|| self.context.queue.write_buffer(&tensor.buffer, at, bytes))
+                .map_err(|error| self.context.no_room(error, &tensor.label, bytes.len() as u64))?;
+            self.unflushed += bytes.len();
+        }
+        self.context.check()
+    }
+
+    fn read(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f32>, Error> {
+        let tensor = self.tensor(id)?.clone();
+        self.read_tensor(&tensor, offset, len)
+    }
+
+    fn load(
+        &mut self,
+        plan: &Plan,
+        persistent: &dyn Fn(StorePart) -> Option<BufferId>,
+    ) -> Result<ProgramId, Error> {
+        self.context.check()?;
+        check_limits(plan, self.limits)?;
+        let mut found = HashMap::new();
+        for (index, spec) in plan.buffers.iter().enumerate() {
+            let BufferKind::Persistent(part) = spec.kind else { continue };
+            let refuse = |problem| Error::Input { name: spec.label.clone(), problem };
+            let id = persistent(part).ok_or_else(|| refuse(format!("no store has {part:?}")))?;
+            let tensor = self.tensor(id)?;
+            if tensor.len < spec.len || tensor.dtype != spec.dtype {
+                return Err(refuse(format!(
+                    "{part:?} has {} of {:?}, the plan needs {} of {:?}",
+                    tensor.len, tensor.dtype, spec.len, spec.dtype
+                )));
+            }
+            found.insert(index, tensor.clone());
+        }
+        let mut shared = Shared {
+            caps: self.caps,
+            timing: self.timing,
+            state: &self.state,
+            placeholder: &self.placeholder,
+            pipelines: &mut self.pipelines,
+        };
+        let program = Program::new(&mut self.context, &mut shared, plan, found)?;
+        self.programs.push(Some(program));
+        Ok(ProgramId(self.programs.len() as u32 - 1))
+    }
+
+    fn unload(&mut self, program: ProgramId) {
+        if let Some(program) = self.programs.get_mut(program.0 as usize) {
+            *program = None;
+        }
+        self.reclaim();
+    }
+
+    fn run(
+        &mut self,
+        program: ProgramId,
+        state: &StepState,
+        inputs: &[(&str, HostTensor<'_>)],
+    ) -> Result<(), Error> {
+        self.context.check()?;
+        // A staging buffer is back in the host's hands once the run two before this one is done.
+        while self.in_flight.len() >= IN_FLIGHT {
+            self.context.wait(self.in_flight.pop_front())?;
+        }
+        let loaded = self.programs.get_mut(program.0 as usize).and_then(Option::as_mut);
+        let loaded = loaded.ok_or_else(|| unloaded(program))?;
+        let submission = loaded.run(&mut self.context, &self.state, state, inputs)?;
+        self.in_flight.push_back(submission);
+        self.unflushed = 0;
+        self.context.check()
+    }
+
+    fn output(&mut self, program: ProgramId, name: &str) -> Result<Vec<f32>, Error> {
+        let tensor = self.program(program)?.output(name)?.clone();
+        self.read_tensor(&tensor, 0, tensor.len)
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        if self.unflushed > 0 {
+            let encoder = self.context.encoder();
+            self.context.submit(encoder);
+            self.unflushed = 0;
+        }
+        self.context.wait(None)?;
+        self.in_flight.clear();
+        Ok(())
+    }
+
+    fn timings(&mut self, program: ProgramId) -> Result<Option<Vec<(String, Duration)>>, Error> {
+        let Some(timer) = &self.program(program)?.timer else { return Ok(None) };
+        if !timer.written {
+            return Ok(Some(Vec::new()));
+        }
+        let mut encoder = self.context.encoder();
+        timer.resolve(&mut encoder);
+        let resolved = timer.resolved.clone();
+        let mut ticks = vec![0_u64; timer.resolved_words()];
+        self.context.submit(encoder);
+        self.read_bytes(&resolved, 0, bytemuck::cast_slice_mut(&mut ticks))?;
+
+        let period = self.context.queue.get_timestamp_period();
+        let mut timings: Vec<(String, Duration)> = Vec::new();
+        let mut last_call = None;
+        for ((call, label), ticks) in self.program(program)?.calls().zip(ticks.chunks_exact(2)) {
+            if last_call.replace(call) != Some(call) {
+                timings.push((label.to_owned(), Duration::ZERO));
+            }
+            if let Some((_, time)) = timings.last_mut() {
+                *time += elapsed([ticks[0], ticks[1]], period);
+            }
+        }
+        Ok(Some(timings))
+    }
+}

@@ -1,0 +1,333 @@
+//! A loaded plan: its buffers, and its launches with their pipelines and bind groups, ready to record.
+
+use std::collections::HashMap;
+
+use distil_gpu_kernels::{Access, Caps, DType, Launch, Operand, StepState};
+
+use super::context::Context;
+use super::pipelines::{PipelineKey, Pipelines};
+use super::timer::{Timer, Timing};
+use super::{IN_FLIGHT, Tensor, buffer_bytes};
+use crate::device::HostTensor;
+use crate::error::Error;
+use crate::plan::{BufferKind, Call, Plan, View};
+use crate::store::ALIGNMENT;
+
+/// Bytes at whose multiples uploads start in a staging buffer.
+const STAGING_ALIGNMENT: u64 = 256;
+
+/// What all plans of a device share.
+pub(super) struct Shared<'a> {
+    pub caps: Caps,
+    pub timing: Timing,
+    /// Holds the [`StepState`].
+    pub state: &'a wgpu::Buffer,
+    /// Bound where a launch binds nothing.
+    pub placeholder: &'a wgpu::Buffer,
+    pub pipelines: &'a mut Pipelines,
+}
+
+/// One dispatch.
+#[derive(Debug)]
+struct Dispatch {
+    call: usize,
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+}
+
+/// A tensor that the host writes before a run.
+#[derive(Debug)]
+struct Input {
+    tensor: Tensor,
+    /// Where it lies in the staging buffers.
+    staged_at: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Program {
+    labels: Vec<String>,
+    dispatches: Vec<Dispatch>,
+    inputs: HashMap<String, Input>,
+    outputs: HashMap<String, Tensor>,
+    /// One for each run in flight: the step state, then all inputs.
+    staging: [wgpu::Buffer; IN_FLIGHT],
+    /// The staging buffer of the next run.
+    turn: usize,
+    pub timer: Option<Timer>,
+}
+
+impl Program {
+    /// Compiles what is missing, then allocates, then binds. `persistent` has the buffers of stores, by
+    /// their index in the plan.
+    pub fn new(
+        context: &mut Context,
+        shared: &mut Shared<'_>,
+        plan: &Plan,
+        mut persistent: HashMap<usize, Tensor>,
+    ) -> Result<Self, Error> {
+        let mut launches: Vec<(usize, Launch, PipelineKey)> = Vec::new();
+        for (index, call) in plan.calls.iter().enumerate() {
+            let operands = call.kernel.operands();
+            check_call(plan, call, &operands)
+                .map_err(|reason| context.refused(call.kernel.name(), reason))?;
+            launches.extend(call.kernel.launches(&shared.caps).into_iter().map(|launch| {
+                let key = PipelineKey::new(&launch, &operands);
+                (index, launch, key)
+            }));
+        }
+        let keys: Vec<PipelineKey> = launches.iter().map(|(_, _, key)| key.clone()).collect();
+        shared.pipelines.prepare(context, &keys)?;
+
+        let mut tensors = Vec::with_capacity(plan.buffers.len());
+        let (mut inputs, mut outputs) = (HashMap::new(), HashMap::new());
+        let mut staging_bytes = STAGING_ALIGNMENT;
+        for (index, spec) in plan.buffers.iter().enumerate() {
+            let tensor = match persistent.remove(&index) {
+                Some(tensor) => tensor,
+                None => Tensor::new(context, &spec.label, spec.dtype, spec.len)?,
+            };
+            match &spec.kind {
+                BufferKind::Input(name) => {
+                    let input = Input { tensor: tensor.clone(), staged_at: staging_bytes };
+                    staging_bytes += buffer_bytes(spec.len).next_multiple_of(STAGING_ALIGNMENT);
+                    inputs.insert(name.clone(), input);
+                }
+                BufferKind::Output(name) => {
+                    outputs.insert(name.clone(), tensor.clone());
+                }
+                BufferKind::Slot | BufferKind::Persistent(_) => {}
+            }
+            tensors.push(tensor);
+        }
+        let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
+        let staging = [
+            context.buffer("inputs", staging_bytes, usage)?,
+            context.buffer("inputs", staging_bytes, usage)?,
+        ];
+
+        let (dims, dims_at) = dims_buffer(context, launches.iter().map(|(_, launch, _)| launch))?;
+        let timer = Timer::new(context, shared.timing, launches.len())?;
+        let mut dispatches = Vec::with_capacity(launches.len());
+        for ((call, launch, key), dims_at) in launches.iter().zip(dims_at) {
+            let (pipeline, layout) = shared.pipelines.get(key);
+            let dims = wgpu::BufferBinding {
+                buffer: &dims,
+                offset: dims_at,
+                size: wgpu::BufferSize::new(dims_bytes(launch)),
+            };
+            let views = &plan.calls[*call].views;
+            let storage = launch.bindings.iter().map(|binding| match binding {
+                Some(operand) => bind(&tensors, views[*operand]),
+                None => shared.placeholder.as_entire_buffer_binding(),
+            });
+            let entries: Vec<wgpu::BindGroupEntry<'_>> =
+                [dims, shared.state.as_entire_buffer_binding()]
+                    .into_iter()
+                    .chain(storage)
+                    .map(wgpu::BindingResource::Buffer)
+                    .zip(0..)
+                    .map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource })
+                    .collect();
+            let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
+            let bind_group = context
+                .guarded(|| context.device.create_bind_group(&descriptor))
+                .map_err(|error| context.refused(launch.shader, error))?;
+            context.stats.bind_groups += 1;
+            dispatches.push(Dispatch {
+                call: *call,
+                pipeline: pipeline.clone(),
+                bind_group,
+                workgroups: launch.workgroups,
+            });
+        }
+        context.check()?;
+        let labels = plan.calls.iter().map(|call| call.label.clone()).collect();
+        Ok(Self { labels, dispatches, inputs, outputs, staging, turn: 0, timer })
+    }
+
+    /// Output `name`.
+    pub fn output(&self, name: &str) -> Result<&Tensor, Error> {
+        let problem = || format!("the plan has only {}", names(&self.outputs));
+        let missing = || Error::Input { name: name.to_owned(), problem: problem() };
+        self.outputs.get(name).ok_or_else(missing)
+    }
+
+    /// Runs the plan once. The run two before this one must be done.
+    pub fn run(
+        &mut self,
+        context: &mut Context,
+        state_buffer: &wgpu::Buffer,
+        state: &StepState,
+        values: &[(&str, HostTensor<'_>)],
+    ) -> Result<wgpu::SubmissionIndex, Error> {
+        let mut given = Vec::with_capacity(values.len());
+        for &(name, values) in values {
+            given.push(self.input(name, values)?);
+        }
+        let staging = &self.staging[self.turn];
+        let mut encoder = context.encoder();
+        {
+            let mut view = staging.get_mapped_range_mut(..).map_err(|error| context.lost(error))?;
+            let mut upload = |target: &wgpu::Buffer, at: u64, bytes: &[u8]| {
+                view.slice(at as usize..at as usize + bytes.len()).copy_from_slice(bytes);
+                encoder.copy_buffer_to_buffer(staging, at, target, 0, bytes.len() as u64);
+            };
+            upload(state_buffer, 0, bytemuck::bytes_of(state));
+            for (input, bytes) in given {
+                upload(&input.tensor.buffer, input.staged_at, bytes);
+            }
+        }
+        staging.unmap();
+        match &self.timer {
+            Some(timer) if timer.edges => self.record_in_passes(&mut encoder, timer),
+            timer => self.record(&mut encoder, timer.as_ref()),
+        }
+        context.stats.launches += self.dispatches.len() as u64;
+        let submission = context.submit(encoder);
+        // A failure shows when the range is next asked for.
+        staging.map_async(wgpu::MapMode::Write, .., |_| {});
+        self.turn = (self.turn + 1) % IN_FLIGHT;
+        if let Some(timer) = &mut self.timer {
+            timer.written = true;
+        }
+        Ok(submission)
+    }
+
+    /// Label of each launch's call, with the number of the call.
+    pub fn calls(&self) -> impl Iterator<Item = (usize, &str)> {
+        let label = |dispatch: &Dispatch| (dispatch.call, self.labels[dispatch.call].as_str());
+        self.dispatches.iter().map(label)
+    }
+
+    /// All launches in one pass, with timestamps between them if there is a timer.
+    fn record(&self, encoder: &mut wgpu::CommandEncoder, timer: Option<&Timer>) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let mut pipeline = None;
+        for (index, dispatch) in self.dispatches.iter().enumerate() {
+            let queries = timer.map(|timer| timer.queries(index));
+            if let Some((set, [first, _])) = queries {
+                pass.write_timestamp(set, first);
+            }
+            if pipeline != Some(&dispatch.pipeline) {
+                pass.set_pipeline(&dispatch.pipeline);
+                pipeline = Some(&dispatch.pipeline);
+            }
+            dispatch.record(&mut pass);
+            if let Some((set, [_, last])) = queries {
+                pass.write_timestamp(set, last);
+            }
+        }
+    }
+
+    /// A pass for each launch, with timestamps at its edges.
+    fn record_in_passes(&self, encoder: &mut wgpu::CommandEncoder, timer: &Timer) {
+        for (index, dispatch) in self.dispatches.iter().enumerate() {
+            let (query_set, [first, last]) = timer.queries(index);
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                    query_set,
+                    beginning_of_pass_write_index: Some(first),
+                    end_of_pass_write_index: Some(last),
+                }),
+            });
+            pass.set_pipeline(&dispatch.pipeline);
+            dispatch.record(&mut pass);
+        }
+    }
+
+    fn input<'a>(&self, name: &str, values: HostTensor<'a>) -> Result<(&Input, &'a [u8]), Error> {
+        let refuse = |problem| Error::Input { name: name.to_owned(), problem };
+        let input = self
+            .inputs
+            .get(name)
+            .ok_or_else(|| refuse(format!("the plan has only {}", names(&self.inputs))))?;
+        let (dtype, len, bytes): (_, _, &[u8]) = match values {
+            HostTensor::F32(values) => (DType::F32, values.len(), bytemuck::cast_slice(values)),
+            HostTensor::I32(values) => (DType::I32, values.len(), bytemuck::cast_slice(values)),
+        };
+        if (dtype, len) != (input.tensor.dtype, input.tensor.len) {
+            let (needed, needed_len) = (input.tensor.dtype, input.tensor.len);
+            return Err(refuse(format!(
+                "given {len} values of {dtype:?}, it needs {needed_len} of {needed:?}"
+            )));
+        }
+        Ok((input, bytes))
+    }
+}
+
+impl Dispatch {
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let [x, y, z] = self.workgroups;
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+/// Names in a fixed order, for messages.
+fn names<T>(map: &HashMap<String, T>) -> String {
+    let mut names: Vec<&str> = map.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn bind(tensors: &[Tensor], view: View) -> wgpu::BufferBinding<'_> {
+    wgpu::BufferBinding {
+        buffer: &tensors[view.buffer].buffer,
+        offset: view.offset as u64 * 4,
+        size: wgpu::BufferSize::new(buffer_bytes(view.len)),
+    }
+}
+
+/// Bytes of a launch's dims: whole vectors of 16 bytes, as uniform structs are.
+fn dims_bytes(launch: &Launch) -> u64 {
+    (launch.dims.len().max(1) as u64 * 4).next_multiple_of(16)
+}
+
+/// One uniform buffer with the dims of all launches, and where each lies.
+fn dims_buffer<'a>(
+    context: &mut Context,
+    launches: impl Iterator<Item = &'a Launch>,
+) -> Result<(wgpu::Buffer, Vec<u64>), Error> {
+    let alignment = context.device.limits().min_uniform_buffer_offset_alignment as usize;
+    let (mut bytes, mut offsets) = (Vec::new(), Vec::new());
+    for launch in launches {
+        bytes.resize(bytes.len().next_multiple_of(alignment), 0);
+        offsets.push(bytes.len() as u64);
+        let end = bytes.len() + dims_bytes(launch) as usize;
+        bytes.extend_from_slice(bytemuck::cast_slice(&launch.dims));
+        bytes.resize(end, 0);
+    }
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = context.buffer("dims", bytes.len().max(16) as u64, usage)?;
+    context.queue.write_buffer(&buffer, 0, &bytes);
+    Ok((buffer, offsets))
+}
+
+/// What the shaders' unchecked indices rely on, and what the driver would refuse only in mid-run.
+fn check_call(plan: &Plan, call: &Call, operands: &[Operand]) -> Result<(), String> {
+    let Call { views, label, .. } = call;
+    if views.len() != operands.len() {
+        let (views, operands) = (views.len(), operands.len());
+        return Err(format!("{label} hands it {views} tensors for {operands} operands"));
+    }
+    for (view, operand) in views.iter().zip(operands) {
+        let spec = &plan.buffers[view.buffer];
+        let inside = view.offset + view.len <= spec.len && view.offset.is_multiple_of(ALIGNMENT);
+        if !inside || view.len < operand.len || spec.dtype != operand.dtype {
+            return Err(format!(
+                "{label} binds {view:?} of {spec:?} as `{}`, {} of {:?}",
+                operand.name, operand.len, operand.dtype
+            ));
+        }
+        let reads = |operand: &Operand| operand.access == Access::Read;
+        let clash = views.iter().zip(operands).any(|(other_view, other)| {
+            view.buffer == other_view.buffer && reads(operand) != reads(other)
+        });
+        if clash {
+            return Err(format!("{label} both reads and writes the buffer of `{}`", operand.name));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Devices: what runs a plan.
+
+mod cpu;
+mod gpu;
+mod select;
+
+use std::time::Duration;
+
+use distil_gpu_kernels::{Caps, DType, StepState};
+
+pub use cpu::CpuDevice;
+pub use gpu::{GpuDevice, GpuOptions, adapters};
+pub use select::{Choice, Selected, select};
+
+use crate::error::Error;
+use crate::plan::Plan;
+use crate::store::StorePart;
+
+/// A buffer that outlives plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BufferId(pub u32);
+
+/// A loaded plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProgramId(pub u32);
+
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Name as its driver gives it, or `CPU`.
+    pub name: String,
+    /// `Vulkan`, `Metal`, `Dx12` or `cpu`.
+    pub backend: String,
+    /// Driver and version; empty for the CPU device.
+    pub driver: String,
+    /// Discrete GPU, integrated GPU, software driver, CPU.
+    pub kind: DeviceKind,
+}
+
+/// Kind of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeviceKind {
+    /// A card of its own.
+    DiscreteGpu,
+    /// Shares memory with the processor.
+    IntegratedGpu,
+    /// A GPU seen through a virtual machine, or of unknown kind.
+    OtherGpu,
+    /// A Vulkan driver that runs shaders on the processor.
+    SoftwareGpu,
+    /// No driver at all: the CPU path of this program.
+    Cpu,
+}
+
+/// Sizes a device allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of one buffer.
+    pub buffer_bytes: u64,
+    /// Most bytes of one tensor bound to a kernel.
+    pub binding_bytes: u64,
+}
+
+/// Values for one input of a plan.
+#[derive(Clone, Copy, Debug)]
+pub enum HostTensor<'a> {
+    /// Floats.
+    F32(&'a [f32]),
+    /// Integers.
+    I32(&'a [i32]),
+}
+
+/// Counts that a test or a profile looks at: they grow with use and never shrink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Buffers created.
+    pub buffers: u64,
+    /// Bind groups created.
+    pub bind_groups: u64,
+    /// Pipelines created.
+    pub pipelines: u64,
+    /// Kernel launches recorded.
+    pub launches: u64,
+    /// Submissions.
+    pub submits: u64,
+}
+
+/// Runs plans. A GPU records one command buffer a step; the CPU device walks the same list.
+pub trait Device {
+    /// What it is.
+    fn info(&self) -> &DeviceInfo;
+    /// What kernels choose their variants by.
+    fn caps(&self) -> Caps;
+    /// What it allows.
+    fn limits(&self) -> Limits;
+    /// Counts so far.
+    fn stats(&self) -> Stats;
+
+    /// A zeroed buffer of `len` elements.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when a limit forbids it, [`Error::OutOfMemory`] when there is no room.
+    fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error>;
+    /// Frees a buffer.
+    fn free_buffer(&mut self, id: BufferId);
+    /// Writes floats from element `offset` on.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    fn write(&mut self, id: BufferId, offset: usize, values: &[f32]) -> Result<(), Error>;
+    /// Reads floats from element `offset` on, once all work so far is done.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    fn read(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f32>, Error>;
+
+    /// Makes a plan ready to run; `persistent` finds the stores' buffers.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] naming tensor and limit, before anything is allocated.
+    fn load(
+        &mut self,
+        plan: &Plan,
+        persistent: &dyn Fn(StorePart) -> Option<BufferId>,
+    ) -> Result<ProgramId, Error>;
+    /// Drops a loaded plan.
+    fn unload(&mut self, program: ProgramId);
+    /// Runs a plan once. Inputs not given keep their last values. A GPU may return before the work is done.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an unknown name or a wrong length; when the device is lost.
+    fn run(
+        &mut self,
+        program: ProgramId,
+        state: &StepState,
+        inputs: &[(&str, HostTensor<'_>)],
+    ) -> Result<(), Error>;
+    /// Reads an output of the last run.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an unknown name; when the device is lost.
+    fn output(&mut self, program: ProgramId, name: &str) -> Result<Vec<f32>, Error>;
+    /// Waits for all work.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    fn wait(&mut self) -> Result<(), Error>;
+    /// Time on the device of each call of the last run, by label; `None` where it has no timestamps or
+    /// they were not asked for.
+    fn timings(&mut self, program: ProgramId) -> Result<Option<Vec<(String, Duration)>>, Error>;
+}
+
+/// Refuses a plan whose buffers a device does not allow, before anything is allocated.
+///
+/// # Errors
+/// [`Error::TooLarge`] naming the tensor and the limit.
+pub fn check_limits(plan: &Plan, limits: Limits) -> Result<(), Error> {
+    for buffer in &plan.buffers {
+        let bytes = buffer.len as u64 * 4;
+        for (limit, allowed) in [("buffer size", limits.buffer_bytes), ("binding size", limits.binding_bytes)] {
+            if bytes > allowed {
+                return Err(Error::TooLarge { tensor: buffer.label.clone(), bytes, limit, allowed });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! What can go wrong in the engine.
+
+/// Errors of the engine. Each names the thing concerned and what is allowed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An op was given tensors it cannot work on.
+    #[error("{op} cannot take {found}: it needs {needed}")]
+    Shape {
+        /// The op.
+        op: &'static str,
+        /// Shapes and dtypes given.
+        found: String,
+        /// What it needs.
+        needed: String,
+    },
+    /// An op has no gradient and one was asked for.
+    #[error("{op} has no gradient, and the loss depends on {tensor} through it")]
+    NoGradient {
+        /// The op.
+        op: &'static str,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor exceeds a limit of the device.
+    #[error("{tensor} needs {bytes} bytes, more than this device's {limit} of {allowed}: use a smaller batch or model")]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+        /// Its size.
+        bytes: u64,
+        /// The limit's name.
+        limit: &'static str,
+        /// The limit.
+        allowed: u64,
+    },
+    /// The device has no room.
+    #[error("no memory on {device} for {tensor} ({bytes} bytes): use a smaller batch or model, or close other programs")]
+    OutOfMemory {
+        /// The device.
+        device: String,
+        /// The tensor.
+        tensor: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A plan was handed an input or asked for an output that it lacks, or of another size.
+    #[error("plan input or output `{name}`: {problem}")]
+    Input {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No device fits the request.
+    #[error("{0}")]
+    NoDevice(String),
+    /// The device failed while working.
+    #[error("{device} failed: {reason}")]
+    DeviceLost {
+        /// The device.
+        device: String,
+        /// What its driver said.
+        reason: String,
+    },
+    /// A kernel cannot run on the device: a fault in this program or in the driver.
+    #[error("kernel {kernel} does not run on {device}: {reason}")]
+    Kernel {
+        /// The kernel.
+        kernel: &'static str,
+        /// The device.
+        device: String,
+        /// What is wrong, or what the driver said.
+        reason: String,
+    },
+    /// Training went wrong numerically.
+    #[error("{0}")]
+    NotFinite(String),
+    /// A model folder cannot be used.
+    #[error("{path}: {problem}")]
+    Model {
+        /// File or folder.
+        path: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// Data cannot be used.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+    /// A recipe cannot be used.
+    #[error(transparent)]
+    Recipe(#[from] crate::recipe::RecipeError),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,181 @@
+//! The graph of a model and its loss: tensors, and nodes that make them.
+//!
+//! Nodes are added in an order in which they can run. Every op checks its shapes as it is added.
+
+mod autodiff;
+mod broadcast;
+pub mod ops;
+
+use std::sync::Arc;
+
+use distil_gpu_kernels::DType;
+
+pub use autodiff::{Gradient, differentiate};
+pub use broadcast::{broadcast_shapes, collapse};
+
+use crate::error::Error;
+use crate::store::Layout;
+use ops::Op;
+
+/// Names a tensor of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TensorId(pub usize);
+
+/// Where a tensor comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Written by the host before each run.
+    Input(String),
+    /// Parameter `index` of store `store`.
+    Parameter {
+        /// Index into [`Graph::stores`].
+        store: usize,
+        /// Index into the store's layout.
+        index: usize,
+    },
+    /// Output `output` of node `node`.
+    Node {
+        /// Index into [`Graph::nodes`].
+        node: usize,
+        /// Which of its outputs.
+        output: usize,
+    },
+}
+
+/// A tensor of a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Extents; the last is contiguous.
+    pub shape: Vec<usize>,
+    /// Element type.
+    pub dtype: DType,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+impl Tensor {
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// An op with its tensors.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it computes.
+    pub op: Arc<dyn Op>,
+    /// What it reads.
+    pub inputs: Vec<TensorId>,
+    /// What it makes.
+    pub outputs: Vec<TensorId>,
+}
+
+/// Tensors and the nodes that make them.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Every tensor.
+    pub tensors: Vec<Tensor>,
+    /// Every node, in an order in which they can run.
+    pub nodes: Vec<Node>,
+    /// Layouts of the stores that hold the parameters.
+    pub stores: Vec<Layout>,
+    /// Tensors the host reads, by name.
+    pub outputs: Vec<(String, TensorId)>,
+}
+
+impl Graph {
+    /// A graph over these stores.
+    pub fn new(stores: Vec<Layout>) -> Self {
+        Self { stores, ..Self::default() }
+    }
+
+    /// The tensor itself.
+    pub fn tensor(&self, id: TensorId) -> &Tensor {
+        &self.tensors[id.0]
+    }
+
+    /// Its shape.
+    pub fn shape(&self, id: TensorId) -> &[usize] {
+        &self.tensors[id.0].shape
+    }
+
+    fn add_tensor(&mut self, shape: Vec<usize>, dtype: DType, source: Source) -> TensorId {
+        self.tensors.push(Tensor { shape, dtype, source });
+        TensorId(self.tensors.len() - 1)
+    }
+
+    /// A tensor the host writes before each run.
+    pub fn input(&mut self, name: &str, shape: &[usize], dtype: DType) -> TensorId {
+        self.add_tensor(shape.to_vec(), dtype, Source::Input(name.to_owned()))
+    }
+
+    /// Parameter `index` of store `store`.
+    ///
+    /// # Panics
+    /// When there is no such store or parameter.
+    pub fn parameter(&mut self, store: usize, index: usize) -> TensorId {
+        let source = Source::Parameter { store, index };
+        if let Some(known) = self.tensors.iter().position(|t| t.source == source) {
+            return TensorId(known);
+        }
+        let shape = self.stores[store].parameters[index].shape.clone();
+        self.add_tensor(shape, DType::F32, source)
+    }
+
+    /// Lets the host read a tensor under a name.
+    pub fn output(&mut self, name: &str, id: TensorId) {
+        self.outputs.push((name.to_owned(), id));
+    }
+
+    /// Adds a node; returns its outputs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the op cannot take these tensors.
+    pub fn add(&mut self, op: Arc<dyn Op>, inputs: &[TensorId]) -> Result<Vec<TensorId>, Error> {
+        let tensors: Vec<&Tensor> = inputs.iter().map(|&id| self.tensor(id)).collect();
+        let made = op.infer(&tensors)?;
+        let node = self.nodes.len();
+        let outputs = made
+            .into_iter()
+            .enumerate()
+            .map(|(output, shape)| self.add_tensor(shape, DType::F32, Source::Node { node, output }))
+            .collect::<Vec<_>>();
+        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone() });
+        Ok(outputs)
+    }
+
+    /// Adds a node with one output.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the op cannot take these tensors.
+    pub fn add_one(&mut self, op: Arc<dyn Op>, inputs: &[TensorId]) -> Result<TensorId, Error> {
+        Ok(self.add(op, inputs)?[0])
+    }
+
+    /// The op and the node that made a tensor.
+    pub fn maker(&self, id: TensorId) -> Option<&Node> {
+        match self.tensor(id).source {
+            Source::Node { node, .. } => Some(&self.nodes[node]),
+            _ => None,
+        }
+    }
+
+    /// A name for messages.
+    pub fn describe(&self, id: TensorId) -> String {
+        let tensor = self.tensor(id);
+        let name = match &tensor.source {
+            Source::Input(name) => name.clone(),
+            Source::Parameter { store, index } => {
+                self.stores[*store].parameters[*index].name.clone()
+            }
+            Source::Node { node, .. } => format!("{} {node}", self.nodes[*node].op.name()),
+        };
+        format!("{name} {:?}", tensor.shape)
+    }
+}

@@ -1,0 +1,63 @@
+//! Column sums that pile up in a store over many steps: how metrics are kept without reading anything back.
+
+use std::sync::Arc;
+
+use distil_gpu_kernels::DType;
+use distil_gpu_kernels::reduce::{self, ReduceOp};
+
+use super::{ArgRef, Lowered, Op, Site, mismatch};
+use crate::error::Error;
+use crate::graph::{Gradient, Graph, Tensor, TensorId};
+use crate::store::{Part, StorePart};
+
+/// Adds the column sums of x [rows, columns] onto a store's metrics [columns].
+#[derive(Clone, Copy, Debug)]
+pub struct Accumulate {
+    /// The store.
+    pub store: usize,
+}
+
+impl Op for Accumulate {
+    fn name(&self) -> &'static str {
+        "accumulate"
+    }
+
+    fn infer(&self, inputs: &[&Tensor]) -> Result<Vec<Vec<usize>>, Error> {
+        if inputs[0].shape.len() != 2 || inputs[0].dtype != DType::F32 || inputs[0].is_empty() {
+            return Err(mismatch(self.name(), inputs, "floats [rows, columns]"));
+        }
+        Ok(Vec::new())
+    }
+
+    fn gradient(&self, at: &mut Gradient<'_>) -> Result<Vec<Option<TensorId>>, Error> {
+        Err(at.missing(self.name()))
+    }
+
+    fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
+        let (rows, columns) = (site.inputs[0].shape[0], site.inputs[0].shape[1]);
+        let kernel = reduce::Reduce {
+            op: ReduceOp::Sum,
+            outer: 1,
+            len: rows,
+            inner: columns,
+            accumulate: true,
+        };
+        let part = StorePart { store: self.store, part: Part::Metrics, segment: 0 };
+        let sums = ArgRef::Store { part, offset: 0, len: columns };
+        Ok(vec![Lowered::new(kernel, vec![ArgRef::Input(0), sums])])
+    }
+
+    fn has_effect(&self) -> bool {
+        true
+    }
+}
+
+impl Graph {
+    /// Adds the column sums of x [rows, columns] onto a store's metrics at each run.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another shape.
+    pub fn accumulate(&mut self, x: TensorId, store: usize) -> Result<(), Error> {
+        self.add(Arc::new(Accumulate { store }), &[x]).map(|_| ())
+    }
+}

@@ -1,0 +1,96 @@
+//! The distillation loss: per-row loss, reported terms, and the gradient in the logits' own memory.
+
+use std::sync::Arc;
+
+use distil_gpu_kernels::{DType, distill_loss};
+
+use super::{ArgRef, Lowered, Op, Site, mismatch};
+use crate::error::Error;
+use crate::graph::{Gradient, Graph, Tensor, TensorId};
+
+/// Inputs: student logits [rows, columns], labels [rows] (integers), and teacher logits [rows, columns],
+/// unless it is cross-entropy alone. Outputs: row losses [rows], whose sum is the batch's loss; terms
+/// [rows, [`distill_loss::TERMS`]]; the gradient of the summed loss by the student's logits.
+#[derive(Clone, Copy, Debug)]
+pub struct DistillLoss {
+    /// Classes; further columns of either tensor are padding.
+    pub classes: usize,
+}
+
+const GRADIENT: usize = 2;
+
+impl Op for DistillLoss {
+    fn name(&self) -> &'static str {
+        "distill_loss"
+    }
+
+    fn infer(&self, inputs: &[&Tensor]) -> Result<Vec<Vec<usize>>, Error> {
+        let rows = inputs[1].len();
+        let is_logits = |t: &Tensor| {
+            let [r, columns] = t.shape[..] else { return false };
+            t.dtype == DType::F32 && r == rows && columns >= self.classes
+        };
+        let labels = inputs[1].dtype == DType::I32 && inputs[1].shape.len() == 1;
+        let logits = is_logits(inputs[0]) && inputs.get(2).is_none_or(|t| is_logits(t));
+        if !labels || !logits || self.classes == 0 || rows == 0 {
+            let needed =
+                format!("logits [rows, at least {}], labels [rows] and teacher logits", self.classes);
+            return Err(mismatch(self.name(), inputs, &needed));
+        }
+        Ok(vec![vec![rows], vec![rows, distill_loss::TERMS], inputs[0].shape.clone()])
+    }
+
+    fn gradient(&self, at: &mut Gradient<'_>) -> Result<Vec<Option<TensorId>>, Error> {
+        let mut gradients = vec![None; at.node.inputs.len()];
+        let dlogits = at.output(GRADIENT);
+        gradients[0] = Some(if at.upstream_is_one(0) {
+            dlogits
+        } else {
+            let (upstream, rows) = (at.upstream(0), at.graph.tensor(at.input(1)).len());
+            let column = at.graph.reshape(upstream, &[rows, 1])?;
+            at.graph.mul(dlogits, column)?
+        });
+        Ok(gradients)
+    }
+
+    fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
+        let gradient = site.wanted[GRADIENT];
+        let kernel = distill_loss::DistillLoss {
+            rows: site.inputs[1].len(),
+            classes: self.classes,
+            student_stride: site.inputs[0].shape[1],
+            teacher_stride: site.inputs.get(2).map(|t| t.shape[1]),
+            gradient,
+        };
+        let student = if gradient { ArgRef::Output(GRADIENT) } else { ArgRef::Input(0) };
+        let mut args = vec![student];
+        if kernel.teacher_stride.is_some() {
+            args.push(ArgRef::Input(2));
+        }
+        args.extend([ArgRef::Input(1), ArgRef::Output(0), ArgRef::Output(1)]);
+        Ok(vec![Lowered::new(kernel, args)])
+    }
+
+    fn in_place(&self) -> Option<(usize, usize)> {
+        Some((0, GRADIENT))
+    }
+}
+
+impl Graph {
+    /// The distillation loss; returns row losses and terms. Temperature, alpha and the means' denominators
+    /// come from the step state.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when logits and labels do not meet.
+    pub fn distill_loss(
+        &mut self,
+        student: TensorId,
+        labels: TensorId,
+        teacher: Option<TensorId>,
+        classes: usize,
+    ) -> Result<(TensorId, TensorId), Error> {
+        let inputs: Vec<TensorId> = [student, labels].into_iter().chain(teacher).collect();
+        let outputs = self.add(Arc::new(DistillLoss { classes }), &inputs)?;
+        Ok((outputs[0], outputs[1]))
+    }
+}

@@ -1,0 +1,148 @@
+//! The ops: shape rule, gradient rule and kernel of each, one file an op.
+
+mod accumulate;
+mod distill_loss;
+mod matmul;
+mod optimizer_step;
+mod pointwise;
+mod reduce;
+mod reshape;
+mod softmax;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use distil_gpu_kernels::Kernel;
+use distil_gpu_kernels::chain::Stage;
+
+pub use accumulate::Accumulate;
+pub use distill_loss::DistillLoss;
+pub use matmul::Matmul;
+pub use optimizer_step::{OptimizerConfig, OptimizerStep};
+pub use pointwise::Pointwise;
+pub use reduce::Reduce;
+pub use reshape::Reshape;
+pub use softmax::Softmax;
+
+use super::{Gradient, Tensor, TensorId};
+use crate::error::Error;
+use crate::store::{Layout, StorePart};
+
+/// An operand of a lowered op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgRef {
+    /// Input number `.0` of the node.
+    Input(usize),
+    /// Output number `.0` of the node.
+    Output(usize),
+    /// `len` elements of an output, from `offset` on.
+    OutputPart {
+        /// Which output.
+        output: usize,
+        /// First element; a multiple of [`crate::store::ALIGNMENT`].
+        offset: usize,
+        /// Elements.
+        len: usize,
+    },
+    /// `len` elements of a store's buffer, from `offset` on.
+    Store {
+        /// Which buffer.
+        part: StorePart,
+        /// First element; a multiple of [`crate::store::ALIGNMENT`].
+        offset: usize,
+        /// Elements.
+        len: usize,
+    },
+}
+
+/// A kernel call of a lowered op.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The kernel.
+    pub kernel: Arc<dyn Kernel>,
+    /// Its operands, in the kernel's order.
+    pub args: Vec<ArgRef>,
+}
+
+impl Lowered {
+    /// A kernel over these operands.
+    pub fn new(kernel: impl Kernel + 'static, args: Vec<ArgRef>) -> Self {
+        Self { kernel: Arc::new(kernel), args }
+    }
+}
+
+/// What an op may look at when it is lowered.
+#[derive(Clone, Debug)]
+pub struct Site<'a> {
+    /// The node's inputs.
+    pub inputs: Vec<&'a Tensor>,
+    /// The node's outputs.
+    pub outputs: Vec<&'a Tensor>,
+    /// Which outputs anything reads.
+    pub wanted: Vec<bool>,
+    /// The graph's stores.
+    pub stores: &'a [Layout],
+}
+
+/// What a node computes.
+pub trait Op: Debug + Send + Sync {
+    /// Name for messages.
+    fn name(&self) -> &'static str;
+
+    /// Shapes of the outputs (all f32).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the op cannot take these tensors.
+    fn infer(&self, inputs: &[&Tensor]) -> Result<Vec<Vec<usize>>, Error>;
+
+    /// Adds to the graph the gradient of each input, `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::NoGradient`] when the op has none.
+    fn gradient(&self, at: &mut Gradient<'_>) -> Result<Vec<Option<TensorId>>, Error>;
+
+    /// The kernel calls that compute the outputs that are wanted.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when no kernel can.
+    fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error>;
+
+    /// The op followed by `stages` in one kernel, if it can: the stages' operands become further inputs, in
+    /// order, numbered on from the op's own.
+    fn absorb(&self, stages: &[Stage]) -> Option<Arc<dyn Op>> {
+        let _ = stages;
+        None
+    }
+
+    /// The stages, if the op is a chain of them over its first input.
+    fn stages(&self) -> Option<&[Stage]> {
+        None
+    }
+
+    /// The input and the output that share memory: the kernel turns one into the other.
+    fn in_place(&self) -> Option<(usize, usize)> {
+        None
+    }
+
+    /// The input whose elements the output is, in another shape.
+    fn alias(&self) -> Option<usize> {
+        None
+    }
+
+    /// The store whose gradients the inputs are, in the order of its parameters.
+    fn gradients_of(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether the op must run though nothing reads its outputs.
+    fn has_effect(&self) -> bool {
+        false
+    }
+}
+
+/// The message of a shape error.
+fn mismatch(op: &'static str, inputs: &[&Tensor], needed: &str) -> Error {
+    let found: Vec<String> =
+        inputs.iter().map(|t| format!("{:?} {:?}", t.dtype, t.shape)).collect();
+    Error::Shape { op, found: found.join(", "), needed: needed.to_owned() }
+}

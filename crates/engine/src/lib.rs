@@ -1,0 +1,18 @@
+//! The engine of distil-gpu: graph, differentiation, plans, devices, and the distillation trainer.
+//!
+//! `recipe → data → graph → differentiate → Plan → Device → metrics → run folder`
+
+pub mod data;
+pub mod device;
+pub mod distill;
+pub mod error;
+pub mod graph;
+pub mod models;
+pub mod nn;
+pub mod plan;
+pub mod recipe;
+pub mod report;
+pub mod store;
+
+pub use distil_gpu_kernels as kernels;
+pub use error::Error;

@@ -1,0 +1,96 @@
+//! A plan: the graph as a flat list of kernel calls over a few buffers.
+//!
+//! [`Plan::compile`] runs once per batch shape; a [`crate::device::Device`] loads the plan once and then
+//! runs it every step with no graph work and no allocation.
+
+mod compile;
+mod fuse;
+mod slots;
+
+use std::sync::Arc;
+
+use distil_gpu_kernels::{Cost, DType, Kernel};
+
+pub use compile::Options;
+
+use crate::store::StorePart;
+
+/// What a buffer of a plan is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BufferKind {
+    /// Scratch: holds one tensor after another; zeroed at first.
+    Slot,
+    /// Written from the host before a run.
+    Input(String),
+    /// Read by the host after a run.
+    Output(String),
+    /// Part of a store that outlives the plan.
+    Persistent(StorePart),
+}
+
+/// One buffer of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BufferSpec {
+    /// What it is.
+    pub kind: BufferKind,
+    /// Element type.
+    pub dtype: DType,
+    /// Elements.
+    pub len: usize,
+    /// The largest tensor it holds, for messages.
+    pub label: String,
+}
+
+/// A contiguous part of a plan's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Index into [`Plan::buffers`].
+    pub buffer: usize,
+    /// First element; a multiple of [`crate::store::ALIGNMENT`].
+    pub offset: usize,
+    /// Elements.
+    pub len: usize,
+}
+
+/// One kernel call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What runs.
+    pub kernel: Arc<dyn Kernel>,
+    /// Its operands, in the kernel's order.
+    pub views: Vec<View>,
+    /// The tensor it makes, for profiles and messages.
+    pub label: String,
+}
+
+/// A flat list of kernel calls.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Every buffer the calls touch.
+    pub buffers: Vec<BufferSpec>,
+    /// The calls in order.
+    pub calls: Vec<Call>,
+}
+
+impl Plan {
+    /// Index of the input buffer `name`.
+    pub fn input(&self, name: &str) -> Option<usize> {
+        self.buffers.iter().position(|b| matches!(&b.kind, BufferKind::Input(n) if n == name))
+    }
+
+    /// Index of the output buffer `name`.
+    pub fn output(&self, name: &str) -> Option<usize> {
+        self.buffers.iter().position(|b| matches!(&b.kind, BufferKind::Output(n) if n == name))
+    }
+
+    /// Work of one run.
+    pub fn cost(&self) -> Cost {
+        self.calls.iter().fold(Cost::default(), |sum, call| sum + call.kernel.cost())
+    }
+
+    /// Bytes of the buffers that belong to the plan alone (slots, inputs, outputs).
+    pub fn own_bytes(&self) -> u64 {
+        let own = self.buffers.iter().filter(|b| !matches!(b.kind, BufferKind::Persistent(_)));
+        own.map(|b| b.len as u64 * 4).sum()
+    }
+}

@@ -1,0 +1,222 @@
+//! Parameters and what goes with them, on the device.
+//!
+//! A store packs its parameters into a few flat segments, so that an optimizer sweeps all of them in one
+//! launch. Gradients and moments have the same layout as the parameters. Training plans, evaluation plans
+//! and the plans of every batch shape bind the same store.
+
+use distil_gpu_kernels::DType;
+
+use crate::device::{BufferId, Device};
+use crate::error::Error;
+
+/// Parameters start at multiples of this many elements: 256 bytes, the offset alignment of every device.
+pub const ALIGNMENT: usize = 64;
+
+/// Most elements of a segment: 128 MiB, the binding size every device offers.
+pub const SEGMENT_LEN: usize = (128 << 20) / 4;
+
+/// The kinds of buffer a store has, one of each per segment (and one for all metrics).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// The parameters.
+    Parameters,
+    /// Their gradients.
+    Gradients,
+    /// First moment: momentum, Adam's m.
+    Moment1,
+    /// Second moment: Adam's v.
+    Moment2,
+    /// Sums over an epoch; see [`crate::distill::metrics`].
+    Metrics,
+}
+
+/// Names one buffer of one store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StorePart {
+    /// Which store; the graph's parameters name it.
+    pub store: usize,
+    /// Which kind of buffer.
+    pub part: Part,
+    /// Which segment.
+    pub segment: usize,
+}
+
+/// A parameter's name and shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterSpec {
+    /// The name it has in `model.safetensors`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Whether weight decay applies.
+    pub decay: bool,
+}
+
+impl ParameterSpec {
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where a parameter lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Segment.
+    pub segment: usize,
+    /// First element in it.
+    pub offset: usize,
+}
+
+/// A run of parameters that an optimizer treats alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Segment.
+    pub segment: usize,
+    /// First element.
+    pub offset: usize,
+    /// Elements, alignment gaps included (they hold zeros and stay zero).
+    pub len: usize,
+    /// Whether weight decay applies.
+    pub decay: bool,
+}
+
+/// Names, shapes and places of a store's parameters.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// The parameters, in the order the model declared them.
+    pub parameters: Vec<ParameterSpec>,
+    /// Where each lies.
+    pub places: Vec<Place>,
+    /// Elements of each segment.
+    pub segments: Vec<usize>,
+    /// Runs of like parameters, in order.
+    pub ranges: Vec<Range>,
+}
+
+impl Layout {
+    /// Packs the parameters: those with decay first, then the others, each kind in declared order.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when one parameter exceeds a segment.
+    pub fn new(parameters: Vec<ParameterSpec>) -> Result<Self, Error> {
+        let mut layout = Self { places: vec![Place { segment: 0, offset: 0 }; parameters.len()], ..Self::default() };
+        let (mut segment, mut offset) = (0, 0);
+        for decay in [true, false] {
+            for (index, parameter) in parameters.iter().enumerate() {
+                if parameter.decay != decay {
+                    continue;
+                }
+                let len = parameter.len().next_multiple_of(ALIGNMENT);
+                if len > SEGMENT_LEN {
+                    return Err(Error::TooLarge {
+                        tensor: parameter.name.clone(),
+                        bytes: len as u64 * 4,
+                        limit: "binding size",
+                        allowed: SEGMENT_LEN as u64 * 4,
+                    });
+                }
+                if offset + len > SEGMENT_LEN {
+                    layout.segments.push(offset);
+                    (segment, offset) = (segment + 1, 0);
+                }
+                layout.places[index] = Place { segment, offset };
+                match layout.ranges.last_mut() {
+                    Some(last) if last.segment == segment && last.decay == decay => last.len += len,
+                    _ => layout.ranges.push(Range { segment, offset, len, decay }),
+                }
+                offset += len;
+            }
+        }
+        layout.segments.push(offset);
+        layout.parameters = parameters;
+        Ok(layout)
+    }
+
+    /// Number of parameters, counted as the field does: elements over all tensors.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(ParameterSpec::len).sum()
+    }
+}
+
+/// A store's buffers on a device.
+#[derive(Debug)]
+pub struct Store {
+    /// What lies where.
+    pub layout: Layout,
+    buffers: Vec<(Part, usize, BufferId)>,
+}
+
+impl Store {
+    /// Allocates `parts` for every segment, zeroed. `metrics` is the number of metric sums (0: none).
+    ///
+    /// # Errors
+    /// When the device has no room or a limit forbids it.
+    pub fn new(
+        device: &mut dyn Device,
+        name: &str,
+        layout: Layout,
+        parts: &[Part],
+        metrics: usize,
+    ) -> Result<Self, Error> {
+        let mut buffers = Vec::new();
+        for &part in parts {
+            for (segment, &len) in layout.segments.iter().enumerate() {
+                let label = format!("{name} {part:?} {segment}");
+                let id = device.create_buffer(&label, DType::F32, len.max(ALIGNMENT))?;
+                buffers.push((part, segment, id));
+            }
+        }
+        if metrics > 0 {
+            let id = device.create_buffer(&format!("{name} metrics"), DType::F32, metrics)?;
+            buffers.push((Part::Metrics, 0, id));
+        }
+        Ok(Self { layout, buffers })
+    }
+
+    /// The device's buffer for a part of a segment.
+    pub fn buffer(&self, part: Part, segment: usize) -> Option<BufferId> {
+        let found = self.buffers.iter().find(|(p, s, _)| *p == part && *s == segment);
+        found.map(|(_, _, id)| *id)
+    }
+
+    /// Writes parameter `index` from host values.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn write(&self, device: &mut dyn Device, part: Part, index: usize, values: &[f32]) -> Result<(), Error> {
+        let place = self.layout.places[index];
+        let id = self.buffer(part, place.segment).expect("the store was made with this part");
+        device.write(id, place.offset, values)
+    }
+
+    /// Reads parameter `index`.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub fn read(&self, device: &mut dyn Device, part: Part, index: usize) -> Result<Vec<f32>, Error> {
+        let place = self.layout.places[index];
+        let id = self.buffer(part, place.segment).expect("the store was made with this part");
+        device.read(id, place.offset, self.layout.parameters[index].len())
+    }
+
+    /// Reads all parameters, in declared order.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub fn read_all(&self, device: &mut dyn Device) -> Result<Vec<Vec<f32>>, Error> {
+        (0..self.layout.parameters.len()).map(|i| self.read(device, Part::Parameters, i)).collect()
+    }
+
+    /// Frees the buffers.
+    pub fn free(self, device: &mut dyn Device) {
+        for (_, _, id) in self.buffers {
+            device.free_buffer(id);
+        }
+    }
+}

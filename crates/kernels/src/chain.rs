@@ -1,0 +1,331 @@
+//! Chains of elementwise stages: the body of [`crate::elementwise`] and the epilogue of
+//! [`crate::matmul`]. Twin of `shaders/common/chain.wgsl`.
+
+use crate::{Real, StepState, random};
+
+/// Most stages in one chain.
+pub const MAX_STAGES: usize = 6;
+/// Most operands of one chain.
+pub const MAX_OPERANDS: usize = 3;
+/// Coordinates of a tensor: at most four extents, the last fastest.
+pub type Coord = [u32; 4];
+
+/// One step of a chain. `v` is the running value, `x` the stage's operand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stage {
+    /// max(v, 0)
+    Relu,
+    /// v · Φ(v), Hendrycks and Gimpel 2016
+    GeluErf,
+    /// Their tanh approximation
+    GeluTanh,
+    /// tanh v
+    Tanh,
+    /// 1 / (1 + e^-v)
+    Sigmoid,
+    /// e^v
+    Exp,
+    /// ln v
+    Log,
+    /// √v
+    Sqrt,
+    /// v²
+    Square,
+    /// 1 / v
+    Reciprocal,
+    /// scale · v + offset
+    Affine {
+        /// Factor.
+        scale: f32,
+        /// Summand.
+        offset: f32,
+    },
+    /// The constant itself, whatever v is
+    Fill(f32),
+    /// 0 with probability `rate`, else v / (1 - rate); the mask is a function of seed, stream, step, element
+    Dropout {
+        /// Probability of a zero, in [0, 1).
+        rate: f32,
+        /// Stream of the generator; a layer's backward uses its forward's.
+        stream: u32,
+    },
+    /// A binary operation with operand number `.1` of the chain
+    Binary(Binary, usize),
+}
+
+/// Binary operations of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// v + x
+    Add,
+    /// v - x
+    Sub,
+    /// v · x
+    Mul,
+    /// v / x
+    Div,
+    /// The larger
+    Max,
+    /// The smaller
+    Min,
+    /// v where x > 0, else 0; x is relu's input or output
+    ReluGrad,
+    /// v · gelu'(x), x being gelu's input
+    GeluErfGrad,
+    /// The same for the tanh approximation
+    GeluTanhGrad,
+    /// v · (1 - x²), x being tanh's output
+    TanhGrad,
+    /// v · x (1 - x), x being the sigmoid's output
+    SigmoidGrad,
+    /// x - v
+    ReverseSub,
+    /// x / v
+    ReverseDiv,
+}
+
+impl Stage {
+    fn code(self) -> u32 {
+        match self {
+            Self::Relu => 1,
+            Self::GeluErf => 2,
+            Self::GeluTanh => 3,
+            Self::Tanh => 4,
+            Self::Sigmoid => 5,
+            Self::Exp => 6,
+            Self::Log => 7,
+            Self::Sqrt => 8,
+            Self::Square => 9,
+            Self::Reciprocal => 10,
+            Self::Affine { .. } => 11,
+            Self::Fill(_) => 12,
+            Self::Dropout { .. } => 13,
+            Self::Binary(op, _) => match op {
+                Binary::Add => 20,
+                Binary::Sub => 21,
+                Binary::Mul => 22,
+                Binary::Div => 23,
+                Binary::Max => 24,
+                Binary::Min => 25,
+                Binary::ReluGrad => 26,
+                Binary::GeluErfGrad => 27,
+                Binary::GeluTanhGrad => 28,
+                Binary::TanhGrad => 29,
+                Binary::SigmoidGrad => 30,
+                Binary::ReverseSub => 31,
+                Binary::ReverseDiv => 32,
+            },
+        }
+    }
+
+    /// The chain operand this stage reads.
+    pub fn operand(self) -> Option<usize> {
+        match self {
+            Self::Binary(_, operand) => Some(operand),
+            _ => None,
+        }
+    }
+
+    fn params(self) -> [u32; 2] {
+        match self {
+            Self::Affine { scale, offset } => [scale.to_bits(), offset.to_bits()],
+            Self::Fill(value) => [value.to_bits(), 0],
+            Self::Dropout { rate, stream } => [rate.to_bits(), stream],
+            _ => [0, 0],
+        }
+    }
+}
+
+/// Stages in order, and where their operands lie.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chain {
+    /// At most [`MAX_STAGES`].
+    pub stages: Vec<Stage>,
+    /// Strides of each operand over the output's coordinates (0 where broadcast); at most
+    /// [`MAX_OPERANDS`].
+    pub operands: Vec<Coord>,
+}
+
+const OVERRIDES: [[&str; 2]; MAX_STAGES] = [
+    ["STAGE0", "OPERAND0"],
+    ["STAGE1", "OPERAND1"],
+    ["STAGE2", "OPERAND2"],
+    ["STAGE3", "OPERAND3"],
+    ["STAGE4", "OPERAND4"],
+    ["STAGE5", "OPERAND5"],
+];
+
+/// Names of the chain's operands in a shader.
+pub const OPERAND_NAMES: [&str; MAX_OPERANDS] = ["x0", "x1", "x2"];
+
+impl Chain {
+    /// Whether the chain changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// The override constants that select the stages.
+    pub fn overrides(&self) -> Vec<(&'static str, f64)> {
+        let mut overrides = Vec::new();
+        for (stage, [code, operand]) in self.stages.iter().zip(OVERRIDES) {
+            overrides.push((code, f64::from(stage.code())));
+            if let Some(which) = stage.operand() {
+                overrides.push((operand, which as f64));
+            }
+        }
+        overrides
+    }
+
+    /// The words of the shader's `Chain` struct.
+    pub fn dims(&self, extent: Coord) -> Vec<u32> {
+        let mut words = extent.to_vec();
+        for i in 0..MAX_OPERANDS {
+            words.extend(self.operands.get(i).copied().unwrap_or_default());
+        }
+        for i in 0..MAX_STAGES {
+            let params = self.stages.get(i).map_or([0; 2], |stage| stage.params());
+            words.extend([params[0], params[1], 0, 0]);
+        }
+        words
+    }
+
+    /// Elements operand `which` must have for this extent.
+    pub fn operand_len(&self, which: usize, extent: Coord) -> usize {
+        strided_len(extent, self.operands[which])
+    }
+
+    /// Applies the chain to a part of one row: `values[i]` lies at `coord` with its last coordinate moved
+    /// on by `i`.
+    pub fn apply_row<F: Real>(
+        &self,
+        values: &mut [F],
+        coord: Coord,
+        extent: Coord,
+        operands: &[&[F]],
+        state: &StepState,
+    ) {
+        for stage in &self.stages {
+            match *stage {
+                Stage::Relu => map(values, |v| if v < F::zero() { F::zero() } else { v }),
+                Stage::GeluErf => map(values, |v| v * normal_cdf(v)),
+                Stage::GeluTanh => map(values, gelu_tanh),
+                Stage::Tanh => map(values, F::tanh),
+                Stage::Sigmoid => map(values, |v| F::one() / (F::one() + (-v).exp())),
+                Stage::Exp => map(values, F::exp),
+                Stage::Log => map(values, F::ln),
+                Stage::Sqrt => map(values, F::sqrt),
+                Stage::Square => map(values, |v| v * v),
+                Stage::Reciprocal => map(values, |v| F::one() / v),
+                Stage::Affine { scale, offset } => {
+                    map(values, |v| v * F::of(scale) + F::of(offset));
+                }
+                Stage::Fill(value) => values.fill(F::of(value)),
+                Stage::Dropout { rate, stream } => {
+                    let [_, y, z, w] = extent;
+                    let first = ((coord[0] * y + coord[1]) * z + coord[2]) * w + coord[3];
+                    dropout(values, rate, stream, first, state);
+                }
+                Stage::Binary(op, which) => {
+                    let [_, _, _, step] = self.operands[which];
+                    let base = offset(coord, self.operands[which]);
+                    let x = &operands[which][base..];
+                    binary(values, op, x, step as usize);
+                }
+            }
+        }
+    }
+}
+
+/// Where `coord` lies in a tensor with these strides.
+#[inline]
+pub(crate) fn offset(coord: Coord, strides: Coord) -> usize {
+    coord.iter().zip(strides).map(|(&c, s)| c as usize * s as usize).sum()
+}
+
+/// Elements a tensor with these strides must have to cover the extent.
+pub(crate) fn strided_len(extent: Coord, strides: Coord) -> usize {
+    let last = extent.iter().zip(strides).map(|(&e, s)| e.saturating_sub(1) as usize * s as usize);
+    last.sum::<usize>() + 1
+}
+
+fn map<F: Real>(values: &mut [F], f: impl Fn(F) -> F) {
+    for v in values {
+        *v = f(*v);
+    }
+}
+
+fn zip<F: Real>(values: &mut [F], x: &[F], step: usize, f: impl Fn(F, F) -> F) {
+    match step {
+        0 => {
+            let x = x[0];
+            map(values, |v| f(v, x));
+        }
+        1 => {
+            for (v, &x) in values.iter_mut().zip(x) {
+                *v = f(*v, x);
+            }
+        }
+        _ => {
+            for (v, &x) in values.iter_mut().zip(x.iter().step_by(step)) {
+                *v = f(*v, x);
+            }
+        }
+    }
+}
+
+fn binary<F: Real>(values: &mut [F], op: Binary, x: &[F], step: usize) {
+    let one = F::one();
+    match op {
+        Binary::Add => zip(values, x, step, |v, x| v + x),
+        Binary::Sub => zip(values, x, step, |v, x| v - x),
+        Binary::Mul => zip(values, x, step, |v, x| v * x),
+        Binary::Div => zip(values, x, step, |v, x| v / x),
+        Binary::Max => zip(values, x, step, F::max),
+        Binary::Min => zip(values, x, step, F::min),
+        Binary::ReluGrad => zip(values, x, step, |v, x| if x > F::zero() { v } else { F::zero() }),
+        Binary::GeluErfGrad => zip(values, x, step, |v, x| v * gelu_erf_derivative(x)),
+        Binary::GeluTanhGrad => zip(values, x, step, |v, x| v * gelu_tanh_derivative(x)),
+        Binary::TanhGrad => zip(values, x, step, |v, x| v * (one - x * x)),
+        Binary::SigmoidGrad => zip(values, x, step, |v, x| v * (x * (one - x))),
+        Binary::ReverseSub => zip(values, x, step, |v, x| x - v),
+        Binary::ReverseDiv => zip(values, x, step, |v, x| x / v),
+    }
+}
+
+fn dropout<F: Real>(values: &mut [F], rate: f32, stream: u32, first: u32, state: &StepState) {
+    let keep = F::one() - F::of(rate);
+    let mut words = [0; 2];
+    for (i, v) in values.iter_mut().enumerate() {
+        let index = first.wrapping_add(i as u32);
+        if i == 0 || index & 1 == 0 {
+            words = random::threefry2x32([state.seed, stream], [index >> 1, state.step]);
+        }
+        let unit = random::unit(words[(index & 1) as usize]);
+        *v = if unit >= rate { *v / keep } else { F::zero() };
+    }
+}
+
+/// Φ(x) through erfc, which keeps the left tail that 1 + erf loses.
+fn normal_cdf<F: Real>(x: F) -> F {
+    F::of(0.5) * (-x * F::of64(std::f64::consts::FRAC_1_SQRT_2)).erfc()
+}
+
+fn gelu_erf_derivative<F: Real>(x: F) -> F {
+    let density = F::of64(0.398_942_280_401_432_7) * (F::of(-0.5) * x * x).exp();
+    normal_cdf(x) + x * density
+}
+
+const SQRT_TWO_OVER_PI: f64 = 0.797_884_560_802_865_4;
+const GELU_CUBIC: f64 = 0.044_715;
+
+fn gelu_tanh<F: Real>(x: F) -> F {
+    let inner = F::of64(SQRT_TWO_OVER_PI) * (x + F::of64(GELU_CUBIC) * x * x * x);
+    F::of(0.5) * x * (F::one() + inner.tanh())
+}
+
+fn gelu_tanh_derivative<F: Real>(x: F) -> F {
+    let t = (F::of64(SQRT_TWO_OVER_PI) * (x + F::of64(GELU_CUBIC) * x * x * x)).tanh();
+    let inner =
+        F::of64(SQRT_TWO_OVER_PI) * (F::one() + F::of64(3.0 * GELU_CUBIC) * x * x);
+    F::of(0.5) * (F::one() + t) + F::of(0.5) * x * (F::one() - t * t) * inner
+}

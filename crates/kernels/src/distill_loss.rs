@@ -1,0 +1,281 @@
+//! The fused distillation loss: KL at a temperature and cross-entropy, loss and gradient in one kernel that
+//! never stores a probability. The formulas stand in `shaders/distill_loss.wgsl`.
+
+use rayon::prelude::*;
+
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+
+/// A label that leaves its row out of the hard term.
+pub const IGNORED: i32 = -100;
+/// A label that marks a padding row, which counts in no term.
+pub const PADDING: i32 = i32::MIN;
+/// Columns of `terms`: soft, hard, student right, agrees with the teacher, counts in soft, counts in hard.
+pub const TERMS: usize = 6;
+
+/// Rows of one launch, so that a launch stays far below a driver's watchdog: 2^31 logits.
+const MAX_LOGITS_A_LAUNCH: usize = 1 << 31;
+/// Most values of each tensor a thread holds in registers.
+const MAX_HELD: usize = 16;
+
+/// Loss and gradient of a block of logit rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DistillLoss {
+    /// Rows.
+    pub rows: usize,
+    /// Classes, without padded columns.
+    pub classes: usize,
+    /// Elements from one student row to the next; columns from `classes` on are padding.
+    pub student_stride: usize,
+    /// The same for the teacher; `None`: cross-entropy alone.
+    pub teacher_stride: Option<usize>,
+    /// Whether the gradient overwrites the student's logits.
+    pub gradient: bool,
+}
+
+impl DistillLoss {
+    fn width(&self) -> u32 {
+        (self.classes.next_power_of_two() as u32).clamp(32, 256)
+    }
+
+    /// Values a thread holds between the sweeps; `None` where the row does not fit.
+    fn held(&self) -> Option<u32> {
+        let held = self.classes.div_ceil(self.width() as usize).next_power_of_two();
+        (held <= MAX_HELD).then_some(held as u32)
+    }
+
+    fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
+        let teacher = self.teacher_stride.map(|stride| (args.read(1), stride));
+        let next = 1 + usize::from(teacher.is_some());
+        let labels = args.read_i32(next);
+        let (z_s, row_loss, terms) = (args.write(0), args.write(next + 1), args.write(next + 2));
+        z_s.par_chunks_mut(self.student_stride)
+            .zip(row_loss.par_iter_mut())
+            .zip(terms.par_chunks_mut(TERMS))
+            .zip(labels)
+            .enumerate()
+            .with_min_len((1_usize << 12).div_ceil(self.classes))
+            .for_each(|(row, (((z_s, row_loss), terms), &label))| {
+                let z_t = teacher.map(|(z_t, stride)| &z_t[row * stride..][..self.classes]);
+                *row_loss = self.row(z_s, z_t, label, terms, state);
+            });
+    }
+
+    fn row<F: Real>(
+        &self,
+        z_s: &mut [F],
+        z_t: Option<&[F]>,
+        label: i32,
+        terms: &mut [F],
+        state: &StepState,
+    ) -> F {
+        let (zero, one) = (F::zero(), F::one());
+        let temperature = F::of(state.temperature);
+        let cold = one / temperature;
+        let alpha = F::of(state.alpha);
+        let (z_s, padded) = z_s.split_at_mut(self.classes);
+
+        let (top, best) = peak(z_s);
+        let log_hot = z_s.iter().map(|&s| (s - top).exp()).sum::<F>().ln();
+        let counts_hard = label >= 0;
+        let counts_soft = z_t.is_some() && label != PADDING;
+        let hard = if counts_hard { log_hot - (z_s[label as usize] - top) } else { zero };
+        let hard_share = if z_t.is_some() { one - alpha } else { one };
+        let hard_weight =
+            if counts_hard { hard_share * F::of(state.hard_scale) } else { zero };
+        let soft_weight = if counts_soft { alpha * F::of(state.soft_scale) } else { zero };
+
+        let mut soft = zero;
+        let mut agrees = false;
+        if let (Some(z_t), true) = (z_t, counts_soft) {
+            let (t_top, t_best) = peak(z_t);
+            let log_q_sum = z_s.iter().map(|&s| ((s - top) * cold).exp()).sum::<F>().ln();
+            let log_p_sum = z_t.iter().map(|&t| ((t - t_top) * cold).exp()).sum::<F>().ln();
+            agrees = best == t_best;
+            let mut kl = zero;
+            for (s, &t) in z_s.iter_mut().zip(z_t) {
+                let log_q = (*s - top) * cold - log_q_sum;
+                let log_p = (t - t_top) * cold - log_p_sum;
+                let p = log_p.exp();
+                if p > zero {
+                    kl += p * (log_p - log_q);
+                }
+                if self.gradient {
+                    let r = (*s - top - log_hot).exp();
+                    *s = soft_weight * temperature * (log_q.exp() - p) + hard_weight * r;
+                }
+            }
+            soft = temperature * temperature * kl;
+        } else if self.gradient {
+            for s in &mut *z_s {
+                *s = if counts_hard { hard_weight * (*s - top - log_hot).exp() } else { zero };
+            }
+        }
+        if self.gradient {
+            if counts_hard {
+                z_s[label as usize] = z_s[label as usize] - hard_weight;
+            }
+            padded.fill(zero);
+        }
+
+        let flag = |yes| if yes { one } else { zero };
+        terms.copy_from_slice(&[
+            soft,
+            hard,
+            flag(counts_hard && best == label as usize),
+            flag(agrees),
+            flag(counts_soft),
+            flag(counts_hard),
+        ]);
+        soft_weight * soft + hard_weight * hard
+    }
+}
+
+/// The row's maximum and its first place.
+fn peak<F: Real>(row: &[F]) -> (F, usize) {
+    let mut best = (F::min_value(), 0);
+    for (place, &value) in row.iter().enumerate() {
+        if value > best.0 {
+            best = (value, place);
+        }
+    }
+    best
+}
+
+impl Kernel for DistillLoss {
+    fn name(&self) -> &'static str {
+        "distill_loss"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let mut operands = vec![Operand::update("z_s", self.rows * self.student_stride)];
+        if let Some(stride) = self.teacher_stride {
+            operands.push(Operand::read("z_t", self.rows * stride));
+        }
+        operands.push(Operand::read_i32("labels", self.rows));
+        operands.push(Operand::write("row_loss", self.rows));
+        operands.push(Operand::write("terms", self.rows * TERMS));
+        operands
+    }
+
+    fn launches(&self, caps: &Caps) -> Vec<Launch> {
+        let teacher = usize::from(self.teacher_stride.is_some());
+        let held = self.held();
+        let step = (MAX_LOGITS_A_LAUNCH / self.classes).max(1);
+        let launch = |first: usize| Launch {
+            shader: "distill_loss",
+            entry: "distill_loss",
+            consts: vec![("HELD", held.unwrap_or(1))],
+            overrides: vec![
+                ("WIDTH", f64::from(self.width())),
+                ("TEACHER", teacher as f64),
+                ("GRADIENT", f64::from(u8::from(self.gradient))),
+                ("HOLD", f64::from(u8::from(held.is_some()))),
+            ],
+            dims: [
+                (first + step).min(self.rows),
+                self.classes,
+                self.student_stride,
+                self.teacher_stride.unwrap_or(0),
+                first,
+            ]
+            .map(|word| word as u32)
+            .to_vec(),
+            bindings: vec![
+                Some(0),
+                (teacher == 1).then_some(1),
+                Some(1 + teacher),
+                Some(2 + teacher),
+                Some(3 + teacher),
+            ],
+            workgroups: caps.grid(step.min(self.rows - first)),
+        };
+        (0..self.rows).step_by(step).map(launch).collect()
+    }
+
+    fn cost(&self) -> Cost {
+        let logits = self.rows * self.classes;
+        let tensors = 1 + usize::from(self.teacher_stride.is_some());
+        let reads = tensors * if self.held().is_some() { 1 } else { 2 };
+        let writes = if self.gradient { logits } else { 0 };
+        Cost {
+            flops: (logits * 12 * tensors) as u64,
+            bytes_read: bytes(reads * logits + self.rows),
+            bytes_written: bytes(writes + self.rows * (1 + TERMS)),
+        }
+    }
+
+    twin!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Arg;
+
+    const CLASSES: usize = 7;
+    const LABELS: [i32; 4] = [3, IGNORED, PADDING, 0];
+
+    fn logits(salt: usize) -> Vec<f64> {
+        (0..4 * CLASSES).map(|i| ((i * 31 + salt * 17) % 23) as f64 / 4.0 - 2.5).collect()
+    }
+
+    fn state() -> StepState {
+        StepState {
+            temperature: 3.0,
+            alpha: 0.25,
+            soft_scale: 1.0 / 3.0,
+            hard_scale: 0.5,
+            ..StepState::default()
+        }
+    }
+
+    fn loss(z_s: &[f64], z_t: Option<&[f64]>, gradient: bool) -> (f64, Vec<f64>, Vec<f64>) {
+        let kernel = DistillLoss {
+            rows: 4,
+            classes: CLASSES,
+            student_stride: CLASSES,
+            teacher_stride: z_t.map(|_| CLASSES),
+            gradient,
+        };
+        let mut z_s = z_s.to_vec();
+        let (mut row_loss, mut terms) = (vec![0.0; 4], vec![0.0; 4 * TERMS]);
+        let mut args = vec![Arg::Write(&mut z_s)];
+        args.extend(z_t.map(Arg::Read));
+        args.extend([Arg::ReadI32(&LABELS), Arg::Write(&mut row_loss), Arg::Write(&mut terms)]);
+        kernel.run_f64(Args::new(args), &state());
+        (row_loss.iter().sum(), z_s, terms)
+    }
+
+    #[test]
+    fn gradient_is_the_loss_s_slope() {
+        let (z_s, z_t) = (logits(1), logits(2));
+        for teacher in [Some(&z_t[..]), None] {
+            let (_, gradient, _) = loss(&z_s, teacher, true);
+            for i in 0..z_s.len() {
+                let mut moved = z_s.clone();
+                moved[i] += 1e-5;
+                let above = loss(&moved, teacher, false).0;
+                moved[i] -= 2e-5;
+                let below = loss(&moved, teacher, false).0;
+                let slope = (above - below) / 2e-5;
+                assert!((gradient[i] - slope).abs() < 1e-9, "{i}: {} {slope}", gradient[i]);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_count_where_they_should() {
+        let (_, gradient, terms) = loss(&logits(1), Some(&logits(2)), true);
+        let counts: Vec<&[f64]> = terms.chunks(TERMS).map(|row| &row[4..]).collect();
+        assert_eq!(counts, [[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0]]);
+        assert!(gradient[2 * CLASSES..3 * CLASSES].iter().all(|&g| g == 0.0));
+    }
+
+    #[test]
+    fn the_same_logits_have_no_soft_loss() {
+        let z = logits(1);
+        let (_, _, terms) = loss(&z, Some(&z), false);
+        assert!(terms.chunks(TERMS).all(|row| row[0].abs() < 1e-14));
+        assert_eq!(terms[3], 1.0);
+    }
+}

@@ -1,0 +1,112 @@
+//! Map, binary operations with broadcasting, dropout, and chains of them, in one pass over memory.
+
+use rayon::prelude::*;
+
+use crate::chain::{self, Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+
+const THREADS: usize = 64;
+/// Elements of one CPU task.
+const TASK_LEN: usize = 1 << 14;
+
+/// out[coord] = chain(main[coord])
+#[derive(Clone, Debug)]
+pub struct Elementwise {
+    /// Extents of the output.
+    pub extent: Coord,
+    /// Strides of `main` over the output's coordinates, 0 where it is broadcast; `None`: the chain starts
+    /// from nothing, with a `Fill`.
+    pub main_strides: Option<Coord>,
+    /// What is done to each element.
+    pub chain: Chain,
+}
+
+impl Elementwise {
+    fn len(&self) -> usize {
+        self.extent.iter().map(|&e| e as usize).product()
+    }
+
+    fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
+        let first = usize::from(self.main_strides.is_some());
+        let main = self.main_strides.map(|strides| (args.read(0), strides));
+        let operands: Vec<&[F]> =
+            (0..self.chain.operands.len()).map(|i| args.read(first + i)).collect();
+        let out = args.write(first + operands.len());
+        let [_, y, z, w] = self.extent.map(|e| e as usize);
+        // A task takes several short rows, or a part of a long one.
+        let rows_a_task = (TASK_LEN / w).max(1);
+        out.par_chunks_mut(w * rows_a_task).enumerate().for_each(|(task, rows)| {
+            rows.par_chunks_mut(w).with_min_len(rows_a_task).enumerate().for_each(|(i, row)| {
+                let at = task * rows_a_task + i;
+                let coord = [at / z / y, at / z % y, at % z, 0].map(|c| c as u32);
+                row.par_chunks_mut(TASK_LEN).enumerate().for_each(|(part, values)| {
+                    let coord = [coord[0], coord[1], coord[2], (part * TASK_LEN) as u32];
+                    if let Some((main, strides)) = main {
+                        load(values, &main[chain::offset(coord, strides)..], strides[3] as usize);
+                    }
+                    self.chain.apply_row(values, coord, self.extent, &operands, state);
+                });
+            });
+        });
+    }
+}
+
+fn load<F: Real>(values: &mut [F], main: &[F], step: usize) {
+    match step {
+        0 => values.fill(main[0]),
+        1 => values.copy_from_slice(&main[..values.len()]),
+        _ => {
+            for (v, &x) in values.iter_mut().zip(main.iter().step_by(step)) {
+                *v = x;
+            }
+        }
+    }
+}
+
+impl Kernel for Elementwise {
+    fn name(&self) -> &'static str {
+        "elementwise"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let main = |strides| Operand::read("main", chain::strided_len(self.extent, strides));
+        let mut operands: Vec<Operand> = self.main_strides.map(main).into_iter().collect();
+        for (i, name) in OPERAND_NAMES.iter().enumerate().take(self.chain.operands.len()) {
+            operands.push(Operand::read(name, self.chain.operand_len(i, self.extent)));
+        }
+        operands.push(Operand::write("out", self.len()));
+        operands
+    }
+
+    fn launches(&self, caps: &Caps) -> Vec<Launch> {
+        let used = self.chain.operands.len();
+        let mut dims = self.chain.dims(self.extent);
+        dims.extend(self.main_strides.unwrap_or_default());
+        dims.extend([self.len() as u32, 0, 0, 0]);
+        let first = usize::from(self.main_strides.is_some());
+        let mut bindings = vec![(first == 1).then_some(0)];
+        bindings.extend((0..MAX_OPERANDS).map(|i| (i < used).then_some(first + i)));
+        bindings.push(Some(first + used));
+        vec![Launch {
+            shader: "elementwise",
+            entry: "elementwise",
+            consts: Vec::new(),
+            overrides: self.chain.overrides(),
+            dims,
+            bindings,
+            workgroups: caps.grid(self.len().div_ceil(THREADS)),
+        }]
+    }
+
+    fn cost(&self) -> Cost {
+        let operands = self.operands();
+        let read: usize = operands[..operands.len() - 1].iter().map(|o| o.len).sum();
+        Cost {
+            flops: (self.len() * self.chain.stages.len()) as u64,
+            bytes_read: bytes(read),
+            bytes_written: bytes(self.len()),
+        }
+    }
+
+    twin!();
+}

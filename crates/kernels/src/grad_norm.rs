@@ -1,0 +1,174 @@
+//! Clipping by the global norm of the gradients.
+//!
+//! [`GradNormPartial`] squares and sums one segment of the gradients; several segments fill one array of
+//! partial sums, of which [`GradNormFinish`] makes the norm and the factor that
+//! [`crate::optimizer::Optimizer`] multiplies gradients by. Pascanu, Mikolov and Bengio, "On the
+//! difficulty of training recurrent neural networks", 2013; constants as
+//! `torch.nn.utils.clip_grad_norm_`.
+
+use rayon::prelude::*;
+
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+
+const THREADS: usize = 256;
+const MAX_PARTIALS: usize = 1024;
+
+/// partials[i] = Σ g² over a share of `grads`.
+///
+/// Operands: `grads` [len], `partials` [partials]: the segment's part of the array that
+/// [`GradNormFinish`] sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GradNormPartial {
+    /// Gradients in the segment.
+    pub len: usize,
+    /// Partial sums, at most 1024.
+    pub partials: usize,
+}
+
+impl GradNormPartial {
+    /// With as many partial sums as suit the length.
+    pub fn new(len: usize) -> Self {
+        const ELEMENTS_A_THREAD: usize = 16;
+        Self { len, partials: len.div_ceil(THREADS * ELEMENTS_A_THREAD).clamp(1, MAX_PARTIALS) }
+    }
+
+    fn run<F: Real>(&self, mut args: Args<'_, F>, _state: &StepState) {
+        let grads = args.read(0);
+        // Contiguous shares, where a GPU's are interleaved: only the total is defined.
+        let share = self.len.div_ceil(self.partials).max(1);
+        args.write(1).par_iter_mut().enumerate().for_each(|(i, partial)| {
+            let start = (i * share).min(self.len);
+            let grads = &grads[start..(start + share).min(self.len)];
+            *partial = F::of64(grads.iter().map(|g| g.f64() * g.f64()).sum());
+        });
+    }
+}
+
+impl Kernel for GradNormPartial {
+    fn name(&self) -> &'static str {
+        "grad_norm"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::read("grads", self.len), Operand::write("partials", self.partials)]
+    }
+
+    fn launches(&self, _caps: &Caps) -> Vec<Launch> {
+        vec![launch("partial", self.len, 0.0, self.partials)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost {
+            flops: 2 * self.len as u64,
+            bytes_read: bytes(self.len),
+            bytes_written: bytes(self.partials),
+        }
+    }
+
+    twin!();
+}
+
+/// norm[0] = Σ partials, the squared norm; norm[1] = min(1, max_norm / (√norm[0] + 1e-6)).
+///
+/// Operands: `partials` [partials], `norm` [2]. A NaN gradient makes both NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GradNormFinish {
+    /// Partial sums of all segments.
+    pub partials: usize,
+    /// Largest norm that is left as it is.
+    pub max_norm: f32,
+}
+
+impl GradNormFinish {
+    fn run<F: Real>(&self, mut args: Args<'_, F>, _state: &StepState) {
+        let squares = args.read(0).iter().map(|p| p.f64()).sum::<f64>();
+        let factor = f64::from(self.max_norm) / (squares.sqrt() + 1e-6);
+        let norm = args.write(1);
+        norm[0] = F::of64(squares);
+        norm[1] = F::of64(if factor >= 1.0 { 1.0 } else { factor });
+    }
+}
+
+impl Kernel for GradNormFinish {
+    fn name(&self) -> &'static str {
+        "grad_norm"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::read("partials", self.partials), Operand::write("norm", 2)]
+    }
+
+    fn launches(&self, _caps: &Caps) -> Vec<Launch> {
+        vec![launch("finish", self.partials, self.max_norm, 1)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost {
+            flops: self.partials as u64,
+            bytes_read: bytes(self.partials),
+            bytes_written: bytes(2),
+        }
+    }
+
+    twin!();
+}
+
+fn launch(entry: &'static str, len: usize, max_norm: f32, workgroups: usize) -> Launch {
+    Launch {
+        shader: "grad_norm",
+        entry,
+        consts: Vec::new(),
+        overrides: Vec::new(),
+        dims: vec![len as u32, max_norm.to_bits()],
+        bindings: vec![Some(0), Some(1)],
+        workgroups: [workgroups as u32, 1, 1],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Arg;
+
+    fn clip(segments: &[Vec<f64>], max_norm: f32) -> [f64; 2] {
+        let state = StepState::default();
+        let kernels: Vec<_> = segments.iter().map(|s| GradNormPartial::new(s.len())).collect();
+        let mut partials = vec![f64::NAN; kernels.iter().map(|k| k.partials).sum()];
+        let mut rest = partials.as_mut_slice();
+        for (kernel, grads) in kernels.iter().zip(segments) {
+            let (view, tail) = rest.split_at_mut(kernel.partials);
+            kernel.run_f64(Args::new(vec![Arg::Read(grads), Arg::Write(view)]), &state);
+            rest = tail;
+        }
+        let mut norm = [0.0; 2];
+        let args = Args::new(vec![Arg::Read(&partials), Arg::Write(&mut norm)]);
+        GradNormFinish { partials: partials.len(), max_norm }.run_f64(args, &state);
+        norm
+    }
+
+    #[test]
+    fn agrees_with_plain_loops() {
+        for lens in [vec![1], vec![2, 4096, 4097], vec![5_000_000], vec![10_001, 7, 300_000]] {
+            let wave = |i: usize| (i as f64 * 0.7).sin();
+            let segments: Vec<Vec<f64>> =
+                lens.iter().map(|&len| (1..=len).map(wave).collect()).collect();
+            let squares: f64 = segments.iter().flatten().map(|g| g * g).sum();
+            let [sum, factor] = clip(&segments, 0.5);
+            assert!((sum - squares).abs() < 1e-10 * squares);
+            assert!((factor - 0.5 / (squares.sqrt() + 1e-6)).abs() < 1e-12);
+            assert_eq!(clip(&segments, 1e9)[1], 1.0);
+        }
+    }
+
+    #[test]
+    fn keeps_nan_and_leaves_zero() {
+        assert!(clip(&[vec![1.0, f64::NAN]], 1.0).iter().all(|v| v.is_nan()));
+        assert_eq!(clip(&[vec![0.0; 10]], 1.0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn partials_are_bounded() {
+        let partials = [0, 1, 4096, 4097, 1 << 30].map(|len| GradNormPartial::new(len).partials);
+        assert_eq!(partials, [1, 1, 1, 2, 1024]);
+    }
+}

@@ -1,0 +1,232 @@
+//! What each kernel of distil-gpu computes.
+//!
+//! A kernel is described three times, and tests hold the three together: its WGSL in
+//! `shaders/<kernel>.wgsl`, its CPU twin in `src/<kernel>.rs` (generic over f32, the fallback, and f64,
+//! the oracle), and its cost. A [`Kernel`] value is one kernel with its shapes fixed; [`Kernel::launches`]
+//! says how a GPU runs it, [`Kernel::run_f32`] and [`Kernel::run_f64`] run it here.
+//!
+//! Every shader binds the same way, in group 0: binding 0 is the launch's [`Launch::dims`] (uniform),
+//! binding 1 the [`StepState`] (uniform), bindings 2 and up are [`Launch::bindings`] (storage).
+
+mod args;
+pub mod chain;
+pub mod distill_loss;
+pub mod elementwise;
+pub mod grad_norm;
+pub mod matmul;
+pub mod max_norm;
+pub mod optimizer;
+pub mod random;
+mod real;
+pub mod reduce;
+pub mod shader;
+pub mod softmax;
+
+use std::fmt::Debug;
+
+pub use args::{Arg, Args};
+pub use real::Real;
+
+/// Element type of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit float; f64 on the oracle device.
+    F32,
+    /// 32-bit signed integer (labels).
+    I32,
+}
+
+/// How a kernel touches an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Reads only.
+    Read,
+    /// Writes every element, reads none.
+    Write,
+    /// Reads and writes.
+    ReadWrite,
+}
+
+/// One tensor a kernel works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// Name in the shader.
+    pub name: &'static str,
+    /// Element type.
+    pub dtype: DType,
+    /// Number of elements.
+    pub len: usize,
+    /// How it is touched.
+    pub access: Access,
+}
+
+impl Operand {
+    /// An f32 operand that is read.
+    pub fn read(name: &'static str, len: usize) -> Self {
+        Self { name, dtype: DType::F32, len, access: Access::Read }
+    }
+    /// An f32 operand that is written whole.
+    pub fn write(name: &'static str, len: usize) -> Self {
+        Self { name, dtype: DType::F32, len, access: Access::Write }
+    }
+    /// An f32 operand that is updated.
+    pub fn update(name: &'static str, len: usize) -> Self {
+        Self { name, dtype: DType::F32, len, access: Access::ReadWrite }
+    }
+    /// An i32 operand that is read.
+    pub fn read_i32(name: &'static str, len: usize) -> Self {
+        Self { name, dtype: DType::I32, len, access: Access::Read }
+    }
+}
+
+/// Work of one kernel: floating-point operations and the least bytes it must move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Additions and multiplications; a transcendental counts once.
+    pub flops: u64,
+    /// Bytes read.
+    pub bytes_read: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+}
+
+impl std::ops::Add for Cost {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            flops: self.flops + other.flops,
+            bytes_read: self.bytes_read + other.bytes_read,
+            bytes_written: self.bytes_written + other.bytes_written,
+        }
+    }
+}
+
+/// What a kernel must know of the device to choose its variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Most threads in one workgroup.
+    pub max_workgroup_threads: u32,
+    /// Most workgroups in one dimension of a dispatch.
+    pub max_workgroups: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+    /// The driver runs shaders on the CPU: workgroup memory and barriers cost more than they save.
+    pub software: bool,
+}
+
+impl Default for Caps {
+    /// The limits that every WebGPU device keeps.
+    fn default() -> Self {
+        Self {
+            max_workgroup_threads: 256,
+            max_workgroups: 65_535,
+            workgroup_memory: 16 << 10,
+            software: false,
+        }
+    }
+}
+
+impl Caps {
+    /// A grid of `groups` workgroups, folded into two dimensions where one cannot hold them.
+    /// The shader's `flat_group` undoes the fold and must drop the surplus.
+    pub fn grid(&self, groups: usize) -> [u32; 3] {
+        let x = groups.clamp(1, self.max_workgroups as usize);
+        [x as u32, groups.div_ceil(x).max(1) as u32, 1]
+    }
+}
+
+/// One dispatch of a shader.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    /// File stem under `shaders/`.
+    pub shader: &'static str,
+    /// Entry point.
+    pub entry: &'static str,
+    /// Values for `const NAME: u32` lines of the shader (array lengths, which overrides cannot set).
+    pub consts: Vec<(&'static str, u32)>,
+    /// Values for `override` declarations.
+    pub overrides: Vec<(&'static str, f64)>,
+    /// Words of the dims uniform; floats as their bits.
+    pub dims: Vec<u32>,
+    /// Operand index of each storage binding; `None` binds a read-only placeholder.
+    pub bindings: Vec<Option<usize>>,
+    /// Grid size.
+    pub workgroups: [u32; 3],
+}
+
+/// Values that change every step, in one uniform, so that no change of them recompiles anything.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct StepState {
+    /// Number of the step, from 0; a word of every random counter.
+    pub step: u32,
+    /// Seed; a word of every random key.
+    pub seed: u32,
+    /// Learning rate.
+    pub learning_rate: f32,
+    /// Temperature T of the soft term.
+    pub temperature: f32,
+    /// Weight of the soft term; the hard term has 1 - alpha.
+    pub alpha: f32,
+    /// 1 / number of rows that count in the soft term, over the whole batch.
+    pub soft_scale: f32,
+    /// 1 / number of rows that count in the hard term, over the whole batch; 0 where none does.
+    pub hard_scale: f32,
+    /// Adam's 1 - beta1^(step + 1).
+    pub bias_correction1: f32,
+    /// Adam's 1 - beta2^(step + 1).
+    pub bias_correction2: f32,
+    /// Keeps the struct at a multiple of 16 bytes.
+    pub padding: [u32; 3],
+}
+
+impl Default for StepState {
+    fn default() -> Self {
+        Self {
+            step: 0,
+            seed: 0,
+            learning_rate: 0.0,
+            temperature: 1.0,
+            alpha: 0.0,
+            soft_scale: 1.0,
+            hard_scale: 1.0,
+            bias_correction1: 1.0,
+            bias_correction2: 1.0,
+            padding: [0; 3],
+        }
+    }
+}
+
+/// One kernel with its shapes fixed.
+pub trait Kernel: Debug + Send + Sync {
+    /// The kernel's name: its shader's and its module's.
+    fn name(&self) -> &'static str;
+    /// The tensors it works on, in the order of [`Args`].
+    fn operands(&self) -> Vec<Operand>;
+    /// How a GPU with these capabilities runs it; launches run in order.
+    fn launches(&self, caps: &Caps) -> Vec<Launch>;
+    /// Its work.
+    fn cost(&self) -> Cost;
+    /// The CPU twin in f32.
+    fn run_f32(&self, args: Args<'_, f32>, state: &StepState);
+    /// The CPU twin in f64: the oracle.
+    fn run_f64(&self, args: Args<'_, f64>, state: &StepState);
+}
+
+/// Writes both `run` methods of [`Kernel`] in terms of one generic `run`.
+macro_rules! twin {
+    () => {
+        fn run_f32(&self, args: $crate::Args<'_, f32>, state: &$crate::StepState) {
+            self.run(args, state);
+        }
+        fn run_f64(&self, args: $crate::Args<'_, f64>, state: &$crate::StepState) {
+            self.run(args, state);
+        }
+    };
+}
+pub(crate) use twin;
+
+/// Bytes of `elements` f32 or i32 values.
+pub(crate) fn bytes(elements: usize) -> u64 {
+    elements as u64 * 4
+}

@@ -1,0 +1,314 @@
+//! Matrix product with a fused epilogue: out = chain(A · B), batched, either operand transposed.
+
+use rayon::prelude::*;
+
+use crate::chain::{Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+
+/// A launch above this many operations is split by rows: 2e11 take a slow GPU (0.2 TFLOP/s) one second,
+/// half of what Windows grants before it resets the driver.
+const MAX_FLOPS_A_LAUNCH: u64 = 200_000_000_000;
+
+/// out[b, i, j] = chain(Σ_k A[b](i, k) · B[b](k, j)), out contiguous [batch, m, n].
+#[derive(Clone, Debug)]
+pub struct Matmul {
+    /// Rows of out.
+    pub m: usize,
+    /// Columns of out.
+    pub n: usize,
+    /// Length of the inner products.
+    pub k: usize,
+    /// Number of products.
+    pub batch: usize,
+    /// A is stored [k, m] instead of [m, k].
+    pub trans_a: bool,
+    /// B is stored [n, k] instead of [k, n].
+    pub trans_b: bool,
+    /// One A for the whole batch.
+    pub shared_a: bool,
+    /// One B for the whole batch.
+    pub shared_b: bool,
+    /// Applied to each element before it is stored.
+    pub chain: Chain,
+    /// The shape that `chain` sees: its product is batch · m · n, its last extent n.
+    pub extent: Coord,
+}
+
+/// Tile of a variant; see `shaders/matmul.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Entry point: `tiled` or `direct`.
+    pub entry: &'static str,
+    /// Register tile.
+    pub thread: [u32; 2],
+    /// Threads along rows and columns.
+    pub group: [u32; 2],
+    /// Depth of a slab.
+    pub block_k: u32,
+}
+
+impl Tile {
+    /// 128 × 128 outputs by 256 threads: large products.
+    pub const LARGE: Self =
+        Self { entry: "tiled", thread: [8, 8], group: [16, 16], block_k: 8 };
+    /// 64 × 64 outputs by 256 threads.
+    pub const MEDIUM: Self =
+        Self { entry: "tiled", thread: [4, 4], group: [16, 16], block_k: 16 };
+    /// 32 × 32 outputs by 256 threads: products too small to fill a GPU otherwise.
+    pub const SMALL: Self =
+        Self { entry: "tiled", thread: [2, 2], group: [16, 16], block_k: 32 };
+    /// 64 × 64 outputs by 64 threads: fewer threads at each barrier, for drivers that run on the processor.
+    pub const SOFTWARE: Self =
+        Self { entry: "tiled", thread: [8, 8], group: [8, 8], block_k: 16 };
+    /// 8 × 256 outputs by 32 threads without workgroup memory.
+    pub const DIRECT: Self =
+        Self { entry: "direct", thread: [8, 8], group: [1, 32], block_k: 1 };
+    /// Every variant, for tests and tuning.
+    pub const ALL: [Self; 5] =
+        [Self::LARGE, Self::MEDIUM, Self::SMALL, Self::SOFTWARE, Self::DIRECT];
+
+    fn blocks(&self, m: usize, n: usize) -> [usize; 2] {
+        let [rows, cols] = [0, 1].map(|i| (self.thread[i] * self.group[i]) as usize);
+        [m.div_ceil(rows), n.div_ceil(cols)]
+    }
+}
+
+impl Matmul {
+    /// A plain product of one pair of matrices, nothing fused.
+    pub fn new(m: usize, n: usize, k: usize, trans_a: bool, trans_b: bool) -> Self {
+        Self {
+            m,
+            n,
+            k,
+            batch: 1,
+            trans_a,
+            trans_b,
+            shared_a: false,
+            shared_b: false,
+            chain: Chain::default(),
+            extent: [1, 1, m as u32, n as u32],
+        }
+    }
+
+    /// Row, column and batch strides of A(i, k).
+    fn a_strides(&self) -> [usize; 3] {
+        let [row, col] = if self.trans_a { [1, self.m] } else { [self.k, 1] };
+        [row, col, if self.shared_a { 0 } else { self.m * self.k }]
+    }
+
+    /// Row, column and batch strides of B(k, j).
+    fn b_strides(&self) -> [usize; 3] {
+        let [row, col] = if self.trans_b { [1, self.k] } else { [self.n, 1] };
+        [row, col, if self.shared_b { 0 } else { self.k * self.n }]
+    }
+
+    /// Whether a variant can run this product on the device.
+    pub fn fits(&self, tile: &Tile, caps: &Caps) -> bool {
+        let [rows, cols] = [0, 1].map(|i| tile.thread[i] * tile.group[i]);
+        let memory = 4 * tile.block_k * (rows + cols + 2);
+        let runs = tile.group[0] * tile.group[1] <= caps.max_workgroup_threads;
+        match tile.entry {
+            "direct" => runs && !self.trans_b && self.n.is_multiple_of(4),
+            _ => runs && memory <= caps.workgroup_memory,
+        }
+    }
+
+    /// The default variant: the largest tile that still gives a GPU enough workgroups.
+    pub fn default_tile(&self, caps: &Caps) -> Tile {
+        let preferred: &[(Tile, usize)] = if caps.software {
+            &[(Tile::DIRECT, 0), (Tile::SOFTWARE, 0)]
+        } else {
+            &[(Tile::LARGE, 128), (Tile::MEDIUM, 64), (Tile::SMALL, 0)]
+        };
+        let enough = preferred.iter().find(|(tile, least)| {
+            let [rows, cols] = tile.blocks(self.m, self.n);
+            self.fits(tile, caps) && rows * cols * self.batch >= *least
+        });
+        enough.map_or(Tile::SMALL, |(tile, _)| *tile)
+    }
+
+    /// The launches of one variant.
+    pub fn launches_with(&self, tile: &Tile, caps: &Caps) -> Vec<Launch> {
+        let [row_blocks, col_blocks] = tile.blocks(self.m, self.n);
+        let parts = self.cost().flops.div_ceil(MAX_FLOPS_A_LAUNCH).max(1) as usize;
+        let step = (row_blocks / parts).clamp(1, caps.max_workgroups as usize);
+        (0..row_blocks)
+            .step_by(step)
+            .map(|first| self.launch(tile, first, step.min(row_blocks - first), col_blocks))
+            .collect()
+    }
+
+    fn launch(&self, tile: &Tile, first: usize, row_blocks: usize, col_blocks: usize) -> Launch {
+        let used = self.chain.operands.len();
+        let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) = (self.a_strides(), self.b_strides());
+        let mut dims = self.chain.dims(self.extent);
+        let words = [self.m, self.n, self.k, first, a_row, a_col, a_batch, b_row, b_col, b_batch];
+        dims.extend(words.map(|word| word as u32));
+        dims.extend([0, 0]);
+        let mut bindings = vec![Some(0), Some(1)];
+        bindings.extend((0..MAX_OPERANDS).map(|i| (i < used).then_some(2 + i)));
+        bindings.push(Some(2 + used));
+        let mut overrides = self.chain.overrides();
+        if tile.entry == "tiled" {
+            overrides.push(("A_K_CONTIGUOUS", f64::from(u8::from(!self.trans_a))));
+            overrides.push(("B_N_CONTIGUOUS", f64::from(u8::from(!self.trans_b))));
+        }
+        Launch {
+            shader: "matmul",
+            entry: tile.entry,
+            consts: vec![
+                ("THREAD_M", tile.thread[0]),
+                ("THREAD_N", tile.thread[1]),
+                ("GROUP_M", tile.group[0]),
+                ("GROUP_N", tile.group[1]),
+                ("BLOCK_K", tile.block_k),
+            ],
+            overrides,
+            dims,
+            bindings,
+            workgroups: [col_blocks as u32, row_blocks as u32, self.batch as u32],
+        }
+    }
+
+    fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
+        let (a, b) = (args.read(0), args.read(1));
+        let operands: Vec<&[F]> = (0..self.chain.operands.len()).map(|i| args.read(2 + i)).collect();
+        let out = args.write(2 + operands.len());
+        let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) = (self.a_strides(), self.b_strides());
+        let threads = gemm::Parallelism::Rayon(0);
+        for (i, product) in out.chunks_exact_mut(self.m * self.n).enumerate() {
+            let (a, b) = (&a[i * a_batch..], &b[i * b_batch..]);
+            assert!(a.len() >= self.m * self.k && b.len() >= self.k * self.n);
+            // SAFETY: `product` is m·n elements, written with strides [n, 1]; A and B hold at least m·k and
+            // k·n elements (asserted), read with strides that stay inside them; the three do not overlap.
+            unsafe {
+                gemm::gemm(
+                    self.m,
+                    self.n,
+                    self.k,
+                    product.as_mut_ptr(),
+                    1,
+                    self.n as isize,
+                    false,
+                    a.as_ptr(),
+                    a_col as isize,
+                    a_row as isize,
+                    b.as_ptr(),
+                    b_col as isize,
+                    b_row as isize,
+                    F::zero(),
+                    F::one(),
+                    false,
+                    false,
+                    false,
+                    threads,
+                );
+            }
+        }
+        if self.chain.is_empty() {
+            return;
+        }
+        let [_, y, z, w] = self.extent.map(|e| e as usize);
+        let rows_a_task = (1_usize << 14).div_ceil(w);
+        out.par_chunks_mut(w * rows_a_task).enumerate().for_each(|(task, rows)| {
+            for (i, values) in rows.chunks_mut(w).enumerate() {
+                let row = task * rows_a_task + i;
+                let coord = [row / z / y, row / z % y, row % z, 0].map(|c| c as u32);
+                self.chain.apply_row(values, coord, self.extent, &operands, state);
+            }
+        });
+    }
+}
+
+impl Kernel for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let copies = |shared| if shared { 1 } else { self.batch };
+        let mut operands = vec![
+            Operand::read("a", copies(self.shared_a) * self.m * self.k),
+            Operand::read("b", copies(self.shared_b) * self.k * self.n),
+        ];
+        for (i, name) in OPERAND_NAMES.iter().enumerate().take(self.chain.operands.len()) {
+            operands.push(Operand::read(name, self.chain.operand_len(i, self.extent)));
+        }
+        operands.push(Operand::write("out", self.batch * self.m * self.n));
+        operands
+    }
+
+    fn launches(&self, caps: &Caps) -> Vec<Launch> {
+        self.launches_with(&self.default_tile(caps), caps)
+    }
+
+    fn cost(&self) -> Cost {
+        let operands = self.operands();
+        let read: usize = operands[..operands.len() - 1].iter().map(|o| o.len).sum();
+        let out = self.batch * self.m * self.n;
+        let flops = 2 * self.k + self.chain.stages.len();
+        Cost {
+            flops: out as u64 * flops as u64,
+            bytes_read: bytes(read),
+            bytes_written: bytes(out),
+        }
+    }
+
+    twin!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Arg;
+    use crate::chain::{Binary, Stage};
+
+    fn numbers(len: usize, salt: usize) -> Vec<f64> {
+        (0..len).map(|i| ((i * 37 + salt * 11) % 19) as f64 / 7.0 - 1.3).collect()
+    }
+
+    #[test]
+    fn every_layout_is_the_definition() {
+        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (17, 33, 9), (2, 64, 31)] {
+            for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
+                let mut kernel = Matmul::new(m, n, k, trans_a, trans_b);
+                kernel.batch = 2;
+                kernel.extent = [1, 2, m as u32, n as u32];
+                kernel.chain = Chain {
+                    stages: vec![Stage::Binary(Binary::Add, 0), Stage::Relu],
+                    operands: vec![[0, 0, 0, 1]],
+                };
+                let (a, b, bias) = (numbers(2 * m * k, 1), numbers(2 * k * n, 2), numbers(n, 3));
+                let mut out = vec![0.0; 2 * m * n];
+                kernel.run_f64(
+                    Args::new(vec![Arg::Read(&a), Arg::Read(&b), Arg::Read(&bias), Arg::Write(&mut out)]),
+                    &StepState::default(),
+                );
+                for batch in 0..2 {
+                    for i in 0..m {
+                        for j in 0..n {
+                            let sum: f64 = (0..k)
+                                .map(|d| {
+                                    let a_at = if trans_a { d * m + i } else { i * k + d };
+                                    let b_at = if trans_b { j * k + d } else { d * n + j };
+                                    a[batch * m * k + a_at] * b[batch * k * n + b_at]
+                                })
+                                .sum();
+                            let expected = (sum + bias[j]).max(0.0);
+                            assert!((out[(batch * m + i) * n + j] - expected).abs() < 1e-12);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_products_are_split_under_the_watchdog() {
+        let kernel = Matmul::new(100_000, 50_000, 4096, false, true);
+        let launches = kernel.launches(&Caps::default());
+        assert!(launches.len() as u64 >= kernel.cost().flops / MAX_FLOPS_A_LAUNCH);
+        let blocks: u32 = launches.iter().map(|l| l.workgroups[1]).sum();
+        assert_eq!(blocks as usize, 100_000_usize.div_ceil(128));
+    }
+}

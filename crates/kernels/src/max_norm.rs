@@ -1,0 +1,82 @@
+//! The max-norm constraint on the incoming weights of each unit.
+
+use rayon::prelude::*;
+
+use crate::reduce::RowTile;
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+
+/// Scales each row of `w` whose L2 norm exceeds the bound down to it, in place.
+///
+/// Operand: `w` [rows, cols], in PyTorch's layout of a linear layer, [out_features, in_features].
+/// From Hinton et al., "Improving neural networks by preventing co-adaptation of feature detectors", 2012.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxNorm {
+    /// Units.
+    pub rows: usize,
+    /// Incoming weights of a unit.
+    pub cols: usize,
+    /// Largest L2 norm of a row.
+    pub bound: f32,
+}
+
+impl MaxNorm {
+    fn run<F: Real>(&self, mut args: Args<'_, F>, _state: &StepState) {
+        let bound = F::of(self.bound);
+        args.write(0).par_chunks_mut(self.cols).for_each(|row| {
+            let squares: f64 = row.iter().map(|w| w.f64() * w.f64()).sum();
+            let norm = F::of64(squares.sqrt());
+            if norm > bound {
+                for w in row {
+                    *w *= bound / norm;
+                }
+            }
+        });
+    }
+}
+
+impl Kernel for MaxNorm {
+    fn name(&self) -> &'static str {
+        "max_norm"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::update("w", self.rows * self.cols)]
+    }
+
+    fn launches(&self, caps: &Caps) -> Vec<Launch> {
+        let tile = RowTile::new(self.rows, self.cols, caps);
+        vec![Launch {
+            shader: "max_norm",
+            entry: "max_norm",
+            consts: Vec::new(),
+            overrides: tile.overrides().to_vec(),
+            dims: vec![self.rows as u32, self.cols as u32, self.bound.to_bits()],
+            bindings: vec![Some(0)],
+            workgroups: tile.grid(caps),
+        }]
+    }
+
+    fn cost(&self) -> Cost {
+        let len = self.rows * self.cols;
+        Cost { flops: 3 * len as u64, bytes_read: bytes(len), bytes_written: bytes(len) }
+    }
+
+    twin!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Arg;
+
+    #[test]
+    fn scales_only_the_rows_above_the_bound() {
+        let mut w = [3.0, 4.0, 0.0, 0.3, -0.4, 0.0, 0.0, 0.0, 0.0, -6.0, 0.0, 8.0];
+        let kernel = MaxNorm { rows: 4, cols: 3, bound: 2.0 };
+        kernel.run_f64(Args::new(vec![Arg::Write(&mut w)]), &StepState::default());
+        let expected = [1.2, 1.6, 0.0, 0.3, -0.4, 0.0, 0.0, 0.0, 0.0, -1.2, 0.0, 1.6];
+        for (w, e) in w.iter().zip(expected) {
+            assert!((w - e).abs() < 1e-15, "{w} against {e}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One optimizer step, in PyTorch's conventions.
+
+use rayon::prelude::*;
+
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+
+const THREADS: usize = 64;
+const TASK: usize = 1 << 14;
+
+/// How a parameter follows its gradient g.
+///
+/// The betas are f64, as 1 - β is wanted to f32's precision and 1 - 0.999 from f32 is off by 5e-5.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// `torch.optim.SGD` with dampening 0: m = momentum · m + g; p -= lr · m, or with Nesterov's
+    /// momentum p -= lr · (g + momentum · m). Weight decay is added to g.
+    Sgd {
+        /// Factor of the velocity; 0 keeps no moment.
+        momentum: f32,
+        /// Whether to look ahead (Sutskever et al. 2013).
+        nesterov: bool,
+    },
+    /// `torch.optim.Adam` (Kingma and Ba 2015). Weight decay is added to g.
+    Adam {
+        /// Decay of the first moment.
+        beta1: f64,
+        /// Decay of the second moment.
+        beta2: f64,
+        /// Added to the denominator, after bias correction.
+        eps: f32,
+    },
+    /// `torch.optim.AdamW` (Loshchilov and Hutter 2019). Weight decay is p *= 1 - lr · weight_decay.
+    AdamW {
+        /// Decay of the first moment.
+        beta1: f64,
+        /// Decay of the second moment.
+        beta2: f64,
+        /// Added to the denominator, after bias correction.
+        eps: f32,
+    },
+}
+
+impl Rule {
+    /// Moments a parameter carries: 0, 1 or 2. All start at 0.
+    pub fn moments(self) -> usize {
+        match self {
+            Self::Sgd { momentum, .. } => usize::from(momentum != 0.0),
+            Self::Adam { .. } | Self::AdamW { .. } => 2,
+        }
+    }
+}
+
+/// Updates a contiguous range of the parameter store.
+///
+/// Operands: `params` [len], `grads` [len], [`Rule::moments`] times `moment1`, `moment2` [len], and
+/// with `clip` `norm` [2], of which norm[1] multiplies the gradient (see [`crate::grad_norm`]).
+/// The learning rate and Adam's bias corrections come with the [`StepState`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Optimizer {
+    /// The update rule.
+    pub rule: Rule,
+    /// Parameters in the range.
+    pub len: usize,
+    /// Factor of the learning rate for this range.
+    pub lr_scale: f32,
+    /// Weight decay.
+    pub weight_decay: f32,
+    /// Whether the gradient is clipped.
+    pub clip: bool,
+}
+
+impl Optimizer {
+    fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
+        let lr = F::of(state.learning_rate) * F::of(self.lr_scale);
+        let decay = F::of(self.weight_decay);
+        let moments = self.rule.moments();
+        let clip = if self.clip { args.read(2 + moments)[1] } else { F::one() };
+        let params = args.write(0).par_chunks_mut(TASK);
+        let tasks = params.zip(args.read(1).par_chunks(TASK));
+        match self.rule {
+            Rule::Sgd { .. } if moments == 0 => tasks.for_each(|(params, grads)| {
+                for (p, &g) in params.iter_mut().zip(grads) {
+                    *p = *p - lr * (g * clip + decay * *p);
+                }
+            }),
+            Rule::Sgd { momentum, nesterov } => {
+                let momentum = F::of(momentum);
+                let tasks = tasks.zip(args.write(2).par_chunks_mut(TASK));
+                tasks.for_each(|((params, grads), m)| {
+                    for ((p, &g), m) in params.iter_mut().zip(grads).zip(m) {
+                        let g = g * clip + decay * *p;
+                        *m = momentum * *m + g;
+                        let direction = if nesterov { g + momentum * *m } else { *m };
+                        *p = *p - lr * direction;
+                    }
+                });
+            }
+            Rule::Adam { beta1, beta2, eps } | Rule::AdamW { beta1, beta2, eps } => {
+                let decoupled = self.decoupled();
+                let [rate1, beta2, rate2] = [1.0 - beta1, beta2, 1.0 - beta2].map(F::of64);
+                let step = lr / F::of(state.bias_correction1);
+                let root = F::of(state.bias_correction2).sqrt();
+                let eps = F::of(eps);
+                let tasks = tasks.zip(args.write(2).par_chunks_mut(TASK));
+                let tasks = tasks.zip(args.write(3).par_chunks_mut(TASK));
+                tasks.for_each(|(((params, grads), m), v)| {
+                    for (((p, &g), m), v) in params.iter_mut().zip(grads).zip(m).zip(v) {
+                        let mut g = g * clip;
+                        if decoupled {
+                            *p *= F::one() - lr * decay;
+                        } else {
+                            g += decay * *p;
+                        }
+                        *m += rate1 * (g - *m);
+                        *v = beta2 * *v + rate2 * g * g;
+                        *p = *p - step * *m / (v.sqrt() / root + eps);
+                    }
+                });
+            }
+        }
+    }
+
+    fn decoupled(&self) -> bool {
+        matches!(self.rule, Rule::AdamW { .. })
+    }
+}
+
+impl Kernel for Optimizer {
+    fn name(&self) -> &'static str {
+        "optimizer"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let mut operands =
+            vec![Operand::update("params", self.len), Operand::read("grads", self.len)];
+        for name in ["moment1", "moment2"].into_iter().take(self.rule.moments()) {
+            operands.push(Operand::update(name, self.len));
+        }
+        if self.clip {
+            operands.push(Operand::read("norm", 2));
+        }
+        operands
+    }
+
+    fn launches(&self, caps: &Caps) -> Vec<Launch> {
+        let moments = self.rule.moments();
+        let mut overrides = vec![("CLIP", f64::from(self.clip))];
+        let (entry, constants) = match self.rule {
+            Rule::Sgd { momentum, nesterov } => {
+                overrides.push(("NESTEROV", f64::from(nesterov)));
+                let entry = if moments == 0 { "sgd" } else { "momentum" };
+                (entry, [0.0, momentum, 0.0, 0.0, 0.0])
+            }
+            Rule::Adam { beta1, beta2, eps } | Rule::AdamW { beta1, beta2, eps } => {
+                overrides.push(("DECOUPLED", f64::from(self.decoupled())));
+                let [rate1, beta2, rate2] = [1.0 - beta1, beta2, 1.0 - beta2].map(|c| c as f32);
+                ("adam", [eps, 0.0, rate1, beta2, rate2])
+            }
+        };
+        let mut dims = vec![self.len as u32, self.lr_scale.to_bits(), self.weight_decay.to_bits()];
+        dims.extend(constants.map(f32::to_bits));
+        let mut bindings = vec![Some(0), Some(1), self.clip.then_some(2 + moments)];
+        bindings.extend((0..moments).map(|i| Some(2 + i)));
+        vec![Launch {
+            shader: "optimizer",
+            entry,
+            consts: Vec::new(),
+            overrides,
+            dims,
+            bindings,
+            workgroups: caps.grid(self.len.div_ceil(THREADS)),
+        }]
+    }
+
+    fn cost(&self) -> Cost {
+        let flops = match self.rule {
+            Rule::Sgd { nesterov, .. } => 4 + 2 * self.rule.moments() + 2 * usize::from(nesterov),
+            Rule::Adam { .. } | Rule::AdamW { .. } => 15,
+        };
+        let updated = self.len * (1 + self.rule.moments());
+        Cost {
+            flops: (self.len * (flops + usize::from(self.clip))) as u64,
+            bytes_read: bytes(updated + self.len + if self.clip { 2 } else { 0 }),
+            bytes_written: bytes(updated),
+        }
+    }
+
+    twin!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Arg;
+
+    /// The rules for one parameter, from PyTorch's documentation of each optimizer.
+    fn reference(o: &Optimizer, lr: f64, grads: &[f64], clip: f64, mut p: f64) -> f64 {
+        let lr = lr * f64::from(o.lr_scale);
+        let decay = f64::from(o.weight_decay);
+        let (mut velocity, mut m, mut v) = (None, 0.0, 0.0);
+        for (t, g) in grads.iter().enumerate() {
+            let t = t as i32 + 1;
+            let mut g = g * clip;
+            match o.rule {
+                Rule::Sgd { momentum, nesterov } => {
+                    let momentum = f64::from(momentum);
+                    g += decay * p;
+                    if momentum != 0.0 {
+                        let b = velocity.map_or(g, |b: f64| momentum * b + g);
+                        velocity = Some(b);
+                        g = if nesterov { g + momentum * b } else { b };
+                    }
+                    p -= lr * g;
+                }
+                Rule::Adam { beta1, beta2, eps } | Rule::AdamW { beta1, beta2, eps } => {
+                    if o.decoupled() {
+                        p -= lr * decay * p;
+                    } else {
+                        g += decay * p;
+                    }
+                    m = beta1 * m + (1.0 - beta1) * g;
+                    v = beta2 * v + (1.0 - beta2) * g.powi(2);
+                    let m_hat = m / (1.0 - beta1.powi(t));
+                    let v_hat = v / (1.0 - beta2.powi(t));
+                    p -= lr * m_hat / (v_hat.sqrt() + f64::from(eps));
+                }
+            }
+        }
+        p
+    }
+
+    fn rules() -> [Rule; 6] {
+        let (beta1, beta2, eps) = (0.9, 0.999, 1e-3);
+        [
+            Rule::Sgd { momentum: 0.0, nesterov: false },
+            Rule::Sgd { momentum: 0.9, nesterov: false },
+            Rule::Sgd { momentum: 0.5, nesterov: true },
+            Rule::Adam { beta1, beta2, eps },
+            Rule::AdamW { beta1, beta2, eps },
+            Rule::AdamW { beta1: 0.0, beta2: 0.5, eps },
+        ]
+    }
+
+    #[test]
+    fn agrees_with_scalar_rules_over_several_steps() {
+        const STEPS: usize = 6;
+        let len = TASK + 3;
+        let grad = |t: usize, i: usize| ((t * 31 + i) as f64 * 0.37).sin();
+        for rule in rules() {
+            for clip in [false, true] {
+                let optimizer = Optimizer { rule, len, lr_scale: 0.5, weight_decay: 0.01, clip };
+                let mut params: Vec<f64> = (0..len).map(|i| (i as f64 * 0.11).cos()).collect();
+                let start = params.clone();
+                let mut moments = vec![vec![0.0; len]; rule.moments()];
+                let norm = [16.0, 0.25];
+                for t in 0..STEPS {
+                    let grads: Vec<f64> = (0..len).map(|i| grad(t, i)).collect();
+                    let mut args = vec![Arg::Write(&mut params), Arg::Read(&grads)];
+                    args.extend(moments.iter_mut().map(|m| Arg::Write(m)));
+                    if clip {
+                        args.push(Arg::Read(&norm));
+                    }
+                    let (beta1, beta2) = match rule {
+                        Rule::Sgd { .. } => (0.0, 0.0),
+                        Rule::Adam { beta1, beta2, .. } | Rule::AdamW { beta1, beta2, .. } => {
+                            (beta1, beta2)
+                        }
+                    };
+                    let state = StepState {
+                        learning_rate: 0.125,
+                        bias_correction1: (1.0 - f64::powi(beta1, t as i32 + 1)) as f32,
+                        bias_correction2: (1.0 - f64::powi(beta2, t as i32 + 1)) as f32,
+                        ..StepState::default()
+                    };
+                    optimizer.run_f64(Args::new(args), &state);
+                }
+                for i in [0, 1, 7, TASK - 1, TASK, len - 1] {
+                    let grads: Vec<f64> = (0..STEPS).map(|t| grad(t, i)).collect();
+                    let factor = if clip { 0.25 } else { 1.0 };
+                    let expected = reference(&optimizer, 0.125, &grads, factor, start[i]);
+                    let error = (params[i] - expected).abs();
+                    // The bias corrections are rounded to f32.
+                    assert!(error < 1e-7, "{rule:?}: {} against {expected}", params[i]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Counter-based random numbers: the same word for the same (key, counter) on every device.
+//!
+//! Threefry-2x32 with 20 rounds, from Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as
+//! easy as 1, 2, 3" (SC 2011). `shaders/common/random.wgsl` is its twin.
+
+/// Streams keep the purposes a seed serves apart; dropout layers take `DROPOUT + layer`.
+pub mod stream {
+    /// Initial weights; the parameter's index is added.
+    pub const WEIGHTS: u32 = 0x1000_0000;
+    /// The order of the examples; the epoch is the counter's second word.
+    pub const SHUFFLE: u32 = 0x2000_0000;
+    /// Random shifts of images.
+    pub const SHIFT: u32 = 0x3000_0000;
+    /// Dropout masks; the layer's number is added.
+    pub const DROPOUT: u32 = 0x4000_0000;
+}
+
+const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
+
+/// Two random words for `key` and `counter`.
+#[inline]
+pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
+    let keys = [key[0], key[1], 0x1BD1_1BDA ^ key[0] ^ key[1]];
+    let mut x = counter[0].wrapping_add(keys[0]);
+    let mut y = counter[1].wrapping_add(keys[1]);
+    for group in 0..5_usize {
+        for round in 0..4 {
+            x = x.wrapping_add(y);
+            y = y.rotate_left(ROTATIONS[(group % 2) * 4 + round]) ^ x;
+        }
+        x = x.wrapping_add(keys[(group + 1) % 3]);
+        y = y.wrapping_add(keys[(group + 2) % 3]).wrapping_add(group as u32 + 1);
+    }
+    [x, y]
+}
+
+/// The word of element `index` at `step`: even and odd neighbours share one block.
+#[inline]
+pub fn word(seed: u32, stream: u32, step: u32, index: u32) -> u32 {
+    threefry2x32([seed, stream], [index >> 1, step])[(index & 1) as usize]
+}
+
+/// The word as a number in [0, 1), exact in f32: its upper 24 bits.
+#[inline]
+pub fn unit(word: u32) -> f32 {
+    (word >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// A uniform permutation of `0..len` (Fisher-Yates), the same for the same seed and epoch.
+pub fn permutation(len: usize, seed: u32, epoch: u32) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..len as u32).collect();
+    for i in (1..len).rev() {
+        let word = word(seed, stream::SHUFFLE, epoch, i as u32);
+        // Multiply-shift maps the word to 0..=i with a bias below 2^-32 · len.
+        let j = (u64::from(word) * (i as u64 + 1)) >> 32;
+        order.swap(i, j as usize);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_published_vectors() {
+        // Known answers of the authors' Random123 library.
+        assert_eq!(threefry2x32([0, 0], [0, 0]), [0x6b20_0159, 0x99ba_4efe]);
+        let ones = [u32::MAX; 2];
+        assert_eq!(threefry2x32(ones, ones), [0x1cb9_96fc, 0xbb00_2be7]);
+        let (key, counter) = ([0x1319_8a2e, 0x0370_7344], [0x243f_6a88, 0x85a3_08d3]);
+        assert_eq!(threefry2x32(key, counter), [0xc492_3a9c, 0x483d_f7a0]);
+    }
+
+    #[test]
+    fn permutes_and_repeats() {
+        let order = permutation(1000, 7, 3);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert!(sorted.iter().enumerate().all(|(i, &v)| i as u32 == v));
+        assert_eq!(order, permutation(1000, 7, 3));
+        assert_ne!(order, permutation(1000, 7, 4));
+        assert_ne!(order, permutation(1000, 8, 3));
+    }
+
+    #[test]
+    fn unit_is_uniform_enough() {
+        let mean = (0..100_000).map(|i| f64::from(unit(word(1, 2, 3, i)))).sum::<f64>() / 1e5;
+        assert!((mean - 0.5).abs() < 0.005, "mean {mean}");
+    }
+}

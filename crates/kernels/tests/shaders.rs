@@ -1,0 +1,324 @@
+//! Every shader links, validates as standard WGSL and translates to SPIR-V, MSL and HLSL in every
+//! variant the kernels ask for, and binds exactly what the kernels' launches provide.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use distil_gpu_kernels::chain::{Binary, Chain, Stage};
+use distil_gpu_kernels::distill_loss::DistillLoss;
+use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
+use distil_gpu_kernels::matmul::{Matmul, Tile};
+use distil_gpu_kernels::max_norm::MaxNorm;
+use distil_gpu_kernels::optimizer::{Optimizer, Rule};
+use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
+use distil_gpu_kernels::softmax::Softmax;
+use distil_gpu_kernels::{Access, Caps, DType, Kernel, Launch, Operand, StepState, shader};
+use naga::back::{self, PipelineConstants};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
+
+/// Chains that hold every stage between them.
+fn chains() -> Vec<Chain> {
+    let plain = [
+        Stage::Relu,
+        Stage::GeluErf,
+        Stage::GeluTanh,
+        Stage::Tanh,
+        Stage::Sigmoid,
+        Stage::Exp,
+        Stage::Log,
+        Stage::Sqrt,
+        Stage::Square,
+        Stage::Reciprocal,
+        Stage::Affine { scale: 2.0, offset: -1.0 },
+        Stage::Fill(0.5),
+        Stage::Dropout { rate: 0.1, stream: 7 },
+    ];
+    let binary = [
+        Binary::Add,
+        Binary::Sub,
+        Binary::Mul,
+        Binary::Div,
+        Binary::Max,
+        Binary::Min,
+        Binary::ReluGrad,
+        Binary::GeluErfGrad,
+        Binary::GeluTanhGrad,
+        Binary::TanhGrad,
+        Binary::SigmoidGrad,
+        Binary::ReverseSub,
+        Binary::ReverseDiv,
+    ];
+    let binary = binary.iter().enumerate().map(|(i, &op)| Stage::Binary(op, i % 3));
+    let stages: Vec<Stage> = plain.into_iter().chain(binary).collect();
+    let operands = vec![[0, 0, 8, 1], [0, 0, 0, 1], [0, 0, 1, 0]];
+    let mut chains = vec![Chain::default()];
+    chains
+        .extend(stages.chunks(6).map(|c| Chain { stages: c.to_vec(), operands: operands.clone() }));
+    chains.push(Chain { stages: vec![Stage::Relu], operands: Vec::new() });
+    chains
+}
+
+fn matmuls() -> Vec<Matmul> {
+    let mut matmuls = Vec::new();
+    for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
+        for size in [32, 4096] {
+            for chain in chains() {
+                matmuls.push(Matmul { chain, ..Matmul::new(size, size, size, trans_a, trans_b) });
+            }
+        }
+    }
+    matmuls
+}
+
+fn kernels() -> Vec<Box<dyn Kernel>> {
+    let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
+    for matmul in matmuls() {
+        kernels.push(Box::new(matmul));
+    }
+    for chain in chains() {
+        let extent = [1, 1, 4, 8];
+        kernels.push(Box::new(Elementwise { extent, main_strides: Some([0, 0, 8, 1]), chain }));
+    }
+    for op in [ReduceOp::Sum, ReduceOp::Mean, ReduceOp::Max] {
+        for [outer, len, inner] in [[100, 10, 1], [1, 5000, 1], [3, 20, 40]] {
+            for accumulate in [false, true] {
+                kernels.push(Box::new(Reduce { op, outer, len, inner, accumulate }));
+            }
+        }
+    }
+    for (rows, cols) in [(128, 10), (4_000_000, 33), (2, 50_257)] {
+        for backward in [false, true] {
+            kernels.push(Box::new(Softmax { rows, cols, backward }));
+        }
+        kernels.push(Box::new(MaxNorm { rows, cols, bound: 3.0 }));
+    }
+    for classes in [10_usize, 300, 700, 1500, 4096, 50_257] {
+        for gradient in [false, true] {
+            for teacher_stride in [None, Some(classes)] {
+                let student_stride = classes.next_multiple_of(64);
+                let rows = 70_000;
+                let kernel =
+                    DistillLoss { rows, classes, student_stride, teacher_stride, gradient };
+                kernels.push(Box::new(kernel));
+            }
+        }
+    }
+    let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
+    for rule in [
+        Rule::Sgd { momentum: 0.0, nesterov: false },
+        Rule::Sgd { momentum: 0.9, nesterov: false },
+        Rule::Sgd { momentum: 0.9, nesterov: true },
+        Rule::Adam { beta1, beta2, eps },
+        Rule::AdamW { beta1, beta2, eps },
+    ] {
+        for clip in [false, true] {
+            let len = 10_000_000;
+            kernels.push(Box::new(Optimizer {
+                rule,
+                len,
+                lr_scale: 1.0,
+                weight_decay: 0.01,
+                clip,
+            }));
+        }
+    }
+    kernels.push(Box::new(GradNormPartial::new(1_000_000)));
+    kernels.push(Box::new(GradNormFinish { partials: 300, max_norm: 1.0 }));
+    kernels
+}
+
+fn capabilities() -> [Caps; 2] {
+    [Caps::default(), Caps { software: true, ..Caps::default() }]
+}
+
+/// Every launch of every kernel, with the kernel's operands.
+fn launches() -> Vec<(Launch, Vec<Operand>)> {
+    let mut launches = Vec::new();
+    for kernel in kernels() {
+        for caps in capabilities() {
+            for launch in kernel.launches(&caps) {
+                assert_eq!(launch.shader, kernel.name());
+                launches.push((launch, kernel.operands()));
+            }
+        }
+    }
+    // Devices choose among a product's tiles by timing them.
+    for matmul in matmuls() {
+        let caps = Caps::default();
+        for tile in Tile::ALL.iter().filter(|tile| matmul.fits(tile, &caps)) {
+            let tiled = matmul.launches_with(tile, &caps);
+            launches.extend(tiled.into_iter().map(|launch| (launch, matmul.operands())));
+        }
+    }
+    launches
+}
+
+/// Parses and validates as a device without optional features would.
+fn compile(shader: &str, consts: &[(&str, u32)]) -> (Module, ModuleInfo) {
+    let source = shader::link(shader, consts);
+    let module = naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|e| panic!("{shader}: {}", e.emit_to_string(&source)));
+    let info = validator()
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{shader}: {}", e.emit_to_string(&source)));
+    (module, info)
+}
+
+fn validator() -> Validator {
+    Validator::new(ValidationFlags::all(), Capabilities::empty())
+}
+
+#[test]
+fn every_shader_validates() {
+    for (shader, _) in shader::SHADERS {
+        let (module, _) = compile(shader, &[]);
+        assert!(!module.entry_points.is_empty(), "{shader} has no entry point");
+    }
+}
+
+#[test]
+fn every_entry_point_is_launched() {
+    let mut launched: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (launch, _) in launches() {
+        launched.entry(launch.shader).or_default().insert(launch.entry);
+    }
+    for (shader, _) in shader::SHADERS {
+        let (module, _) = compile(shader, &[]);
+        let entries: BTreeSet<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(launched.get(shader), Some(&entries), "{shader}");
+    }
+}
+
+#[test]
+fn every_variant_translates() {
+    let mut seen = BTreeSet::new();
+    for (launch, _) in launches() {
+        let Launch { shader, entry, consts, overrides, .. } = &launch;
+        if !seen.insert(format!("{shader} {entry} {consts:?} {overrides:?}")) {
+            continue;
+        }
+        let (module, info) = compile(shader, consts);
+        let constants: PipelineConstants =
+            overrides.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+        let stage = ShaderStage::Compute;
+        let resolved = back::pipeline_constants::process_overrides(
+            &module,
+            &info,
+            Some((stage, entry)),
+            &constants,
+        );
+        let (module, info) = resolved.unwrap_or_else(|e| panic!("{launch:?}: {e}"));
+        keeps_within_limits(&launch, &module);
+
+        back::spv::write_vec(
+            &module,
+            &info,
+            &back::spv::Options::default(),
+            Some(&back::spv::PipelineOptions {
+                shader_stage: stage,
+                entry_point: (*entry).to_owned(),
+            }),
+        )
+        .unwrap_or_else(|e| panic!("{launch:?} to SPIR-V: {e}"));
+
+        let options = back::msl::Options { lang_version: (2, 0), ..Default::default() };
+        let (msl, translated) =
+            back::msl::write_string(&module, &info, &options, &Default::default())
+                .unwrap_or_else(|e| panic!("{launch:?} to MSL: {e}"));
+        assert!(translated.entry_point_names.iter().all(Result::is_ok), "{launch:?} to MSL");
+        assert!(msl.contains("kernel void"));
+
+        let mut hlsl = String::new();
+        let translated = back::hlsl::Writer::new(
+            &mut hlsl,
+            &back::hlsl::Options::default(),
+            &back::hlsl::PipelineOptions::default(),
+        )
+        .write(&module, &info, None)
+        .unwrap_or_else(|e| panic!("{launch:?} to HLSL: {e}"));
+        assert!(translated.entry_point_names.iter().all(Result::is_ok), "{launch:?} to HLSL");
+        assert!(hlsl.contains("numthreads"));
+    }
+}
+
+fn keeps_within_limits(launch: &Launch, module: &Module) {
+    let caps = Caps::default();
+    let [entry] = module.entry_points.as_slice() else {
+        panic!("{launch:?} resolves to one entry point");
+    };
+    let threads: u32 = entry.workgroup_size.iter().product();
+    assert!(threads <= caps.max_workgroup_threads, "{launch:?} has {threads} threads");
+    let shared = module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::WorkGroup);
+    let shared: u32 = shared.map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx())).sum();
+    assert!(shared <= caps.workgroup_memory, "{launch:?} shares {shared} bytes");
+}
+
+#[test]
+fn launches_bind_what_shaders_name() {
+    for (launch, operands) in launches() {
+        let (module, info) = compile(launch.shader, &launch.consts);
+        let entry = module.entry_points.iter().position(|e| e.name == launch.entry);
+        let entry = entry.unwrap_or_else(|| panic!("{launch:?} names an entry point"));
+        let used = info.get_entry_point(entry);
+        let mut bound = BTreeSet::new();
+        for (handle, variable) in module.global_variables.iter() {
+            let Some(binding) = variable.binding else { continue };
+            if used[handle].is_empty() {
+                continue;
+            }
+            assert_eq!(binding.group, 0);
+            let name = variable.name.as_deref().unwrap_or_default();
+            let ty = &module.types[variable.ty].inner;
+            let size = ty.size(module.to_ctx()) as usize;
+            match binding.binding {
+                0 => {
+                    assert_eq!(variable.space, AddressSpace::Uniform);
+                    assert!(size <= 4 * launch.dims.len(), "{launch:?}: {size} bytes of dims");
+                }
+                1 => {
+                    assert_eq!(variable.space, AddressSpace::Uniform);
+                    assert_eq!(size, size_of::<StepState>());
+                }
+                slot => {
+                    let slot = slot as usize - 2;
+                    assert!(slot < launch.bindings.len(), "{launch:?} lacks {name}");
+                    let operand = launch.bindings[slot].map(|i| operands[i]);
+                    let access = match operand {
+                        Some(Operand { access: Access::Write | Access::ReadWrite, .. }) => {
+                            StorageAccess::LOAD | StorageAccess::STORE
+                        }
+                        Some(_) | None => StorageAccess::LOAD,
+                    };
+                    let space = AddressSpace::Storage { access };
+                    assert_eq!(variable.space, space, "{name} of {launch:?}");
+                    if let Some(operand) = operand {
+                        assert_eq!(element(&module, ty), Some(operand.dtype), "{name}");
+                    }
+                    bound.insert(slot);
+                }
+            }
+        }
+        assert!(bound.into_iter().eq(0..launch.bindings.len()), "{launch:?} binds too much");
+        let bound: BTreeSet<usize> = launch.bindings.iter().flatten().copied().collect();
+        assert!(bound.into_iter().eq(0..operands.len()), "{launch:?} leaves an operand out");
+    }
+}
+
+/// The scalar of a runtime-sized array of scalars or vectors.
+fn element(module: &Module, ty: &TypeInner) -> Option<DType> {
+    let TypeInner::Array { base, .. } = ty else { return None };
+    match module.types[*base].inner.scalar_kind()? {
+        ScalarKind::Float => Some(DType::F32),
+        ScalarKind::Sint => Some(DType::I32),
+        _ => None,
+    }
+}
+
+#[test]
+fn grids_keep_within_limits() {
+    for (launch, _) in launches() {
+        let limit = Caps::default().max_workgroups;
+        assert!(launch.workgroups.iter().all(|&g| (1..=limit).contains(&g)), "{launch:?}");
+    }
+}

@@ -1,0 +1,214 @@
+// The distillation loss of one row and its gradient, fused: temperature softmax, KL, cross-entropy.
+//
+//   p = softmax(z_t / T), q = softmax(z_s / T), r = softmax(z_s)
+//   soft = T² · Σ_j p_j (ln p_j - ln q_j)          hard = -ln r_label
+//   row_loss = alpha · soft · soft_scale + (1 - alpha) · hard · hard_scale
+//   d row_loss / d z_s = alpha · T (q - p) · soft_scale + (1 - alpha) · (r - onehot) · hard_scale
+// (Hinton, Vinyals and Dean 2015; the scales are 1 / rows that count, so the sum over rows is the batch
+// mean.) Without a teacher the row loss is hard · hard_scale.
+//
+// z_s       f32 [rows, student_stride], overwritten by the gradient when GRADIENT; columns from `classes`
+//           on are padding: never read, gradient 0
+// z_t       f32 [rows, teacher_stride], read only when TEACHER
+// labels    i32 [rows]: a class; -100: no hard term; i32 minimum: a padding row, which counts in nothing
+// row_loss  f32 [rows]
+// terms     f32 [rows, 6]: soft, hard, student right, student agrees with teacher, counts in soft, counts
+//           in hard
+//
+// One workgroup of WIDTH threads a row, in two sweeps: the first keeps maximum and sums of both rows online
+// (Milakov and Gimelshein 2018), the second makes loss and gradient. With HOLD the row stays in registers
+// between the sweeps (HELD values a thread of each tensor), else it is read twice. No probability is stored.
+
+//#import common/step.wgsl
+
+struct Dims {
+    rows: u32,
+    classes: u32,
+    student_stride: u32,
+    teacher_stride: u32,
+    first_row: u32,
+}
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(2) var<storage, read_write> z_s: array<f32>;
+@group(0) @binding(3) var<storage, read> z_t: array<f32>;
+@group(0) @binding(4) var<storage, read> labels: array<i32>;
+@group(0) @binding(5) var<storage, read_write> row_loss: array<f32>;
+@group(0) @binding(6) var<storage, read_write> terms: array<f32>;
+
+override WIDTH: u32 = 256u;
+override TEACHER: bool = true;
+override GRADIENT: bool = true;
+override HOLD: bool = false;
+const HELD: u32 = 1u;
+
+const IGNORED: i32 = -100;
+const PADDING: i32 = -2147483647 - 1;
+const LOWEST: f32 = -3.4028234e38;
+
+var<workgroup> peaks: array<vec2<f32>, WIDTH>;
+var<workgroup> places: array<vec2<u32>, WIDTH>;
+var<workgroup> sums: array<vec4<f32>, WIDTH>;
+
+@compute @workgroup_size(WIDTH)
+fn distill_loss(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = dims.first_row + flat_group(group, groups);
+    if row >= dims.rows {
+        return;
+    }
+    let s_at = row * dims.student_stride;
+    let t_at = row * dims.teacher_stride;
+    let label = labels[row];
+    let cold = 1.0 / state.temperature;
+
+    // First sweep: x holds the student's numbers, y the teacher's.
+    var s_held: array<f32, HELD>;
+    var t_held: array<f32, HELD>;
+    var peak = vec2<f32>(LOWEST);
+    var place = vec2<u32>(0u);
+    var hot_sum = 0.0;
+    var soft_sum = vec2<f32>(0.0);
+    var slot = 0u;
+    for (var j = lane; j < dims.classes; j += WIDTH) {
+        let s = z_s[s_at + j];
+        if s > peak.x {
+            hot_sum *= exp(peak.x - s);
+            soft_sum.x *= exp((peak.x - s) * cold);
+            peak.x = s;
+            place.x = j;
+        }
+        hot_sum += exp(s - peak.x);
+        if TEACHER {
+            soft_sum.x += exp((s - peak.x) * cold);
+            let t = z_t[t_at + j];
+            if t > peak.y {
+                soft_sum.y *= exp((peak.y - t) * cold);
+                peak.y = t;
+                place.y = j;
+            }
+            soft_sum.y += exp((t - peak.y) * cold);
+            if HOLD {
+                t_held[slot] = t;
+            }
+        }
+        if HOLD {
+            s_held[slot] = s;
+            slot += 1u;
+        }
+    }
+
+    // The row's maxima, the lowest index winning a tie.
+    peaks[lane] = peak;
+    places[lane] = place;
+    workgroupBarrier();
+    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
+        if lane < half {
+            let mine = peaks[lane];
+            let other = peaks[lane + half];
+            let my_place = places[lane];
+            let other_place = places[lane + half];
+            let take = (other > mine) | ((other == mine) & (other_place < my_place));
+            peaks[lane] = select(mine, other, take);
+            places[lane] = select(my_place, other_place, take);
+        }
+        workgroupBarrier();
+    }
+    let top = peaks[0];
+    let best = places[0];
+
+    // The row's sums, each thread's brought to the common maximum.
+    let s_shift = peak.x - top.x;
+    let t_shift = peak.y - top.y;
+    sums[lane] = vec4<f32>(
+        hot_sum * exp(s_shift),
+        soft_sum.x * exp(s_shift * cold),
+        soft_sum.y * exp(t_shift * cold),
+        0.0,
+    );
+    workgroupBarrier();
+    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
+        if lane < half {
+            sums[lane] += sums[lane + half];
+        }
+        workgroupBarrier();
+    }
+    let total = sums[0];
+    let log_hot = log(total.x);
+    let log_soft = log(max(total.yz, vec2<f32>(1.0)));
+    var label_logit = 0.0;
+    if label >= 0 {
+        label_logit = z_s[s_at + u32(label)];
+    }
+    // Every thread has read what the second sweep overwrites.
+    workgroupBarrier();
+
+    let is_padding = label == PADDING;
+    let counts_soft = select(0.0, 1.0, TEACHER && !is_padding);
+    let counts_hard = select(0.0, 1.0, label >= 0);
+    let soft_weight = select(0.0, state.alpha, TEACHER) * state.soft_scale * counts_soft;
+    let hard_weight = select(1.0, 1.0 - state.alpha, TEACHER) * state.hard_scale * counts_hard;
+
+    // Second sweep.
+    var kl = 0.0;
+    slot = 0u;
+    for (var j = lane; j < dims.classes; j += WIDTH) {
+        var s = 0.0;
+        if HOLD {
+            s = s_held[slot];
+        } else {
+            s = z_s[s_at + j];
+        }
+        var gradient = 0.0;
+        if TEACHER {
+            var t = 0.0;
+            if HOLD {
+                t = t_held[slot];
+            } else {
+                t = z_t[t_at + j];
+            }
+            let log_q = (s - top.x) * cold - log_soft.x;
+            let log_p = (t - top.y) * cold - log_soft.y;
+            let p = exp(log_p);
+            kl += select(0.0, p * (log_p - log_q), p > 0.0);
+            gradient = soft_weight * state.temperature * (exp(log_q) - p);
+        }
+        if GRADIENT {
+            let one = select(0.0, 1.0, i32(j) == label);
+            gradient += hard_weight * (exp(s - top.x - log_hot) - one);
+            // A padding row may hold anything, even NaN.
+            z_s[s_at + j] = select(gradient, 0.0, is_padding);
+        }
+        slot += 1u;
+    }
+    if GRADIENT {
+        for (var j = dims.classes + lane; j < dims.student_stride; j += WIDTH) {
+            z_s[s_at + j] = 0.0;
+        }
+    }
+    sums[lane].x = kl;
+    workgroupBarrier();
+    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
+        if lane < half {
+            sums[lane].x += sums[lane + half].x;
+        }
+        workgroupBarrier();
+    }
+
+    if lane == 0u {
+        let square = state.temperature * state.temperature;
+        let soft = select(0.0, square * sums[0].x, counts_soft > 0.0);
+        let hard = select(0.0, log_hot - (label_logit - top.x), counts_hard > 0.0);
+        row_loss[row] = soft_weight * soft + hard_weight * hard;
+        let at = row * 6u;
+        terms[at] = soft;
+        terms[at + 1u] = hard;
+        terms[at + 2u] = select(0.0, 1.0, label >= 0 && best.x == u32(label));
+        terms[at + 3u] = select(0.0, 1.0, counts_soft > 0.0 && best.x == best.y);
+        terms[at + 4u] = counts_soft;
+        terms[at + 5u] = counts_hard;
+    }
+}

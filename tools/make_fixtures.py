@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Make tests/fixtures/*.safetensors: what PyTorch computes for losses, optimizers and GELU.
+
+tests/fixtures/README.md says what each tensor is. The same machine and PyTorch give the same bytes.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+FIXTURES = Path(__file__).resolve().parent.parent / "tests/fixtures"
+IGNORED = -100
+
+
+def distillation_loss(
+    student: Tensor, teacher: Tensor | None, labels: Tensor, temperature: float, alpha: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The soft term, the hard term and their weighted sum; without a teacher, soft is 0."""
+    soft, hard = student.new_zeros(()), student.new_zeros(())
+    if teacher is not None:
+        soft = temperature**2 * F.kl_div(
+            F.log_softmax(student / temperature, dim=1),
+            F.log_softmax(teacher / temperature, dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+    if (labels != IGNORED).any():
+        hard = F.cross_entropy(student, labels.long(), ignore_index=IGNORED)
+    return soft, hard, alpha * soft + (1 - alpha) * hard
+
+
+def loss_cases() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+
+    def logits(rows: int, classes: int, scale: float) -> Tensor:
+        return torch.randn(rows, classes, generator=generator) * scale
+
+    # rows, classes, temperature, alpha, scale of the logits, ignored rows, has a teacher
+    cases = [
+        (4, 10, 1.0, 0.3, 1.0, [], True),
+        (8, 10, 4.0, 0.9, 5.0, [], True),
+        (5, 2, 2.0, 1.0, 3.0, [1], True),
+        (6, 37, 20.0, 0.3, 8.0, [0, 4], True),
+        (3, 1000, 4.0, 0.9, 3.0, [2], True),
+        (2, 1000, 20.0, 1.0, 10.0, [], True),
+        (4, 10, 2.0, 0.3, 2.0, [0, 1, 2, 3], True),  # every label ignored: hard is 0
+        (5, 37, 1.0, 0.9, 1e4, [3], True),  # far beyond what exp can hold
+        (5, 37, 4.0, 0.3, 1e4, [], True),
+        (7, 10, 2.0, 0.0, 2.0, [6], True),  # alpha 0: soft is reported, not counted
+        (1, 2, 20.0, 0.9, 1.0, [], True),
+        (7, 10, 1.0, 0.0, 3.0, [2, 5], False),
+        (2, 1000, 1.0, 0.0, 4.0, [], False),
+        (3, 37, 1.0, 0.0, 1.0, [0, 1, 2], False),
+    ]
+    tensors = {}
+    for i, (rows, classes, temperature, alpha, scale, ignored, has_teacher) in enumerate(cases):
+        student = logits(rows, classes, scale)
+        teacher = logits(rows, classes, scale) if has_teacher else None
+        labels = torch.randint(classes, (rows,), generator=generator, dtype=torch.int32)
+        labels[ignored] = IGNORED
+
+        z = student.double().requires_grad_()
+        soft, hard, loss = distillation_loss(
+            z, teacher.double() if has_teacher else None, labels, temperature, alpha
+        )
+        grad = torch.autograd.grad(loss, z)[0] if loss.requires_grad else torch.zeros_like(z)
+
+        case = {
+            "student": student,
+            "labels": labels,
+            "hyper": torch.tensor([temperature, alpha], dtype=torch.float64),
+            "soft": soft.detach().reshape(1),
+            "hard": hard.detach().reshape(1),
+            "loss": loss.detach().reshape(1),
+            "grad": grad,
+        }
+        if has_teacher:
+            case["teacher"] = teacher
+        tensors |= {f"case{i}.{name}": tensor for name, tensor in case.items()}
+    return tensors
+
+
+class Mlp(nn.Module):
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+OPTIMIZERS: dict[str, Callable] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+    "nesterov": lambda p: torch.optim.SGD(
+        p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3
+    ),
+    "adam": lambda p: torch.optim.Adam(p, lr=1e-2),
+    "adamw": lambda p: torch.optim.AdamW(
+        p, lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05
+    ),
+    "sgd_clip": lambda p: torch.optim.SGD(p, lr=0.5, momentum=0.9),
+}
+
+
+def train(
+    name: str, student: Mlp, teacher: Mlp, inputs: Tensor, labels: Tensor, max_norm: float
+) -> Tensor:
+    """Distil over all batches with T = 4 and alpha = 0.7; the loss before each update."""
+    optimizer = OPTIMIZERS[name](student.parameters())
+    losses = []
+    for x, y in zip(inputs, labels):
+        with torch.no_grad():
+            teacher_logits = teacher(x)
+        _, _, loss = distillation_loss(student(x), teacher_logits, y, 4.0, 0.7)
+        losses.append(loss.detach())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), max_norm)
+        optimizer.step()
+    return torch.stack(losses)
+
+
+def training_run() -> dict[str, Tensor]:
+    torch.manual_seed(2)
+    teacher, student = Mlp(20, 24, 5), Mlp(20, 16, 12, 5)
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter *= 3  # so that the teacher is sure of something
+        inputs = torch.randn(100, 16, 20)
+        guesses = teacher(inputs).argmax(dim=2)
+        wrong = torch.rand(100, 16) < 0.1
+        labels = torch.where(wrong, torch.randint(5, (100, 16)), guesses).int()
+
+    def weights(prefix: str, model: Mlp) -> dict[str, Tensor]:
+        return {f"{prefix}.{key}": value.clone() for key, value in model.state_dict().items()}
+
+    tensors = {"inputs": inputs, "labels": labels}
+    tensors |= weights("teacher", teacher) | weights("student", student)
+    for name in OPTIMIZERS:
+        max_norm = 0.5 if name == "sgd_clip" else float("inf")
+        for suffix, dtype in (("", torch.float32), ("_f64", torch.float64)):
+            copies = Mlp(20, 16, 12, 5).to(dtype), Mlp(20, 24, 5).to(dtype)
+            copies[0].load_state_dict(student.state_dict())
+            copies[1].load_state_dict(teacher.state_dict())
+            tensors[f"losses{suffix}.{name}"] = train(
+                name, *copies, inputs.to(dtype), labels, max_norm
+            )
+            if name in ("sgd", "adamw") and dtype == torch.float32:
+                tensors |= weights(f"final.{name}", copies[0])
+    return tensors
+
+
+def gelu() -> dict[str, Tensor]:
+    x = (torch.arange(-20, 21) * 0.3).double().requires_grad_()  # -6 to 6, each one exact in f32
+    tensors = {"x": x.detach()}
+    for name, approximate in (("erf", "none"), ("tanh", "tanh")):
+        y = F.gelu(x, approximate=approximate)
+        tensors[f"{name}.value"] = y.detach()
+        tensors[f"{name}.derivative"] = torch.autograd.grad(y.sum(), x)[0]
+    return tensors
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    FIXTURES.mkdir(parents=True, exist_ok=True)
+    for name, make in (
+        ("distill_loss", loss_cases),
+        ("training_run", training_run),
+        ("gelu", gelu),
+    ):
+        path = FIXTURES / f"{name}.safetensors"
+        save_file(
+            make(),
+            path,
+            metadata={"made_by": f"tools/make_fixtures.py, PyTorch {torch.__version__}"},
+        )
+        print(f"{path.stat().st_size:8} {path.relative_to(FIXTURES.parent.parent)}")
+
+
+if __name__ == "__main__":
+    main()
