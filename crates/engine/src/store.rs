@@ -4,7 +4,7 @@
 //! launch. Gradients and moments have the same layout as the parameters. Training plans, evaluation plans
 //! and the plans of every batch shape bind the same store.
 
-use distil_gpu_kernels::DType;
+use distil_gpu_kernels::{DType, random};
 
 use crate::device::{BufferId, Device};
 use crate::error::Error;
@@ -41,8 +41,17 @@ pub struct StorePart {
     pub segment: usize,
 }
 
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// All this value.
+    Constant(f32),
+    /// Uniform in [-bound, bound).
+    Uniform(f32),
+}
+
 /// A parameter's name and shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ParameterSpec {
     /// The name it has in `model.safetensors`.
     pub name: String,
@@ -50,6 +59,8 @@ pub struct ParameterSpec {
     pub shape: Vec<usize>,
     /// Whether weight decay applies.
     pub decay: bool,
+    /// How it starts.
+    pub init: Init,
 }
 
 impl ParameterSpec {
@@ -61,6 +72,17 @@ impl ParameterSpec {
     /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Its first values: the same for the same seed and `index` on every machine.
+    pub fn initial(&self, seed: u32, index: usize) -> Vec<f32> {
+        let stream = random::stream::WEIGHTS + index as u32;
+        match self.init {
+            Init::Constant(value) => vec![value; self.len()],
+            Init::Uniform(bound) => (0..self.len() as u32)
+                .map(|i| bound * (2.0 * random::unit(random::word(seed, stream, 0, i)) - 1.0))
+                .collect(),
+        }
     }
 }
 

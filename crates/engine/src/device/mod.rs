@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use distil_gpu_kernels::{Caps, DType, StepState};
 
-pub use cpu::CpuDevice;
-pub use gpu::{GpuDevice, GpuOptions, adapters};
+pub use cpu::{CpuDevice, CpuReal};
+pub use gpu::{Adapter, GpuDevice, GpuOptions, adapters};
 pub use select::{Choice, Selected, select};
 
 use crate::error::Error;

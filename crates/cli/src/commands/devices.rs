@@ -1,0 +1,74 @@
+//! `distil-gpu devices`
+
+use anyhow::Result;
+use comfy_table::{Table, presets};
+use distil_gpu_engine::device::{Choice, DeviceKind, GpuOptions, adapters, select};
+use serde_json::json;
+
+use crate::Voice;
+
+/// Arguments of `devices`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  distil-gpu devices
+      The names to give to --device, and which one `auto` takes")]
+pub struct Args {}
+
+fn kind(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::DiscreteGpu => "graphics card",
+        DeviceKind::IntegratedGpu => "integrated GPU",
+        DeviceKind::OtherGpu => "GPU",
+        DeviceKind::SoftwareGpu => "software driver",
+        DeviceKind::Cpu => "processor",
+    }
+}
+
+pub fn run(_: Args, voice: Voice) -> Result<()> {
+    let adapters = adapters();
+    let auto = select(Choice::Auto, GpuOptions::default())?;
+    if voice.json {
+        let list: Vec<_> = adapters
+            .iter()
+            .enumerate()
+            .map(|(index, adapter)| {
+                json!({
+                    "device": format!("gpu:{index}"),
+                    "name": adapter.info.name,
+                    "kind": kind(adapter.info.kind),
+                    "backend": adapter.info.backend,
+                    "driver": adapter.info.driver,
+                    "buffer_bytes": adapter.limits.buffer_bytes,
+                    "binding_bytes": adapter.limits.binding_bytes,
+                    "timestamps": adapter.timestamps,
+                    "f16": adapter.f16,
+                    "subgroups": adapter.subgroups,
+                })
+            })
+            .collect();
+        let auto = json!({ "name": auto.device.info().name, "reason": auto.reason });
+        println!("{:#}", json!({ "devices": list, "auto": auto }));
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["--device", "name", "kind", "backend", "largest tensor", "f16", "timestamps"]);
+    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    for (index, adapter) in adapters.iter().enumerate() {
+        table.add_row([
+            format!("gpu:{index}"),
+            adapter.info.name.clone(),
+            kind(adapter.info.kind).to_owned(),
+            format!("{} ({})", adapter.info.backend, adapter.info.driver),
+            format!("{} MiB", adapter.limits.binding_bytes >> 20),
+            yes(adapter.f16),
+            yes(adapter.timestamps),
+        ]);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    table.add_row(["cpu", &format!("this processor ({threads} threads)"), "processor", "none", "", "", ""]);
+    println!("{table}");
+    println!("auto takes {}", auto.reason);
+    Ok(())
+}

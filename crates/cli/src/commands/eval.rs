@@ -1,0 +1,120 @@
+//! `distil-gpu eval`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use comfy_table::{Table, presets};
+use distil_gpu_engine::data::{self, Dataset};
+use distil_gpu_engine::distill::evaluate::errors_per_class;
+use distil_gpu_engine::distill::{Evaluator, frozen_store};
+use distil_gpu_engine::models;
+use distil_gpu_engine::recipe::{Column, Data, Normalise, Recipe, Source};
+use serde_json::json;
+
+use crate::Voice;
+
+/// Arguments of `eval`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  distil-gpu eval runs/default/student --data embedded
+      The test pictures that come with the program
+  distil-gpu eval runs/hinton-mnist/student --data recipes/hinton-mnist.toml
+      The test data of a recipe
+  distil-gpu eval my-model --data flowers.csv --label species
+      A file: .csv, .safetensors (features, labels), or a folder with a folder of images a class")]
+pub struct Args {
+    /// Folder with config.json and model.safetensors
+    model: PathBuf,
+    /// `embedded`, a recipe, a .csv or .safetensors file, or a folder of images
+    #[arg(long)]
+    data: String,
+    /// Column of the labels in a .csv file: its name in the header
+    #[arg(long, default_value = "label")]
+    label: String,
+    /// auto, cpu, gpu or gpu:N
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+pub fn run(args: Args, voice: Voice) -> Result<()> {
+    let (config, values) = models::load(&args.model)?;
+    let test = load(&args)?;
+    if test.shape().iter().product::<usize>() != config.input_len() || test.classes() > config.classes() {
+        bail!(
+            "{} takes examples of {:?} in {} classes, {} has {:?} in {}",
+            args.model.display(),
+            config.input_shape,
+            config.classes(),
+            args.data,
+            test.shape(),
+            test.classes()
+        );
+    }
+    let mut device = super::open(&args.device, false, voice)?;
+    let device = &mut *device;
+    let store = frozen_store(device, &config, &values)?;
+    let mut evaluator = Evaluator::new(&config, &store);
+    let bar = super::bar(voice, test.len());
+    let logits = evaluator.logits(device, test.examples(), &mut |rows| bar.inc(rows as u64))?;
+    bar.finish_and_clear();
+    let metrics = evaluator.metrics(device, &test, None, 1.0, 0.0)?;
+    let speed = evaluator.speed(device, &test)?;
+    let per_class = errors_per_class(&logits, test.labels(), config.classes(), None);
+    let errors: usize = per_class.iter().sum();
+    let accuracy = 1.0 - errors as f64 / test.len() as f64;
+    let latency_ms = speed.latency.as_secs_f64() * 1e3;
+    if voice.json {
+        let report = json!({
+            "accuracy": accuracy,
+            "errors": errors,
+            "errors_per_class": per_class,
+            "examples": test.len(),
+            "cross_entropy": metrics.hard,
+            "parameters": config.parameter_count(),
+            "latency_ms": latency_ms,
+            "examples_per_second": speed.examples_per_second,
+            "device": device.info().name,
+        });
+        println!("{report:#}");
+        return Ok(());
+    }
+    println!("accuracy      {:.2} % ({errors} errors in {})", 100.0 * accuracy, test.len());
+    println!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN));
+    println!("latency       {latency_ms:.3} ms for one example");
+    println!("throughput    {:.0} examples/s", speed.examples_per_second);
+    let counts = test.per_class_counts();
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["class", "examples", "errors"]);
+    for ((name, count), wrong) in config.class_names.iter().zip(&counts).zip(&per_class) {
+        table.add_row([name.clone(), count.to_string(), wrong.to_string()]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+/// The labelled examples that `--data` names.
+fn load(args: &Args) -> Result<Dataset> {
+    let path = Path::new(&args.data);
+    let (train, test) = (path.to_owned(), path.to_owned());
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let source = match extension {
+        _ if args.data == "embedded" => Source::Embedded,
+        Some("toml") => return Ok(data::load(&Recipe::load(path, &[])?.data)?.test),
+        Some("csv") => {
+            Source::Csv { train, test, label: Column::Name(args.label.clone()), header: true }
+        }
+        Some("safetensors") => {
+            let (features, labels) = ("features".to_owned(), "labels".to_owned());
+            Source::Safetensors { train, test, features, labels }
+        }
+        _ if path.is_dir() => Source::Images { train, test, size: None, channels: None },
+        _ => bail!(
+            "--data {}: no such folder, and neither `embedded`, a .toml recipe, a .csv nor a \
+             .safetensors file",
+            args.data
+        ),
+    };
+    let data = Data { source, train_limit: None, test_limit: None, normalise: Normalise::None };
+    Ok(data::load(&data)?.test)
+}

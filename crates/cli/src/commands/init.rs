@@ -1,0 +1,37 @@
+//! `distil-gpu init`
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::Voice;
+
+/// Arguments of `init`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  distil-gpu init mine.toml && distil-gpu run mine.toml
+      Write a recipe whose every key is explained, and run it as it is")]
+pub struct Args {
+    /// File to write
+    #[arg(default_value = "recipe.toml")]
+    path: PathBuf,
+}
+
+pub fn run(args: Args, voice: Voice) -> Result<()> {
+    let path = args.path.display();
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&args.path)
+        .with_context(|| format!("cannot write {path}; a file that exists is never replaced"))?;
+    file.write_all(distil_gpu_engine::recipe::STARTER.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {path}"))?;
+    if !voice.quiet && !voice.json {
+        println!("Wrote {path}. Run it with: distil-gpu run {path}");
+    }
+    Ok(())
+}

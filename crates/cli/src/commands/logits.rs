@@ -1,0 +1,71 @@
+//! `distil-gpu logits`
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use distil_gpu_engine::data::{self, Examples};
+use distil_gpu_engine::distill::{Evaluator, frozen_store};
+use distil_gpu_engine::models;
+use distil_gpu_engine::recipe::Recipe;
+
+use crate::Voice;
+
+/// Arguments of `logits`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  distil-gpu logits my-model --input inputs.safetensors --out answers.safetensors
+      Reads the tensor `features` [rows, ..], writes the tensor `logits` [rows, classes].
+      Bytes are taken as pixels and divided by 255; then the model's own normalisation applies.
+  distil-gpu logits my-model --input recipes/hinton-mnist.toml --out teacher.safetensors
+      Writes `train` and `test` [rows, classes] for a recipe's data: a file for `teacher.logits`")]
+pub struct Args {
+    /// Folder with config.json and model.safetensors
+    model: PathBuf,
+    /// File of inputs, one example a row; or a recipe, for its data
+    #[arg(long)]
+    input: PathBuf,
+    /// Name of the inputs' tensor
+    #[arg(long, default_value = "features")]
+    tensor: String,
+    /// File to write; one that exists is replaced
+    #[arg(long)]
+    out: PathBuf,
+    /// auto, cpu, gpu or gpu:N
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+pub fn run(args: Args, voice: Voice) -> Result<()> {
+    let (config, values) = models::load(&args.model)?;
+    let (split, examples);
+    let inputs: Vec<(&str, &Examples)> = if args.input.extension().is_some_and(|e| e == "toml") {
+        split = data::load(&Recipe::load(&args.input, &[])?.data)?;
+        vec![("train", split.train.examples()), ("test", split.test.examples())]
+    } else {
+        examples = data::load_features(&args.input, &args.tensor)?;
+        vec![("logits", &examples)]
+    };
+    let shape = inputs[0].1.shape();
+    if shape.iter().product::<usize>() != config.input_len() {
+        let (input, takes) = (args.input.display(), &config.input_shape);
+        bail!("{input} has examples of {shape:?}, the model takes {takes:?}");
+    }
+    let mut device = super::open(&args.device, false, voice)?;
+    let store = frozen_store(&mut *device, &config, &values)?;
+    let mut evaluator = Evaluator::new(&config, &store);
+    let bar = super::bar(voice, inputs.iter().map(|(_, data)| data.len()).sum());
+    let mut tensors = Vec::new();
+    for (name, data) in &inputs {
+        let logits = evaluator.logits(&mut *device, data, &mut |rows| bar.inc(rows as u64))?;
+        tensors.push((*name, vec![data.len(), config.classes()], logits));
+    }
+    bar.finish_and_clear();
+    models::save_tensors(&args.out, &tensors)?;
+    if voice.progress() {
+        for (name, shape, _) in &tensors {
+            println!("Wrote {}: `{name}` {shape:?}", args.out.display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! The `distil-gpu` program: arguments, progress and exit codes. The work is the engine's.
+//!
+//! Exit codes: 0 done; 1 something failed, said on stderr; 2 the arguments make no sense.
+
+mod commands;
+mod progress;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Distils a strong, heavy model into a small, fast one, on whatever GPU there is.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Begin with `distil-gpu run`: it needs no files and takes under a minute.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Show no progress, only the result
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Print the result as JSON and nothing else
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train or load a teacher, train the student without and with it, and compare the three
+    Run(commands::run::Args),
+    /// Measure a saved model on labelled data
+    Eval(commands::eval::Args),
+    /// Write a model's raw outputs for any inputs
+    Logits(commands::logits::Args),
+    /// List the GPUs and drivers this program can use
+    Devices(commands::devices::Args),
+    /// Write a commented starter recipe
+    Init(commands::init::Args),
+}
+
+/// How a command talks.
+#[derive(Clone, Copy, Debug)]
+struct Voice {
+    quiet: bool,
+    json: bool,
+}
+
+impl Voice {
+    /// Whether progress and notes are shown.
+    fn progress(self) -> bool {
+        !self.quiet && !self.json
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let voice = Voice { quiet: cli.quiet, json: cli.json };
+    let done = match cli.command {
+        Command::Run(args) => commands::run::run(args, voice),
+        Command::Eval(args) => commands::eval::run(args, voice),
+        Command::Logits(args) => commands::logits::run(args, voice),
+        Command::Devices(args) => commands::devices::run(args, voice),
+        Command::Init(args) => commands::init::run(args, voice),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Progress on the terminal.
+
+use distil_gpu_engine::distill::{Event, Observer};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+/// Draws one bar an arm; without a terminal, one line an arm.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    batch: usize,
+}
+
+impl Progress {
+    /// Nothing is drawn until the first event.
+    pub fn new() -> Self {
+        Self { bar: ProgressBar::hidden(), batch: 0 }
+    }
+}
+
+fn style(batch: usize) -> ProgressStyle {
+    let rate = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // A bar's writer is a String: it cannot fail.
+        let _ = write!(out, "{:.0} examples/s", state.per_sec() * batch as f64);
+    };
+    let template = "{prefix:>9} {bar:24} {pos}/{len} steps  {rate}  {eta} left  {msg}";
+    ProgressStyle::with_template(template)
+        .expect("the template is well formed")
+        .with_key("rate", rate)
+}
+
+impl Observer for Progress {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started { arm, steps, batch } => {
+                self.batch = *batch;
+                self.bar = ProgressBar::with_draw_target(Some(u64::from(*steps)), ProgressDrawTarget::stderr())
+                    .with_style(style(*batch))
+                    .with_prefix(arm.name());
+            }
+            Event::Step { done, .. } => self.bar.set_position(u64::from(*done)),
+            Event::Epoch { test, .. } => {
+                if let Some(accuracy) = test.accuracy {
+                    self.bar.set_message(format!("test accuracy {:.2} %", 100.0 * accuracy));
+                }
+            }
+            Event::Finished { arm } => {
+                let (took, message) = (self.bar.elapsed().as_secs_f64(), self.bar.message());
+                let examples = self.bar.position() as f64 * self.batch as f64;
+                self.bar.finish_and_clear();
+                eprintln!(
+                    "{:>9}: {} steps in {took:.1} s ({:.0} examples/s), {message}",
+                    arm.name(),
+                    self.bar.position(),
+                    examples / took.max(1e-9),
+                );
+            }
+            Event::Note(note) => self.bar.suspend(|| eprintln!("{note}")),
+        }
+    }
+}

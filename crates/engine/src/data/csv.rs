@@ -1,0 +1,328 @@
+//! CSV files of numbers with a column of labels, which are class numbers or class names.
+
+use std::path::Path;
+
+use ::csv::{ReaderBuilder, StringRecord, Trim};
+
+use super::dataset::MAX_CLASSES;
+use super::{DataError, Dataset, Examples, Features};
+use crate::recipe::Column;
+
+/// Loads both files. Labels are class numbers if all of the training data's are; else they are names, and
+/// the classes are the training data's names, sorted.
+pub(super) fn load(
+    train: &Path,
+    test: &Path,
+    label: &Column,
+    header: bool,
+) -> Result<(Dataset, Dataset), DataError> {
+    let (train, test) = (Sheet::read(train, label, header)?, Sheet::read(test, label, header)?);
+    if let Some((a, b)) = train.names.iter().zip(&test.names).find(|(a, b)| a != b) {
+        let (train, test) = (format!("`{a}`"), format!("`{b}`"));
+        return Err(DataError::Mismatch { what: "in the same place the columns are", train, test });
+    }
+    let classes = Classes::of(&train.labels);
+    Ok((train.dataset(&classes)?, test.dataset(&classes)?))
+}
+
+/// A file's content.
+struct Sheet {
+    path: String,
+    /// Names of the features, if there is a header.
+    names: Vec<String>,
+    features: Vec<f32>,
+    width: usize,
+    labels: Vec<Label>,
+    label_column: String,
+}
+
+struct Label {
+    text: String,
+    line: u64,
+}
+
+/// What labels mean.
+enum Classes {
+    Numbers,
+    Names(Vec<String>),
+}
+
+impl Classes {
+    fn of(labels: &[Label]) -> Self {
+        if labels.iter().all(|label| label.text.parse::<u64>().is_ok()) {
+            return Self::Numbers;
+        }
+        let mut names: Vec<String> = labels.iter().map(|label| label.text.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        Self::Names(names)
+    }
+
+    /// The class of a label, or what is wrong with it.
+    fn class(&self, text: &str) -> Result<i32, String> {
+        match self {
+            Self::Numbers => match text.parse::<usize>() {
+                Ok(class) if class < MAX_CLASSES => Ok(class as i32),
+                Ok(_) => Err(format!("{text} is no class number: they run from 0 up, without gaps")),
+                Err(_) => Err(format!(
+                    "{text:?} is no class number, as all labels of the training data are"
+                )),
+            },
+            Self::Names(names) => match names.binary_search_by(|name| name.as_str().cmp(text)) {
+                Ok(class) => Ok(class as i32),
+                Err(_) => Err(format!("the training data have no class {text:?}")),
+            },
+        }
+    }
+}
+
+impl Sheet {
+    fn read(path: &Path, label: &Column, header: bool) -> Result<Self, DataError> {
+        let name = path.display().to_string();
+        let broken = |error: ::csv::Error| DataError::File {
+            path: name.clone(),
+            problem: format!("it cannot be read as CSV: {error}"),
+        };
+        let file = std::fs::File::open(path)
+            .map_err(|source| DataError::Read { path: name.clone(), source })?;
+        let mut reader =
+            ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(file);
+        let mut record = StringRecord::new();
+        if !reader.read_record(&mut record).map_err(broken)? {
+            return Err(DataError::File { path: name, problem: "it is empty".to_owned() });
+        }
+        let names: Vec<String> = match header {
+            true => record.iter().map(str::to_owned).collect(),
+            false => Vec::new(),
+        };
+        let columns = record.len();
+        let label = label_index(&name, label, &names, columns)?;
+        let mut sheet = Self {
+            path: name.clone(),
+            label_column: column(label, &names),
+            features: Vec::new(),
+            width: columns - 1,
+            labels: Vec::new(),
+            names,
+        };
+        let mut more = !header || reader.read_record(&mut record).map_err(broken)?;
+        while more {
+            sheet.add(&record, label)?;
+            more = reader.read_record(&mut record).map_err(broken)?;
+        }
+        if sheet.labels.is_empty() {
+            let problem = "it holds no example, only a header".to_owned();
+            return Err(DataError::File { path: name, problem });
+        }
+        if header {
+            sheet.names.remove(label);
+        }
+        Ok(sheet)
+    }
+
+    fn add(&mut self, record: &StringRecord, label: usize) -> Result<(), DataError> {
+        let line = record.position().map_or(0, |position| position.line());
+        let columns = self.width + 1;
+        if record.len() != columns {
+            return Err(DataError::File {
+                path: self.path.clone(),
+                problem: format!(
+                    "line {line} has {} columns, and the first line has {columns}",
+                    record.len()
+                ),
+            });
+        }
+        for (index, cell) in record.iter().enumerate() {
+            if index == label {
+                self.labels.push(Label { text: cell.to_owned(), line });
+                continue;
+            }
+            let problem = match cell.parse::<f32>() {
+                Ok(value) if value.is_finite() => {
+                    self.features.push(value);
+                    continue;
+                }
+                Ok(_) => format!("{cell:?} is not a finite f32"),
+                Err(_) if cell.is_empty() => "it is empty; a number was expected".to_owned(),
+                Err(_) => format!("{cell:?} is not a number"),
+            };
+            let column = column(index, &self.names);
+            return Err(DataError::Cell { path: self.path.clone(), line, column, problem });
+        }
+        Ok(())
+    }
+
+    fn dataset(self, classes: &Classes) -> Result<Dataset, DataError> {
+        let label = |label: &Label| {
+            classes.class(&label.text).map_err(|problem| DataError::Cell {
+                path: self.path.clone(),
+                line: label.line,
+                column: self.label_column.clone(),
+                problem,
+            })
+        };
+        let labels = self.labels.iter().map(label).collect::<Result<Vec<i32>, _>>()?;
+        let examples = Examples::new(Features::F32(self.features), vec![self.width])?;
+        match classes {
+            Classes::Numbers => Dataset::numbered(examples, labels),
+            Classes::Names(names) => Dataset::new(examples, labels, names.clone()),
+        }
+    }
+}
+
+/// The number of the label's column.
+fn label_index(
+    path: &str,
+    label: &Column,
+    names: &[String],
+    columns: usize,
+) -> Result<usize, DataError> {
+    let bad = |problem| Err(DataError::File { path: path.to_owned(), problem });
+    let index = match label {
+        Column::Index(index) if *index < columns => *index,
+        Column::Index(index) => {
+            return bad(format!("there is no column {index}: it has {columns}, counted from 0"));
+        }
+        Column::Name(label) => match names.iter().position(|name| name == label) {
+            Some(index) => index,
+            None => {
+                let shown = names.iter().take(8).map(|name| format!("`{name}`"));
+                let more = if names.len() > 8 { ", …" } else { "" };
+                return bad(format!(
+                    "no column is named `{label}`; its first line is {}{more}. Set `label` to a \
+                     column's name or number, and `header = false` if that line is an example",
+                    shown.collect::<Vec<_>>().join(", ")
+                ));
+            }
+        },
+    };
+    if columns < 2 {
+        return bad("it has one column, the labels: there are no features".to_owned());
+    }
+    Ok(index)
+}
+
+/// A column as an error shows it.
+fn column(index: usize, names: &[String]) -> String {
+    match names.get(index) {
+        Some(name) => format!("{index} (`{name}`)"),
+        None => index.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(
+        train: &str,
+        test: &str,
+        label: Column,
+        header: bool,
+    ) -> Result<(Dataset, Dataset), DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("train.csv"), folder.path().join("test.csv"));
+        std::fs::write(&a, train).unwrap();
+        std::fs::write(&b, test).unwrap();
+        load(&a, &b, &label, header)
+    }
+
+    fn named(train: &str, test: &str) -> Result<(Dataset, Dataset), DataError> {
+        read(train, test, Column::Name("label".to_owned()), true)
+    }
+
+    #[track_caller]
+    fn refused(result: Result<(Dataset, Dataset), DataError>, end: &str) {
+        let message = result.unwrap_err().to_string();
+        assert!(message.ends_with(end), "{message:?} does not end with {end:?}");
+    }
+
+    #[test]
+    fn reads_numbered_classes() {
+        let (train, test) = named("a,label,b\n1,0,2.5\n-3e1, 2 ,4\n", "a,label,b\n5,1,6\n").unwrap();
+        assert_eq!(train.features(), &Features::F32(vec![1.0, 2.5, -30.0, 4.0]));
+        assert_eq!((train.labels(), train.classes(), train.shape()), (&[0, 2][..], 3, &[2][..]));
+        assert_eq!(test.labels(), [1]);
+    }
+
+    #[test]
+    fn reads_named_classes_with_the_training_datas_numbers() {
+        let (train, test) =
+            read("cat,1\nant,2\ncat,3\n", "cat,4\n", Column::Index(0), false).unwrap();
+        assert_eq!(train.class_names(), ["ant", "cat"]);
+        assert_eq!((train.labels(), test.labels()), (&[1, 0, 1][..], &[1][..]));
+        assert_eq!(test.class_names(), train.class_names());
+    }
+
+    #[test]
+    fn names_the_cell() {
+        let good = "a,label\n1,0\n";
+        refused(
+            named("a,label\n1,0\n\nx,1\n", good),
+            "train.csv: line 4, column 0 (`a`): \"x\" is not a number",
+        );
+        refused(
+            named(good, "a,label\nNaN,0\n"),
+            "test.csv: line 2, column 0 (`a`): \"NaN\" is not a finite f32",
+        );
+        refused(named("a,label\n1e99,0\n", good), "\"1e99\" is not a finite f32");
+        refused(named("a,label\n-inf,0\n", good), "\"-inf\" is not a finite f32");
+        refused(named("a,label\n,0\n", good), "it is empty; a number was expected");
+        refused(
+            read("0,1\n1,x\n", "0,1\n", Column::Index(0), false),
+            "train.csv: line 2, column 1: \"x\" is not a number",
+        );
+        refused(
+            named("a,label\n1,0\n1,2,3\n", good),
+            "train.csv: line 3 has 3 columns, and the first line has 2",
+        );
+        refused(named("a,label\n1\n", good), "line 2 has 1 columns, and the first line has 2");
+    }
+
+    #[test]
+    fn names_the_label() {
+        let numbers = "a,label\n1,0\n";
+        refused(
+            named(numbers, "a,label\n1,cat\n"),
+            "line 2, column 1 (`label`): \"cat\" is no class number, as all labels of the training data \
+             are",
+        );
+        refused(
+            named("a,label\n1,cat\n", "a,label\n1,dog\n"),
+            "test.csv: line 2, column 1 (`label`): the training data have no class \"dog\"",
+        );
+        refused(
+            named("a,label\n1,4000000000\n", numbers),
+            "4000000000 is no class number: they run from 0 up, without gaps",
+        );
+    }
+
+    #[test]
+    fn names_the_column() {
+        refused(
+            named("5.1,3\n4.9,1\n", "5.1,3\n"),
+            "no column is named `label`; its first line is `5.1`, `3`. Set `label` to a column's name or \
+             number, and `header = false` if that line is an example",
+        );
+        refused(
+            read("1,2\n", "1,2\n", Column::Index(2), false),
+            "there is no column 2: it has 2, counted from 0",
+        );
+        refused(
+            named("a,b,label\n1,2,0\n", "b,a,label\n1,2,0\n"),
+            "in the same place the columns are `a` in training, `b` in test",
+        );
+    }
+
+    #[test]
+    fn refuses_files_without_examples() {
+        refused(named("", "label,a\n"), "train.csv: it is empty");
+        refused(named("label,a\n", ""), "train.csv: it holds no example, only a header");
+        refused(
+            named("label\n1\n", ""),
+            "train.csv: it has one column, the labels: there are no features",
+        );
+        let nowhere = load(Path::new("/none.csv"), Path::new("/none.csv"), &Column::Index(0), true);
+        assert!(nowhere.unwrap_err().to_string().starts_with("/none.csv: cannot be read"));
+    }
+}

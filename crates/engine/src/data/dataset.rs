@@ -1,0 +1,312 @@
+//! Labelled examples, and the two sets of a split.
+
+use super::{DataError, Examples, Features, Normalisation, Shift};
+
+/// The most classes a data set may have: a label beyond it is surely no class number.
+pub(super) const MAX_CLASSES: usize = 1 << 20;
+
+/// Labelled examples, at least one; every label is below the number of classes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    examples: Examples,
+    labels: Vec<i32>,
+    class_names: Vec<String>,
+}
+
+/// Data to train on and data to measure on, of the same shape and classes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Split {
+    /// Data to train on.
+    pub train: Dataset,
+    /// Data to measure on.
+    pub test: Dataset,
+}
+
+impl Dataset {
+    /// Examples with their labels, a label being the place of its class in `class_names`.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`], see [`Dataset::validate`].
+    pub fn new(
+        examples: Examples,
+        labels: Vec<i32>,
+        class_names: Vec<String>,
+    ) -> Result<Self, DataError> {
+        let dataset = Self { examples, labels, class_names };
+        dataset.validate()?;
+        Ok(dataset)
+    }
+
+    /// Examples with their labels; the classes are numbered up to the highest label.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`], see [`Dataset::validate`].
+    pub fn numbered(examples: Examples, labels: Vec<i32>) -> Result<Self, DataError> {
+        let highest = labels.iter().copied().max().unwrap_or(0);
+        let classes = usize::try_from(highest).map_or(1, |highest| highest + 1);
+        let names = (0..classes.min(MAX_CLASSES)).map(|class| class.to_string()).collect();
+        Self::new(examples, labels, names)
+    }
+
+    /// Checks that there is a label for each example and a class for each label.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`], naming the first example concerned.
+    pub fn validate(&self) -> Result<(), DataError> {
+        let (examples, labels, classes) = (self.len(), self.labels.len(), self.classes());
+        if examples != labels {
+            let problem = format!("there are {examples} examples and {labels} labels");
+            return Err(DataError::Unfit(problem));
+        }
+        let outside = |label: &i32| usize::try_from(*label).map_or(true, |label| label >= classes);
+        if let Some(row) = self.labels.iter().position(outside) {
+            let label = self.labels[row];
+            return Err(DataError::Unfit(format!(
+                "example {row} has the label {label}, which is not among the {classes} classes, \
+                 counted from 0"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The examples without their labels.
+    pub fn examples(&self) -> &Examples {
+        &self.examples
+    }
+
+    /// The numbers of all examples.
+    pub fn features(&self) -> &Features {
+        self.examples.features()
+    }
+
+    /// Class of each example.
+    pub fn labels(&self) -> &[i32] {
+        &self.labels
+    }
+
+    /// Shape of one example: [C, H, W] for images, [n] for rows of a table.
+    pub fn shape(&self) -> &[usize] {
+        self.examples.shape()
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.class_names.len()
+    }
+
+    /// Names of the classes; their numbers if they have none.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there are none; there always are some.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// Numbers of one example.
+    pub fn example_len(&self) -> usize {
+        self.examples.example_len()
+    }
+
+    /// The first `count` examples, or all if there are fewer; at least one.
+    pub fn take(self, count: usize) -> Self {
+        let examples = self.examples.take(count);
+        let mut labels = self.labels;
+        labels.truncate(examples.len());
+        Self { examples, labels, class_names: self.class_names }
+    }
+
+    /// The numbers of the examples that are of none of these classes.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when a class does not exist or no example is left.
+    pub fn rows_without_classes(&self, omitted: &[usize]) -> Result<Vec<u32>, DataError> {
+        let classes = self.classes();
+        if let Some(class) = omitted.iter().find(|class| **class >= classes) {
+            return Err(DataError::Unfit(format!(
+                "class {class} cannot be left out: there are {classes} classes, counted from 0"
+            )));
+        }
+        let kept = |row: &u32| !omitted.contains(&(self.labels[*row as usize] as usize));
+        let rows: Vec<u32> = (0..self.len() as u32).filter(kept).collect();
+        if rows.is_empty() {
+            let problem = format!("no example is left without the classes {omitted:?}: omit fewer");
+            return Err(DataError::Unfit(problem));
+        }
+        Ok(rows)
+    }
+
+    /// The data without the examples of these classes; the classes themselves stay.
+    ///
+    /// # Errors
+    /// As [`Dataset::rows_without_classes`].
+    pub fn without_classes(&self, omitted: &[usize]) -> Result<Self, DataError> {
+        let rows = self.rows_without_classes(omitted)?;
+        let labels = rows.iter().map(|&row| self.labels[row as usize]).collect();
+        Self::new(self.examples.select(&rows)?, labels, self.class_names.clone())
+    }
+
+    /// How many examples each class has.
+    pub fn per_class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes()];
+        for &label in &self.labels {
+            counts[label as usize] += 1;
+        }
+        counts
+    }
+
+    /// See [`Examples::normalisation`].
+    pub fn normalisation(&self) -> Normalisation {
+        self.examples.normalisation()
+    }
+
+    /// See [`Examples::gather`].
+    ///
+    /// # Panics
+    /// As there.
+    pub fn gather(
+        &self,
+        indices: &[u32],
+        normalisation: &Normalisation,
+        shift: Option<Shift>,
+        out: &mut [f32],
+    ) {
+        self.examples.gather(indices, normalisation, shift, out);
+    }
+
+    /// Writes the labels of the examples of these numbers to `out` [indices].
+    ///
+    /// # Panics
+    /// If an index is out of range or `out` is of another length.
+    pub fn gather_labels(&self, indices: &[u32], out: &mut [i32]) {
+        assert_eq!(out.len(), indices.len(), "a batch of {} labels", indices.len());
+        for (out, &index) in out.iter_mut().zip(indices) {
+            *out = self.labels[index as usize];
+        }
+    }
+
+    /// With classes up to `classes`, named by their numbers where they have no name.
+    fn widened(mut self, classes: usize) -> Self {
+        self.class_names.extend((self.class_names.len()..classes).map(|class| class.to_string()));
+        self
+    }
+}
+
+impl Split {
+    /// Two sets that go together; both get the classes of the one that has more.
+    ///
+    /// # Errors
+    /// [`DataError::Mismatch`] when they differ in the shape of an example or in the kind of numbers.
+    pub fn new(train: Dataset, test: Dataset) -> Result<Self, DataError> {
+        if train.shape() != test.shape() {
+            let (train, test) = (format!("{:?}", train.shape()), format!("{:?}", test.shape()));
+            return Err(DataError::Mismatch { what: "an example is", train, test });
+        }
+        let kind = |set: &Dataset| match set.features() {
+            Features::U8(_) => "u8 pixels".to_owned(),
+            Features::F32(_) => "numbers".to_owned(),
+        };
+        if kind(&train) != kind(&test) {
+            let (train, test) = (kind(&train), kind(&test));
+            return Err(DataError::Mismatch { what: "features are", train, test });
+        }
+        let classes = train.classes().max(test.classes());
+        Ok(Self { train: train.widened(classes), test: test.widened(classes) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(features: Vec<f32>, labels: &[i32]) -> Result<Dataset, DataError> {
+        Dataset::numbered(Examples::new(Features::F32(features), vec![2])?, labels.to_vec())
+    }
+
+    fn six() -> Dataset {
+        rows((0..12).map(|i| i as f32).collect(), &[0, 2, 1, 2, 0, 2]).unwrap()
+    }
+
+    #[track_caller]
+    fn refused<T: std::fmt::Debug>(result: Result<T, DataError>, message: &str) {
+        assert_eq!(result.unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn counts_and_takes() {
+        let data = six();
+        assert_eq!((data.len(), data.example_len(), data.classes()), (6, 2, 3));
+        assert_eq!(data.class_names(), ["0", "1", "2"]);
+        assert_eq!(data.per_class_counts(), [2, 1, 3]);
+        let first = data.clone().take(2);
+        assert_eq!((first.len(), first.labels(), first.classes()), (2, &[0, 2][..], 3));
+        assert_eq!(first.features(), &Features::F32(vec![0.0, 1.0, 2.0, 3.0]));
+        assert_eq!(data.clone().take(100), data);
+    }
+
+    #[test]
+    fn leaves_classes_out() {
+        let data = six().without_classes(&[2]).unwrap();
+        assert_eq!((data.labels(), data.classes()), (&[0, 1, 0][..], 3));
+        assert_eq!(data.features(), &Features::F32(vec![0.0, 1.0, 4.0, 5.0, 8.0, 9.0]));
+        assert_eq!(six().rows_without_classes(&[0, 1]).unwrap(), [1, 3, 5]);
+        refused(
+            six().without_classes(&[3]),
+            "class 3 cannot be left out: there are 3 classes, counted from 0",
+        );
+        refused(
+            six().without_classes(&[0, 1, 2]),
+            "no example is left without the classes [0, 1, 2]: omit fewer",
+        );
+    }
+
+    #[test]
+    fn gathers_labels() {
+        let mut out = [0; 3];
+        six().gather_labels(&[5, 2, 0], &mut out);
+        assert_eq!(out, [2, 1, 0]);
+    }
+
+    #[test]
+    fn refuses_what_contradicts_itself() {
+        refused(rows(vec![0.0; 4], &[0]), "there are 2 examples and 1 labels");
+        refused(rows(vec![0.0; 3], &[0]), "3 numbers are not one or more examples of [2]");
+        refused(rows(Vec::new(), &[]), "0 numbers are not one or more examples of [2]");
+        refused(
+            rows(vec![0.0; 4], &[0, -1]),
+            "example 1 has the label -1, which is not among the 1 classes, counted from 0",
+        );
+        refused(
+            Examples::new(Features::U8(vec![0]), vec![1, 1]),
+            "an example of shape [1, 1] is neither an image [C, H, W] nor a row [n]",
+        );
+        refused(
+            six().examples().check_shift(2),
+            "`shift` moves images [C, H, W], and an example here is [2]: leave `shift` out",
+        );
+        refused(six().examples().select(&[6]), "there is no example 6 among 6");
+    }
+
+    #[test]
+    fn splits_agree() {
+        let two = rows(vec![0.0; 4], &[0, 1]).unwrap();
+        let split = Split::new(two.clone(), six()).unwrap();
+        assert_eq!(split.train.class_names(), ["0", "1", "2"]);
+        let wide = Examples::new(Features::F32(vec![0.0; 3]), vec![3]).unwrap();
+        refused(
+            Split::new(two.clone(), Dataset::numbered(wide, vec![0]).unwrap()),
+            "training and test data differ: an example is [2] in training, [3] in test",
+        );
+        let bytes = Examples::new(Features::U8(vec![0; 2]), vec![2]).unwrap();
+        refused(
+            Split::new(two, Dataset::numbered(bytes, vec![0]).unwrap()),
+            "training and test data differ: features are numbers in training, u8 pixels in test",
+        );
+    }
+}

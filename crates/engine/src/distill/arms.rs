@@ -1,0 +1,384 @@
+//! A run: teacher, control and distilled student, measured and saved.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::evaluate::{Evaluator, errors_per_class};
+use super::teacher::{Teacher, frozen_store};
+use super::trainer::{Lesson, train};
+use super::{Arm, Event, Observer};
+use crate::data::{self, Dataset, Normalisation, Split};
+use crate::device::Device;
+use crate::error::Error;
+use crate::models::{self, ModelConfig, write_atomically};
+use crate::recipe::{self, Normalise, Recipe};
+use crate::report::{ArmReport, Arms, BiasCorrection, Examples, Report};
+use crate::store::Store;
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Run {
+    /// Where its results lie.
+    pub folder: PathBuf,
+    /// What it measured.
+    pub report: Report,
+}
+
+/// Runs a recipe.
+///
+/// # Errors
+/// When data, teacher or device cannot be used, the loss stops being a number, or the results cannot be
+/// written. What was finished before stays in the run's folder.
+pub fn run(
+    recipe: &Recipe,
+    device: &mut dyn Device,
+    replace: bool,
+    observer: &mut dyn Observer,
+) -> Result<Run, Error> {
+    let start = Instant::now();
+    let split = data::load(&recipe.data)?;
+    let loaded = match &recipe.teacher {
+        recipe::Teacher::Folder { folder } => Some(models::load(folder)?),
+        _ => None,
+    };
+    let normalisation = normalisation(recipe, &split, loaded.as_ref().map(|(config, _)| config))?;
+    if let Some((config, _)) = &loaded {
+        fits(config, &split)?;
+    }
+    let folder = create_folder(recipe, replace)?;
+    write_atomically(&folder.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
+    let mut log = Log::create(&folder, observer)?;
+
+    let students = student_data(recipe, &split.train)?;
+    let work = Work { recipe, split: &split, students: &students, folder: &folder };
+    let (teacher, teacher_arm, answers) = match &recipe.teacher {
+        recipe::Teacher::Trained { model, train: how } => {
+            let config = ModelConfig::for_data(model, &split.train, &normalisation);
+            let lesson = Lesson {
+                arm: Arm::Teacher,
+                config: &config,
+                train: how,
+                seed: recipe.seed,
+                data: &split.train,
+                test: &split.test,
+                teacher: None,
+                test_answers: None,
+                temperature: 1.0,
+                alpha: 0.0,
+            };
+            let trained = train(device, &lesson, &mut log)?;
+            let values = trained.store.read_all(device)?;
+            trained.store.free(device);
+            models::save(&folder.join(Arm::Teacher.folder()), &config, &values)?;
+            let store = frozen_store(device, &config, &values)?;
+            let (arm, answers) = work.measure(device, &config, &store, Some(trained.steps))?;
+            (Teacher::Model { config, store }, Some(arm), Some(answers))
+        }
+        recipe::Teacher::Folder { folder: path } => {
+            let (config, values) = loaded.expect("a teacher's folder was loaded above");
+            log.note(&format!("The teacher comes from {}", path.display()));
+            models::save(&folder.join(Arm::Teacher.folder()), &config, &values)?;
+            let store = frozen_store(device, &config, &values)?;
+            let (arm, answers) = work.measure(device, &config, &store, None)?;
+            (Teacher::Model { config, store }, Some(arm), Some(answers))
+        }
+        recipe::Teacher::Logits { logits: path } => work.given_logits(path)?,
+    };
+
+    let config = ModelConfig::for_data(&recipe.student.model, &split.train, &normalisation);
+    let mut arm = |arm: Arm, teacher: Option<&Teacher>, log: &mut Log<'_>| -> Result<_, Error> {
+        let lesson = Lesson {
+            arm,
+            config: &config,
+            train: &recipe.train,
+            seed: recipe.seed,
+            data: &students,
+            test: &split.test,
+            teacher,
+            test_answers: answers.as_deref().filter(|_| teacher.is_some()),
+            temperature: recipe.distil.temperature,
+            alpha: recipe.distil.alpha,
+        };
+        let trained = train(device, &lesson, log)?;
+        let values = trained.store.read_all(device)?;
+        models::save(&folder.join(arm.folder()), &config, &values)?;
+        let (report, logits) = work.measure(device, &config, &trained.store, Some(trained.steps))?;
+        trained.store.free(device);
+        Ok((report, logits))
+    };
+    let (control, _) = arm(Arm::Control, None, &mut log)?;
+    let (distilled, logits) = arm(Arm::Distilled, Some(&teacher), &mut log)?;
+
+    let arms = Arms { teacher: teacher_arm, control, distilled };
+    let (retained, gap_closed) = Report::ratios(&arms);
+    let agreement = answers.map(|answers| agreement(&logits, &answers, split.test.classes()));
+    let info = device.info();
+    let report = Report {
+        name: recipe.name.clone(),
+        arms,
+        retained,
+        gap_closed,
+        agreement,
+        examples: Examples {
+            teacher: split.train.len(),
+            students: students.len(),
+            test: split.test.len(),
+        },
+        seed: recipe.seed,
+        device: info.name.clone(),
+        backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    log.finish()?;
+    let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
+    write_atomically(&folder.join("report.json"), format!("{json}\n").as_bytes())?;
+    Ok(Run { folder, report })
+}
+
+/// What measuring an arm needs.
+struct Work<'a> {
+    recipe: &'a Recipe,
+    split: &'a Split,
+    students: &'a Dataset,
+    folder: &'a Path,
+}
+
+impl Work<'_> {
+    /// Measures a model on the test set; returns its raw logits too.
+    fn measure(
+        &self,
+        device: &mut dyn Device,
+        config: &ModelConfig,
+        store: &Store,
+        steps: Option<u32>,
+    ) -> Result<(ArmReport, Vec<f32>), Error> {
+        let mut evaluator = Evaluator::new(config, store);
+        let test = &self.split.test;
+        let logits = evaluator.logits(device, test.examples(), &mut |_| ())?;
+        let mut arm = self.count(&logits, steps);
+        if !self.recipe.distil.omit_classes.is_empty() {
+            let known = evaluator.logits(device, self.split.train.examples(), &mut |_| ())?;
+            arm.bias_corrected = self.correct_biases(&known, &logits);
+        }
+        let speed = evaluator.speed(device, test)?;
+        evaluator.close(device);
+        arm.parameters = Some(config.parameter_count());
+        arm.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);
+        arm.examples_per_second = Some(speed.examples_per_second);
+        // The files of all arms have one format: 4 bytes a parameter, and a header.
+        arm.bytes = Some(config.parameter_count() as u64 * 4);
+        Ok((arm, logits))
+    }
+
+    fn count(&self, logits: &[f32], steps: Option<u32>) -> ArmReport {
+        let test = &self.split.test;
+        let errors_per_class = errors_per_class(logits, test.labels(), test.classes(), None);
+        let errors = errors_per_class.iter().sum();
+        ArmReport {
+            accuracy: 1.0 - errors as f64 / test.len() as f64,
+            errors,
+            errors_per_class,
+            parameters: None,
+            bytes: None,
+            latency_ms: None,
+            examples_per_second: None,
+            steps,
+            bias_corrected: Vec::new(),
+        }
+    }
+
+    /// For each class the students never saw: the shift of its logit that makes fewest errors on all
+    /// training examples, and what it does to the test set.
+    fn correct_biases(&self, train_logits: &[f32], test_logits: &[f32]) -> Vec<BiasCorrection> {
+        let (train, test) = (&self.split.train, &self.split.test);
+        let classes = train.classes();
+        let correct = |&class: &usize| {
+            let errors = |shift: f32| -> usize {
+                errors_per_class(train_logits, train.labels(), classes, Some((class, shift))).iter().sum()
+            };
+            let shifts = (-100..=200).map(|tenth| tenth as f32 / 10.0);
+            let shift = shifts
+                .map(|shift| (errors(shift), shift))
+                .min_by(|a, b| a.0.cmp(&b.0).then(a.1.abs().total_cmp(&b.1.abs())))
+                .map_or(0.0, |(_, shift)| shift);
+            let wrong = errors_per_class(test_logits, test.labels(), classes, Some((class, shift)));
+            BiasCorrection {
+                class,
+                shift,
+                errors: wrong.iter().sum(),
+                errors_of_class: wrong[class],
+            }
+        };
+        self.recipe.distil.omit_classes.iter().map(correct).collect()
+    }
+
+    /// A teacher that is a file of logits: of the training examples, and perhaps of the test examples.
+    fn given_logits(&self, path: &Path) -> Result<(Teacher, Option<ArmReport>, Option<Vec<f32>>), Error> {
+        let classes = self.split.train.classes();
+        let bad = |problem: String| Error::Model { path: path.display().to_string(), problem };
+        let read = |name: &str, rows: usize| -> Result<Vec<f32>, Error> {
+            let (found, columns, values) = data::read_logits(path, name)?;
+            if (found, columns) != (rows, classes) {
+                let needed = format!("[{rows}, {classes}]: one row for each example, in the data's order");
+                return Err(bad(format!("`{name}` is [{found}, {columns}], the data needs {needed}")));
+            }
+            Ok(values)
+        };
+        let all = read("train", self.split.train.len())?;
+        let mut rows = self.split.train.rows_without_classes(&self.recipe.distil.omit_classes)?;
+        rows.truncate(self.students.len());
+        let row = |&row: &u32| &all[row as usize * classes..][..classes];
+        let values: Vec<f32> = rows.iter().flat_map(row).copied().collect();
+        let answers = match data::read_logits(path, "test") {
+            Ok(_) => Some(read("test", self.split.test.len())?),
+            Err(_) => None,
+        };
+        let arm = answers.as_ref().map(|logits| self.count(logits, None));
+        Ok((Teacher::Logits { values, classes }, arm, answers))
+    }
+}
+
+/// What the students learn from: the training data, less what the recipe keeps from them.
+fn student_data(recipe: &Recipe, train: &Dataset) -> Result<Dataset, Error> {
+    let data = train.without_classes(&recipe.distil.omit_classes)?;
+    Ok(match recipe.distil.train_limit {
+        Some(limit) => data.take(limit),
+        None => data,
+    })
+}
+
+/// The teacher's normalisation where it is loaded, since its answers hold for that alone; else the recipe's.
+fn normalisation(
+    recipe: &Recipe,
+    split: &Split,
+    teacher: Option<&ModelConfig>,
+) -> Result<Normalisation, Error> {
+    let asked = match &recipe.data.normalise {
+        Normalise::Standardise => None,
+        Normalise::None => Some(Normalisation::identity()),
+        Normalise::Given(values) => Some(values.clone()),
+    };
+    match (asked, teacher) {
+        (Some(asked), Some(teacher)) if asked != teacher.normalisation => Err(Error::Model {
+            path: "data.normalise".to_owned(),
+            problem: format!(
+                "the teacher was trained with {:?}: leave the key out, and its normalisation is used",
+                teacher.normalisation
+            ),
+        }),
+        (_, Some(teacher)) => Ok(teacher.normalisation.clone()),
+        (Some(asked), None) => Ok(asked),
+        (None, None) => Ok(split.train.normalisation()),
+    }
+}
+
+/// Refuses a loaded teacher that is for other data.
+fn fits(config: &ModelConfig, split: &Split) -> Result<(), Error> {
+    let (shape, classes) = (split.train.shape(), split.train.classes());
+    if config.input_len() == shape.iter().product::<usize>() && config.classes() == classes {
+        return Ok(());
+    }
+    Err(Error::Model {
+        path: "teacher.folder".to_owned(),
+        problem: format!(
+            "the teacher takes examples of {:?} in {} classes, the data has {shape:?} in {classes}",
+            config.input_shape,
+            config.classes()
+        ),
+    })
+}
+
+/// The run's folder: the recipe's `out`, or the first free of runs/<name>, runs/<name>-2, …
+fn create_folder(recipe: &Recipe, replace: bool) -> Result<PathBuf, Error> {
+    let io = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| Error::Io { path, source }
+    };
+    let used = |path: &Path| path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let default = Path::new("runs").join(&recipe.name);
+    let folder = match &recipe.out {
+        Some(out) if used(out) && !replace => {
+            return Err(Error::Model {
+                path: out.display().to_string(),
+                problem: "holds files already: choose another folder (--out), or --force to replace \
+                          the run in it"
+                    .to_owned(),
+            });
+        }
+        Some(out) => out.clone(),
+        None if replace || !used(&default) => default,
+        None => (2..)
+            .map(|n| PathBuf::from(format!("{}-{n}", default.display())))
+            .find(|path| !used(path))
+            .expect("some number is free"),
+    };
+    fs::create_dir_all(&folder).map_err(io(&folder))?;
+    // A report is the mark of a complete run: none may lie beside the files of a new one.
+    let report = folder.join("report.json");
+    if report.exists() {
+        fs::remove_file(&report).map_err(io(&report))?;
+    }
+    Ok(folder)
+}
+
+/// Writes `metrics.jsonl` and passes every event on.
+struct Log<'a> {
+    path: PathBuf,
+    file: BufWriter<File>,
+    failed: Option<std::io::Error>,
+    start: Instant,
+    next: &'a mut dyn Observer,
+}
+
+impl<'a> Log<'a> {
+    fn create(folder: &Path, next: &'a mut dyn Observer) -> Result<Self, Error> {
+        let path = folder.join("metrics.jsonl");
+        let file = File::create(&path)
+            .map_err(|source| Error::Io { path: path.display().to_string(), source })?;
+        Ok(Self { path, file: BufWriter::new(file), failed: None, start: Instant::now(), next })
+    }
+
+    fn note(&mut self, note: &str) {
+        self.next.event(&Event::Note(note));
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        self.failed.map_or(Ok(()), |source| {
+            Err(Error::Io { path: self.path.display().to_string(), source })
+        })
+    }
+}
+
+impl Observer for Log<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        if let Event::Epoch { arm, epoch, step, learning_rate, train, test } = event {
+            let line = json!({
+                "arm": arm.name(),
+                "epoch": epoch,
+                "step": step,
+                "learning_rate": learning_rate,
+                "seconds": self.start.elapsed().as_secs_f64(),
+                "train": train,
+                "test": test,
+            });
+            let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
+            if let (Err(error), None) = (written, &self.failed) {
+                self.failed = Some(error);
+            }
+        }
+        self.next.event(event);
+    }
+}
+
+/// Share of rows whose largest logit is in the same place.
+fn agreement(ours: &[f32], theirs: &[f32], classes: usize) -> f64 {
+    let best = |row: &[f32]| (1..classes).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+    let rows = ours.chunks_exact(classes).zip(theirs.chunks_exact(classes));
+    let same = rows.filter(|(a, b)| best(a) == best(b)).count();
+    same as f64 * classes as f64 / ours.len() as f64
+}

@@ -1,0 +1,42 @@
+//! What a pass over data measured.
+
+use distil_gpu_kernels::distill_loss::TERMS;
+use serde::Serialize;
+
+/// Means over the rows that count; `None` where none did.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Metrics {
+    /// alpha · soft + (1 - alpha) · hard, or hard without a teacher.
+    pub loss: f64,
+    /// T² · KL to the teacher's softened answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft: Option<f64>,
+    /// Cross-entropy with the true labels.
+    pub hard: Option<f64>,
+    /// Share of rows whose largest logit is the true class.
+    pub accuracy: Option<f64>,
+    /// Share of rows whose largest logit is the teacher's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
+}
+
+impl Metrics {
+    /// From the sums of the columns of `distill_loss`'s terms.
+    pub fn from_sums(sums: &[f32; TERMS], alpha: f32) -> Self {
+        let [soft, hard, correct, agrees, soft_rows, hard_rows] = sums.map(f64::from);
+        let mean = |sum: f64, rows: f64| (rows > 0.0).then(|| sum / rows);
+        let (soft, hard) = (mean(soft, soft_rows), mean(hard, hard_rows));
+        let alpha = f64::from(alpha);
+        let loss = match soft {
+            Some(soft) => alpha * soft + (1.0 - alpha) * hard.unwrap_or(0.0),
+            None => hard.unwrap_or(0.0),
+        };
+        Self {
+            loss,
+            soft,
+            hard,
+            accuracy: mean(correct, hard_rows),
+            agreement: mean(agrees, soft_rows),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Distillation: the loss as a graph, training, evaluation, and the three arms of a run.
+
+mod arms;
+pub mod evaluate;
+pub mod metrics;
+mod observer;
+mod program;
+mod teacher;
+mod trainer;
+
+pub use arms::{Run, run};
+pub use evaluate::Evaluator;
+pub use metrics::Metrics;
+pub use observer::{Arm, Event, Observer, Silent};
+pub use program::{TeacherInput, forward_plan, loss_plan, training_plan};
+pub use teacher::{Teacher, frozen_store};
+pub use trainer::{Trained, train};

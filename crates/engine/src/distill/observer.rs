@@ -1,0 +1,93 @@
+//! What a run tells whoever watches.
+
+use serde::Serialize;
+
+use super::Metrics;
+
+/// One of the three models of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arm {
+    /// The strong model.
+    Teacher,
+    /// The student without a teacher.
+    Control,
+    /// The student with the teacher's softened answers.
+    Distilled,
+}
+
+impl Arm {
+    /// Name in reports and folders.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher",
+            Self::Control => "control",
+            Self::Distilled => "distilled",
+        }
+    }
+
+    /// The folder its model is saved in.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Distilled => "student",
+            other => other.name(),
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// An arm begins to train.
+    Started {
+        /// Which.
+        arm: Arm,
+        /// Steps it will take.
+        steps: u32,
+        /// Examples a step.
+        batch: usize,
+    },
+    /// A step was handed to the device.
+    Step {
+        /// Which arm.
+        arm: Arm,
+        /// Steps so far.
+        done: u32,
+    },
+    /// An epoch is over.
+    Epoch {
+        /// Which arm.
+        arm: Arm,
+        /// Number of the epoch, from 1.
+        epoch: u32,
+        /// Steps so far.
+        step: u32,
+        /// Learning rate of the last step.
+        learning_rate: f32,
+        /// Over the epoch's training batches, as they were met.
+        train: &'a Metrics,
+        /// Over the test set, after the epoch.
+        test: &'a Metrics,
+    },
+    /// An arm is done.
+    Finished {
+        /// Which.
+        arm: Arm,
+    },
+    /// Something worth a line.
+    Note(&'a str),
+}
+
+/// Watches a run.
+pub trait Observer {
+    /// Called for each event, in order.
+    fn event(&mut self, event: &Event<'_>);
+}
+
+/// Watches nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&mut self, _: &Event<'_>) {}
+}

@@ -1,0 +1,157 @@
+//! A model on disk: a folder with `config.json` and `model.safetensors`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::{Architecture, ModelConfig};
+use crate::error::Error;
+use crate::store::ParameterSpec;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+
+fn bad(path: &Path, problem: impl Into<String>) -> Error {
+    Error::Model { path: path.display().to_string(), problem: problem.into() }
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.display().to_string();
+    move |source| Error::Io { path, source }
+}
+
+/// Writes a file whole or not at all: to a temporary name beside it, synced, then renamed.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io(path))?;
+    file.write_all(bytes).map_err(io(path))?;
+    file.as_file().sync_all().map_err(io(path))?;
+    file.persist(path).map_err(|error| io(path)(error.error))?;
+    Ok(())
+}
+
+/// Writes named f32 tensors (name, shape, values) into a safetensors file, whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Model`] naming the file.
+pub fn save_tensors(path: &Path, tensors: &[(&str, Vec<usize>, Vec<f32>)]) -> Result<(), Error> {
+    let views = tensors
+        .iter()
+        .map(|(name, shape, values)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
+            view.map(|view| (*name, view))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| bad(path, error.to_string()))?;
+    // transformers asks for this key.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|error| bad(path, error.to_string()))?;
+    write_atomically(path, &bytes)
+}
+
+/// Saves a model into `folder`, which is made. `values` are in the order of the model's parameters. The
+/// configuration is written last: a folder with one is complete.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn save(folder: &Path, config: &ModelConfig, values: &[Vec<f32>]) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(io(folder))?;
+    let specs = config.model().parameters();
+    let named = specs.iter().zip(values);
+    let tensors: Vec<_> =
+        named.map(|(spec, values)| (&*spec.name, spec.shape.clone(), values.clone())).collect();
+    save_tensors(&folder.join(WEIGHTS), &tensors)?;
+    let path = folder.join(CONFIG);
+    let json = serde_json::to_string_pretty(config).map_err(|error| bad(&path, error.to_string()))?;
+    write_atomically(&path, format!("{json}\n").as_bytes())
+}
+
+/// Loads a model folder: its configuration, and its parameters in the model's order.
+///
+/// # Errors
+/// [`Error::Model`] when the folder is no model, a file is damaged, or tensors are missing, unexpected, of
+/// another shape, or not finite.
+pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
+    if !folder.is_dir() {
+        return Err(bad(folder, "no such folder; a model is a folder with config.json and model.safetensors"));
+    }
+    let path = folder.join(CONFIG);
+    let text = fs::read_to_string(&path).map_err(io(&path))?;
+    let config: ModelConfig = serde_json::from_str(&text)
+        .map_err(|error| bad(&path, format!("not a model configuration: {error}")))?;
+    check(&config).map_err(|problem| bad(&path, problem))?;
+
+    let path = folder.join(WEIGHTS);
+    let bytes = fs::read(&path).map_err(io(&path))?;
+    let tensors = SafeTensors::deserialize(&bytes)
+        .map_err(|error| bad(&path, format!("not a whole safetensors file ({error})")))?;
+    let specs = config.model().parameters();
+    compare_names(&path, &specs, &tensors)?;
+    let read = |spec: &ParameterSpec| {
+        let view = tensors.tensor(&spec.name).map_err(|error| bad(&path, error.to_string()))?;
+        if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
+            let (dtype, shape) = (view.dtype(), view.shape());
+            let found = format!("{} is {dtype:?} {shape:?}, config.json needs F32 {:?}", spec.name, spec.shape);
+            return Err(bad(&path, found));
+        }
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(view.data());
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(at) => Err(bad(&path, format!("{} holds {} at element {at}", spec.name, values[at]))),
+            None => Ok(values),
+        }
+    };
+    let values = specs.iter().map(read).collect::<Result<_, _>>()?;
+    Ok((config, values))
+}
+
+/// Sizes that no file may make us believe.
+fn check(config: &ModelConfig) -> Result<(), String> {
+    const MOST: usize = 1 << 24;
+    let Architecture::Mlp(mlp) = &config.architecture;
+    let sizes = [&[mlp.input_size, mlp.num_classes][..], &mlp.hidden_sizes, &config.input_shape].concat();
+    if let Some(size) = sizes.iter().find(|&&size| size == 0 || size > MOST) {
+        return Err(format!("a size of {size} is not possible (1 to {MOST} are)"));
+    }
+    let elements = config.input_shape.iter().try_fold(1_usize, |all, &n| all.checked_mul(n));
+    if elements != Some(mlp.input_size) {
+        return Err(format!("input_shape {:?} is not input_size {}", config.input_shape, mlp.input_size));
+    }
+    if config.class_names.len() != mlp.num_classes {
+        let names = config.class_names.len();
+        return Err(format!("{names} class_names for num_classes {}", mlp.num_classes));
+    }
+    if !(0.0..1.0).contains(&mlp.dropout) || !(0.0..1.0).contains(&mlp.input_dropout) {
+        return Err("dropout must be at least 0 and below 1".to_owned());
+    }
+    Ok(())
+}
+
+fn compare_names(path: &Path, specs: &[ParameterSpec], tensors: &SafeTensors<'_>) -> Result<(), Error> {
+    let found = tensors.names();
+    let missing: Vec<&str> =
+        specs.iter().map(|s| &*s.name).filter(|name| !found.iter().any(|f| f == name)).collect();
+    let unexpected: Vec<&str> = found
+        .iter()
+        .map(|name| &**name)
+        .filter(|name| !specs.iter().any(|spec| spec.name == *name))
+        .collect();
+    if missing.is_empty() && unexpected.is_empty() {
+        return Ok(());
+    }
+    let list = |what: &str, names: &[&str]| {
+        if names.is_empty() { String::new() } else { format!("{what}: {}. ", names.join(", ")) }
+    };
+    let problem = format!(
+        "its tensors are not those of config.json. {}{}",
+        list("Missing", &missing),
+        list("Unexpected", &unexpected)
+    );
+    Err(bad(path, problem.trim_end()))
+}

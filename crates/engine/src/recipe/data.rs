@@ -1,0 +1,217 @@
+//! `[data]`: what is learnt from.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::document::Table;
+use super::error::RecipeError;
+use super::rules::{
+    CHANNELS, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, text, whole,
+};
+use crate::data::Normalisation;
+
+/// The data of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Data {
+    /// Where they come from.
+    #[serde(flatten)]
+    pub source: Source,
+    /// Only so many training examples, the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<usize>,
+    /// Only so many test examples, the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_limit: Option<usize>,
+    /// What features go through before a model sees them.
+    pub normalise: Normalise,
+}
+
+/// Where data come from. Paths are absolute once read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "source", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Source {
+    /// The Fashion-MNIST subset that is part of the program.
+    Embedded,
+    /// Four IDX files, raw or gzipped, as MNIST's.
+    Idx {
+        /// Training images, u8 [rows, height, width].
+        train_images: PathBuf,
+        /// Training labels, u8 [rows].
+        train_labels: PathBuf,
+        /// Test images.
+        test_images: PathBuf,
+        /// Test labels.
+        test_labels: PathBuf,
+    },
+    /// Two CSV files of numbers with a column of labels.
+    Csv {
+        /// Training examples.
+        train: PathBuf,
+        /// Test examples.
+        test: PathBuf,
+        /// The column of the labels; the one named `label` unless given.
+        label: Column,
+        /// Whether the first line names the columns; it does unless given.
+        header: bool,
+    },
+    /// Two safetensors files.
+    Safetensors {
+        /// Training examples.
+        train: PathBuf,
+        /// Test examples.
+        test: PathBuf,
+        /// The tensor of the features; `features` unless given.
+        features: String,
+        /// The tensor of the labels; `labels` unless given.
+        labels: String,
+    },
+    /// Two folders that hold a folder of images for each class.
+    Images {
+        /// Training examples.
+        train: PathBuf,
+        /// Test examples.
+        test: PathBuf,
+        /// Height and width that images are brought to; the first image's unless given, and then all
+        /// must have it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        size: Option<[usize; 2]>,
+        /// 1 (grey) or 3 (red, green, blue); as the first image has unless given, and then all must.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        channels: Option<usize>,
+    },
+}
+
+/// A column of a CSV file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Column {
+    /// Its number, from 0.
+    Index(usize),
+    /// Its name in the header.
+    Name(String),
+}
+
+/// What features go through before a model sees them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalise {
+    /// Less the mean, over the standard deviation, both measured on the training data.
+    #[default]
+    Standardise,
+    /// Nothing, but that pixels become numbers from 0 to 1.
+    None,
+    /// Less a mean, over a standard deviation, as given.
+    #[serde(untagged)]
+    Given(Normalisation),
+}
+
+/// A column by name or by number.
+const COLUMN: Rule<Column> = Rule {
+    allowed: "a column's name in quotes, or its number, counted from 0",
+    read: |value| match whole(value) {
+        Some(index) => index.try_into().ok().map(Column::Index),
+        None => text(value).map(Column::Name),
+    },
+};
+
+type Reader = fn(&Table<'_>) -> Result<Source, RecipeError>;
+
+impl Data {
+    pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+        let sources: [(&str, Reader); 5] = [
+            ("embedded", embedded),
+            ("idx", idx),
+            ("csv", csv),
+            ("safetensors", safetensors),
+            ("images", images),
+        ];
+        Ok(Self {
+            source: table.need_choice("source", &sources)?(table)?,
+            train_limit: table.get("train_limit", &SIZE)?,
+            test_limit: table.get("test_limit", &SIZE)?,
+            normalise: Normalise::read(table)?,
+        })
+    }
+}
+
+/// Refuses keys that are neither of all sources nor among `own`.
+fn known(table: &Table<'_>, own: &[&str]) -> Result<(), RecipeError> {
+    table.known(&[&["source"], own, &["train_limit", "test_limit", "normalise"]].concat())
+}
+
+fn embedded(table: &Table<'_>) -> Result<Source, RecipeError> {
+    known(table, &[])?;
+    Ok(Source::Embedded)
+}
+
+fn idx(table: &Table<'_>) -> Result<Source, RecipeError> {
+    known(table, &["train_images", "train_labels", "test_images", "test_labels"])?;
+    Ok(Source::Idx {
+        train_images: table.path("train_images")?,
+        train_labels: table.path("train_labels")?,
+        test_images: table.path("test_images")?,
+        test_labels: table.path("test_labels")?,
+    })
+}
+
+fn csv(table: &Table<'_>) -> Result<Source, RecipeError> {
+    known(table, &["train", "test", "label", "header"])?;
+    let label = table.get("label", &COLUMN)?.unwrap_or(Column::Name("label".to_owned()));
+    let header = table.get("header", &FLAG)?.unwrap_or(true);
+    if let (false, Column::Name(name)) = (header, &label) {
+        let problem = format!(
+            "without a header no column is named `{name}`: set `label` to the number of its column, \
+             counted from 0"
+        );
+        return Err(table.conflict("header", problem));
+    }
+    Ok(Source::Csv { train: table.path("train")?, test: table.path("test")?, label, header })
+}
+
+fn safetensors(table: &Table<'_>) -> Result<Source, RecipeError> {
+    known(table, &["train", "test", "features", "labels"])?;
+    let tensor = |key| Ok(table.get(key, &TEXT)?.unwrap_or_else(|| String::from(key)));
+    Ok(Source::Safetensors {
+        train: table.path("train")?,
+        test: table.path("test")?,
+        features: tensor("features")?,
+        labels: tensor("labels")?,
+    })
+}
+
+fn images(table: &Table<'_>) -> Result<Source, RecipeError> {
+    known(table, &["train", "test", "size", "channels"])?;
+    Ok(Source::Images {
+        train: table.path("train")?,
+        test: table.path("test")?,
+        size: table.get("size", &IMAGE_SIZE)?,
+        channels: table.get("channels", &CHANNELS)?,
+    })
+}
+
+impl Normalise {
+    fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+        if !table.has_table("normalise") {
+            let words = [("standardise", false), ("none", true)];
+            return Ok(match table.choice("normalise", &words)? {
+                Some(true) => Self::None,
+                _ => Self::Standardise,
+            });
+        }
+        let given = table.need_table("normalise", "a table")?;
+        given.known(&["mean", "std"])?;
+        let normalisation =
+            Normalisation { mean: given.need("mean", &NUMBERS)?, std: given.need("std", &SPREADS)? };
+        let (means, spreads) = (normalisation.mean.len(), normalisation.std.len());
+        if means != spreads {
+            let problem = format!(
+                "`mean` has {means} numbers and `std` {spreads}: give one of each, or one of each for \
+                 every channel or feature"
+            );
+            return Err(given.conflict("std", problem));
+        }
+        Ok(Self::Given(normalisation))
+    }
+}

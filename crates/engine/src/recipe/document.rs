@@ -1,0 +1,242 @@
+//! A recipe's text as tables whose keys and values know where they stand.
+//!
+//! Each part of a recipe reads itself from a [`Table`]: it says which keys it knows, then takes each by
+//! its [`Rule`]. So every error names the key, its place, and what is allowed, inside tagged tables too.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Place, RecipeError};
+use super::rules::{PATH, Rule};
+use super::sets::Set;
+
+/// A parsed recipe with the `--set`s applied.
+pub(super) struct Document<'a> {
+    file: &'a str,
+    text: &'a str,
+    sets: &'a [Set],
+    root: DeTable<'a>,
+}
+
+impl<'a> Document<'a> {
+    pub fn parse(text: &'a str, file: &'a str, sets: &'a [Set]) -> Result<Self, RecipeError> {
+        let root = DeTable::parse(text).map_err(|error| RecipeError::Syntax {
+            place: place_in(file, text, &error.span().unwrap_or(0..0)),
+            problem: error.message().trim().replace('\n', ", "),
+        })?;
+        let mut document = Self { file, text, sets, root: root.into_inner() };
+        for set in sets {
+            set.apply(&mut document.root)?;
+        }
+        Ok(document)
+    }
+
+    /// The recipe's outermost table.
+    pub fn root(&self) -> Table<'_> {
+        Table { document: self, path: String::new(), span: 0..0, entries: &self.root }
+    }
+
+    /// The set that the value at `path` comes from, if it is not the file's.
+    fn set_at(&self, path: &str) -> Option<&Set> {
+        self.sets.iter().rev().find(|set| set.covers(path))
+    }
+
+    fn place(&self, path: &str, span: &Range<usize>) -> Place {
+        match self.set_at(path) {
+            Some(set) => Place { source: format!("--set {}", set.text), position: None },
+            None if span.is_empty() => Place { source: self.file.to_owned(), position: None },
+            None => place_in(self.file, self.text, span),
+        }
+    }
+}
+
+/// The place of a span in a text.
+fn place_in(file: &str, text: &str, span: &Range<usize>) -> Place {
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    Place { source: file.to_owned(), position: Some((line, column)) }
+}
+
+/// One table of a recipe.
+pub(super) struct Table<'a> {
+    document: &'a Document<'a>,
+    /// Whole path; empty for the outermost table.
+    path: String,
+    span: Range<usize>,
+    entries: &'a DeTable<'a>,
+}
+
+impl<'a> Table<'a> {
+    /// Refuses any key that is not among `known`; the first in the file is named.
+    pub fn known(&self, known: &[&str]) -> Result<(), RecipeError> {
+        let unknown = self.entries.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
+        let Some(key) = unknown.min_by_key(|key| key.span().start) else { return Ok(()) };
+        Err(RecipeError::UnknownKey {
+            place: self.document.place(&self.path_of(key.get_ref()), &key.span()),
+            key: key.get_ref().to_string(),
+            table: self.title(),
+            nearest: nearest(key.get_ref(), known),
+            known: known.join(", "),
+        })
+    }
+
+    /// The value of `key`, if it is there.
+    pub fn get<T>(&self, key: &str, rule: &Rule<T>) -> Result<Option<T>, RecipeError> {
+        match self.entries.get(key) {
+            None => Ok(None),
+            Some(value) => match (rule.read)(value.get_ref()) {
+                Some(value) => Ok(Some(value)),
+                None => Err(self.refuse(key, value, rule.allowed.to_owned(), None)),
+            },
+        }
+    }
+
+    /// The value of `key`, which must be there.
+    pub fn need<T>(&self, key: &str, rule: &Rule<T>) -> Result<T, RecipeError> {
+        self.get(key, rule)?.ok_or_else(|| self.lacks(&format!("`{key}`"), rule.allowed))
+    }
+
+    /// What the word at `key` stands for, if the key is there.
+    pub fn choice<T: Copy>(
+        &self,
+        key: &str,
+        choices: &[(&str, T)],
+    ) -> Result<Option<T>, RecipeError> {
+        let Some(value) = self.entries.get(key) else { return Ok(None) };
+        let word = value.get_ref().as_str();
+        if let Some((_, choice)) = choices.iter().find(|(name, _)| Some(*name) == word) {
+            return Ok(Some(*choice));
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let nearest = word.and_then(|word| nearest(word, &names));
+        Err(self.refuse(key, value, format!("one of {}", quoted(&names)), nearest))
+    }
+
+    /// What the word at `key` stands for; the key must be there.
+    pub fn need_choice<T: Copy>(
+        &self,
+        key: &str,
+        choices: &[(&str, T)],
+    ) -> Result<T, RecipeError> {
+        self.choice(key, choices)?.ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            self.lacks(&format!("`{key}`"), &format!("one of {}", quoted(&names)))
+        })
+    }
+
+    /// The table at `key`, if it is there.
+    pub fn table(&self, key: &str) -> Result<Option<Table<'a>>, RecipeError> {
+        let Some(value) = self.entries.get(key) else { return Ok(None) };
+        match value.get_ref() {
+            DeValue::Table(entries) => Ok(Some(Table {
+                document: self.document,
+                path: self.path_of(key),
+                span: value.span(),
+                entries,
+            })),
+            _ => Err(self.refuse(key, value, "a table".to_owned(), None)),
+        }
+    }
+
+    /// The table at `key`, which must be there; `what` says what it is.
+    pub fn need_table(&self, key: &str, what: &str) -> Result<Table<'a>, RecipeError> {
+        let shown =
+            if self.path.is_empty() { format!("[{key}]") } else { format!("`{key}`") };
+        self.table(key)?.ok_or_else(|| self.lacks(&shown, what))
+    }
+
+    /// The path at `key`, made absolute: the recipe's against its folder, a `--set`'s against the current
+    /// one.
+    pub fn path(&self, key: &str) -> Result<PathBuf, RecipeError> {
+        let written = PathBuf::from(self.need(key, &PATH)?);
+        let path = match self.document.set_at(&self.path_of(key)) {
+            Some(_) => written,
+            None => Path::new(self.document.file).parent().map_or(written.clone(), |folder| folder.join(written)),
+        };
+        Ok(std::path::absolute(&path).unwrap_or(path))
+    }
+
+    /// Whether `key` is there.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Whether a table stands at `key`.
+    pub fn has_table(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|value| value.get_ref().is_table())
+    }
+
+    /// An error at `key` about values that do not go together.
+    pub fn conflict(&self, key: &str, problem: impl Into<String>) -> RecipeError {
+        let span = self.entries.get_key_value(key).map_or(self.span.clone(), |(key, _)| key.span());
+        let place = self.document.place(&self.path_of(key), &span);
+        RecipeError::Conflict { place, problem: problem.into() }
+    }
+
+    /// An error about something that this table must hold: `key` as shown, and what it is.
+    pub fn lacks(&self, key: &str, what: &str) -> RecipeError {
+        RecipeError::Missing {
+            place: self.document.place(&self.path, &self.span),
+            table: self.title(),
+            key: key.to_owned(),
+            what: what.to_owned(),
+        }
+    }
+
+    fn refuse(
+        &self,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        allowed: String,
+        nearest: Option<String>,
+    ) -> RecipeError {
+        let path = self.path_of(key);
+        RecipeError::Value {
+            place: self.document.place(&path, &value.span()),
+            key: path,
+            found: shown(value.get_ref()),
+            allowed,
+            nearest,
+        }
+    }
+
+    fn title(&self) -> String {
+        if self.path.is_empty() { "the recipe".to_owned() } else { format!("[{}]", self.path) }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// A value as an error shows it.
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string {text:?}"),
+        DeValue::Integer(integer) => integer.to_string(),
+        DeValue::Float(float) => float.to_string(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+        DeValue::Array(items) if items.len() <= 8 => {
+            let items: Vec<String> = items.iter().map(|item| shown(item.get_ref())).collect();
+            format!("[{}]", items.join(", "))
+        }
+        DeValue::Array(items) => format!("a list of {} values", items.len()),
+    }
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The known word nearest to `word`, if it is near enough to be what was meant.
+fn nearest(word: &str, known: &[&str]) -> Option<String> {
+    let distance = |known: &str| strsim::damerau_levenshtein(word, known);
+    let near = |known: &&&str| distance(known) <= 1 + word.chars().count() / 4;
+    known.iter().filter(near).min_by_key(|known| distance(known)).map(|&known| known.to_owned())
+}

@@ -1,0 +1,199 @@
+//! Recipes: a TOML file that says what is distilled from what, on which data, and how.
+//!
+//! A recipe is checked whole before anything is trained. [`Recipe::to_toml`] gives the recipe with every
+//! default filled in; parsed again, it is the same recipe.
+
+mod data;
+mod document;
+mod error;
+mod model;
+mod optimizer;
+mod rules;
+mod schedule;
+mod sets;
+mod teacher;
+mod train;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use document::{Document, Table};
+use rules::{CLASSES, DEVICE, FRACTION, NAME, PATH, POSITIVE, SEED};
+use sets::Set;
+
+pub use data::{Column, Data, Normalise, Source};
+pub use error::{Place, RecipeError};
+pub use model::{Activation, Model};
+pub use optimizer::{Adam, Optimizer, Sgd};
+pub use schedule::Schedule;
+pub use teacher::Teacher;
+pub use train::{Length, Train};
+
+/// The text of the default recipe, which runs on the embedded data.
+pub const DEFAULT_RECIPE: &str = include_str!("../../../../recipes/default.toml");
+
+/// A whole recipe, checked, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Recipe {
+    /// Its name; that of its file unless given.
+    pub name: String,
+    /// Seed of initial weights, order, shifts and dropout; 0 unless given.
+    pub seed: u32,
+    /// The run's folder, against the current one; `runs/<name>` unless given.
+    pub out: PathBuf,
+    /// `auto`, `cpu`, `gpu` or `gpu:N`; `auto` unless given.
+    pub device: String,
+    /// What is learnt from.
+    pub data: Data,
+    /// Where the teacher comes from.
+    pub teacher: Teacher,
+    /// The small model.
+    pub student: Student,
+    /// How the teacher's knowledge passes on.
+    pub distil: Distil,
+    /// How both students are trained.
+    pub train: Train,
+}
+
+/// `[student]`: the small model, trained once with the teacher and once without.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Student {
+    /// The model.
+    pub model: Model,
+}
+
+/// `[distil]`: how the teacher's knowledge passes on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Distil {
+    /// Temperature T of the soft targets, above 0; 4 unless given.
+    pub temperature: f32,
+    /// Weight of the soft term, in [0, 1]; the hard term has the rest; 0.9 unless given.
+    pub alpha: f32,
+    /// Classes left out of the students' training data; none unless given.
+    pub omit_classes: Vec<usize>,
+}
+
+impl Recipe {
+    /// Reads a recipe from a file, with `--set`s (`KEY=VALUE`) in the place of its values.
+    ///
+    /// Relative paths of the file are taken against its folder, those of `sets` and `out` against the
+    /// current one.
+    ///
+    /// # Errors
+    /// [`RecipeError`], at the first thing that is wrong.
+    pub fn load(path: &Path, sets: &[String]) -> Result<Self, RecipeError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| RecipeError::Read { path: file.clone(), source })?;
+        Self::parse_with(&text, &file, sets)
+    }
+
+    /// Reads a recipe from its text. `file_name` names it in errors, gives its default name, and its folder
+    /// is the one that relative paths are taken against.
+    ///
+    /// # Errors
+    /// [`RecipeError`], at the first thing that is wrong.
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, RecipeError> {
+        Self::parse_with(text, file_name, &[])
+    }
+
+    /// As [`Recipe::parse`], with `--set`s (`KEY=VALUE`) in the place of the text's values.
+    ///
+    /// # Errors
+    /// [`RecipeError`], at the first thing that is wrong.
+    pub fn parse_with(text: &str, file_name: &str, sets: &[String]) -> Result<Self, RecipeError> {
+        let sets = sets.iter().map(|set| Set::parse(set)).collect::<Result<Vec<_>, _>>()?;
+        let document = Document::parse(text, file_name, &sets)?;
+        Self::read(&document.root(), file_name)
+    }
+
+    /// The default recipe, on the embedded data.
+    ///
+    /// # Errors
+    /// [`RecipeError`] when `sets` do not fit it.
+    pub fn embedded_default(sets: &[String]) -> Result<Self, RecipeError> {
+        Self::parse_with(DEFAULT_RECIPE, "default.toml", sets)
+    }
+
+    /// The recipe as TOML, with every default written out.
+    ///
+    /// # Errors
+    /// [`RecipeError::Write`] when a path is not UTF-8.
+    pub fn to_toml(&self) -> Result<String, RecipeError> {
+        toml::to_string(self).map_err(|error| RecipeError::Write(error.to_string()))
+    }
+
+    fn read(root: &Table<'_>, file_name: &str) -> Result<Self, RecipeError> {
+        root.known(&[
+            "name", "seed", "out", "device", "data", "teacher", "student", "distil", "train",
+        ])?;
+        let stem = || {
+            let stem = Path::new(file_name).file_stem();
+            stem.map_or("recipe".to_owned(), |stem| stem.to_string_lossy().into_owned())
+        };
+        let name = root.get("name", &NAME)?.unwrap_or_else(stem);
+        let out = root.get("out", &PATH)?.unwrap_or_else(|| format!("runs/{name}"));
+        let train_table = root.need_table("train", "how the students are trained")?;
+        let train = Train::read(&train_table)?;
+        let teacher_table = root.need_table("teacher", teacher::WHAT)?;
+        let recipe = Self {
+            seed: root.get("seed", &SEED)?.unwrap_or(0),
+            out: out.into(),
+            device: root.get("device", &DEVICE)?.unwrap_or_else(|| "auto".to_owned()),
+            data: Data::read(&root.need_table("data", "what is learnt from")?)?,
+            teacher: Teacher::read(&teacher_table, &train)?,
+            student: Student::read(&root.need_table("student", "the small model to train")?)?,
+            distil: Distil::read(root.table("distil")?)?,
+            train,
+            name,
+        };
+        recipe.check_shift(&train_table, recipe.train.shift)?;
+        if let (Teacher::Trained { train, .. }, Some(table)) =
+            (&recipe.teacher, teacher_table.table("train")?)
+        {
+            recipe.check_shift(&table, train.shift)?;
+        }
+        Ok(recipe)
+    }
+
+    /// Rows of a table cannot be moved as images can.
+    fn check_shift(&self, table: &Table<'_>, shift: u32) -> Result<(), RecipeError> {
+        if shift > 0 && matches!(self.data.source, Source::Csv { .. }) {
+            let problem = "`shift` moves images, and a CSV file has none: leave it out";
+            return Err(table.conflict("shift", problem));
+        }
+        Ok(())
+    }
+}
+
+impl Student {
+    fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+        table.known(&["model"])?;
+        let model = table.need_table("model", "a table, as { type = \"mlp\", hidden_sizes = [32] }")?;
+        Ok(Self { model: Model::read(&model)? })
+    }
+}
+
+impl Distil {
+    fn read(table: Option<Table<'_>>) -> Result<Self, RecipeError> {
+        let Some(table) = table else { return Ok(Self::default()) };
+        table.known(&["temperature", "alpha", "omit_classes"])?;
+        let default = Self::default();
+        Ok(Self {
+            temperature: table.get("temperature", &POSITIVE)?.unwrap_or(default.temperature),
+            alpha: table.get("alpha", &FRACTION)?.unwrap_or(default.alpha),
+            omit_classes: table.get("omit_classes", &CLASSES)?.unwrap_or_default(),
+        })
+    }
+}
+
+/// T = 4, alpha = 0.9, no class left out.
+impl Default for Distil {
+    fn default() -> Self {
+        Self { temperature: 4.0, alpha: 0.9, omit_classes: Vec::new() }
+    }
+}

@@ -1,0 +1,60 @@
+//! `model = { … }`: a kind of model and its settings, before the data give it its input and output.
+
+use serde::{Deserialize, Serialize};
+
+use super::document::Table;
+use super::error::RecipeError;
+use super::rules::{BELOW_ONE, WIDTHS};
+
+/// A model as a recipe describes it; the data add the shape of an example and the number of classes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Model {
+    /// A multi-layer perceptron: linear layers with an activation and dropout between them.
+    Mlp {
+        /// Units of each hidden layer.
+        hidden_sizes: Vec<usize>,
+        /// Between the layers.
+        activation: Activation,
+        /// Probability of dropping a hidden unit in training, in [0, 1).
+        dropout: f32,
+        /// Probability of dropping an input in training, in [0, 1).
+        input_dropout: f32,
+    },
+}
+
+/// The function between two layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Activation {
+    /// max(x, 0).
+    #[default]
+    Relu,
+    /// x · Φ(x), Φ being the standard normal distribution's.
+    Gelu,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+type Reader = fn(&Table<'_>) -> Result<Model, RecipeError>;
+
+impl Model {
+    pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+        let kinds: [(&str, Reader); 1] = [("mlp", mlp)];
+        table.need_choice("type", &kinds)?(table)
+    }
+}
+
+fn mlp(table: &Table<'_>) -> Result<Model, RecipeError> {
+    table.known(&["type", "hidden_sizes", "activation", "dropout", "input_dropout"])?;
+    let activations =
+        [("relu", Activation::Relu), ("gelu", Activation::Gelu), ("tanh", Activation::Tanh)];
+    Ok(Model::Mlp {
+        hidden_sizes: table.need("hidden_sizes", &WIDTHS)?,
+        activation: table.choice("activation", &activations)?.unwrap_or_default(),
+        dropout: table.get("dropout", &BELOW_ONE)?.unwrap_or(0.0),
+        input_dropout: table.get("input_dropout", &BELOW_ONE)?.unwrap_or(0.0),
+    })
+}

@@ -1,0 +1,125 @@
+//! What a value of a recipe may be: its type and its range, said once.
+
+use toml::de::DeValue;
+
+/// One kind of value.
+pub(super) struct Rule<T> {
+    /// Ends the sentence "it must be …".
+    pub allowed: &'static str,
+    /// The value, or nothing if it is not allowed.
+    pub read: fn(&DeValue<'_>) -> Option<T>,
+}
+
+/// The most units a layer may have.
+const MAX_WIDTH: u64 = 1_000_000;
+
+pub(super) const POSITIVE: Rule<f32> =
+    Rule { allowed: "a number above 0", read: |value| number(value).filter(|x| *x > 0.0) };
+pub(super) const NOT_NEGATIVE: Rule<f32> =
+    Rule { allowed: "a number of at least 0", read: |value| number(value).filter(|x| *x >= 0.0) };
+pub(super) const FRACTION: Rule<f32> = Rule {
+    allowed: "a number from 0 to 1",
+    read: |value| number(value).filter(|x| (0.0..=1.0).contains(x)),
+};
+pub(super) const BELOW_ONE: Rule<f32> = Rule {
+    allowed: "a number of at least 0 and below 1",
+    read: |value| number(value).filter(|x| (0.0..1.0).contains(x)),
+};
+pub(super) const SEED: Rule<u32> =
+    Rule { allowed: "a whole number from 0 to 4294967295", read: word };
+pub(super) const STEPS: Rule<u32> =
+    Rule { allowed: "a whole number of at least 0", read: |value| word(value) };
+pub(super) const COUNT: Rule<u32> = Rule {
+    allowed: "a whole number of at least 1",
+    read: |value| word(value).filter(|count| *count > 0),
+};
+pub(super) const SIZE: Rule<usize> = Rule {
+    allowed: "a whole number of at least 1",
+    read: |value| word(value).filter(|size| *size > 0).map(|size| size as usize),
+};
+pub(super) const SHIFT: Rule<u32> = Rule {
+    allowed: "a whole number of pixels from 0 to 1024",
+    read: |value| word(value).filter(|pixels| *pixels <= 1024),
+};
+pub(super) const WIDTHS: Rule<Vec<usize>> = Rule {
+    allowed: "a list of one or more whole numbers from 1 to 1000000",
+    read: |value| {
+        let width = |value: &_| whole(value).filter(|width| (1..=MAX_WIDTH).contains(width));
+        let widths = list(value, |value| width(value).map(|width| width as usize))?;
+        (!widths.is_empty()).then_some(widths)
+    },
+};
+pub(super) const CLASSES: Rule<Vec<usize>> = Rule {
+    allowed: "a list of class numbers, counted from 0",
+    read: |value| list(value, |value| word(value).map(|class| class as usize)),
+};
+pub(super) const NUMBERS: Rule<Vec<f32>> = Rule {
+    allowed: "a list of one or more numbers",
+    read: |value| list(value, number).filter(|numbers| !numbers.is_empty()),
+};
+pub(super) const SPREADS: Rule<Vec<f32>> = Rule {
+    allowed: "a list of one or more numbers of at least 0",
+    read: |value| {
+        (NUMBERS.read)(value).filter(|numbers| numbers.iter().all(|spread| *spread >= 0.0))
+    },
+};
+pub(super) const IMAGE_SIZE: Rule<[usize; 2]> = Rule {
+    allowed: "[height, width] in pixels, each from 1 to 16384",
+    read: |value| {
+        let side = |value: &_| whole(value).filter(|side| (1..=16384).contains(side));
+        list(value, |value| side(value).map(|side| side as usize))?.try_into().ok()
+    },
+};
+pub(super) const CHANNELS: Rule<usize> = Rule {
+    allowed: "1 (grey) or 3 (red, green, blue)",
+    read: |value| match whole(value)? {
+        1 => Some(1),
+        3 => Some(3),
+        _ => None,
+    },
+};
+pub(super) const FLAG: Rule<bool> = Rule { allowed: "true or false", read: |value| value.as_bool() };
+pub(super) const TEXT: Rule<String> = Rule { allowed: "a string that is not empty", read: text };
+pub(super) const PATH: Rule<String> = Rule { allowed: "a path in quotes", read: text };
+pub(super) const NAME: Rule<String> = Rule {
+    allowed: "a name in quotes, without / and \\",
+    read: |value| text(value).filter(|name| !name.contains(['/', '\\'])),
+};
+pub(super) const DEVICE: Rule<String> = Rule {
+    allowed: "\"auto\", \"cpu\", \"gpu\" or \"gpu:N\", N being a number",
+    read: |value| {
+        text(value).filter(|device| match device.strip_prefix("gpu:") {
+            Some(number) => number.parse::<usize>().is_ok(),
+            None => ["auto", "cpu", "gpu"].contains(&device.as_str()),
+        })
+    },
+};
+
+/// A finite number, written as a float or as an integer.
+fn number(value: &DeValue<'_>) -> Option<f32> {
+    let number = match value {
+        DeValue::Float(float) => float.as_str().parse().ok()?,
+        DeValue::Integer(integer) => {
+            i64::from_str_radix(integer.as_str(), integer.radix()).ok()? as f32
+        }
+        _ => return None,
+    };
+    number.is_finite().then_some(number)
+}
+
+pub(super) fn whole(value: &DeValue<'_>) -> Option<u64> {
+    let integer = value.as_integer()?;
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn word(value: &DeValue<'_>) -> Option<u32> {
+    whole(value)?.try_into().ok()
+}
+
+pub(super) fn text(value: &DeValue<'_>) -> Option<String> {
+    value.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
+}
+
+fn list<T>(value: &DeValue<'_>, item: impl Fn(&DeValue<'_>) -> Option<T>) -> Option<Vec<T>> {
+    value.as_array()?.iter().map(|value| item(value.get_ref())).collect()
+}

@@ -1,0 +1,78 @@
+//! `[teacher]`: where the teacher comes from.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::document::Table;
+use super::error::RecipeError;
+use super::{Model, Train};
+
+/// Where the teacher comes from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Teacher {
+    /// It is trained first.
+    Trained {
+        /// Its model.
+        model: Model,
+        /// How; as the students unless given.
+        train: Train,
+    },
+    /// It is loaded.
+    Folder {
+        /// A folder with `config.json` and `model.safetensors`.
+        folder: PathBuf,
+    },
+    /// Only its logits are there.
+    Logits {
+        /// A safetensors file with `train` [rows, classes] and, if its accuracy is to be told, `test`.
+        logits: PathBuf,
+    },
+}
+
+impl Teacher {
+    /// `students` is how the students are trained.
+    pub(super) fn read(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
+        table.known(&["model", "train", "folder", "logits"])?;
+        let given: Vec<&str> =
+            ["model", "folder", "logits"].into_iter().filter(|key| table.has(key)).collect();
+        match given.as_slice() {
+            ["model"] => Self::trained(table, students),
+            [other] if table.has("train") => Err(table.conflict(
+                "train",
+                format!("[teacher.train] goes with `model`, not with `{other}`: leave one out"),
+            )),
+            ["folder"] => Ok(Self::Folder { folder: table.path("folder")? }),
+            ["logits"] => Self::cached(table, students),
+            [] => Err(table.lacks("`model`, `folder` or `logits`", WHAT)),
+            [.., last] => Err(table.conflict(
+                last,
+                format!("[teacher] has {}: give one of them", given.join(" and ")),
+            )),
+        }
+    }
+
+    fn trained(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
+        let model = Model::read(&table.need_table("model", "a table")?)?;
+        let train = match table.table("train")? {
+            Some(table) => Train::read(&table)?,
+            None => students.clone(),
+        };
+        Ok(Self::Trained { model, train })
+    }
+
+    fn cached(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
+        if students.shift > 0 {
+            let problem = "cached logits are those of unmoved images: set `train.shift` to 0, or give \
+                           the teacher's `folder`";
+            return Err(table.conflict("logits", problem));
+        }
+        Ok(Self::Logits { logits: table.path("logits")? })
+    }
+}
+
+/// What a teacher can be.
+pub(super) const WHAT: &str = "a model to train with [teacher.train], the folder of a trained one, or a \
+                               safetensors file of its logits";

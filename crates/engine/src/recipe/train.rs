@@ -1,0 +1,90 @@
+//! `[train]` and `[teacher.train]`: how a model is trained.
+
+use serde::Serialize;
+
+use super::document::Table;
+use super::error::RecipeError;
+use super::rules::{COUNT, POSITIVE, SHIFT, SIZE};
+use super::{Optimizer, Schedule};
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Train {
+    /// For how long.
+    #[serde(flatten)]
+    pub length: Length,
+    /// Examples of a step; 128 unless given.
+    pub batch: usize,
+    /// Each training image is moved by up to so many pixels either way; 0 unless given.
+    pub shift: u32,
+    /// The most that the L2 norm of all gradients together may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f32>,
+    /// The most that the L2 norm of a unit's incoming weights may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_norm: Option<f32>,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// The learning rate's schedule.
+    pub schedule: Schedule,
+}
+
+/// How long a training is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Length {
+    /// Passes over the training data.
+    Epochs(u32),
+    /// Steps.
+    Steps(u32),
+}
+
+impl Length {
+    /// The number of steps, an epoch having `steps_per_epoch`.
+    pub fn total_steps(self, steps_per_epoch: u32) -> u32 {
+        match self {
+            Self::Epochs(epochs) => epochs.saturating_mul(steps_per_epoch),
+            Self::Steps(steps) => steps,
+        }
+    }
+}
+
+impl Train {
+    pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+        table.known(&[
+            "epochs", "steps", "batch", "shift", "clip", "max_norm", "optimizer", "schedule",
+        ])?;
+        let optimizer = table.table("optimizer")?.map(|table| Optimizer::read(&table));
+        let schedule = table.table("schedule")?.map(|table| Schedule::read(&table));
+        let train = Self {
+            length: Length::read(table)?,
+            batch: table.get("batch", &SIZE)?.unwrap_or(128),
+            shift: table.get("shift", &SHIFT)?.unwrap_or(0),
+            clip: table.get("clip", &POSITIVE)?,
+            max_norm: table.get("max_norm", &POSITIVE)?,
+            optimizer: optimizer.transpose()?.unwrap_or_default(),
+            schedule: schedule.transpose()?.unwrap_or_default(),
+        };
+        let warmup = train.schedule.warmup_steps();
+        match train.length {
+            Length::Steps(steps) if warmup >= steps => Err(table.conflict(
+                "schedule",
+                format!("a `warmup_steps` of {warmup} must be below `steps`, which is {steps}"),
+            )),
+            _ => Ok(train),
+        }
+    }
+}
+
+impl Length {
+    fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+        match (table.get("epochs", &COUNT)?, table.get("steps", &COUNT)?) {
+            (Some(epochs), None) => Ok(Self::Epochs(epochs)),
+            (None, Some(steps)) => Ok(Self::Steps(steps)),
+            (Some(_), Some(_)) => {
+                Err(table.conflict("steps", "give `epochs` or `steps`, not both: leave one out"))
+            }
+            (None, None) => Err(table.lacks("`epochs` or `steps`", COUNT.allowed)),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What a run leaves: `report.json`, and the sentence that sums it up.
+
+use serde::Serialize;
+
+/// Measured of one arm.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ArmReport {
+    /// Share of the test examples that it gets right.
+    pub accuracy: f64,
+    /// Number of test examples that it gets wrong.
+    pub errors: usize,
+    /// The same by true class.
+    pub errors_per_class: Vec<usize>,
+    /// Number of parameters; absent for a teacher that is a file of logits.
+    pub parameters: Option<usize>,
+    /// Bytes of `model.safetensors`; absent likewise.
+    pub bytes: Option<u64>,
+    /// Time of one example, in milliseconds; absent likewise.
+    pub latency_ms: Option<f64>,
+    /// Examples a second in batches; absent likewise.
+    pub examples_per_second: Option<f64>,
+    /// Steps trained in this run; absent for a teacher that was loaded.
+    pub steps: Option<u32>,
+    /// With a bias added to the logit of a class that the students never saw.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bias_corrected: Vec<BiasCorrection>,
+}
+
+/// A correction of the bias of a class that was left out of the students' data (Hinton, Vinyals and Dean
+/// 2015, section 3): the shift that makes fewest errors on all training examples.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BiasCorrection {
+    /// The class.
+    pub class: usize,
+    /// Added to its logit.
+    pub shift: f32,
+    /// Test examples then wrong.
+    pub errors: usize,
+    /// Test examples of that class then wrong.
+    pub errors_of_class: usize,
+}
+
+/// The three arms.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Arms {
+    /// The strong model; absent when it is a file of logits that holds none for the test set.
+    pub teacher: Option<ArmReport>,
+    /// The student without a teacher.
+    pub control: ArmReport,
+    /// The student with one.
+    pub distilled: ArmReport,
+}
+
+/// The content of `report.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The recipe's name.
+    pub name: String,
+    /// The three arms.
+    pub arms: Arms,
+    /// distilled accuracy / teacher accuracy.
+    pub retained: Option<f64>,
+    /// (distilled - control) / (teacher - control), in accuracy; absent where teacher and control are equal.
+    pub gap_closed: Option<f64>,
+    /// Share of the test examples on which the distilled student gives the teacher's answer.
+    pub agreement: Option<f64>,
+    /// Examples: learned from by the teacher, by the students, measured on.
+    pub examples: Examples,
+    /// The seed.
+    pub seed: u32,
+    /// The device's name.
+    pub device: String,
+    /// The device's backend and driver.
+    pub backend: String,
+    /// Version of this program.
+    pub version: String,
+    /// Time of the whole run.
+    pub seconds: f64,
+}
+
+/// Sizes of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Examples {
+    /// The teacher's training examples.
+    pub teacher: usize,
+    /// The students' training examples.
+    pub students: usize,
+    /// The test examples.
+    pub test: usize,
+}
+
+impl Report {
+    /// distilled / teacher, and the share of the gap that was closed.
+    pub fn ratios(arms: &Arms) -> (Option<f64>, Option<f64>) {
+        let (control, distilled) = (arms.control.accuracy, arms.distilled.accuracy);
+        let Some(teacher) = arms.teacher.as_ref().map(|arm| arm.accuracy) else {
+            return (None, None);
+        };
+        let retained = (teacher > 0.0).then(|| distilled / teacher);
+        let gap = teacher - control;
+        (retained, (gap != 0.0).then(|| (distilled - control) / gap))
+    }
+
+    /// What happened, in plain words.
+    pub fn sentence(&self) -> String {
+        let Arms { teacher, control, distilled } = &self.arms;
+        let gained = control.errors as i64 - distilled.errors as i64;
+        let verdict = match gained {
+            1.. => format!("{gained} fewer mistakes than the same student alone"),
+            0 => "as many mistakes as the same student alone: distillation gained nothing here".to_owned(),
+            _ => format!("{} more mistakes than the same student alone: distillation hurt here", -gained),
+        };
+        let Some(teacher) = teacher else {
+            return format!("The distilled student makes {verdict}.");
+        };
+        let size = match (teacher.parameters, distilled.parameters) {
+            (Some(large), Some(small)) if small < large => {
+                format!("has {:.0} % fewer parameters, ", 100.0 * (1.0 - small as f64 / large as f64))
+            }
+            _ => String::new(),
+        };
+        let kept = self.retained.map_or_else(String::new, |kept| {
+            format!("keeps {:.1} % of the teacher's accuracy, ", 100.0 * kept)
+        });
+        let speed = match (teacher.latency_ms, distilled.latency_ms) {
+            (Some(slow), Some(fast)) if slow > fast => {
+                format!("answers {:.1} times as fast, ", slow / fast)
+            }
+            _ => String::new(),
+        };
+        format!("The distilled student {size}{kept}{speed}and makes {verdict}.")
+    }
+}

@@ -1,0 +1,324 @@
+//! Against PyTorch: losses, gradients, GELU and whole training runs; see tests/fixtures/README.md.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use distil_gpu_engine::device::HostTensor;
+use distil_gpu_engine::graph::ops::OptimizerConfig;
+use distil_gpu_engine::graph::{Graph, differentiate};
+use distil_gpu_engine::nn::Activation;
+use distil_gpu_engine::plan::Options;
+use distil_gpu_engine::store::Part;
+use distil_gpu_kernels::chain::{Binary, Chain, Stage};
+use distil_gpu_kernels::distill_loss::{DistillLoss, TERMS};
+use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::optimizer::Rule;
+use distil_gpu_kernels::{DType, Kernel, StepState};
+use distil_gpu_tests::{
+    Data, Session, TestDevice, assert_close, devices, max_error, mlp, mlp_layout, narrow, oracle,
+    parameters, run_kernel,
+};
+use safetensors::{Dtype, SafeTensors};
+
+/// A file of fixtures.
+struct Fixtures(Vec<u8>);
+
+impl Fixtures {
+    fn open(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+        Self(std::fs::read(path).unwrap())
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        file.tensor(name).ok().map(|tensor| tensor.shape().to_vec())
+    }
+
+    fn floats(&self, name: &str) -> Vec<f64> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let tensor = file.tensor(name).unwrap();
+        match tensor.dtype() {
+            Dtype::F64 => bytemuck::pod_collect_to_vec(tensor.data()),
+            Dtype::F32 => {
+                let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
+                values.into_iter().map(f64::from).collect()
+            }
+            other => panic!("{name} holds {other:?}"),
+        }
+    }
+
+    fn integers(&self, name: &str) -> Vec<i32> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let tensor = file.tensor(name).unwrap();
+        assert_eq!(tensor.dtype(), Dtype::I32);
+        bytemuck::pod_collect_to_vec(tensor.data())
+    }
+}
+
+/// One case of distill_loss.safetensors.
+struct LossCase {
+    kernel: DistillLoss,
+    data: Vec<Data>,
+    temperature: f64,
+    alpha: f64,
+    soft_rows: f64,
+    hard_rows: f64,
+    /// Soft, hard, loss.
+    values: [f64; 3],
+    gradient: Vec<f64>,
+}
+
+fn loss_cases() -> Vec<LossCase> {
+    let file = Fixtures::open("distill_loss.safetensors");
+    let case = |i: usize| {
+        let name = |part: &str| format!("case{i}.{part}");
+        let shape = file.shape(&name("student"))?;
+        let (rows, classes) = (shape[0], shape[1]);
+        let teacher = file.shape(&name("teacher")).map(|_| file.floats(&name("teacher")));
+        let labels = file.integers(&name("labels"));
+        let hyper = file.floats(&name("hyper"));
+        let hard_rows = labels.iter().filter(|&&label| label >= 0).count() as f64;
+        let soft_rows = if teacher.is_some() { rows as f64 } else { 0.0 };
+        let teacher_stride = teacher.is_some().then_some(classes);
+        let mut data = vec![Data::Floats(file.floats(&name("student")))];
+        data.extend(teacher.map(Data::Floats));
+        data.extend([Data::Integers(labels), Data::Unwritten, Data::Unwritten]);
+        Some(LossCase {
+            kernel: DistillLoss { rows, classes, student_stride: classes, teacher_stride, gradient: true },
+            data,
+            temperature: hyper[0],
+            alpha: hyper[1],
+            soft_rows,
+            hard_rows,
+            values: ["soft", "hard", "loss"].map(|part| file.floats(&name(part))[0]),
+            gradient: file.floats(&name("grad")),
+        })
+    };
+    let cases: Vec<LossCase> = (0..).map_while(case).collect();
+    assert_eq!(cases.len(), 14);
+    cases
+}
+
+/// 1 / count, or 0.
+fn share(count: f64) -> f64 {
+    if count > 0.0 { 1.0 / count } else { 0.0 }
+}
+
+impl LossCase {
+    fn run(&self, device: &mut dyn TestDevice, alpha: f64, soft: f64, hard: f64) -> [Vec<f64>; 3] {
+        let state = StepState {
+            temperature: self.temperature as f32,
+            alpha: alpha as f32,
+            soft_scale: soft as f32,
+            hard_scale: hard as f32,
+            ..StepState::default()
+        };
+        let kernel: Arc<dyn Kernel> = Arc::new(self.kernel.clone());
+        run_kernel(device, &kernel, &state, &self.data).try_into().unwrap()
+    }
+
+    /// Mean of a column of the terms.
+    fn term(terms: &[f64], column: usize, count: f64) -> f64 {
+        terms.iter().skip(column).step_by(TERMS).sum::<f64>() * share(count)
+    }
+}
+
+fn relative(found: f64, expected: f64) -> f64 {
+    (found - expected).abs() / expected.abs().max(1e-30)
+}
+
+#[test]
+fn losses_and_gradients_in_f64() {
+    for (i, case) in loss_cases().iter().enumerate() {
+        // The step state is f32, which 0.3 is not: each term with weight 1, weighed here.
+        let [soft_gradient, soft_loss, terms] = case.run(&mut oracle(), 1.0, 1.0, 0.0);
+        let [hard_gradient, hard_loss, _] = case.run(&mut oracle(), 0.0, 0.0, 1.0);
+        let has_teacher = case.kernel.teacher_stride.is_some();
+        let (soft, hard) =
+            (LossCase::term(&terms, 0, case.soft_rows), LossCase::term(&terms, 1, case.hard_rows));
+        let loss = case.alpha * soft + (1.0 - case.alpha) * hard;
+        for (found, expected) in [soft, hard, loss].iter().zip(case.values) {
+            assert!(relative(*found, expected) < 1e-12, "case {i}: {found} against {expected}");
+        }
+        let soft_share = if has_teacher { case.alpha * share(case.soft_rows) } else { 0.0 };
+        let hard_share = (1.0 - case.alpha) * share(case.hard_rows);
+        let mean = soft_share * soft_loss.iter().sum::<f64>() + hard_share * hard_loss.iter().sum::<f64>();
+        assert!(relative(mean, loss) < 1e-12, "case {i}: {mean} against {loss}");
+        let gradient: Vec<f64> = soft_gradient
+            .iter()
+            .zip(&hard_gradient)
+            .map(|(soft, hard)| soft_share * soft + hard_share * hard)
+            .collect();
+        let largest = case.gradient.iter().fold(0.0, |largest, g| f64::max(largest, g.abs()));
+        let error = max_error(&gradient, &case.gradient);
+        assert!(error <= 1e-12 * largest.max(1e-30), "case {i}: gradient off by {error}");
+    }
+}
+
+#[test]
+fn losses_and_gradients_in_f32() {
+    // Roundings of temperature, alpha and the shares, a sum over 1000 classes, and q - p.
+    const GRADIENT: f64 = 1e-10;
+    const VALUE: f64 = 2e-6;
+    for (i, case) in loss_cases().iter().enumerate() {
+        for device in &mut devices() {
+            let (soft, hard) = (share(case.soft_rows), share(case.hard_rows));
+            let [gradient, row_loss, terms] = case.run(&mut **device, case.alpha, soft, hard);
+            let what = format!("case {i} on {}", device.info().name);
+            assert_close(&format!("gradient of {what}"), &gradient, &case.gradient, GRADIENT);
+            let found = [
+                LossCase::term(&terms, 0, case.soft_rows),
+                LossCase::term(&terms, 1, case.hard_rows),
+                row_loss.iter().sum::<f64>(),
+            ];
+            for (found, expected) in found.iter().zip(case.values) {
+                assert!(relative(*found, expected) < VALUE, "{what}: {found} against {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gelu_and_its_derivative() {
+    let file = Fixtures::open("gelu.safetensors");
+    let x = file.floats("x");
+    let run = |device: &mut dyn TestDevice, kind: &str| {
+        let (stage, slope) = match kind {
+            "erf" => (Stage::GeluErf, Binary::GeluErfGrad),
+            _ => (Stage::GeluTanh, Binary::GeluTanhGrad),
+        };
+        let kernel = |stage, operands| -> Arc<dyn Kernel> {
+            let strides = [0, 0, 0, 1];
+            let chain = Chain { stages: vec![stage], operands: vec![strides; operands] };
+            let extent = [1, 1, 1, x.len() as u32];
+            Arc::new(Elementwise { extent, main_strides: Some(strides), chain })
+        };
+        let (x, ones) = (Data::Floats(x.clone()), Data::Floats(vec![1.0; x.len()]));
+        let state = StepState::default();
+        let value = run_kernel(device, &kernel(stage, 0), &state, &[x.clone(), Data::Unwritten]);
+        let slope = kernel(Stage::Binary(slope, 0), 1);
+        let slope = run_kernel(device, &slope, &state, &[ones, x, Data::Unwritten]);
+        [value.concat(), slope.concat()]
+    };
+    for kind in ["erf", "tanh"] {
+        let expected = ["value", "derivative"].map(|part| file.floats(&format!("{kind}.{part}")));
+        let exact = run(&mut oracle(), kind);
+        for (found, expected) in exact.iter().zip(&expected) {
+            // What PyTorch itself loses far below zero.
+            assert!(max_error(found, expected) < 2e-15, "{kind}: {}", max_error(found, expected));
+        }
+        for device in &mut devices() {
+            for (found, expected) in run(&mut **device, kind).iter().zip(&expected) {
+                // Three roundings at 6.
+                let error = max_error(found, expected);
+                assert!(error < 1.5e-6, "{kind} on {}: {error}", device.info().name);
+            }
+        }
+    }
+}
+
+const BATCH: usize = 16;
+const STEPS: usize = 100;
+
+/// Settings of each run in the fixtures, and its learning rate.
+fn runs() -> [(&'static str, f64, OptimizerConfig); 5] {
+    let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
+    let config = |rule, weight_decay, clip| OptimizerConfig { rule, weight_decay, clip, max_norm: None };
+    let momentum = |nesterov| Rule::Sgd { momentum: 0.9, nesterov };
+    [
+        ("sgd", 0.05, config(momentum(false), 0.0, None)),
+        ("nesterov", 0.05, config(momentum(true), 1e-3, None)),
+        ("adam", 1e-2, config(Rule::Adam { beta1, beta2, eps }, 0.0, None)),
+        ("adamw", 1e-2, config(Rule::AdamW { beta1, beta2, eps }, 0.05, None)),
+        ("sgd_clip", 0.5, config(momentum(false), 0.0, Some(0.5))),
+    ]
+}
+
+fn distillation(config: OptimizerConfig) -> Graph {
+    let stores = vec![mlp_layout(&[20, 16, 12, 5], true), mlp_layout(&[20, 24, 5], true)];
+    let mut graph = Graph::new(stores);
+    let x = graph.input("inputs", &[BATCH, 20], DType::F32);
+    let labels = graph.input("labels", &[BATCH], DType::I32);
+    let teacher = mlp(&mut graph, 1, x, Activation::Relu, 0.0);
+    let student = mlp(&mut graph, 0, x, Activation::Relu, 0.0);
+    let (loss, _) = graph.distill_loss(student, labels, Some(teacher), 5).unwrap();
+    graph.output("loss", loss);
+    let parameters = parameters(&mut graph, 0);
+    let gradients = differentiate(&mut graph, &[loss], &parameters).unwrap();
+    graph.optimize(0, &gradients, config).unwrap();
+    graph
+}
+
+/// Weights of a model, in the order of its parameters.
+fn weights(file: &Fixtures, prefix: &str, layers: usize) -> Vec<Vec<f64>> {
+    let names = (0..layers).flat_map(|i| [format!("{i}.weight"), format!("{i}.bias")]);
+    names.map(|name| file.floats(&format!("{prefix}.layers.{name}"))).collect()
+}
+
+/// Trains through all batches; the losses, and the weights at the end.
+fn train(
+    device: &mut dyn TestDevice,
+    file: &Fixtures,
+    config: OptimizerConfig,
+    learning_rate: f64,
+) -> (Vec<f64>, Vec<f64>) {
+    let graph = distillation(config);
+    let mut session = Session::new(device, &graph, Options::default());
+    session.set_all(0, &weights(file, "student", 3));
+    session.set_all(1, &weights(file, "teacher", 2));
+    let (inputs, labels) = (narrow(&file.floats("inputs")), file.integers("labels"));
+    let mut losses = Vec::new();
+    for (step, (x, labels)) in inputs.chunks(BATCH * 20).zip(labels.chunks(BATCH)).enumerate() {
+        let powers = [0.9, 0.999].map(|beta: f64| (1.0 - beta.powi(step as i32 + 1)) as f32);
+        let state = StepState {
+            step: step as u32,
+            learning_rate: learning_rate as f32,
+            temperature: 4.0,
+            alpha: 0.7,
+            soft_scale: 1.0 / BATCH as f32,
+            hard_scale: 1.0 / BATCH as f32,
+            bias_correction1: powers[0],
+            bias_correction2: powers[1],
+            ..StepState::default()
+        };
+        session.run(&state, &[("inputs", HostTensor::F32(x)), ("labels", HostTensor::I32(labels))]);
+        losses.push(session.output("loss").iter().sum());
+    }
+    assert_eq!(losses.len(), STEPS);
+    (losses, session.all(0, Part::Parameters))
+}
+
+fn worst(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let errors = found.iter().zip(expected).map(|(&f, &e)| relative(f, e));
+    errors.fold(0.0, |worst, error| if error <= worst { worst } else { error })
+}
+
+#[test]
+fn training_runs_follow_pytorch() {
+    // The step state rounds alpha and the learning rate to f32, and a run magnifies that.
+    const EXACT: f64 = 1e-6;
+    // PyTorch's own runs in f32 and f64 differ by up to 1e-5.
+    const ROUNDED: f64 = 1e-4;
+    const WEIGHTS: f64 = 1e-8;
+    let file = Fixtures::open("training_run.safetensors");
+    for (name, learning_rate, config) in runs() {
+        let (losses, _) = train(&mut oracle(), &file, config, learning_rate);
+        let error = worst(&losses, &file.floats(&format!("losses_f64.{name}")));
+        println!("{error:9.1e}  losses of {name} in f64");
+        assert!(error < EXACT, "{name} in f64: {error}");
+        for device in &mut devices() {
+            let (losses, end) = train(&mut **device, &file, config, learning_rate);
+            let what = format!("{name} on {}", device.info().name);
+            let error = worst(&losses, &file.floats(&format!("losses.{name}")));
+            println!("{error:9.1e}  losses of {what}");
+            assert!(error < ROUNDED, "{what}: {error}");
+            if ["sgd", "adamw"].contains(&name) {
+                let expected = weights(&file, &format!("final.{name}"), 3).concat();
+                assert_close(&format!("weights of {what}"), &end, &expected, WEIGHTS);
+            }
+        }
+    }
+}
