@@ -78,7 +78,8 @@ fn step(c: &mut Criterion) {
             hard_scale: 1.0 / ROWS as f32,
             ..StepState::default()
         };
-        let inputs = [("features", HostTensor::F32(&features)), ("labels", HostTensor::I32(&labels))];
+        let inputs =
+            [("features", HostTensor::F32(&features)), ("labels", HostTensor::I32(&labels))];
         let mut group = c.benchmark_group(format!("step on {}", device.info().name));
         group.sample_size(20).throughput(Throughput::Elements(ROWS as u64));
         group.bench_function("hinton-mnist, batch 128", |bencher| {

@@ -93,7 +93,10 @@ pub fn random_in(low: f64, high: f64, len: usize, salt: u32) -> Vec<f64> {
 
 /// Whole numbers in `0..bound`.
 pub fn random_labels(len: usize, bound: usize, salt: u32) -> Vec<i32> {
-    random_in(0.0, bound as f64, len, salt).iter().map(|v| (*v as i32).min(bound as i32 - 1)).collect()
+    random_in(0.0, bound as f64, len, salt)
+        .iter()
+        .map(|v| (*v as i32).min(bound as i32 - 1))
+        .collect()
 }
 
 /// f32 to f64.
@@ -272,7 +275,13 @@ pub fn mlp_layout(sizes: &[usize], decay_biases: bool) -> Layout {
 }
 
 /// The MLP of all parameters of `store`: dropout behind each hidden layer's activation.
-pub fn mlp(graph: &mut Graph, store: usize, mut x: TensorId, activation: Activation, rate: f32) -> TensorId {
+pub fn mlp(
+    graph: &mut Graph,
+    store: usize,
+    mut x: TensorId,
+    activation: Activation,
+    rate: f32,
+) -> TensorId {
     let layers = graph.stores[store].parameters.len() / 2;
     for layer in 0..layers {
         x = nn::linear(graph, store, 2 * layer, x).unwrap();

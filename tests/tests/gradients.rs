@@ -25,7 +25,9 @@ type Built = Result<TensorId, Error>;
 /// f64 agrees with f64 in another order of summation.
 const ROUNDING_F64: f64 = 1e-26;
 /// A few layers in f32.
-const ROUNDING_F32: f64 = 1e-11;
+const ROUNDING_F32: f64 = 2e-12;
+/// 24 layers there and back, and a driver's tanh.
+const ROUNDING_DEEP: f64 = 1e-10;
 const UNFUSED: Options = Options { fuse: false };
 
 fn state() -> StepState {
@@ -138,7 +140,10 @@ fn check_with(
             moved[at] = start[at];
             let (slope, gradient) = ((above - below) / (2.0 * STEP), found[index][at]);
             let error = (gradient - slope).abs();
-            assert!(error <= 1e-7 * slope.abs().max(1.0), "{what}: p{index}[{at}] {gradient}, not {slope}");
+            assert!(
+                error <= 1e-7 * slope.abs().max(1.0),
+                "{what}: p{index}[{at}] {gradient}, not {slope}"
+            );
         }
         loss_at(index, start);
     }
@@ -148,10 +153,13 @@ fn check_with(
 #[test]
 fn matmul_in_every_layout() {
     for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
-        let [a, b] = [(trans_a, [2, 3]), (trans_b, [3, 4])].map(|(transposed, [rows, cols])| match transposed {
-            true => [cols, rows],
-            false => [rows, cols],
-        });
+        let [a, b] =
+            [(trans_a, [2, 3]), (trans_b, [3, 4])].map(
+                |(transposed, [rows, cols])| match transposed {
+                    true => [cols, rows],
+                    false => [rows, cols],
+                },
+            );
         let what = format!("matmul {trans_a} {trans_b}");
         let op = |graph: &mut Graph, p: &[TensorId]| graph.matmul(p[0], p[1], trans_a, trans_b);
         check(&what, &[&a, &b], op);
@@ -222,7 +230,9 @@ fn binary_ops_with_every_broadcast() {
     for [a, b] in shapes {
         for (a, b) in [(a, b), (b, a)] {
             for op in [Binary::Add, Binary::Sub, Binary::Mul] {
-                check(&format!("{op:?} {a:?} {b:?}"), &[a, b], |graph, p| graph.binary(op, p[0], p[1]));
+                check(&format!("{op:?} {a:?} {b:?}"), &[a, b], |graph, p| {
+                    graph.binary(op, p[0], p[1])
+                });
             }
             check(&format!("Div {a:?} {b:?}"), &[a, b], |graph, p| {
                 let square = graph.map(Stage::Square, p[1])?;
@@ -345,7 +355,8 @@ fn loss_and_gradients(
         session.set(0, i, &random(spec.len(), 40 + i as u32));
     }
     let batch = batch();
-    let part = |values: &[f32], columns: usize| values[rows.start * columns..rows.end * columns].to_vec();
+    let part =
+        |values: &[f32], columns: usize| values[rows.start * columns..rows.end * columns].to_vec();
     let (features, teacher) = (part(&batch.features, SIZES[0]), part(&batch.teacher, CLASSES));
     session.run(
         &state(),
@@ -381,7 +392,9 @@ fn a_deep_net() {
 
 #[test]
 fn fusion_changes_no_value() {
-    for (activation, rate) in [(Activation::Relu, 0.3), (Activation::Gelu, 0.3), (Activation::Tanh, 0.0)] {
+    for (activation, rate) in
+        [(Activation::Relu, 0.3), (Activation::Gelu, 0.3), (Activation::Tanh, 0.0)]
+    {
         let run = |device: &mut dyn TestDevice, options| {
             loss_and_gradients(device, activation, rate, options, 0..ROWS)
         };
@@ -393,7 +406,8 @@ fn fusion_changes_no_value() {
             for options in [Options::default(), UNFUSED] {
                 let found = run(&mut **device, options).0;
                 for (i, (found, expected)) in found.iter().zip(&plain).enumerate() {
-                    let what = format!("{i} of {activation:?}, {options:?} on {}", device.info().name);
+                    let what =
+                        format!("{i} of {activation:?}, {options:?} on {}", device.info().name);
                     assert_close(&what, found, expected, ROUNDING_F32);
                 }
             }
@@ -463,7 +477,12 @@ fn memory_is_reused_and_nothing_is_lost() {
     for device in &mut devices() {
         let found = run(&mut **device, &shared);
         for (found, expected) in found.iter().zip(&expected) {
-            assert_close(&format!("24 layers on {}", device.info().name), found, expected, ROUNDING_F32);
+            assert_close(
+                &format!("24 layers on {}", device.info().name),
+                found,
+                expected,
+                ROUNDING_DEEP,
+            );
         }
     }
 }
@@ -515,7 +534,8 @@ fn outputs_may_be_inputs_parameters_and_each_other() {
 fn logits_survive_the_loss_that_overwrites_them() {
     let shape = [LABELS.len(), CLASSES];
     let logits = narrow(&random(LABELS.len() * CLASSES, 4));
-    for (read_logits, self_teacher) in [(false, false), (true, false), (false, true), (true, true)] {
+    for (read_logits, self_teacher) in [(false, false), (true, false), (false, true), (true, true)]
+    {
         for device in &mut devices() {
             let (mut graph, p) = graph_of(&[&shape]);
             let student = graph.affine(p[0], 2.0, 1.0).unwrap();

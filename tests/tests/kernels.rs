@@ -25,20 +25,20 @@ use distil_gpu_tests::{
 
 /// One rounding an operation; a driver's exp, log and tanh may be off by some units in the last place.
 const ELEMENTWISE: f64 = 1e-12;
-/// Sums of up to 129 products: an error of about √k roundoffs.
-const MATMUL: f64 = 1e-12;
+/// Sums of up to 65 products: an error of about √k roundoffs.
+const MATMUL: f64 = 3e-13;
 /// Sums of up to 200,000 numbers in f32, in a tree.
-const REDUCE: f64 = 1e-12;
-/// exp, and a sum in f32.
-const SOFTMAX: f64 = 1e-11;
-/// Losses and terms: a sum of many terms of both signs.
-const LOSS: f64 = 1e-10;
+const REDUCE: f64 = 3e-13;
+/// exp, and sums of up to 20,000 numbers in f32.
+const SOFTMAX: f64 = 1e-12;
+/// The soft term is T² (400 for T = 20) times a small difference of logarithms.
+const LOSS: f64 = 1e-9;
 /// q - p cancels where the student is close to the teacher.
 const LOSS_GRADIENT: f64 = 1e-10;
-/// A few operations a step, over several steps.
-const OPTIMIZER: f64 = 1e-12;
+/// A few roundings a step, over five steps.
+const OPTIMIZER: f64 = 3e-13;
 /// A sum of squares, a root and a division.
-const NORM: f64 = 1e-12;
+const NORM: f64 = 1e-13;
 
 /// The kernel as it is, as a GPU with little else in common would run it, and over a folded grid.
 fn variants(
@@ -77,7 +77,9 @@ fn check(
     for device in devices {
         for (variant, kernel) in variants(kernel.clone(), &**device) {
             let found = run_kernel(&mut **device, &kernel, state, data);
-            for (((found, expected), limit), name) in found.iter().zip(&expected).zip(limits).zip(&names) {
+            for (((found, expected), limit), name) in
+                found.iter().zip(&expected).zip(limits).zip(&names)
+            {
                 let what = format!("{} of {variant} {alone:?} on {}", name, device.info().name);
                 assert_close(&what, found, expected, *limit);
             }
@@ -192,7 +194,9 @@ fn dropout_masks_are_the_same_bits_everywhere() {
     let extent = [2, 3, 5, 67];
     let len = 2010;
     for device in &mut devices() {
-        for (rate, stream, seed, step) in [(0.1, 0, 0, 0), (0.5, 7, 1, 99), (0.9, u32::MAX, u32::MAX, 1 << 31)] {
+        for (rate, stream, seed, step) in
+            [(0.1, 0, 0, 0), (0.5, 7, 1, 99), (0.9, u32::MAX, u32::MAX, 1 << 31)]
+        {
             let chain = Chain { stages: vec![Stage::Dropout { rate, stream }], operands: vec![] };
             let kernel = Elementwise { extent, main_strides: Some([0; 4]), chain };
             let state = StepState { seed, step, ..StepState::default() };
@@ -235,30 +239,37 @@ fn epilogues(extent: [u32; 4]) -> Vec<Chain> {
     ]
 }
 
-/// Runs every tile that can compute the product, in one launch and in one for each row of blocks.
-fn check_tiles(devices: &mut [Box<dyn TestDevice>], kernel: &Matmul) {
+/// Runs the tile the device takes by itself, and those of `tiles` that can compute the product, in one
+/// launch and in one for each row of blocks.
+fn check_tiles(devices: &mut [Box<dyn TestDevice>], kernel: &Matmul, tiles: &[Tile]) {
     let data = filled(kernel, -1.0, 1.0);
     let state = StepState { seed: 11, step: 2, ..StepState::default() };
     let alone: Arc<dyn Kernel> = Arc::new(kernel.clone());
     let expected = run_kernel(&mut oracle(), &alone, &state, &data).remove(0);
     for device in devices {
         let own = device.caps();
-        let mut split = own;
-        split.max_workgroups = 1;
+        let split = Caps { max_workgroups: 1, ..own };
         let mut runs: Vec<Arc<dyn Kernel>> = vec![alone.clone()];
-        for tile in Tile::ALL.iter().filter(|tile| kernel.fits(tile, &own)) {
-            let launches = [own, split].map(|caps| kernel.launches_with(tile, &caps));
-            let different = if launches[0] == launches[1] { 1 } else { 2 };
-            for launches in launches.into_iter().take(different) {
-                runs.push(Arc::new(Forced { kernel: alone.clone(), launches }));
-            }
-        }
         // The CPU path has no tiles.
-        let count = if device.info().kind == DeviceKind::Cpu { 1 } else { runs.len() };
-        for run in &runs[..count] {
+        let has_tiles = device.info().kind != DeviceKind::Cpu;
+        for tile in tiles.iter().filter(|tile| has_tiles && kernel.fits(tile, &own)) {
+            let mut ways =
+                vec![kernel.launches_with(tile, &own), kernel.launches_with(tile, &split)];
+            ways.dedup();
+            runs.extend(ways.into_iter().map(|launches| {
+                Arc::new(Forced { kernel: alone.clone(), launches }) as Arc<dyn Kernel>
+            }));
+        }
+        for run in &runs {
             let found = run_kernel(&mut **device, run, &state, &data).remove(0);
-            let entry = &run.launches(&own)[0];
-            let what = format!("{} {:?} {kernel:?} on {}", entry.entry, entry.consts, device.info().name);
+            let launches = run.launches(&own);
+            let (first, count) = (&launches[0], launches.len());
+            let what = format!(
+                "{kernel:?} as {count} × {} {:?} on {}",
+                first.entry,
+                first.consts,
+                device.info().name
+            );
             assert_close(&what, &found, &expected, MATMUL);
         }
     }
@@ -270,17 +281,18 @@ const LAYOUTS: [(bool, bool); 4] = [(false, false), (false, true), (true, false)
 fn matmul_has_every_tile_layout_and_size() {
     let mut devices = devices();
     for (trans_a, trans_b) in LAYOUTS {
-        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (17, 36, 33), (1, 64, 31), (65, 4, 1), (129, 66, 16)] {
-            check_tiles(&mut devices, &Matmul::new(m, n, k, trans_a, trans_b));
-        }
-    }
-}
-
-#[test]
-fn matmul_of_many_blocks() {
-    for (trans_a, trans_b) in LAYOUTS {
-        for n in [129, 260] {
-            check_tiles(&mut devices(), &Matmul::new(257, n, 65, trans_a, trans_b));
+        for (m, n, k) in [
+            (1, 1, 1),
+            (3, 5, 7),
+            (17, 36, 33),
+            (1, 64, 31),
+            (65, 4, 1),
+            (129, 66, 16),
+            (257, 129, 65),
+            (140, 260, 20),
+        ] {
+            let kernel = Matmul::new(m, n, k, trans_a, trans_b);
+            check_tiles(&mut devices, &kernel, &Tile::ALL);
         }
     }
 }
@@ -288,20 +300,17 @@ fn matmul_of_many_blocks() {
 #[test]
 fn matmul_is_batched_shared_and_fused() {
     let mut devices = devices();
+    let shared = [(false, false), (false, true), (true, false), (true, true)];
     for (m, n, k) in [(6, 12, 5), (36, 7, 10)] {
-        for (layout, (shared_a, shared_b)) in
-            LAYOUTS.into_iter().zip([(false, false), (false, true), (true, false), (true, true)])
+        for (i, ((trans_a, trans_b), (shared_a, shared_b))) in
+            LAYOUTS.into_iter().zip(shared).enumerate()
         {
-            for chain in epilogues([3, 2, m as u32 / 2, n as u32]) {
-                let kernel = Matmul {
-                    batch: 3,
-                    shared_a,
-                    shared_b,
-                    chain,
-                    extent: [3, 2, m as u32 / 2, n as u32],
-                    ..Matmul::new(m, n, k, layout.0, layout.1)
-                };
-                check_tiles(&mut devices, &kernel);
+            let extent = [3, 2, m as u32 / 2, n as u32];
+            for (j, chain) in epilogues(extent).into_iter().enumerate() {
+                let plain = Matmul::new(m, n, k, trans_a, trans_b);
+                let kernel = Matmul { batch: 3, shared_a, shared_b, chain, extent, ..plain };
+                // Each tile meets each epilogue, in one of the layouts.
+                check_tiles(&mut devices, &kernel, &[Tile::ALL[(i + j) % Tile::ALL.len()]]);
             }
         }
     }
@@ -337,8 +346,12 @@ fn loss_state(temperature: f32, alpha: f32) -> StepState {
 #[test]
 fn distill_loss_has_every_size_and_setting() {
     let mut devices = devices();
-    for (rows, classes) in [(5, 2), (130, 10), (6, 33), (4, 1000), (3, 4096), (3, 4097), (3, 50_257)] {
-        for (case, (temperature, alpha)) in [(1.0, 0.0), (0.5, 0.3), (4.0, 0.9), (20.0, 1.0)].into_iter().enumerate() {
+    for (rows, classes) in
+        [(5, 2), (130, 10), (6, 33), (4, 1000), (3, 4096), (3, 4097), (3, 50_257)]
+    {
+        for (case, (temperature, alpha)) in
+            [(1.0, 0.0), (0.5, 0.3), (4.0, 0.9), (20.0, 1.0)].into_iter().enumerate()
+        {
             let kernel = DistillLoss {
                 rows,
                 classes,
@@ -347,7 +360,13 @@ fn distill_loss_has_every_size_and_setting() {
                 gradient: case != 1,
             };
             let data = loss_data(&kernel, 6.0, true);
-            check(&mut devices, &kernel, &loss_state(temperature, alpha), &data, &[LOSS_GRADIENT, LOSS, LOSS]);
+            check(
+                &mut devices,
+                &kernel,
+                &loss_state(temperature, alpha),
+                &data,
+                &[LOSS_GRADIENT, LOSS, LOSS],
+            );
         }
     }
 }
@@ -363,7 +382,10 @@ fn distill_loss_of_a_large_vocabulary_and_of_many_rows() {
             gradient: true,
         };
         let data = loss_data(&kernel, 6.0, true);
-        check(&mut devices(), &kernel, &loss_state(2.0, 0.7), &data, &[LOSS_GRADIENT, LOSS, LOSS]);
+        // A workgroup of 70,000 takes SwiftShader longer than all other tests together.
+        let mut devices = devices();
+        devices.retain(|device| rows < 1000 || !is_slow(&**device));
+        check(&mut devices, &kernel, &loss_state(2.0, 0.7), &data, &[LOSS_GRADIENT, LOSS, LOSS]);
     }
 }
 
@@ -380,7 +402,13 @@ fn distill_loss_survives_huge_logits() {
                 gradient: true,
             };
             let data = loss_data(&kernel, 1e4, true);
-            check(&mut devices, &kernel, &loss_state(temperature, 0.5), &data, &[LOSS_GRADIENT, LOSS, LOSS]);
+            check(
+                &mut devices,
+                &kernel,
+                &loss_state(temperature, 0.5),
+                &data,
+                &[LOSS_GRADIENT, LOSS, LOSS],
+            );
         }
     }
 }
@@ -389,8 +417,13 @@ fn distill_loss_survives_huge_logits() {
 fn distill_loss_finds_the_first_maximum() {
     // Terms 2 and 3 are exact: is the student right, does it agree with its teacher.
     let (rows, classes) = (4, 300);
-    let kernel =
-        DistillLoss { rows, classes, student_stride: classes, teacher_stride: Some(classes), gradient: false };
+    let kernel = DistillLoss {
+        rows,
+        classes,
+        student_stride: classes,
+        teacher_stride: Some(classes),
+        gradient: false,
+    };
     let mut student = vec![-1.0; rows * classes];
     let mut teacher = student.clone();
     for (row, places) in [[5, 280], [40, 41], [0, 299], [7, 263]].into_iter().enumerate() {
@@ -440,6 +473,45 @@ fn reduce_has_every_operation_and_shape() {
 }
 
 #[test]
+fn nan_is_never_lost() {
+    let mut devices = devices();
+    let state = StepState { learning_rate: 0.1, ..loss_state(2.0, 0.5) };
+    let spoilt = |len: usize| {
+        let mut values = random(len, 3);
+        values[len / 3] = f64::NAN;
+        Data::Floats(values)
+    };
+    for [outer, len, inner] in [[3, 50, 1], [1, 30, 5]] {
+        for op in [ReduceOp::Sum, ReduceOp::Max] {
+            let kernel = Reduce { op, outer, len, inner, accumulate: false };
+            let data = [spoilt(outer * len * inner), Data::Unwritten];
+            check(&mut devices, &kernel, &state, &data, &[REDUCE]);
+        }
+    }
+    let relu = flat(vec![Stage::Relu], 0, 50);
+    check(&mut devices, &relu, &state, &[spoilt(50), Data::Unwritten], &[ELEMENTWISE]);
+    let norm = GradNormFinish { partials: 64, max_norm: 1.0 };
+    check(&mut devices, &norm, &state, &[spoilt(64), Data::Unwritten], &[NORM]);
+    let softmax = Softmax { rows: 2, cols: 30, backward: false };
+    check(&mut devices, &softmax, &state, &[spoilt(60), Data::Unwritten], &[SOFTMAX]);
+    // A row that counts, unlike one of padding.
+    let (rows, classes) = (2, 30);
+    let loss =
+        DistillLoss { rows, classes, student_stride: 30, teacher_stride: None, gradient: false };
+    let data = [spoilt(60), Data::Integers(vec![4, 4]), Data::Unwritten, Data::Unwritten];
+    for device in &mut devices {
+        let losses =
+            run_kernel(&mut **device, &(Arc::new(loss.clone()) as _), &state, &data).remove(1);
+        assert_eq!(
+            [losses[0].is_nan(), losses[1].is_nan()],
+            [true, false],
+            "{}",
+            device.info().name
+        );
+    }
+}
+
+#[test]
 fn softmax_goes_both_ways() {
     let mut devices = devices();
     for (rows, cols) in [(1, 1), (5, 10), (3, 257), (200, 17), (2, 20_000)] {
@@ -456,7 +528,13 @@ fn softmax_takes_masks_and_huge_numbers() {
     let inf = f64::INFINITY;
     let x = vec![1e4, 1e4, -1e4, -inf, -inf, -1e30, 2.0, 2.0, -3e38, -3e38, -3e38, -3e38];
     let kernel = Softmax { rows: 3, cols: 4, backward: false };
-    check(&mut devices(), &kernel, &StepState::default(), &[Data::Floats(x), Data::Unwritten], &[SOFTMAX]);
+    check(
+        &mut devices(),
+        &kernel,
+        &StepState::default(),
+        &[Data::Floats(x), Data::Unwritten],
+        &[SOFTMAX],
+    );
 }
 
 fn rules() -> [Rule; 6] {
@@ -472,7 +550,12 @@ fn rules() -> [Rule; 6] {
 }
 
 /// Five steps from the same start; what is updated in one step is where the next begins.
-fn optimize(device: &mut dyn TestDevice, kernel: &Arc<dyn Kernel>, rule: Rule, clip: bool) -> Vec<Vec<f64>> {
+fn optimize(
+    device: &mut dyn TestDevice,
+    kernel: &Arc<dyn Kernel>,
+    rule: Rule,
+    clip: bool,
+) -> Vec<Vec<f64>> {
     let len = kernel.operands()[0].len;
     let mut updated = vec![random(len, 1)];
     updated.resize(1 + rule.moments(), vec![0.0; len]);
@@ -509,7 +592,8 @@ fn optimizers_follow_their_rules_over_several_steps() {
                     for (variant, kernel) in variants(kernel, &**device) {
                         let found = optimize(&mut **device, &kernel, rule, clip);
                         for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                            let what = format!("{i} of {variant} {alone:?} on {}", device.info().name);
+                            let what =
+                                format!("{i} of {variant} {alone:?} on {}", device.info().name);
                             assert_close(&what, found, expected, OPTIMIZER);
                         }
                     }
@@ -550,15 +634,32 @@ fn max_norm_bounds_rows() {
         // Half of the mean norm of a row, and far above it.
         for bound in [0.3 * (cols as f32).sqrt(), 100.0] {
             let kernel = MaxNorm { rows, cols, bound };
-            check(&mut devices, &kernel, &StepState::default(), &filled(&kernel, -1.0, 1.0), &[NORM]);
+            check(
+                &mut devices,
+                &kernel,
+                &StepState::default(),
+                &filled(&kernel, -1.0, 1.0),
+                &[NORM],
+            );
         }
     }
 }
 
 #[test]
 fn checked_shaders_give_the_same_bits() {
-    let loss = DistillLoss { rows: 5, classes: 300, student_stride: 304, teacher_stride: Some(300), gradient: true };
-    let streamed = DistillLoss { classes: 5000, student_stride: 5000, teacher_stride: Some(5001), ..loss.clone() };
+    let loss = DistillLoss {
+        rows: 5,
+        classes: 300,
+        student_stride: 304,
+        teacher_stride: Some(300),
+        gradient: true,
+    };
+    let streamed = DistillLoss {
+        classes: 5000,
+        student_stride: 5000,
+        teacher_stride: Some(5001),
+        ..loss.clone()
+    };
     let extent = [1, 2, 25, 28];
     let mut samples: Vec<(Arc<dyn Kernel>, Vec<Data>)> = vec![
         (Arc::new(loss.clone()), loss_data(&loss, 5.0, true)),
@@ -568,11 +669,11 @@ fn checked_shaders_give_the_same_bits() {
         let data = filled(&*kernel, 0.1, 1.0);
         samples.push((kernel, data));
     };
-    for chain in epilogues(extent) {
+    for (tile, chain) in Tile::ALL.iter().zip(epilogues(extent).into_iter().cycle()) {
         let matmul = Matmul { chain, extent, ..Matmul::new(50, 28, 33, false, false) };
-        for tile in Tile::ALL.iter().filter(|tile| matmul.fits(tile, &Caps::default())) {
+        if matmul.fits(tile, &Caps::default()) {
             let launches = matmul.launches_with(tile, &Caps::default());
-            sample(Arc::new(Forced { kernel: Arc::new(matmul.clone()), launches }));
+            sample(Arc::new(Forced { kernel: Arc::new(matmul), launches }));
         }
     }
     sample(Arc::new(flat(vec![Stage::GeluErf, Stage::Dropout { rate: 0.5, stream: 0 }], 0, 999)));
@@ -584,13 +685,21 @@ fn checked_shaders_give_the_same_bits() {
     sample(Arc::new(GradNormFinish { partials: 64, max_norm: 0.5 }));
     sample(Arc::new(MaxNorm { rows: 9, cols: 77, bound: 1.0 }));
     for rule in rules() {
-        sample(Arc::new(Optimizer { rule, len: 333, lr_scale: 1.0, weight_decay: 0.1, clip: true }));
+        sample(Arc::new(Optimizer {
+            rule,
+            len: 333,
+            lr_scale: 1.0,
+            weight_decay: 0.1,
+            clip: true,
+        }));
     }
     let state = StepState { learning_rate: 0.1, ..loss_state(3.0, 0.4) };
     for (mut trusted, mut checked) in gpus(false).into_iter().zip(gpus(true)) {
         for (kernel, data) in &samples {
-            let found = [&mut trusted, &mut checked].map(|gpu| run_kernel(gpu, kernel, &state, data));
-            let bits = found.map(|made| made.concat().into_iter().map(f64::to_bits).collect::<Vec<_>>());
+            let found =
+                [&mut trusted, &mut checked].map(|gpu| run_kernel(gpu, kernel, &state, data));
+            let bits =
+                found.map(|made| made.concat().into_iter().map(f64::to_bits).collect::<Vec<_>>());
             assert!(bits[0] == bits[1], "{kernel:?}");
         }
     }

@@ -86,7 +86,13 @@ fn loss_cases() -> Vec<LossCase> {
         data.extend(teacher.map(Data::Floats));
         data.extend([Data::Integers(labels), Data::Unwritten, Data::Unwritten]);
         Some(LossCase {
-            kernel: DistillLoss { rows, classes, student_stride: classes, teacher_stride, gradient: true },
+            kernel: DistillLoss {
+                rows,
+                classes,
+                student_stride: classes,
+                teacher_stride,
+                gradient: true,
+            },
             data,
             temperature: hyper[0],
             alpha: hyper[1],
@@ -144,7 +150,8 @@ fn losses_and_gradients_in_f64() {
         }
         let soft_share = if has_teacher { case.alpha * share(case.soft_rows) } else { 0.0 };
         let hard_share = (1.0 - case.alpha) * share(case.hard_rows);
-        let mean = soft_share * soft_loss.iter().sum::<f64>() + hard_share * hard_loss.iter().sum::<f64>();
+        let mean =
+            soft_share * soft_loss.iter().sum::<f64>() + hard_share * hard_loss.iter().sum::<f64>();
         assert!(relative(mean, loss) < 1e-12, "case {i}: {mean} against {loss}");
         let gradient: Vec<f64> = soft_gradient
             .iter()
@@ -159,9 +166,11 @@ fn losses_and_gradients_in_f64() {
 
 #[test]
 fn losses_and_gradients_in_f32() {
-    // Roundings of temperature, alpha and the shares, a sum over 1000 classes, and q - p.
+    // A sum over up to 1000 classes, and q - p.
     const GRADIENT: f64 = 1e-10;
-    const VALUE: f64 = 2e-6;
+    // Of the value itself; and roundings of logarithms near 1, which the soft term multiplies by T².
+    const VALUE: f64 = 1e-6;
+    const LOGARITHM: f64 = 3e-7;
     for (i, case) in loss_cases().iter().enumerate() {
         for device in &mut devices() {
             let (soft, hard) = (share(case.soft_rows), share(case.hard_rows));
@@ -174,7 +183,8 @@ fn losses_and_gradients_in_f32() {
                 row_loss.iter().sum::<f64>(),
             ];
             for (found, expected) in found.iter().zip(case.values) {
-                assert!(relative(*found, expected) < VALUE, "{what}: {found} against {expected}");
+                let limit = VALUE * expected.abs() + LOGARITHM * case.temperature.powi(2);
+                assert!((found - expected).abs() <= limit, "{what}: {found} against {expected}");
             }
         }
     }
@@ -225,7 +235,8 @@ const STEPS: usize = 100;
 /// Settings of each run in the fixtures, and its learning rate.
 fn runs() -> [(&'static str, f64, OptimizerConfig); 5] {
     let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
-    let config = |rule, weight_decay, clip| OptimizerConfig { rule, weight_decay, clip, max_norm: None };
+    let config =
+        |rule, weight_decay, clip| OptimizerConfig { rule, weight_decay, clip, max_norm: None };
     let momentum = |nesterov| Rule::Sgd { momentum: 0.9, nesterov };
     [
         ("sgd", 0.05, config(momentum(false), 0.0, None)),
@@ -298,17 +309,18 @@ fn worst(found: &[f64], expected: &[f64]) -> f64 {
 
 #[test]
 fn training_runs_follow_pytorch() {
-    // The step state rounds alpha and the learning rate to f32, and a run magnifies that.
-    const EXACT: f64 = 1e-6;
+    // Alpha, learning rate and momentum are f32, which 0.7 and 0.9 are not. The clipped run's large steps
+    // magnify that: one unit in the last place of alpha moves its losses by 1e-6.
+    let exact = |config: OptimizerConfig| if config.clip.is_some() { 1e-5 } else { 1e-6 };
     // PyTorch's own runs in f32 and f64 differ by up to 1e-5.
     const ROUNDED: f64 = 1e-4;
-    const WEIGHTS: f64 = 1e-8;
+    const WEIGHTS: f64 = 1e-11;
     let file = Fixtures::open("training_run.safetensors");
     for (name, learning_rate, config) in runs() {
         let (losses, _) = train(&mut oracle(), &file, config, learning_rate);
         let error = worst(&losses, &file.floats(&format!("losses_f64.{name}")));
         println!("{error:9.1e}  losses of {name} in f64");
-        assert!(error < EXACT, "{name} in f64: {error}");
+        assert!(error < exact(config), "{name} in f64: {error}");
         for device in &mut devices() {
             let (losses, end) = train(&mut **device, &file, config, learning_rate);
             let what = format!("{name} on {}", device.info().name);

@@ -33,9 +33,12 @@ impl Observer for Progress {
         match event {
             Event::Started { arm, steps, batch } => {
                 self.batch = *batch;
-                self.bar = ProgressBar::with_draw_target(Some(u64::from(*steps)), ProgressDrawTarget::stderr())
-                    .with_style(style(*batch))
-                    .with_prefix(arm.name());
+                self.bar = ProgressBar::with_draw_target(
+                    Some(u64::from(*steps)),
+                    ProgressDrawTarget::stderr(),
+                )
+                .with_style(style(*batch))
+                .with_prefix(arm.name());
             }
             Event::Step { done, .. } => self.bar.set_position(u64::from(*done)),
             Event::Epoch { test, .. } => {

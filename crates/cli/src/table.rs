@@ -6,9 +6,10 @@ use distil_gpu_engine::report::{ArmReport, Report};
 /// The three arms side by side.
 pub fn report(report: &Report) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["", "teacher", "student alone", "student distilled"]);
-    let arms = [report.arms.teacher.as_ref(), Some(&report.arms.control), Some(&report.arms.distilled)];
+    let arms =
+        [report.arms.teacher.as_ref(), Some(&report.arms.control), Some(&report.arms.distilled)];
     let mut row = |name: &str, value: &dyn Fn(&ArmReport) -> Option<String>| {
         let cells = arms.map(|arm| arm.and_then(value).unwrap_or_else(|| "-".to_owned()));
         table.add_row([name.to_owned()].into_iter().chain(cells));
@@ -36,10 +37,10 @@ pub fn report(report: &Report) -> Table {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let percent = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{:.1} %", 100.0 * v));
-    let only = |name: &str, value: String| {
-        vec![name.to_owned(), String::new(), String::new(), value]
-    };
+    let percent =
+        |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{:.1} %", 100.0 * v));
+    let only =
+        |name: &str, value: String| vec![name.to_owned(), String::new(), String::new(), value];
     table.add_row(only("kept of the teacher's accuracy", percent(report.retained)));
     table.add_row(only("gap to the teacher closed", percent(report.gap_closed)));
     table.add_row(only("same answer as the teacher", percent(report.agreement)));

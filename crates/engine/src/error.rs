@@ -23,7 +23,9 @@ pub enum Error {
         tensor: String,
     },
     /// A tensor exceeds a limit of the device.
-    #[error("{tensor} needs {bytes} bytes, more than this device's {limit} of {allowed}: use a smaller batch or model")]
+    #[error(
+        "{tensor} needs {bytes} bytes, more than this device's {limit} of {allowed}: use a smaller batch or model"
+    )]
     TooLarge {
         /// The tensor.
         tensor: String,
@@ -35,7 +37,9 @@ pub enum Error {
         allowed: u64,
     },
     /// The device has no room.
-    #[error("no memory on {device} for {tensor} ({bytes} bytes): use a smaller batch or model, or close other programs")]
+    #[error(
+        "no memory on {device} for {tensor} ({bytes} bytes): use a smaller batch or model, or close other programs"
+    )]
     OutOfMemory {
         /// The device.
         device: String,

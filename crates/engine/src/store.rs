@@ -127,7 +127,10 @@ impl Layout {
     /// # Errors
     /// [`Error::TooLarge`] when one parameter exceeds a segment.
     pub fn new(parameters: Vec<ParameterSpec>) -> Result<Self, Error> {
-        let mut layout = Self { places: vec![Place { segment: 0, offset: 0 }; parameters.len()], ..Self::default() };
+        let mut layout = Self {
+            places: vec![Place { segment: 0, offset: 0 }; parameters.len()],
+            ..Self::default()
+        };
         let (mut segment, mut offset) = (0, 0);
         for decay in [true, false] {
             for (index, parameter) in parameters.iter().enumerate() {
@@ -211,7 +214,13 @@ impl Store {
     ///
     /// # Errors
     /// When the device refuses.
-    pub fn write(&self, device: &mut dyn Device, part: Part, index: usize, values: &[f32]) -> Result<(), Error> {
+    pub fn write(
+        &self,
+        device: &mut dyn Device,
+        part: Part,
+        index: usize,
+        values: &[f32],
+    ) -> Result<(), Error> {
         let place = self.layout.places[index];
         let id = self.buffer(part, place.segment).expect("the store was made with this part");
         device.write(id, place.offset, values)
@@ -221,7 +230,12 @@ impl Store {
     ///
     /// # Errors
     /// When the device is lost.
-    pub fn read(&self, device: &mut dyn Device, part: Part, index: usize) -> Result<Vec<f32>, Error> {
+    pub fn read(
+        &self,
+        device: &mut dyn Device,
+        part: Part,
+        index: usize,
+    ) -> Result<Vec<f32>, Error> {
         let place = self.layout.places[index];
         let id = self.buffer(part, place.segment).expect("the store was made with this part");
         device.read(id, place.offset, self.layout.parameters[index].len())

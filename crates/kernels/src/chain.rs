@@ -325,7 +325,6 @@ fn gelu_tanh<F: Real>(x: F) -> F {
 
 fn gelu_tanh_derivative<F: Real>(x: F) -> F {
     let t = (F::of64(SQRT_TWO_OVER_PI) * (x + F::of64(GELU_CUBIC) * x * x * x)).tanh();
-    let inner =
-        F::of64(SQRT_TWO_OVER_PI) * (F::one() + F::of64(3.0 * GELU_CUBIC) * x * x);
+    let inner = F::of64(SQRT_TWO_OVER_PI) * (F::one() + F::of64(3.0 * GELU_CUBIC) * x * x);
     F::of(0.5) * (F::one() + t) + F::of(0.5) * x * (F::one() - t * t) * inner
 }

@@ -75,36 +75,35 @@ impl DistillLoss {
         let (z_s, padded) = z_s.split_at_mut(self.classes);
 
         let (top, best) = peak(z_s);
-        let log_hot = z_s.iter().map(|&s| (s - top).exp()).sum::<F>().ln();
+        let log_hot = log_sum(z_s, |s| (s - top).exp());
         let counts_hard = label >= 0;
         let counts_soft = z_t.is_some() && label != PADDING;
         let hard = if counts_hard { log_hot - (z_s[label as usize] - top) } else { zero };
         let hard_share = if z_t.is_some() { one - alpha } else { one };
-        let hard_weight =
-            if counts_hard { hard_share * F::of(state.hard_scale) } else { zero };
+        let hard_weight = if counts_hard { hard_share * F::of(state.hard_scale) } else { zero };
         let soft_weight = if counts_soft { alpha * F::of(state.soft_scale) } else { zero };
 
         let mut soft = zero;
         let mut agrees = false;
         if let (Some(z_t), true) = (z_t, counts_soft) {
             let (t_top, t_best) = peak(z_t);
-            let log_q_sum = z_s.iter().map(|&s| ((s - top) * cold).exp()).sum::<F>().ln();
-            let log_p_sum = z_t.iter().map(|&t| ((t - t_top) * cold).exp()).sum::<F>().ln();
+            let log_q_sum = log_sum(z_s, |s| ((s - top) * cold).exp());
+            let log_p_sum = log_sum(z_t, |t| ((t - t_top) * cold).exp());
             agrees = best == t_best;
-            let mut kl = zero;
+            let mut kl = 0.0;
             for (s, &t) in z_s.iter_mut().zip(z_t) {
                 let log_q = (*s - top) * cold - log_q_sum;
                 let log_p = (t - t_top) * cold - log_p_sum;
                 let p = log_p.exp();
                 if p > zero {
-                    kl += p * (log_p - log_q);
+                    kl += (p * (log_p - log_q)).f64();
                 }
                 if self.gradient {
                     let r = (*s - top - log_hot).exp();
                     *s = soft_weight * temperature * (log_q.exp() - p) + hard_weight * r;
                 }
             }
-            soft = temperature * temperature * kl;
+            soft = temperature * temperature * F::of64(kl);
         } else if self.gradient {
             for s in &mut *z_s {
                 *s = if counts_hard { hard_weight * (*s - top - log_hot).exp() } else { zero };
@@ -128,6 +127,11 @@ impl DistillLoss {
         ]);
         soft_weight * soft + hard_weight * hard
     }
+}
+
+/// ln Σ f(z), summed in f64 whatever the type.
+fn log_sum<F: Real>(row: &[F], f: impl Fn(F) -> F) -> F {
+    F::of64(row.iter().map(|&z| f(z).f64()).sum::<f64>().ln())
 }
 
 /// The row's maximum and its first place.

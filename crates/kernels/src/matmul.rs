@@ -49,20 +49,15 @@ pub struct Tile {
 
 impl Tile {
     /// 128 × 128 outputs by 256 threads: large products.
-    pub const LARGE: Self =
-        Self { entry: "tiled", thread: [8, 8], group: [16, 16], block_k: 8 };
+    pub const LARGE: Self = Self { entry: "tiled", thread: [8, 8], group: [16, 16], block_k: 8 };
     /// 64 × 64 outputs by 256 threads.
-    pub const MEDIUM: Self =
-        Self { entry: "tiled", thread: [4, 4], group: [16, 16], block_k: 16 };
+    pub const MEDIUM: Self = Self { entry: "tiled", thread: [4, 4], group: [16, 16], block_k: 16 };
     /// 32 × 32 outputs by 256 threads: products too small to fill a GPU otherwise.
-    pub const SMALL: Self =
-        Self { entry: "tiled", thread: [2, 2], group: [16, 16], block_k: 32 };
+    pub const SMALL: Self = Self { entry: "tiled", thread: [2, 2], group: [16, 16], block_k: 32 };
     /// 64 × 64 outputs by 64 threads: fewer threads at each barrier, for drivers that run on the processor.
-    pub const SOFTWARE: Self =
-        Self { entry: "tiled", thread: [8, 8], group: [8, 8], block_k: 16 };
+    pub const SOFTWARE: Self = Self { entry: "tiled", thread: [8, 8], group: [8, 8], block_k: 16 };
     /// 8 × 256 outputs by 32 threads without workgroup memory.
-    pub const DIRECT: Self =
-        Self { entry: "direct", thread: [8, 8], group: [1, 32], block_k: 1 };
+    pub const DIRECT: Self = Self { entry: "direct", thread: [8, 8], group: [1, 32], block_k: 1 };
     /// Every variant, for tests and tuning.
     pub const ALL: [Self; 5] =
         [Self::LARGE, Self::MEDIUM, Self::SMALL, Self::SOFTWARE, Self::DIRECT];
@@ -140,7 +135,8 @@ impl Matmul {
 
     fn launch(&self, tile: &Tile, first: usize, row_blocks: usize, col_blocks: usize) -> Launch {
         let used = self.chain.operands.len();
-        let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) = (self.a_strides(), self.b_strides());
+        let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) =
+            (self.a_strides(), self.b_strides());
         let mut dims = self.chain.dims(self.extent);
         let words = [self.m, self.n, self.k, first, a_row, a_col, a_batch, b_row, b_col, b_batch];
         dims.extend(words.map(|word| word as u32));
@@ -172,9 +168,11 @@ impl Matmul {
 
     fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
         let (a, b) = (args.read(0), args.read(1));
-        let operands: Vec<&[F]> = (0..self.chain.operands.len()).map(|i| args.read(2 + i)).collect();
+        let operands: Vec<&[F]> =
+            (0..self.chain.operands.len()).map(|i| args.read(2 + i)).collect();
         let out = args.write(2 + operands.len());
-        let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) = (self.a_strides(), self.b_strides());
+        let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) =
+            (self.a_strides(), self.b_strides());
         let threads = gemm::Parallelism::Rayon(0);
         for (i, product) in out.chunks_exact_mut(self.m * self.n).enumerate() {
             let (a, b) = (&a[i * a_batch..], &b[i * b_batch..]);
@@ -281,7 +279,12 @@ mod tests {
                 let (a, b, bias) = (numbers(2 * m * k, 1), numbers(2 * k * n, 2), numbers(n, 3));
                 let mut out = vec![0.0; 2 * m * n];
                 kernel.run_f64(
-                    Args::new(vec![Arg::Read(&a), Arg::Read(&b), Arg::Read(&bias), Arg::Write(&mut out)]),
+                    Args::new(vec![
+                        Arg::Read(&a),
+                        Arg::Read(&b),
+                        Arg::Read(&bias),
+                        Arg::Write(&mut out),
+                    ]),
                     &StepState::default(),
                 );
                 for batch in 0..2 {

@@ -1,8 +1,16 @@
 //! The number types a CPU twin runs in.
 
 /// f32 (the fallback device) or f64 (the oracle).
-pub trait Real: num_traits::Float + std::iter::Sum + std::ops::AddAssign + std::ops::MulAssign
-    + Default + std::fmt::Debug + Send + Sync + 'static
+pub trait Real:
+    num_traits::Float
+    + std::iter::Sum
+    + std::ops::AddAssign
+    + std::ops::MulAssign
+    + Default
+    + std::fmt::Debug
+    + Send
+    + Sync
+    + 'static
 {
     /// From an f32 parameter, exactly.
     fn of(value: f32) -> Self;

@@ -52,8 +52,16 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["--device", "name", "kind", "backend", "largest tensor", "f16", "timestamps"]);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header([
+        "--device",
+        "name",
+        "kind",
+        "backend",
+        "largest tensor",
+        "f16",
+        "timestamps",
+    ]);
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     for (index, adapter) in adapters.iter().enumerate() {
         table.add_row([
@@ -67,7 +75,15 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
         ]);
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    table.add_row(["cpu", &format!("this processor ({threads} threads)"), "processor", "none", "", "", ""]);
+    table.add_row([
+        "cpu",
+        &format!("this processor ({threads} threads)"),
+        "processor",
+        "none",
+        "",
+        "",
+        "",
+    ]);
     println!("{table}");
     println!("auto takes {}", auto.reason);
     Ok(())

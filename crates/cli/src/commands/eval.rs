@@ -40,7 +40,9 @@ pub struct Args {
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = models::load(&args.model)?;
     let test = load(&args)?;
-    if test.shape().iter().product::<usize>() != config.input_len() || test.classes() > config.classes() {
+    if test.shape().iter().product::<usize>() != config.input_len()
+        || test.classes() > config.classes()
+    {
         bail!(
             "{} takes examples of {:?} in {} classes, {} has {:?} in {}",
             args.model.display(),
@@ -85,7 +87,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     println!("throughput    {:.0} examples/s", speed.examples_per_second);
     let counts = test.per_class_counts();
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["class", "examples", "errors"]);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["class", "examples", "errors"]);
     for ((name, count), wrong) in config.class_names.iter().zip(&counts).zip(&per_class) {
         table.add_row([name.clone(), count.to_string(), wrong.to_string()]);
     }

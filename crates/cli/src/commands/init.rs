@@ -22,11 +22,10 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let path = args.path.display();
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&args.path)
-        .with_context(|| format!("cannot write {path}; a file that exists is never replaced"))?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).open(&args.path).with_context(|| {
+            format!("cannot write {path}; a file that exists is never replaced")
+        })?;
     file.write_all(distil_gpu_engine::recipe::STARTER.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("cannot write {path}"))?;

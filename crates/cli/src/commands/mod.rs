@@ -28,6 +28,7 @@ fn bar(voice: Voice, examples: usize) -> ProgressBar {
     if !voice.progress() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} examples  {per_sec}  {eta} left");
+    let style =
+        ProgressStyle::with_template("{bar:24} {pos}/{len} examples  {per_sec}  {eta} left");
     ProgressBar::new(examples as u64).with_style(style.expect("the template is well formed"))
 }

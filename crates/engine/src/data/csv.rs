@@ -16,18 +16,25 @@ pub(super) fn load(
     label: &Column,
     header: bool,
 ) -> Result<(Dataset, Dataset), DataError> {
-    let (train, test) = (Sheet::read(train, label, header)?, Sheet::read(test, label, header)?);
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|source| DataError::Read { path: path.display().to_string(), source })
+    };
+    let (train_bytes, test_bytes) = (read(train)?, read(test)?);
+    let train = Sheet::read(train, &train_bytes, label, header)?;
+    let test = Sheet::read(test, &test_bytes, label, header)?;
     if let Some((a, b)) = train.names.iter().zip(&test.names).find(|(a, b)| a != b) {
         let (train, test) = (format!("`{a}`"), format!("`{b}`"));
         return Err(DataError::Mismatch { what: "in the same place the columns are", train, test });
     }
-    let classes = Classes::of(&train.labels);
+    let classes = train.classes()?;
     Ok((train.dataset(&classes)?, test.dataset(&classes)?))
 }
 
 /// A file's content.
-struct Sheet {
+struct Sheet<'a> {
     path: String,
+    bytes: &'a [u8],
     /// Names of the features, if there is a header.
     names: Vec<String>,
     features: Vec<f32>,
@@ -38,7 +45,8 @@ struct Sheet {
 
 struct Label {
     text: String,
-    line: u64,
+    /// Where its line begins in the file, or blank lines before it.
+    offset: u64,
 }
 
 /// What labels mean.
@@ -48,22 +56,14 @@ enum Classes {
 }
 
 impl Classes {
-    fn of(labels: &[Label]) -> Self {
-        if labels.iter().all(|label| label.text.parse::<u64>().is_ok()) {
-            return Self::Numbers;
-        }
-        let mut names: Vec<String> = labels.iter().map(|label| label.text.clone()).collect();
-        names.sort_unstable();
-        names.dedup();
-        Self::Names(names)
-    }
-
     /// The class of a label, or what is wrong with it.
     fn class(&self, text: &str) -> Result<i32, String> {
         match self {
             Self::Numbers => match text.parse::<usize>() {
                 Ok(class) if class < MAX_CLASSES => Ok(class as i32),
-                Ok(_) => Err(format!("{text} is no class number: they run from 0 up, without gaps")),
+                Ok(_) => {
+                    Err(format!("{text} is no class number: they run from 0 up, without gaps"))
+                }
                 Err(_) => Err(format!(
                     "{text:?} is no class number, as all labels of the training data are"
                 )),
@@ -76,17 +76,18 @@ impl Classes {
     }
 }
 
-impl Sheet {
-    fn read(path: &Path, label: &Column, header: bool) -> Result<Self, DataError> {
+impl<'a> Sheet<'a> {
+    fn read(path: &Path, bytes: &'a [u8], label: &Column, header: bool) -> Result<Self, DataError> {
         let name = path.display().to_string();
         let broken = |error: ::csv::Error| DataError::File {
             path: name.clone(),
             problem: format!("it cannot be read as CSV: {error}"),
         };
-        let file = std::fs::File::open(path)
-            .map_err(|source| DataError::Read { path: name.clone(), source })?;
-        let mut reader =
-            ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(file);
+        let mut reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .trim(Trim::All)
+            .from_reader(bytes);
         let mut record = StringRecord::new();
         if !reader.read_record(&mut record).map_err(broken)? {
             return Err(DataError::File { path: name, problem: "it is empty".to_owned() });
@@ -99,6 +100,7 @@ impl Sheet {
         let label = label_index(&name, label, &names, columns)?;
         let mut sheet = Self {
             path: name.clone(),
+            bytes,
             label_column: column(label, &names),
             features: Vec::new(),
             width: columns - 1,
@@ -121,20 +123,21 @@ impl Sheet {
     }
 
     fn add(&mut self, record: &StringRecord, label: usize) -> Result<(), DataError> {
-        let line = record.position().map_or(0, |position| position.line());
+        let offset = record.position().map_or(0, |position| position.byte());
         let columns = self.width + 1;
         if record.len() != columns {
             return Err(DataError::File {
                 path: self.path.clone(),
                 problem: format!(
-                    "line {line} has {} columns, and the first line has {columns}",
+                    "line {} has {} columns, and the first line has {columns}",
+                    self.line(offset),
                     record.len()
                 ),
             });
         }
         for (index, cell) in record.iter().enumerate() {
-            if index == label {
-                self.labels.push(Label { text: cell.to_owned(), line });
+            if index == label && !cell.is_empty() {
+                self.labels.push(Label { text: cell.to_owned(), offset });
                 continue;
             }
             let problem = match cell.parse::<f32>() {
@@ -143,23 +146,55 @@ impl Sheet {
                     continue;
                 }
                 Ok(_) => format!("{cell:?} is not a finite f32"),
-                Err(_) if cell.is_empty() => "it is empty; a number was expected".to_owned(),
+                Err(_) if cell.is_empty() => "it is empty".to_owned(),
                 Err(_) => format!("{cell:?} is not a number"),
             };
-            let column = column(index, &self.names);
+            let (line, column) = (self.line(offset), column(index, &self.names));
             return Err(DataError::Cell { path: self.path.clone(), line, column, problem });
         }
         Ok(())
     }
 
+    /// The number of the line, from 1, of a record that begins at or after `offset`: blank lines before it
+    /// are passed over.
+    fn line(&self, offset: u64) -> u64 {
+        let (before, after) = self.bytes.split_at((offset as usize).min(self.bytes.len()));
+        let blank = after.iter().take_while(|byte| byte.is_ascii_whitespace());
+        let ends = before.iter().chain(blank).filter(|byte| **byte == b'\n');
+        ends.count() as u64 + 1
+    }
+
+    /// What the labels mean, these being the training data's.
+    fn classes(&self) -> Result<Classes, DataError> {
+        let number = |label: &Label| label.text.parse::<i64>().ok();
+        if self.labels.iter().all(|label| number(label).is_some_and(|class| class >= 0)) {
+            return Ok(Classes::Numbers);
+        }
+        let name = self.labels.iter().find(|label| number(label).is_none());
+        if let Some(name) = name.filter(|_| self.labels.iter().any(|label| number(label).is_some()))
+        {
+            let problem =
+                "is no number, and other labels are: write all as numbers or all as names";
+            return Err(self.bad_label(name, format!("{:?} {problem}", name.text)));
+        }
+        let mut names: Vec<String> = self.labels.iter().map(|label| label.text.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(Classes::Names(names))
+    }
+
+    fn bad_label(&self, label: &Label, problem: String) -> DataError {
+        DataError::Cell {
+            path: self.path.clone(),
+            line: self.line(label.offset),
+            column: self.label_column.clone(),
+            problem,
+        }
+    }
+
     fn dataset(self, classes: &Classes) -> Result<Dataset, DataError> {
         let label = |label: &Label| {
-            classes.class(&label.text).map_err(|problem| DataError::Cell {
-                path: self.path.clone(),
-                line: label.line,
-                column: self.label_column.clone(),
-                problem,
-            })
+            classes.class(&label.text).map_err(|problem| self.bad_label(label, problem))
         };
         let labels = self.labels.iter().map(label).collect::<Result<Vec<i32>, _>>()?;
         let examples = Examples::new(Features::F32(self.features), vec![self.width])?;
@@ -239,7 +274,8 @@ mod tests {
 
     #[test]
     fn reads_numbered_classes() {
-        let (train, test) = named("a,label,b\n1,0,2.5\n-3e1, 2 ,4\n", "a,label,b\n5,1,6\n").unwrap();
+        let (train, test) =
+            named("\u{feff}a,label,b\r\n1,0,2.5\n-3e1, 2 ,4\n", "a,label,b\n5,1,6\n").unwrap();
         assert_eq!(train.features(), &Features::F32(vec![1.0, 2.5, -30.0, 4.0]));
         assert_eq!((train.labels(), train.classes(), train.shape()), (&[0, 2][..], 3, &[2][..]));
         assert_eq!(test.labels(), [1]);
@@ -252,6 +288,11 @@ mod tests {
         assert_eq!(train.class_names(), ["ant", "cat"]);
         assert_eq!((train.labels(), test.labels()), (&[1, 0, 1][..], &[1][..]));
         assert_eq!(test.class_names(), train.class_names());
+        let (signs, _) = read("1,-1\n2,1\n", "4,-1\n", Column::Index(1), false).unwrap();
+        assert_eq!(
+            (signs.class_names(), signs.labels()),
+            (&["-1", "1"].map(String::from)[..], &[0, 1][..])
+        );
     }
 
     #[test]
@@ -262,12 +303,18 @@ mod tests {
             "train.csv: line 4, column 0 (`a`): \"x\" is not a number",
         );
         refused(
+            named("\n\na,label\r\n\r\n1,0\r\n\r\n\r\n1,x", good),
+            "train.csv: line 8, column 1 (`label`): \"x\" is no number, and other labels are: write all as \
+             numbers or all as names",
+        );
+        refused(
             named(good, "a,label\nNaN,0\n"),
             "test.csv: line 2, column 0 (`a`): \"NaN\" is not a finite f32",
         );
         refused(named("a,label\n1e99,0\n", good), "\"1e99\" is not a finite f32");
         refused(named("a,label\n-inf,0\n", good), "\"-inf\" is not a finite f32");
-        refused(named("a,label\n,0\n", good), "it is empty; a number was expected");
+        refused(named("a,label\n,0\n", good), "line 2, column 0 (`a`): it is empty");
+        refused(named("a,label\n1,\n", good), "line 2, column 1 (`label`): it is empty");
         refused(
             read("0,1\n1,x\n", "0,1\n", Column::Index(0), false),
             "train.csv: line 2, column 1: \"x\" is not a number",

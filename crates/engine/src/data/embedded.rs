@@ -29,12 +29,8 @@ const CLASS_NAMES: [&str; 10] = [
 ];
 
 pub(super) fn load() -> Result<(Dataset, Dataset), DataError> {
-    let train = (
-        embedded!("train-images-idx3-ubyte.gz"),
-        embedded!("train-labels-idx1-ubyte.gz"),
-    );
-    let test =
-        (embedded!("test-images-idx3-ubyte.gz"), embedded!("test-labels-idx1-ubyte.gz"));
+    let train = (embedded!("train-images-idx3-ubyte.gz"), embedded!("train-labels-idx1-ubyte.gz"));
+    let test = (embedded!("test-images-idx3-ubyte.gz"), embedded!("test-labels-idx1-ubyte.gz"));
     Ok((named(train)?, named(test)?))
 }
 

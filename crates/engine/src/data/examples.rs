@@ -49,7 +49,7 @@ impl Examples {
                 "an example of shape {shape:?} is neither an image [C, H, W] nor a row [n]"
             ));
         };
-        if features.is_empty() || features.len() % len != 0 {
+        if features.is_empty() || !features.len().is_multiple_of(len) {
             let found = features.len();
             return unfit(format!("{found} numbers are not one or more examples of {shape:?}"));
         }

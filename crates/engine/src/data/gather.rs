@@ -46,17 +46,26 @@ impl Examples {
         let batch = Batch { indices, groups, plane: len / groups, image: self.shape(), shift };
         match self.features() {
             Features::U8(pixels) if batch.plane == 1 => {
-                batch.write(pixels, out, |group, pixel| affines[group].apply_pixel(pixel));
+                batch.write(pixels, out, |group| {
+                    let affine = affines[group];
+                    move |pixel| affine.apply_pixel(pixel)
+                });
             }
             Features::U8(pixels) => {
                 let tables: Vec<[f32; 256]> = affines
                     .iter()
                     .map(|affine| std::array::from_fn(|pixel| affine.apply_pixel(pixel as u8)))
                     .collect();
-                batch.write(pixels, out, |group, pixel| tables[group][usize::from(pixel)]);
+                batch.write(pixels, out, |group| {
+                    let table = &tables[group];
+                    move |pixel| table[usize::from(pixel)]
+                });
             }
             Features::F32(values) => {
-                batch.write(values, out, |group, value| affines[group].apply(value));
+                batch.write(values, out, |group| {
+                    let affine = affines[group];
+                    move |value| affine.apply(value)
+                });
             }
         }
     }
@@ -72,16 +81,17 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn write<T: Copy + Default + Sync>(
+    /// `normalise` gives the function for a plane of that number.
+    fn write<T: Copy + Default + Sync, N: Fn(T) -> f32>(
         &self,
         source: &[T],
         out: &mut [f32],
-        normalised: impl Fn(usize, T) -> f32 + Sync,
+        normalise: impl Fn(usize) -> N + Sync,
     ) {
         let len = self.groups * self.plane;
         let write = |(position, out): (usize, &mut [f32])| {
             let source = &source[self.indices[position] as usize * len..][..len];
-            self.write_row(position, source, out, &normalised);
+            self.write_row(position, source, out, &normalise);
         };
         if out.len() < PARALLEL {
             out.chunks_exact_mut(len).enumerate().for_each(write);
@@ -90,29 +100,30 @@ impl Batch<'_> {
         }
     }
 
-    fn write_row<T: Copy + Default>(
+    fn write_row<T: Copy + Default, N: Fn(T) -> f32>(
         &self,
         position: usize,
         source: &[T],
         out: &mut [f32],
-        normalised: &impl Fn(usize, T) -> f32,
+        normalise: &impl Fn(usize) -> N,
     ) {
         if let Some(shift) = self.shift {
             let [_, _, width] = *self.image else { panic!("{:?} is no image", self.image) };
             let (dx, dy) = shift.offsets(position as u32);
             let planes = source.chunks_exact(self.plane).zip(out.chunks_exact_mut(self.plane));
             for (group, (source, out)) in planes.enumerate() {
-                write_moved(source, out, width, (dx, dy), |value| normalised(group, value));
+                write_moved(source, out, width, (dx, dy), normalise(group));
             }
         } else if self.plane == 1 {
             for (group, (out, &value)) in out.iter_mut().zip(source).enumerate() {
-                *out = normalised(group, value);
+                *out = normalise(group)(value);
             }
         } else {
             let planes = source.chunks_exact(self.plane).zip(out.chunks_exact_mut(self.plane));
             for (group, (source, out)) in planes.enumerate() {
+                let normalised = normalise(group);
                 for (out, &value) in out.iter_mut().zip(source) {
-                    *out = normalised(group, value);
+                    *out = normalised(value);
                 }
             }
         }
@@ -236,7 +247,10 @@ mod tests {
             let (dx, dy) = shift.offsets(position);
             counts[(dy + 1) as usize][(dx + 1) as usize] += 1;
         }
-        assert!(counts.as_flattened().iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+        assert!(
+            counts.as_flattened().iter().all(|count| (850..1150).contains(count)),
+            "{counts:?}"
+        );
         assert_eq!(shift.offsets(3), shift.offsets(3));
         let next = Shift { step: 1, ..shift };
         assert!((0..20).any(|position| shift.offsets(position) != next.offsets(position)));

@@ -191,11 +191,7 @@ mod tests {
     fn refuses_bad_files() {
         let labels = file(LABELS, &[2], &[0, 1]);
         let cut = &images()[..20];
-        refused(
-            cut,
-            &labels,
-            "images: it is cut off: 2 × 2 × 3 values declared, 4 found",
-        );
+        refused(cut, &labels, "images: it is cut off: 2 × 2 × 3 values declared, 4 found");
         refused(&images()[..10], &labels, "images: it is cut off: it ends too early");
         refused(&[], &labels, "images: it is cut off: it ends too early");
         let zipped = gzip(&images());

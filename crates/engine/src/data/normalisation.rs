@@ -67,7 +67,8 @@ impl Normalisation {
         means.iter_mut().for_each(|sum| *sum /= count);
         let mut squares = vec![0.0_f64; groups];
         for row in values.chunks_exact(groups * plane) {
-            for ((sum, &mean), plane) in squares.iter_mut().zip(&means).zip(row.chunks_exact(plane)) {
+            for ((sum, &mean), plane) in squares.iter_mut().zip(&means).zip(row.chunks_exact(plane))
+            {
                 *sum += plane.iter().map(|&raw| (value(raw) - mean).powi(2)).sum::<f64>();
             }
         }

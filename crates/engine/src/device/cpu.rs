@@ -136,7 +136,12 @@ impl<F: CpuReal> CpuDevice<F> {
     ///
     /// # Errors
     /// [`Error::Input`] for an unknown name or a wrong length.
-    pub fn input_exact(&mut self, program: ProgramId, name: &str, values: &[f64]) -> Result<(), Error> {
+    pub fn input_exact(
+        &mut self,
+        program: ProgramId,
+        name: &str,
+        values: &[f64],
+    ) -> Result<(), Error> {
         let index = self.input_index(program, name, values.len())?;
         for (to, &from) in self.floats(index).iter_mut().zip(values) {
             *to = F::of64(from);
@@ -176,7 +181,10 @@ impl<F: CpuReal> CpuDevice<F> {
         for (operand, &place) in operands.iter().zip(&places) {
             if operand.access != Access::Read {
                 let memory = self.memory[place].take();
-                written.push((place, memory.expect("a kernel writes each buffer through one operand")));
+                written.push((
+                    place,
+                    memory.expect("a kernel writes each buffer through one operand"),
+                ));
             }
         }
         let mut borrowed = written.iter_mut();

@@ -157,9 +157,16 @@ pub trait Device {
 pub fn check_limits(plan: &Plan, limits: Limits) -> Result<(), Error> {
     for buffer in &plan.buffers {
         let bytes = buffer.len as u64 * 4;
-        for (limit, allowed) in [("buffer size", limits.buffer_bytes), ("binding size", limits.binding_bytes)] {
+        for (limit, allowed) in
+            [("buffer size", limits.buffer_bytes), ("binding size", limits.binding_bytes)]
+        {
             if bytes > allowed {
-                return Err(Error::TooLarge { tensor: buffer.label.clone(), bytes, limit, allowed });
+                return Err(Error::TooLarge {
+                    tensor: buffer.label.clone(),
+                    bytes,
+                    limit,
+                    allowed,
+                });
             }
         }
     }

@@ -75,7 +75,8 @@ pub fn run(
             trained.store.free(device);
             models::save(&folder.join(Arm::Teacher.folder()), &config, &values)?;
             let store = frozen_store(device, &config, &values)?;
-            let (arm, answers) = work.measure(device, &config, &store, Some(trained.steps))?;
+            let (arm, answers) =
+                work.measure(device, Arm::Teacher, &config, &store, Some(trained.steps))?;
             (Teacher::Model { config, store }, Some(arm), Some(answers))
         }
         recipe::Teacher::Folder { folder: path } => {
@@ -83,7 +84,7 @@ pub fn run(
             log.note(&format!("The teacher comes from {}", path.display()));
             models::save(&folder.join(Arm::Teacher.folder()), &config, &values)?;
             let store = frozen_store(device, &config, &values)?;
-            let (arm, answers) = work.measure(device, &config, &store, None)?;
+            let (arm, answers) = work.measure(device, Arm::Teacher, &config, &store, None)?;
             (Teacher::Model { config, store }, Some(arm), Some(answers))
         }
         recipe::Teacher::Logits { logits: path } => work.given_logits(path)?,
@@ -106,7 +107,8 @@ pub fn run(
         let trained = train(device, &lesson, log)?;
         let values = trained.store.read_all(device)?;
         models::save(&folder.join(arm.folder()), &config, &values)?;
-        let (report, logits) = work.measure(device, &config, &trained.store, Some(trained.steps))?;
+        let (report, logits) =
+            work.measure(device, arm, &config, &trained.store, Some(trained.steps))?;
         trained.store.free(device);
         Ok((report, logits))
     };
@@ -149,10 +151,11 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Measures a model on the test set; returns its raw logits too.
+    /// Measures a saved model on the test set; returns its raw logits too.
     fn measure(
         &self,
         device: &mut dyn Device,
+        which: Arm,
         config: &ModelConfig,
         store: &Store,
         steps: Option<u32>,
@@ -170,8 +173,8 @@ impl Work<'_> {
         arm.parameters = Some(config.parameter_count());
         arm.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);
         arm.examples_per_second = Some(speed.examples_per_second);
-        // The files of all arms have one format: 4 bytes a parameter, and a header.
-        arm.bytes = Some(config.parameter_count() as u64 * 4);
+        let file = self.folder.join(which.folder()).join(models::WEIGHTS);
+        arm.bytes = fs::metadata(&file).map(|metadata| metadata.len()).ok();
         Ok((arm, logits))
     }
 
@@ -199,7 +202,9 @@ impl Work<'_> {
         let classes = train.classes();
         let correct = |&class: &usize| {
             let errors = |shift: f32| -> usize {
-                errors_per_class(train_logits, train.labels(), classes, Some((class, shift))).iter().sum()
+                errors_per_class(train_logits, train.labels(), classes, Some((class, shift)))
+                    .iter()
+                    .sum()
             };
             let shifts = (-100..=200).map(|tenth| tenth as f32 / 10.0);
             let shift = shifts
@@ -218,14 +223,20 @@ impl Work<'_> {
     }
 
     /// A teacher that is a file of logits: of the training examples, and perhaps of the test examples.
-    fn given_logits(&self, path: &Path) -> Result<(Teacher, Option<ArmReport>, Option<Vec<f32>>), Error> {
+    fn given_logits(
+        &self,
+        path: &Path,
+    ) -> Result<(Teacher, Option<ArmReport>, Option<Vec<f32>>), Error> {
         let classes = self.split.train.classes();
         let bad = |problem: String| Error::Model { path: path.display().to_string(), problem };
         let read = |name: &str, rows: usize| -> Result<Vec<f32>, Error> {
             let (found, columns, values) = data::read_logits(path, name)?;
             if (found, columns) != (rows, classes) {
-                let needed = format!("[{rows}, {classes}]: one row for each example, in the data's order");
-                return Err(bad(format!("`{name}` is [{found}, {columns}], the data needs {needed}")));
+                let needed =
+                    format!("[{rows}, {classes}]: one row for each example, in the data's order");
+                return Err(bad(format!(
+                    "`{name}` is [{found}, {columns}], the data needs {needed}"
+                )));
             }
             Ok(values)
         };
@@ -305,9 +316,10 @@ fn create_folder(recipe: &Recipe, replace: bool) -> Result<PathBuf, Error> {
         Some(out) if used(out) && !replace => {
             return Err(Error::Model {
                 path: out.display().to_string(),
-                problem: "holds files already: choose another folder (--out), or --force to replace \
+                problem:
+                    "holds files already: choose another folder (--out), or --force to replace \
                           the run in it"
-                    .to_owned(),
+                        .to_owned(),
             });
         }
         Some(out) => out.clone(),
@@ -377,7 +389,8 @@ impl Observer for Log<'_> {
 
 /// Share of rows whose largest logit is in the same place.
 fn agreement(ours: &[f32], theirs: &[f32], classes: usize) -> f64 {
-    let best = |row: &[f32]| (1..classes).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+    let best =
+        |row: &[f32]| (1..classes).fold(0, |best, i| if row[i] > row[best] { i } else { best });
     let rows = ours.chunks_exact(classes).zip(theirs.chunks_exact(classes));
     let same = rows.filter(|(a, b)| best(a) == best(b)).count();
     same as f64 * classes as f64 / ours.len() as f64

@@ -72,7 +72,8 @@ impl<'a> Evaluator<'a> {
         let width = self.config.input_len();
         let mut logits = Vec::with_capacity(data.len() * self.config.classes());
         for first in (0..data.len()).step_by(ROWS) {
-            let indices: Vec<u32> = (first..data.len().min(first + ROWS)).map(|i| i as u32).collect();
+            let indices: Vec<u32> =
+                (first..data.len().min(first + ROWS)).map(|i| i as u32).collect();
             let filled = &mut self.features[..indices.len() * width];
             data.gather(&indices, &self.config.normalisation, None, filled);
             let inputs = [(FEATURES, HostTensor::F32(&self.features))];
@@ -113,13 +114,16 @@ impl<'a> Evaluator<'a> {
         let mut answers = vec![0.0; if given { ROWS * classes } else { 0 }];
         let width = self.config.input_len();
         for first in (0..data.len()).step_by(ROWS) {
-            let indices: Vec<u32> = (first..data.len().min(first + ROWS)).map(|i| i as u32).collect();
+            let indices: Vec<u32> =
+                (first..data.len().min(first + ROWS)).map(|i| i as u32).collect();
             let filled = &mut self.features[..indices.len() * width];
             data.gather(&indices, &self.config.normalisation, None, filled);
             labels.fill(PADDING);
             data.gather_labels(&indices, &mut labels[..indices.len()]);
-            let mut inputs =
-                vec![(FEATURES, HostTensor::F32(&self.features)), (LABELS, HostTensor::I32(&labels))];
+            let mut inputs = vec![
+                (FEATURES, HostTensor::F32(&self.features)),
+                (LABELS, HostTensor::I32(&labels)),
+            ];
             if let Some(values) = teacher {
                 Teacher::gather(values, classes, &indices, &mut answers);
                 inputs.push((TEACHER_LOGITS, HostTensor::F32(&answers)));
@@ -156,7 +160,11 @@ impl<'a> Evaluator<'a> {
         let start = Instant::now();
         while times.len() < least + 2 || start.elapsed() < budget {
             let pass = Instant::now();
-            device.run(program, &StepState::default(), &[(FEATURES, HostTensor::F32(&features))])?;
+            device.run(
+                program,
+                &StepState::default(),
+                &[(FEATURES, HostTensor::F32(&features))],
+            )?;
             device.output(program, LOGITS)?;
             times.push(pass.elapsed());
         }
@@ -180,7 +188,11 @@ pub(super) fn reset_metrics(device: &mut dyn Device, store: &Store) -> Result<()
 }
 
 /// Reads a store's metric sums.
-pub(super) fn read_metrics(device: &mut dyn Device, store: &Store, alpha: f32) -> Result<Metrics, Error> {
+pub(super) fn read_metrics(
+    device: &mut dyn Device,
+    store: &Store,
+    alpha: f32,
+) -> Result<Metrics, Error> {
     let id = store.buffer(Part::Metrics, 0).expect("stores of models keep metrics");
     let sums = device.read(id, 0, TERMS)?;
     let sums = sums.try_into().expect("as many sums as were asked for");
@@ -188,13 +200,19 @@ pub(super) fn read_metrics(device: &mut dyn Device, store: &Store, alpha: f32) -
 }
 
 /// Wrong answers of logits [examples, classes] for each true class.
-pub fn errors_per_class(logits: &[f32], labels: &[i32], classes: usize, bias: Option<(usize, f32)>) -> Vec<usize> {
+pub fn errors_per_class(
+    logits: &[f32],
+    labels: &[i32],
+    classes: usize,
+    bias: Option<(usize, f32)>,
+) -> Vec<usize> {
     let mut errors = vec![0; classes];
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {
         let shifted = |class: usize| {
             row[class] + bias.filter(|(only, _)| *only == class).map_or(0.0, |(_, shift)| shift)
         };
-        let best = (1..classes).fold(0, |best, class| if shifted(class) > shifted(best) { class } else { best });
+        let best = (1..classes)
+            .fold(0, |best, class| if shifted(class) > shifted(best) { class } else { best });
         if let Ok(label) = usize::try_from(label) {
             errors[label] += usize::from(best != label);
         }

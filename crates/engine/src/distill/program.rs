@@ -87,7 +87,11 @@ pub fn training_plan(
 ///
 /// # Errors
 /// When a shape does not fit.
-pub fn loss_plan(student: &ModelConfig, teacher: TeacherInput<'_>, rows: usize) -> Result<Plan, Error> {
+pub fn loss_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    rows: usize,
+) -> Result<Plan, Error> {
     let (graph, _) = loss(student, teacher, rows, false)?;
     Plan::compile(&graph, Options::default())
 }

@@ -102,7 +102,9 @@ pub fn train(
     };
     let plan = program::training_plan(config, input, rows, optimizer)?;
     let program = device.load(&plan, &|part| match (part.store, lesson.teacher) {
-        (program::TEACHER, Some(Teacher::Model { store, .. })) => store.buffer(part.part, part.segment),
+        (program::TEACHER, Some(Teacher::Model { store, .. })) => {
+            store.buffer(part.part, part.segment)
+        }
         _ => store.buffer(part.part, part.segment),
     })?;
 
@@ -124,11 +126,8 @@ pub fn train(
         let mut learning_rate = 0.0;
         for indices in order.chunks(rows).take((steps - step) as usize) {
             learning_rate = train.schedule.lr(step, steps, steps_per_epoch, base_lr);
-            let shift = (train.shift > 0).then_some(Shift {
-                pixels: train.shift,
-                seed: lesson.seed,
-                step,
-            });
+            let shift =
+                (train.shift > 0).then_some(Shift { pixels: train.shift, seed: lesson.seed, step });
             let filled = &mut features[..indices.len() * config.input_len()];
             data.gather(indices, &config.normalisation, shift, filled);
             labels.fill(PADDING);

@@ -35,6 +35,11 @@ impl Gradient<'_> {
         self.upstream[index].expect("a rule asks only for differentiable outputs")
     }
 
+    /// Whether the loss depends on output `index`.
+    pub fn has_upstream(&self, index: usize) -> bool {
+        self.upstream[index].is_some()
+    }
+
     /// Whether that gradient is the constant 1.
     pub fn upstream_is_one(&self, index: usize) -> bool {
         self.ones.contains(&self.upstream(index))
@@ -42,7 +47,8 @@ impl Gradient<'_> {
 
     /// The error of a rule that does not exist.
     pub fn missing(&self, op: &'static str) -> Error {
-        let tensor = self.node.inputs.first().map_or_else(String::new, |&id| self.graph.describe(id));
+        let tensor =
+            self.node.inputs.first().map_or_else(String::new, |&id| self.graph.describe(id));
         Error::NoGradient { op, tensor }
     }
 }

@@ -52,7 +52,9 @@ pub fn collapse(
         };
         let kept = usize::from(keep_last);
         match groups.last_mut().filter(mergeable) {
-            Some((inner, _)) if axis + 1 < rank && (kept == 0 || axis + 2 < rank) => *inner *= extent,
+            Some((inner, _)) if axis + 1 < rank && (kept == 0 || axis + 2 < rank) => {
+                *inner *= extent
+            }
             _ => groups.push((extent, strides)),
         }
     }
@@ -91,15 +93,9 @@ mod tests {
             Some(([1, 1, 6, 5], vec![[0, 0, 5, 1], [0, 0, 0, 1]]))
         );
         let rows: &[usize] = &[2, 1, 1];
-        assert_eq!(
-            collapse(full, &[rows], false),
-            Some(([1, 1, 2, 15], vec![[0, 0, 1, 0]]))
-        );
+        assert_eq!(collapse(full, &[rows], false), Some(([1, 1, 2, 15], vec![[0, 0, 1, 0]])));
         let middle: &[usize] = &[2, 1, 5];
-        assert_eq!(
-            collapse(full, &[middle], false),
-            Some(([1, 2, 3, 5], vec![[0, 5, 0, 1]]))
-        );
+        assert_eq!(collapse(full, &[middle], false), Some(([1, 2, 3, 5], vec![[0, 5, 0, 1]])));
         assert_eq!(collapse(full, &[full], true), Some(([1, 1, 6, 5], vec![[0, 0, 5, 1]])));
         assert_eq!(collapse(&[6, 1], &[&[6, 1]], true).unwrap().0, [1, 1, 6, 1]);
     }

@@ -144,7 +144,9 @@ impl Graph {
         let outputs = made
             .into_iter()
             .enumerate()
-            .map(|(output, shape)| self.add_tensor(shape, DType::F32, Source::Node { node, output }))
+            .map(|(output, shape)| {
+                self.add_tensor(shape, DType::F32, Source::Node { node, output })
+            })
             .collect::<Vec<_>>();
         self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone() });
         Ok(outputs)

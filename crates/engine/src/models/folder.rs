@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::store::ParameterSpec;
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+/// Name of a model's file of parameters.
+pub const WEIGHTS: &str = "model.safetensors";
 
 fn bad(path: &Path, problem: impl Into<String>) -> Error {
     Error::Model { path: path.display().to_string(), problem: problem.into() }
@@ -69,7 +70,8 @@ pub fn save(folder: &Path, config: &ModelConfig, values: &[Vec<f32>]) -> Result<
         named.map(|(spec, values)| (&*spec.name, spec.shape.clone(), values.clone())).collect();
     save_tensors(&folder.join(WEIGHTS), &tensors)?;
     let path = folder.join(CONFIG);
-    let json = serde_json::to_string_pretty(config).map_err(|error| bad(&path, error.to_string()))?;
+    let json =
+        serde_json::to_string_pretty(config).map_err(|error| bad(&path, error.to_string()))?;
     write_atomically(&path, format!("{json}\n").as_bytes())
 }
 
@@ -80,7 +82,10 @@ pub fn save(folder: &Path, config: &ModelConfig, values: &[Vec<f32>]) -> Result<
 /// another shape, or not finite.
 pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
     if !folder.is_dir() {
-        return Err(bad(folder, "no such folder; a model is a folder with config.json and model.safetensors"));
+        return Err(bad(
+            folder,
+            "no such folder; a model is a folder with config.json and model.safetensors",
+        ));
     }
     let path = folder.join(CONFIG);
     let text = fs::read_to_string(&path).map_err(io(&path))?;
@@ -98,12 +103,17 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
         let view = tensors.tensor(&spec.name).map_err(|error| bad(&path, error.to_string()))?;
         if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
             let (dtype, shape) = (view.dtype(), view.shape());
-            let found = format!("{} is {dtype:?} {shape:?}, config.json needs F32 {:?}", spec.name, spec.shape);
+            let found = format!(
+                "{} is {dtype:?} {shape:?}, config.json needs F32 {:?}",
+                spec.name, spec.shape
+            );
             return Err(bad(&path, found));
         }
         let values: Vec<f32> = bytemuck::pod_collect_to_vec(view.data());
         match values.iter().position(|v| !v.is_finite()) {
-            Some(at) => Err(bad(&path, format!("{} holds {} at element {at}", spec.name, values[at]))),
+            Some(at) => {
+                Err(bad(&path, format!("{} holds {} at element {at}", spec.name, values[at])))
+            }
             None => Ok(values),
         }
     };
@@ -115,13 +125,17 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
 fn check(config: &ModelConfig) -> Result<(), String> {
     const MOST: usize = 1 << 24;
     let Architecture::Mlp(mlp) = &config.architecture;
-    let sizes = [&[mlp.input_size, mlp.num_classes][..], &mlp.hidden_sizes, &config.input_shape].concat();
+    let sizes =
+        [&[mlp.input_size, mlp.num_classes][..], &mlp.hidden_sizes, &config.input_shape].concat();
     if let Some(size) = sizes.iter().find(|&&size| size == 0 || size > MOST) {
         return Err(format!("a size of {size} is not possible (1 to {MOST} are)"));
     }
     let elements = config.input_shape.iter().try_fold(1_usize, |all, &n| all.checked_mul(n));
     if elements != Some(mlp.input_size) {
-        return Err(format!("input_shape {:?} is not input_size {}", config.input_shape, mlp.input_size));
+        return Err(format!(
+            "input_shape {:?} is not input_size {}",
+            config.input_shape, mlp.input_size
+        ));
     }
     if config.class_names.len() != mlp.num_classes {
         let names = config.class_names.len();
@@ -133,7 +147,11 @@ fn check(config: &ModelConfig) -> Result<(), String> {
     Ok(())
 }
 
-fn compare_names(path: &Path, specs: &[ParameterSpec], tensors: &SafeTensors<'_>) -> Result<(), Error> {
+fn compare_names(
+    path: &Path,
+    specs: &[ParameterSpec],
+    tensors: &SafeTensors<'_>,
+) -> Result<(), Error> {
     let found = tensors.names();
     let missing: Vec<&str> =
         specs.iter().map(|s| &*s.name).filter(|name| !found.iter().any(|f| f == name)).collect();

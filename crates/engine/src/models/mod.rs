@@ -7,7 +7,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-pub use folder::{load, save, save_tensors, write_atomically};
+pub use folder::{WEIGHTS, load, save, save_tensors, write_atomically};
 pub use mlp::Mlp;
 
 use crate::data::{Dataset, Normalisation};

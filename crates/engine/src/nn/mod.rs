@@ -50,7 +50,12 @@ pub fn linear_parameters(name: &str, inputs: usize, outputs: usize) -> [Paramete
 ///
 /// # Errors
 /// [`Error::Shape`] when x and the weight do not meet.
-pub fn linear(graph: &mut Graph, store: usize, weight: usize, x: TensorId) -> Result<TensorId, Error> {
+pub fn linear(
+    graph: &mut Graph,
+    store: usize,
+    weight: usize,
+    x: TensorId,
+) -> Result<TensorId, Error> {
     let (w, b) = (graph.parameter(store, weight), graph.parameter(store, weight + 1));
     let product = graph.matmul(x, w, false, true)?;
     graph.plus(product, b)

@@ -1,6 +1,6 @@
 //! From graph to plan: what runs, in which order, on which memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use distil_gpu_kernels::chain::Chain;
@@ -102,7 +102,8 @@ impl Compiler {
                 Part::Metrics => 0,
                 _ => graph.stores[part.store].segments[part.segment],
             };
-            let label = format!("{:?} of store {}, segment {}", part.part, part.store, part.segment);
+            let label =
+                format!("{:?} of store {}, segment {}", part.part, part.store, part.segment);
             self.buffer(BufferKind::Persistent(part), DType::F32, len, label);
             self.parts.insert(part, self.buffers.len() - 1);
             self.buffers.len() - 1
@@ -112,7 +113,8 @@ impl Compiler {
 
     /// Places inputs, parameters, the gradients an optimizer wants in the store, and outputs.
     fn place_known(&mut self, graph: &Graph, nodes: &[Node]) {
-        let read: Vec<TensorId> = nodes.iter().flat_map(|node| node.inputs.iter().copied()).collect();
+        let mut read: HashSet<TensorId> = graph.outputs.iter().map(|(_, id)| *id).collect();
+        read.extend(nodes.iter().flat_map(|node| node.inputs.iter().copied()));
         for (index, tensor) in graph.tensors.iter().enumerate() {
             let id = TensorId(index);
             let memory = match &tensor.source {
@@ -130,11 +132,17 @@ impl Compiler {
             };
             self.memory.insert(id, memory);
         }
+        let mut reads: HashMap<TensorId, usize> = HashMap::new();
+        for node in nodes.iter().filter(|node| node.op.alias().is_none()) {
+            node.inputs.iter().for_each(|&id| *reads.entry(root(graph, id)).or_default() += 1);
+        }
         for node in nodes {
             let Some(store) = node.op.gradients_of() else { continue };
             for (index, &id) in node.inputs.iter().enumerate() {
                 let root = root(graph, id);
-                if !self.memory.contains_key(&root) {
+                // A gradient that something else reads is copied there instead: another gradient may be made
+                // from it, and no kernel can read and write the same buffer.
+                if reads[&root] == 1 && !self.memory.contains_key(&root) {
                     let memory = self.gradient(graph, store, index);
                     self.memory.insert(root, memory);
                 }
@@ -144,7 +152,8 @@ impl Compiler {
             let root = root(graph, *id);
             if !self.memory.contains_key(&root) {
                 let kind = BufferKind::Output(name.clone());
-                let memory = self.buffer(kind, DType::F32, graph.tensor(*id).len(), graph.describe(*id));
+                let memory =
+                    self.buffer(kind, DType::F32, graph.tensor(*id).len(), graph.describe(*id));
                 self.memory.insert(root, memory);
             }
         }
@@ -167,7 +176,13 @@ impl Compiler {
         memory
     }
 
-    fn node(&mut self, graph: &Graph, index: usize, node: &Node, last_reads: &[usize]) -> Result<(), Error> {
+    fn node(
+        &mut self,
+        graph: &Graph,
+        index: usize,
+        node: &Node,
+        last_reads: &[usize],
+    ) -> Result<(), Error> {
         if let Some(input) = node.op.alias() {
             // The elements may have been placed where the alias is wanted; else they stay where they are.
             let memory = self.memory(graph, node.inputs[input]);
@@ -176,7 +191,7 @@ impl Compiler {
         }
         let wanted: Vec<bool> = node.outputs.iter().map(|id| last_reads[id.0] > index).collect();
         if let Some((input, output)) = node.op.in_place().filter(|&(_, output)| wanted[output]) {
-            self.share(graph, node.inputs[input], node.outputs[output], last_reads, index);
+            self.share(graph, node, (input, output), last_reads, index);
         }
         if let Some(store) = node.op.gradients_of() {
             for (parameter, &id) in node.inputs.iter().enumerate() {
@@ -226,10 +241,20 @@ impl Compiler {
     }
 
     /// Lets `output` take over the memory of `input`, or a copy of it where that is still needed.
-    fn share(&mut self, graph: &Graph, input: TensorId, output: TensorId, last_reads: &[usize], index: usize) {
+    fn share(
+        &mut self,
+        graph: &Graph,
+        node: &Node,
+        (input, output): (usize, usize),
+        last_reads: &[usize],
+        index: usize,
+    ) {
+        let (input, output) = (node.inputs[input], node.outputs[output]);
         let from = self.memory(graph, input);
+        let source = root(graph, input);
+        let once = node.inputs.iter().filter(|&&id| root(graph, id) == source).count() == 1;
         // A tensor that aliases the input, or the host, may still read it.
-        let free = last_reads[root(graph, input).0] <= index && matches!(from, Memory::Scratch(_));
+        let free = once && last_reads[source.0] <= index && matches!(from, Memory::Scratch(_));
         if free && !self.memory.contains_key(&output) {
             self.memory.insert(output, from);
         } else {

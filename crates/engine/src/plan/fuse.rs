@@ -25,6 +25,14 @@ pub(super) fn fuse(graph: &Graph, live: &[bool], enabled: bool) -> Vec<Node> {
     for (_, id) in &graph.outputs {
         uses[id.0] += 1;
     }
+    // How many updates of parameters come before each node: what reads parameters must not move past one.
+    let updates: Vec<usize> = work
+        .iter()
+        .scan(0, |count, node| {
+            *count += usize::from(node.as_ref().is_some_and(|n| n.op.gradients_of().is_some()));
+            Some(*count)
+        })
+        .collect();
     for index in 0..work.len() {
         let Some(mut node) = work[index].clone() else { continue };
         if node.op.stages().is_none() {
@@ -32,15 +40,17 @@ pub(super) fn fuse(graph: &Graph, live: &[bool], enabled: bool) -> Vec<Node> {
         }
         let output = node.outputs[0];
         // The maker of input `place`, if it makes nothing else, for nobody else, in the output's shape.
-        let producer = |node: &Node, place: usize| -> Option<(usize, Arc<dyn crate::graph::ops::Op>)> {
-            let id = *node.inputs.get(place)?;
-            let at = maker[id.0]?;
-            let made_by = work[at].as_ref()?;
-            let alone = uses[id.0] == 1 && made_by.outputs.len() == 1;
-            let same = graph.shape(id) == graph.shape(output);
-            let stages = node.op.stages()?;
-            (alone && same).then(|| made_by.op.absorb(stages)).flatten().map(|op| (at, op))
-        };
+        let producer =
+            |node: &Node, place: usize| -> Option<(usize, Arc<dyn crate::graph::ops::Op>)> {
+                let id = *node.inputs.get(place)?;
+                let at = maker[id.0]?;
+                let made_by = work[at].as_ref()?;
+                let alone = uses[id.0] == 1 && made_by.outputs.len() == 1;
+                let alone = alone && updates[at] == updates[index];
+                let same = graph.shape(id) == graph.shape(output);
+                let stages = node.op.stages()?;
+                (alone && same).then(|| made_by.op.absorb(stages)).flatten().map(|op| (at, op))
+            };
         let mut found = producer(&node, 0);
         if found.is_none() && commutes(node.op.stages()) {
             let mut swapped = node.clone();
@@ -61,7 +71,10 @@ pub(super) fn fuse(graph: &Graph, live: &[bool], enabled: bool) -> Vec<Node> {
 }
 
 fn commutes(stages: Option<&[Stage]>) -> bool {
-    matches!(stages, Some([Stage::Binary(Binary::Add | Binary::Mul | Binary::Max | Binary::Min, 0)]))
+    matches!(
+        stages,
+        Some([Stage::Binary(Binary::Add | Binary::Mul | Binary::Max | Binary::Min, 0)])
+    )
 }
 
 /// Which nodes must run: those whose outputs are read, and those with an effect.

@@ -6,9 +6,7 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{
-    CHANNELS, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, text, whole,
-};
+use super::rules::{CHANNELS, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, text, whole};
 use crate::data::Normalisation;
 
 /// The data of a recipe.
@@ -77,7 +75,8 @@ pub enum Source {
         /// must have it.
         #[serde(skip_serializing_if = "Option::is_none")]
         size: Option<[usize; 2]>,
-        /// 1 (grey) or 3 (red, green, blue); as the first image has unless given, and then all must.
+        /// 1 (grey) or 3 (red, green, blue); as the first image has unless given, and then
+        /// none may have colours if that is grey.
         #[serde(skip_serializing_if = "Option::is_none")]
         channels: Option<usize>,
     },
@@ -202,8 +201,10 @@ impl Normalise {
         }
         let given = table.need_table("normalise", "a table")?;
         given.known(&["mean", "std"])?;
-        let normalisation =
-            Normalisation { mean: given.need("mean", &NUMBERS)?, std: given.need("std", &SPREADS)? };
+        let normalisation = Normalisation {
+            mean: given.need("mean", &NUMBERS)?,
+            std: given.need("std", &SPREADS)?,
+        };
         let (means, spreads) = (normalisation.mean.len(), normalisation.std.len());
         if means != spreads {
             let problem = format!(

@@ -24,7 +24,7 @@ pub(super) struct Document<'a> {
 impl<'a> Document<'a> {
     pub fn parse(text: &'a str, file: &'a str, sets: &'a [Set]) -> Result<Self, RecipeError> {
         let root = DeTable::parse(text).map_err(|error| RecipeError::Syntax {
-            place: place_in(file, text, &error.span().unwrap_or(0..0)),
+            place: Box::new(place_in(file, text, &error.span().unwrap_or(0..0))),
             problem: error.message().trim().replace('\n', ", "),
         })?;
         let mut document = Self { file, text, sets, root: root.into_inner() };
@@ -44,12 +44,12 @@ impl<'a> Document<'a> {
         self.sets.iter().rev().find(|set| set.covers(path))
     }
 
-    fn place(&self, path: &str, span: &Range<usize>) -> Place {
-        match self.set_at(path) {
+    fn place(&self, path: &str, span: &Range<usize>) -> Box<Place> {
+        Box::new(match self.set_at(path) {
             Some(set) => Place { source: format!("--set {}", set.text), position: None },
             None if span.is_empty() => Place { source: self.file.to_owned(), position: None },
             None => place_in(self.file, self.text, span),
-        }
+        })
     }
 }
 
@@ -117,11 +117,7 @@ impl<'a> Table<'a> {
     }
 
     /// What the word at `key` stands for; the key must be there.
-    pub fn need_choice<T: Copy>(
-        &self,
-        key: &str,
-        choices: &[(&str, T)],
-    ) -> Result<T, RecipeError> {
+    pub fn need_choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<T, RecipeError> {
         self.choice(key, choices)?.ok_or_else(|| {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
             self.lacks(&format!("`{key}`"), &format!("one of {}", quoted(&names)))
@@ -144,8 +140,7 @@ impl<'a> Table<'a> {
 
     /// The table at `key`, which must be there; `what` says what it is.
     pub fn need_table(&self, key: &str, what: &str) -> Result<Table<'a>, RecipeError> {
-        let shown =
-            if self.path.is_empty() { format!("[{key}]") } else { format!("`{key}`") };
+        let shown = if self.path.is_empty() { format!("[{key}]") } else { format!("`{key}`") };
         self.table(key)?.ok_or_else(|| self.lacks(&shown, what))
     }
 
@@ -155,7 +150,9 @@ impl<'a> Table<'a> {
         let written = PathBuf::from(self.need(key, &PATH)?);
         let path = match self.document.set_at(&self.path_of(key)) {
             Some(_) => written,
-            None => Path::new(self.document.file).parent().map_or(written.clone(), |folder| folder.join(written)),
+            None => Path::new(self.document.file)
+                .parent()
+                .map_or(written.clone(), |folder| folder.join(written)),
         };
         Ok(std::path::absolute(&path).unwrap_or(path))
     }

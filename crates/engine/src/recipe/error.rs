@@ -36,15 +36,15 @@ pub enum RecipeError {
     #[error("{place}: this is not TOML: {problem}")]
     Syntax {
         /// Where.
-        place: Place,
+        place: Box<Place>,
         /// What the parser said.
         problem: String,
     },
     /// A key that no recipe has.
-    #[error("{place}: unknown key `{key}` in {table}{}. Known keys: {known}", meant(.nearest))]
+    #[error("{place}: unknown key `{key}` in {table}{} Known keys: {known}", sentence(.nearest))]
     UnknownKey {
         /// Where.
-        place: Place,
+        place: Box<Place>,
         /// The key.
         key: String,
         /// The table it stands in, as `[train]`, or `the recipe`.
@@ -58,7 +58,7 @@ pub enum RecipeError {
     #[error("{place}: `{key}` is {found}; it must be {allowed}{}", meant(.nearest))]
     Value {
         /// Where.
-        place: Place,
+        place: Box<Place>,
         /// The key's whole path, as `distil.alpha`.
         key: String,
         /// What stands there.
@@ -72,7 +72,7 @@ pub enum RecipeError {
     #[error("{place}: {table} needs {key}: {what}")]
     Missing {
         /// Where.
-        place: Place,
+        place: Box<Place>,
         /// The table that lacks it, as `[train]`, or `the recipe`.
         table: String,
         /// What is lacking, as `` `lr` `` or `[student]`.
@@ -84,7 +84,7 @@ pub enum RecipeError {
     #[error("{place}: {problem}")]
     Conflict {
         /// Where.
-        place: Place,
+        place: Box<Place>,
         /// Which do not, and what to do.
         problem: String,
     },
@@ -99,6 +99,11 @@ pub enum RecipeError {
     /// A resolved recipe cannot be written as TOML.
     #[error("the recipe cannot be written as TOML: {0}")]
     Write(String),
+}
+
+/// The end of a sentence that may name the nearest word.
+fn sentence(nearest: &Option<String>) -> String {
+    if nearest.is_some() { meant(nearest) } else { ".".to_owned() }
 }
 
 fn meant(nearest: &Option<String>) -> String {

@@ -22,12 +22,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use document::{Document, Table};
-use rules::{CLASSES, DEVICE, FRACTION, NAME, PATH, POSITIVE, SEED};
+use rules::{CLASSES, DEVICE, FRACTION, NAME, PATH, POSITIVE, SEED, SIZE};
 use sets::Set;
 
 pub use data::{Column, Data, Normalise, Source};
 pub use error::{Place, RecipeError};
-pub use model::{Activation, Model};
+pub use model::Model;
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use schedule::Schedule;
 pub use teacher::Teacher;
@@ -36,6 +36,9 @@ pub use train::{Length, Train};
 /// The text of the default recipe, which runs on the embedded data.
 pub const DEFAULT_RECIPE: &str = include_str!("../../../../recipes/default.toml");
 
+/// A recipe to begin with, every key explained: what `distil-gpu init` writes.
+pub const STARTER: &str = include_str!("../../../../recipes/starter.toml");
+
 /// A whole recipe, checked, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recipe {
@@ -43,8 +46,10 @@ pub struct Recipe {
     pub name: String,
     /// Seed of initial weights, order, shifts and dropout; 0 unless given.
     pub seed: u32,
-    /// The run's folder, against the current one; `runs/<name>` unless given.
-    pub out: PathBuf,
+    /// The run's folder, against the current one; unless given, the first of `runs/<name>`,
+    /// `runs/<name>-2`, … that is free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<PathBuf>,
     /// `auto`, `cpu`, `gpu` or `gpu:N`; `auto` unless given.
     pub device: String,
     /// What is learnt from.
@@ -75,6 +80,9 @@ pub struct Distil {
     pub alpha: f32,
     /// Classes left out of the students' training data; none unless given.
     pub omit_classes: Vec<usize>,
+    /// Only so many of the remaining training examples for the students, the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<usize>,
 }
 
 impl Recipe {
@@ -136,13 +144,12 @@ impl Recipe {
             stem.map_or("recipe".to_owned(), |stem| stem.to_string_lossy().into_owned())
         };
         let name = root.get("name", &NAME)?.unwrap_or_else(stem);
-        let out = root.get("out", &PATH)?.unwrap_or_else(|| format!("runs/{name}"));
         let train_table = root.need_table("train", "how the students are trained")?;
         let train = Train::read(&train_table)?;
         let teacher_table = root.need_table("teacher", teacher::WHAT)?;
         let recipe = Self {
             seed: root.get("seed", &SEED)?.unwrap_or(0),
-            out: out.into(),
+            out: root.get("out", &PATH)?.map(PathBuf::from),
             device: root.get("device", &DEVICE)?.unwrap_or_else(|| "auto".to_owned()),
             data: Data::read(&root.need_table("data", "what is learnt from")?)?,
             teacher: Teacher::read(&teacher_table, &train)?,
@@ -173,7 +180,8 @@ impl Recipe {
 impl Student {
     fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
         table.known(&["model"])?;
-        let model = table.need_table("model", "a table, as { type = \"mlp\", hidden_sizes = [32] }")?;
+        let model =
+            table.need_table("model", "a table, as { type = \"mlp\", hidden_sizes = [32] }")?;
         Ok(Self { model: Model::read(&model)? })
     }
 }
@@ -181,19 +189,20 @@ impl Student {
 impl Distil {
     fn read(table: Option<Table<'_>>) -> Result<Self, RecipeError> {
         let Some(table) = table else { return Ok(Self::default()) };
-        table.known(&["temperature", "alpha", "omit_classes"])?;
+        table.known(&["temperature", "alpha", "omit_classes", "train_limit"])?;
         let default = Self::default();
         Ok(Self {
             temperature: table.get("temperature", &POSITIVE)?.unwrap_or(default.temperature),
             alpha: table.get("alpha", &FRACTION)?.unwrap_or(default.alpha),
             omit_classes: table.get("omit_classes", &CLASSES)?.unwrap_or_default(),
+            train_limit: table.get("train_limit", &SIZE)?,
         })
     }
 }
 
-/// T = 4, alpha = 0.9, no class left out.
+/// T = 4, alpha = 0.9, nothing left out.
 impl Default for Distil {
     fn default() -> Self {
-        Self { temperature: 4.0, alpha: 0.9, omit_classes: Vec::new() }
+        Self { temperature: 4.0, alpha: 0.9, omit_classes: Vec::new(), train_limit: None }
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::document::Table;
 use super::error::RecipeError;
 use super::rules::{BELOW_ONE, WIDTHS};
+use crate::nn::Activation;
 
 /// A model as a recipe describes it; the data add the shape of an example and the number of classes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,20 +23,6 @@ pub enum Model {
         /// Probability of dropping an input in training, in [0, 1).
         input_dropout: f32,
     },
-}
-
-/// The function between two layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Activation {
-    /// max(x, 0).
-    #[default]
-    Relu,
-    /// x · Φ(x), Φ being the standard normal distribution's.
-    Gelu,
-    /// Hyperbolic tangent.
-    Tanh,
 }
 
 type Reader = fn(&Table<'_>) -> Result<Model, RecipeError>;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{BELOW_ONE, FLAG, NOT_NEGATIVE, POSITIVE};
+use super::rules::{BELOW_ONE, BETA, FLAG, NOT_NEGATIVE, POSITIVE};
 
 /// An optimizer with its settings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,9 +38,9 @@ pub struct Adam {
     /// Learning rate, above 0.
     pub lr: f32,
     /// Decay of the mean of gradients, in [0, 1); 0.9 unless given.
-    pub beta1: f32,
+    pub beta1: f64,
     /// Decay of the mean of squared gradients, in [0, 1); 0.999 unless given.
-    pub beta2: f32,
+    pub beta2: f64,
     /// Added to the root of the mean square; 1e-8 unless given.
     pub eps: f32,
     /// Weight decay; 0 unless given.
@@ -85,7 +85,8 @@ impl Sgd {
             weight_decay: table.get("weight_decay", &NOT_NEGATIVE)?.unwrap_or(0.0),
         };
         if sgd.nesterov && sgd.momentum == 0.0 {
-            let problem = "`nesterov` needs a `momentum` above 0: give one, or leave `nesterov` out";
+            let problem =
+                "`nesterov` needs a `momentum` above 0: give one, or leave `nesterov` out";
             return Err(table.conflict("nesterov", problem));
         }
         Ok(sgd)
@@ -97,8 +98,8 @@ impl Adam {
         table.known(&["name", "lr", "beta1", "beta2", "eps", "weight_decay"])?;
         Ok(Self {
             lr: table.need("lr", &POSITIVE)?,
-            beta1: table.get("beta1", &BELOW_ONE)?.unwrap_or(0.9),
-            beta2: table.get("beta2", &BELOW_ONE)?.unwrap_or(0.999),
+            beta1: table.get("beta1", &BETA)?.unwrap_or(0.9),
+            beta2: table.get("beta2", &BETA)?.unwrap_or(0.999),
             eps: table.get("eps", &POSITIVE)?.unwrap_or(1e-8),
             weight_decay: table.get("weight_decay", &NOT_NEGATIVE)?.unwrap_or(0.0),
         })

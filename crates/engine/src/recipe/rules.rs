@@ -25,18 +25,20 @@ pub(super) const BELOW_ONE: Rule<f32> = Rule {
     allowed: "a number of at least 0 and below 1",
     read: |value| number(value).filter(|x| (0.0..1.0).contains(x)),
 };
+/// 1 - beta decides, and f32 would lose half of its digits.
+pub(super) const BETA: Rule<f64> = Rule {
+    allowed: BELOW_ONE.allowed,
+    read: |value| double(value).filter(|x| (0.0..1.0).contains(x)),
+};
 pub(super) const SEED: Rule<u32> =
     Rule { allowed: "a whole number from 0 to 4294967295", read: word };
-pub(super) const STEPS: Rule<u32> =
-    Rule { allowed: "a whole number of at least 0", read: |value| word(value) };
+pub(super) const STEPS: Rule<u32> = Rule { allowed: "a whole number of at least 0", read: word };
 pub(super) const COUNT: Rule<u32> = Rule {
     allowed: "a whole number of at least 1",
     read: |value| word(value).filter(|count| *count > 0),
 };
-pub(super) const SIZE: Rule<usize> = Rule {
-    allowed: "a whole number of at least 1",
-    read: |value| word(value).filter(|size| *size > 0).map(|size| size as usize),
-};
+pub(super) const SIZE: Rule<usize> =
+    Rule { allowed: "a whole number of at least 1", read: |value| size(value, u32::MAX.into()) };
 pub(super) const SHIFT: Rule<u32> = Rule {
     allowed: "a whole number of pixels from 0 to 1024",
     read: |value| word(value).filter(|pixels| *pixels <= 1024),
@@ -44,8 +46,7 @@ pub(super) const SHIFT: Rule<u32> = Rule {
 pub(super) const WIDTHS: Rule<Vec<usize>> = Rule {
     allowed: "a list of one or more whole numbers from 1 to 1000000",
     read: |value| {
-        let width = |value: &_| whole(value).filter(|width| (1..=MAX_WIDTH).contains(width));
-        let widths = list(value, |value| width(value).map(|width| width as usize))?;
+        let widths = list(value, |value| size(value, MAX_WIDTH))?;
         (!widths.is_empty()).then_some(widths)
     },
 };
@@ -65,10 +66,7 @@ pub(super) const SPREADS: Rule<Vec<f32>> = Rule {
 };
 pub(super) const IMAGE_SIZE: Rule<[usize; 2]> = Rule {
     allowed: "[height, width] in pixels, each from 1 to 16384",
-    read: |value| {
-        let side = |value: &_| whole(value).filter(|side| (1..=16384).contains(side));
-        list(value, |value| side(value).map(|side| side as usize))?.try_into().ok()
-    },
+    read: |value| list(value, |value| size(value, 16384))?.try_into().ok(),
 };
 pub(super) const CHANNELS: Rule<usize> = Rule {
     allowed: "1 (grey) or 3 (red, green, blue)",
@@ -78,7 +76,8 @@ pub(super) const CHANNELS: Rule<usize> = Rule {
         _ => None,
     },
 };
-pub(super) const FLAG: Rule<bool> = Rule { allowed: "true or false", read: |value| value.as_bool() };
+pub(super) const FLAG: Rule<bool> =
+    Rule { allowed: "true or false", read: |value| value.as_bool() };
 pub(super) const TEXT: Rule<String> = Rule { allowed: "a string that is not empty", read: text };
 pub(super) const PATH: Rule<String> = Rule { allowed: "a path in quotes", read: text };
 pub(super) const NAME: Rule<String> = Rule {
@@ -107,6 +106,14 @@ fn number(value: &DeValue<'_>) -> Option<f32> {
     number.is_finite().then_some(number)
 }
 
+fn double(value: &DeValue<'_>) -> Option<f64> {
+    match value {
+        DeValue::Float(float) => float.as_str().parse().ok(),
+        DeValue::Integer(_) => number(value).map(f64::from),
+        _ => None,
+    }
+}
+
 pub(super) fn whole(value: &DeValue<'_>) -> Option<u64> {
     let integer = value.as_integer()?;
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
@@ -114,6 +121,10 @@ pub(super) fn whole(value: &DeValue<'_>) -> Option<u64> {
 
 fn word(value: &DeValue<'_>) -> Option<u32> {
     whole(value)?.try_into().ok()
+}
+
+fn size(value: &DeValue<'_>, most: u64) -> Option<usize> {
+    whole(value).filter(|size| (1..=most).contains(size))?.try_into().ok()
 }
 
 pub(super) fn text(value: &DeValue<'_>) -> Option<String> {

@@ -132,9 +132,7 @@ mod tests {
     use super::*;
 
     fn rates(schedule: &Schedule, total_steps: u32, steps_per_epoch: u32) -> Vec<f32> {
-        (0..total_steps)
-            .map(|step| schedule.lr(step, total_steps, steps_per_epoch, 0.8))
-            .collect()
+        (0..total_steps).map(|step| schedule.lr(step, total_steps, steps_per_epoch, 0.8)).collect()
     }
 
     #[track_caller]

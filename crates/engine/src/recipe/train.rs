@@ -52,7 +52,14 @@ impl Length {
 impl Train {
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
         table.known(&[
-            "epochs", "steps", "batch", "shift", "clip", "max_norm", "optimizer", "schedule",
+            "epochs",
+            "steps",
+            "batch",
+            "shift",
+            "clip",
+            "max_norm",
+            "optimizer",
+            "schedule",
         ])?;
         let optimizer = table.table("optimizer")?.map(|table| Optimizer::read(&table));
         let schedule = table.table("schedule")?.map(|table| Schedule::read(&table));

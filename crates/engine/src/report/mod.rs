@@ -107,15 +107,22 @@ impl Report {
         let gained = control.errors as i64 - distilled.errors as i64;
         let verdict = match gained {
             1.. => format!("{gained} fewer mistakes than the same student alone"),
-            0 => "as many mistakes as the same student alone: distillation gained nothing here".to_owned(),
-            _ => format!("{} more mistakes than the same student alone: distillation hurt here", -gained),
+            0 => "as many mistakes as the same student alone: distillation gained nothing here"
+                .to_owned(),
+            _ => format!(
+                "{} more mistakes than the same student alone: distillation hurt here",
+                -gained
+            ),
         };
         let Some(teacher) = teacher else {
             return format!("The distilled student makes {verdict}.");
         };
         let size = match (teacher.parameters, distilled.parameters) {
             (Some(large), Some(small)) if small < large => {
-                format!("has {:.0} % fewer parameters, ", 100.0 * (1.0 - small as f64 / large as f64))
+                format!(
+                    "has {:.0} % fewer parameters, ",
+                    100.0 * (1.0 - small as f64 / large as f64)
+                )
             }
             _ => String::new(),
         };

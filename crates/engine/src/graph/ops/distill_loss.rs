@@ -17,6 +17,7 @@ pub struct DistillLoss {
     pub classes: usize,
 }
 
+const TERMS: usize = 1;
 const GRADIENT: usize = 2;
 
 impl Op for DistillLoss {
@@ -33,14 +34,19 @@ impl Op for DistillLoss {
         let labels = inputs[1].dtype == DType::I32 && inputs[1].shape.len() == 1;
         let logits = is_logits(inputs[0]) && inputs.get(2).is_none_or(|t| is_logits(t));
         if !labels || !logits || self.classes == 0 || rows == 0 {
-            let needed =
-                format!("logits [rows, at least {}], labels [rows] and teacher logits", self.classes);
+            let needed = format!(
+                "logits [rows, at least {}], labels [rows] and teacher logits",
+                self.classes
+            );
             return Err(mismatch(self.name(), inputs, &needed));
         }
         Ok(vec![vec![rows], vec![rows, distill_loss::TERMS], inputs[0].shape.clone()])
     }
 
     fn gradient(&self, at: &mut Gradient<'_>) -> Result<Vec<Option<TensorId>>, Error> {
+        if at.has_upstream(TERMS) || at.has_upstream(GRADIENT) {
+            return Err(at.missing(self.name()));
+        }
         let mut gradients = vec![None; at.node.inputs.len()];
         let dlogits = at.output(GRADIENT);
         gradients[0] = Some(if at.upstream_is_one(0) {

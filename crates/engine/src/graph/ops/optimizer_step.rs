@@ -72,7 +72,10 @@ impl OptimizerStep {
             .map(|(segment, (offset, kernel))| {
                 let grads = self.part(Part::Gradients, segment, 0, kernel.len);
                 let len = kernel.partials;
-                Lowered::new(kernel, vec![grads, ArgRef::OutputPart { output: PARTIALS, offset, len }])
+                Lowered::new(
+                    kernel,
+                    vec![grads, ArgRef::OutputPart { output: PARTIALS, offset, len }],
+                )
             })
             .collect();
         let finish = GradNormFinish { partials: self.partials_len(), max_norm };
@@ -115,7 +118,8 @@ impl OptimizerStep {
     }
 
     fn lower_max_norm(&self, layout: &Layout, bound: f32) -> Vec<Lowered> {
-        let matrices = layout.parameters.iter().zip(&layout.places).filter(|(p, _)| p.shape.len() == 2);
+        let matrices =
+            layout.parameters.iter().zip(&layout.places).filter(|(p, _)| p.shape.len() == 2);
         matrices
             .map(|(parameter, place)| {
                 let (rows, cols) = (parameter.shape[0], parameter.shape[1]);

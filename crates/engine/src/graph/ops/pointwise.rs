@@ -58,7 +58,8 @@ impl Op for Pointwise {
             return Ok(vec![shape.clone()]);
         }
         let shapes: Vec<&[usize]> = inputs.iter().map(|t| &t.shape[..]).collect();
-        let shape = broadcast_shapes(&shapes).filter(|_| inputs.iter().all(|t| t.dtype == DType::F32));
+        let shape =
+            broadcast_shapes(&shapes).filter(|_| inputs.iter().all(|t| t.dtype == DType::F32));
         Ok(vec![shape.ok_or_else(|| mismatch(self.name(), inputs, "floats that broadcast"))?])
     }
 
@@ -102,8 +103,10 @@ impl Op for Pointwise {
         let shapes: Vec<&[usize]> = site.inputs.iter().map(|t| &t.shape[..]).collect();
         let (extent, strides) = collapse(&site.outputs[0].shape, &shapes, false)
             .ok_or_else(|| mismatch(self.name(), &site.inputs, "at most four broadcast groups"))?;
-        let main_strides = strides.first().copied();
-        let operands = strides.get(1..).unwrap_or_default().to_vec();
+        // A chain that starts from a constant has no main operand: all inputs are its stages'.
+        let mains = usize::from(self.shape.is_none());
+        let main_strides = strides[..mains].first().copied();
+        let operands = strides[mains..].to_vec();
         let chain = Chain { stages: self.stages.clone(), operands };
         let mut args: Vec<ArgRef> = (0..site.inputs.len()).map(ArgRef::Input).collect();
         args.push(ArgRef::Output(0));

@@ -36,7 +36,8 @@ impl Op for Reduce {
             return Err(mismatch(self.name(), inputs, &format!("floats with axes {axes:?}")));
         }
         shape[axes].fill(1);
-        let partial = self.kernel(&inputs[0].shape).1.map(|(first, _)| vec![first.outer, first.inner]);
+        let partial =
+            self.kernel(&inputs[0].shape).1.map(|(first, _)| vec![first.outer, first.inner]);
         Ok([Some(shape), partial].into_iter().flatten().collect())
     }
 
@@ -59,7 +60,10 @@ impl Op for Reduce {
         let (x, out, partial) = (ArgRef::Input(0), ArgRef::Output(0), ArgRef::Output(1));
         Ok(match split {
             Some((first, second)) => {
-                vec![Lowered::new(first, vec![x, partial]), Lowered::new(second, vec![partial, out])]
+                vec![
+                    Lowered::new(first, vec![x, partial]),
+                    Lowered::new(second, vec![partial, out]),
+                ]
             }
             None => vec![Lowered::new(kernel, vec![x, out])],
         })
@@ -68,7 +72,10 @@ impl Op for Reduce {
 
 impl Reduce {
     /// The kernel, and the two passes that replace it over a long axis.
-    fn kernel(&self, shape: &[usize]) -> (reduce::Reduce, Option<(reduce::Reduce, reduce::Reduce)>) {
+    fn kernel(
+        &self,
+        shape: &[usize],
+    ) -> (reduce::Reduce, Option<(reduce::Reduce, reduce::Reduce)>) {
         // A shorter axis is over sooner than a second launch begins.
         const WORTH_SPLITTING: usize = 1024;
         let product = |part: &[usize]| part.iter().product::<usize>();
@@ -110,7 +117,8 @@ impl Graph {
         }
         let full = self.shape(x).to_vec();
         let missing = full.len() - shape.len();
-        let stretched = |axis: usize| axis < missing || (shape[axis - missing] == 1 && full[axis] != 1);
+        let stretched =
+            |axis: usize| axis < missing || (shape[axis - missing] == 1 && full[axis] != 1);
         let (mut sum, mut axis) = (x, 0);
         while axis < full.len() {
             let count = (axis..full.len()).take_while(|&a| stretched(a)).count();

@@ -1,0 +1,87 @@
+//! Data: where examples come from, and how they become batches.
+//!
+//! [`load`] gives the training and the test set that a recipe asks for; [`Dataset::gather`] writes the rows
+//! of a batch. Every loader refuses what is not there, not whole or not finite, and says where.
+
+mod csv;
+mod dataset;
+mod embedded;
+mod error;
+mod examples;
+mod gather;
+mod idx;
+mod images;
+mod normalisation;
+mod safetensors;
+
+use crate::recipe::{Data, Source};
+
+pub use dataset::{Dataset, Split};
+pub use error::DataError;
+pub use examples::{Examples, Features};
+pub use gather::Shift;
+pub use normalisation::Normalisation;
+pub use safetensors::{load_features, read_logits};
+
+/// Loads the data of a recipe.
+///
+/// Both sets have the shape and the classes in common; the limits are applied last, so that they change
+/// no class.
+///
+/// # Errors
+/// [`DataError`], naming the file and the place in it, or how training and test data differ.
+pub fn load(data: &Data) -> Result<Split, DataError> {
+    let (train, test) = match &data.source {
+        Source::Embedded => embedded::load(),
+        Source::Idx { train_images, train_labels, test_images, test_labels } => {
+            let train = idx::load(train_images, train_labels)?;
+            Ok((train, idx::load(test_images, test_labels)?))
+        }
+        Source::Csv { train, test, label, header } => csv::load(train, test, label, *header),
+        Source::Safetensors { train, test, features, labels } => {
+            safetensors::load(train, test, features, labels)
+        }
+        Source::Images { train, test, size, channels } => {
+            images::load(train, test, *size, *channels)
+        }
+    }?;
+    let Split { train, test } = Split::new(train, test)?;
+    let limited = |set: Dataset, limit: Option<usize>| match limit {
+        Some(limit) => set.take(limit),
+        None => set,
+    };
+    Ok(Split { train: limited(train, data.train_limit), test: limited(test, data.test_limit) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Normalise;
+
+    #[test]
+    fn loads_what_a_recipe_asks_for() {
+        let mut data = Data {
+            source: Source::Embedded,
+            train_limit: Some(50),
+            test_limit: Some(20),
+            normalise: Normalise::Standardise,
+        };
+        let split = load(&data).unwrap();
+        assert_eq!((split.train.len(), split.test.len(), split.train.classes()), (50, 20, 10));
+        let examples = split.train.examples();
+        let measured = examples.normalisation_for(&data.normalise).unwrap();
+        let indices: Vec<u32> = (0..50).collect();
+        let mut out = vec![0.0; 50 * 784];
+        examples.gather(&indices, &measured, None, &mut out);
+        let mean = out.iter().map(|value| f64::from(*value)).sum::<f64>() / out.len() as f64;
+        let square =
+            out.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / out.len() as f64;
+        assert!(mean.abs() < 1e-5 && (square - 1.0).abs() < 1e-5, "mean {mean}, square {square}");
+        assert_eq!(
+            examples.normalisation_for(&Normalise::None).unwrap(),
+            Normalisation::identity()
+        );
+        data.normalise = Normalise::Given(Normalisation { mean: vec![0.0; 3], std: vec![1.0; 3] });
+        assert!(examples.normalisation_for(&data.normalise).is_err());
+    }
+}

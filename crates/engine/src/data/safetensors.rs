@@ -1,0 +1,414 @@
+//! safetensors files: features and labels, features alone, and a teacher's cached logits.
+
+use std::path::Path;
+
+use ::safetensors::tensor::TensorView;
+use ::safetensors::{Dtype, SafeTensors};
+
+use super::dataset::MAX_CLASSES;
+use super::{DataError, Dataset, Examples, Features};
+
+/// Loads the tensors of features and of labels of both files.
+pub(super) fn load(
+    train: &Path,
+    test: &Path,
+    features: &str,
+    labels: &str,
+) -> Result<(Dataset, Dataset), DataError> {
+    let dataset = |path: &Path| {
+        File::read(path)?.with(|file| {
+            let examples = file.tensor(features)?.examples()?;
+            let labels = file.tensor(labels)?.labels(examples.len())?;
+            Dataset::numbered(examples, labels)
+        })
+    };
+    Ok((dataset(train)?, dataset(test)?))
+}
+
+/// Loads the features of examples that have no labels, from the tensor `name`.
+///
+/// The tensor is [rows, n] for rows of a table; [rows, H, W] or [rows, C, H, W] for images; f32, f16, bf16,
+/// f64, or u8 where value / 255 is meant.
+///
+/// # Errors
+/// [`DataError`] when the file cannot be read, or has no such tensor, or it is of another dtype or shape or
+/// holds a number that is not finite.
+pub fn load_features(path: &Path, name: &str) -> Result<Examples, DataError> {
+    File::read(path)?.with(|file| file.tensor(name)?.examples())
+}
+
+/// Loads logits from the tensor `name` [rows, classes] (f32, f16, bf16 or f64): the number of rows, of
+/// classes, and the logits row by row.
+///
+/// # Errors
+/// [`DataError::MissingTensor`] when there is no such tensor, and otherwise as [`load_features`].
+pub fn read_logits(path: &Path, name: &str) -> Result<(usize, usize, Vec<f32>), DataError> {
+    File::read(path)?.with(|file| {
+        let tensor = file.tensor(name)?;
+        match *tensor.view.shape() {
+            [rows, classes] if rows > 0 && classes > 0 => Ok((rows, classes, tensor.floats()?)),
+            _ => Err(tensor.shape("logits are [rows, classes]")),
+        }
+    })
+}
+
+/// A file's bytes, not yet looked into.
+struct File {
+    path: String,
+    bytes: Vec<u8>,
+}
+
+/// A file looked into.
+struct Opened<'a> {
+    path: &'a str,
+    tensors: SafeTensors<'a>,
+}
+
+/// One tensor of a file.
+struct Tensor<'a> {
+    path: &'a str,
+    name: &'a str,
+    view: TensorView<'a>,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, DataError> {
+        let name = path.display().to_string();
+        match std::fs::read(path) {
+            Ok(bytes) => Ok(Self { path: name, bytes }),
+            Err(source) => Err(DataError::Read { path: name, source }),
+        }
+    }
+
+    fn with<T>(
+        &self,
+        use_it: impl FnOnce(&Opened<'_>) -> Result<T, DataError>,
+    ) -> Result<T, DataError> {
+        let tensors = SafeTensors::deserialize(&self.bytes).map_err(|error| DataError::File {
+            path: self.path.clone(),
+            problem: format!("it is no safetensors file, or is cut off or damaged: {error}"),
+        })?;
+        use_it(&Opened { path: &self.path, tensors })
+    }
+}
+
+impl<'a> Opened<'a> {
+    fn tensor(&'a self, name: &'a str) -> Result<Tensor<'a>, DataError> {
+        match self.tensors.tensor(name) {
+            Ok(view) => Ok(Tensor { path: self.path, name, view }),
+            Err(_) => {
+                let mut held = self.tensors.names();
+                held.sort_unstable();
+                let held: Vec<String> = held.iter().map(|name| format!("`{name}`")).collect();
+                Err(DataError::MissingTensor {
+                    path: self.path.to_owned(),
+                    tensor: name.to_owned(),
+                    held: if held.is_empty() { "none".to_owned() } else { held.join(", ") },
+                })
+            }
+        }
+    }
+}
+
+impl Tensor<'_> {
+    fn examples(&self) -> Result<Examples, DataError> {
+        let shape = match *self.view.shape() {
+            [_, n] => vec![n],
+            [_, height, width] => vec![1, height, width],
+            [_, channels, height, width] => vec![channels, height, width],
+            _ => Vec::new(),
+        };
+        if shape.is_empty() || self.view.shape().contains(&0) {
+            return Err(self.shape(
+                "features are [rows, n], or images [rows, H, W] or [rows, C, H, W], none of them 0",
+            ));
+        }
+        let features = match self.view.dtype() {
+            Dtype::U8 => Features::U8(self.view.data().to_vec()),
+            _ => Features::F32(self.floats()?),
+        };
+        Examples::new(features, shape)
+    }
+
+    /// The numbers, all finite.
+    fn floats(&self) -> Result<Vec<f32>, DataError> {
+        let data = self.view.data();
+        let values: Vec<f32> = match self.view.dtype() {
+            Dtype::F32 => words(data).map(f32::from_le_bytes).collect(),
+            Dtype::F64 => words(data).map(|word| f64::from_le_bytes(word) as f32).collect(),
+            Dtype::F16 => words(data).map(|word| half(u16::from_le_bytes(word))).collect(),
+            Dtype::BF16 => words(data).map(|word| brain(u16::from_le_bytes(word))).collect(),
+            dtype => {
+                let problem = format!("its dtype is {dtype}; f32, f16, bf16 or f64 was expected");
+                return Err(self.bad(problem));
+            }
+        };
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(place) => {
+                let row_len = self.view.shape()[1..].iter().product::<usize>().max(1);
+                let (row, value) = (place / row_len, values[place]);
+                Err(self.bad(format!("row {row} holds {value}, which is not a finite f32")))
+            }
+        }
+    }
+
+    /// The labels of `rows` examples.
+    fn labels(&self, rows: usize) -> Result<Vec<i32>, DataError> {
+        if self.view.shape() != [rows] {
+            return Err(self.shape(&format!("the labels of these features are [{rows}]")));
+        }
+        let data = self.view.data();
+        let labels: Vec<i64> = match self.view.dtype() {
+            Dtype::U8 => data.iter().map(|&label| label.into()).collect(),
+            Dtype::I32 => words(data).map(|word| i32::from_le_bytes(word).into()).collect(),
+            Dtype::U32 => words(data).map(|word| u32::from_le_bytes(word).into()).collect(),
+            Dtype::I64 => words(data).map(i64::from_le_bytes).collect(),
+            dtype => {
+                let problem = format!("its dtype is {dtype}; i32, i64, u8 or u32 was expected");
+                return Err(self.bad(problem));
+            }
+        };
+        let class = |(row, &label): (usize, &i64)| {
+            if (0..MAX_CLASSES as i64).contains(&label) {
+                return Ok(label as i32);
+            }
+            let problem = "which is no class number: they run from 0 up, without gaps";
+            Err(self.bad(format!("row {row} is {label}, {problem}")))
+        };
+        labels.iter().enumerate().map(class).collect()
+    }
+
+    fn shape(&self, expected: &str) -> DataError {
+        self.bad(format!("its shape is {:?}; {expected}", self.view.shape()))
+    }
+
+    fn bad(&self, problem: String) -> DataError {
+        DataError::Tensor { path: self.path.to_owned(), tensor: self.name.to_owned(), problem }
+    }
+}
+
+/// The values of a tensor, as little-endian bytes.
+fn words<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    data.as_chunks::<N>().0.iter().copied()
+}
+
+/// An f16 (IEEE 754 binary16) as f32, exactly.
+fn half(bits: u16) -> f32 {
+    let sign = u32::from(bits >> 15) << 31;
+    let (exponent, fraction) = (u32::from(bits >> 10) & 0x1f, u32::from(bits) & 0x3ff);
+    let magnitude = match exponent {
+        // Zero and subnormals: fraction · 2^-24.
+        0 => (fraction as f32 * (1.0 / 16_777_216.0)).to_bits(),
+        // Infinity and NaN.
+        0x1f => 0x7f80_0000 | fraction << 13,
+        _ => (exponent + 112) << 23 | fraction << 13,
+    };
+    f32::from_bits(sign | magnitude)
+}
+
+/// A bf16, the upper half of an f32, as f32.
+fn brain(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Entry<'a> = (&'a str, Dtype, Vec<usize>, Vec<u8>);
+
+    fn bytes(tensors: &[Entry<'_>]) -> Vec<u8> {
+        let views = tensors.iter().map(|(name, dtype, shape, data)| {
+            (*name, TensorView::new(*dtype, shape.clone(), data).unwrap())
+        });
+        ::safetensors::serialize(views, None).unwrap()
+    }
+
+    fn floats(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn with_file<T>(bytes: &[u8], use_it: impl FnOnce(&Path) -> T) -> T {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        std::fs::write(&path, bytes).unwrap();
+        use_it(&path)
+    }
+
+    fn read(tensors: &[Entry<'_>]) -> Result<Dataset, DataError> {
+        with_file(&bytes(tensors), |path| {
+            load(path, path, "features", "labels").map(|(train, _)| train)
+        })
+    }
+
+    fn pair(features: &[f32], shape: &[usize], labels: &[i32]) -> Result<Dataset, DataError> {
+        let data = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        read(&[
+            ("features", Dtype::F32, shape.to_vec(), floats(features)),
+            ("labels", Dtype::I32, vec![labels.len()], data),
+        ])
+    }
+
+    #[track_caller]
+    fn refused<T: std::fmt::Debug>(result: Result<T, DataError>, end: &str) {
+        let message = result.unwrap_err().to_string();
+        assert!(message.ends_with(end), "{message:?} does not end with {end:?}");
+    }
+
+    #[test]
+    fn reads_every_dtype() {
+        let values = [0.5_f32, -2.0, 1.0, 0.0];
+        let wide = values.iter().flat_map(|value| f64::from(*value).to_le_bytes()).collect();
+        let halves: Vec<u8> =
+            [0x3800_u16, 0xc000, 0x3c00, 0].iter().flat_map(|bits| bits.to_le_bytes()).collect();
+        let brains: Vec<u8> = values
+            .iter()
+            .flat_map(|value| ((value.to_bits() >> 16) as u16).to_le_bytes())
+            .collect();
+        let label_kinds = [
+            (Dtype::U8, vec![1, 0]),
+            (Dtype::I32, [1_i32, 0].iter().flat_map(|x| x.to_le_bytes()).collect()),
+            (Dtype::U32, [1_u32, 0].iter().flat_map(|x| x.to_le_bytes()).collect()),
+            (Dtype::I64, [1_i64, 0].iter().flat_map(|x| x.to_le_bytes()).collect()),
+        ];
+        let feature_kinds = [
+            (Dtype::F32, floats(&values)),
+            (Dtype::F64, wide),
+            (Dtype::F16, halves),
+            (Dtype::BF16, brains),
+        ];
+        for ((dtype, features), (label_dtype, labels)) in feature_kinds.into_iter().zip(label_kinds)
+        {
+            let data = read(&[
+                ("features", dtype, vec![2, 2], features),
+                ("labels", label_dtype, vec![2], labels),
+            ])
+            .unwrap();
+            assert_eq!(data.features(), &Features::F32(values.to_vec()), "{dtype}");
+            assert_eq!((data.labels(), data.shape()), (&[1, 0][..], &[2][..]));
+        }
+        let pixels = read(&[
+            ("features", Dtype::U8, vec![2, 1, 2], vec![0, 1, 2, 255]),
+            ("labels", Dtype::U8, vec![2], vec![0, 3]),
+        ])
+        .unwrap();
+        assert_eq!(pixels.features(), &Features::U8(vec![0, 1, 2, 255]));
+        assert_eq!((pixels.shape(), pixels.classes()), (&[1, 1, 2][..], 4));
+        assert_eq!(pair(&[0.0; 24], &[2, 3, 2, 2], &[0, 1]).unwrap().shape(), [3, 2, 2]);
+    }
+
+    #[test]
+    fn converts_halves_exactly() {
+        let table = [
+            (0x0001, 2.0_f32.powi(-24)),
+            (0x03ff, 1023.0 * 2.0_f32.powi(-24)),
+            (0x0400, 2.0_f32.powi(-14)),
+            (0x3555, 0.333_251_95),
+            (0x7bff, 65504.0),
+            (0xfbff, -65504.0),
+            (0x7c00, f32::INFINITY),
+        ];
+        for (bits, value) in table {
+            assert_eq!(half(bits), value);
+        }
+        assert!(half(0x7e00).is_nan() && half(0x8000).is_sign_negative());
+    }
+
+    #[test]
+    fn names_tensor_and_row() {
+        refused(
+            pair(&[1.0, 2.0, f32::NAN, 4.0], &[2, 2], &[0, 1]),
+            "x.safetensors: tensor `features`: row 1 holds NaN, which is not a finite f32",
+        );
+        refused(
+            pair(&[1.0, 2.0], &[2, 1], &[0, -1]),
+            "tensor `labels`: row 1 is -1, which is no class number: they run from 0 up, without gaps",
+        );
+        refused(
+            pair(&[1.0, 2.0], &[2, 1], &[0]),
+            "tensor `labels`: its shape is [1]; the labels of these features are [2]",
+        );
+        refused(
+            pair(&[1.0, 2.0], &[2], &[0, 1]),
+            "tensor `features`: its shape is [2]; features are [rows, n], or images [rows, H, W] or \
+             [rows, C, H, W], none of them 0",
+        );
+        refused(pair(&[], &[0, 4], &[]), "none of them 0");
+        let huge = 1e300_f64.to_le_bytes().to_vec();
+        refused(
+            read(&[("features", Dtype::F64, vec![1, 1], huge)]),
+            "row 0 holds inf, which is not a finite f32",
+        );
+    }
+
+    #[test]
+    fn names_missing_tensors_and_wrong_dtypes() {
+        let features = ("features", Dtype::F32, vec![1, 1], floats(&[1.0]));
+        refused(
+            read(std::slice::from_ref(&features)),
+            "there is no tensor `labels`; the file holds `features`",
+        );
+        refused(read(&[]), "there is no tensor `features`; the file holds none");
+        refused(
+            read(&[features, ("labels", Dtype::F32, vec![1], floats(&[0.0]))]),
+            "tensor `labels`: its dtype is F32; i32, i64, u8 or u32 was expected",
+        );
+        refused(
+            read(&[("features", Dtype::I8, vec![1, 1], vec![0])]),
+            "tensor `features`: its dtype is I8; f32, f16, bf16 or f64 was expected",
+        );
+    }
+
+    #[test]
+    fn survives_hostile_files() {
+        let whole = bytes(&[("features", Dtype::F32, vec![2, 2], floats(&[1.0; 4]))]);
+        for cut in 0..whole.len() {
+            let result = with_file(&whole[..cut], |path| load_features(path, "features"));
+            let message = result.unwrap_err().to_string();
+            assert!(message.contains("it is no safetensors file, or is cut off"), "{message}");
+        }
+        let hostile = |header: &str, data: usize| {
+            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(header.as_bytes());
+            bytes.resize(bytes.len() + data, 0);
+            with_file(&bytes, |path| load_features(path, "features")).unwrap_err().to_string()
+        };
+        let entry = |shape: &str, end: u64| {
+            format!(r#"{{"features":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#)
+        };
+        for message in [
+            hostile(&entry("[4294967296,4294967296]", 16), 16),
+            hostile(&entry("[2,2]", 1 << 60), 16),
+            hostile(&entry("[1000,1000]", 16), 16),
+            hostile("{", 0),
+        ] {
+            assert!(message.contains("it is no safetensors file, or is cut off"), "{message}");
+        }
+        let mut lying = u64::MAX.to_le_bytes().to_vec();
+        lying.extend([b'{'; 8]);
+        refused(
+            with_file(&lying, |path| load_features(path, "features")).map(|_| ()),
+            "header too large",
+        );
+    }
+
+    #[test]
+    fn reads_features_and_logits() {
+        let file = bytes(&[
+            ("inputs", Dtype::F32, vec![3, 2], floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])),
+            ("train", Dtype::F32, vec![1, 3], floats(&[1.0, -2.0, 3.5])),
+            ("flat", Dtype::F32, vec![3], floats(&[1.0, -2.0, 3.5])),
+            ("bad", Dtype::F32, vec![2, 1], floats(&[1.0, f32::INFINITY])),
+        ]);
+        with_file(&file, |path| {
+            let examples = load_features(path, "inputs").unwrap();
+            assert_eq!((examples.len(), examples.shape()), (3, &[2][..]));
+            assert_eq!(read_logits(path, "train").unwrap(), (1, 3, vec![1.0, -2.0, 3.5]));
+            refused(read_logits(path, "flat"), "its shape is [3]; logits are [rows, classes]");
+            refused(read_logits(path, "bad"), "row 1 holds inf, which is not a finite f32");
+            let missing = read_logits(path, "test").unwrap_err();
+            assert!(matches!(missing, DataError::MissingTensor { .. }));
+        });
+    }
+}
