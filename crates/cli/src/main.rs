@@ -6,8 +6,11 @@ mod commands;
 mod progress;
 mod table;
 
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 /// Distils a strong, heavy model into a small, fast one, on whatever GPU there is.
@@ -53,6 +56,19 @@ impl Voice {
     }
 }
 
+/// Prints a result. That nobody reads on, as in `| head`, is no error.
+fn say(result: impl Display) -> Result<()> {
+    match writeln!(io::stdout(), "{result}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot write to the standard output"),
+    }
+}
+
+/// Prints what is beside the result. Where nobody can read it, nothing is lost.
+fn note(note: impl Display) {
+    let _ = writeln!(io::stderr(), "{note}");
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let voice = Voice { quiet: cli.quiet, json: cli.json };
@@ -66,7 +82,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            note(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -3,6 +3,8 @@
 use distil_gpu_engine::distill::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use crate::note;
+
 /// Draws one bar an arm; without a terminal, one line an arm.
 #[derive(Debug)]
 pub struct Progress {
@@ -50,14 +52,14 @@ impl Observer for Progress {
                 let (took, message) = (self.bar.elapsed().as_secs_f64(), self.bar.message());
                 let examples = self.bar.position() as f64 * self.batch as f64;
                 self.bar.finish_and_clear();
-                eprintln!(
+                note(format_args!(
                     "{:>9}: {} steps in {took:.1} s ({:.0} examples/s), {message}",
                     arm.name(),
                     self.bar.position(),
                     examples / took.max(1e-9),
-                );
+                ));
             }
-            Event::Note(note) => self.bar.suspend(|| eprintln!("{note}")),
+            Event::Note(text) => self.bar.suspend(|| note(text)),
         }
     }
 }

@@ -1,13 +1,19 @@
-//! The table a run ends with.
+//! Tables on the terminal.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use distil_gpu_engine::report::{ArmReport, Report};
+
+/// A table with a line under its header and none between its rows.
+pub fn new<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
+    table.set_header(header);
+    table
+}
 
 /// The three arms side by side.
 pub fn report(report: &Report) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["", "teacher", "student alone", "student distilled"]);
+    let mut table = new(["", "teacher", "student alone", "student distilled"]);
     let arms =
         [report.arms.teacher.as_ref(), Some(&report.arms.control), Some(&report.arms.distilled)];
     let mut row = |name: &str, value: &dyn Fn(&ArmReport) -> Option<String>| {

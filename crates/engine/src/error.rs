@@ -95,7 +95,7 @@ pub enum Error {
     #[error(transparent)]
     Recipe(#[from] crate::recipe::RecipeError),
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: cannot be read or written")]
     Io {
         /// The file.
         path: String,

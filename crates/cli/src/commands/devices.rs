@@ -1,11 +1,10 @@
 //! `distil-gpu devices`
 
 use anyhow::Result;
-use comfy_table::{Table, presets};
 use distil_gpu_engine::device::{Choice, DeviceKind, GpuOptions, adapters, select};
 use serde_json::json;
 
-use crate::Voice;
+use crate::{Voice, say, table};
 
 /// Arguments of `devices`.
 #[derive(Debug, clap::Args)]
@@ -48,20 +47,10 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
             })
             .collect();
         let auto = json!({ "name": auto.device.info().name, "reason": auto.reason });
-        println!("{:#}", json!({ "devices": list, "auto": auto }));
-        return Ok(());
+        return say(format_args!("{:#}", json!({ "devices": list, "auto": auto })));
     }
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
-        "--device",
-        "name",
-        "kind",
-        "backend",
-        "largest tensor",
-        "f16",
-        "timestamps",
-    ]);
+    let mut table =
+        table::new(["--device", "name", "kind", "backend", "largest tensor", "f16", "timestamps"]);
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     for (index, adapter) in adapters.iter().enumerate() {
         table.add_row([
@@ -84,7 +73,5 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
         "",
         "",
     ]);
-    println!("{table}");
-    println!("auto takes {}", auto.reason);
-    Ok(())
+    say(format_args!("{table}\nauto takes {}", auto.reason))
 }

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use comfy_table::{Table, presets};
+use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::{self, Dataset};
 use distil_gpu_engine::distill::evaluate::errors_per_class;
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
@@ -11,7 +10,7 @@ use distil_gpu_engine::models;
 use distil_gpu_engine::recipe::{Column, Data, Normalise, Recipe, Source};
 use serde_json::json;
 
-use crate::Voice;
+use crate::{Voice, say, table};
 
 /// Arguments of `eval`.
 #[derive(Debug, clap::Args)]
@@ -39,20 +38,10 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = models::load(&args.model)?;
+    let unfit = || format!("{} cannot be measured on {}", args.model.display(), args.data);
     let test = load(&args)?;
-    if test.shape().iter().product::<usize>() != config.input_len()
-        || test.classes() > config.classes()
-    {
-        bail!(
-            "{} takes examples of {:?} in {} classes, {} has {:?} in {}",
-            args.model.display(),
-            config.input_shape,
-            config.classes(),
-            args.data,
-            test.shape(),
-            test.classes()
-        );
-    }
+    config.check_examples(test.examples()).with_context(unfit)?;
+    let test = test.with_classes(&config.class_names).with_context(unfit)?;
     let mut device = super::open(&args.device, false, voice)?;
     let device = &mut *device;
     let store = frozen_store(device, &config, &values)?;
@@ -64,7 +53,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let speed = evaluator.speed(device, &test)?;
     let per_class = errors_per_class(&logits, test.labels(), config.classes(), None);
     let errors: usize = per_class.iter().sum();
-    let accuracy = 1.0 - errors as f64 / test.len() as f64;
+    let accuracy = (test.len() - errors) as f64 / test.len() as f64;
     let latency_ms = speed.latency.as_secs_f64() * 1e3;
     if voice.json {
         let report = json!({
@@ -78,21 +67,19 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
             "examples_per_second": speed.examples_per_second,
             "device": device.info().name,
         });
-        println!("{report:#}");
-        return Ok(());
+        return say(format_args!("{report:#}"));
     }
-    println!("accuracy      {:.2} % ({errors} errors in {})", 100.0 * accuracy, test.len());
-    println!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN));
-    println!("latency       {latency_ms:.3} ms for one example");
-    println!("throughput    {:.0} examples/s", speed.examples_per_second);
+    let examples = test.len();
+    say(format_args!("accuracy      {:.2} % ({errors} errors in {examples})", 100.0 * accuracy))?;
+    say(format_args!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN)))?;
+    say(format_args!("latency       {latency_ms:.3} ms for one example"))?;
+    say(format_args!("throughput    {:.0} examples/s", speed.examples_per_second))?;
     let counts = test.per_class_counts();
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["class", "examples", "errors"]);
+    let mut table = table::new(["class", "examples", "errors"]);
     for ((name, count), wrong) in config.class_names.iter().zip(&counts).zip(&per_class) {
         table.add_row([name.clone(), count.to_string(), wrong.to_string()]);
     }
-    println!("{table}");
-    Ok(())
+    say(table)
 }
 
 /// The labelled examples that `--data` names.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::Voice;
+use crate::{Voice, say};
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -29,8 +29,8 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     file.write_all(distil_gpu_engine::recipe::STARTER.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("cannot write {path}"))?;
-    if !voice.quiet && !voice.json {
-        println!("Wrote {path}. Run it with: distil-gpu run {path}");
+    if voice.progress() {
+        say(format_args!("Wrote {path}. Run it with: distil-gpu run {path}"))?;
     }
     Ok(())
 }

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use distil_gpu_engine::data::{self, Examples};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::models;
 use distil_gpu_engine::recipe::Recipe;
 
-use crate::Voice;
+use crate::{Voice, say};
 
 /// Arguments of `logits`.
 #[derive(Debug, clap::Args)]
@@ -46,11 +46,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         examples = data::load_features(&args.input, &args.tensor)?;
         vec![("logits", &examples)]
     };
-    let shape = inputs[0].1.shape();
-    if shape.iter().product::<usize>() != config.input_len() {
-        let (input, takes) = (args.input.display(), &config.input_shape);
-        bail!("{input} has examples of {shape:?}, the model takes {takes:?}");
-    }
+    let (model, input) = (args.model.display(), args.input.display());
+    let fits = config.check_examples(inputs[0].1);
+    fits.with_context(|| format!("{model} cannot answer {input}"))?;
     let mut device = super::open(&args.device, false, voice)?;
     let store = frozen_store(&mut *device, &config, &values)?;
     let mut evaluator = Evaluator::new(&config, &store);
@@ -64,7 +62,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     models::save_tensors(&args.out, &tensors)?;
     if voice.progress() {
         for (name, shape, _) in &tensors {
-            println!("Wrote {}: `{name}` {shape:?}", args.out.display());
+            say(format_args!("Wrote {}: `{name}` {shape:?}", args.out.display()))?;
         }
     }
     Ok(())

@@ -11,14 +11,14 @@ use distil_gpu_engine::device::{Choice, Device, GpuOptions, select};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::Voice;
+use crate::{Voice, note};
 
 /// Opens a device and says which and why.
 fn open(choice: &str, checked: bool, voice: Voice) -> Result<Box<dyn Device>> {
     let choice: Choice = choice.parse()?;
     let selected = select(choice, GpuOptions { timestamps: false, checked })?;
     if voice.progress() {
-        eprintln!("Device: {}", selected.reason);
+        note(format_args!("Device: {}", selected.reason));
     }
     Ok(selected.device)
 }

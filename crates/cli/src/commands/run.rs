@@ -7,7 +7,7 @@ use distil_gpu_engine::distill::{self, Observer, Silent};
 use distil_gpu_engine::recipe::Recipe;
 
 use crate::progress::Progress;
-use crate::{Voice, table};
+use crate::{Voice, say, table};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -56,15 +56,14 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let run = distill::run(&recipe, &mut *device, args.force, observer)?;
     if voice.json {
         let json = serde_json::to_string_pretty(&run.report).context("the report as JSON")?;
-        println!("{json}");
-        return Ok(());
+        return say(json);
     }
-    println!("{}", table::report(&run.report));
-    println!("{}", run.report.sentence());
-    println!("Results: {}", run.folder.display());
-    Ok(())
+    say(table::report(&run.report))?;
+    say(run.report.sentence())?;
+    say(format_args!("Results: {}", run.folder.display()))
 }
 
+/// Any text as a TOML string: JSON escapes it in the same way.
 fn toml_string(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    serde_json::Value::from(text).to_string()
 }

@@ -122,6 +122,19 @@ impl Dataset {
         Self { examples, labels, class_names: self.class_names }
     }
 
+    /// The data with these classes instead of its own: by name where both have names, else by number.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when a class of the data is not among them.
+    pub fn with_classes(mut self, class_names: &[String]) -> Result<Self, DataError> {
+        let places = class_places(&self.class_names, class_names)?;
+        for label in &mut self.labels {
+            *label = places[*label as usize] as i32;
+        }
+        self.class_names = class_names.to_vec();
+        Ok(self)
+    }
+
     /// The numbers of the examples that are of none of these classes.
     ///
     /// # Errors
@@ -196,6 +209,26 @@ impl Dataset {
         self.class_names.extend((self.class_names.len()..classes).map(|class| class.to_string()));
         self
     }
+}
+
+/// The place of each class of `from` among those of `to`: its name's; or, where one side has only numbers
+/// for names, its own number.
+///
+/// # Errors
+/// [`DataError::Unfit`], naming a class that has no place.
+pub(crate) fn class_places(from: &[String], to: &[String]) -> Result<Vec<usize>, DataError> {
+    let numbered =
+        |names: &[String]| names.iter().enumerate().all(|(class, name)| *name == class.to_string());
+    let by_name = |name: &String| to.iter().position(|known| known == name);
+    let Some(stranger) = from.iter().find(|name| by_name(name).is_none()) else {
+        return Ok(from.iter().filter_map(by_name).collect());
+    };
+    let fits =
+        (numbered(from) && from.len() <= to.len()) || (numbered(to) && from.len() == to.len());
+    fits.then(|| (0..from.len()).collect()).ok_or_else(|| {
+        let known = to.join(", ");
+        DataError::Unfit(format!("the model has no class `{stranger}`, only {known}"))
+    })
 }
 
 impl Split {
@@ -291,6 +324,26 @@ mod tests {
             "`shift` moves images [C, H, W], and an example here is [2]: leave `shift` out",
         );
         refused(six().examples().select(&[6]), "there is no example 6 among 6");
+    }
+
+    #[test]
+    fn classes_go_by_name_or_by_number() {
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let known = names(&["ant", "cat", "dog"]);
+        let data = Dataset { class_names: names(&["cat", "ant", "dog"]), ..six() };
+        let named = data.clone().with_classes(&known).unwrap();
+        assert_eq!((named.labels(), named.class_names()), (&[1, 2, 0, 2, 1, 2][..], &known[..]));
+        assert_eq!(six().with_classes(&known).unwrap().labels(), six().labels());
+        assert_eq!(data.with_classes(&names(&["0", "1", "2"])).unwrap().labels(), six().labels());
+        refused(six().with_classes(&known[..2]), "the model has no class `2`, only ant, cat");
+        let other = Dataset { class_names: names(&["ant", "bee", "cat"]), ..six() };
+        refused(other.with_classes(&known), "the model has no class `bee`, only ant, cat, dog");
+        let numbers = names(&["0", "1", "2", "3"]);
+        let last = Dataset { class_names: names(&["1", "2", "3"]), ..six() };
+        assert_eq!(last.with_classes(&numbers).unwrap().labels(), [1, 3, 2, 3, 1, 3]);
+        let few = Dataset { class_names: names(&["ant", "bee", "cat"]), ..six() };
+        refused(few.with_classes(&numbers), "the model has no class `ant`, only 0, 1, 2, 3");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum DataError {
     /// A file or folder cannot be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read")]
     Read {
         /// The file or folder.
         path: String,

@@ -16,6 +16,7 @@ mod safetensors;
 
 use crate::recipe::{Data, Source};
 
+pub(crate) use dataset::class_places;
 pub use dataset::{Dataset, Split};
 pub use error::DataError;
 pub use examples::{Examples, Features};

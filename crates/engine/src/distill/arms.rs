@@ -11,13 +11,13 @@ use super::evaluate::{Evaluator, errors_per_class};
 use super::teacher::{Teacher, frozen_store};
 use super::trainer::{Lesson, train};
 use super::{Arm, Event, Observer};
-use crate::data::{self, Dataset, Normalisation, Split};
+use crate::data::{self, DataError, Dataset, Normalisation, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::models::{self, ModelConfig, write_atomically};
 use crate::recipe::{self, Normalise, Recipe};
 use crate::report::{ArmReport, Arms, BiasCorrection, Examples, Report};
-use crate::store::Store;
+use crate::store::{Layout, Store};
 
 /// A finished run.
 #[derive(Debug)]
@@ -49,15 +49,31 @@ pub fn run(
     if let Some((config, _)) = &loaded {
         fits(config, &split)?;
     }
-    let folder = create_folder(recipe, replace)?;
-    write_atomically(&folder.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
+    let config_of = |model| ModelConfig::for_data(model, &split.train, &normalisation);
+    let teacher = match &recipe.teacher {
+        recipe::Teacher::Trained { model, train } => Some((model, train)),
+        _ => None,
+    };
+    for (model, train) in teacher.into_iter().chain([(&recipe.student.model, &recipe.train)]) {
+        split.train.examples().check_shift(train.shift)?;
+        Layout::new(config_of(model).model().parameters())?;
+    }
+    let students = student_data(recipe, &split.train)?;
+    let folder = choose_folder(recipe, replace)?;
+    let work = Work { recipe, split: &split, students: &students, folder: &folder };
+    let given = match &recipe.teacher {
+        recipe::Teacher::Logits { logits } => Some(work.given_logits(logits)?),
+        _ => None,
+    };
+    let resolved = recipe.to_toml()?;
+    // What can be refused beforehand has been: from here on there are files.
+    prepare_folder(recipe, &folder)?;
+    write_atomically(&folder.join("recipe.toml"), resolved.as_bytes())?;
     let mut log = Log::create(&folder, observer)?;
 
-    let students = student_data(recipe, &split.train)?;
-    let work = Work { recipe, split: &split, students: &students, folder: &folder };
     let (teacher, teacher_arm, answers) = match &recipe.teacher {
         recipe::Teacher::Trained { model, train: how } => {
-            let config = ModelConfig::for_data(model, &split.train, &normalisation);
+            let config = config_of(model);
             let lesson = Lesson {
                 arm: Arm::Teacher,
                 config: &config,
@@ -87,10 +103,10 @@ pub fn run(
             let (arm, answers) = work.measure(device, Arm::Teacher, &config, &store, None)?;
             (Teacher::Model { config, store }, Some(arm), Some(answers))
         }
-        recipe::Teacher::Logits { logits: path } => work.given_logits(path)?,
+        recipe::Teacher::Logits { .. } => given.expect("a teacher's logits were read above"),
     };
 
-    let config = ModelConfig::for_data(&recipe.student.model, &split.train, &normalisation);
+    let config = config_of(&recipe.student.model);
     let mut arm = |arm: Arm, teacher: Option<&Teacher>, log: &mut Log<'_>| -> Result<_, Error> {
         let lesson = Lesson {
             arm,
@@ -183,7 +199,7 @@ impl Work<'_> {
         let errors_per_class = errors_per_class(logits, test.labels(), test.classes(), None);
         let errors = errors_per_class.iter().sum();
         ArmReport {
-            accuracy: 1.0 - errors as f64 / test.len() as f64,
+            accuracy: (test.len() - errors) as f64 / test.len() as f64,
             errors,
             errors_per_class,
             parameters: None,
@@ -245,9 +261,9 @@ impl Work<'_> {
         rows.truncate(self.students.len());
         let row = |&row: &u32| &all[row as usize * classes..][..classes];
         let values: Vec<f32> = rows.iter().flat_map(row).copied().collect();
-        let answers = match data::read_logits(path, "test") {
-            Ok(_) => Some(read("test", self.split.test.len())?),
-            Err(_) => None,
+        let answers = match read("test", self.split.test.len()) {
+            Err(Error::Data(DataError::MissingTensor { .. })) => None,
+            answers => Some(answers?),
         };
         let arm = answers.as_ref().map(|logits| self.count(logits, None));
         Ok((Teacher::Logits { values, classes }, arm, answers))
@@ -263,56 +279,55 @@ fn student_data(recipe: &Recipe, train: &Dataset) -> Result<Dataset, Error> {
     })
 }
 
-/// The teacher's normalisation where it is loaded, since its answers hold for that alone; else the recipe's.
+/// The normalisation of a teacher that is loaded, since its answers hold for that alone; else the recipe's.
 fn normalisation(
     recipe: &Recipe,
     split: &Split,
     teacher: Option<&ModelConfig>,
 ) -> Result<Normalisation, Error> {
-    let asked = match &recipe.data.normalise {
-        Normalise::Standardise => None,
-        Normalise::None => Some(Normalisation::identity()),
-        Normalise::Given(values) => Some(values.clone()),
-    };
-    match (asked, teacher) {
-        (Some(asked), Some(teacher)) if asked != teacher.normalisation => Err(Error::Model {
+    let asked = split.train.examples().normalisation_for(&recipe.data.normalise)?;
+    match teacher.map(|teacher| &teacher.normalisation) {
+        None => Ok(asked),
+        Some(theirs) if recipe.data.normalise == Normalise::Standardise || *theirs == asked => {
+            Ok(theirs.clone())
+        }
+        Some(theirs) => Err(Error::Model {
             path: "data.normalise".to_owned(),
             problem: format!(
-                "the teacher was trained with {:?}: leave the key out, and its normalisation is used",
-                teacher.normalisation
+                "the teacher was trained with {theirs:?}: leave the key out, and that is used"
             ),
         }),
-        (_, Some(teacher)) => Ok(teacher.normalisation.clone()),
-        (Some(asked), None) => Ok(asked),
-        (None, None) => Ok(split.train.normalisation()),
     }
 }
 
 /// Refuses a loaded teacher that is for other data.
 fn fits(config: &ModelConfig, split: &Split) -> Result<(), Error> {
-    let (shape, classes) = (split.train.shape(), split.train.classes());
-    if config.input_len() == shape.iter().product::<usize>() && config.classes() == classes {
+    config.check_examples(split.train.examples())?;
+    let (theirs, ours) = (&config.class_names, split.train.class_names());
+    let places = data::class_places(ours, theirs)?;
+    if theirs.len() == ours.len() && places.into_iter().eq(0..ours.len()) {
         return Ok(());
     }
     Err(Error::Model {
         path: "teacher.folder".to_owned(),
         problem: format!(
-            "the teacher takes examples of {:?} in {} classes, the data has {shape:?} in {classes}",
-            config.input_shape,
-            config.classes()
+            "the teacher's classes are {}, and the data's {}: they must be the same, in the same order",
+            theirs.join(", "),
+            ours.join(", ")
         ),
     })
 }
 
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.display().to_string();
+    move |source| Error::Io { path, source }
+}
+
 /// The run's folder: the recipe's `out`, or the first free of runs/<name>, runs/<name>-2, …
-fn create_folder(recipe: &Recipe, replace: bool) -> Result<PathBuf, Error> {
-    let io = |path: &Path| {
-        let path = path.display().to_string();
-        move |source| Error::Io { path, source }
-    };
+fn choose_folder(recipe: &Recipe, replace: bool) -> Result<PathBuf, Error> {
     let used = |path: &Path| path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     let default = Path::new("runs").join(&recipe.name);
-    let folder = match &recipe.out {
+    Ok(match &recipe.out {
         Some(out) if used(out) && !replace => {
             return Err(Error::Model {
                 path: out.display().to_string(),
@@ -328,14 +343,27 @@ fn create_folder(recipe: &Recipe, replace: bool) -> Result<PathBuf, Error> {
             .map(|n| PathBuf::from(format!("{}-{n}", default.display())))
             .find(|path| !used(path))
             .expect("some number is free"),
+    })
+}
+
+/// Makes the run's folder. Of an earlier run in it, the report and the models go: should this run fail,
+/// they would pass for its own.
+fn prepare_folder(recipe: &Recipe, folder: &Path) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(io(folder))?;
+    let teacher = match &recipe.teacher {
+        recipe::Teacher::Folder { folder } => folder.canonicalize().ok(),
+        _ => None,
     };
-    fs::create_dir_all(&folder).map_err(io(&folder))?;
-    // A report is the mark of a complete run: none may lie beside the files of a new one.
-    let report = folder.join("report.json");
-    if report.exists() {
-        fs::remove_file(&report).map_err(io(&report))?;
+    let mut old = vec![folder.join("report.json")];
+    for arm in [Arm::Teacher, Arm::Control, Arm::Distilled].map(|arm| folder.join(arm.folder())) {
+        if teacher.is_none() || arm.canonicalize().ok() != teacher {
+            old.extend([models::CONFIG, models::WEIGHTS].map(|name| arm.join(name)));
+        }
     }
-    Ok(folder)
+    for path in old.into_iter().filter(|path| path.exists()) {
+        fs::remove_file(&path).map_err(io(&path))?;
+    }
+    Ok(())
 }
 
 /// Writes `metrics.jsonl` and passes every event on.
@@ -350,8 +378,7 @@ struct Log<'a> {
 impl<'a> Log<'a> {
     fn create(folder: &Path, next: &'a mut dyn Observer) -> Result<Self, Error> {
         let path = folder.join("metrics.jsonl");
-        let file = File::create(&path)
-            .map_err(|source| Error::Io { path: path.display().to_string(), source })?;
+        let file = File::create(&path).map_err(io(&path))?;
         Ok(Self { path, file: BufWriter::new(file), failed: None, start: Instant::now(), next })
     }
 
@@ -360,9 +387,7 @@ impl<'a> Log<'a> {
     }
 
     fn finish(self) -> Result<(), Error> {
-        self.failed.map_or(Ok(()), |source| {
-            Err(Error::Io { path: self.path.display().to_string(), source })
-        })
+        self.failed.map_or(Ok(()), |source| Err(io(&self.path)(source)))
     }
 }
 

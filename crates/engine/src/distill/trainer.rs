@@ -83,7 +83,7 @@ pub fn train(
     let Lesson { arm, config, train, data, .. } = *lesson;
     let (optimizer, betas) = optimizer_config(train);
     let base_lr = train.optimizer.lr();
-    let rows = train.batch;
+    let rows = train.batch.min(data.len());
     let steps_per_epoch = data.len().div_ceil(rows) as u32;
     let steps = train.length.total_steps(steps_per_epoch);
 
@@ -156,17 +156,20 @@ pub fn train(
             observer.event(&Event::Step { arm, done: step });
         }
         let train_metrics = read_metrics(device, &store, lesson.alpha)?;
-        if !train_metrics.loss.is_finite() {
-            return Err(Error::NotFinite(format!(
-                "the loss of the {} became {} between steps {first_step} and {step}: lower \
-                 optimizer.lr (now {base_lr}), or set clip = 1.0 in its train section",
-                arm.name(),
-                train_metrics.loss
-            )));
-        }
+        let check = |loss: f64| match loss.is_finite() {
+            true => Ok(()),
+            false => Err(Error::NotFinite(format!(
+                "the loss of the {} became {loss} between steps {first_step} and {step}: lower \
+                 optimizer.lr (now {base_lr:?}), or set clip = 1.0 in its train section",
+                arm.name()
+            ))),
+        };
+        check(train_metrics.loss)?;
         let (temperature, alpha) = (lesson.temperature, lesson.alpha);
         let measured =
             evaluator.metrics(device, lesson.test, lesson.test_answers, temperature, alpha)?;
+        // The last step may have spoilt what the training batches no longer show.
+        check(measured.loss)?;
         observer.event(&Event::Epoch {
             arm,
             epoch: epoch + 1,

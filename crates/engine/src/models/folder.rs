@@ -11,7 +11,8 @@ use super::{Architecture, ModelConfig};
 use crate::error::Error;
 use crate::store::ParameterSpec;
 
-const CONFIG: &str = "config.json";
+/// Name of a model's configuration.
+pub const CONFIG: &str = "config.json";
 /// Name of a model's file of parameters.
 pub const WEIGHTS: &str = "model.safetensors";
 
@@ -30,7 +31,11 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
 /// [`Error::Io`] naming the file.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io(path))?;
+    let mut builder = tempfile::Builder::new();
+    // As any new file: left to itself, a temporary file is its owner's alone.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(io(path))?;
     file.write_all(bytes).map_err(io(path))?;
     file.as_file().sync_all().map_err(io(path))?;
     file.persist(path).map_err(|error| io(path)(error.error))?;
@@ -81,13 +86,11 @@ pub fn save(folder: &Path, config: &ModelConfig, values: &[Vec<f32>]) -> Result<
 /// [`Error::Model`] when the folder is no model, a file is damaged, or tensors are missing, unexpected, of
 /// another shape, or not finite.
 pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
-    if !folder.is_dir() {
-        return Err(bad(
-            folder,
-            "no such folder; a model is a folder with config.json and model.safetensors",
-        ));
-    }
     let path = folder.join(CONFIG);
+    if !path.is_file() {
+        let problem = "no such file; a model is a folder with config.json and model.safetensors";
+        return Err(bad(&path, problem));
+    }
     let text = fs::read_to_string(&path).map_err(io(&path))?;
     let config: ModelConfig = serde_json::from_str(&text)
         .map_err(|error| bad(&path, format!("not a model configuration: {error}")))?;
@@ -141,6 +144,7 @@ fn check(config: &ModelConfig) -> Result<(), String> {
         let names = config.class_names.len();
         return Err(format!("{names} class_names for num_classes {}", mlp.num_classes));
     }
+    config.normalisation.check(&config.input_shape).map_err(|error| error.to_string())?;
     if !(0.0..1.0).contains(&mlp.dropout) || !(0.0..1.0).contains(&mlp.input_dropout) {
         return Err("dropout must be at least 0 and below 1".to_owned());
     }

@@ -7,10 +7,10 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-pub use folder::{WEIGHTS, load, save, save_tensors, write_atomically};
+pub use folder::{CONFIG, WEIGHTS, load, save, save_tensors, write_atomically};
 pub use mlp::Mlp;
 
-use crate::data::{Dataset, Normalisation};
+use crate::data::{DataError, Dataset, Examples, Normalisation};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
 use crate::recipe;
@@ -76,6 +76,21 @@ impl ModelConfig {
             class_names: data.class_names().to_vec(),
             normalisation: normalisation.clone(),
         }
+    }
+
+    /// Checks that the model can answer these examples.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when they are of another size, or its normalisation does not fit their shape.
+    pub fn check_examples(&self, examples: &Examples) -> Result<(), DataError> {
+        if examples.example_len() != self.input_len() {
+            return Err(DataError::Unfit(format!(
+                "the model takes examples of {:?}, and these are {:?}",
+                self.input_shape,
+                examples.shape()
+            )));
+        }
+        self.normalisation.check(examples.shape())
     }
 
     /// The model.

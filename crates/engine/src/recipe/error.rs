@@ -25,7 +25,7 @@ impl fmt::Display for Place {
 #[non_exhaustive]
 pub enum RecipeError {
     /// The file cannot be read.
-    #[error("{path}: the recipe cannot be read: {source}")]
+    #[error("{path}: the recipe cannot be read")]
     Read {
         /// The file.
         path: String,

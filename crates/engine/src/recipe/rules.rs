@@ -81,8 +81,10 @@ pub(super) const FLAG: Rule<bool> =
 pub(super) const TEXT: Rule<String> = Rule { allowed: "a string that is not empty", read: text };
 pub(super) const PATH: Rule<String> = Rule { allowed: "a path in quotes", read: text };
 pub(super) const NAME: Rule<String> = Rule {
-    allowed: "a name in quotes, without / and \\",
-    read: |value| text(value).filter(|name| !name.contains(['/', '\\'])),
+    allowed: "a name in quotes, without / and \\, and not . or ..",
+    read: |value| {
+        text(value).filter(|name| !name.contains(['/', '\\']) && name != "." && name != "..")
+    },
 };
 pub(super) const DEVICE: Rule<String> = Rule {
     allowed: "\"auto\", \"cpu\", \"gpu\" or \"gpu:N\", N being a number",

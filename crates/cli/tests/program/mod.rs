@@ -1,0 +1,203 @@
+//! The real program, run in a folder of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Three small models on a few of the embedded pictures, on the processor.
+const TINY: &str = r#"
+device = "cpu"
+
+[data]
+source = "embedded"
+train_limit = 200
+test_limit = 100
+
+[teacher]
+model = { type = "mlp", hidden_sizes = [32] }
+
+[student]
+model = { type = "mlp", hidden_sizes = [8] }
+
+[train]
+epochs = 2
+batch = 32
+optimizer = { name = "sgd", lr = 0.05, momentum = 0.9 }
+"#;
+
+/// Two inputs, two hidden units, three classes.
+pub const HAND_CONFIG: &str = r#"{
+  "model_type": "mlp", "input_size": 2, "hidden_sizes": [2], "num_classes": 3,
+  "activation": "relu", "dropout": 0.0, "input_dropout": 0.0,
+  "input_shape": [2], "class_names": ["ant", "bee", "cat"],
+  "normalisation": { "mean": [0.0], "std": [1.0] }
+}"#;
+
+/// The parameters of that model.
+pub const HAND_WEIGHTS: [(&str, &[usize], &[f32]); 4] = [
+    ("layers.0.weight", &[2, 2], &[1.0, -2.0, 0.5, 0.25]),
+    ("layers.0.bias", &[2], &[0.5, -1.0]),
+    ("layers.1.weight", &[3, 2], &[1.0, 0.0, -1.0, 2.0, 0.5, 0.5]),
+    ("layers.1.bias", &[3], &[0.0, 0.25, -0.5]),
+];
+
+/// A folder to work in, gone when this is. `tiny.toml` is there from the start.
+pub struct Home {
+    folder: PathBuf,
+    _guard: Option<TempDir>,
+}
+
+/// How the program ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let guard = tempfile::tempdir().unwrap();
+        Self::begin(guard.path().to_owned(), Some(guard))
+    }
+
+    /// A folder that stays, empty to begin with, for what several tests look at.
+    pub fn shared(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        _ = fs::remove_dir_all(&folder);
+        Self::begin(folder, None)
+    }
+
+    fn begin(folder: PathBuf, guard: Option<TempDir>) -> Self {
+        let home = Self { folder, _guard: guard };
+        home.write("tiny.toml", TINY);
+        home
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        let path = self.path(name);
+        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    pub fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&self.read(name)).unwrap()
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub fn write_f32(&self, name: &str, tensors: &[(&str, &[usize], &[f32])]) {
+        let bytes: Vec<_> = tensors.iter().map(|(_, _, values)| floats(values)).collect();
+        let named = tensors.iter().zip(&bytes);
+        let named: Vec<_> = named.map(|((n, s, _), b)| (*n, Dtype::F32, *s, &**b)).collect();
+        self.write(name, safetensors(&named));
+    }
+
+    /// Writes the hand-made model into the folder `hand`.
+    pub fn write_hand(&self) {
+        self.write("hand/config.json", HAND_CONFIG);
+        self.write_f32("hand/model.safetensors", &HAND_WEIGHTS);
+    }
+
+    /// Every file below the folder.
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        fn walk(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => walk(&path, files),
+                    false => _ = files.insert(path.clone(), fs::read(&path).unwrap()),
+                }
+            }
+        }
+        let mut files = BTreeMap::new();
+        walk(&self.folder, &mut files);
+        files
+    }
+
+    /// The program with these arguments, separated by spaces.
+    pub fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_distil-gpu"));
+        command.args(arguments.split_whitespace()).current_dir(&self.folder);
+        command
+    }
+
+    /// Runs the program, which must succeed; what it printed.
+    #[track_caller]
+    pub fn done(&self, arguments: &str) -> String {
+        let said = say(self.command(arguments));
+        assert_eq!(said.code, Some(0), "{arguments}: {said:?}");
+        said.out
+    }
+
+    /// Runs the program, which must refuse in one line that holds all of `wanted`, and leave every file as
+    /// it was.
+    #[track_caller]
+    pub fn refused(&self, arguments: &str, wanted: &[&str]) {
+        let before = self.files();
+        fails(self.command(&format!("{arguments} --quiet")), wanted);
+        assert!(self.files() == before, "{arguments}: files were left or changed");
+    }
+}
+
+/// Runs a command to its end. No panic is ever allowed.
+#[track_caller]
+pub fn say(mut command: Command) -> Said {
+    let output = command.output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    let said = Said { code: output.status.code(), out, err };
+    for word in ["panicked", "RUST_BACKTRACE"] {
+        assert!(!said.err.contains(word), "{command:?}: {}", said.err);
+    }
+    said
+}
+
+/// Runs a command, which must end with code 1 and one line of error that holds all of `wanted`.
+#[track_caller]
+pub fn fails(command: Command, wanted: &[&str]) {
+    let shown = format!("{command:?}");
+    let said = say(command);
+    assert_eq!(said.code, Some(1), "{shown}: {said:?}");
+    assert_eq!(said.out, "", "{shown}");
+    assert!(said.err.starts_with("error: ") && said.err.lines().count() == 1, "{shown}: {said:?}");
+    for wanted in wanted {
+        assert!(said.err.contains(wanted), "{shown}: {wanted:?} is not in {}", said.err);
+    }
+    // What the system said is told once.
+    assert!(said.err.matches("(os error").count() <= 1, "{}", said.err);
+}
+
+/// Little-endian bytes.
+pub fn floats(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// A safetensors file.
+pub fn safetensors(tensors: &[(&str, Dtype, &[usize], &[u8])]) -> Vec<u8> {
+    let view = |&(name, dtype, shape, bytes): &(_, _, &[usize], _)| {
+        (name, TensorView::new(dtype, shape.to_vec(), bytes).unwrap())
+    };
+    safetensors::serialize(tensors.iter().map(view), None).unwrap()
+}
+
+/// The f32 tensor of that name: shape and values.
+pub fn tensor(file: &[u8], name: &str) -> (Vec<usize>, Vec<f32>) {
+    let file = SafeTensors::deserialize(file).unwrap();
+    let view = file.tensor(name).unwrap();
+    assert_eq!(view.dtype(), Dtype::F32);
+    let word = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
+    (view.shape().to_vec(), view.data().chunks_exact(4).map(word).collect())
+}
