@@ -74,7 +74,8 @@ fn weigh(graph: &mut Graph, y: TensorId) -> Built {
     let store = graph.stores.len();
     graph.stores.push(Layout::new(specs)?);
     let weights = graph.parameter(store, 0);
-    let weights = graph.reshape(weights, &graph.shape(y).to_vec())?;
+    let shape = graph.shape(y).to_vec();
+    let weights = graph.reshape(weights, &shape)?;
     let square = graph.map(Stage::Square, y)?;
     let half = graph.affine(square, 0.5, 0.0)?;
     let product = graph.mul(y, weights)?;
@@ -558,7 +559,7 @@ fn logits_survive_the_loss_that_overwrites_them() {
             }
             let run = |device: &mut dyn TestDevice| {
                 let mut session = Session::new(device, &graph, Options::default());
-                session.set_all(0, &[start.clone()]);
+                session.set_all(0, std::slice::from_ref(&start));
                 session.run(&state(), &inputs);
                 if read_logits {
                     let logits: Vec<f64> = start.iter().map(|p| 2.0 * p + 1.0).collect();

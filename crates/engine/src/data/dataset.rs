@@ -220,15 +220,22 @@ pub(crate) fn class_places(from: &[String], to: &[String]) -> Result<Vec<usize>,
     let numbered =
         |names: &[String]| names.iter().enumerate().all(|(class, name)| *name == class.to_string());
     let by_name = |name: &String| to.iter().position(|known| known == name);
-    let Some(stranger) = from.iter().find(|name| by_name(name).is_none()) else {
-        return Ok(from.iter().filter_map(by_name).collect());
+    let places: Option<Vec<usize>> = from.iter().map(by_name).collect();
+    if let Some(places) = places {
+        return Ok(places);
+    }
+    let by_number = numbered(from) || (numbered(to) && from.len() == to.len());
+    let stranger = match by_number {
+        true => from.get(to.len()),
+        false => from.iter().find(|name| by_name(name).is_none()),
     };
-    let fits =
-        (numbered(from) && from.len() <= to.len()) || (numbered(to) && from.len() == to.len());
-    fits.then(|| (0..from.len()).collect()).ok_or_else(|| {
-        let known = to.join(", ");
-        DataError::Unfit(format!("the model has no class `{stranger}`, only {known}"))
-    })
+    match stranger {
+        None => Ok((0..from.len()).collect()),
+        Some(name) => Err(DataError::Unfit(format!(
+            "the model has no class `{name}`, only {}",
+            to.join(", ")
+        ))),
+    }
 }
 
 impl Split {

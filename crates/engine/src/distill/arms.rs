@@ -93,7 +93,11 @@ pub fn run(
             let store = frozen_store(device, &config, &values)?;
             let (arm, answers) =
                 work.measure(device, Arm::Teacher, &config, &store, Some(trained.steps))?;
-            (Teacher::Model { config, store }, Some(arm), Some(answers))
+            (
+                Teacher::Model { config: Box::new(config), store: Box::new(store) },
+                Some(arm),
+                Some(answers),
+            )
         }
         recipe::Teacher::Folder { folder: path } => {
             let (config, values) = loaded.expect("a teacher's folder was loaded above");
@@ -101,7 +105,11 @@ pub fn run(
             models::save(&folder.join(Arm::Teacher.folder()), &config, &values)?;
             let store = frozen_store(device, &config, &values)?;
             let (arm, answers) = work.measure(device, Arm::Teacher, &config, &store, None)?;
-            (Teacher::Model { config, store }, Some(arm), Some(answers))
+            (
+                Teacher::Model { config: Box::new(config), store: Box::new(store) },
+                Some(arm),
+                Some(answers),
+            )
         }
         recipe::Teacher::Logits { .. } => given.expect("a teacher's logits were read above"),
     };
@@ -157,6 +165,9 @@ pub fn run(
     write_atomically(&folder.join("report.json"), format!("{json}\n").as_bytes())?;
     Ok(Run { folder, report })
 }
+
+/// A teacher, what was measured of it, and its raw logits of the test set.
+type MeasuredTeacher = (Teacher, Option<ArmReport>, Option<Vec<f32>>);
 
 /// What measuring an arm needs.
 struct Work<'a> {
@@ -239,10 +250,7 @@ impl Work<'_> {
     }
 
     /// A teacher that is a file of logits: of the training examples, and perhaps of the test examples.
-    fn given_logits(
-        &self,
-        path: &Path,
-    ) -> Result<(Teacher, Option<ArmReport>, Option<Vec<f32>>), Error> {
+    fn given_logits(&self, path: &Path) -> Result<MeasuredTeacher, Error> {
         let classes = self.split.train.classes();
         let bad = |problem: String| Error::Model { path: path.display().to_string(), problem };
         let read = |name: &str, rows: usize| -> Result<Vec<f32>, Error> {

@@ -11,9 +11,9 @@ pub enum Teacher {
     /// A model that answers within the step, forward only.
     Model {
         /// What it is.
-        config: ModelConfig,
+        config: Box<ModelConfig>,
         /// Its parameters on the device.
-        store: Store,
+        store: Box<Store>,
     },
     /// Answers given beforehand: raw logits [examples, classes] of the training data, in its order.
     Logits {
@@ -35,7 +35,7 @@ impl Teacher {
         values: &[Vec<f32>],
     ) -> Result<Self, Error> {
         let store = frozen_store(device, &config, values)?;
-        Ok(Self::Model { config, store })
+        Ok(Self::Model { config: Box::new(config), store: Box::new(store) })
     }
 
     /// Copies the answers for these examples into `out` [rows, classes]; what lies behind them is left.

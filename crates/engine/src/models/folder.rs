@@ -36,7 +36,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder).map_err(io(path))?;
-    file.write_all(bytes).map_err(io(path))?;
+    file.as_file_mut().write_all(bytes).map_err(io(path))?;
     file.as_file().sync_all().map_err(io(path))?;
     file.persist(path).map_err(|error| io(path)(error.error))?;
     Ok(())

@@ -387,7 +387,7 @@ fn refuses_values_out_of_range() {
     top("seed = -1", "8: `seed` is -1; it must be a whole number from 0 to 4294967295");
     top(
         "name = \"a/b\"",
-        "8: `name` is the string \"a/b\"; it must be a name in quotes, without / and \\",
+        "8: `name` is the string \"a/b\"; it must be a name in quotes, without / and \\, and not . or ..",
     );
     top("out = \"\"", "7: `out` is the string \"\"; it must be a path in quotes");
     top(

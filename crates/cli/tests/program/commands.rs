@@ -1,14 +1,11 @@
 //! What every command does, on the real program.
-#![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
-
-mod program;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::OnceLock;
 
-use program::{HAND_WEIGHTS, Home, fails, safetensors, say, tensor};
+use super::{HAND_WEIGHTS, Home, fails, safetensors, say, tensor};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
@@ -16,7 +13,7 @@ use serde_json::{Value, json};
 fn base() -> &'static (Home, String) {
     static BASE: OnceLock<(Home, String)> = OnceLock::new();
     BASE.get_or_init(|| {
-        let home = Home::shared("commands");
+        let home = Home::shared("base");
         let printed = home.done("run tiny.toml --json --out base");
         (home, printed)
     })
@@ -154,20 +151,24 @@ fn all_values(file: &[u8]) -> Vec<f32> {
     names.iter().flat_map(|name| tensor(file, name).1).collect()
 }
 
+/// How far apart two models of the tiny recipe are: squared, over the size of the second.
+fn distance(ours: &[u8], theirs: &[u8]) -> f32 {
+    let [ours, theirs] = [ours, theirs].map(all_values);
+    assert_eq!(ours.len(), theirs.len());
+    let apart: f32 = ours.iter().zip(&theirs).map(|(a, b)| (a - b).powi(2)).sum();
+    apart / theirs.iter().map(|value| value.powi(2)).sum::<f32>()
+}
+
 #[test]
 fn both_students_start_from_the_same_weights() {
     let home = Home::new();
     let set = "--set teacher.train.epochs=1 --set train.optimizer.lr=1e-12 --set train.epochs=1";
     home.done(&format!("run tiny.toml -q --out still {set}"));
-    let [control, student] = ["control", "student"]
-        .map(|model| all_values(&home.read(&format!("still/{model}/model.safetensors"))));
-    let (base, _) = base();
-    let moved = all_values(&base.read("base/student/model.safetensors"));
-    let furthest =
-        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert_eq!((control.len(), moved.len()), (student.len(), student.len()));
-    assert!(furthest(&control, &student) < 1e-9);
-    assert!(furthest(&moved, &student) > 1e-3, "training moves weights");
+    let [control, student] =
+        ["control", "student"].map(|model| home.read(&format!("still/{model}/model.safetensors")));
+    assert!(distance(&control, &student) < 1e-14);
+    let moved = base().0.read("base/student/model.safetensors");
+    assert!(distance(&moved, &student) > 1e-3, "training moves weights");
 }
 
 #[test]
@@ -214,12 +215,10 @@ fn every_driver_trains_as_the_processor_does() {
             let [ours, theirs] = [&report, &theirs].map(|r| number(&r["arms"][arm]["accuracy"]));
             assert!((ours - theirs).abs() <= 0.02, "{gpu} {arm}: {ours}, processor {theirs}");
             let file = format!("{folder}/model.safetensors");
-            let ours = all_values(&home.read(&format!("{gpu}/{file}")));
-            let theirs = all_values(&base.read(&format!("base/{file}")));
-            let apart: f32 = ours.iter().zip(&theirs).map(|(a, b)| (a - b).powi(2)).sum();
-            let size: f32 = theirs.iter().map(|value| value.powi(2)).sum();
+            let theirs = base.read(&format!("base/{file}"));
             // Fourteen steps of f32, summed in another order.
-            assert!(apart < 1e-8 * size, "{gpu} {arm}: NMSE {}", apart / size);
+            let apart = distance(&home.read(&format!("{gpu}/{file}")), &theirs);
+            assert!(apart < 1e-8, "{gpu} {arm}: NMSE {apart}");
         }
     }
 }
@@ -246,7 +245,9 @@ fn cached_logits_and_a_saved_teacher_teach_the_same() {
             let file = format!("{model}/model.safetensors");
             let [ours, theirs] =
                 [home.read(&format!("{out}/{file}")), base.read(&format!("base/{file}"))];
-            assert!(ours == theirs, "{out}: the {model} differs");
+            // Another number of rows at a time: the cached logits are rounded otherwise.
+            let same = ours == theirs || (out == "cached" && distance(&ours, &theirs) < 1e-11);
+            assert!(same, "{out}: the {model} differs by {}", distance(&ours, &theirs));
         }
         let arm = &home.json(&format!("{out}/report.json"))["arms"]["teacher"];
         assert_eq!(arm["errors_per_class"], wanted["errors_per_class"]);
@@ -260,23 +261,23 @@ fn cached_logits_and_a_saved_teacher_teach_the_same() {
 #[test]
 fn students_learn_from_less_than_the_teacher() {
     let home = Home::new();
-    let set = "--set distil.omit_classes=[3] --set distil.train_limit=50";
+    let set = "--set distil.omit_classes=[3] --set distil.train_limit=50 --set train.epochs=20";
     let report: Value =
         serde_json::from_str(&home.done(&format!("run tiny.toml --json --out a {set}"))).unwrap();
     assert_eq!(report["examples"], json!({ "teacher": 200, "students": 50, "test": 100 }));
-    assert_eq!(report["arms"]["teacher"]["steps"], 14);
+    assert_eq!(report["arms"]["teacher"]["steps"], 140);
     for arm in ["teacher", "control", "distilled"] {
         let corrected = report["arms"][arm]["bias_corrected"].as_array().unwrap();
         assert_eq!(corrected.len(), 1);
         assert_eq!(keys(&corrected[0]), words("class shift errors errors_of_class"));
         assert_eq!(corrected[0]["class"], 3);
     }
-    // It never saw a 3, so it says 3 less than it should.
-    let control = &report["arms"]["control"];
+    // It never saw a 3 and knows of them from the teacher alone: it says 3 less than it should.
+    let student = &report["arms"]["distilled"];
     let [before, after] =
-        [&control["errors_per_class"][3], &control["bias_corrected"][0]["errors_of_class"]];
-    assert!(number(&control["bias_corrected"][0]["shift"]) > 0.0, "{control}");
-    assert!(number(after) < number(before), "{control}");
+        [&student["errors_per_class"][3], &student["bias_corrected"][0]["errors_of_class"]];
+    assert!(number(&student["bias_corrected"][0]["shift"]) > 0.0, "{student}");
+    assert!(number(after) < number(before), "{student}");
 }
 
 /// Small grey pictures of three kinds, not quite easy to tell apart: pixels [36] and class.
@@ -316,7 +317,7 @@ fn eval_agrees_with_the_report_in_every_format() {
     home.write("test.csv", csv);
     let sets =
         "--set data={source=\"safetensors\",train=\"train.safetensors\",test=\"test.safetensors\"}";
-    home.done(&format!("run tiny.toml -q --out run {sets}"));
+    home.done(&format!("run tiny.toml -q --out run {sets} --set train.epochs=10"));
 
     let report = home.json("run/report.json");
     let eval = |model: &str, data: &str| -> Value {

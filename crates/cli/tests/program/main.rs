@@ -1,4 +1,8 @@
-//! The real program, run in a folder of its own.
+//! The real program: `commands` is what it does, `bad_input` what it says to input that is wrong.
+#![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
+
+mod bad_input;
+mod commands;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +36,7 @@ optimizer = { name = "sgd", lr = 0.05, momentum = 0.9 }
 "#;
 
 /// Two inputs, two hidden units, three classes.
-pub const HAND_CONFIG: &str = r#"{
+const HAND_CONFIG: &str = r#"{
   "model_type": "mlp", "input_size": 2, "hidden_sizes": [2], "num_classes": 3,
   "activation": "relu", "dropout": 0.0, "input_dropout": 0.0,
   "input_shape": [2], "class_names": ["ant", "bee", "cat"],
@@ -40,35 +44,35 @@ pub const HAND_CONFIG: &str = r#"{
 }"#;
 
 /// The parameters of that model.
-pub const HAND_WEIGHTS: [(&str, &[usize], &[f32]); 4] = [
+const HAND_WEIGHTS: [(&str, &[usize], &[f32]); 4] = [
     ("layers.0.weight", &[2, 2], &[1.0, -2.0, 0.5, 0.25]),
     ("layers.0.bias", &[2], &[0.5, -1.0]),
     ("layers.1.weight", &[3, 2], &[1.0, 0.0, -1.0, 2.0, 0.5, 0.5]),
     ("layers.1.bias", &[3], &[0.0, 0.25, -0.5]),
 ];
 
-/// A folder to work in, gone when this is. `tiny.toml` is there from the start.
-pub struct Home {
+/// A folder to run the program in, gone when this is. `tiny.toml` is there from the start.
+struct Home {
     folder: PathBuf,
     _guard: Option<TempDir>,
 }
 
 /// How the program ended.
 #[derive(Debug)]
-pub struct Said {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
 }
 
 impl Home {
-    pub fn new() -> Self {
+    fn new() -> Self {
         let guard = tempfile::tempdir().unwrap();
         Self::begin(guard.path().to_owned(), Some(guard))
     }
 
     /// A folder that stays, empty to begin with, for what several tests look at.
-    pub fn shared(name: &str) -> Self {
+    fn shared(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         _ = fs::remove_dir_all(&folder);
         Self::begin(folder, None)
@@ -80,26 +84,26 @@ impl Home {
         home
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    pub fn read(&self, name: &str) -> Vec<u8> {
+    fn read(&self, name: &str) -> Vec<u8> {
         let path = self.path(name);
         fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    pub fn json(&self, name: &str) -> Value {
+    fn json(&self, name: &str) -> Value {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
 
-    pub fn write_f32(&self, name: &str, tensors: &[(&str, &[usize], &[f32])]) {
+    fn write_f32(&self, name: &str, tensors: &[(&str, &[usize], &[f32])]) {
         let bytes: Vec<_> = tensors.iter().map(|(_, _, values)| floats(values)).collect();
         let named = tensors.iter().zip(&bytes);
         let named: Vec<_> = named.map(|((n, s, _), b)| (*n, Dtype::F32, *s, &**b)).collect();
@@ -107,13 +111,13 @@ impl Home {
     }
 
     /// Writes the hand-made model into the folder `hand`.
-    pub fn write_hand(&self) {
+    fn write_hand(&self) {
         self.write("hand/config.json", HAND_CONFIG);
         self.write_f32("hand/model.safetensors", &HAND_WEIGHTS);
     }
 
     /// Every file below the folder.
-    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         fn walk(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
@@ -129,7 +133,7 @@ impl Home {
     }
 
     /// The program with these arguments, separated by spaces.
-    pub fn command(&self, arguments: &str) -> Command {
+    fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_distil-gpu"));
         command.args(arguments.split_whitespace()).current_dir(&self.folder);
         command
@@ -137,7 +141,7 @@ impl Home {
 
     /// Runs the program, which must succeed; what it printed.
     #[track_caller]
-    pub fn done(&self, arguments: &str) -> String {
+    fn done(&self, arguments: &str) -> String {
         let said = say(self.command(arguments));
         assert_eq!(said.code, Some(0), "{arguments}: {said:?}");
         said.out
@@ -146,7 +150,7 @@ impl Home {
     /// Runs the program, which must refuse in one line that holds all of `wanted`, and leave every file as
     /// it was.
     #[track_caller]
-    pub fn refused(&self, arguments: &str, wanted: &[&str]) {
+    fn refused(&self, arguments: &str, wanted: &[&str]) {
         let before = self.files();
         fails(self.command(&format!("{arguments} --quiet")), wanted);
         assert!(self.files() == before, "{arguments}: files were left or changed");
@@ -155,7 +159,7 @@ impl Home {
 
 /// Runs a command to its end. No panic is ever allowed.
 #[track_caller]
-pub fn say(mut command: Command) -> Said {
+fn say(mut command: Command) -> Said {
     let output = command.output().unwrap();
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     let said = Said { code: output.status.code(), out, err };
@@ -167,7 +171,7 @@ pub fn say(mut command: Command) -> Said {
 
 /// Runs a command, which must end with code 1 and one line of error that holds all of `wanted`.
 #[track_caller]
-pub fn fails(command: Command, wanted: &[&str]) {
+fn fails(command: Command, wanted: &[&str]) {
     let shown = format!("{command:?}");
     let said = say(command);
     assert_eq!(said.code, Some(1), "{shown}: {said:?}");
@@ -181,12 +185,12 @@ pub fn fails(command: Command, wanted: &[&str]) {
 }
 
 /// Little-endian bytes.
-pub fn floats(values: &[f32]) -> Vec<u8> {
+fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 /// A safetensors file.
-pub fn safetensors(tensors: &[(&str, Dtype, &[usize], &[u8])]) -> Vec<u8> {
+fn safetensors(tensors: &[(&str, Dtype, &[usize], &[u8])]) -> Vec<u8> {
     let view = |&(name, dtype, shape, bytes): &(_, _, &[usize], _)| {
         (name, TensorView::new(dtype, shape.to_vec(), bytes).unwrap())
     };
@@ -194,7 +198,7 @@ pub fn safetensors(tensors: &[(&str, Dtype, &[usize], &[u8])]) -> Vec<u8> {
 }
 
 /// The f32 tensor of that name: shape and values.
-pub fn tensor(file: &[u8], name: &str) -> (Vec<usize>, Vec<f32>) {
+fn tensor(file: &[u8], name: &str) -> (Vec<usize>, Vec<f32>) {
     let file = SafeTensors::deserialize(file).unwrap();
     let view = file.tensor(name).unwrap();
     assert_eq!(view.dtype(), Dtype::F32);
