@@ -5,7 +5,9 @@
 //   row_loss = alpha · soft · soft_scale + (1 - alpha) · hard · hard_scale
 //   d row_loss / d z_s = alpha · T (q - p) · soft_scale + (1 - alpha) · (r - onehot) · hard_scale
 // (Hinton, Vinyals and Dean 2015; the scales are 1 / rows that count, so the sum over rows is the batch
-// mean.) Without a teacher the row loss is hard · hard_scale.
+// mean.) Without a teacher the row loss is hard · hard_scale. KL is summed as Σ_j p_j (ln p_j - ln q_j) - p_j
+// + q_j, which is the same number: an error of a softmax's denominator then cancels, where at a high T it would
+// be as large as the KL itself.
 //
 // z_s       f32 [rows, student_stride], overwritten by the gradient when GRADIENT; columns from `classes`
 //           on are padding: never read, gradient 0
@@ -20,6 +22,7 @@
 // between the sweeps (HELD values a thread of each tensor), else it is read twice. No probability is stored.
 
 //#import common/step.wgsl
+//#import common/nan.wgsl
 
 struct Dims {
     rows: u32,
@@ -81,7 +84,7 @@ fn distill_loss(
             peak.x = s;
             place.x = j;
         }
-        hot_sum += exp(s - peak.x);
+        hot_sum += keep_nan(exp(s - peak.x), s);
         if TEACHER {
             soft_sum.x += exp((s - peak.x) * cold);
             let t = z_t[t_at + j];
@@ -90,7 +93,7 @@ fn distill_loss(
                 peak.y = t;
                 place.y = j;
             }
-            soft_sum.y += exp((t - peak.y) * cold);
+            soft_sum.y += keep_nan(exp((t - peak.y) * cold), t);
             if HOLD {
                 t_held[slot] = t;
             }
@@ -137,8 +140,9 @@ fn distill_loss(
         workgroupBarrier();
     }
     let total = sums[0];
-    let log_hot = log(total.x);
-    let log_soft = log(max(total.yz, vec2<f32>(1.0)));
+    let log_hot = keep_nan(log(total.x), total.x);
+    let log_soft =
+        vec2<f32>(keep_nan(log(total.y), total.y), keep_nan(log(total.z), total.z));
     var label_logit = 0.0;
     if label >= 0 {
         label_logit = z_s[s_at + u32(label)];
@@ -173,8 +177,9 @@ fn distill_loss(
             let log_q = (s - top.x) * cold - log_soft.x;
             let log_p = (t - top.y) * cold - log_soft.y;
             let p = exp(log_p);
-            kl += select(0.0, p * (log_p - log_q), p > 0.0);
-            gradient = soft_weight * state.temperature * (exp(log_q) - p);
+            let q = exp(log_q);
+            kl += select(0.0, p * (log_p - log_q), p > 0.0) + (q - p);
+            gradient = soft_weight * state.temperature * (q - p);
         }
         if GRADIENT {
             let one = select(0.0, 1.0, i32(j) == label);

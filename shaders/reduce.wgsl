@@ -12,6 +12,7 @@
 // Both over a folded grid. The order of summation depends on the shape alone.
 
 //#import common/step.wgsl
+//#import common/nan.wgsl
 
 struct Dims {
     outputs: u32,
@@ -35,11 +36,6 @@ const TILE_LANES: u32 = 8u;
 
 var<workgroup> row_partials: array<f32, LANES * ROWS>;
 var<workgroup> column_partials: array<f32, TILE_COLUMNS * TILE_LANES>;
-
-// By its bits, for a compiler may assume that no float is NaN.
-fn is_nan(v: f32) -> bool {
-    return (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u;
-}
 
 fn combine(a: f32, b: f32) -> f32 {
     if MAXIMUM {

@@ -10,6 +10,7 @@
 // LANES threads stride along a row, then a tree; ROWS rows a workgroup, over a folded grid.
 
 //#import common/step.wgsl
+//#import common/nan.wgsl
 
 struct Dims {
     rows: u32,
@@ -47,7 +48,7 @@ fn forward(
             sum = sum * exp(m - v) + 1.0;
             m = v;
         } else {
-            sum += exp(v - m);
+            sum += keep_nan(exp(v - m), v);
         }
     }
     let slot = local.y * LANES + local.x;

@@ -94,13 +94,13 @@ impl DistillLoss {
             for (s, &t) in z_s.iter_mut().zip(z_t) {
                 let log_q = (*s - top) * cold - log_q_sum;
                 let log_p = (t - t_top) * cold - log_p_sum;
-                let p = log_p.exp();
-                if p > zero {
-                    kl += (p * (log_p - log_q)).f64();
-                }
+                let (p, q) = (log_p.exp(), log_q.exp());
+                // As in the shader: errors of the denominators cancel.
+                let term = if p > zero { p * (log_p - log_q) } else { zero };
+                kl += (term + (q - p)).f64();
                 if self.gradient {
                     let r = (*s - top - log_hot).exp();
-                    *s = soft_weight * temperature * (log_q.exp() - p) + hard_weight * r;
+                    *s = soft_weight * temperature * (q - p) + hard_weight * r;
                 }
             }
             soft = temperature * temperature * F::of64(kl);

@@ -23,7 +23,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
 ];
 
 const COMMON: &[(&str, &str)] =
-    sources!["common/activation", "common/chain", "common/random", "common/step"];
+    sources!["common/activation", "common/chain", "common/nan", "common/random", "common/step"];
 
 fn find<'a>(table: &'a [(&str, &str)], name: &str) -> &'a str {
     let entry = table.iter().find(|(stem, _)| *stem == name);
