@@ -36,7 +36,7 @@ const PLAIN: OptimizerConfig = OptimizerConfig {
     max_norm: None,
 };
 /// Everything else an update can do.
-const BOUND: f32 = 0.6;
+const BOUND: f32 = 0.5;
 const FULL: OptimizerConfig =
     OptimizerConfig { weight_decay: 1e-4, clip: Some(0.5), max_norm: Some(BOUND), ..PLAIN };
 
