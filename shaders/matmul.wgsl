@@ -162,8 +162,13 @@ fn direct(
         }
     }
     for (var i = 0u; i < THREAD_M; i += 1u) {
-        for (var j = 0u; j < THREAD_N; j += 1u) {
-            store(group.z, first_row + i, first_col + j, sums[i * QUADS + j / 4u][j % 4u]);
+        for (var j = 0u; j < QUADS; j += 1u) {
+            let quad = sums[i * QUADS + j];
+            let col = first_col + 4u * j;
+            store(group.z, first_row + i, col, quad.x);
+            store(group.z, first_row + i, col + 1u, quad.y);
+            store(group.z, first_row + i, col + 2u, quad.z);
+            store(group.z, first_row + i, col + 3u, quad.w);
         }
     }
 }

@@ -14,7 +14,9 @@ use distil_gpu_engine::device::{
 };
 
 pub use kernel::{Data, Forced, assert_checked_alike, check, filled, run_kernel, variants};
-pub use session::{Session, mlp, mlp_layout, parameters};
+pub use session::{
+    Session, graph_of, layout_of, mlp, mlp_layout, parameters, some_state, values_of,
+};
 
 /// A device whose values a test reads and writes without losing what the device itself holds.
 pub trait TestDevice: Device {

@@ -4,11 +4,48 @@ use distil_gpu_engine::device::{HostTensor, ProgramId};
 use distil_gpu_engine::graph::{Graph, TensorId};
 use distil_gpu_engine::nn::{self, Activation};
 use distil_gpu_engine::plan::{Options, Plan};
-use distil_gpu_engine::store::{Layout, ParameterSpec, Part, Store, StorePart};
+use distil_gpu_engine::store::{Init, Layout, ParameterSpec, Part, Store, StorePart};
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::TERMS;
 
-use crate::{TestDevice, widen};
+use crate::{TestDevice, random, widen};
+
+/// Settings of a step, none of them neutral.
+pub fn some_state() -> StepState {
+    StepState {
+        step: 3,
+        seed: 5,
+        learning_rate: 0.1,
+        temperature: 2.5,
+        alpha: 0.3,
+        soft_scale: 0.25,
+        hard_scale: 0.2,
+        ..StepState::default()
+    }
+}
+
+/// Parameters `p0`, `p1`, … of these shapes.
+pub fn layout_of(shapes: &[&[usize]]) -> Layout {
+    let spec = |(i, shape): (usize, &&[usize])| ParameterSpec {
+        name: format!("p{i}"),
+        shape: shape.to_vec(),
+        decay: true,
+        init: Init::Constant(0.0),
+    };
+    Layout::new(shapes.iter().enumerate().map(spec).collect()).unwrap()
+}
+
+/// A graph with one store of these parameters.
+pub fn graph_of(shapes: &[&[usize]]) -> (Graph, Vec<TensorId>) {
+    let mut graph = Graph::new(vec![layout_of(shapes)]);
+    let parameters = parameters(&mut graph, 0);
+    (graph, parameters)
+}
+
+/// Random values for parameters of these shapes.
+pub fn values_of(shapes: &[&[usize]]) -> Vec<Vec<f64>> {
+    (0..).zip(shapes).map(|(salt, shape)| random(shape.iter().product(), salt)).collect()
+}
 
 /// Parameters of an MLP, named as PyTorch names them. Weight decay acts on weights, and on biases if asked.
 pub fn mlp_layout(sizes: &[usize], decay_biases: bool) -> Layout {

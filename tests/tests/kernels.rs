@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use distil_gpu_engine::device::DeviceKind;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
-use distil_gpu_kernels::distill_loss::{DistillLoss, IGNORED, PADDING, TERMS};
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::matmul::{Matmul, Tile};
@@ -17,10 +16,10 @@ use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::softmax::Softmax;
-use distil_gpu_kernels::{Access, Caps, Kernel, StepState, random as counter};
+use distil_gpu_kernels::{Caps, Kernel, StepState, random as counter};
 use distil_gpu_tests::{
-    Data, Forced, TestDevice, assert_close, devices, gpus, is_slow, oracle, random, random_in,
-    random_labels, run_kernel,
+    Data, Forced, TestDevice, assert_checked_alike, assert_close, check, devices, filled, oracle,
+    random, run_kernel, variants,
 };
 
 /// One rounding an operation; a driver's exp, log and tanh may be off by some units in the last place.
@@ -31,70 +30,10 @@ const MATMUL: f64 = 3e-13;
 const REDUCE: f64 = 3e-13;
 /// exp, and sums of up to 20,000 numbers in f32.
 const SOFTMAX: f64 = 1e-12;
-/// The soft term is T² (400 for T = 20) times a small difference of logarithms.
-const LOSS: f64 = 1e-9;
-/// q - p cancels where the student is close to the teacher.
-const LOSS_GRADIENT: f64 = 1e-10;
 /// A few roundings a step, over five steps.
 const OPTIMIZER: f64 = 3e-13;
 /// A sum of squares, a root and a division.
 const NORM: f64 = 1e-13;
-
-/// The kernel as it is, as a GPU with little else in common would run it, and over a folded grid.
-fn variants(
-    kernel: impl Kernel + Clone + 'static,
-    device: &dyn TestDevice,
-) -> Vec<(&'static str, Arc<dyn Kernel>)> {
-    let kernel: Arc<dyn Kernel> = Arc::new(kernel);
-    if device.info().kind == DeviceKind::Cpu {
-        return vec![("own", kernel)];
-    }
-    let own = &device.caps();
-    let other = Caps { software: !own.software, ..*own };
-    let folded = Caps { max_workgroups: 3, ..*own };
-    let forced = |caps: &Caps| {
-        let launches = kernel.launches(caps);
-        (launches != kernel.launches(own))
-            .then(|| Arc::new(Forced { kernel: kernel.clone(), launches }) as Arc<dyn Kernel>)
-    };
-    let variants = [("other", forced(&other)), ("folded", forced(&folded))];
-    let variants = variants.into_iter().filter_map(|(name, forced)| Some((name, forced?)));
-    [("own", kernel.clone())].into_iter().chain(variants).collect()
-}
-
-/// Holds every variant to the oracle on every device; `limits` has one NMSE for each written operand.
-fn check(
-    devices: &mut [Box<dyn TestDevice>],
-    kernel: &(impl Kernel + Clone + 'static),
-    state: &StepState,
-    data: &[Data],
-    limits: &[f64],
-) {
-    let alone: Arc<dyn Kernel> = Arc::new(kernel.clone());
-    let expected = run_kernel(&mut oracle(), &alone, state, data);
-    let names: Vec<&str> =
-        kernel.operands().iter().filter(|o| o.access != Access::Read).map(|o| o.name).collect();
-    for device in devices {
-        for (variant, kernel) in variants(kernel.clone(), &**device) {
-            let found = run_kernel(&mut **device, &kernel, state, data);
-            for (((found, expected), limit), name) in
-                found.iter().zip(&expected).zip(limits).zip(&names)
-            {
-                let what = format!("{} of {variant} {alone:?} on {}", name, device.info().name);
-                assert_close(&what, found, expected, *limit);
-            }
-        }
-    }
-}
-
-/// Random values for every operand that a kernel reads.
-fn filled(kernel: &dyn Kernel, low: f64, high: f64) -> Vec<Data> {
-    let fill = |(salt, operand): (u32, &distil_gpu_kernels::Operand)| match operand.access {
-        Access::Write => Data::Unwritten,
-        _ => Data::Floats(random_in(low, high, operand.len, salt)),
-    };
-    (0..).zip(&kernel.operands()).map(fill).collect()
-}
 
 fn flat(stages: Vec<Stage>, operands: usize, len: u32) -> Elementwise {
     Elementwise {
@@ -316,136 +255,6 @@ fn matmul_is_batched_shared_and_fused() {
     }
 }
 
-/// Logits and labels for the distillation loss, padded columns and padding rows full of NaN.
-fn loss_data(kernel: &DistillLoss, scale: f64, special: bool) -> Vec<Data> {
-    let &DistillLoss { rows, classes, student_stride, teacher_stride, .. } = kernel;
-    let mut labels = random_labels(rows, classes, 7);
-    if special && rows > 2 {
-        (labels[0], labels[rows - 1]) = (IGNORED, PADDING);
-    }
-    let logits = |stride: usize, salt| {
-        let mut values = random_in(-scale, scale, rows * stride, salt);
-        for (row, label) in values.chunks_mut(stride).zip(&labels) {
-            row[classes..].fill(f64::NAN);
-            if *label == PADDING {
-                row.fill(f64::NAN);
-            }
-        }
-        Data::Floats(values)
-    };
-    let mut data = vec![logits(student_stride, 1)];
-    data.extend(teacher_stride.map(|stride| logits(stride, 2)));
-    data.extend([Data::Integers(labels), Data::Unwritten, Data::Unwritten]);
-    data
-}
-
-fn loss_state(temperature: f32, alpha: f32) -> StepState {
-    StepState { temperature, alpha, soft_scale: 0.25, hard_scale: 0.5, ..StepState::default() }
-}
-
-#[test]
-fn distill_loss_has_every_size_and_setting() {
-    let mut devices = devices();
-    for (rows, classes) in
-        [(5, 2), (130, 10), (6, 33), (4, 1000), (3, 4096), (3, 4097), (3, 50_257)]
-    {
-        for (case, (temperature, alpha)) in
-            [(1.0, 0.0), (0.5, 0.3), (4.0, 0.9), (20.0, 1.0)].into_iter().enumerate()
-        {
-            let kernel = DistillLoss {
-                rows,
-                classes,
-                student_stride: classes + [0, 3, 0, 47][case],
-                teacher_stride: [Some(classes), Some(classes + 9), None, Some(classes)][case],
-                gradient: case != 1,
-            };
-            let data = loss_data(&kernel, 6.0, true);
-            check(
-                &mut devices,
-                &kernel,
-                &loss_state(temperature, alpha),
-                &data,
-                &[LOSS_GRADIENT, LOSS, LOSS],
-            );
-        }
-    }
-}
-
-#[test]
-fn distill_loss_of_a_large_vocabulary_and_of_many_rows() {
-    for (rows, classes) in [(2, 262_144), (70_000, 2)] {
-        let kernel = DistillLoss {
-            rows,
-            classes,
-            student_stride: classes,
-            teacher_stride: Some(classes),
-            gradient: true,
-        };
-        let data = loss_data(&kernel, 6.0, true);
-        // A workgroup of 70,000 takes SwiftShader longer than all other tests together.
-        let mut devices = devices();
-        devices.retain(|device| rows < 1000 || !is_slow(&**device));
-        check(&mut devices, &kernel, &loss_state(2.0, 0.7), &data, &[LOSS_GRADIENT, LOSS, LOSS]);
-    }
-}
-
-#[test]
-fn distill_loss_survives_huge_logits() {
-    let mut devices = devices();
-    for classes in [10, 5000] {
-        for temperature in [0.5, 1.0, 20.0] {
-            let kernel = DistillLoss {
-                rows: 9,
-                classes,
-                student_stride: classes,
-                teacher_stride: Some(classes),
-                gradient: true,
-            };
-            let data = loss_data(&kernel, 1e4, true);
-            check(
-                &mut devices,
-                &kernel,
-                &loss_state(temperature, 0.5),
-                &data,
-                &[LOSS_GRADIENT, LOSS, LOSS],
-            );
-        }
-    }
-}
-
-#[test]
-fn distill_loss_finds_the_first_maximum() {
-    // Terms 2 and 3 are exact: is the student right, does it agree with its teacher.
-    let (rows, classes) = (4, 300);
-    let kernel = DistillLoss {
-        rows,
-        classes,
-        student_stride: classes,
-        teacher_stride: Some(classes),
-        gradient: false,
-    };
-    let mut student = vec![-1.0; rows * classes];
-    let mut teacher = student.clone();
-    for (row, places) in [[5, 280], [40, 41], [0, 299], [7, 263]].into_iter().enumerate() {
-        places.iter().for_each(|place| student[row * classes + place] = 3.0);
-        teacher[row * classes + places[row % 2]] = 2.0;
-    }
-    let data = [
-        Data::Floats(student),
-        Data::Floats(teacher),
-        Data::Integers(vec![5, 41, 0, 263]),
-        Data::Unwritten,
-        Data::Unwritten,
-    ];
-    for device in &mut devices() {
-        for (_, kernel) in variants(kernel.clone(), &**device) {
-            let terms = run_kernel(&mut **device, &kernel, &loss_state(2.0, 0.5), &data).remove(2);
-            let flags: Vec<&[f64]> = terms.chunks(TERMS).map(|row| &row[2..4]).collect();
-            assert_eq!(flags, [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]);
-        }
-    }
-}
-
 #[test]
 fn reduce_has_every_operation_and_shape() {
     let mut devices = devices();
@@ -475,7 +284,7 @@ fn reduce_has_every_operation_and_shape() {
 #[test]
 fn nan_is_never_lost() {
     let mut devices = devices();
-    let state = StepState { learning_rate: 0.1, ..loss_state(2.0, 0.5) };
+    let state = StepState::default();
     let spoilt = |len: usize| {
         let mut values = random(len, 3);
         values[len / 3] = f64::NAN;
@@ -494,21 +303,6 @@ fn nan_is_never_lost() {
     check(&mut devices, &norm, &state, &[spoilt(64), Data::Unwritten], &[NORM]);
     let softmax = Softmax { rows: 2, cols: 30, backward: false };
     check(&mut devices, &softmax, &state, &[spoilt(60), Data::Unwritten], &[SOFTMAX]);
-    // A row that counts, unlike one of padding.
-    let (rows, classes) = (2, 30);
-    let loss =
-        DistillLoss { rows, classes, student_stride: 30, teacher_stride: None, gradient: false };
-    let data = [spoilt(60), Data::Integers(vec![4, 4]), Data::Unwritten, Data::Unwritten];
-    for device in &mut devices {
-        let losses =
-            run_kernel(&mut **device, &(Arc::new(loss.clone()) as _), &state, &data).remove(1);
-        assert_eq!(
-            [losses[0].is_nan(), losses[1].is_nan()],
-            [true, false],
-            "{}",
-            device.info().name
-        );
-    }
 }
 
 #[test]
@@ -647,24 +441,8 @@ fn max_norm_bounds_rows() {
 
 #[test]
 fn checked_shaders_give_the_same_bits() {
-    let loss = DistillLoss {
-        rows: 5,
-        classes: 300,
-        student_stride: 304,
-        teacher_stride: Some(300),
-        gradient: true,
-    };
-    let streamed = DistillLoss {
-        classes: 5000,
-        student_stride: 5000,
-        teacher_stride: Some(5001),
-        ..loss.clone()
-    };
     let extent = [1, 2, 25, 28];
-    let mut samples: Vec<(Arc<dyn Kernel>, Vec<Data>)> = vec![
-        (Arc::new(loss.clone()), loss_data(&loss, 5.0, true)),
-        (Arc::new(streamed.clone()), loss_data(&streamed, 5.0, true)),
-    ];
+    let mut samples: Vec<(Arc<dyn Kernel>, Vec<Data>)> = Vec::new();
     let mut sample = |kernel: Arc<dyn Kernel>| {
         let data = filled(&*kernel, 0.1, 1.0);
         samples.push((kernel, data));
@@ -693,14 +471,6 @@ fn checked_shaders_give_the_same_bits() {
             clip: true,
         }));
     }
-    let state = StepState { learning_rate: 0.1, ..loss_state(3.0, 0.4) };
-    for (mut trusted, mut checked) in gpus(false).into_iter().zip(gpus(true)) {
-        for (kernel, data) in &samples {
-            let found =
-                [&mut trusted, &mut checked].map(|gpu| run_kernel(gpu, kernel, &state, data));
-            let bits =
-                found.map(|made| made.concat().into_iter().map(f64::to_bits).collect::<Vec<_>>());
-            assert!(bits[0] == bits[1], "{kernel:?}");
-        }
-    }
+    let state = StepState { learning_rate: 0.1, ..StepState::default() };
+    assert_checked_alike(&samples, &state);
 }

@@ -96,7 +96,6 @@ fn a_step_is_one_submission_of_few_launches() {
             let graph = sizes.step(Activation::Relu, 0.2, PLAIN);
             let plan = Plan::compile(&graph, Options::default()).unwrap();
             let planned = launches(&plan, &gpu.caps());
-            println!("{planned} launches");
             assert!((10..=24).contains(&planned), "{planned} launches");
             if slow && sizes.batch == REAL.batch {
                 // A minute a step.
