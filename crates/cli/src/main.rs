@@ -1,6 +1,7 @@
 //! The `distil-gpu` program: arguments, progress and exit codes. The work is the engine's.
 //!
-//! Exit codes: 0 done; 1 something failed, said on stderr; 2 the arguments make no sense.
+//! Exit codes: 0 done; 1 something failed, said on stderr; 2 the arguments make no sense; 3 the student missed
+//! the recipe's target; 130 stopped by Ctrl-C, with all that was learned saved.
 
 mod commands;
 mod progress;
@@ -16,7 +17,10 @@ use clap::{Parser, Subcommand};
 /// Distils a strong, heavy model into a small, fast one, on whatever GPU there is.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "Begin with `distil-gpu run`: it needs no files and takes under a minute.")]
+#[command(after_help = "Begin with `distil-gpu run`: it needs no files and takes under a minute.
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 the student missed the recipe's target,
+130 stopped by Ctrl-C (what was learned is saved)")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,6 +45,11 @@ enum Command {
     /// Write a commented starter recipe
     Init(commands::init::Args),
 }
+
+/// Exit code of a run whose student missed the recipe's target.
+const TARGET_MISSED: u8 = 3;
+/// Exit code of a run that was stopped by Ctrl-C, as shells give it.
+const INTERRUPTED: u8 = 130;
 
 /// How a command talks.
 #[derive(Clone, Copy, Debug)]
@@ -72,15 +81,16 @@ fn note(note: impl Display) {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let voice = Voice { quiet: cli.quiet, json: cli.json };
+    let success = |()| ExitCode::SUCCESS;
     let done = match cli.command {
         Command::Run(args) => commands::run::run(args, voice),
-        Command::Eval(args) => commands::eval::run(args, voice),
-        Command::Logits(args) => commands::logits::run(args, voice),
-        Command::Devices(args) => commands::devices::run(args, voice),
-        Command::Init(args) => commands::init::run(args, voice),
+        Command::Eval(args) => commands::eval::run(args, voice).map(success),
+        Command::Logits(args) => commands::logits::run(args, voice).map(success),
+        Command::Devices(args) => commands::devices::run(args, voice).map(success),
+        Command::Init(args) => commands::init::run(args, voice).map(success),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             note(format_args!("error: {error:#}"));
             ExitCode::FAILURE

@@ -10,12 +10,14 @@ use crate::note;
 pub struct Progress {
     bar: ProgressBar,
     batch: usize,
+    /// Steps taken before this start of the program.
+    first: u32,
 }
 
 impl Progress {
     /// Nothing is drawn until the first event.
     pub fn new() -> Self {
-        Self { bar: ProgressBar::hidden(), batch: 0 }
+        Self { bar: ProgressBar::hidden(), batch: 0, first: 0 }
     }
 }
 
@@ -33,14 +35,18 @@ fn style(batch: usize) -> ProgressStyle {
 impl Observer for Progress {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Started { arm, steps, batch } => {
+            Event::Opened { .. } => {}
+            Event::Started { arm, steps, done, batch } => {
                 self.batch = *batch;
                 self.bar = ProgressBar::with_draw_target(
                     Some(u64::from(*steps)),
                     ProgressDrawTarget::stderr(),
                 )
                 .with_style(style(*batch))
-                .with_prefix(arm.name());
+                .with_prefix(arm.name())
+                .with_position(u64::from(*done));
+                self.first = *done;
+                self.bar.reset_eta();
             }
             Event::Step { done, .. } => self.bar.set_position(u64::from(*done)),
             Event::Epoch { test, .. } => {
@@ -50,12 +56,12 @@ impl Observer for Progress {
             }
             Event::Finished { arm } => {
                 let (took, message) = (self.bar.elapsed().as_secs_f64(), self.bar.message());
-                let examples = self.bar.position() as f64 * self.batch as f64;
+                let steps = self.bar.position() - u64::from(self.first);
+                let examples = steps as f64 * self.batch as f64;
                 self.bar.finish_and_clear();
                 note(format_args!(
-                    "{:>9}: {} steps in {took:.1} s ({:.0} examples/s), {message}",
+                    "{:>9}: {steps} steps in {took:.1} s ({:.0} examples/s), {message}",
                     arm.name(),
-                    self.bar.position(),
                     examples / took.max(1e-9),
                 ));
             }

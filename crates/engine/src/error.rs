@@ -80,6 +80,14 @@ pub enum Error {
     /// Training went wrong numerically.
     #[error("{0}")]
     NotFinite(String),
+    /// Training was told to stop, and saved what it had.
+    #[error("stopped after step {step} of the {arm}; its state is saved")]
+    Interrupted {
+        /// Which arm was in training.
+        arm: &'static str,
+        /// Steps it has taken.
+        step: u32,
+    },
     /// A model folder cannot be used.
     #[error("{path}: {problem}")]
     Model {

@@ -6,6 +6,7 @@ pub mod data;
 pub mod device;
 pub mod distill;
 pub mod error;
+pub mod files;
 pub mod graph;
 pub mod models;
 pub mod nn;

@@ -1,12 +1,13 @@
 //! `distil-gpu logits`
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use distil_gpu_engine::data::{self, Examples};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
-use distil_gpu_engine::models;
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::{files, models};
 
 use crate::{Voice, say};
 
@@ -59,7 +60,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         tensors.push((*name, vec![data.len(), config.classes()], logits));
     }
     bar.finish_and_clear();
-    models::save_tensors(&args.out, &tensors)?;
+    files::save_tensors(&args.out, &tensors, HashMap::new())?;
     if voice.progress() {
         for (name, shape, _) in &tensors {
             say(format_args!("Wrote {}: `{name}` {shape:?}", args.out.display()))?;

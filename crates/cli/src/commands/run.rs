@@ -1,13 +1,17 @@
 //! `distil-gpu run`
 
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
-use distil_gpu_engine::distill::{self, Observer, Silent};
+use anyhow::{Context, Result, anyhow};
+use distil_gpu_engine::Error;
+use distil_gpu_engine::distill::{self, Begin, Event, Observer};
 use distil_gpu_engine::recipe::Recipe;
 
 use crate::progress::Progress;
-use crate::{Voice, say, table};
+use crate::{INTERRUPTED, TARGET_MISSED, Voice, note, say, table};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -16,7 +20,9 @@ Examples:
   distil-gpu run
       Fashion pictures that come with the program; no files needed
   distil-gpu run recipes/hinton-mnist.toml --set distil.temperature=8 --seed 1
-      A recipe with one key changed, from another seed")]
+      A recipe with one key changed, from another seed
+  distil-gpu run --resume runs/hinton-mnist
+      Go on with a run that was interrupted, as if it had never stopped")]
 pub struct Args {
     /// Recipe to run [default: the one that comes with the program]
     recipe: Option<PathBuf>,
@@ -35,32 +41,120 @@ pub struct Args {
     /// Replace the results of an earlier run in the same folder
     #[arg(long)]
     force: bool,
+    /// Go on with the interrupted run in this folder, by its own recipe
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "out", "seed", "force"])]
+    resume: Option<PathBuf>,
     /// Keep the bounds checks in the GPU's kernels
     #[arg(long)]
     checked: bool,
 }
 
-pub fn run(args: Args, voice: Voice) -> Result<()> {
+pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     let mut sets = args.set;
     sets.extend(args.seed.map(|seed| format!("seed={seed}")));
     sets.extend(args.device.map(|device| format!("device={}", toml_string(&device))));
-    sets.extend(args.out.map(|out| format!("out={}", toml_string(&out.to_string_lossy()))));
-    let recipe = match &args.recipe {
-        Some(path) => Recipe::load(path, &sets)?,
-        None => Recipe::embedded_default(&sets)?,
+    let out = args.out.as_ref().or(args.resume.as_ref());
+    sets.extend(out.map(|out| format!("out={}", toml_string(&out.to_string_lossy()))));
+    let recipe = match (&args.resume, &args.recipe) {
+        (Some(run), _) => Recipe::load(&run.join("recipe.toml"), &sets)
+            .with_context(|| format!("{} cannot be resumed", run.display()))?,
+        (None, Some(path)) => Recipe::load(path, &sets)?,
+        (None, None) => Recipe::embedded_default(&sets)?,
+    };
+    let begin = match (&args.resume, args.force) {
+        (Some(_), _) => Begin::Resume,
+        (None, true) => Begin::Replace,
+        (None, false) => Begin::New,
     };
     let mut device = super::open(&recipe.device, args.checked, voice)?;
-    let mut progress = Progress::new();
-    let mut silent = Silent;
-    let observer: &mut dyn Observer = if voice.progress() { &mut progress } else { &mut silent };
-    let run = distill::run(&recipe, &mut *device, args.force, observer)?;
+    let mut watch = Watch::new(voice)?;
+    let run = match distill::run(&recipe, &mut *device, begin, &mut watch) {
+        Ok(run) => run,
+        Err(error) => return watch.explain(error),
+    };
+    let report = &run.report;
     if voice.json {
-        let json = serde_json::to_string_pretty(&run.report).context("the report as JSON")?;
-        return say(json);
+        say(serde_json::to_string_pretty(report).context("the report as JSON")?)?;
+    } else {
+        say(table::report(report))?;
+        say(report.sentence())?;
+        say(format_args!("Results: {}", run.folder.display()))?;
     }
-    say(table::report(&run.report))?;
-    say(run.report.sentence())?;
-    say(format_args!("Results: {}", run.folder.display()))
+    match report.target {
+        Some(target) if !report.reaches_target() => {
+            let kept = report.retained.map_or("nothing that could be measured".to_owned(), percent);
+            let wanted = percent(target.retain);
+            note(format_args!(
+                "target missed: the student keeps {kept}, the recipe asks for {wanted}"
+            ));
+            Ok(TARGET_MISSED.into())
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+/// Watches a run for the terminal, and for Ctrl-C.
+struct Watch {
+    progress: Option<Progress>,
+    folder: Option<PathBuf>,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// From now on Ctrl-C asks the run to stop; a second one stops it at once.
+    fn new(voice: Voice) -> Result<Self> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let seen = interrupted.clone();
+        ctrlc::set_handler(move || {
+            if seen.swap(true, Ordering::Relaxed) {
+                std::process::exit(i32::from(INTERRUPTED));
+            }
+        })
+        .context("Ctrl-C cannot be watched")?;
+        Ok(Self { progress: voice.progress().then(Progress::new), folder: None, interrupted })
+    }
+
+    /// What to do about a run that did not end well.
+    fn explain(&self, error: Error) -> Result<ExitCode> {
+        let resumable = |folder: &&PathBuf| folder.join("checkpoints").is_dir();
+        let Some(folder) = self.folder.as_ref().filter(resumable) else {
+            return Err(error.into());
+        };
+        let resume = format!("distil-gpu run --resume {}", folder.display());
+        match error {
+            Error::Interrupted { arm, step } => {
+                note(format_args!("Stopped after step {step} of the {arm}. Go on with: {resume}"));
+                Ok(INTERRUPTED.into())
+            }
+            Error::NotFinite(_) => Err(anyhow!(
+                "{error}; to go on from the last good checkpoint with other settings: {resume} --set \
+                 KEY=VALUE"
+            )),
+            error => {
+                let error = anyhow::Error::new(error);
+                Err(anyhow!("{error:#}; to go on from the last checkpoint: {resume}"))
+            }
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn event(&mut self, event: &Event<'_>) {
+        if let Event::Opened { folder } = event {
+            self.folder = Some(folder.to_path_buf());
+        }
+        if let Some(progress) = &mut self.progress {
+            progress.event(event);
+        }
+    }
+
+    fn stop(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
 }
 
 /// Any text as a TOML string: JSON escapes it in the same way.

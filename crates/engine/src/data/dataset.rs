@@ -114,6 +114,17 @@ impl Dataset {
         self.examples.example_len()
     }
 
+    /// A checksum (CRC-32) of all examples and labels.
+    pub fn digest(&self) -> u32 {
+        let mut digest = crc32fast::Hasher::new();
+        match self.features() {
+            Features::U8(pixels) => digest.update(pixels),
+            Features::F32(values) => digest.update(bytemuck::cast_slice(values)),
+        }
+        digest.update(bytemuck::cast_slice(&self.labels));
+        digest.finalize()
+    }
+
     /// The first `count` examples, or all if there are fewer; at least one.
     pub fn take(self, count: usize) -> Self {
         let examples = self.examples.take(count);

@@ -1,22 +1,23 @@
-//! A run: teacher, control and distilled student, measured and saved.
+//! A run: teacher, control and distilled student, trained, measured and saved.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use serde_json::json;
-
-use super::evaluate::{Evaluator, errors_per_class};
+use super::checkpoint::{self, Checkpoints};
+use super::journal::Journal;
+use super::log::{self, Log};
+use super::measure::{agreement, count, measure, test_logits};
 use super::teacher::{Teacher, frozen_store};
+use super::tensorboard;
 use super::trainer::{Lesson, train};
 use super::{Arm, Event, Observer};
 use crate::data::{self, DataError, Dataset, Normalisation, Split};
 use crate::device::Device;
 use crate::error::Error;
-use crate::models::{self, ModelConfig, write_atomically};
+use crate::files::{io_error, write_atomically};
+use crate::models::{self, ModelConfig};
 use crate::recipe::{self, Normalise, Recipe};
-use crate::report::{ArmReport, Arms, BiasCorrection, Examples, Report};
+use crate::report::{ArmReport, Arms, Examples, Report};
 use crate::store::{Layout, Store};
 
 /// A finished run.
@@ -28,21 +29,36 @@ pub struct Run {
     pub report: Report,
 }
 
+/// How a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// In an empty folder.
+    New,
+    /// In the place of an earlier run.
+    Replace,
+    /// Where an interrupted run stopped: the recipe's `out` is its folder.
+    Resume,
+}
+
 /// Runs a recipe.
 ///
 /// # Errors
-/// When data, teacher or device cannot be used, the loss stops being a number, or the results cannot be
-/// written. What was finished before stays in the run's folder.
+/// When data, teacher or device cannot be used, the loss stops being a number, the observer asks to stop,
+/// or results cannot be written. What was finished before stays in the run's folder.
 pub fn run(
     recipe: &Recipe,
     device: &mut dyn Device,
-    replace: bool,
+    begin: Begin,
     observer: &mut dyn Observer,
 ) -> Result<Run, Error> {
-    let start = Instant::now();
     let split = data::load(&recipe.data)?;
+    let folder = choose_folder(recipe, begin)?;
     let loaded = match &recipe.teacher {
-        recipe::Teacher::Folder { folder } => Some(models::load(folder)?),
+        recipe::Teacher::Folder { folder: original } => {
+            let copy = folder.join(Arm::Teacher.folder());
+            let copied = begin == Begin::Resume && copy.join(models::CONFIG).is_file();
+            Some(models::load(if copied { &copy } else { original })?)
+        }
         _ => None,
     };
     let normalisation = normalisation(recipe, &split, loaded.as_ref().map(|(config, _)| config))?;
@@ -59,96 +75,92 @@ pub fn run(
         Layout::new(config_of(model).model().parameters())?;
     }
     let students = student_data(recipe, &split.train)?;
-    let folder = choose_folder(recipe, replace)?;
-    let work = Work { recipe, split: &split, students: &students, folder: &folder };
     let given = match &recipe.teacher {
-        recipe::Teacher::Logits { logits } => Some(work.given_logits(logits)?),
+        recipe::Teacher::Logits { logits } => {
+            Some(given_logits(recipe, &split, students.len(), logits)?)
+        }
         _ => None,
     };
     let resolved = recipe.to_toml()?;
+
     // What can be refused beforehand has been: from here on there are files.
-    prepare_folder(recipe, &folder)?;
+    let (journal, note) = match begin {
+        Begin::Resume => {
+            let (journal, other) = Journal::open(&folder, &split, device.info())?;
+            let student = config_of(&recipe.student.model);
+            if let Some((model, _)) = teacher {
+                check_finished(&journal, &folder, Arm::Teacher, &config_of(model))?;
+            }
+            check_finished(&journal, &folder, Arm::Control, &student)?;
+            check_finished(&journal, &folder, Arm::Distilled, &student)?;
+            let name = &device.info().name;
+            let note = other.map(|before| {
+                format!(
+                    "This run began on {before}; on {name} its numbers may differ in the last bits"
+                )
+            });
+            (journal, note)
+        }
+        Begin::New | Begin::Replace => {
+            prepare_folder(recipe, &folder)?;
+            (Journal::begin(&folder, &split, device.info())?, None)
+        }
+    };
     write_atomically(&folder.join("recipe.toml"), resolved.as_bytes())?;
-    let mut log = Log::create(&folder, observer)?;
+    let checkpoints = Checkpoints::new(&folder, recipe.checkpoint_seconds);
+    let steps = checkpoints.steps()?;
+    let kept = |arm: Arm, step: u32| {
+        journal.finished(arm).is_some() || steps.get(&arm).is_some_and(|saved| step <= *saved)
+    };
+    let mut log = Log::open(&folder, recipe.tensorboard, kept, observer)?;
+    log.begin_after(journal.seconds);
+    log.event(&Event::Opened { folder: &folder });
+    note.iter().for_each(|note| log.note(note));
+    let mut work = Work {
+        recipe,
+        split: &split,
+        students: &students,
+        folder: &folder,
+        journal,
+        checkpoints,
+        log,
+    };
 
     let (teacher, teacher_arm, answers) = match &recipe.teacher {
-        recipe::Teacher::Trained { model, train: how } => {
+        recipe::Teacher::Trained { model, train } => {
             let config = config_of(model);
-            let lesson = Lesson {
-                arm: Arm::Teacher,
-                config: &config,
-                train: how,
-                seed: recipe.seed,
-                data: &split.train,
-                test: &split.test,
-                teacher: None,
-                test_answers: None,
-                temperature: 1.0,
-                alpha: 0.0,
-            };
-            let trained = train(device, &lesson, &mut log)?;
-            let values = trained.store.read_all(device)?;
-            trained.store.free(device);
-            models::save(&folder.join(Arm::Teacher.folder()), &config, &values)?;
-            let store = frozen_store(device, &config, &values)?;
-            let (arm, answers) =
-                work.measure(device, Arm::Teacher, &config, &store, Some(trained.steps))?;
-            (
-                Teacher::Model { config: Box::new(config), store: Box::new(store) },
-                Some(arm),
-                Some(answers),
-            )
+            let arm = work.train(device, Arm::Teacher, &config, train, None)?;
+            arm.into_teacher(config)
         }
         recipe::Teacher::Folder { folder: path } => {
             let (config, values) = loaded.expect("a teacher's folder was loaded above");
-            log.note(&format!("The teacher comes from {}", path.display()));
+            work.log.note(&format!("The teacher comes from {}", path.display()));
             models::save(&folder.join(Arm::Teacher.folder()), &config, &values)?;
-            let store = frozen_store(device, &config, &values)?;
-            let (arm, answers) = work.measure(device, Arm::Teacher, &config, &store, None)?;
-            (
-                Teacher::Model { config: Box::new(config), store: Box::new(store) },
-                Some(arm),
-                Some(answers),
-            )
+            let arm = work.measure(device, Arm::Teacher, &config, &values, None)?;
+            arm.into_teacher(config)
         }
         recipe::Teacher::Logits { .. } => given.expect("a teacher's logits were read above"),
     };
 
     let config = config_of(&recipe.student.model);
-    let mut arm = |arm: Arm, teacher: Option<&Teacher>, log: &mut Log<'_>| -> Result<_, Error> {
-        let lesson = Lesson {
-            arm,
-            config: &config,
-            train: &recipe.train,
-            seed: recipe.seed,
-            data: &students,
-            test: &split.test,
-            teacher,
-            test_answers: answers.as_deref().filter(|_| teacher.is_some()),
-            temperature: recipe.distil.temperature,
-            alpha: recipe.distil.alpha,
-        };
-        let trained = train(device, &lesson, log)?;
-        let values = trained.store.read_all(device)?;
-        models::save(&folder.join(arm.folder()), &config, &values)?;
-        let (report, logits) =
-            work.measure(device, arm, &config, &trained.store, Some(trained.steps))?;
-        trained.store.free(device);
-        Ok((report, logits))
+    let mut student = |arm: Arm, teacher: Option<(&Teacher, Option<&[f32]>)>| {
+        let measured = work.train(device, arm, &config, &recipe.train, teacher)?;
+        measured.store.free(device);
+        Ok::<_, Error>((measured.report, measured.logits))
     };
-    let (control, _) = arm(Arm::Control, None, &mut log)?;
-    let (distilled, logits) = arm(Arm::Distilled, Some(&teacher), &mut log)?;
+    let (control, _) = student(Arm::Control, None)?;
+    let (distilled, logits) = student(Arm::Distilled, Some((&teacher, answers.as_deref())))?;
 
     let arms = Arms { teacher: teacher_arm, control, distilled };
     let (retained, gap_closed) = Report::ratios(&arms);
-    let agreement = answers.map(|answers| agreement(&logits, &answers, split.test.classes()));
     let info = device.info();
     let report = Report {
         name: recipe.name.clone(),
         arms,
         retained,
         gap_closed,
-        agreement,
+        agreement: answers.map(|answers| agreement(&logits, &answers, split.test.classes())),
+        target: recipe.target,
         examples: Examples {
             teacher: split.train.len(),
             students: students.len(),
@@ -158,124 +170,150 @@ pub fn run(
         device: info.name.clone(),
         backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        seconds: start.elapsed().as_secs_f64(),
+        seconds: work.log.seconds(),
     };
-    log.finish()?;
+    work.log.finish()?;
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
     write_atomically(&folder.join("report.json"), format!("{json}\n").as_bytes())?;
+    let checkpoints = folder.join(checkpoint::FOLDER);
+    fs::remove_dir_all(&checkpoints).map_err(io_error(&checkpoints))?;
     Ok(Run { folder, report })
 }
 
 /// A teacher, what was measured of it, and its raw logits of the test set.
 type MeasuredTeacher = (Teacher, Option<ArmReport>, Option<Vec<f32>>);
 
-/// What measuring an arm needs.
+/// A saved model on the device, what was measured of it, and its raw logits of the test set.
+struct Measured {
+    store: Store,
+    report: ArmReport,
+    logits: Vec<f32>,
+}
+
+impl Measured {
+    fn into_teacher(self, config: ModelConfig) -> MeasuredTeacher {
+        let teacher = Teacher::Model { config: Box::new(config), store: Box::new(self.store) };
+        (teacher, Some(self.report), Some(self.logits))
+    }
+}
+
+/// What every arm works with.
 struct Work<'a> {
     recipe: &'a Recipe,
     split: &'a Split,
     students: &'a Dataset,
     folder: &'a Path,
+    journal: Journal,
+    checkpoints: Checkpoints,
+    log: Log<'a>,
 }
 
 impl Work<'_> {
-    /// Measures a saved model on the test set; returns its raw logits too.
-    fn measure(
-        &self,
+    /// Trains, saves and measures an arm, or takes what an interrupted run has finished of it. `teacher` comes
+    /// with its logits of the test set.
+    fn train(
+        &mut self,
         device: &mut dyn Device,
-        which: Arm,
+        arm: Arm,
         config: &ModelConfig,
-        store: &Store,
+        train_as: &recipe::Train,
+        teacher: Option<(&Teacher, Option<&[f32]>)>,
+    ) -> Result<Measured, Error> {
+        let folder = self.folder.join(arm.folder());
+        if self.journal.finished(arm).is_some() {
+            let (_, values) = models::load(&folder)?;
+            return self.measure(device, arm, config, &values, None);
+        }
+        let lesson = Lesson {
+            arm,
+            config,
+            train: train_as,
+            seed: self.recipe.seed,
+            data: if arm == Arm::Teacher { &self.split.train } else { self.students },
+            test: &self.split.test,
+            teacher: teacher.map(|(teacher, _)| teacher),
+            test_answers: teacher.and_then(|(_, answers)| answers),
+            temperature: self.recipe.distil.temperature,
+            alpha: self.recipe.distil.alpha,
+        };
+        let trained = train(device, &lesson, &mut self.checkpoints, &mut self.log)
+            .map_err(|error| self.log.cause(error))?;
+        models::save(&folder, config, &trained.parameters)?;
+        self.measure(device, arm, config, &trained.parameters, Some(trained.steps))
+    }
+
+    /// Measures a saved model, and enters it as finished.
+    fn measure(
+        &mut self,
+        device: &mut dyn Device,
+        arm: Arm,
+        config: &ModelConfig,
+        values: &[Vec<f32>],
         steps: Option<u32>,
-    ) -> Result<(ArmReport, Vec<f32>), Error> {
-        let mut evaluator = Evaluator::new(config, store);
-        let test = &self.split.test;
-        let logits = evaluator.logits(device, test.examples(), &mut |_| ())?;
-        let mut arm = self.count(&logits, steps);
-        if !self.recipe.distil.omit_classes.is_empty() {
-            let known = evaluator.logits(device, self.split.train.examples(), &mut |_| ())?;
-            arm.bias_corrected = self.correct_biases(&known, &logits);
-        }
-        let speed = evaluator.speed(device, test)?;
-        evaluator.close(device);
-        arm.parameters = Some(config.parameter_count());
-        arm.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);
-        arm.examples_per_second = Some(speed.examples_per_second);
-        let file = self.folder.join(which.folder()).join(models::WEIGHTS);
-        arm.bytes = fs::metadata(&file).map(|metadata| metadata.len()).ok();
-        Ok((arm, logits))
-    }
-
-    fn count(&self, logits: &[f32], steps: Option<u32>) -> ArmReport {
-        let test = &self.split.test;
-        let errors_per_class = errors_per_class(logits, test.labels(), test.classes(), None);
-        let errors = errors_per_class.iter().sum();
-        ArmReport {
-            accuracy: (test.len() - errors) as f64 / test.len() as f64,
-            errors,
-            errors_per_class,
-            parameters: None,
-            bytes: None,
-            latency_ms: None,
-            examples_per_second: None,
-            steps,
-            bias_corrected: Vec::new(),
-        }
-    }
-
-    /// For each class the students never saw: the shift of its logit that makes fewest errors on all
-    /// training examples, and what it does to the test set.
-    fn correct_biases(&self, train_logits: &[f32], test_logits: &[f32]) -> Vec<BiasCorrection> {
-        let (train, test) = (&self.split.train, &self.split.test);
-        let classes = train.classes();
-        let correct = |&class: &usize| {
-            let errors = |shift: f32| -> usize {
-                errors_per_class(train_logits, train.labels(), classes, Some((class, shift)))
-                    .iter()
-                    .sum()
-            };
-            let shifts = (-100..=200).map(|tenth| tenth as f32 / 10.0);
-            let shift = shifts
-                .map(|shift| (errors(shift), shift))
-                .min_by(|a, b| a.0.cmp(&b.0).then(a.1.abs().total_cmp(&b.1.abs())))
-                .map_or(0.0, |(_, shift)| shift);
-            let wrong = errors_per_class(test_logits, test.labels(), classes, Some((class, shift)));
-            BiasCorrection {
-                class,
-                shift,
-                errors: wrong.iter().sum(),
-                errors_of_class: wrong[class],
+    ) -> Result<Measured, Error> {
+        let store = frozen_store(device, config, values)?;
+        let logits = test_logits(device, self.split, config, &store)?;
+        let report = match self.journal.finished(arm) {
+            Some(report) => report.clone(),
+            None => {
+                let folder = self.folder.join(arm.folder());
+                let omitted = &self.recipe.distil.omit_classes;
+                let model = (config, &store);
+                let report = measure(device, self.split, omitted, model, &logits, &folder, steps)?;
+                self.journal.finish(arm, &report, self.log.seconds())?;
+                self.checkpoints.clear(arm)?;
+                report
             }
         };
-        self.recipe.distil.omit_classes.iter().map(correct).collect()
+        Ok(Measured { store, report, logits })
     }
+}
 
-    /// A teacher that is a file of logits: of the training examples, and perhaps of the test examples.
-    fn given_logits(&self, path: &Path) -> Result<MeasuredTeacher, Error> {
-        let classes = self.split.train.classes();
-        let bad = |problem: String| Error::Model { path: path.display().to_string(), problem };
-        let read = |name: &str, rows: usize| -> Result<Vec<f32>, Error> {
-            let (found, columns, values) = data::read_logits(path, name)?;
-            if (found, columns) != (rows, classes) {
-                let needed =
-                    format!("[{rows}, {classes}]: one row for each example, in the data's order");
-                return Err(bad(format!(
-                    "`{name}` is [{found}, {columns}], the data needs {needed}"
-                )));
-            }
-            Ok(values)
-        };
-        let all = read("train", self.split.train.len())?;
-        let mut rows = self.split.train.rows_without_classes(&self.recipe.distil.omit_classes)?;
-        rows.truncate(self.students.len());
-        let row = |&row: &u32| &all[row as usize * classes..][..classes];
-        let values: Vec<f32> = rows.iter().flat_map(row).copied().collect();
-        let answers = match read("test", self.split.test.len()) {
-            Err(Error::Data(DataError::MissingTensor { .. })) => None,
-            answers => Some(answers?),
-        };
-        let arm = answers.as_ref().map(|logits| self.count(logits, None));
-        Ok((Teacher::Logits { values, classes }, arm, answers))
+/// Refuses to go on with an arm that was finished as another model.
+fn check_finished(
+    journal: &Journal,
+    run: &Path,
+    arm: Arm,
+    config: &ModelConfig,
+) -> Result<(), Error> {
+    let folder = run.join(arm.folder());
+    if journal.finished(arm).is_none() || models::load_config(&folder)? == *config {
+        return Ok(());
     }
+    let problem =
+        "this arm is finished, with another model than the recipe asks for now: start anew";
+    Err(Error::Model { path: folder.display().to_string(), problem: problem.to_owned() })
+}
+
+/// A teacher that is a file of logits: of the training examples, and perhaps of the test examples.
+fn given_logits(
+    recipe: &Recipe,
+    split: &Split,
+    students: usize,
+    path: &Path,
+) -> Result<MeasuredTeacher, Error> {
+    let classes = split.train.classes();
+    let bad = |problem: String| Error::Model { path: path.display().to_string(), problem };
+    let read = |name: &str, rows: usize| -> Result<Vec<f32>, Error> {
+        let (found, columns, values) = data::read_logits(path, name)?;
+        if (found, columns) != (rows, classes) {
+            let needed =
+                format!("[{rows}, {classes}]: one row for each example, in the data's order");
+            return Err(bad(format!("`{name}` is [{found}, {columns}], the data needs {needed}")));
+        }
+        Ok(values)
+    };
+    let all = read("train", split.train.len())?;
+    let mut rows = split.train.rows_without_classes(&recipe.distil.omit_classes)?;
+    rows.truncate(students);
+    let row = |&row: &u32| &all[row as usize * classes..][..classes];
+    let values: Vec<f32> = rows.iter().flat_map(row).copied().collect();
+    let answers = match read("test", split.test.len()) {
+        Err(Error::Data(DataError::MissingTensor { .. })) => None,
+        answers => Some(answers?),
+    };
+    let arm = answers.as_ref().map(|logits| count(split, logits, None));
+    Ok((Teacher::Logits { values, classes }, arm, answers))
 }
 
 /// What the students learn from: the training data, less what the recipe keeps from them.
@@ -326,27 +364,22 @@ fn fits(config: &ModelConfig, split: &Split) -> Result<(), Error> {
     })
 }
 
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.display().to_string();
-    move |source| Error::Io { path, source }
-}
-
 /// The run's folder: the recipe's `out`, or the first free of runs/<name>, runs/<name>-2, …
-fn choose_folder(recipe: &Recipe, replace: bool) -> Result<PathBuf, Error> {
+fn choose_folder(recipe: &Recipe, begin: Begin) -> Result<PathBuf, Error> {
     let used = |path: &Path| path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     let default = Path::new("runs").join(&recipe.name);
     Ok(match &recipe.out {
-        Some(out) if used(out) && !replace => {
+        Some(out) if used(out) && begin == Begin::New => {
             return Err(Error::Model {
                 path: out.display().to_string(),
                 problem:
-                    "holds files already: choose another folder (--out), or --force to replace \
-                          the run in it"
+                    "holds files already: choose another folder (--out), --force to replace the run \
+                          in it, or --resume to go on with one that was interrupted"
                         .to_owned(),
             });
         }
         Some(out) => out.clone(),
-        None if replace || !used(&default) => default,
+        None if begin == Begin::Replace || !used(&default) => default,
         None => (2..)
             .map(|n| PathBuf::from(format!("{}-{n}", default.display())))
             .find(|path| !used(path))
@@ -357,74 +390,24 @@ fn choose_folder(recipe: &Recipe, replace: bool) -> Result<PathBuf, Error> {
 /// Makes the run's folder. Of an earlier run in it, the report and the models go: should this run fail,
 /// they would pass for its own.
 fn prepare_folder(recipe: &Recipe, folder: &Path) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(io(folder))?;
+    fs::create_dir_all(folder).map_err(io_error(folder))?;
     let teacher = match &recipe.teacher {
         recipe::Teacher::Folder { folder } => folder.canonicalize().ok(),
         _ => None,
     };
-    let mut old = vec![folder.join("report.json")];
-    for arm in [Arm::Teacher, Arm::Control, Arm::Distilled].map(|arm| folder.join(arm.folder())) {
+    for old in [checkpoint::FOLDER, tensorboard::FOLDER].map(|name| folder.join(name)) {
+        if old.is_dir() {
+            fs::remove_dir_all(&old).map_err(io_error(&old))?;
+        }
+    }
+    let mut old = ["report.json", log::NAME].map(|name| folder.join(name)).to_vec();
+    for arm in Arm::ALL.map(|arm| folder.join(arm.folder())) {
         if teacher.is_none() || arm.canonicalize().ok() != teacher {
             old.extend([models::CONFIG, models::WEIGHTS].map(|name| arm.join(name)));
         }
     }
     for path in old.into_iter().filter(|path| path.exists()) {
-        fs::remove_file(&path).map_err(io(&path))?;
+        fs::remove_file(&path).map_err(io_error(&path))?;
     }
     Ok(())
-}
-
-/// Writes `metrics.jsonl` and passes every event on.
-struct Log<'a> {
-    path: PathBuf,
-    file: BufWriter<File>,
-    failed: Option<std::io::Error>,
-    start: Instant,
-    next: &'a mut dyn Observer,
-}
-
-impl<'a> Log<'a> {
-    fn create(folder: &Path, next: &'a mut dyn Observer) -> Result<Self, Error> {
-        let path = folder.join("metrics.jsonl");
-        let file = File::create(&path).map_err(io(&path))?;
-        Ok(Self { path, file: BufWriter::new(file), failed: None, start: Instant::now(), next })
-    }
-
-    fn note(&mut self, note: &str) {
-        self.next.event(&Event::Note(note));
-    }
-
-    fn finish(self) -> Result<(), Error> {
-        self.failed.map_or(Ok(()), |source| Err(io(&self.path)(source)))
-    }
-}
-
-impl Observer for Log<'_> {
-    fn event(&mut self, event: &Event<'_>) {
-        if let Event::Epoch { arm, epoch, step, learning_rate, train, test } = event {
-            let line = json!({
-                "arm": arm.name(),
-                "epoch": epoch,
-                "step": step,
-                "learning_rate": learning_rate,
-                "seconds": self.start.elapsed().as_secs_f64(),
-                "train": train,
-                "test": test,
-            });
-            let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
-            if let (Err(error), None) = (written, &self.failed) {
-                self.failed = Some(error);
-            }
-        }
-        self.next.event(event);
-    }
-}
-
-/// Share of rows whose largest logit is in the same place.
-fn agreement(ours: &[f32], theirs: &[f32], classes: usize) -> f64 {
-    let best =
-        |row: &[f32]| (1..classes).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-    let rows = ours.chunks_exact(classes).zip(theirs.chunks_exact(classes));
-    let same = rows.filter(|(a, b)| best(a) == best(b)).count();
-    same as f64 * classes as f64 / ours.len() as f64
 }

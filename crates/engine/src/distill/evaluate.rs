@@ -130,7 +130,7 @@ impl<'a> Evaluator<'a> {
             }
             device.run(program, &state, &inputs)?;
         }
-        read_metrics(device, self.store, alpha)
+        Ok(Metrics::from_sums(&metric_sums(device, self.store)?, alpha))
     }
 
     /// Measures latency and throughput on the first examples of a data set.
@@ -188,15 +188,10 @@ pub(super) fn reset_metrics(device: &mut dyn Device, store: &Store) -> Result<()
 }
 
 /// Reads a store's metric sums.
-pub(super) fn read_metrics(
-    device: &mut dyn Device,
-    store: &Store,
-    alpha: f32,
-) -> Result<Metrics, Error> {
+pub(super) fn metric_sums(device: &mut dyn Device, store: &Store) -> Result<[f32; TERMS], Error> {
     let id = store.buffer(Part::Metrics, 0).expect("stores of models keep metrics");
     let sums = device.read(id, 0, TERMS)?;
-    let sums = sums.try_into().expect("as many sums as were asked for");
-    Ok(Metrics::from_sums(&sums, alpha))
+    Ok(sums.try_into().expect("as many sums as were asked for"))
 }
 
 /// Wrong answers of logits [examples, classes] for each true class.

@@ -1,17 +1,24 @@
 //! Distillation: the loss as a graph, training, evaluation, and the three arms of a run.
 
 mod arms;
+mod checkpoint;
+mod diagnose;
 pub mod evaluate;
+mod journal;
+mod log;
+mod measure;
 pub mod metrics;
 mod observer;
 mod program;
 mod teacher;
+mod tensorboard;
 mod trainer;
 
-pub use arms::{Run, run};
+pub use arms::{Begin, Run, run};
+pub use checkpoint::{Checkpoints, State};
 pub use evaluate::Evaluator;
 pub use metrics::Metrics;
 pub use observer::{Arm, Event, Observer, Silent};
 pub use program::{TeacherInput, forward_plan, loss_plan, training_plan};
 pub use teacher::{Teacher, frozen_store};
-pub use trainer::{Trained, train};
+pub use trainer::{Lesson, Trained, optimizer_config, train, training_parts};

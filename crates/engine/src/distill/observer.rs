@@ -1,11 +1,13 @@
 //! What a run tells whoever watches.
 
-use serde::Serialize;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use super::Metrics;
 
 /// One of the three models of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arm {
     /// The strong model.
@@ -17,6 +19,9 @@ pub enum Arm {
 }
 
 impl Arm {
+    /// All three, in the order in which they are trained.
+    pub const ALL: [Self; 3] = [Self::Teacher, Self::Control, Self::Distilled];
+
     /// Name in reports and folders.
     pub fn name(self) -> &'static str {
         match self {
@@ -38,12 +43,19 @@ impl Arm {
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
+    /// The run has its folder.
+    Opened {
+        /// Where its results will lie.
+        folder: &'a Path,
+    },
     /// An arm begins to train.
     Started {
         /// Which.
         arm: Arm,
-        /// Steps it will take.
+        /// Steps of the whole training.
         steps: u32,
+        /// Steps already taken, before an interruption.
+        done: u32,
         /// Examples a step.
         batch: usize,
     },
@@ -82,6 +94,11 @@ pub enum Event<'a> {
 pub trait Observer {
     /// Called for each event, in order.
     fn event(&mut self, event: &Event<'_>);
+
+    /// Whether the run is to stop: asked after each step, which is then saved.
+    fn stop(&self) -> bool {
+        false
+    }
 }
 
 /// Watches nothing.

@@ -65,6 +65,10 @@ fn loss(
     Ok((graph, row_loss))
 }
 
+fn parameters(graph: &mut Graph, store: usize) -> Vec<TensorId> {
+    (0..graph.stores[store].parameters.len()).map(|i| graph.parameter(store, i)).collect()
+}
+
 /// One training step over `rows` examples: teacher forward, student forward and backward, update.
 ///
 /// # Errors
@@ -76,11 +80,41 @@ pub fn training_plan(
     optimizer: OptimizerConfig,
 ) -> Result<Plan, Error> {
     let (mut graph, row_loss) = loss(student, teacher, rows, true)?;
-    let parameters: Vec<TensorId> =
-        (0..graph.stores[STUDENT].parameters.len()).map(|i| graph.parameter(STUDENT, i)).collect();
+    let parameters = parameters(&mut graph, STUDENT);
     let gradients = differentiate(&mut graph, &[row_loss], &parameters)?;
     graph.optimize(STUDENT, &gradients, optimizer)?;
     Plan::compile(&graph, Options::default())
+}
+
+/// A training step without its update and without fusion, in which the host may read every tensor that is
+/// made: the plan, and what each of its outputs is, in the order in which they are made.
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn open_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    rows: usize,
+) -> Result<(Plan, Vec<String>), Error> {
+    let (mut graph, row_loss) = loss(student, teacher, rows, true)?;
+    let parameters = parameters(&mut graph, STUDENT);
+    let gradients = differentiate(&mut graph, &[row_loss], &parameters)?;
+    let mut names = Vec::new();
+    for id in graph.nodes.iter().flat_map(|node| node.outputs.clone()).collect::<Vec<_>>() {
+        let shape = graph.shape(id);
+        let name = match gradients.iter().position(|gradient| *gradient == id) {
+            Some(index) => {
+                format!(
+                    "the gradient of `{}` {shape:?}",
+                    graph.stores[STUDENT].parameters[index].name
+                )
+            }
+            None => format!("the result {shape:?} of {}", graph.name(id)),
+        };
+        graph.output(&name, id);
+        names.push(name);
+    }
+    Ok((Plan::compile(&graph, Options { fuse: false })?, names))
 }
 
 /// The loss terms of `rows` examples, added onto the store's metrics.

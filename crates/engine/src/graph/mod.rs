@@ -168,16 +168,27 @@ impl Graph {
         }
     }
 
-    /// A name for messages.
+    /// A tensor's name and shape, for messages.
     pub fn describe(&self, id: TensorId) -> String {
-        let tensor = self.tensor(id);
-        let name = match &tensor.source {
+        format!("{} {:?}", self.name(id), self.shape(id))
+    }
+
+    /// A tensor's name: its own, or its op, node and parameter.
+    pub fn name(&self, id: TensorId) -> String {
+        match &self.tensor(id).source {
             Source::Input(name) => name.clone(),
             Source::Parameter { store, index } => {
                 self.stores[*store].parameters[*index].name.clone()
             }
-            Source::Node { node, .. } => format!("{} {node}", self.nodes[*node].op.name()),
-        };
-        format!("{name} {:?}", tensor.shape)
+            Source::Node { node, .. } => {
+                let Node { op, inputs, .. } = &self.nodes[*node];
+                let is_parameter =
+                    |id: &&TensorId| matches!(self.tensor(**id).source, Source::Parameter { .. });
+                match inputs.iter().find(is_parameter) {
+                    Some(id) => format!("{} {node} with {}", op.name(), self.name(*id)),
+                    None => format!("{} {node}", op.name()),
+                }
+            }
+        }
     }
 }

@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::{Architecture, ModelConfig};
 use crate::error::Error;
+use crate::files::{TensorFile, io_error, save_tensors, write_atomically};
 use crate::store::ParameterSpec;
 
 /// Name of a model's configuration.
@@ -20,64 +18,39 @@ fn bad(path: &Path, problem: impl Into<String>) -> Error {
     Error::Model { path: path.display().to_string(), problem: problem.into() }
 }
 
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.display().to_string();
-    move |source| Error::Io { path, source }
-}
-
-/// Writes a file whole or not at all: to a temporary name beside it, synced, then renamed.
-///
-/// # Errors
-/// [`Error::Io`] naming the file.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // As any new file: left to itself, a temporary file is its owner's alone.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(io(path))?;
-    file.as_file_mut().write_all(bytes).map_err(io(path))?;
-    file.as_file().sync_all().map_err(io(path))?;
-    file.persist(path).map_err(|error| io(path)(error.error))?;
-    Ok(())
-}
-
-/// Writes named f32 tensors (name, shape, values) into a safetensors file, whole or not at all.
-///
-/// # Errors
-/// [`Error::Io`] or [`Error::Model`] naming the file.
-pub fn save_tensors(path: &Path, tensors: &[(&str, Vec<usize>, Vec<f32>)]) -> Result<(), Error> {
-    let views = tensors
-        .iter()
-        .map(|(name, shape, values)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
-            view.map(|view| (*name, view))
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| bad(path, error.to_string()))?;
-    // transformers asks for this key.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| bad(path, error.to_string()))?;
-    write_atomically(path, &bytes)
-}
-
 /// Saves a model into `folder`, which is made. `values` are in the order of the model's parameters. The
 /// configuration is written last: a folder with one is complete.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn save(folder: &Path, config: &ModelConfig, values: &[Vec<f32>]) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(io(folder))?;
+    fs::create_dir_all(folder).map_err(io_error(folder))?;
     let specs = config.model().parameters();
     let named = specs.iter().zip(values);
     let tensors: Vec<_> =
-        named.map(|(spec, values)| (&*spec.name, spec.shape.clone(), values.clone())).collect();
-    save_tensors(&folder.join(WEIGHTS), &tensors)?;
+        named.map(|(spec, values)| (&*spec.name, spec.shape.clone(), values)).collect();
+    save_tensors(&folder.join(WEIGHTS), &tensors, HashMap::new())?;
     let path = folder.join(CONFIG);
     let json =
         serde_json::to_string_pretty(config).map_err(|error| bad(&path, error.to_string()))?;
     write_atomically(&path, format!("{json}\n").as_bytes())
+}
+
+/// Loads the configuration of a model folder.
+///
+/// # Errors
+/// [`Error::Model`] when there is none, or it makes no sense.
+pub fn load_config(folder: &Path) -> Result<ModelConfig, Error> {
+    let path = folder.join(CONFIG);
+    if !path.is_file() {
+        let problem = "no such file; a model is a folder with config.json and model.safetensors";
+        return Err(bad(&path, problem));
+    }
+    let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+    let config: ModelConfig = serde_json::from_str(&text)
+        .map_err(|error| bad(&path, format!("not a model configuration: {error}")))?;
+    check(&config).map_err(|problem| bad(&path, problem))?;
+    Ok(config)
 }
 
 /// Loads a model folder: its configuration, and its parameters in the model's order.
@@ -86,40 +59,12 @@ pub fn save(folder: &Path, config: &ModelConfig, values: &[Vec<f32>]) -> Result<
 /// [`Error::Model`] when the folder is no model, a file is damaged, or tensors are missing, unexpected, of
 /// another shape, or not finite.
 pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
-    let path = folder.join(CONFIG);
-    if !path.is_file() {
-        let problem = "no such file; a model is a folder with config.json and model.safetensors";
-        return Err(bad(&path, problem));
-    }
-    let text = fs::read_to_string(&path).map_err(io(&path))?;
-    let config: ModelConfig = serde_json::from_str(&text)
-        .map_err(|error| bad(&path, format!("not a model configuration: {error}")))?;
-    check(&config).map_err(|problem| bad(&path, problem))?;
-
+    let config = load_config(folder)?;
     let path = folder.join(WEIGHTS);
-    let bytes = fs::read(&path).map_err(io(&path))?;
-    let tensors = SafeTensors::deserialize(&bytes)
-        .map_err(|error| bad(&path, format!("not a whole safetensors file ({error})")))?;
+    let file = TensorFile::read(&path)?;
     let specs = config.model().parameters();
-    compare_names(&path, &specs, &tensors)?;
-    let read = |spec: &ParameterSpec| {
-        let view = tensors.tensor(&spec.name).map_err(|error| bad(&path, error.to_string()))?;
-        if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
-            let (dtype, shape) = (view.dtype(), view.shape());
-            let found = format!(
-                "{} is {dtype:?} {shape:?}, config.json needs F32 {:?}",
-                spec.name, spec.shape
-            );
-            return Err(bad(&path, found));
-        }
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(view.data());
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(at) => {
-                Err(bad(&path, format!("{} holds {} at element {at}", spec.name, values[at])))
-            }
-            None => Ok(values),
-        }
-    };
+    compare_names(&path, &specs, &file.names())?;
+    let read = |spec: &ParameterSpec| file.tensor(&spec.name, &spec.shape);
     let values = specs.iter().map(read).collect::<Result<_, _>>()?;
     Ok((config, values))
 }
@@ -151,12 +96,7 @@ fn check(config: &ModelConfig) -> Result<(), String> {
     Ok(())
 }
 
-fn compare_names(
-    path: &Path,
-    specs: &[ParameterSpec],
-    tensors: &SafeTensors<'_>,
-) -> Result<(), Error> {
-    let found = tensors.names();
+fn compare_names(path: &Path, specs: &[ParameterSpec], found: &[String]) -> Result<(), Error> {
     let missing: Vec<&str> =
         specs.iter().map(|s| &*s.name).filter(|name| !found.iter().any(|f| f == name)).collect();
     let unexpected: Vec<&str> = found

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-pub use folder::{CONFIG, WEIGHTS, load, save, save_tensors, write_atomically};
+pub use folder::{CONFIG, WEIGHTS, load, load_config, save};
 pub use mlp::Mlp;
 
 use crate::data::{DataError, Dataset, Examples, Normalisation};

@@ -19,10 +19,12 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use document::{Document, Table};
-use rules::{CLASSES, DEVICE, FRACTION, NAME, PATH, POSITIVE, SEED, SIZE};
+use rules::{
+    CLASSES, DEVICE, FLAG, FRACTION, NAME, NOT_NEGATIVE, PATH, POSITIVE, SEED, SHARE, SIZE,
+};
 use sets::Set;
 
 pub use data::{Column, Data, Normalise, Source};
@@ -52,6 +54,11 @@ pub struct Recipe {
     pub out: Option<PathBuf>,
     /// `auto`, `cpu`, `gpu` or `gpu:N`; `auto` unless given.
     pub device: String,
+    /// A checkpoint at most every so many seconds; 0 for none but where the run is told to stop; 30 unless
+    /// given.
+    pub checkpoint_seconds: f32,
+    /// Whether TensorBoard event files are written beside `metrics.jsonl`; not unless given.
+    pub tensorboard: bool,
     /// What is learnt from.
     pub data: Data,
     /// Where the teacher comes from.
@@ -62,6 +69,16 @@ pub struct Recipe {
     pub distil: Distil,
     /// How both students are trained.
     pub train: Train,
+    /// What the student must reach for the run to count as a success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+}
+
+/// `[target]`: what the student must reach.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// The least share of the teacher's accuracy that the distilled student must keep, in [0, 1].
+    pub retain: f64,
 }
 
 /// `[student]`: the small model, trained once with the teacher and once without.
@@ -137,7 +154,18 @@ impl Recipe {
 
     fn read(root: &Table<'_>, file_name: &str) -> Result<Self, RecipeError> {
         root.known(&[
-            "name", "seed", "out", "device", "data", "teacher", "student", "distil", "train",
+            "name",
+            "seed",
+            "out",
+            "device",
+            "checkpoint_seconds",
+            "tensorboard",
+            "data",
+            "teacher",
+            "student",
+            "distil",
+            "train",
+            "target",
         ])?;
         let stem = || {
             let stem = Path::new(file_name).file_stem();
@@ -151,6 +179,9 @@ impl Recipe {
             seed: root.get("seed", &SEED)?.unwrap_or(0),
             out: root.get("out", &PATH)?.map(PathBuf::from),
             device: root.get("device", &DEVICE)?.unwrap_or_else(|| "auto".to_owned()),
+            checkpoint_seconds: root.get("checkpoint_seconds", &NOT_NEGATIVE)?.unwrap_or(30.0),
+            tensorboard: root.get("tensorboard", &FLAG)?.unwrap_or(false),
+            target: root.table("target")?.map(|table| Target::read(&table)).transpose()?,
             data: Data::read(&root.need_table("data", "what is learnt from")?)?,
             teacher: Teacher::read(&teacher_table, &train)?,
             student: Student::read(&root.need_table("student", "the small model to train")?)?,
@@ -183,6 +214,13 @@ impl Student {
         let model =
             table.need_table("model", "a table, as { type = \"mlp\", hidden_sizes = [32] }")?;
         Ok(Self { model: Model::read(&model)? })
+    }
+}
+
+impl Target {
+    fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+        table.known(&["retain"])?;
+        Ok(Self { retain: table.need("retain", &SHARE)? })
     }
 }
 

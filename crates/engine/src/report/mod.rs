@@ -1,9 +1,11 @@
 //! What a run leaves: `report.json`, and the sentence that sums it up.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::Target;
 
 /// Measured of one arm.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmReport {
     /// Share of the test examples that it gets right.
     pub accuracy: f64,
@@ -22,13 +24,13 @@ pub struct ArmReport {
     /// Steps trained in this run; absent for a teacher that was loaded.
     pub steps: Option<u32>,
     /// With a bias added to the logit of a class that the students never saw.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bias_corrected: Vec<BiasCorrection>,
 }
 
 /// A correction of the bias of a class that was left out of the students' data (Hinton, Vinyals and Dean
 /// 2015, section 3): the shift that makes fewest errors on all training examples.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BiasCorrection {
     /// The class.
     pub class: usize,
@@ -41,7 +43,7 @@ pub struct BiasCorrection {
 }
 
 /// The three arms.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Arms {
     /// The strong model; absent when it is a file of logits that holds none for the test set.
     pub teacher: Option<ArmReport>,
@@ -52,7 +54,7 @@ pub struct Arms {
 }
 
 /// The content of `report.json`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The recipe's name.
     pub name: String,
@@ -64,6 +66,9 @@ pub struct Report {
     pub gap_closed: Option<f64>,
     /// Share of the test examples on which the distilled student gives the teacher's answer.
     pub agreement: Option<f64>,
+    /// What the recipe asks the student to reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
     /// Examples: learned from by the teacher, by the students, measured on.
     pub examples: Examples,
     /// The seed.
@@ -79,7 +84,7 @@ pub struct Report {
 }
 
 /// Sizes of the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Examples {
     /// The teacher's training examples.
     pub teacher: usize,
@@ -99,6 +104,11 @@ impl Report {
         let retained = (teacher > 0.0).then(|| distilled / teacher);
         let gap = teacher - control;
         (retained, (gap != 0.0).then(|| (distilled - control) / gap))
+    }
+
+    /// Whether the student reached the recipe's target; a target that cannot be measured is not reached.
+    pub fn reaches_target(&self) -> bool {
+        self.target.is_none_or(|target| self.retained.is_some_and(|kept| kept >= target.retain))
     }
 
     /// What happened, in plain words.

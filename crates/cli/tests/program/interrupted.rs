@@ -1,0 +1,226 @@
+//! Runs that are killed, stopped, starved of disk, or aimed at a target.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::{Home, fails, say};
+
+/// Both students and the teacher, as files.
+const MODELS: [&str; 3] = ["teacher", "control", "student"];
+/// The default recipe, shortened: dropout, shifts and momentum all have their say.
+const SHORT: &str = "--set teacher.train.epochs=3 --set train.epochs=12 --set data.test_limit=200";
+/// A checkpoint as often as their cost allows.
+const OFTEN: &str = "--set checkpoint_seconds=0.001";
+/// Adam has two moments, and the data are few, so that a software GPU is quick enough.
+const SMALL: &str = "run tiny.toml --set teacher.model.dropout=0.5 --set teacher.train.shift=1 \
+                     --set teacher.train.epochs=20 --set teacher.train.optimizer.name=\"adam\" \
+                     --set teacher.train.optimizer.lr=0.001 --set train.epochs=30";
+
+fn start(mut command: Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Names of the checkpoints in a run's folder, sorted.
+fn checkpoints(home: &Home, run: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(home.path(&format!("{run}/checkpoints"))) else {
+        return Vec::new();
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".safetensors")).collect();
+    names.sort();
+    names
+}
+
+/// Waits until the run has written a checkpoint that was not there before, or has ended.
+fn await_checkpoint(home: &Home, run: &str, child: &mut Child) -> bool {
+    let before = checkpoints(home, run);
+    let start = Instant::now();
+    loop {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        if checkpoints(home, run).iter().any(|name| !before.contains(name)) {
+            return true;
+        }
+        assert!(start.elapsed() < Duration::from_secs(120), "no checkpoint was written");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+fn assert_same(home: &Home, run: &str, other: &str) {
+    for model in MODELS {
+        for file in ["config.json", "model.safetensors"] {
+            let [ours, theirs] =
+                [run, other].map(|run| home.read(&format!("{run}/{model}/{file}")));
+            assert!(ours == theirs, "{model}/{file} of {run} is not that of {other}");
+        }
+    }
+    let log = |run: &str| -> Vec<serde_json::Value> {
+        let text = String::from_utf8(home.read(&format!("{run}/metrics.jsonl"))).unwrap();
+        let mut lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.iter_mut().for_each(|line| line["seconds"] = 0.into());
+        lines
+    };
+    assert_eq!(log(run), log(other));
+}
+
+/// Kills the run after one checkpoint or another, several times, and resumes it.
+fn killed_and_resumed(home: &Home, command: &str, moments: &[u64]) {
+    home.done(&format!("{command} -q --out whole"));
+    let mut child = start(home.command(&format!("{command} {OFTEN} --out killed")));
+    let mut kills = 0;
+    for moment in moments {
+        if !await_checkpoint(home, "killed", &mut child) {
+            break;
+        }
+        sleep(Duration::from_millis(*moment));
+        child.kill().unwrap();
+        kills += 1;
+        child.wait().unwrap();
+        if home.path("killed/report.json").exists() {
+            break;
+        }
+        let kept = checkpoints(home, "killed");
+        assert!(kept.len() <= 3, "two of the arm, and one that was being replaced: {kept:?}");
+        child = start(home.command("run --resume killed"));
+    }
+    child.wait().unwrap();
+    assert!(kills >= 2, "it was killed {kills} times only");
+    if !home.path("killed/report.json").exists() {
+        home.done("run --resume killed -q");
+    }
+    assert_same(home, "killed", "whole");
+    assert!(!home.path("killed/checkpoints").exists(), "a finished run keeps no checkpoints");
+    let left: Vec<_> = home.files().into_keys().collect();
+    assert!(!left.iter().any(|path| path.to_string_lossy().contains(".distil-gpu-")), "{left:?}");
+}
+
+#[test]
+fn a_killed_run_goes_on_bit_for_bit() {
+    let home = Home::new();
+    killed_and_resumed(&home, &format!("run --device cpu {SHORT}"), &[0, 31, 7, 113, 59]);
+}
+
+#[test]
+fn so_it_does_on_a_gpu() {
+    let home = Home::new();
+    killed_and_resumed(&home, &format!("{SMALL} --device gpu"), &[0, 17, 5]);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let home = Home::new();
+    let command = format!("run --device cpu {SHORT}");
+    home.done(&format!("{command} -q --out whole"));
+    let mut interrupted = home.command(&format!("{command} --out stopped"));
+    let child = interrupted.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !home.path("stopped/metrics.jsonl").exists() && Instant::now() < deadline {
+        sleep(Duration::from_millis(5));
+    }
+    sleep(Duration::from_millis(200));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("Stopped after step"), "{said}");
+    assert!(said.contains("distil-gpu run --resume stopped"), "{said}");
+    assert_eq!(checkpoints(&home, "stopped").len(), 1);
+    home.refused(&format!("{command} --out stopped"), &["stopped: holds files", "--resume"]);
+    home.done("run --resume stopped -q");
+    assert_same(&home, "stopped", "whole");
+    home.refused("run --resume stopped", &["stopped: this run is finished"]);
+}
+
+#[test]
+fn only_an_interrupted_run_is_resumed() {
+    let home = Home::new();
+    home.refused("run --resume nowhere", &["nowhere cannot be resumed", "recipe.toml"]);
+    home.write("half/recipe.toml", super::TINY);
+    home.refused("run --resume half", &["half: no interrupted run is here"]);
+
+    // The student's learning rate is too high: the teacher is finished by then.
+    let rate = "train.optimizer.lr";
+    fails(
+        home.command(&format!(
+            "run tiny.toml -q --out a --set teacher.train.epochs=1 --set {rate}=1e30"
+        )),
+        &["--resume a --set KEY=VALUE"],
+    );
+    let teacher = home.read("a/teacher/model.safetensors");
+    home.refused("run --resume a --set data.train_limit=100", &["a: the data have changed"]);
+    let wider = "run --resume a --set teacher.model.hidden_sizes=[33]";
+    home.refused(wider, &["a/teacher: this arm is finished"]);
+    home.done(&format!("run --resume a -q --set {rate}=0.05"));
+    assert!(home.read("a/teacher/model.safetensors") == teacher);
+    let recipe = String::from_utf8(home.read("a/recipe.toml")).unwrap();
+    assert!(recipe.contains("lr = 0.05"), "{recipe}");
+}
+
+/// A limit on the size of files stands for a disk that is full.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_fills_up_spares_the_last_checkpoint() {
+    let home = Home::new();
+    let command = format!("run --device cpu {SHORT} {OFTEN} --out full");
+    let mut child = start(home.command(&command));
+    assert!(await_checkpoint(&home, "full", &mut child));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = checkpoints(&home, "full");
+    let bytes: Vec<_> =
+        before.iter().map(|name| home.read(&format!("full/checkpoints/{name}"))).collect();
+    let script = "trap '' XFSZ; ulimit -f 900; exec \"$0\" run -q --resume full";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_distil-gpu")]).current_dir(home.path("."));
+    fails(command, &["full/checkpoints/teacher-", "File too large", "--resume full"]);
+    assert_eq!(checkpoints(&home, "full"), before);
+    for (name, bytes) in before.iter().zip(bytes) {
+        assert!(home.read(&format!("full/checkpoints/{name}")) == bytes, "{name} was changed");
+    }
+    home.done("run --resume full -q");
+}
+
+#[test]
+fn a_missed_target_has_its_own_code() {
+    let home = Home::new();
+    let said = say(home
+        .command("run tiny.toml -q --out a --set target.retain=1 --set train.optimizer.lr=1e-9 --set teacher.train.epochs=2"));
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.err.contains("target missed: the student keeps"), "{said:?}");
+    assert_eq!(home.json("a/report.json")["target"]["retain"], 1.0);
+    home.done("run tiny.toml -q --out b --set target.retain=0.01");
+    home.refused("run tiny.toml --out c --set target.retain=97", &["target.retain", "from 0 to 1"]);
+}
+
+#[test]
+fn tensorboard_files_hold_every_epoch() {
+    let home = Home::new();
+    home.done("run tiny.toml -q --out a --set tensorboard=true");
+    for arm in ["teacher", "control", "distilled"] {
+        let folder = home.path(&format!("a/tensorboard/{arm}"));
+        let files: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+        assert_eq!(files.len(), 1);
+        let bytes = fs::read(&files[0]).unwrap();
+        let (mut at, mut records) = (0, Vec::new());
+        while at < bytes.len() {
+            let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+            records.push(&bytes[at + 12..at + 12 + length]);
+            at += 12 + length + 4;
+        }
+        assert_eq!(at, bytes.len());
+        // The file's version, the start, and two epochs.
+        assert_eq!(records.len(), 4);
+        let holds =
+            |record: &[u8], text: &str| record.windows(text.len()).any(|w| w == text.as_bytes());
+        assert!(holds(records[0], "brain.Event:2"));
+        assert!(records[2..].iter().all(|record| holds(record, "test/accuracy")));
+        assert_eq!(holds(records[2], "train/soft"), arm == "distilled");
+    }
+}

@@ -1,0 +1,84 @@
+//! Finds where a training stopped being numbers.
+
+use super::checkpoint::{Checkpoints, State};
+use super::program;
+use super::trainer::{Lesson, Trainer};
+use crate::device::Device;
+use crate::error::Error;
+use crate::store::Store;
+
+/// The error for a training that met NaN or infinity before `trainer`'s next step.
+///
+/// Trains again from the last checkpoint, or from the first weights, looks at the state after each step,
+/// and takes the first bad step once more with every tensor of it laid open.
+///
+/// # Errors
+/// When the device fails meanwhile.
+pub(super) fn diagnose(
+    device: &mut dyn Device,
+    lesson: &Lesson<'_>,
+    trainer: &mut Trainer<'_>,
+    store: &Store,
+    checkpoints: &Checkpoints,
+) -> Result<Error, Error> {
+    let end = trainer.step;
+    let saved = checkpoints.latest(lesson.arm, trainer.specs(), trainer.moments().len())?;
+    let start = saved.unwrap_or_else(|| trainer.initial());
+    let mut before = start.clone();
+    trainer.restore(device, &start)?;
+    while trainer.step < end {
+        trainer.advance(device)?;
+        let after = trainer.state(device)?;
+        if !after.is_finite() {
+            trainer.restore(device, &before)?;
+            let first = first_bad_tensor(device, lesson, trainer, store)?;
+            return Ok(error(
+                lesson,
+                trainer,
+                before.step,
+                &first.unwrap_or_else(|| update(trainer, &after)),
+            ));
+        }
+        before = after;
+    }
+    // All steps were sound: what the evaluation overflowed on lies in the parameters as they are.
+    Ok(error(lesson, trainer, end, "the test set's loss"))
+}
+
+fn update(trainer: &Trainer<'_>, after: &State) -> String {
+    match after.first_not_finite() {
+        Some(index) => format!("the update of `{}`", trainer.specs()[index].name),
+        None => "the sum of the loss terms".to_owned(),
+    }
+}
+
+/// What the first tensor of the next step is that holds NaN or infinity.
+fn first_bad_tensor(
+    device: &mut dyn Device,
+    lesson: &Lesson<'_>,
+    trainer: &mut Trainer<'_>,
+    store: &Store,
+) -> Result<Option<String>, Error> {
+    let (plan, tensors) = program::open_plan(lesson.config, lesson.teacher_input(), lesson.rows())?;
+    let program = device.load(&plan, &|part| lesson.buffer(store, part))?;
+    trainer.run_batch(device, Some(program))?;
+    let mut first = None;
+    for name in tensors {
+        if device.output(program, &name)?.iter().any(|value| !value.is_finite()) {
+            first = Some(name);
+            break;
+        }
+    }
+    device.unload(program);
+    Ok(first)
+}
+
+fn error(lesson: &Lesson<'_>, trainer: &Trainer<'_>, step: u32, tensor: &str) -> Error {
+    let rate = trainer.learning_rate();
+    Error::NotFinite(format!(
+        "the {} stopped being numbers in step {step}: {tensor} is the first to hold NaN or infinity; lower \
+         optimizer.lr (now {:?}, {rate:e} in that step), or set clip = 1.0 in its train section",
+        lesson.arm.name(),
+        lesson.train.optimizer.lr(),
+    ))
+}

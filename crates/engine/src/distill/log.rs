@@ -1,0 +1,136 @@
+//! `metrics.jsonl`: a line for each epoch of each arm.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::tensorboard::TensorBoard;
+use super::{Arm, Event, Observer};
+use crate::error::Error;
+use crate::files::{io_error, write_atomically};
+
+/// Name of the log in a run's folder.
+pub const NAME: &str = "metrics.jsonl";
+
+/// What of a line says where it belongs.
+#[derive(Deserialize)]
+struct Line {
+    arm: Arm,
+    step: u32,
+    seconds: f64,
+}
+
+/// Writes the log and passes every event on.
+pub(super) struct Log<'a> {
+    path: PathBuf,
+    file: BufWriter<File>,
+    tensorboard: Option<TensorBoard>,
+    failed: Option<Error>,
+    start: Instant,
+    /// Seconds that the run had taken before this start.
+    before: f64,
+    next: &'a mut dyn Observer,
+}
+
+impl<'a> Log<'a> {
+    /// Opens the log. Of the lines of an interrupted run, those stay that `keep` says for arm and step.
+    pub fn open(
+        folder: &Path,
+        tensorboard: bool,
+        keep: impl Fn(Arm, u32) -> bool,
+        next: &'a mut dyn Observer,
+    ) -> Result<Self, Error> {
+        let path = folder.join(NAME);
+        let mut before = 0.0;
+        let old = if path.is_file() {
+            fs::read_to_string(&path).map_err(io_error(&path))?
+        } else {
+            String::new()
+        };
+        let mut kept = String::new();
+        for text in old.lines() {
+            // The last line may be cut off; it is then of an epoch that is trained again.
+            let Ok(line) = serde_json::from_str::<Line>(text) else { continue };
+            if keep(line.arm, line.step) {
+                kept.push_str(text);
+                kept.push('\n');
+                before = line.seconds;
+            }
+        }
+        write_atomically(&path, kept.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(io_error(&path))?;
+        let tensorboard = tensorboard.then(|| TensorBoard::new(folder));
+        let (file, start) = (BufWriter::new(file), Instant::now());
+        Ok(Self { path, file, tensorboard, failed: None, start, before, next })
+    }
+
+    /// Time that the run has taken, before an interruption too.
+    pub fn seconds(&self) -> f64 {
+        self.before + self.start.elapsed().as_secs_f64()
+    }
+
+    /// At least so much time had been taken before this start.
+    pub fn begin_after(&mut self, seconds: f64) {
+        self.before = self.before.max(seconds);
+    }
+
+    /// Tells whoever watches.
+    pub fn note(&mut self, note: &str) {
+        self.next.event(&Event::Note(note));
+    }
+
+    /// Why training stopped: for a line that could not be written, if that is what stopped it.
+    pub fn cause(&mut self, error: Error) -> Error {
+        match error {
+            Error::Interrupted { .. } => self.failed.take().unwrap_or(error),
+            error => error,
+        }
+    }
+
+    /// The log is whole.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a line could not be written.
+    pub fn finish(self) -> Result<(), Error> {
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn write(&mut self, event: &Event<'_>) -> Result<(), Error> {
+        let Event::Epoch { arm, epoch, step, learning_rate, train, test } = event else {
+            return Ok(());
+        };
+        let line = json!({
+            "arm": arm.name(),
+            "epoch": epoch,
+            "step": step,
+            "learning_rate": learning_rate,
+            "seconds": self.seconds(),
+            "train": train,
+            "test": test,
+        });
+        let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
+        written.map_err(io_error(&self.path))?;
+        match &mut self.tensorboard {
+            Some(board) => board.epoch(*arm, *step, *learning_rate, train, test),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Observer for Log<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        if let Err(error) = self.write(event) {
+            self.failed.get_or_insert(error);
+        }
+        self.next.event(event);
+    }
+
+    fn stop(&self) -> bool {
+        // What cannot be logged is not worth training: the run stops, and then says why.
+        self.failed.is_some() || self.next.stop()
+    }
+}

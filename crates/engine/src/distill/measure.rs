@@ -1,0 +1,103 @@
+//! What a run measures of each arm.
+
+use std::fs;
+use std::path::Path;
+
+use super::evaluate::{Evaluator, errors_per_class};
+use crate::data::Split;
+use crate::device::Device;
+use crate::error::Error;
+use crate::models::{self, ModelConfig};
+use crate::report::{ArmReport, BiasCorrection};
+use crate::store::Store;
+
+/// Raw logits [examples, classes] of a saved model for the test set.
+pub(super) fn test_logits(
+    device: &mut dyn Device,
+    split: &Split,
+    config: &ModelConfig,
+    store: &Store,
+) -> Result<Vec<f32>, Error> {
+    let mut evaluator = Evaluator::new(config, store);
+    let logits = evaluator.logits(device, split.test.examples(), &mut |_| ())?;
+    evaluator.close(device);
+    Ok(logits)
+}
+
+/// Measures a model that is saved in `folder` and whose logits of the test set are known.
+pub(super) fn measure(
+    device: &mut dyn Device,
+    split: &Split,
+    omitted: &[usize],
+    (config, store): (&ModelConfig, &Store),
+    logits: &[f32],
+    folder: &Path,
+    steps: Option<u32>,
+) -> Result<ArmReport, Error> {
+    let mut evaluator = Evaluator::new(config, store);
+    let mut arm = count(split, logits, steps);
+    if !omitted.is_empty() {
+        let known = evaluator.logits(device, split.train.examples(), &mut |_| ())?;
+        arm.bias_corrected = correct_biases(split, omitted, &known, logits);
+    }
+    let speed = evaluator.speed(device, &split.test)?;
+    evaluator.close(device);
+    arm.parameters = Some(config.parameter_count());
+    arm.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);
+    arm.examples_per_second = Some(speed.examples_per_second);
+    arm.bytes = fs::metadata(folder.join(models::WEIGHTS)).map(|metadata| metadata.len()).ok();
+    Ok(arm)
+}
+
+/// What logits of the test set alone tell.
+pub(super) fn count(split: &Split, logits: &[f32], steps: Option<u32>) -> ArmReport {
+    let test = &split.test;
+    let errors_per_class = errors_per_class(logits, test.labels(), test.classes(), None);
+    let errors = errors_per_class.iter().sum();
+    ArmReport {
+        accuracy: (test.len() - errors) as f64 / test.len() as f64,
+        errors,
+        errors_per_class,
+        parameters: None,
+        bytes: None,
+        latency_ms: None,
+        examples_per_second: None,
+        steps,
+        bias_corrected: Vec::new(),
+    }
+}
+
+/// For each class the students never saw: the shift of its logit that makes fewest errors on all
+/// training examples, and what it does to the test set.
+fn correct_biases(
+    split: &Split,
+    omitted: &[usize],
+    train_logits: &[f32],
+    test_logits: &[f32],
+) -> Vec<BiasCorrection> {
+    let Split { train, test } = split;
+    let classes = train.classes();
+    let correct = |&class: &usize| {
+        let errors = |shift: f32| -> usize {
+            let shifted = Some((class, shift));
+            errors_per_class(train_logits, train.labels(), classes, shifted).iter().sum()
+        };
+        let shifts = (-100..=200).map(|tenth| tenth as f32 / 10.0);
+        let shift = shifts
+            .map(|shift| (errors(shift), shift))
+            .min_by(|a, b| a.0.cmp(&b.0).then(a.1.abs().total_cmp(&b.1.abs())))
+            .map_or(0.0, |(_, shift)| shift);
+        let wrong = errors_per_class(test_logits, test.labels(), classes, Some((class, shift)));
+        BiasCorrection { class, shift, errors: wrong.iter().sum(), errors_of_class: wrong[class] }
+    };
+    omitted.iter().map(correct).collect()
+}
+
+/// Share of rows whose largest logit is in the same place.
+pub(super) fn agreement(ours: &[f32], theirs: &[f32], classes: usize) -> f64 {
+    let best =
+        |row: &[f32]| (1..classes).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+    let rows = ours.chunks_exact(classes).zip(theirs.chunks_exact(classes));
+    let same = rows.filter(|(a, b)| best(a) == best(b)).count();
+    same as f64 * classes as f64 / ours.len() as f64
+}
