@@ -1,7 +1,7 @@
 // What the matrix products share: operands, dims and the epilogue.
 //
-// dims    uniform: the chain (the product of its extents is batch · m · n, extent.w is n), m, n, k, strides of A and B in elements
-//         (row and column of the untransposed operand's view, and batch; a batch stride of 0 broadcasts)
+// dims    uniform: the chain (the product of its extents is batch · m · n, extent.w is n), m, n, k, strides of A and B
+//         in elements (row and column of the untransposed operand's view, and batch; a batch stride of 0 broadcasts)
 // a       f32, A(i, k) at batch · a_batch + i · a_row + k · a_col; also in fours
 // b       f32, B(k, j) at batch · b_batch + k · b_row + j · b_col; also in fours
 // x0..x2  f32, the epilogue's operands (bias, residual, activations of the forward pass)
