@@ -112,6 +112,8 @@ pub struct Caps {
     pub workgroup_memory: u32,
     /// The driver runs shaders on the CPU: workgroup memory and barriers cost more than they save.
     pub software: bool,
+    /// Lanes of every subgroup, where shaders can use subgroups and all are of one size.
+    pub subgroup_lanes: Option<u32>,
 }
 
 impl Default for Caps {
@@ -122,6 +124,7 @@ impl Default for Caps {
             max_workgroups: 65_535,
             workgroup_memory: 16 << 10,
             software: false,
+            subgroup_lanes: None,
         }
     }
 }

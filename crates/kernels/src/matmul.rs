@@ -34,10 +34,10 @@ pub struct Matmul {
     pub extent: Coord,
 }
 
-/// Tile of a variant; see `shaders/matmul.wgsl`.
+/// Tile of a variant; see `shaders/matmul.wgsl` and `shaders/matmul_subgroup.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
-    /// Entry point: `tiled` or `direct`.
+    /// Entry point: `tiled`, or `quads` or `scalars` of `matmul_subgroup`.
     pub entry: &'static str,
     /// Register tile.
     pub thread: [u32; 2],
@@ -54,13 +54,16 @@ impl Tile {
     pub const MEDIUM: Self = Self { entry: "tiled", thread: [4, 4], group: [16, 16], block_k: 16 };
     /// 32 × 32 outputs by 256 threads: products too small to fill a GPU otherwise.
     pub const SMALL: Self = Self { entry: "tiled", thread: [2, 2], group: [16, 16], block_k: 32 };
-    /// 64 × 64 outputs by 64 threads: fewer threads at each barrier, for drivers that run on the processor.
+    /// 64 × 64 outputs by 64 threads: fewer threads at each barrier, for drivers that run on the processor
+    /// and have other subgroups than [`Tile::QUADS`] needs.
     pub const SOFTWARE: Self = Self { entry: "tiled", thread: [8, 8], group: [8, 8], block_k: 16 };
-    /// 8 × 256 outputs by 32 threads without workgroup memory.
-    pub const DIRECT: Self = Self { entry: "direct", thread: [8, 8], group: [1, 32], block_k: 1 };
+    /// 16 × 32 outputs by one subgroup of eight, which loads four words at once.
+    pub const QUADS: Self = Self { entry: "quads", thread: [16, 4], group: [1, 8], block_k: 4 };
+    /// The same word by word, for any shape.
+    pub const SCALARS: Self = Self { entry: "scalars", ..Self::QUADS };
     /// Every variant, for tests and tuning.
-    pub const ALL: [Self; 5] =
-        [Self::LARGE, Self::MEDIUM, Self::SMALL, Self::SOFTWARE, Self::DIRECT];
+    pub const ALL: [Self; 6] =
+        [Self::LARGE, Self::MEDIUM, Self::SMALL, Self::SOFTWARE, Self::QUADS, Self::SCALARS];
 
     fn blocks(&self, m: usize, n: usize) -> [usize; 2] {
         let [rows, cols] = [0, 1].map(|i| (self.thread[i] * self.group[i]) as usize);
@@ -101,17 +104,22 @@ impl Matmul {
     pub fn fits(&self, tile: &Tile, caps: &Caps) -> bool {
         let [rows, cols] = [0, 1].map(|i| tile.thread[i] * tile.group[i]);
         let memory = 4 * tile.block_k * (rows + cols + 2);
-        let runs = tile.group[0] * tile.group[1] <= caps.max_workgroup_threads;
+        let threads = tile.group[0] * tile.group[1];
+        let one_subgroup = caps.subgroup_lanes == Some(threads);
+        let in_fours = self.k.is_multiple_of(4)
+            && (!self.trans_a || self.m.is_multiple_of(4))
+            && (self.trans_b || self.n.is_multiple_of(4));
         match tile.entry {
-            "direct" => runs && !self.trans_b && self.n.is_multiple_of(4),
-            _ => runs && memory <= caps.workgroup_memory,
+            "quads" => one_subgroup && in_fours,
+            "scalars" => one_subgroup,
+            _ => threads <= caps.max_workgroup_threads && memory <= caps.workgroup_memory,
         }
     }
 
     /// The default variant: the largest tile that still gives a GPU enough workgroups.
     pub fn default_tile(&self, caps: &Caps) -> Tile {
         let preferred: &[(Tile, usize)] = if caps.software {
-            &[(Tile::DIRECT, 0), (Tile::SOFTWARE, 0)]
+            &[(Tile::QUADS, 0), (Tile::SCALARS, 0), (Tile::SOFTWARE, 0)]
         } else {
             &[(Tile::LARGE, 128), (Tile::MEDIUM, 64), (Tile::SMALL, 0)]
         };
@@ -145,20 +153,27 @@ impl Matmul {
         bindings.extend((0..MAX_OPERANDS).map(|i| (i < used).then_some(2 + i)));
         bindings.push(Some(2 + used));
         let mut overrides = self.chain.overrides();
-        if tile.entry == "tiled" {
+        if tile.entry != "scalars" {
             overrides.push(("A_K_CONTIGUOUS", f64::from(u8::from(!self.trans_a))));
             overrides.push(("B_N_CONTIGUOUS", f64::from(u8::from(!self.trans_b))));
         }
+        let (shader, consts) = match tile.entry {
+            "tiled" => (
+                "matmul",
+                vec![
+                    ("THREAD_M", tile.thread[0]),
+                    ("THREAD_N", tile.thread[1]),
+                    ("GROUP_M", tile.group[0]),
+                    ("GROUP_N", tile.group[1]),
+                    ("BLOCK_K", tile.block_k),
+                ],
+            ),
+            _ => ("matmul_subgroup", vec![("THREAD_M", tile.thread[0])]),
+        };
         Launch {
-            shader: "matmul",
+            shader,
             entry: tile.entry,
-            consts: vec![
-                ("THREAD_M", tile.thread[0]),
-                ("THREAD_N", tile.thread[1]),
-                ("GROUP_M", tile.group[0]),
-                ("GROUP_N", tile.group[1]),
-                ("BLOCK_K", tile.block_k),
-            ],
+            consts,
             overrides,
             dims,
             bindings,

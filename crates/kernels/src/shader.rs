@@ -16,14 +16,21 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "elementwise",
     "grad_norm",
     "matmul",
+    "matmul_subgroup",
     "max_norm",
     "optimizer",
     "reduce",
     "softmax",
 ];
 
-const COMMON: &[(&str, &str)] =
-    sources!["common/activation", "common/chain", "common/nan", "common/random", "common/step"];
+const COMMON: &[(&str, &str)] = sources![
+    "common/activation",
+    "common/chain",
+    "common/nan",
+    "common/product",
+    "common/random",
+    "common/step",
+];
 
 fn find<'a>(table: &'a [(&str, &str)], name: &str) -> &'a str {
     let entry = table.iter().find(|(stem, _)| *stem == name);

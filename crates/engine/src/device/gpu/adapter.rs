@@ -65,7 +65,9 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
         wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Other => DeviceKind::OtherGpu,
         wgpu::DeviceType::Cpu => DeviceKind::SoftwareGpu,
     };
-    let subgroups = features.contains(wgpu::Features::SUBGROUP);
+    let subgroups = features
+        .contains(wgpu::Features::SUBGROUP)
+        .then_some((info.subgroup_min_size, info.subgroup_max_size));
     Adapter {
         caps: Caps {
             max_workgroup_threads: limits
@@ -74,6 +76,7 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             software: kind == DeviceKind::SoftwareGpu,
+            subgroup_lanes: subgroups.and_then(|(min, max)| (min == max).then_some(min)),
         },
         limits: Limits {
             buffer_bytes: limits.max_buffer_size,
@@ -81,7 +84,7 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
         },
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         f16: features.contains(wgpu::Features::SHADER_F16),
-        subgroups: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        subgroups,
         info: DeviceInfo {
             backend: format!("{:?}", info.backend),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),

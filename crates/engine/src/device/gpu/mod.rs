@@ -110,10 +110,11 @@ impl GpuDevice {
     /// # Errors
     /// [`Error::NoDevice`] when the driver refuses or offers less than WebGPU asks for.
     pub fn new(adapter: &Adapter, options: GpuOptions) -> Result<Self, Error> {
-        let (timing, features) = match options.timestamps {
+        let (timing, mut features) = match options.timestamps {
             true => Timing::of(adapter.handle.features()),
             false => (Timing::Off, wgpu::Features::empty()),
         };
+        features.set(wgpu::Features::SUBGROUP, adapter.subgroups.is_some());
         let mut context = Context::new(adapter, features)?;
         let state_bytes = size_of::<StepState>() as u64;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;

@@ -1,0 +1,44 @@
+// What the matrix products share: operands, dims and the epilogue.
+//
+// dims    uniform: the chain (the product of its extents is batch · m · n, extent.w is n), m, n, k, strides of A and B
+//         in elements (row and column of the untransposed operand's view, and batch; a batch stride of 0 broadcasts)
+// a       f32, A(i, k) at batch · a_batch + i · a_row + k · a_col; also in fours
+// b       f32, B(k, j) at batch · b_batch + k · b_row + j · b_col; also in fours
+// x0..x2  f32, the epilogue's operands (bias, residual, activations of the forward pass)
+// out     f32 [batch, m, n], contiguous
+
+//#import common/chain.wgsl
+
+struct Dims {
+    chain: Chain,
+    m: u32,
+    n: u32,
+    k: u32,
+    first_block: u32,
+    a_row: u32,
+    a_col: u32,
+    a_batch: u32,
+    b_row: u32,
+    b_col: u32,
+    b_batch: u32,
+}
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(2) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> a_quads: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read> b_quads: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> x0: array<f32>;
+@group(0) @binding(5) var<storage, read> x1: array<f32>;
+@group(0) @binding(6) var<storage, read> x2: array<f32>;
+@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+
+fn store(batch: u32, row: u32, col: u32, sum: f32) {
+    if row < dims.m && col < dims.n {
+        // The epilogue may see the rows under more extents than [batch, m, n].
+        let e = dims.chain.extent;
+        let outer = batch * dims.m + row;
+        let coord = vec4<u32>(outer / e.z / e.y, outer / e.z % e.y, outer % e.z, col);
+        out[outer * dims.n + col] = chain_apply(sum, coord);
+    }
+}
