@@ -16,7 +16,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::models::{self, ModelConfig, write_atomically};
 use crate::recipe::{self, Normalise, Recipe};
-use crate::report::{ArmReport, Arms, BiasCorrection, Examples, Report};
+use crate::report::{self, ArmReport, Arms, BiasCorrection, Examples, Report};
 use crate::store::{Layout, Store};
 
 /// A finished run.
@@ -136,12 +136,16 @@ pub fn run(
         trained.store.free(device);
         Ok((report, logits))
     };
-    let (control, _) = arm(Arm::Control, None, &mut log)?;
+    let (control, alone) = arm(Arm::Control, None, &mut log)?;
     let (distilled, logits) = arm(Arm::Distilled, Some(&teacher), &mut log)?;
 
     let arms = Arms { teacher: teacher_arm, control, distilled };
     let (retained, gap_closed) = Report::ratios(&arms);
-    let agreement = answers.map(|answers| agreement(&logits, &answers, split.test.classes()));
+    let agreement =
+        answers.as_ref().map(|answers| agreement(&logits, answers, split.test.classes()));
+    let logits =
+        report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
+    report::Answers::collect(&split.test, recipe.distil.temperature, logits).write(&folder)?;
     let info = device.info();
     let report = Report {
         name: recipe.name.clone(),
@@ -162,7 +166,8 @@ pub fn run(
     };
     log.finish()?;
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
-    write_atomically(&folder.join("report.json"), format!("{json}\n").as_bytes())?;
+    write_atomically(&folder.join(report::REPORT), format!("{json}\n").as_bytes())?;
+    report::write_page(&folder)?;
     Ok(Run { folder, report })
 }
 
@@ -362,7 +367,8 @@ fn prepare_folder(recipe: &Recipe, folder: &Path) -> Result<(), Error> {
         recipe::Teacher::Folder { folder } => folder.canonicalize().ok(),
         _ => None,
     };
-    let mut old = vec![folder.join("report.json")];
+    let mut old: Vec<PathBuf> =
+        [report::REPORT, report::answers::FILE, report::PAGE].map(|name| folder.join(name)).into();
     for arm in [Arm::Teacher, Arm::Control, Arm::Distilled].map(|arm| folder.join(arm.folder())) {
         if teacher.is_none() || arm.canonicalize().ok() != teacher {
             old.extend([models::CONFIG, models::WEIGHTS].map(|name| arm.join(name)));

@@ -1,11 +1,11 @@
 //! What a run tells whoever watches.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Metrics;
 
 /// One of the three models of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arm {
     /// The strong model.
@@ -23,6 +23,15 @@ impl Arm {
             Self::Teacher => "teacher",
             Self::Control => "control",
             Self::Distilled => "distilled",
+        }
+    }
+
+    /// Name for a reader.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher",
+            Self::Control => "student alone",
+            Self::Distilled => "student distilled",
         }
     }
 

@@ -1,9 +1,29 @@
-//! What a run leaves: `report.json`, and the sentence that sums it up.
+//! What a run leaves: `report.json`, the sentence and the table that sum it up, and the page `report.html`.
 
-use serde::Serialize;
+pub mod answers;
+mod charts;
+mod compare;
+mod folder;
+mod knowledge;
+mod page;
+mod picture;
+mod rows;
+
+use serde::{Deserialize, Serialize};
+
+use crate::distill::Arm;
+
+pub use answers::{Answers, TestLogits};
+pub use compare::compare;
+pub use folder::{Epoch, Record};
+pub use page::{PAGE, single, write_page};
+pub use rows::{Row, percent, thousands};
+
+/// Name of the report in a run's folder.
+pub const REPORT: &str = "report.json";
 
 /// Measured of one arm.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmReport {
     /// Share of the test examples that it gets right.
     pub accuracy: f64,
@@ -22,13 +42,13 @@ pub struct ArmReport {
     /// Steps trained in this run; absent for a teacher that was loaded.
     pub steps: Option<u32>,
     /// With a bias added to the logit of a class that the students never saw.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bias_corrected: Vec<BiasCorrection>,
 }
 
 /// A correction of the bias of a class that was left out of the students' data (Hinton, Vinyals and Dean
 /// 2015, section 3): the shift that makes fewest errors on all training examples.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BiasCorrection {
     /// The class.
     pub class: usize,
@@ -41,7 +61,7 @@ pub struct BiasCorrection {
 }
 
 /// The three arms.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Arms {
     /// The strong model; absent when it is a file of logits that holds none for the test set.
     pub teacher: Option<ArmReport>,
@@ -52,7 +72,7 @@ pub struct Arms {
 }
 
 /// The content of `report.json`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The recipe's name.
     pub name: String,
@@ -79,7 +99,7 @@ pub struct Report {
 }
 
 /// Sizes of the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Examples {
     /// The teacher's training examples.
     pub teacher: usize,
@@ -99,6 +119,15 @@ impl Report {
         let retained = (teacher > 0.0).then(|| distilled / teacher);
         let gap = teacher - control;
         (retained, (gap != 0.0).then(|| (distilled - control) / gap))
+    }
+
+    /// An arm, if it was measured.
+    pub fn arm(&self, arm: Arm) -> Option<&ArmReport> {
+        match arm {
+            Arm::Teacher => self.arms.teacher.as_ref(),
+            Arm::Control => Some(&self.arms.control),
+            Arm::Distilled => Some(&self.arms.distilled),
+        }
     }
 
     /// What happened, in plain words.
