@@ -32,6 +32,8 @@ struct Cli {
 enum Command {
     /// Train or load a teacher, train the student without and with it, and compare the three
     Run(commands::run::Args),
+    /// Make the page of a run again, or one page that compares several runs
+    Report(commands::report::Args),
     /// Measure a saved model on labelled data
     Eval(commands::eval::Args),
     /// Write a model's raw outputs for any inputs
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
     let voice = Voice { quiet: cli.quiet, json: cli.json };
     let done = match cli.command {
         Command::Run(args) => commands::run::run(args, voice),
+        Command::Report(args) => commands::report::run(args, voice),
         Command::Eval(args) => commands::eval::run(args, voice),
         Command::Logits(args) => commands::logits::run(args, voice),
         Command::Devices(args) => commands::devices::run(args, voice),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use distil_gpu_engine::distill::{self, Observer, Silent};
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::report::PAGE;
 
 use crate::progress::Progress;
 use crate::{Voice, say, table};
@@ -60,7 +61,8 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     }
     say(table::report(&run.report))?;
     say(run.report.sentence())?;
-    say(format_args!("Results: {}", run.folder.display()))
+    say(format_args!("Results: {}", run.folder.display()))?;
+    say(format_args!("Report: {}", run.folder.join(PAGE).display()))
 }
 
 /// Any text as a TOML string: JSON escapes it in the same way.

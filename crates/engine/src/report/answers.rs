@@ -165,7 +165,8 @@ impl Answers {
 impl Similarity {
     fn of(test: &Dataset, teacher: &[f32], temperature: f32) -> Self {
         let counts = test.per_class_counts();
-        let mut classes: Vec<usize> = (0..counts.len()).filter(|&class| counts[class] > 0).collect();
+        let mut classes: Vec<usize> =
+            (0..counts.len()).filter(|&class| counts[class] > 0).collect();
         classes.sort_by_key(|&class| (usize::MAX - counts[class], class));
         classes.truncate(MOST_CLASSES);
         classes.sort_unstable();
@@ -205,9 +206,7 @@ impl Row<'_> {
                 let teacher = self.teacher.filter(|teacher| right(teacher))?;
                 Some(sure(teacher, self.class))
             }
-            (Reason::BothWrong, false, false) => {
-                Some(sure(self.distilled, best(self.distilled)))
-            }
+            (Reason::BothWrong, false, false) => Some(sure(self.distilled, best(self.distilled))),
             (Reason::Unsure, ..) => {
                 let plogp = |p: f64| if p > 0.0 { p * p.ln() } else { 0.0 };
                 Some(-softmax(self.teacher?, 1.0).into_iter().map(plogp).sum::<f64>())
@@ -347,7 +346,10 @@ mod tests {
         assert_eq!(first.answers.len(), 3);
         let wanted = |sure: f64| rounded(sure.exp() / (sure.exp() + 2.0));
         let own = first.answers[0];
-        assert_eq!((own.class, own.teacher, own.softened), (0, Some(wanted(3.0)), Some(wanted(0.75))));
+        assert_eq!(
+            (own.class, own.teacher, own.softened),
+            (0, Some(wanted(3.0)), Some(wanted(0.75)))
+        );
         assert_eq!(own.distilled, wanted(4.0));
         assert_eq!(answers.problem(), None);
     }

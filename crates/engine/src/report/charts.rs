@@ -186,8 +186,18 @@ fn curve(
     };
     let lines = runs.iter().enumerate().flat_map(|run| arms.iter().map(move |&arm| line(run, arm)));
     let series = lines.filter(|series| !series.points.is_empty()).collect();
-    Chart { id, title, note, wide: false, kind: Kind::Line, x: EPOCH, y, labels: Vec::new(),
-            totals: Vec::new(), series }
+    Chart {
+        id,
+        title,
+        note,
+        wide: false,
+        kind: Kind::Line,
+        x: EPOCH,
+        y,
+        labels: Vec::new(),
+        totals: Vec::new(),
+        series,
+    }
 }
 
 /// Accuracy against what it costs: a point an arm.
@@ -246,9 +256,8 @@ pub fn per_class(report: &Report, answers: Option<&Answers>) -> Chart {
     classes.sort_unstable();
     let bars = |&arm: &Arm| {
         let errors = &report.arm(arm)?.errors_per_class;
-        let bar = |(place, &class): (usize, &usize)| {
-            Some([place as f64, *errors.get(class)? as f64])
-        };
+        let bar =
+            |(place, &class): (usize, &usize)| Some([place as f64, *errors.get(class)? as f64]);
         let points = classes.iter().enumerate().filter_map(bar).collect();
         Some(Series { label: arm.title().to_owned(), arm, run: None, points })
     };

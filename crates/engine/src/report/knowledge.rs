@@ -5,8 +5,8 @@ use super::answers::{Answer, Example, Group, Reason, Similarity};
 
 /// A matrix of more classes has no room for numbers.
 const MOST_NUMBERED: usize = 16;
-/// Cells above this shade have light text.
-const STRONG: f64 = 0.55;
+/// Shades from which on a cell's text has another colour: class of the cell, and where it begins.
+const TONES: [(&str, f64); 2] = [("strong", 0.7), ("mid", 0.5)];
 
 /// A group of examples with what is said of it.
 pub struct Shown<'a> {
@@ -138,7 +138,8 @@ pub struct Cell {
     pub own: bool,
     /// 0 to 1: the share of the largest outside the diagonal.
     pub shade: f64,
-    pub strong: bool,
+    /// Class that keeps its text readable; empty for a faint cell.
+    pub tone: &'static str,
     pub percent: String,
 }
 
@@ -151,7 +152,8 @@ impl<'a> Matrix<'a> {
         let largest = others.map(|(i, j)| rows[i][j]).fold(0.0, f64::max);
         let cell = |own: bool, share: f64| {
             let shade = if own || largest == 0.0 { 0.0 } else { share / largest };
-            Cell { own, shade, strong: shade > STRONG, percent: format!("{:.1}", 100.0 * share) }
+            let tone = TONES.iter().find(|(_, from)| shade > *from).map_or("", |(tone, _)| tone);
+            Cell { own, shade, tone, percent: format!("{:.1}", 100.0 * share) }
         };
         let row = |(i, &class): (usize, &usize)| {
             let cells = rows[i].iter().enumerate().map(|(j, &share)| cell(i == j, share));

@@ -42,9 +42,9 @@ pub fn data_uri(examples: &Examples, index: usize) -> Option<String> {
 }
 
 fn shades(values: &[f32]) -> Vec<u8> {
-    let (least, most) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), &v| {
-        (least.min(v), most.max(v))
-    });
+    let (least, most) = values
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), &v| (least.min(v), most.max(v)));
     let (least, most) = if least >= 0.0 && most <= 1.0 { (0.0, 1.0) } else { (least, most) };
     // Where all are the same, the quotient is no number, which becomes 0: black.
     values.iter().map(|value| ((value - least) / (most - least) * 255.0).round() as u8).collect()

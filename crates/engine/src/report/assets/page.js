@@ -22,22 +22,28 @@
     if (size >= 1000) return value.toLocaleString("en", { maximumFractionDigits: 0 });
     return String(Number(value.toPrecision(4)));
   };
+  const compact = (value) =>
+    value < 10000 ? number(value) : value.toLocaleString("en", { notation: "compact" });
   const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-  // On a logarithmic axis, labels at 1, 2 and 5 of each decade.
-  const tick = (log) =>
-    function (value) {
-      if (!log) return number(value);
-      const leading = value / 10 ** Math.floor(Math.log10(value) + 1e-9);
-      const steps = this.max / this.min < 200 ? [1, 2, 5] : [1];
-      return steps.some((step) => Math.abs(leading - step) < 1e-6) ? number(value) : "";
-    };
+  // A logarithmic axis has its lines at 1, 2 and 5 of each decade, at 1 alone if there are many.
+  function decades(scale) {
+    const steps = scale.max / scale.min < 300 ? [1, 2, 5] : [1];
+    const ticks = [];
+    for (let decade = Math.floor(Math.log10(scale.min)); 10 ** decade <= scale.max; decade++) {
+      for (const step of steps) {
+        const value = Number(`${step}e${decade}`);
+        if (value >= scale.min && value <= scale.max) ticks.push({ value });
+      }
+    }
+    scale.ticks = ticks;
+  }
 
   function axis(spec, { title, log }, labels) {
     const style = { color: colour("quiet"), font: { size: 12 } };
     const scale = {
       title: { ...style, display: true, text: title },
-      ticks: { ...style, callback: tick(log), maxRotation: 45, autoSkipPadding: 12 },
+      ticks: { ...style, callback: compact, autoSkipPadding: 12 },
       grid: { color: colour("line"), drawTicks: false },
       border: { display: false },
     };
@@ -49,6 +55,8 @@
       scale.ticks.autoSkip = labels.length > 24;
     } else {
       scale.type = log ? "logarithmic" : "linear";
+      scale.ticks.maxRotation = 0;
+      if (log) Object.assign(scale, { afterBuildTicks: decades });
     }
     if (spec.kind === "scatter") scale.grace = "12%";
     return scale;
