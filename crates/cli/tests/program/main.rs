@@ -1,8 +1,10 @@
-//! The real program: `commands` is what it does, `bad_input` what it says to input that is wrong.
+//! The real program: `commands` is what it does, `report` the pages it makes, `bad_input` what it says to input
+//! that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod bad_input;
 mod commands;
+mod report;
 
 use std::collections::BTreeMap;
 use std::fs;

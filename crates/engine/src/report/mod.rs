@@ -8,6 +8,8 @@ mod knowledge;
 mod page;
 mod picture;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
