@@ -56,8 +56,8 @@ struct Series {
     label: String,
     /// Decides the dash of a line and the form of a point.
     arm: Arm,
-    /// Decides the colour, where there are several runs.
-    run: Option<usize>,
+    /// Where there are several runs: which, deciding the colour, and its name for the legend.
+    run: Option<(usize, String)>,
     points: Vec<[f64; 2]>,
 }
 
@@ -180,7 +180,7 @@ fn curve(
         Series {
             label: label(run, runs.len(), arm),
             arm,
-            run: (runs.len() > 1).then_some(place),
+            run: (runs.len() > 1).then(|| (place, run.label.to_owned())),
             points: thinned(epochs.filter_map(point).collect()),
         }
     };
@@ -207,15 +207,18 @@ pub fn tradeoffs(runs: &[Named<'_>]) -> Vec<Chart> {
             let report = &run.record.report;
             let accuracy = report.arm(arm)?.accuracy;
             let points = vec![[significant(value(report, arm)?), significant(100.0 * accuracy)]];
-            let run_place = (runs.len() > 1).then_some(place);
-            Some(Series { label: label(run, runs.len(), arm), arm, run: run_place, points })
+            let among = (runs.len() > 1).then(|| (place, run.label.to_owned()));
+            Some(Series { label: label(run, runs.len(), arm), arm, run: among, points })
         };
         let all = runs.iter().enumerate();
         let series = all.flat_map(|(place, run)| ARMS.map(|arm| point(place, run, arm)));
         Chart {
             id,
             title,
-            note: "Better is higher and further to the left.".to_owned(),
+            note: match runs.len() {
+                1 => "Better is higher and further to the left.".to_owned(),
+                _ => "Squares: teachers. Triangles: students alone. Circles: distilled.".to_owned(),
+            },
             wide: false,
             kind: Kind::Scatter,
             x,

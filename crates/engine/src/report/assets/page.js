@@ -70,7 +70,7 @@
   }
 
   function dataset(spec, series) {
-    const tone = colour(series.run === null ? series.arm : `run-${series.run % runColours}`);
+    const tone = colour(series.run ? `run-${series.run[0] % runColours}` : series.arm);
     const shared = { label: series.label, borderColor: tone };
     const points = series.points.map(([x, y]) => ({ x, y }));
     if (spec.kind === "bar") {
@@ -163,8 +163,15 @@
           legend: {
             display: !named,
             align: "start",
-            labels: { ...shown, usePointStyle: true, pointStyleWidth: 28, boxHeight: 7, padding: 14,
-              generateLabels: (chart) => legend(chart, spec) },
+            onClick: (_, item, { chart }) => toggle(chart, spec, item.datasetIndex),
+            labels: {
+              ...shown,
+              usePointStyle: true,
+              ...(spec.kind === "line" ? { pointStyleWidth: 28 } : {}),
+              boxHeight: 7,
+              padding: 14,
+              generateLabels: (chart) => legend(chart, spec),
+            },
           },
           tooltip: {
             callbacks: tooltip(spec),
@@ -182,17 +189,30 @@
     };
   }
 
-  // A curve's mark in the legend is a piece of its line, dashed as it is.
+  // A curve's mark in the legend is a piece of its line, dashed as it is. Of several runs, each is named once.
   function legend(chart, spec) {
-    const labels = Chart.defaults.plugins.legend.labels.generateLabels(chart);
-    if (spec.kind === "line") {
-      for (const label of labels) {
-        const { borderDash } = chart.data.datasets[label.datasetIndex];
-        Object.assign(label, { pointStyle: "line", lineDash: borderDash, lineWidth: 2 });
+    let labels = Chart.defaults.plugins.legend.labels.generateLabels(chart);
+    const series = (label) => spec.series[label.datasetIndex];
+    labels = labels.filter((label) => !series(label).run || series(label).arm === "distilled");
+    for (const label of labels) {
+      label.text = short(series(label).run?.[1] ?? label.text, 40);
+      if (spec.kind === "line") {
+        const lineDash = chart.data.datasets[label.datasetIndex].borderDash;
+        Object.assign(label, { pointStyle: "line", lineDash, lineWidth: 2 });
       }
     }
-    for (const label of labels) label.text = short(label.text, 40);
     return labels;
+  }
+
+  // Shows or hides a curve, or all of a run.
+  function toggle(chart, spec, index) {
+    const visible = !chart.isDatasetVisible(index);
+    const run = spec.series[index].run?.[0];
+    spec.series.forEach((series, i) => {
+      const same = run === undefined ? i === index : series.run[0] === run;
+      if (same) chart.setDatasetVisibility(i, visible);
+    });
+    chart.update();
   }
 
   let charts = [];
