@@ -6,7 +6,7 @@ use super::answers::{Answer, Example, Group, Reason, Similarity};
 /// A matrix of more classes has no room for numbers.
 const MOST_NUMBERED: usize = 16;
 /// Shades from which on a cell's text has another colour: class of the cell, and where it begins.
-const TONES: [(&str, f64); 2] = [("strong", 0.7), ("mid", 0.5)];
+const TONES: [(&str, f64); 2] = [("strong", 0.7), ("mid", 0.55)];
 
 /// A group of examples with what is said of it.
 pub struct Shown<'a> {
