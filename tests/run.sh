@@ -7,4 +7,5 @@ cd "$(dirname "$0")/.."
 vulkan_env=$(tests/setup-vulkan.sh)
 # shellcheck source=/dev/null
 . "$vulkan_env"
+tests/setup-chromium.sh
 cargo test --workspace --locked "$@"

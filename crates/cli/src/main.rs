@@ -36,6 +36,8 @@ struct Cli {
 enum Command {
     /// Train or load a teacher, train the student without and with it, and compare the three
     Run(commands::run::Args),
+    /// Make the page of a run again, or one page that compares several runs
+    Report(commands::report::Args),
     /// Measure a saved model on labelled data
     Eval(commands::eval::Args),
     /// Write a model's raw outputs for any inputs
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
     let success = |()| ExitCode::SUCCESS;
     let done = match cli.command {
         Command::Run(args) => commands::run::run(args, voice),
+        Command::Report(args) => commands::report::run(args, voice).map(success),
         Command::Eval(args) => commands::eval::run(args, voice).map(success),
         Command::Logits(args) => commands::logits::run(args, voice).map(success),
         Command::Devices(args) => commands::devices::run(args, voice).map(success),

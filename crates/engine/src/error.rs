@@ -96,6 +96,14 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// The folder of a run cannot be read back.
+    #[error("{path}: {problem}")]
+    Run {
+        /// File or folder.
+        path: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// Data cannot be used.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),

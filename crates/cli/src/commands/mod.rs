@@ -4,6 +4,7 @@ pub mod devices;
 pub mod eval;
 pub mod init;
 pub mod logits;
+pub mod report;
 pub mod run;
 
 use anyhow::Result;

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, anyhow};
 use distil_gpu_engine::Error;
 use distil_gpu_engine::distill::{self, Begin, Event, Observer};
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::report::PAGE;
+use distil_gpu_engine::report::PAGE;
 
 use crate::progress::Progress;
 use crate::{INTERRUPTED, TARGET_MISSED, Voice, note, say, table};
@@ -79,6 +81,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         say(table::report(report))?;
         say(report.sentence())?;
         say(format_args!("Results: {}", run.folder.display()))?;
+        say(format_args!("Report: {}", run.folder.join(PAGE).display()))?;
     }
     match report.target {
         Some(target) if !report.reaches_target() => {

@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 
 /// The tiny recipe's results in the folder `base`, and what the run printed; made once for all tests.
-fn base() -> &'static (Home, String) {
+pub fn base() -> &'static (Home, String) {
     static BASE: OnceLock<(Home, String)> = OnceLock::new();
     BASE.get_or_init(|| {
         let home = Home::shared("base");
@@ -43,7 +43,7 @@ fn gpus(home: &Home) -> Vec<String> {
 fn help_explains_every_command() {
     let home = Home::new();
     let all = home.done("--help");
-    for command in ["run", "eval", "logits", "devices", "init"] {
+    for command in ["run", "report", "eval", "logits", "devices", "init"] {
         assert!(all.contains(&format!("\n  {command} ")), "{all}");
         let help = home.done(&format!("{command} --help"));
         assert!(help.contains("Example") && help.contains("Usage: distil-gpu "), "{help}");
@@ -62,8 +62,14 @@ fn a_run_leaves_what_it_promises() {
     assert_eq!(keys(&report["arms"]), words("teacher control distilled"));
 
     let files: BTreeSet<_> = home.files().into_keys().collect();
-    let mut wanted =
-        vec!["tiny.toml", "base/recipe.toml", "base/metrics.jsonl", "base/report.json"];
+    let mut wanted = vec![
+        "tiny.toml",
+        "base/recipe.toml",
+        "base/metrics.jsonl",
+        "base/answers.json",
+        "base/report.json",
+        "base/report.html",
+    ];
     let metrics = String::from_utf8(home.read("base/metrics.jsonl")).unwrap();
     let lines: Vec<Value> =
         metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -139,7 +145,7 @@ fn the_resolved_recipe_and_the_seed_decide_every_bit() {
 }
 
 /// A text with one part of it replaced, which must be there.
-fn replaced(text: &[u8], from: &str, to: &str) -> String {
+pub fn replaced(text: &[u8], from: &str, to: &str) -> String {
     let text = std::str::from_utf8(text).unwrap();
     assert!(text.contains(from), "{from:?} is not in {text}");
     text.replacen(from, to, 1)
@@ -179,7 +185,8 @@ fn folders_are_numbered_and_replaced_only_when_told() {
     let said = say(home.command(&format!("run tiny.toml {set}")));
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.err.contains("Device: CPU"), "{}", said.err);
-    for words in ["student distilled", "The distilled student ", "Results: runs/tiny-2\n"] {
+    let results = "Results: runs/tiny-2\nReport: runs/tiny-2/report.html\n";
+    for words in ["student distilled", "The distilled student ", results] {
         assert!(said.out.contains(words), "{words:?} is not in {}", said.out);
     }
     let recipe = replaced(&home.read("runs/tiny-2/recipe.toml"), "temperature = 8.0", "");
@@ -195,7 +202,8 @@ fn folders_are_numbered_and_replaced_only_when_told() {
     // A run that fails leaves nothing of the one that it replaces, which would pass for its own.
     let command = "run tiny.toml -q --out runs/tiny-2 --force --set train.optimizer.lr=1e30";
     fails(home.command(command), &["the loss of the teacher became NaN", "lower"]);
-    for name in ["report.json", "teacher/config.json", "student/model.safetensors"] {
+    let old = ["report.json", "answers.json", "report.html", "teacher/config.json"];
+    for name in old.into_iter().chain(["student/model.safetensors"]) {
         assert!(!home.path("runs/tiny-2").join(name).exists(), "{name} is of the earlier run");
     }
 }

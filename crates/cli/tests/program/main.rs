@@ -1,10 +1,11 @@
-//! The real program: `commands` is what it does, `interrupted` how it goes on after it was stopped, `bad_input`
-//! what it says to input that is wrong.
+//! The real program: `commands` is what it does, `interrupted` how it goes on after it was stopped, `report` the
+//! pages it makes, `bad_input` what it says to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod bad_input;
 mod commands;
 mod interrupted;
+mod report;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -7,18 +7,19 @@ use super::checkpoint::{self, Checkpoints};
 use super::journal::Journal;
 use super::log::{self, Log};
 use super::measure::{agreement, count, measure, test_logits};
+use super::setup::Setup;
 use super::teacher::{Teacher, frozen_store};
 use super::tensorboard;
 use super::trainer::{Lesson, train};
 use super::{Arm, Event, Observer};
-use crate::data::{self, DataError, Dataset, Normalisation, Split};
+use crate::data::{self, DataError, Dataset, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, write_atomically};
 use crate::models::{self, ModelConfig};
-use crate::recipe::{self, Normalise, Recipe};
-use crate::report::{ArmReport, Arms, Examples, Report};
-use crate::store::{Layout, Store};
+use crate::recipe::{self, Recipe};
+use crate::report::{self, ArmReport, Arms, Examples, Report};
+use crate::store::Store;
 
 /// A finished run.
 #[derive(Debug)]
@@ -51,30 +52,11 @@ pub fn run(
     begin: Begin,
     observer: &mut dyn Observer,
 ) -> Result<Run, Error> {
-    let split = data::load(&recipe.data)?;
     let folder = choose_folder(recipe, begin)?;
-    let loaded = match &recipe.teacher {
-        recipe::Teacher::Folder { folder: original } => {
-            let copy = folder.join(Arm::Teacher.folder());
-            let copied = begin == Begin::Resume && copy.join(models::CONFIG).is_file();
-            Some(models::load(if copied { &copy } else { original })?)
-        }
-        _ => None,
-    };
-    let normalisation = normalisation(recipe, &split, loaded.as_ref().map(|(config, _)| config))?;
-    if let Some((config, _)) = &loaded {
-        fits(config, &split)?;
-    }
-    let config_of = |model| ModelConfig::for_data(model, &split.train, &normalisation);
-    let teacher = match &recipe.teacher {
-        recipe::Teacher::Trained { model, train } => Some((model, train)),
-        _ => None,
-    };
-    for (model, train) in teacher.into_iter().chain([(&recipe.student.model, &recipe.train)]) {
-        split.train.examples().check_shift(train.shift)?;
-        Layout::new(config_of(model).model().parameters())?;
-    }
-    let students = student_data(recipe, &split.train)?;
+    let copy = folder.join(Arm::Teacher.folder());
+    let copied = begin == Begin::Resume && copy.join(models::CONFIG).is_file();
+    let Setup { split, students, teacher: teacher_config, teacher_parameters, student } =
+        Setup::read(recipe, copied.then_some(&copy))?;
     let given = match &recipe.teacher {
         recipe::Teacher::Logits { logits } => {
             Some(given_logits(recipe, &split, students.len(), logits)?)
@@ -87,9 +69,8 @@ pub fn run(
     let (journal, note) = match begin {
         Begin::Resume => {
             let (journal, other) = Journal::open(&folder, &split, device.info())?;
-            let student = config_of(&recipe.student.model);
-            if let Some((model, _)) = teacher {
-                check_finished(&journal, &folder, Arm::Teacher, &config_of(model))?;
+            if let Some(config) = &teacher_config {
+                check_finished(&journal, &folder, Arm::Teacher, config)?;
             }
             check_finished(&journal, &folder, Arm::Control, &student)?;
             check_finished(&journal, &folder, Arm::Distilled, &student)?;
@@ -126,40 +107,43 @@ pub fn run(
         log,
     };
 
-    let (teacher, teacher_arm, answers) = match &recipe.teacher {
-        recipe::Teacher::Trained { model, train } => {
-            let config = config_of(model);
+    let (teacher, teacher_arm, answers) = match (&recipe.teacher, teacher_config) {
+        (recipe::Teacher::Trained { train, .. }, Some(config)) => {
             let arm = work.train(device, Arm::Teacher, &config, train, None)?;
             arm.into_teacher(config)
         }
-        recipe::Teacher::Folder { folder: path } => {
-            let (config, values) = loaded.expect("a teacher's folder was loaded above");
+        (recipe::Teacher::Folder { folder: path }, Some(config)) => {
+            let values = teacher_parameters.expect("they were loaded with the configuration");
             work.log.note(&format!("The teacher comes from {}", path.display()));
             models::save(&folder.join(Arm::Teacher.folder()), &config, &values)?;
             let arm = work.measure(device, Arm::Teacher, &config, &values, None)?;
             arm.into_teacher(config)
         }
-        recipe::Teacher::Logits { .. } => given.expect("a teacher's logits were read above"),
+        _ => given.expect("a teacher that is no model is a file of logits"),
     };
 
-    let config = config_of(&recipe.student.model);
-    let mut student = |arm: Arm, teacher: Option<(&Teacher, Option<&[f32]>)>| {
-        let measured = work.train(device, arm, &config, &recipe.train, teacher)?;
+    let mut learn = |arm: Arm, teacher: Option<(&Teacher, Option<&[f32]>)>| {
+        let measured = work.train(device, arm, &student, &recipe.train, teacher)?;
         measured.store.free(device);
         Ok::<_, Error>((measured.report, measured.logits))
     };
-    let (control, _) = student(Arm::Control, None)?;
-    let (distilled, logits) = student(Arm::Distilled, Some((&teacher, answers.as_deref())))?;
+    let (control, alone) = learn(Arm::Control, None)?;
+    let (distilled, logits) = learn(Arm::Distilled, Some((&teacher, answers.as_deref())))?;
 
     let arms = Arms { teacher: teacher_arm, control, distilled };
     let (retained, gap_closed) = Report::ratios(&arms);
+    let agreement =
+        answers.as_ref().map(|answers| agreement(&logits, answers, split.test.classes()));
+    let logits =
+        report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
+    report::Answers::collect(&split.test, recipe.distil.temperature, logits).write(&folder)?;
     let info = device.info();
     let report = Report {
         name: recipe.name.clone(),
         arms,
         retained,
         gap_closed,
-        agreement: answers.map(|answers| agreement(&logits, &answers, split.test.classes())),
+        agreement,
         target: recipe.target,
         examples: Examples {
             teacher: split.train.len(),
@@ -174,7 +158,8 @@ pub fn run(
     };
     work.log.finish()?;
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
-    write_atomically(&folder.join("report.json"), format!("{json}\n").as_bytes())?;
+    write_atomically(&folder.join(report::REPORT), format!("{json}\n").as_bytes())?;
+    report::write_page(&folder)?;
     let checkpoints = folder.join(checkpoint::FOLDER);
     fs::remove_dir_all(&checkpoints).map_err(io_error(&checkpoints))?;
     Ok(Run { folder, report })
@@ -316,54 +301,6 @@ fn given_logits(
     Ok((Teacher::Logits { values, classes }, arm, answers))
 }
 
-/// What the students learn from: the training data, less what the recipe keeps from them.
-fn student_data(recipe: &Recipe, train: &Dataset) -> Result<Dataset, Error> {
-    let data = train.without_classes(&recipe.distil.omit_classes)?;
-    Ok(match recipe.distil.train_limit {
-        Some(limit) => data.take(limit),
-        None => data,
-    })
-}
-
-/// The normalisation of a teacher that is loaded, since its answers hold for that alone; else the recipe's.
-fn normalisation(
-    recipe: &Recipe,
-    split: &Split,
-    teacher: Option<&ModelConfig>,
-) -> Result<Normalisation, Error> {
-    let asked = split.train.examples().normalisation_for(&recipe.data.normalise)?;
-    match teacher.map(|teacher| &teacher.normalisation) {
-        None => Ok(asked),
-        Some(theirs) if recipe.data.normalise == Normalise::Standardise || *theirs == asked => {
-            Ok(theirs.clone())
-        }
-        Some(theirs) => Err(Error::Model {
-            path: "data.normalise".to_owned(),
-            problem: format!(
-                "the teacher was trained with {theirs:?}: leave the key out, and that is used"
-            ),
-        }),
-    }
-}
-
-/// Refuses a loaded teacher that is for other data.
-fn fits(config: &ModelConfig, split: &Split) -> Result<(), Error> {
-    config.check_examples(split.train.examples())?;
-    let (theirs, ours) = (&config.class_names, split.train.class_names());
-    let places = data::class_places(ours, theirs)?;
-    if theirs.len() == ours.len() && places.into_iter().eq(0..ours.len()) {
-        return Ok(());
-    }
-    Err(Error::Model {
-        path: "teacher.folder".to_owned(),
-        problem: format!(
-            "the teacher's classes are {}, and the data's {}: they must be the same, in the same order",
-            theirs.join(", "),
-            ours.join(", ")
-        ),
-    })
-}
-
 /// The run's folder: the recipe's `out`, or the first free of runs/<name>, runs/<name>-2, …
 fn choose_folder(recipe: &Recipe, begin: Begin) -> Result<PathBuf, Error> {
     let used = |path: &Path| path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
@@ -400,7 +337,9 @@ fn prepare_folder(recipe: &Recipe, folder: &Path) -> Result<(), Error> {
             fs::remove_dir_all(&old).map_err(io_error(&old))?;
         }
     }
-    let mut old = ["report.json", log::NAME].map(|name| folder.join(name)).to_vec();
+    let mut old = [report::REPORT, report::answers::FILE, report::PAGE, log::NAME]
+        .map(|name| folder.join(name))
+        .to_vec();
     for arm in Arm::ALL.map(|arm| folder.join(arm.folder())) {
         if teacher.is_none() || arm.canonicalize().ok() != teacher {
             old.extend([models::CONFIG, models::WEIGHTS].map(|name| arm.join(name)));

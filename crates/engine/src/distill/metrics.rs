@@ -1,10 +1,10 @@
 //! What a pass over data measured.
 
 use distil_gpu_kernels::distill_loss::TERMS;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Means over the rows that count; `None` where none did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// alpha · soft + (1 - alpha) · hard, or hard without a teacher.
     pub loss: f64,

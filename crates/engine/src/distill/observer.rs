@@ -31,6 +31,15 @@ impl Arm {
         }
     }
 
+    /// Name for a reader.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher",
+            Self::Control => "student alone",
+            Self::Distilled => "student distilled",
+        }
+    }
+
     /// The folder its model is saved in.
     pub fn folder(self) -> &'static str {
         match self {

@@ -1,8 +1,30 @@
-//! What a run leaves: `report.json`, and the sentence that sums it up.
+//! What a run leaves: `report.json`, the sentence and the table that sum it up, and the page `report.html`.
+
+pub mod answers;
+mod charts;
+mod compare;
+mod folder;
+mod knowledge;
+mod page;
+mod picture;
+mod rows;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use crate::distill::Arm;
 use crate::recipe::Target;
+
+pub use answers::{Answers, TestLogits};
+pub use compare::compare;
+pub use folder::{Epoch, Record};
+pub use page::{PAGE, single, write_page};
+pub use rows::Row;
+use rows::{percent, thousands};
+
+/// Name of the report in a run's folder.
+pub const REPORT: &str = "report.json";
 
 /// Measured of one arm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,6 +131,15 @@ impl Report {
     /// Whether the student reached the recipe's target; a target that cannot be measured is not reached.
     pub fn reaches_target(&self) -> bool {
         self.target.is_none_or(|target| self.retained.is_some_and(|kept| kept >= target.retain))
+    }
+
+    /// An arm, if it was measured.
+    pub fn arm(&self, arm: Arm) -> Option<&ArmReport> {
+        match arm {
+            Arm::Teacher => self.arms.teacher.as_ref(),
+            Arm::Control => Some(&self.arms.control),
+            Arm::Distilled => Some(&self.arms.distilled),
+        }
     }
 
     /// What happened, in plain words.

@@ -1,0 +1,115 @@
+//! What a recipe works with: its data, and its models before any training.
+
+use std::path::Path;
+
+use crate::data::{self, Dataset, Normalisation, Split};
+use crate::error::Error;
+use crate::models::{self, ModelConfig};
+use crate::recipe::{self, Normalise, Recipe, Train};
+use crate::store::Layout;
+
+/// A recipe's data and models.
+#[derive(Debug)]
+pub struct Setup {
+    /// Training and test data.
+    pub split: Split,
+    /// What the students learn from: the training data, less what the recipe keeps from them.
+    pub students: Dataset,
+    /// The teacher, if it is a model.
+    pub teacher: Option<ModelConfig>,
+    /// The teacher's parameters, if it was loaded.
+    pub teacher_parameters: Option<Vec<Vec<f32>>>,
+    /// The student.
+    pub student: ModelConfig,
+}
+
+impl Setup {
+    /// Reads a recipe's data and, from `folder` if it is given, a teacher that is loaded.
+    ///
+    /// # Errors
+    /// When data or teacher cannot be used, or do not go together.
+    pub fn read(recipe: &Recipe, folder: Option<&Path>) -> Result<Self, Error> {
+        let split = data::load(&recipe.data)?;
+        let loaded = match &recipe.teacher {
+            recipe::Teacher::Folder { folder: original } => {
+                Some(models::load(folder.unwrap_or(original))?)
+            }
+            _ => None,
+        };
+        let (loaded, teacher_parameters) = loaded.unzip();
+        let normalisation = normalisation(recipe, &split, loaded.as_ref())?;
+        if let Some(config) = &loaded {
+            fits(config, &split)?;
+        }
+        let config_of = |model| ModelConfig::for_data(model, &split.train, &normalisation);
+        let (teacher, teacher_train) = match &recipe.teacher {
+            recipe::Teacher::Trained { model, train } => (Some(config_of(model)), Some(train)),
+            _ => (loaded, None),
+        };
+        let student = config_of(&recipe.student.model);
+        for train in teacher_train.into_iter().chain([&recipe.train]) {
+            split.train.examples().check_shift(train.shift)?;
+        }
+        for config in teacher.iter().chain([&student]) {
+            Layout::new(config.model().parameters())?;
+        }
+        let students = student_data(recipe, &split.train)?;
+        Ok(Self { split, students, teacher, teacher_parameters, student })
+    }
+
+    /// The teacher's model and how it is trained, if it is trained in the run.
+    pub fn taught<'a>(&'a self, recipe: &'a Recipe) -> Option<(&'a ModelConfig, &'a Train)> {
+        match (&self.teacher, &recipe.teacher) {
+            (Some(config), recipe::Teacher::Trained { train, .. }) => Some((config, train)),
+            _ => None,
+        }
+    }
+}
+
+/// What the students learn from: the training data, less what the recipe keeps from them.
+fn student_data(recipe: &Recipe, train: &Dataset) -> Result<Dataset, Error> {
+    let data = train.without_classes(&recipe.distil.omit_classes)?;
+    Ok(match recipe.distil.train_limit {
+        Some(limit) => data.take(limit),
+        None => data,
+    })
+}
+
+/// The normalisation of a teacher that is loaded, since its answers hold for that alone; else the recipe's.
+fn normalisation(
+    recipe: &Recipe,
+    split: &Split,
+    teacher: Option<&ModelConfig>,
+) -> Result<Normalisation, Error> {
+    let asked = split.train.examples().normalisation_for(&recipe.data.normalise)?;
+    match teacher.map(|teacher| &teacher.normalisation) {
+        None => Ok(asked),
+        Some(theirs) if recipe.data.normalise == Normalise::Standardise || *theirs == asked => {
+            Ok(theirs.clone())
+        }
+        Some(theirs) => Err(Error::Model {
+            path: "data.normalise".to_owned(),
+            problem: format!(
+                "the teacher was trained with {theirs:?}: leave the key out, and that is used"
+            ),
+        }),
+    }
+}
+
+/// Refuses a loaded teacher that is for other data.
+fn fits(config: &ModelConfig, split: &Split) -> Result<(), Error> {
+    config.check_examples(split.train.examples())?;
+    let (theirs, ours) = (&config.class_names, split.train.class_names());
+    let places = data::class_places(ours, theirs)?;
+    if theirs.len() == ours.len() && places.into_iter().eq(0..ours.len()) {
+        return Ok(());
+    }
+    Err(Error::Model {
+        path: "teacher.folder".to_owned(),
+        problem: format!(
+            "the teacher's classes are {}, and the data's {}: they must be the same, in the same order",
+            theirs.join(", "),
+            ours.join(", ")
+        ),
+    })
+}

@@ -1,0 +1,328 @@
+//! What the page's charts show, as data for its script.
+
+use serde::Serialize;
+
+use super::folder::Epoch;
+use super::{Answers, Record, Report};
+use crate::distill::Arm;
+
+/// Points of a curve, at most: the eye sees no more.
+const MOST_POINTS: usize = 500;
+/// Classes of a chart, at most.
+const MOST_CLASSES: usize = 32;
+
+/// A chart.
+#[derive(Debug, Serialize)]
+pub struct Chart {
+    /// Its canvas.
+    pub id: &'static str,
+    /// Its heading.
+    #[serde(skip)]
+    pub title: &'static str,
+    /// A line on how to read it.
+    #[serde(skip)]
+    pub note: String,
+    /// Whether it takes the whole width.
+    #[serde(skip)]
+    pub wide: bool,
+    kind: Kind,
+    x: Axis,
+    y: Axis,
+    /// Names of the bars' places.
+    labels: Vec<String>,
+    /// Test examples of each place; empty if not known.
+    totals: Vec<usize>,
+    series: Vec<Series>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Line,
+    Scatter,
+    Bar,
+}
+
+#[derive(Debug, Serialize)]
+struct Axis {
+    title: &'static str,
+    /// Follows a value in a tooltip.
+    unit: &'static str,
+    log: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Series {
+    label: String,
+    /// Decides the dash of a line and the form of a point.
+    arm: Arm,
+    /// Where there are several runs: which, deciding the colour, and its name for the legend.
+    run: Option<(usize, String)>,
+    points: Vec<[f64; 2]>,
+}
+
+/// A run and what it is called on the page.
+pub struct Named<'a> {
+    /// Its name.
+    pub label: &'a str,
+    /// What it left.
+    pub record: &'a Record,
+}
+
+const EPOCH: Axis = Axis { title: "epoch", unit: "", log: false };
+const ACCURACY: Axis = Axis { title: "test accuracy (%)", unit: " %", log: false };
+const ARMS: [Arm; 3] = [Arm::Teacher, Arm::Control, Arm::Distilled];
+
+impl Chart {
+    /// What a reader hears who cannot see it.
+    pub fn summary(&self) -> String {
+        let last = |series: &Series| {
+            let [x, y] = *series.points.last()?;
+            let Axis { unit, .. } = self.y;
+            Some(match self.kind {
+                Kind::Line => format!("{} ends at {y:.4}{unit}", series.label),
+                _ => format!("{} at {} {x}, {y:.2}{unit}", series.label, self.x.title),
+            })
+        };
+        let parts: Vec<String> = match self.kind {
+            Kind::Bar => self.series.iter().map(|series| series.label.clone()).collect(),
+            _ => self.series.iter().filter_map(last).collect(),
+        };
+        format!("{}, {} against {}: {}", self.title, self.y.title, self.x.title, parts.join("; "))
+    }
+
+    /// Whether there is anything to see.
+    fn is_empty(&self) -> bool {
+        self.series.iter().all(|series| series.points.is_empty())
+    }
+}
+
+/// The curves of one run's three arms.
+pub fn curves(run: &Named<'_>) -> Vec<Chart> {
+    let loss = |title| Axis { title, unit: "", log: false };
+    let charts = [
+        curve(
+            "accuracy",
+            "Test accuracy",
+            "After each epoch, on the test set.".to_owned(),
+            ACCURACY,
+            &[run],
+            &ARMS,
+            |epoch| epoch.test.accuracy.map(|accuracy| 100.0 * accuracy),
+        ),
+        curve(
+            "test-loss",
+            "Test loss",
+            "Cross-entropy with the true labels, the same measure for all three.".to_owned(),
+            loss("cross-entropy (nats)"),
+            &[run],
+            &ARMS,
+            |epoch| epoch.test.hard,
+        ),
+        Chart {
+            wide: true,
+            ..curve(
+                "train-loss",
+                "Training loss",
+                "What each of them lowers: cross-entropy for the teacher and the student alone, the \
+                 weighted sum of soft and hard terms for the distilled student."
+                    .to_owned(),
+                Axis { log: true, ..loss("loss (nats)") },
+                &[run],
+                &ARMS,
+                |epoch| Some(epoch.train.loss).filter(|loss| *loss > 0.0),
+            )
+        },
+    ];
+    charts.into_iter().filter(|chart| !chart.is_empty()).collect()
+}
+
+/// The students' curves of several runs.
+pub fn overlaid(runs: &[Named<'_>]) -> Vec<Chart> {
+    let runs: Vec<&Named<'_>> = runs.iter().collect();
+    let students = [Arm::Control, Arm::Distilled];
+    let note = "Solid: distilled. Dashed: the same student alone.";
+    let charts = [
+        Chart {
+            wide: true,
+            ..curve("accuracy", "Test accuracy", note.to_owned(), ACCURACY, &runs, &students, |e| {
+                e.test.accuracy.map(|accuracy| 100.0 * accuracy)
+            })
+        },
+        Chart {
+            wide: true,
+            ..curve(
+                "test-loss",
+                "Test loss",
+                format!("Cross-entropy with the true labels. {note}"),
+                Axis { title: "cross-entropy (nats)", unit: "", log: false },
+                &runs,
+                &students,
+                |e| e.test.hard,
+            )
+        },
+    ];
+    charts.into_iter().filter(|chart| !chart.is_empty()).collect()
+}
+
+fn curve(
+    id: &'static str,
+    title: &'static str,
+    note: String,
+    y: Axis,
+    runs: &[&Named<'_>],
+    arms: &[Arm],
+    value: impl Fn(&Epoch) -> Option<f64>,
+) -> Chart {
+    let line = |(place, run): (usize, &&Named<'_>), arm: Arm| {
+        let epochs = run.record.epochs.iter().filter(|epoch| epoch.arm == arm);
+        let point = |epoch: &Epoch| Some([f64::from(epoch.epoch), significant(value(epoch)?)]);
+        Series {
+            label: label(run, runs.len(), arm),
+            arm,
+            run: (runs.len() > 1).then(|| (place, run.label.to_owned())),
+            points: thinned(epochs.filter_map(point).collect()),
+        }
+    };
+    let lines = runs.iter().enumerate().flat_map(|run| arms.iter().map(move |&arm| line(run, arm)));
+    let series = lines.filter(|series| !series.points.is_empty()).collect();
+    Chart {
+        id,
+        title,
+        note,
+        wide: false,
+        kind: Kind::Line,
+        x: EPOCH,
+        y,
+        labels: Vec::new(),
+        totals: Vec::new(),
+        series,
+    }
+}
+
+/// Accuracy against what it costs: a point an arm.
+pub fn tradeoffs(runs: &[Named<'_>]) -> Vec<Chart> {
+    let against = |id, title, x: Axis, value: &dyn Fn(&Report, Arm) -> Option<f64>| {
+        let point = |place, run: &Named<'_>, arm: Arm| {
+            let report = &run.record.report;
+            let accuracy = report.arm(arm)?.accuracy;
+            let points = vec![[significant(value(report, arm)?), significant(100.0 * accuracy)]];
+            let among = (runs.len() > 1).then(|| (place, run.label.to_owned()));
+            Some(Series { label: label(run, runs.len(), arm), arm, run: among, points })
+        };
+        let all = runs.iter().enumerate();
+        let series = all.flat_map(|(place, run)| ARMS.map(|arm| point(place, run, arm)));
+        Chart {
+            id,
+            title,
+            note: match runs.len() {
+                1 => "Better is higher and further to the left.".to_owned(),
+                _ => "Squares: teachers. Triangles: students alone. Circles: distilled.".to_owned(),
+            },
+            wide: false,
+            kind: Kind::Scatter,
+            x,
+            y: ACCURACY,
+            labels: Vec::new(),
+            totals: Vec::new(),
+            series: series.flatten().collect(),
+        }
+    };
+    let charts = [
+        against(
+            "parameters",
+            "Accuracy and size",
+            Axis { title: "parameters", unit: "", log: true },
+            &|report, arm| report.arm(arm)?.parameters.map(|count| count as f64),
+        ),
+        against(
+            "latency",
+            "Accuracy and latency",
+            Axis { title: "latency of one example (ms)", unit: " ms", log: true },
+            &|report, arm| report.arm(arm)?.latency_ms,
+        ),
+    ];
+    charts.into_iter().filter(|chart| !chart.is_empty()).collect()
+}
+
+/// Errors of each class, the most frequent ones if there are many.
+pub fn per_class(report: &Report, answers: Option<&Answers>) -> Chart {
+    let name = |class: usize| match answers.and_then(|answers| answers.class_names.get(class)) {
+        Some(name) => name.clone(),
+        None => class.to_string(),
+    };
+    let count = |class: usize| answers.and_then(|answers| answers.class_counts.get(class)).copied();
+    let all = report.arms.control.errors_per_class.len();
+    let mut classes: Vec<usize> = (0..all).collect();
+    classes.sort_by_key(|&class| std::cmp::Reverse(count(class)));
+    classes.truncate(MOST_CLASSES);
+    classes.sort_unstable();
+    let bars = |&arm: &Arm| {
+        let errors = &report.arm(arm)?.errors_per_class;
+        let bar =
+            |(place, &class): (usize, &usize)| Some([place as f64, *errors.get(class)? as f64]);
+        let points = classes.iter().enumerate().filter_map(bar).collect();
+        Some(Series { label: arm.title().to_owned(), arm, run: None, points })
+    };
+    let note = match all > classes.len() {
+        true => format!("The {} classes with most test examples, of {all}.", classes.len()),
+        false => "Wrong answers by true class; fewer is better.".to_owned(),
+    };
+    Chart {
+        id: "per-class",
+        title: "Errors by class",
+        note,
+        wide: true,
+        kind: Kind::Bar,
+        x: Axis { title: "true class", unit: "", log: false },
+        y: Axis { title: "errors", unit: "", log: false },
+        labels: classes.iter().map(|&class| name(class)).collect(),
+        totals: classes.iter().filter_map(|&class| count(class)).collect(),
+        series: ARMS.iter().filter_map(bars).collect(),
+    }
+}
+
+fn label(run: &Named<'_>, runs: usize, arm: Arm) -> String {
+    match runs {
+        1 => arm.title().to_owned(),
+        _ => format!("{}, {}", run.label, arm.title()),
+    }
+}
+
+/// Every so many points, the last among them.
+fn thinned(points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
+    let stride = points.len().div_ceil(MOST_POINTS).max(1);
+    let offset = points.len().saturating_sub(1) % stride;
+    points.into_iter().skip(offset).step_by(stride).collect()
+}
+
+/// To six significant digits.
+fn significant(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return value;
+    }
+    let scale = 10f64.powi(5 - value.abs().log10().floor() as i32);
+    (value * scale).round() / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_curves_are_thinned_and_keep_their_end() {
+        let points = |n: usize| (0..n).map(|i| [i as f64, 0.0]).collect::<Vec<_>>();
+        assert_eq!(thinned(points(500)).len(), 500);
+        let thin = thinned(points(10_001));
+        assert!(thin.len() <= MOST_POINTS, "{}", thin.len());
+        assert_eq!(thin.last(), Some(&[10_000.0, 0.0]));
+        assert_eq!(thinned(Vec::new()).len(), 0);
+    }
+
+    #[test]
+    fn six_digits_are_kept() {
+        assert_eq!(significant(0.012345678), 0.0123457);
+        assert_eq!(significant(-1234567.0), -1234570.0);
+        assert_eq!(significant(0.0), 0.0);
+    }
+}

@@ -1,0 +1,146 @@
+//! Reads the folder of a run back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{Answers, REPORT, Report, answers};
+use crate::distill::{Arm, Metrics};
+use crate::error::Error;
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Epoch {
+    /// Which arm.
+    pub arm: Arm,
+    /// Number of the epoch, from 1.
+    pub epoch: u32,
+    /// Steps so far.
+    pub step: u32,
+    /// Over the epoch's training batches.
+    pub train: Metrics,
+    /// Over the test set, after the epoch.
+    pub test: Metrics,
+}
+
+/// Everything that the page of a run shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// `report.json`.
+    pub report: Report,
+    /// `metrics.jsonl`: the epochs by arm and number, each once.
+    pub epochs: Vec<Epoch>,
+    /// `answers.json`; absent in the folder of a run that wrote none.
+    pub answers: Option<Answers>,
+    /// `recipe.toml`.
+    pub recipe: String,
+}
+
+impl Record {
+    /// Reads the folder of a finished run.
+    ///
+    /// # Errors
+    /// [`Error::Run`] when the folder holds no finished run or a file is damaged; a last line of
+    /// `metrics.jsonl` that was cut short is left out. [`Error::Io`] when a file cannot be read.
+    pub fn read(folder: &Path) -> Result<Self, Error> {
+        let report = folder.join(REPORT);
+        if !report.is_file() {
+            let begun = folder.join("recipe.toml").is_file();
+            let problem = match begun {
+                true => format!("the run is not finished: there is no {REPORT}"),
+                false => format!("not the folder of a run: there is no {REPORT} in it"),
+            };
+            return Err(bad(folder, problem));
+        }
+        let (metrics, answers) = (folder.join("metrics.jsonl"), folder.join(answers::FILE));
+        let record = Self {
+            report: parse(&report)?,
+            epochs: epochs(&metrics)?,
+            answers: answers.is_file().then(|| parse(&answers)).transpose()?,
+            recipe: read(&folder.join("recipe.toml"))?,
+        };
+        match record.answers.as_ref().and_then(Answers::problem) {
+            Some(problem) => Err(bad(&answers, problem)),
+            None => Ok(record),
+        }
+    }
+}
+
+fn bad(path: &Path, problem: impl Into<String>) -> Error {
+    Error::Run { path: path.display().to_string(), problem: problem.into() }
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path)
+        .map_err(|source| Error::Io { path: path.display().to_string(), source })
+}
+
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    serde_json::from_str(&read(path)?).map_err(|error| bad(path, format!("damaged: {error}")))
+}
+
+/// The epochs by arm and number. One that was trained again, by a run that went on after a break, counts as
+/// it was last.
+fn epochs(path: &Path) -> Result<Vec<Epoch>, Error> {
+    let text = read(path)?;
+    let mut epochs = BTreeMap::new();
+    let mut lines = text.split('\n').enumerate().peekable();
+    while let Some((number, line)) = lines.next() {
+        let last = lines.peek().is_none();
+        match serde_json::from_str::<Epoch>(line) {
+            Ok(epoch) => _ = epochs.insert((epoch.arm, epoch.epoch), epoch),
+            // Where the writer was stopped; or the nothing after the last line's end.
+            Err(_) if last => {}
+            Err(error) => {
+                let reason = error.to_string();
+                let reason = reason.split(" at line ").next().unwrap_or_default();
+                let (line, column) = (number + 1, error.column());
+                return Err(bad(path, format!("line {line}, column {column}: damaged: {reason}")));
+            }
+        }
+    }
+    Ok(epochs.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(arm: &str, epoch: u32, loss: f64) -> String {
+        format!(
+            r#"{{"arm":"{arm}","epoch":{epoch},"step":{epoch},"learning_rate":0.1,"seconds":1.0,"train":{{"loss":{loss},"hard":{loss},"accuracy":0.5}},"test":{{"loss":{loss},"hard":{loss},"accuracy":0.5}}}}"#
+        )
+    }
+
+    fn epochs_of(text: &str) -> Result<Vec<(Arm, u32, f64)>, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        let short = |e: Epoch| (e.arm, e.epoch, e.test.loss);
+        let path = format!("{}: ", file.path().display());
+        epochs(file.path())
+            .map(|epochs| epochs.into_iter().map(short).collect())
+            .map_err(|error| error.to_string().replace(&path, ""))
+    }
+
+    #[test]
+    fn an_epoch_that_was_trained_again_counts_once() {
+        let lines = [line("control", 1, 0.5), line("control", 2, 0.4), line("control", 2, 0.3)];
+        let wanted = [(Arm::Control, 1, 0.5), (Arm::Control, 2, 0.3)];
+        assert_eq!(epochs_of(&(lines.join("\n") + "\n")).unwrap(), wanted);
+    }
+
+    #[test]
+    fn only_a_last_line_may_be_cut_short() {
+        let (whole, half) = (line("teacher", 1, 0.5), &line("teacher", 2, 0.4)[..40]);
+        let first = [(Arm::Teacher, 1, 0.5)];
+        assert_eq!(epochs_of(&format!("{whole}\n{half}")).unwrap(), first);
+        assert_eq!(epochs_of(&whole).unwrap(), first);
+        let error = epochs_of(&format!("{half}\n{whole}\n")).unwrap_err();
+        assert_eq!(error, "line 1, column 40: damaged: EOF while parsing a string");
+        let error = epochs_of(&format!("{whole}\n{{}}\n")).unwrap_err();
+        assert_eq!(error, "line 2, column 2: damaged: missing field `arm`");
+    }
+}

@@ -1,0 +1,117 @@
+//! The page of a run: one file with everything in it.
+
+use std::path::Path;
+
+use askama::Template;
+
+use super::charts::{self, Chart, Named};
+use super::knowledge::{Matrix, Shown};
+use super::{Record, Report, Row, percent, thousands};
+use crate::error::Error;
+use crate::files::write_atomically;
+
+/// Name of the page in a run's folder.
+pub const PAGE: &str = "report.html";
+
+/// What is put into every page.
+pub(super) struct Assets {
+    pub style: &'static str,
+    pub script: &'static str,
+    pub chart_js: &'static str,
+}
+
+pub(super) const ASSETS: Assets = Assets {
+    style: include_str!("assets/page.css"),
+    script: include_str!("assets/page.js"),
+    chart_js: include_str!("assets/chart.js/chart.umd.min.js"),
+};
+
+/// Writes the page of a run into its folder, from the files there alone.
+///
+/// # Errors
+/// As [`Record::read`], and [`Error::Io`] when the page cannot be written.
+pub fn write_page(folder: &Path) -> Result<(), Error> {
+    let page = single(&Record::read(folder)?);
+    write_atomically(&folder.join(PAGE), page.as_bytes())
+}
+
+/// The page of one run.
+pub fn single(record: &Record) -> String {
+    let run = Named { label: &record.report.name, record };
+    let curves = charts::curves(&run);
+    let tradeoffs = charts::tradeoffs(std::slice::from_ref(&run));
+    let per_class = charts::per_class(&record.report, record.answers.as_ref());
+    let page = Single {
+        assets: ASSETS,
+        title: &record.report.name,
+        report: &record.report,
+        tiles: tiles(&record.report),
+        rows: record.report.rows(),
+        charts: curves.iter().chain(&tradeoffs).chain([&per_class]).collect(),
+        curves: &curves,
+        tradeoffs: &tradeoffs,
+        per_class: &per_class,
+        temperature: record.answers.as_ref().map_or(String::new(), |a| a.temperature.to_string()),
+        groups: record.answers.as_ref().map_or(Vec::new(), Shown::all),
+        matrix: record.answers.as_ref().and_then(Matrix::of),
+        recipe: &record.recipe,
+        facts: facts(&record.report),
+    };
+    page.render().expect("a page's template cannot fail")
+}
+
+#[derive(Template)]
+#[template(path = "single.html")]
+struct Single<'a> {
+    assets: Assets,
+    title: &'a str,
+    report: &'a Report,
+    tiles: Vec<Tile>,
+    rows: Vec<Row>,
+    /// Those of the three fields below, for the script.
+    charts: Vec<&'a Chart>,
+    curves: &'a [Chart],
+    tradeoffs: &'a [Chart],
+    per_class: &'a Chart,
+    temperature: String,
+    groups: Vec<Shown<'a>>,
+    matrix: Option<Matrix<'a>>,
+    recipe: &'a str,
+    facts: Vec<(&'static str, String)>,
+}
+
+/// A figure that sums a run up.
+struct Tile {
+    value: String,
+    what: &'static str,
+}
+
+fn tiles(report: &Report) -> Vec<Tile> {
+    let (teacher, student) = (report.arms.teacher.as_ref(), &report.arms.distilled);
+    let times = |ratio: Option<f64>| ratio.map(|ratio| format!("{ratio:.1} ×"));
+    let share = |share: Option<f64>| share.map(|share| percent(Some(share)));
+    let smaller = teacher.and_then(|t| Some(t.parameters? as f64 / student.parameters? as f64));
+    let faster = teacher.and_then(|t| Some(t.latency_ms? / student.latency_ms?));
+    let all = [
+        (share(report.retained), "of the teacher's accuracy kept"),
+        (share(report.gap_closed), "of the gap to the teacher closed"),
+        (times(smaller), "smaller than the teacher"),
+        (times(faster), "as fast as the teacher"),
+    ];
+    let tile = |(value, what): (Option<String>, _)| Some(Tile { value: value?, what });
+    all.into_iter().filter_map(tile).collect()
+}
+
+fn facts(report: &Report) -> Vec<(&'static str, String)> {
+    let examples = &report.examples;
+    vec![
+        ("Device", report.device.clone()),
+        ("Driver", report.backend.clone()),
+        ("distil-gpu", report.version.clone()),
+        ("Seed", report.seed.to_string()),
+        ("Whole run", format!("{:.1} s", report.seconds)),
+        ("Teacher's examples", thousands(examples.teacher)),
+        ("Students' examples", thousands(examples.students)),
+        ("Test examples", thousands(examples.test)),
+    ]
+}

@@ -1,0 +1,73 @@
+//! The table of a run, as the terminal and the page show it.
+
+use super::{ArmReport, Report};
+
+/// One line of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What is compared.
+    pub name: String,
+    /// Of the teacher, the student alone and the student distilled; `-` where it is not known, empty where
+    /// there is no such thing.
+    pub cells: [String; 3],
+}
+
+impl Report {
+    /// The three arms side by side.
+    pub fn rows(&self) -> Vec<Row> {
+        let arms =
+            [self.arms.teacher.as_ref(), Some(&self.arms.control), Some(&self.arms.distilled)];
+        let row = |name: &str, value: &dyn Fn(&ArmReport) -> Option<String>| Row {
+            name: name.to_owned(),
+            cells: arms.map(|arm| arm.and_then(value).unwrap_or_else(|| "-".to_owned())),
+        };
+        let mut rows = vec![
+            row("accuracy", &|arm| Some(format!("{:.2} %", 100.0 * arm.accuracy))),
+            row(&format!("errors of {}", self.examples.test), &|arm| Some(arm.errors.to_string())),
+        ];
+        for (i, correction) in self.arms.distilled.bias_corrected.iter().enumerate() {
+            let class = correction.class;
+            rows.push(row(&format!("errors on class {class}, unseen by the students"), &|arm| {
+                arm.errors_per_class.get(class).map(ToString::to_string)
+            }));
+            rows.push(row(&format!("the same, bias of class {class} corrected"), &|arm| {
+                arm.bias_corrected.get(i).map(|c| c.errors_of_class.to_string())
+            }));
+            rows.push(row("errors in all, bias corrected", &|arm| {
+                arm.bias_corrected.get(i).map(|c| c.errors.to_string())
+            }));
+        }
+        rows.extend([
+            row("parameters", &|arm| arm.parameters.map(thousands)),
+            row("size", &|arm| arm.bytes.map(|bytes| format!("{:.2} MB", bytes as f64 / 1e6))),
+            row("latency, one example", &|arm| arm.latency_ms.map(|ms| format!("{ms:.3} ms"))),
+            row("examples a second", &|arm| {
+                arm.examples_per_second.map(|rate| thousands(rate as usize))
+            }),
+        ]);
+        let only = |name: &str, value: Option<f64>| Row {
+            name: name.to_owned(),
+            cells: [String::new(), String::new(), percent(value)],
+        };
+        rows.extend([
+            only("kept of the teacher's accuracy", self.retained),
+            only("gap to the teacher closed", self.gap_closed),
+            only("same answer as the teacher", self.agreement),
+        ]);
+        rows
+    }
+}
+
+/// A share to a tenth of a percent; `-` where it is not known.
+pub fn percent(share: Option<f64>) -> String {
+    share.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share))
+}
+
+/// 1234567 as 1,234,567.
+pub fn thousands(value: usize) -> String {
+    let digits = value.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev();
+    let groups: Vec<&str> =
+        groups.map(|g| std::str::from_utf8(g).expect("digits are ASCII")).collect();
+    groups.join(",")
+}

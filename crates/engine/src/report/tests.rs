@@ -1,0 +1,195 @@
+//! Pages made from records written by hand.
+
+use serde_json::{Value, json};
+
+use super::knowledge::{Matrix, Shown};
+use super::*;
+use crate::data::{Dataset, Examples as Unlabelled, Features};
+
+/// What a page must never run.
+const HOSTILE: &str = "</script><script>alert('&amp;')</script><img src=x onerror=\"alert(1)\">";
+
+fn arm(errors: &[usize], parameters: usize) -> ArmReport {
+    let all: usize = errors.iter().sum();
+    ArmReport {
+        accuracy: (6 - all) as f64 / 6.0,
+        errors: all,
+        errors_per_class: errors.to_vec(),
+        parameters: Some(parameters),
+        bytes: Some(4 * parameters as u64),
+        latency_ms: Some(parameters as f64 / 1e4),
+        examples_per_second: Some(1e6),
+        steps: Some(2),
+        bias_corrected: Vec::new(),
+    }
+}
+
+/// Six test pictures of three classes, the classes' names and the run's beginning with `name`.
+fn record(name: &str, teacher: bool) -> Record {
+    let pictures = Unlabelled::new(Features::U8((0..24).collect()), vec![1, 2, 2]).unwrap();
+    let names = (0..3).map(|class| format!("{name}{class}")).collect();
+    let test = Dataset::new(pictures, vec![0, 0, 1, 1, 2, 2], names).unwrap();
+    let logits: Vec<f32> = (0..18).map(|i| (i * 7 % 5) as f32).collect();
+    let reversed: Vec<f32> = logits.iter().rev().copied().collect();
+    let logits = TestLogits {
+        teacher: teacher.then_some(&logits[..]),
+        control: &reversed,
+        distilled: &logits,
+    };
+    let arms = Arms {
+        teacher: teacher.then(|| arm(&[0, 1, 0], 1000)),
+        control: arm(&[2, 1, 1], 100),
+        distilled: arm(&[1, 1, 0], 100),
+    };
+    let (retained, gap_closed) = Report::ratios(&arms);
+    let metrics = json!({ "loss": 0.5, "hard": 0.5, "accuracy": 0.5 });
+    let epoch = |arm: &str, epoch: u32| json!({ "arm": arm, "epoch": epoch, "step": epoch, "train": metrics, "test": metrics });
+    let arms_trained = ["teacher", "control", "distilled"].into_iter().skip(usize::from(!teacher));
+    let epochs = arms_trained.flat_map(|arm| [1, 2].map(|number| epoch(arm, number)));
+    Record {
+        report: Report {
+            name: name.to_owned(),
+            arms,
+            retained,
+            gap_closed,
+            agreement: teacher.then_some(0.5),
+            examples: Examples { teacher: 9, students: 9, test: 6 },
+            seed: 0,
+            device: format!("{name} device"),
+            backend: "none".to_owned(),
+            version: "1.0".to_owned(),
+            seconds: 1.0,
+        },
+        epochs: epochs.map(|epoch| serde_json::from_value(epoch).unwrap()).collect(),
+        answers: Some(Answers::collect(&test, 4.0, logits)),
+        recipe: format!("# {name}\nname = \"a\"\nseed = 1\n[train]\nepochs = 2\n"),
+    }
+}
+
+/// The data that a page hands to its script.
+fn charts(page: &str) -> Value {
+    let (_, rest) = page.split_once(r#"<script id="charts" type="application/json">"#).unwrap();
+    let (data, _) = rest.split_once("</script>").unwrap();
+    serde_json::from_str(data).unwrap()
+}
+
+fn ids(charts: &Value) -> Vec<&str> {
+    charts.as_array().unwrap().iter().map(|chart| chart["id"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_page_has_every_part() {
+    let page = single(&record("run ", true));
+    let all = ["accuracy", "test-loss", "train-loss", "parameters", "latency", "per-class"];
+    assert_eq!(ids(&charts(&page)), all);
+    for id in all {
+        assert!(page.contains(&format!(r#"<canvas id="{id}" role="img" aria-label=""#)), "{id}");
+    }
+    for part in ["arms", "curves", "tradeoff", "answers", "similarity", "errors", "recipe"] {
+        assert!(page.contains(&format!(r#"<section id="{part}">"#)), "{part}");
+    }
+    assert!(page.contains("data:image/png;base64,"));
+    assert!(page.contains("[train]\nepochs = 2\n"));
+    assert!(page.contains("run  device"));
+    assert_eq!(page, single(&record("run ", true)), "the same folder, the same page");
+    assert!(page.len() < 500_000, "{}", page.len());
+}
+
+#[test]
+fn names_stay_text() {
+    let hostile = record(HOSTILE, true);
+    let other = record("other", true);
+    let pages = [
+        single(&hostile),
+        compare(&[(HOSTILE.to_owned(), hostile.clone()), ("other".to_owned(), other)]),
+    ];
+    for page in pages {
+        assert!(page.contains("&#60;/script&#62;&#60;script&#62;alert("), "the name is not shown");
+        assert!(!page.contains("<script>alert"));
+        assert!(!page.contains("<img src=x"));
+        // One for the data, two for the code.
+        assert_eq!(page.matches("</script>").count(), 3);
+    }
+    // The names pass unharmed through the script's data.
+    let data = charts(&single(&hostile));
+    assert_eq!(data[5]["labels"][1], format!("{HOSTILE}1"));
+}
+
+#[test]
+fn without_a_teacher_its_parts_are_left_out() {
+    let page = single(&record("run ", false));
+    assert!(page.contains(r#"<section id="answers">"#));
+    assert!(!page.contains(r#"<section id="similarity">"#));
+    assert!(!page.contains(r#"class="softened""#));
+    let data = charts(&page);
+    let arms = |chart: &Value| -> Vec<Value> {
+        chart["series"].as_array().unwrap().iter().map(|series| series["arm"].clone()).collect()
+    };
+    for chart in data.as_array().unwrap() {
+        assert_eq!(arms(chart), ["control", "distilled"]);
+    }
+}
+
+#[test]
+fn a_run_without_answers_has_a_page() {
+    let page = single(&Record { answers: None, ..record("run ", true) });
+    assert!(!page.contains(r#"<section id="answers">"#));
+    // Classes then go by number.
+    assert_eq!(charts(&page)[5]["labels"], json!(["0", "1", "2"]));
+    assert_eq!(charts(&page)[5]["totals"], json!([]));
+}
+
+#[test]
+fn runs_are_overlaid_and_their_recipes_compared() {
+    let (first, mut second) = (record("a", true), record("b", false));
+    second.recipe = "name = \"b\"\nseed = 1\n[train]\nepochs = 3\nclip = 1.0\n".to_owned();
+    let page = compare(&[("a".to_owned(), first), ("b".to_owned(), second)]);
+    let data = charts(&page);
+    assert_eq!(ids(&data), ["accuracy", "test-loss", "parameters", "latency"]);
+    let labels = |chart: &Value| -> Vec<String> {
+        let series = chart["series"].as_array().unwrap().iter();
+        series.map(|series| series["label"].as_str().unwrap().to_owned()).collect()
+    };
+    let students = ["a, student alone", "a, student distilled", "b, student alone"];
+    assert_eq!(labels(&data[0])[..3], students);
+    assert_eq!(labels(&data[2]).len(), 5);
+    let row = |key: &str, values: [&str; 2]| {
+        let [first, second] = values.map(|value| format!("<td>{value}</td>"));
+        page.contains(&format!("<tr><th scope=\"row\"><code>{key}</code></th>{first}{second}</tr>"))
+    };
+    assert!(row("train.epochs", ["2", "3"]));
+    assert!(row("train.clip", ["-", "1.0"]));
+    assert!(!page.contains("<code>seed</code>") && !page.contains("<code>name</code>"));
+}
+
+#[test]
+fn the_matrix_is_shaded_beside_its_diagonal() {
+    let mut answers = record("c", true).answers.unwrap();
+    let similarity = answers.similarity.as_mut().unwrap();
+    similarity.rows = vec![vec![0.8, 0.2, 0.0], vec![0.12, 0.7, 0.05], vec![0.0, 0.1, 0.9]];
+    let matrix = Matrix::of(&answers).unwrap();
+    let shades: Vec<Vec<f64>> = matrix
+        .rows
+        .iter()
+        .map(|(_, cells)| cells.iter().map(|cell| cell.shade).collect())
+        .collect();
+    assert_eq!(shades[0], [0.0, 1.0, 0.0]);
+    assert_eq!(shades[2], [0.0, 0.5, 0.0]);
+    let tones: Vec<&str> = matrix.rows[1].1.iter().map(|cell| cell.tone).collect();
+    assert_eq!((tones, matrix.rows[0].1[1].tone), (vec!["mid", "", ""], "strong"));
+    assert_eq!((matrix.largest.as_str(), matrix.names), ("20.0", vec!["c0", "c1", "c2"]));
+}
+
+#[test]
+fn first_choices_are_marked() {
+    let answers = record("c", true).answers.unwrap();
+    for group in Shown::all(&answers) {
+        for card in &group.examples {
+            for column in 0..4 {
+                let firsts = card.lines.iter().filter(|line| line.cells[column].first);
+                assert!(firsts.count() >= 1, "{}", card.example.index);
+            }
+            assert_eq!(card.lines.iter().filter(|line| line.own).count(), 1);
+        }
+    }
+}
