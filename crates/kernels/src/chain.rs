@@ -1,6 +1,7 @@
 //! Chains of elementwise stages: the body of [`crate::elementwise`] and the epilogue of
 //! [`crate::matmul`]. Twin of `shaders/common/chain.wgsl`.
 
+use crate::row::vectorised;
 use crate::{Real, StepState, random};
 
 /// Most stages in one chain.
@@ -208,10 +209,22 @@ impl Chain {
             match *stage {
                 Stage::Relu => map(values, |v| if v < F::zero() { F::zero() } else { v }),
                 Stage::GeluErf => map(values, |v| v * normal_cdf(v)),
-                Stage::GeluTanh => map(values, gelu_tanh),
+                Stage::GeluTanh => map(
+                    values,
+                    #[inline(always)]
+                    |v| gelu_tanh(v),
+                ),
                 Stage::Tanh => map(values, F::tanh),
-                Stage::Sigmoid => map(values, |v| F::one() / (F::one() + (-v).exp())),
-                Stage::Exp => map(values, F::exp),
+                Stage::Sigmoid => map(
+                    values,
+                    #[inline(always)]
+                    |v| sigmoid(v),
+                ),
+                Stage::Exp => map(
+                    values,
+                    #[inline(always)]
+                    |v| v.fast_exp(),
+                ),
                 Stage::Log => map(values, F::ln),
                 Stage::Sqrt => map(values, F::sqrt),
                 Stage::Square => map(values, |v| v * v),
@@ -249,9 +262,14 @@ pub(crate) fn strided_len(extent: Coord, strides: Coord) -> usize {
 }
 
 fn map<F: Real>(values: &mut [F], f: impl Fn(F) -> F) {
-    for v in values {
-        *v = f(*v);
-    }
+    vectorised(
+        #[inline(always)]
+        || {
+            for v in values {
+                *v = f(*v);
+            }
+        },
+    );
 }
 
 fn zip<F: Real>(values: &mut [F], x: &[F], step: usize, f: impl Fn(F, F) -> F) {
@@ -261,9 +279,14 @@ fn zip<F: Real>(values: &mut [F], x: &[F], step: usize, f: impl Fn(F, F) -> F) {
             map(values, |v| f(v, x));
         }
         1 => {
-            for (v, &x) in values.iter_mut().zip(x) {
-                *v = f(*v, x);
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (v, &x) in values.iter_mut().zip(x) {
+                        *v = f(*v, x);
+                    }
+                },
+            );
         }
         _ => {
             for (v, &x) in values.iter_mut().zip(x.iter().step_by(step)) {
@@ -284,7 +307,13 @@ fn binary<F: Real>(values: &mut [F], op: Binary, x: &[F], step: usize) {
         Binary::Min => zip(values, x, step, F::min),
         Binary::ReluGrad => zip(values, x, step, |v, x| if x > F::zero() { v } else { F::zero() }),
         Binary::GeluErfGrad => zip(values, x, step, |v, x| v * gelu_erf_derivative(x)),
-        Binary::GeluTanhGrad => zip(values, x, step, |v, x| v * gelu_tanh_derivative(x)),
+        Binary::GeluTanhGrad => zip(
+            values,
+            x,
+            step,
+            #[inline(always)]
+            |v, x| v * gelu_tanh_derivative(x),
+        ),
         Binary::TanhGrad => zip(values, x, step, |v, x| v * (one - x * x)),
         Binary::SigmoidGrad => zip(values, x, step, |v, x| v * (x * (one - x))),
         Binary::ReverseSub => zip(values, x, step, |v, x| x - v),
@@ -318,13 +347,25 @@ fn gelu_erf_derivative<F: Real>(x: F) -> F {
 const SQRT_TWO_OVER_PI: f64 = 0.797_884_560_802_865_4;
 const GELU_CUBIC: f64 = 0.044_715;
 
-fn gelu_tanh<F: Real>(x: F) -> F {
-    let inner = F::of64(SQRT_TWO_OVER_PI) * (x + F::of64(GELU_CUBIC) * x * x * x);
-    F::of(0.5) * x * (F::one() + inner.tanh())
+#[inline(always)]
+fn sigmoid<F: Real>(x: F) -> F {
+    F::one() / (F::one() + (-x).fast_exp())
 }
 
+/// (1 + tanh u) / 2 is the sigmoid of 2u, which keeps the left tail.
+#[inline(always)]
+fn gelu_tanh_gate<F: Real>(x: F) -> F {
+    sigmoid(F::of64(2.0 * SQRT_TWO_OVER_PI) * (x + F::of64(GELU_CUBIC) * x * x * x))
+}
+
+#[inline(always)]
+fn gelu_tanh<F: Real>(x: F) -> F {
+    x * gelu_tanh_gate(x)
+}
+
+#[inline(always)]
 fn gelu_tanh_derivative<F: Real>(x: F) -> F {
-    let t = (F::of64(SQRT_TWO_OVER_PI) * (x + F::of64(GELU_CUBIC) * x * x * x)).tanh();
-    let inner = F::of64(SQRT_TWO_OVER_PI) * (F::one() + F::of64(3.0 * GELU_CUBIC) * x * x);
-    F::of(0.5) * (F::one() + t) + F::of(0.5) * x * (F::one() - t * t) * inner
+    let gate = gelu_tanh_gate(x);
+    let inner = F::of64(2.0 * SQRT_TWO_OVER_PI) * (F::one() + F::of64(3.0 * GELU_CUBIC) * x * x);
+    gate + x * gate * (F::one() - gate) * inner
 }

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, row, twin};
 
 /// A label that leaves its row out of the hard term.
 pub const IGNORED: i32 = -100;
@@ -74,41 +74,80 @@ impl DistillLoss {
         let alpha = F::of(state.alpha);
         let (z_s, padded) = z_s.split_at_mut(self.classes);
 
-        let (top, best) = peak(z_s);
-        let log_hot = log_sum(z_s, |s| (s - top).exp());
         let counts_hard = label >= 0;
         let counts_soft = z_t.is_some() && label != PADDING;
-        let hard = if counts_hard { log_hot - (z_s[label as usize] - top) } else { zero };
         let hard_share = if z_t.is_some() { one - alpha } else { one };
         let hard_weight = if counts_hard { hard_share * F::of(state.hard_scale) } else { zero };
         let soft_weight = if counts_soft { alpha * F::of(state.soft_scale) } else { zero };
 
-        let mut soft = zero;
-        let mut agrees = false;
+        let (top, best) = row::peak(z_s);
+        let label_logit = if counts_hard { z_s[label as usize] - top } else { zero };
+        let (mut soft, mut agrees) = (zero, false);
+        let mut log_hot = zero;
         if let (Some(z_t), true) = (z_t, counts_soft) {
-            let (t_top, t_best) = peak(z_t);
-            let log_q_sum = log_sum(z_s, |s| ((s - top) * cold).exp());
-            let log_p_sum = log_sum(z_t, |t| ((t - t_top) * cold).exp());
+            let (t_top, t_best) = row::peak(z_t);
             agrees = best == t_best;
-            let mut kl = 0.0;
-            for (s, &t) in z_s.iter_mut().zip(z_t) {
-                let log_q = (*s - top) * cold - log_q_sum;
+            let logs = row::sums(
+                z_s,
+                z_t,
+                #[inline(always)]
+                move |s, t| {
+                    let (s, t) = (s - top, t - t_top);
+                    [s.fast_exp(), (s * cold).fast_exp(), (t * cold).fast_exp()]
+                },
+            );
+            let [hot, log_q_sum, log_p_sum] = logs.map(|sum| F::of64(sum.ln()));
+            log_hot = hot;
+            // q - p, and a class's part of the KL.
+            let divergence = move |s: F, t: F| {
+                let log_q = (s - top) * cold - log_q_sum;
                 let log_p = (t - t_top) * cold - log_p_sum;
-                let (p, q) = (log_p.exp(), log_q.exp());
+                let (p, q) = (log_p.fast_exp(), log_q.fast_exp());
                 // As in the shader: errors of the denominators cancel.
                 let term = if p > zero { p * (log_p - log_q) } else { zero };
-                kl += (term + (q - p)).f64();
-                if self.gradient {
-                    let r = (*s - top - log_hot).exp();
-                    *s = soft_weight * temperature * (q - p) + hard_weight * r;
-                }
-            }
+                (q - p, term + (q - p))
+            };
+            let kl = if self.gradient {
+                let soft_weight = soft_weight * temperature;
+                row::update(
+                    z_s,
+                    z_t,
+                    #[inline(always)]
+                    move |s, t| {
+                        let (difference, term) = divergence(s, t);
+                        let r = (s - top - log_hot).fast_exp();
+                        (soft_weight * difference + hard_weight * r, term)
+                    },
+                )
+            } else {
+                let [kl] = row::sums(
+                    z_s,
+                    z_t,
+                    #[inline(always)]
+                    move |s, t| [divergence(s, t).1],
+                );
+                kl
+            };
             soft = temperature * temperature * F::of64(kl);
-        } else if self.gradient {
-            for s in &mut *z_s {
-                *s = if counts_hard { hard_weight * (*s - top - log_hot).exp() } else { zero };
+        } else if counts_hard {
+            let [sum] = row::sums(
+                z_s,
+                z_s,
+                #[inline(always)]
+                move |s, _| [(s - top).fast_exp()],
+            );
+            log_hot = F::of64(sum.ln());
+            if self.gradient {
+                row::map(
+                    z_s,
+                    #[inline(always)]
+                    |s| hard_weight * (s - top - log_hot).fast_exp(),
+                );
             }
+        } else if self.gradient {
+            z_s.fill(zero);
         }
+        let hard = if counts_hard { log_hot - label_logit } else { zero };
         if self.gradient {
             if counts_hard {
                 z_s[label as usize] = z_s[label as usize] - hard_weight;
@@ -127,22 +166,6 @@ impl DistillLoss {
         ]);
         soft_weight * soft + hard_weight * hard
     }
-}
-
-/// ln Σ f(z), summed in f64 whatever the type.
-fn log_sum<F: Real>(row: &[F], f: impl Fn(F) -> F) -> F {
-    F::of64(row.iter().map(|&z| f(z).f64()).sum::<f64>().ln())
-}
-
-/// The row's maximum and its first place.
-fn peak<F: Real>(row: &[F]) -> (F, usize) {
-    let mut best = (F::min_value(), 0);
-    for (place, &value) in row.iter().enumerate() {
-        if value > best.0 {
-            best = (value, place);
-        }
-    }
-    best
 }
 
 impl Kernel for DistillLoss {

@@ -186,52 +186,114 @@ impl Matmul {
         let operands: Vec<&[F]> =
             (0..self.chain.operands.len()).map(|i| args.read(2 + i)).collect();
         let out = args.write(2 + operands.len());
+        let copies = |shared| if shared { 1 } else { self.batch };
+        assert!(a.len() >= copies(self.shared_a) * self.m * self.k);
+        assert!(b.len() >= copies(self.shared_b) * self.k * self.n);
+        assert!(out.len() == self.batch * self.m * self.n);
+        let [rows, cols] = self.cpu_block(rayon::current_num_threads());
+        let [row_blocks, col_blocks] = [self.m.div_ceil(rows), self.n.div_ceil(cols)];
+        let out = Out(out.as_mut_ptr());
+        (0..self.batch * row_blocks * col_blocks).into_par_iter().for_each(|block| {
+            let [i, j] = [block / col_blocks % row_blocks * rows, block % col_blocks * cols];
+            let block = Block {
+                batch: block / col_blocks / row_blocks,
+                i,
+                j,
+                rows: rows.min(self.m - i),
+                cols: cols.min(self.n - j),
+            };
+            // SAFETY: the lengths are asserted above; no two blocks have an element of `out` in common.
+            unsafe { self.run_block(&block, a, b, &out, &operands, state) };
+        });
+    }
+
+    /// Rows and columns of the blocks of `out` that the CPU twin's tasks take: the longer side is halved
+    /// until every thread has work, or the blocks get too small to be worth a task.
+    fn cpu_block(&self, threads: usize) -> [usize; 2] {
+        const BLOCKS_A_THREAD: usize = 2;
+        const LEAST_PRODUCTS: usize = 1 << 20;
+        // A multiple of every register tile's side, or of its half.
+        const STEP: usize = 16;
+        let [mut rows, mut cols] = [self.m, self.n];
+        let mut blocks = self.batch;
+        while blocks < BLOCKS_A_THREAD * threads && rows * cols * self.k >= 2 * LEAST_PRODUCTS {
+            let side = if rows > cols { &mut rows } else { &mut cols };
+            *side = side.div_ceil(2).next_multiple_of(STEP);
+            blocks *= 2;
+        }
+        [rows.max(1), cols.max(1)]
+    }
+
+    /// One block of the product, and the chain on it while it is in the cache.
+    ///
+    /// # Safety
+    /// `a`, `b` and `out` are whole operands, the block lies inside `out`, and nothing else touches it.
+    unsafe fn run_block<F: Real>(
+        &self,
+        block: &Block,
+        a: &[F],
+        b: &[F],
+        out: &Out<F>,
+        operands: &[&[F]],
+        state: &StepState,
+    ) {
+        let &Block { batch, i, j, rows, cols } = block;
         let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) =
             (self.a_strides(), self.b_strides());
-        let threads = gemm::Parallelism::Rayon(0);
-        for (i, product) in out.chunks_exact_mut(self.m * self.n).enumerate() {
-            let (a, b) = (&a[i * a_batch..], &b[i * b_batch..]);
-            assert!(a.len() >= self.m * self.k && b.len() >= self.k * self.n);
-            // SAFETY: `product` is m·n elements, written with strides [n, 1]; A and B hold at least m·k and
-            // k·n elements (asserted), read with strides that stay inside them; the three do not overlap.
-            unsafe {
-                gemm::gemm(
-                    self.m,
-                    self.n,
-                    self.k,
-                    product.as_mut_ptr(),
-                    1,
-                    self.n as isize,
-                    false,
-                    a.as_ptr(),
-                    a_col as isize,
-                    a_row as isize,
-                    b.as_ptr(),
-                    b_col as isize,
-                    b_row as isize,
-                    F::zero(),
-                    F::one(),
-                    false,
-                    false,
-                    false,
-                    threads,
-                );
-            }
+        let first_row = batch * self.m + i;
+        // SAFETY: as the caller promises: gemm writes the block's elements, with strides [n, 1], and reads the
+        // block's rows of A and columns of B, with strides that stay inside them.
+        unsafe {
+            gemm::gemm(
+                rows,
+                cols,
+                self.k,
+                out.0.add(first_row * self.n + j),
+                1,
+                self.n as isize,
+                false,
+                a.as_ptr().add(batch * a_batch + i * a_row),
+                a_col as isize,
+                a_row as isize,
+                b.as_ptr().add(batch * b_batch + j * b_col),
+                b_col as isize,
+                b_row as isize,
+                F::zero(),
+                F::one(),
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
         }
         if self.chain.is_empty() {
             return;
         }
-        let [_, y, z, w] = self.extent.map(|e| e as usize);
-        let rows_a_task = (1_usize << 14).div_ceil(w);
-        out.par_chunks_mut(w * rows_a_task).enumerate().for_each(|(task, rows)| {
-            for (i, values) in rows.chunks_mut(w).enumerate() {
-                let row = task * rows_a_task + i;
-                let coord = [row / z / y, row / z % y, row % z, 0].map(|c| c as u32);
-                self.chain.apply_row(values, coord, self.extent, &operands, state);
-            }
-        });
+        let [_, y, z, _] = self.extent.map(|e| e as usize);
+        for row in first_row..first_row + rows {
+            // SAFETY: a part of the block's row, which gemm has filled and nothing else borrows.
+            let values =
+                unsafe { std::slice::from_raw_parts_mut(out.0.add(row * self.n + j), cols) };
+            let coord = [row / z / y, row / z % y, row % z, j].map(|c| c as u32);
+            self.chain.apply_row(values, coord, self.extent, operands, state);
+        }
     }
 }
+
+/// A block of one of the products.
+struct Block {
+    batch: usize,
+    i: usize,
+    j: usize,
+    rows: usize,
+    cols: usize,
+}
+
+/// The output, of which every task writes its own block.
+struct Out<F>(*mut F);
+
+// SAFETY: the tasks that share it write no element in common.
+unsafe impl<F: Send> Sync for Out<F> {}
 
 impl Kernel for Matmul {
     fn name(&self) -> &'static str {

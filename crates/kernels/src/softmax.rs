@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::reduce::RowTile;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, row, twin};
 
 /// Forward y = exp(x - max) / Σ exp(x - max) over each row; backward dx = y · (dy - Σ y · dy).
 ///
@@ -44,16 +44,22 @@ impl Softmax {
 }
 
 fn forward<F: Real>(x: &[F], y: &mut [F]) {
-    let max = x.iter().fold(F::neg_infinity(), |max, &v| max.max(v));
-    let mut sum = 0.0;
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = (x - max).exp();
-        sum += y.f64();
-    }
+    let (max, _) = row::peak(x);
+    let sum = row::update(
+        y,
+        x,
+        #[inline(always)]
+        |_, x| {
+            let exp = (x - max).fast_exp();
+            (exp, exp)
+        },
+    );
     let sum = F::of64(sum);
-    for y in y {
-        *y = *y / sum;
-    }
+    row::map(
+        y,
+        #[inline(always)]
+        |y| y / sum,
+    );
 }
 
 fn backward<F: Real>(y: &[F], dy: &[F], dx: &mut [F]) {

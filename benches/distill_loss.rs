@@ -1,0 +1,55 @@
+//! The distillation loss with its gradient, teacher and student. `tools/bench_kd_loss_pytorch.py` times the
+//! same in PyTorch. Throughput is logits a second, of one of the two tensors.
+
+#![allow(missing_docs)]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use distil_gpu_benches::{devices, plan_of};
+use distil_gpu_engine::device::HostTensor;
+use distil_gpu_engine::kernels::StepState;
+use distil_gpu_engine::kernels::distill_loss::DistillLoss;
+
+/// Rows, classes.
+const SHAPES: [(usize, usize); 4] = [(128, 10), (512, 32_768), (16, 262_144), (2, 262_144)];
+
+fn distill_loss(c: &mut Criterion) {
+    for mut device in devices() {
+        let mut group = c.benchmark_group(format!("distill_loss on {}", device.info().name));
+        group.sample_size(10);
+        for (rows, classes) in SHAPES {
+            let kernel = DistillLoss {
+                rows,
+                classes,
+                student_stride: classes,
+                teacher_stride: Some(classes),
+                gradient: true,
+            };
+            let program = device.load(&plan_of(kernel), &|_| None).expect("the plan fits");
+            let state = StepState {
+                temperature: 2.0,
+                alpha: 0.9,
+                soft_scale: 1.0 / rows as f32,
+                hard_scale: 1.0 / rows as f32,
+                ..StepState::default()
+            };
+            let spread = |i: usize| (i.wrapping_mul(2_654_435_761) % 8191) as f32 / 1024.0 - 4.0;
+            let teacher: Vec<f32> = (0..rows * classes).map(spread).collect();
+            let labels: Vec<i32> = (0..rows).map(|row| (row * 37 % classes) as i32).collect();
+            let inputs = [("z_t", HostTensor::F32(&teacher)), ("labels", HostTensor::I32(&labels))];
+            device.run(program, &state, &inputs).expect("the first run");
+            group.throughput(Throughput::Elements((rows * classes) as u64));
+            // The student's logits are what the run before left: its gradient, or zeros at first.
+            group.bench_function(format!("{rows} x {classes}"), |bencher| {
+                bencher.iter(|| {
+                    device.run(program, &state, &[]).expect("a run");
+                    device.wait().expect("the device answers");
+                });
+            });
+            device.unload(program);
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, distill_loss);
+criterion_main!(benches);
