@@ -36,6 +36,8 @@ enum Command {
     Eval(commands::eval::Args),
     /// Write a model's raw outputs for any inputs
     Logits(commands::logits::Args),
+    /// Hold this machine's kernels and training steps to 64-bit arithmetic
+    Check(commands::check::Args),
     /// List the GPUs and drivers this program can use
     Devices(commands::devices::Args),
     /// Write a commented starter recipe
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(args, voice),
         Command::Eval(args) => commands::eval::run(args, voice),
         Command::Logits(args) => commands::logits::run(args, voice),
+        Command::Check(args) => commands::check::run(args, voice),
         Command::Devices(args) => commands::devices::run(args, voice),
         Command::Init(args) => commands::init::run(args, voice),
     };

@@ -12,7 +12,9 @@ pub mod nn;
 pub mod plan;
 pub mod recipe;
 pub mod report;
+pub mod session;
 pub mod store;
+pub mod verify;
 
 pub use distil_gpu_kernels as kernels;
 pub use error::Error;

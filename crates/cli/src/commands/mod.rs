@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod check;
 pub mod devices;
 pub mod eval;
 pub mod init;
@@ -23,12 +24,12 @@ fn open(choice: &str, checked: bool, voice: Voice) -> Result<Box<dyn Device>> {
     Ok(selected.device)
 }
 
-/// A bar over examples.
-fn bar(voice: Voice, examples: usize) -> ProgressBar {
+/// A bar over so many examples, or what else is counted.
+fn bar(voice: Voice, len: usize, what: &str) -> ProgressBar {
     if !voice.progress() {
         return ProgressBar::hidden();
     }
-    let style =
-        ProgressStyle::with_template("{bar:24} {pos}/{len} examples  {per_sec}  {eta} left");
-    ProgressBar::new(examples as u64).with_style(style.expect("the template is well formed"))
+    let template = format!("{{bar:24}} {{pos}}/{{len}} {what}  {{per_sec}}  {{eta}} left");
+    let style = ProgressStyle::with_template(&template);
+    ProgressBar::new(len as u64).with_style(style.expect("the template is well formed"))
 }

@@ -38,6 +38,9 @@ pub struct Args {
     /// Keep the bounds checks in the GPU's kernels
     #[arg(long)]
     checked: bool,
+    /// Hold the recipe's kernels and first steps to 64-bit arithmetic before training
+    #[arg(long)]
+    verify: bool,
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
@@ -50,6 +53,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         None => Recipe::embedded_default(&sets)?,
     };
     let mut device = super::open(&recipe.device, args.checked, voice)?;
+    if args.verify {
+        super::check::recipe(&mut *device, &recipe, voice)?;
+    }
     let mut progress = Progress::new();
     let mut silent = Silent;
     let observer: &mut dyn Observer = if voice.progress() { &mut progress } else { &mut silent };

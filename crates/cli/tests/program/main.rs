@@ -1,7 +1,9 @@
-//! The real program: `commands` is what it does, `bad_input` what it says to input that is wrong.
+//! The real program: `commands`, `check_and_bench` are what it does, `bad_input` what it says to input
+//! that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod bad_input;
+mod check_and_bench;
 mod commands;
 
 use std::collections::BTreeMap;

@@ -279,7 +279,7 @@ impl Work<'_> {
 }
 
 /// What the students learn from: the training data, less what the recipe keeps from them.
-fn student_data(recipe: &Recipe, train: &Dataset) -> Result<Dataset, Error> {
+pub(crate) fn student_data(recipe: &Recipe, train: &Dataset) -> Result<Dataset, Error> {
     let data = train.without_classes(&recipe.distil.omit_classes)?;
     Ok(match recipe.distil.train_limit {
         Some(limit) => data.take(limit),

@@ -4,14 +4,15 @@ mod arms;
 pub mod evaluate;
 pub mod metrics;
 mod observer;
-mod program;
+pub(crate) mod program;
 mod teacher;
 mod trainer;
 
+pub(crate) use arms::student_data;
 pub use arms::{Run, run};
 pub use evaluate::Evaluator;
 pub use metrics::Metrics;
 pub use observer::{Arm, Event, Observer, Silent};
 pub use program::{TeacherInput, forward_plan, loss_plan, training_plan};
 pub use teacher::{Teacher, frozen_store};
-pub use trainer::{Trained, train};
+pub use trainer::{Trained, optimizer_config, train};

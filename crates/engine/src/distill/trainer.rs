@@ -52,7 +52,8 @@ pub struct Trained {
     pub steps: u32,
 }
 
-fn optimizer_config(train: &recipe::Train) -> (OptimizerConfig, [f64; 2]) {
+/// The update that a recipe asks for, and the betas of its moments (0 where it has none).
+pub fn optimizer_config(train: &recipe::Train) -> (OptimizerConfig, [f64; 2]) {
     let (rule, weight_decay, betas) = match &train.optimizer {
         Optimizer::Sgd(sgd) => {
             let rule = Rule::Sgd { momentum: sgd.momentum, nesterov: sgd.nesterov };
