@@ -13,6 +13,7 @@ use distil_gpu_kernels::matmul::{Matmul, Tile};
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::Optimizer;
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
+use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Caps, Kernel, StepState, random as counter};
 use distil_gpu_tests::{
@@ -52,6 +53,11 @@ fn gradient_norms_clip() {
 #[test]
 fn max_norm_bounds_rows() {
     hold(&cases::max_norm());
+}
+
+#[test]
+fn roof_computes_what_it_claims() {
+    hold(&cases::roof());
 }
 
 #[test]
@@ -98,6 +104,7 @@ fn checked_shaders_give_the_same_bits() {
     sample(Arc::new(Reduce { op: ReduceOp::Max, outer: 2, len: 99, inner: 7, accumulate: false }));
     sample(Arc::new(Softmax { rows: 9, cols: 77, backward: false }));
     sample(Arc::new(Softmax { rows: 9, cols: 77, backward: true }));
+    sample(Arc::new(Roof { len: 333, rounds: 8 }));
     sample(Arc::new(GradNormPartial::new(10_000)));
     sample(Arc::new(GradNormFinish { partials: 64, max_norm: 0.5 }));
     sample(Arc::new(MaxNorm { rows: 9, cols: 77, bound: 1.0 }));

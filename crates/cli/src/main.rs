@@ -38,6 +38,8 @@ enum Command {
     Logits(commands::logits::Args),
     /// Hold this machine's kernels and training steps to 64-bit arithmetic
     Check(commands::check::Args),
+    /// Measure a recipe's training steps, forward passes and kernels
+    Bench(commands::bench::Args),
     /// List the GPUs and drivers this program can use
     Devices(commands::devices::Args),
     /// Write a commented starter recipe
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(args, voice),
         Command::Logits(args) => commands::logits::run(args, voice),
         Command::Check(args) => commands::check::run(args, voice),
+        Command::Bench(args) => commands::bench::run(args, voice),
         Command::Devices(args) => commands::devices::run(args, voice),
         Command::Init(args) => commands::init::run(args, voice),
     };

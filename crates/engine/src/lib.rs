@@ -2,6 +2,7 @@
 //!
 //! `recipe → data → graph → differentiate → Plan → Device → metrics → run folder`
 
+pub mod bench;
 pub mod data;
 pub mod device;
 pub mod distill;

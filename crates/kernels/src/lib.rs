@@ -19,6 +19,7 @@ pub mod optimizer;
 pub mod random;
 mod real;
 pub mod reduce;
+pub mod roof;
 pub mod shader;
 pub mod softmax;
 

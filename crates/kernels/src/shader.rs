@@ -19,6 +19,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "max_norm",
     "optimizer",
     "reduce",
+    "roof",
     "softmax",
 ];
 

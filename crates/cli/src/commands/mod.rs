@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod bench;
 pub mod check;
 pub mod devices;
 pub mod eval;
@@ -32,4 +33,14 @@ fn bar(voice: Voice, len: usize, what: &str) -> ProgressBar {
     let template = format!("{{bar:24}} {{pos}}/{{len}} {what}  {{per_sec}}  {{eta}} left");
     let style = ProgressStyle::with_template(&template);
     ProgressBar::new(len as u64).with_style(style.expect("the template is well formed"))
+}
+
+/// Says what is being done, where nobody knows for how long.
+fn spinner(voice: Voice) -> ProgressBar {
+    if !voice.progress() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(std::time::Duration::from_millis(120));
+    spinner
 }

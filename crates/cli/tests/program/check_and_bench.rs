@@ -1,4 +1,4 @@
-//! `check` and `run --verify`: what they measure, and what they say to input that is wrong.
+//! `check`, `run --verify` and `bench`: what they measure, and what they say to input that is wrong.
 
 use serde_json::Value;
 
@@ -77,4 +77,71 @@ fn a_run_verifies_itself_first() {
     assert!(said.err.contains("Verified: ") && said.err.contains("computes right"), "{said:?}");
     assert!(home.path("verified/report.json").exists());
     home.refused("run none.toml --verify", &["none.toml"]);
+}
+
+#[test]
+fn bench_measures_both_paths() {
+    let home = Home::new();
+    let found = json(&home.done("bench tiny.toml --device cpu --seconds 0.02 --json"));
+    assert_eq!(found["recipe"], "tiny");
+    let report = &found["devices"][0];
+    assert_eq!(found["devices"].as_array().unwrap().len(), 1);
+    assert_eq!(report["backend"], "cpu");
+    let positive = |row: &Value, key: &str| {
+        let value = row[key].as_f64().unwrap_or_else(|| panic!("{key} of {row}"));
+        assert!(value > 0.0, "{key} of {row}");
+    };
+    for key in ["gflops", "gigabytes_per_second"] {
+        positive(&report["roofs"], key);
+    }
+    assert_eq!(
+        names(&report["throughput"]),
+        [
+            "training: student alone",
+            "training: student distilled",
+            "forward: teacher",
+            "forward: teacher",
+            "forward: student",
+            "forward: student",
+        ]
+    );
+    for row in report["throughput"].as_array().unwrap() {
+        for key in ["rows", "milliseconds", "examples_per_second", "gflops"] {
+            positive(row, key);
+        }
+        // The same figure, said twice.
+        let [rows, rate, ms] =
+            ["rows", "examples_per_second", "milliseconds"].map(|key| row[key].as_f64().unwrap());
+        assert!((rows / ms * 1e3 / rate - 1.0).abs() < 1e-9, "{row}");
+    }
+    let kernels = report["kernels"].as_array().unwrap();
+    let times: Vec<f64> = kernels.iter().map(|k| k["microseconds"].as_f64().unwrap()).collect();
+    assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
+    for kernel in ["matmul", "distill_loss", "optimizer"] {
+        assert!(
+            kernels.iter().any(|k| k["name"].as_str().unwrap().starts_with(kernel)),
+            "{kernel} is not in {kernels:?}"
+        );
+    }
+}
+
+#[test]
+fn bench_shows_a_gpu_beside_the_cpu() {
+    let home = Home::new();
+    let shown = home.done("bench tiny.toml --device gpu --seconds 0.02");
+    for wanted in ["training: student distilled, 32 examples", "roof: copy", "CPU (", "GFLOP/s"] {
+        assert!(shown.contains(wanted), "{wanted:?} is not in {shown}");
+    }
+    assert!(shown.contains("kernel by kernel") && shown.contains("matmul"), "{shown}");
+}
+
+#[test]
+fn bench_refuses_what_it_cannot_measure() {
+    let home = Home::new();
+    home.refused("bench none.toml", &["none.toml"]);
+    home.refused("bench tiny.toml --device tpu", &["there is no device `tpu`"]);
+    home.refused("bench tiny.toml --device gpu:999", &["there is no gpu:999"]);
+    home.refused("bench tiny.toml --set train.batsh=3", &["batsh"]);
+    let said = say(home.command("bench --seconds -1"));
+    assert_eq!(said.code, Some(2), "{said:?}");
 }

@@ -11,6 +11,7 @@ use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
+use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Access, Kernel, StepState};
 
@@ -84,7 +85,7 @@ impl Case {
 /// Every case there is.
 pub fn all() -> Vec<Case> {
     let mut cases = elementwise();
-    for more in [matmul, reduce, softmax, distill_loss, optimizer, grad_norm, max_norm] {
+    for more in [matmul, reduce, softmax, distill_loss, optimizer, grad_norm, max_norm, roof] {
         cases.extend(more());
     }
     cases
@@ -444,4 +445,10 @@ pub fn max_norm() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// Lengths around a workgroup's.
+pub fn roof() -> Vec<Case> {
+    let cases = [(1, 4), (63, 8), (65, 100), (5000, 4)];
+    cases.map(|(len, rounds)| Case::random(Roof { len, rounds }, -1.0, 1.0)).to_vec()
 }
