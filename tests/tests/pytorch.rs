@@ -17,8 +17,8 @@ use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::optimizer::Rule;
 use distil_gpu_kernels::{DType, Kernel, StepState};
 use distil_gpu_tests::{
-    Data, Session, assert_close, devices, max_error, mlp, mlp_layout, narrow, oracle, parameters,
-    run_kernel,
+    Data, assert_close, devices, max_error, mlp, mlp_layout, narrow, oracle, parameters,
+    run_kernel, session,
 };
 use safetensors::{Dtype, SafeTensors};
 

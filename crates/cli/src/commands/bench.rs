@@ -22,7 +22,8 @@ Examples:
       Another recipe's models, less patiently
 
 Training steps include handing the batch to the device, forward passes reading the answers back. Every figure \
-is a median. A kernel's share is of the roof nearer to it: multiply-adds in registers, or a plain copy.")]
+is a median. A kernel's share is of the roof nearer to it: multiply-adds in registers, or a plain copy; \
+it is above 100 % where caches hold the tensors.")]
 pub struct Args {
     /// Recipe whose models are measured [default: the one that comes with the program]
     recipe: Option<PathBuf>,
@@ -100,7 +101,7 @@ fn throughput(reports: &[Report]) -> Table {
         [name].into_iter().chain(cells).collect::<Vec<String>>()
     };
     for (index, measured) in reports[0].throughput.iter().enumerate() {
-        let name = format!("{}, {} examples", measured.name, measured.rows);
+        let name = format!("{}, batch of {}", measured.name, measured.rows);
         table.add_row(row(name, &|report| {
             let found = &report.throughput[index];
             let (ms, rate) = (found.milliseconds, found.examples_per_second);

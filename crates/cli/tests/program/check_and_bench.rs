@@ -129,7 +129,7 @@ fn bench_measures_both_paths() {
 fn bench_shows_a_gpu_beside_the_cpu() {
     let home = Home::new();
     let shown = home.done("bench tiny.toml --device gpu --seconds 0.02");
-    for wanted in ["training: student distilled, 32 examples", "roof: copy", "CPU (", "GFLOP/s"] {
+    for wanted in ["training: student distilled, batch of 32", "roof: copy", "CPU (", "GFLOP/s"] {
         assert!(shown.contains(wanted), "{wanted:?} is not in {shown}");
     }
     assert!(shown.contains("kernel by kernel") && shown.contains("matmul"), "{shown}");
