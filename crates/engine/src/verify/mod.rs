@@ -150,7 +150,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
 /// # Errors
 /// When the device is lost. What it computes wrong, or refuses, is in the report.
 pub fn check(device: &mut dyn Device, progress: Progress<'_>) -> Result<Report, Error> {
-    verify(device, &cases::all(), &Models::new().lessons(), progress)
+    verify(device, &cases::all(), &Models::default().lessons(), progress)
 }
 
 /// Verifies these kernels and trainings.
@@ -307,7 +307,7 @@ mod tests {
     fn the_cpu_path_passes() {
         let cases: Vec<Case> =
             cases::all().into_iter().filter(|case| case.elements() < 100_000).collect();
-        let models = Models::new();
+        let models = Models::default();
         let report =
             verify(&mut CpuDevice::<f32>::new(), &cases, &models.lessons(), &mut |_, _| ());
         let report = report.unwrap();

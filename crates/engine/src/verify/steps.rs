@@ -284,9 +284,8 @@ pub struct Models {
     students: [(&'static str, ModelConfig); 3],
 }
 
-impl Models {
-    /// The models.
-    pub fn new() -> Self {
+impl Default for Models {
+    fn default() -> Self {
         Self {
             teacher: mlp(&[40, 40], Activation::Relu, 0.0),
             students: [
@@ -296,7 +295,9 @@ impl Models {
             ],
         }
     }
+}
 
+impl Models {
     /// Every model with every kind of teacher and every update rule between them.
     pub fn lessons(&self) -> Vec<Lesson<'_>> {
         let mut lessons = Vec::new();
@@ -337,7 +338,7 @@ mod tests {
     /// near a kink, and no gradient so near zero, that it could cross.
     #[test]
     fn no_lesson_lies_on_a_kink() {
-        for lesson in Models::new().lessons() {
+        for lesson in Models::default().lessons() {
             let plain = lesson.results(&mut oracle()).unwrap();
             let moved = lesson.results_from(&mut oracle(), 1.0 + 1e-6).unwrap();
             for ((name, plain), (_, moved)) in plain.iter().zip(&moved) {
