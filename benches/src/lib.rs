@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use distil_gpu_engine::Error;
 use distil_gpu_engine::device::{Choice, Device, GpuOptions, select};
-use distil_gpu_engine::kernels::{Access, Kernel};
-use distil_gpu_engine::plan::{BufferKind, BufferSpec, Call, Plan, View};
+use distil_gpu_engine::kernels::Kernel;
+use distil_gpu_engine::plan::Plan;
+use distil_gpu_engine::{Error, bench};
 
 /// The devices named in `DISTIL_GPU_BENCH_DEVICES` (`cpu,gpu:0`, …); else the CPU device and what `auto`
 /// takes.
@@ -30,24 +30,5 @@ pub fn devices() -> Vec<Box<dyn Device>> {
 
 /// A plan of one call, its operands in buffers of their own: what is read is an input of the operand's name.
 pub fn plan_of(kernel: impl Kernel + 'static) -> Plan {
-    let operands = kernel.operands();
-    let buffers = operands
-        .iter()
-        .map(|operand| BufferSpec {
-            kind: match operand.access {
-                Access::Read => BufferKind::Input(operand.name.to_owned()),
-                _ => BufferKind::Output(operand.name.to_owned()),
-            },
-            dtype: operand.dtype,
-            len: operand.len,
-            label: operand.name.to_owned(),
-        })
-        .collect();
-    let view = |(buffer, operand): (usize, &distil_gpu_engine::kernels::Operand)| View {
-        buffer,
-        offset: 0,
-        len: operand.len,
-    };
-    let views = operands.iter().enumerate().map(view).collect();
-    Plan { buffers, calls: vec![Call { kernel: Arc::new(kernel), views, label: String::new() }] }
+    bench::plan_of(Arc::new(kernel))
 }

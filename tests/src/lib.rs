@@ -1,56 +1,24 @@
 //! What the tests share: every device there is, random numbers, comparisons, and how to run one kernel
 //! or one graph and read what it made.
 //!
-//! Values are `Vec<f64>` on the host: exact for the f64 oracle, and for f32 devices whenever the numbers
-//! came from [`random`].
+//! Most of it is the engine's own verification, which runs on users' machines too.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod kernel;
 mod session;
 
-use distil_gpu_engine::device::{
-    BufferId, CpuDevice, CpuReal, Device, GpuDevice, GpuOptions, ProgramId, adapters,
-};
+use distil_gpu_engine::device::{CpuDevice, Device, GpuDevice, GpuOptions, adapters};
+use distil_gpu_engine::verify::numbers::distance;
 
-pub use kernel::{Data, Forced, assert_checked_alike, check, filled, run_kernel, variants};
+pub use distil_gpu_engine::session::Session;
+pub use distil_gpu_engine::verify::kernel::{Data, Forced, filled, run_kernel, variants};
+pub use distil_gpu_engine::verify::numbers::{narrow, nmse, random, random_in, random_labels};
+pub use distil_gpu_engine::verify::oracle;
+pub use kernel::{assert_checked_alike, hold};
 pub use session::{
-    Session, graph_of, layout_of, mlp, mlp_layout, parameters, some_state, values_of,
+    graph_of, layout_of, mlp, mlp_layout, parameters, session, some_state, values_of,
 };
-
-/// A device whose values a test reads and writes without losing what the device itself holds.
-pub trait TestDevice: Device {
-    /// Reads a buffer.
-    fn get(&mut self, id: BufferId, offset: usize, len: usize) -> Vec<f64>;
-    /// Writes a buffer.
-    fn set(&mut self, id: BufferId, offset: usize, values: &[f64]);
-    /// Reads an output of the last run.
-    fn get_output(&mut self, program: ProgramId, name: &str) -> Vec<f64>;
-}
-
-impl<F: CpuReal> TestDevice for CpuDevice<F> {
-    fn get(&mut self, id: BufferId, offset: usize, len: usize) -> Vec<f64> {
-        self.read_exact(id, offset, len)
-    }
-    fn set(&mut self, id: BufferId, offset: usize, values: &[f64]) {
-        self.write_exact(id, offset, values);
-    }
-    fn get_output(&mut self, program: ProgramId, name: &str) -> Vec<f64> {
-        self.output_exact(program, name).unwrap()
-    }
-}
-
-impl TestDevice for GpuDevice {
-    fn get(&mut self, id: BufferId, offset: usize, len: usize) -> Vec<f64> {
-        widen(&self.read(id, offset, len).unwrap())
-    }
-    fn set(&mut self, id: BufferId, offset: usize, values: &[f64]) {
-        self.write(id, offset, &narrow(values)).unwrap();
-    }
-    fn get_output(&mut self, program: ProgramId, name: &str) -> Vec<f64> {
-        widen(&self.output(program, name).unwrap())
-    }
-}
 
 /// Every GPU driver of this machine, with the shaders' checks left out as in use, or kept.
 ///
@@ -64,58 +32,14 @@ pub fn gpus(checked: bool) -> Vec<GpuDevice> {
 }
 
 /// Every device that computes in f32: all GPUs, then the CPU path.
-pub fn devices() -> Vec<Box<dyn TestDevice>> {
-    let gpus = gpus(false).into_iter().map(|gpu| Box::new(gpu) as Box<dyn TestDevice>);
-    gpus.chain([Box::new(CpuDevice::<f32>::new()) as Box<dyn TestDevice>]).collect()
-}
-
-/// The device everything else is held to.
-pub fn oracle() -> CpuDevice<f64> {
-    CpuDevice::new()
+pub fn devices() -> Vec<Box<dyn Device>> {
+    let gpus = gpus(false).into_iter().map(|gpu| Box::new(gpu) as Box<dyn Device>);
+    gpus.chain([Box::new(CpuDevice::<f32>::new()) as Box<dyn Device>]).collect()
 }
 
 /// Whether a device is too slow for the largest shapes: SwiftShader takes ten times lavapipe's time.
-pub fn is_slow(device: &dyn TestDevice) -> bool {
+pub fn is_slow(device: &dyn Device) -> bool {
     device.info().name.contains("SwiftShader")
-}
-
-/// Numbers in [-1, 1), exact in f32; the same for the same `salt`.
-pub fn random(len: usize, salt: u32) -> Vec<f64> {
-    use distil_gpu_kernels::random::{unit, word};
-    (0..len as u32).map(|i| f64::from(unit(word(20, salt, 0, i))) * 2.0 - 1.0).collect()
-}
-
-/// Numbers in `low..high`, rounded to f32.
-pub fn random_in(low: f64, high: f64, len: usize, salt: u32) -> Vec<f64> {
-    let scaled = |v: f64| f64::from((low + (high - low) * (v + 1.0) / 2.0) as f32);
-    random(len, salt).into_iter().map(scaled).collect()
-}
-
-/// Whole numbers in `0..bound`.
-pub fn random_labels(len: usize, bound: usize, salt: u32) -> Vec<i32> {
-    random_in(0.0, bound as f64, len, salt)
-        .iter()
-        .map(|v| (*v as i32).min(bound as i32 - 1))
-        .collect()
-}
-
-/// f32 to f64.
-pub fn widen(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&v| f64::from(v)).collect()
-}
-
-/// f64 to f32.
-pub fn narrow(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|&v| v as f32).collect()
-}
-
-/// Distance of two numbers; a NaN is at no distance from a NaN, and infinitely far from anything else.
-fn distance(found: f64, expected: f64) -> f64 {
-    if found == expected || (found.is_nan() && expected.is_nan()) {
-        return 0.0;
-    }
-    let distance = (found - expected).abs();
-    if distance.is_nan() { f64::INFINITY } else { distance }
 }
 
 /// The largest distance of two elements.
@@ -125,17 +49,6 @@ fn distance(found: f64, expected: f64) -> f64 {
 pub fn max_error(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).fold(0.0, |worst, (&f, &e)| f64::max(worst, distance(f, e)))
-}
-
-/// Normalised mean square error: Σ (found - expected)² / Σ expected².
-///
-/// # Panics
-/// When the lengths differ.
-pub fn nmse(found: &[f64], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let error: f64 = found.iter().zip(expected).map(|(&f, &e)| distance(f, e).powi(2)).sum();
-    let power: f64 = expected.iter().filter(|e| !e.is_nan()).map(|e| e * e).sum();
-    if error == 0.0 { 0.0 } else { error / power }
 }
 
 /// Holds an NMSE to a limit, and prints it.

@@ -12,7 +12,7 @@ use distil_gpu_kernels::chain::{Binary, Stage};
 use distil_gpu_kernels::distill_loss::{IGNORED, PADDING};
 use distil_gpu_kernels::reduce::ReduceOp;
 use distil_gpu_tests::{
-    Session, graph_of, layout_of, narrow, oracle, random, some_state, values_of,
+    Session, graph_of, layout_of, narrow, oracle, random, session, some_state, values_of,
 };
 
 type Built = Result<TensorId, Error>;
@@ -67,25 +67,25 @@ fn check_with(
     let starts = values_of(shapes);
     let mut device = oracle();
     let prepare = |session: &mut Session<'_>| {
-        session.set_all(0, &starts);
+        session.set_all(0, &starts).unwrap();
         for store in 1..session.stores.len() {
             let len = session.stores[store].layout.parameter_count();
             let ramp: Vec<f64> = (0..len).map(|i| 0.2 + i as f64 / len as f64).collect();
-            session.set_all(store, &[ramp]);
+            session.set_all(store, &[ramp]).unwrap();
         }
     };
     let found: Vec<Vec<f64>> = {
-        let mut session = Session::new(&mut device, &graph, Options::default());
+        let mut session = session(&mut device, &graph, Options::default());
         prepare(&mut session);
-        session.run(&some_state(), inputs);
-        (0..shapes.len()).map(|i| session.output(&format!("gradient {i}"))).collect()
+        session.run(&some_state(), inputs).unwrap();
+        (0..shapes.len()).map(|i| session.output(&format!("gradient {i}")).unwrap()).collect()
     };
-    let mut session = Session::new(&mut device, &forward, Options::default());
+    let mut session = session(&mut device, &forward, Options::default());
     prepare(&mut session);
     let mut loss_at = |index: usize, values: &[f64]| -> f64 {
-        session.set(0, index, values);
-        session.run(&some_state(), inputs);
-        session.output("loss").iter().sum()
+        session.set(0, index, values).unwrap();
+        session.run(&some_state(), inputs).unwrap();
+        session.output("loss").unwrap().iter().sum()
     };
     const STEP: f64 = 1e-5;
     for (index, start) in starts.iter().enumerate() {

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use distil_gpu_engine::device::HostTensor;
+use distil_gpu_engine::device::{Device, HostTensor};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::graph::{Graph, TensorId, differentiate};
 use distil_gpu_engine::nn::Activation;
@@ -15,8 +15,8 @@ use distil_gpu_kernels::distill_loss::{IGNORED, PADDING};
 use distil_gpu_kernels::optimizer::Rule;
 use distil_gpu_kernels::reduce::ReduceOp;
 use distil_gpu_tests::{
-    Session, TestDevice, assert_close, devices, graph_of, max_error, mlp, mlp_layout, narrow,
-    oracle, parameters, random, random_labels, some_state, values_of,
+    assert_close, devices, graph_of, max_error, mlp, mlp_layout, narrow, oracle, parameters,
+    random, random_labels, session, some_state, values_of,
 };
 
 /// f64 agrees with f64 in another order of summation.
@@ -72,7 +72,7 @@ fn batch() -> Batch {
 
 /// Loss and all gradients of some rows of the batch.
 fn loss_and_gradients(
-    device: &mut dyn TestDevice,
+    device: &mut dyn Device,
     activation: Activation,
     rate: f32,
     options: Options,
@@ -81,25 +81,27 @@ fn loss_and_gradients(
     let Net { mut graph, loss, gradients } = net(rows.len(), activation, rate);
     graph.output("loss", loss);
     gradients.iter().enumerate().for_each(|(i, id)| graph.output(&format!("gradient {i}"), *id));
-    let mut session = Session::new(device, &graph, options);
+    let mut session = session(device, &graph, options);
     let starts = session.stores[0].layout.parameters.clone();
     for (i, spec) in starts.iter().enumerate() {
-        session.set(0, i, &random(spec.len(), 40 + i as u32));
+        session.set(0, i, &random(spec.len(), 40 + i as u32)).unwrap();
     }
     let batch = batch();
     let part =
         |values: &[f32], columns: usize| values[rows.start * columns..rows.end * columns].to_vec();
     let (features, teacher) = (part(&batch.features, SIZES[0]), part(&batch.teacher, CLASSES));
-    session.run(
-        &some_state(),
-        &[
-            ("features", HostTensor::F32(&features)),
-            ("teacher", HostTensor::F32(&teacher)),
-            ("labels", HostTensor::I32(&batch.labels[rows])),
-        ],
-    );
+    session
+        .run(
+            &some_state(),
+            &[
+                ("features", HostTensor::F32(&features)),
+                ("teacher", HostTensor::F32(&teacher)),
+                ("labels", HostTensor::I32(&batch.labels[rows])),
+            ],
+        )
+        .unwrap();
     let names = (0..6).map(|i| format!("gradient {i}")).chain(["loss".to_owned()]);
-    (names.map(|name| session.output(&name)).collect(), session.plan.calls.len())
+    (names.map(|name| session.output(&name).unwrap()).collect(), session.plan.calls.len())
 }
 
 #[test]
@@ -107,7 +109,7 @@ fn fusion_changes_no_value() {
     for (activation, rate) in
         [(Activation::Relu, 0.3), (Activation::Gelu, 0.3), (Activation::Tanh, 0.0)]
     {
-        let run = |device: &mut dyn TestDevice, options| {
+        let run = |device: &mut dyn Device, options| {
             loss_and_gradients(device, activation, rate, options, 0..ROWS)
         };
         let (fused, fused_calls) = run(&mut oracle(), Options::default());
@@ -129,10 +131,10 @@ fn fusion_changes_no_value() {
 
 #[test]
 fn micro_batches_sum_to_the_batch() {
-    let whole = |device: &mut dyn TestDevice, rows| {
+    let whole = |device: &mut dyn Device, rows| {
         loss_and_gradients(device, Activation::Gelu, 0.0, Options::default(), rows).0
     };
-    let run = |device: &mut dyn TestDevice, limit: f64| {
+    let run = |device: &mut dyn Device, limit: f64| {
         let expected = whole(device, 0..ROWS);
         let (first, second) = (whole(device, 0..3), whole(device, 3..ROWS));
         for i in 0..6 {
@@ -173,16 +175,16 @@ fn memory_is_reused_and_nothing_is_lost() {
     let all: usize = shared.tensors.iter().map(|tensor| tensor.len() * 4).sum();
     assert!(plan.own_bytes() * 2 < all as u64, "{} bytes of {all}", plan.own_bytes());
     let x = narrow(&random(256, 99));
-    let run = |device: &mut dyn TestDevice, graph: &Graph| {
-        let mut session = Session::new(device, graph, Options::default());
+    let run = |device: &mut dyn Device, graph: &Graph| {
+        let mut session = session(device, graph, Options::default());
         let weights: Vec<Vec<f64>> =
             values_of(&shapes).into_iter().map(|w| w.iter().map(|w| w * 0.5).collect()).collect();
-        session.set_all(0, &weights);
+        session.set_all(0, &weights).unwrap();
         // Twice: nothing of the first run may leak into the second.
         for _ in 0..2 {
-            session.run(&some_state(), &[("x", HostTensor::F32(&x))]);
+            session.run(&some_state(), &[("x", HostTensor::F32(&x))]).unwrap();
         }
-        ["first gradient", "result"].map(|name| session.output(name))
+        ["first gradient", "result"].map(|name| session.output(name).unwrap())
     };
     let expected = run(&mut oracle(), &apart);
     assert_eq!(run(&mut oracle(), &shared), expected);
@@ -226,22 +228,24 @@ fn outputs_may_be_inputs_parameters_and_each_other() {
     let sum: Vec<f64> = x.iter().map(|x| f64::from(*x) + 0.5).collect();
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
     for device in &mut devices() {
-        let mut session = Session::new(&mut **device, &graph, Options::default());
-        session.set_all(0, &parameters);
-        session.run(
-            &some_state(),
-            &[("x", HostTensor::F32(&x)), ("unread", HostTensor::F32(&unread))],
-        );
+        let mut session = session(&mut **device, &graph, Options::default());
+        session.set_all(0, &parameters).unwrap();
+        session
+            .run(&some_state(), &[("x", HostTensor::F32(&x)), ("unread", HostTensor::F32(&unread))])
+            .unwrap();
         for name in ["x", "x again"] {
-            assert_eq!(session.output(name), wide(&x), "{name}");
+            assert_eq!(session.output(name).unwrap(), wide(&x), "{name}");
         }
-        assert_eq!(session.output("unread"), wide(&unread));
-        assert_eq!(session.output("p0"), parameters[0]);
-        assert_eq!(session.output("p1"), parameters[1]);
+        assert_eq!(session.output("unread").unwrap(), wide(&unread));
+        assert_eq!(session.output("p0").unwrap(), parameters[0]);
+        assert_eq!(session.output("p1").unwrap(), parameters[1]);
         for name in ["sum", "sum by another name", "sum in another shape"] {
-            assert_eq!(session.output(name), sum, "{name}");
+            assert_eq!(session.output(name).unwrap(), sum, "{name}");
         }
-        assert_eq!(session.output("twice"), sum.iter().map(|s| 2.0 * s).collect::<Vec<f64>>());
+        assert_eq!(
+            session.output("twice").unwrap(),
+            sum.iter().map(|s| 2.0 * s).collect::<Vec<f64>>()
+        );
     }
 }
 
@@ -271,17 +275,22 @@ fn logits_survive_the_loss_that_overwrites_them() {
             if !self_teacher {
                 inputs.push(("teacher", HostTensor::F32(&logits)));
             }
-            let run = |device: &mut dyn TestDevice| {
-                let mut session = Session::new(device, &graph, Options::default());
-                session.set_all(0, std::slice::from_ref(&start));
-                session.run(&some_state(), &inputs);
+            let run = |device: &mut dyn Device| {
+                let mut session = session(device, &graph, Options::default());
+                session.set_all(0, std::slice::from_ref(&start)).unwrap();
+                session.run(&some_state(), &inputs).unwrap();
                 if read_logits {
                     let logits: Vec<f64> = start.iter().map(|p| 2.0 * p + 1.0).collect();
                     let tanh: Vec<f64> = logits.iter().map(|z| z.tanh()).collect();
-                    assert_close("logits", &session.output("logits"), &logits, ROUNDING_F32);
-                    assert_close("tanh", &session.output("tanh"), &tanh, ROUNDING_F32);
+                    assert_close(
+                        "logits",
+                        &session.output("logits").unwrap(),
+                        &logits,
+                        ROUNDING_F32,
+                    );
+                    assert_close("tanh", &session.output("tanh").unwrap(), &tanh, ROUNDING_F32);
                 }
-                session.output("gradient")
+                session.output("gradient").unwrap()
             };
             let (found, expected) = (run(&mut **device), run(&mut oracle()));
             assert_close("gradient", &found, &expected, ROUNDING_F32);
@@ -307,11 +316,11 @@ fn parameters_may_share_a_gradient() {
     let gradients = differentiate(&mut graph, &[loss, p[3]], &p).unwrap();
     graph.optimize(0, &gradients, sgd()).unwrap();
     let starts = values_of(&[shape; 4]);
-    let run = |device: &mut dyn TestDevice| {
-        let mut session = Session::new(device, &graph, Options::default());
-        session.set_all(0, &starts);
-        session.run(&some_state(), &[]);
-        session.all(0, Part::Parameters)
+    let run = |device: &mut dyn Device| {
+        let mut session = session(device, &graph, Options::default());
+        session.set_all(0, &starts).unwrap();
+        session.run(&some_state(), &[]).unwrap();
+        session.all(0, Part::Parameters).unwrap()
     };
     let slope: Vec<f64> = (0..12)
         .map(|i| 1.0 - (starts[0][i] + starts[1][i] + 2.0 * starts[2][i]).tanh().powi(2))
@@ -340,9 +349,9 @@ fn what_runs_before_an_update_reads_the_parameters_before_it() {
     graph.output("squares", after);
     for options in [Options::default(), UNFUSED] {
         let mut device = oracle();
-        let mut session = Session::new(&mut device, &graph, options);
-        session.set_all(0, &[vec![1.0, 2.0, 3.0, 4.0]]);
-        session.run(&some_state(), &[]);
-        assert_eq!(session.output("squares"), [2.0, 5.0, 10.0, 17.0], "{options:?}");
+        let mut session = session(&mut device, &graph, options);
+        session.set_all(0, &[vec![1.0, 2.0, 3.0, 4.0]]).unwrap();
+        session.run(&some_state(), &[]).unwrap();
+        assert_eq!(session.output("squares").unwrap(), [2.0, 5.0, 10.0, 17.0], "{options:?}");
     }
 }

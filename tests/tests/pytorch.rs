@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use distil_gpu_engine::device::HostTensor;
+use distil_gpu_engine::device::{Device, HostTensor};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::graph::{Graph, differentiate};
 use distil_gpu_engine::nn::Activation;
@@ -17,8 +17,8 @@ use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::optimizer::Rule;
 use distil_gpu_kernels::{DType, Kernel, StepState};
 use distil_gpu_tests::{
-    Data, Session, TestDevice, assert_close, devices, max_error, mlp, mlp_layout, narrow, oracle,
-    parameters, run_kernel,
+    Data, assert_close, devices, max_error, mlp, mlp_layout, narrow, oracle, parameters,
+    run_kernel, session,
 };
 use safetensors::{Dtype, SafeTensors};
 
@@ -113,7 +113,7 @@ fn share(count: f64) -> f64 {
 }
 
 impl LossCase {
-    fn run(&self, device: &mut dyn TestDevice, alpha: f64, soft: f64, hard: f64) -> [Vec<f64>; 3] {
+    fn run(&self, device: &mut dyn Device, alpha: f64, soft: f64, hard: f64) -> [Vec<f64>; 3] {
         let state = StepState {
             temperature: self.temperature as f32,
             alpha: alpha as f32,
@@ -122,7 +122,7 @@ impl LossCase {
             ..StepState::default()
         };
         let kernel: Arc<dyn Kernel> = Arc::new(self.kernel.clone());
-        run_kernel(device, &kernel, &state, &self.data).try_into().unwrap()
+        run_kernel(device, &kernel, &state, &self.data).unwrap().try_into().unwrap()
     }
 
     /// Mean of a column of the terms.
@@ -194,7 +194,7 @@ fn losses_and_gradients_in_f32() {
 fn gelu_and_its_derivative() {
     let file = Fixtures::open("gelu.safetensors");
     let x = file.floats("x");
-    let run = |device: &mut dyn TestDevice, kind: &str| {
+    let run = |device: &mut dyn Device, kind: &str| {
         let (stage, slope) = match kind {
             "erf" => (Stage::GeluErf, Binary::GeluErfGrad),
             _ => (Stage::GeluTanh, Binary::GeluTanhGrad),
@@ -207,9 +207,10 @@ fn gelu_and_its_derivative() {
         };
         let (x, ones) = (Data::Floats(x.clone()), Data::Floats(vec![1.0; x.len()]));
         let state = StepState::default();
-        let value = run_kernel(device, &kernel(stage, 0), &state, &[x.clone(), Data::Unwritten]);
+        let value =
+            run_kernel(device, &kernel(stage, 0), &state, &[x.clone(), Data::Unwritten]).unwrap();
         let slope = kernel(Stage::Binary(slope, 0), 1);
-        let slope = run_kernel(device, &slope, &state, &[ones, x, Data::Unwritten]);
+        let slope = run_kernel(device, &slope, &state, &[ones, x, Data::Unwritten]).unwrap();
         [value.concat(), slope.concat()]
     };
     for kind in ["erf", "tanh"] {
@@ -270,15 +271,15 @@ fn weights(file: &Fixtures, prefix: &str, layers: usize) -> Vec<Vec<f64>> {
 
 /// Trains through all batches; the losses, and the weights at the end.
 fn train(
-    device: &mut dyn TestDevice,
+    device: &mut dyn Device,
     file: &Fixtures,
     config: OptimizerConfig,
     learning_rate: f64,
 ) -> (Vec<f64>, Vec<f64>) {
     let graph = distillation(config);
-    let mut session = Session::new(device, &graph, Options::default());
-    session.set_all(0, &weights(file, "student", 3));
-    session.set_all(1, &weights(file, "teacher", 2));
+    let mut session = session(device, &graph, Options::default());
+    session.set_all(0, &weights(file, "student", 3)).unwrap();
+    session.set_all(1, &weights(file, "teacher", 2)).unwrap();
     let (inputs, labels) = (narrow(&file.floats("inputs")), file.integers("labels"));
     let mut losses = Vec::new();
     for (step, (x, labels)) in inputs.chunks(BATCH * 20).zip(labels.chunks(BATCH)).enumerate() {
@@ -294,11 +295,13 @@ fn train(
             bias_correction2: powers[1],
             ..StepState::default()
         };
-        session.run(&state, &[("inputs", HostTensor::F32(x)), ("labels", HostTensor::I32(labels))]);
-        losses.push(session.output("loss").iter().sum());
+        session
+            .run(&state, &[("inputs", HostTensor::F32(x)), ("labels", HostTensor::I32(labels))])
+            .unwrap();
+        losses.push(session.output("loss").unwrap().iter().sum());
     }
     assert_eq!(losses.len(), STEPS);
-    (losses, session.all(0, Part::Parameters))
+    (losses, session.all(0, Part::Parameters).unwrap())
 }
 
 fn worst(found: &[f64], expected: &[f64]) -> f64 {

@@ -12,8 +12,8 @@ use distil_gpu_kernels::distill_loss::{IGNORED, PADDING, TERMS};
 use distil_gpu_kernels::optimizer::Rule;
 use distil_gpu_kernels::{Caps, DType, StepState};
 use distil_gpu_tests::{
-    Session, TestDevice, assert_close, devices, gpus, is_slow, mlp, mlp_layout, narrow, parameters,
-    random, random_labels,
+    Session, assert_close, devices, gpus, is_slow, mlp, mlp_layout, narrow, parameters, random,
+    random_labels, session,
 };
 
 /// Sizes of a teacher and a student, and the batch.
@@ -79,7 +79,7 @@ impl Sizes {
         };
         let inputs =
             [("features", HostTensor::F32(&features)), ("labels", HostTensor::I32(&labels))];
-        session.run(&state, &inputs);
+        session.run(&state, &inputs).unwrap();
     }
 }
 
@@ -101,8 +101,8 @@ fn a_step_is_one_submission_of_few_launches() {
                 // A minute a step.
                 continue;
             }
-            let mut session = Session::new(&mut gpu, &graph, Options::default());
-            session.initialise(1);
+            let mut session = session(&mut gpu, &graph, Options::default());
+            session.initialise(1).unwrap();
             sizes.run(&mut session, 0);
             session.device.wait().unwrap();
             for step in 1..=4 {
@@ -119,17 +119,16 @@ fn a_step_is_one_submission_of_few_launches() {
 }
 
 /// All that a run of some steps leaves behind.
-fn train(
-    device: &mut dyn TestDevice,
-    activation: Activation,
-    rate: f32,
-    steps: u32,
-) -> [Vec<f64>; 3] {
+fn train(device: &mut dyn Device, activation: Activation, rate: f32, steps: u32) -> [Vec<f64>; 3] {
     let graph = SMALL.step(activation, rate, FULL);
-    let mut session = Session::new(device, &graph, Options::default());
-    session.initialise(1);
+    let mut session = session(device, &graph, Options::default());
+    session.initialise(1).unwrap();
     (0..steps).for_each(|step| SMALL.run(&mut session, step));
-    [session.all(0, Part::Parameters), session.all(0, Part::Moment1), session.metrics(0)]
+    [
+        session.all(0, Part::Parameters).unwrap(),
+        session.all(0, Part::Moment1).unwrap(),
+        session.metrics(0).unwrap(),
+    ]
 }
 
 #[test]
@@ -169,17 +168,17 @@ fn dropout_training_is_the_same_on_cpu_and_gpu() {
 fn metrics_add_up_over_steps() {
     for device in &mut devices() {
         let graph = SMALL.step(Activation::Relu, 0.0, PLAIN);
-        let mut session = Session::new(&mut **device, &graph, Options::default());
-        session.initialise(1);
+        let mut session = session(&mut **device, &graph, Options::default());
+        session.initialise(1).unwrap();
         let mut sums = [0.0; TERMS];
         for step in 0..7 {
             SMALL.run(&mut session, step);
-            let terms = session.output("terms");
+            let terms = session.output("terms").unwrap();
             sums.iter_mut().enumerate().for_each(|(column, sum)| {
                 *sum += terms.iter().skip(column).step_by(TERMS).sum::<f64>();
             });
         }
-        let found = session.metrics(0);
+        let found = session.metrics(0).unwrap();
         // Soft and hard losses are sums in f32, all else are whole numbers.
         assert_close("losses", &found[..2], &sums[..2], 1e-13);
         assert_eq!(found[2..], sums[2..]);

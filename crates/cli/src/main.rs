@@ -42,6 +42,10 @@ enum Command {
     Eval(commands::eval::Args),
     /// Write a model's raw outputs for any inputs
     Logits(commands::logits::Args),
+    /// Hold this machine's kernels and training steps to 64-bit arithmetic
+    Check(commands::check::Args),
+    /// Measure a recipe's training steps, forward passes and kernels
+    Bench(commands::bench::Args),
     /// List the GPUs and drivers this program can use
     Devices(commands::devices::Args),
     /// Write a commented starter recipe
@@ -89,6 +93,8 @@ fn main() -> ExitCode {
         Command::Report(args) => commands::report::run(args, voice).map(success),
         Command::Eval(args) => commands::eval::run(args, voice).map(success),
         Command::Logits(args) => commands::logits::run(args, voice).map(success),
+        Command::Check(args) => commands::check::run(args, voice).map(success),
+        Command::Bench(args) => commands::bench::run(args, voice).map(success),
         Command::Devices(args) => commands::devices::run(args, voice).map(success),
         Command::Init(args) => commands::init::run(args, voice).map(success),
     };

@@ -2,6 +2,7 @@
 //!
 //! `recipe → data → graph → differentiate → Plan → Device → metrics → run folder`
 
+pub mod bench;
 pub mod data;
 pub mod device;
 pub mod distill;
@@ -13,7 +14,9 @@ pub mod nn;
 pub mod plan;
 pub mod recipe;
 pub mod report;
+pub mod session;
 pub mod store;
+pub mod verify;
 
 pub use distil_gpu_kernels as kernels;
 pub use error::Error;

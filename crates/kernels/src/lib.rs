@@ -19,6 +19,7 @@ pub mod optimizer;
 pub mod random;
 mod real;
 pub mod reduce;
+pub mod roof;
 mod row;
 pub mod shader;
 pub mod softmax;
@@ -209,6 +210,10 @@ pub trait Kernel: Debug + Send + Sync {
     fn operands(&self) -> Vec<Operand>;
     /// How a GPU with these capabilities runs it; launches run in order.
     fn launches(&self, caps: &Caps) -> Vec<Launch>;
+    /// Every way that a device with these capabilities may run it, its own choice first.
+    fn variants(&self, caps: &Caps) -> Vec<Vec<Launch>> {
+        vec![self.launches(caps)]
+    }
     /// Its work.
     fn cost(&self) -> Cost;
     /// The CPU twin in f32.

@@ -317,6 +317,12 @@ impl Kernel for Matmul {
         self.launches_with(&self.default_tile(caps), caps)
     }
 
+    fn variants(&self, caps: &Caps) -> Vec<Vec<Launch>> {
+        let fitting = Tile::ALL.iter().filter(|tile| self.fits(tile, caps));
+        let tiled = fitting.map(|tile| self.launches_with(tile, caps));
+        [self.launches(caps)].into_iter().chain(tiled).collect()
+    }
+
     fn cost(&self) -> Cost {
         let operands = self.operands();
         let read: usize = operands[..operands.len() - 1].iter().map(|o| o.len).sum();

@@ -20,6 +20,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "max_norm",
     "optimizer",
     "reduce",
+    "roof",
     "softmax",
 ];
 

@@ -11,6 +11,7 @@ use distil_gpu_kernels::matmul::{Matmul, Tile};
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
+use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Access, Caps, DType, Kernel, Launch, Operand, StepState, shader};
 use naga::back::{self, PipelineConstants};
@@ -123,6 +124,7 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
             }));
         }
     }
+    kernels.push(Box::new(Roof { len: 10_000_000, rounds: 64 }));
     kernels.push(Box::new(GradNormPartial::new(1_000_000)));
     kernels.push(Box::new(GradNormFinish { partials: 300, max_norm: 1.0 }));
     kernels

@@ -46,7 +46,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let device = &mut *device;
     let store = frozen_store(device, &config, &values)?;
     let mut evaluator = Evaluator::new(&config, &store);
-    let bar = super::bar(voice, test.len());
+    let bar = super::bar(voice, test.len(), "examples");
     let logits = evaluator.logits(device, test.examples(), &mut |rows| bar.inc(rows as u64))?;
     bar.finish_and_clear();
     let metrics = evaluator.metrics(device, &test, None, 1.0, 0.0)?;

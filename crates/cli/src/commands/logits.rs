@@ -53,7 +53,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let mut device = super::open(&args.device, false, voice)?;
     let store = frozen_store(&mut *device, &config, &values)?;
     let mut evaluator = Evaluator::new(&config, &store);
-    let bar = super::bar(voice, inputs.iter().map(|(_, data)| data.len()).sum());
+    let bar = super::bar(voice, inputs.iter().map(|(_, data)| data.len()).sum(), "examples");
     let mut tensors = Vec::new();
     for (name, data) in &inputs {
         let logits = evaluator.logits(&mut *device, data, &mut |rows| bar.inc(rows as u64))?;

@@ -1,5 +1,7 @@
 //! One file a command.
 
+pub mod bench;
+pub mod check;
 pub mod devices;
 pub mod eval;
 pub mod init;
@@ -24,12 +26,22 @@ fn open(choice: &str, checked: bool, voice: Voice) -> Result<Box<dyn Device>> {
     Ok(selected.device)
 }
 
-/// A bar over examples.
-fn bar(voice: Voice, examples: usize) -> ProgressBar {
+/// A bar over so many examples, or what else is counted.
+fn bar(voice: Voice, len: usize, what: &str) -> ProgressBar {
     if !voice.progress() {
         return ProgressBar::hidden();
     }
-    let style =
-        ProgressStyle::with_template("{bar:24} {pos}/{len} examples  {per_sec}  {eta} left");
-    ProgressBar::new(examples as u64).with_style(style.expect("the template is well formed"))
+    let template = format!("{{bar:24}} {{pos}}/{{len}} {what}  {{per_sec}}  {{eta}} left");
+    let style = ProgressStyle::with_template(&template);
+    ProgressBar::new(len as u64).with_style(style.expect("the template is well formed"))
+}
+
+/// Says what is being done, where nobody knows for how long.
+fn spinner(voice: Voice) -> ProgressBar {
+    if !voice.progress() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(std::time::Duration::from_millis(120));
+    spinner
 }

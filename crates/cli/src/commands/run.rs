@@ -49,6 +49,9 @@ pub struct Args {
     /// Keep the bounds checks in the GPU's kernels
     #[arg(long)]
     checked: bool,
+    /// Hold the recipe's kernels and first steps to 64-bit arithmetic before training
+    #[arg(long)]
+    verify: bool,
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
@@ -69,6 +72,9 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         (None, false) => Begin::New,
     };
     let mut device = super::open(&recipe.device, args.checked, voice)?;
+    if args.verify {
+        super::check::recipe(&mut *device, &recipe, voice)?;
+    }
     let mut watch = Watch::new(voice)?;
     let run = match distill::run(&recipe, &mut *device, begin, &mut watch) {
         Ok(run) => run,

@@ -1,8 +1,9 @@
-//! The real program: `commands` is what it does, `interrupted` how it goes on after it was stopped, `report` the
-//! pages it makes, `bad_input` what it says to input that is wrong.
+//! The real program: `commands` and `check_and_bench` are what it does, `interrupted` how it goes on after it was
+//! stopped, `report` the pages it makes, `bad_input` what it says to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod bad_input;
+mod check_and_bench;
 mod commands;
 mod interrupted;
 mod report;

@@ -111,44 +111,6 @@ impl<F: CpuReal> CpuDevice<F> {
         self.programs[id.0 as usize].as_ref().expect("a program is used before it is unloaded")
     }
 
-    /// Reads floats without rounding to f32.
-    pub fn read_exact(&mut self, id: BufferId, offset: usize, len: usize) -> Vec<f64> {
-        self.floats(id.0 as usize)[offset..offset + len].iter().map(|v| v.f64()).collect()
-    }
-
-    /// Writes floats without rounding to f32.
-    pub fn write_exact(&mut self, id: BufferId, offset: usize, values: &[f64]) {
-        for (to, &from) in self.floats(id.0 as usize)[offset..].iter_mut().zip(values) {
-            *to = F::of64(from);
-        }
-    }
-
-    /// An output of the last run, not rounded to f32.
-    ///
-    /// # Errors
-    /// [`Error::Input`] for an unknown name.
-    pub fn output_exact(&mut self, program: ProgramId, name: &str) -> Result<Vec<f64>, Error> {
-        let index = self.output_index(program, name)?;
-        Ok(self.floats(index).iter().map(|v| v.f64()).collect())
-    }
-
-    /// Writes an input without rounding to f32; the next runs use it.
-    ///
-    /// # Errors
-    /// [`Error::Input`] for an unknown name or a wrong length.
-    pub fn input_exact(
-        &mut self,
-        program: ProgramId,
-        name: &str,
-        values: &[f64],
-    ) -> Result<(), Error> {
-        let index = self.input_index(program, name, values.len())?;
-        for (to, &from) in self.floats(index).iter_mut().zip(values) {
-            *to = F::of64(from);
-        }
-        Ok(())
-    }
-
     fn output_index(&self, program: ProgramId, name: &str) -> Result<usize, Error> {
         let program = self.program(program);
         let buffer = program.plan.output(name).ok_or_else(|| Error::Input {
@@ -327,6 +289,23 @@ impl<F: CpuReal> Device for CpuDevice<F> {
     fn output(&mut self, program: ProgramId, name: &str) -> Result<Vec<f32>, Error> {
         let index = self.output_index(program, name)?;
         Ok(self.floats(index).iter().map(|v| v.f64() as f32).collect())
+    }
+
+    fn read_exact(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f64>, Error> {
+        let floats = &self.floats(id.0 as usize)[offset..offset + len];
+        Ok(floats.iter().map(|v| v.f64()).collect())
+    }
+
+    fn write_exact(&mut self, id: BufferId, offset: usize, values: &[f64]) -> Result<(), Error> {
+        for (to, &from) in self.floats(id.0 as usize)[offset..].iter_mut().zip(values) {
+            *to = F::of64(from);
+        }
+        Ok(())
+    }
+
+    fn output_exact(&mut self, program: ProgramId, name: &str) -> Result<Vec<f64>, Error> {
+        let index = self.output_index(program, name)?;
+        Ok(self.floats(index).iter().map(|v| v.f64()).collect())
     }
 
     fn wait(&mut self) -> Result<(), Error> {

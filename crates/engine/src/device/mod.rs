@@ -140,6 +140,28 @@ pub trait Device {
     /// # Errors
     /// [`Error::Input`] for an unknown name; when the device is lost.
     fn output(&mut self, program: ProgramId, name: &str) -> Result<Vec<f32>, Error>;
+    /// Reads floats as they are: unrounded from the f64 oracle.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    fn read_exact(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f64>, Error> {
+        Ok(self.read(id, offset, len)?.into_iter().map(f64::from).collect())
+    }
+    /// Writes floats as they are: rounded to f32, but not for the f64 oracle.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    fn write_exact(&mut self, id: BufferId, offset: usize, values: &[f64]) -> Result<(), Error> {
+        let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        self.write(id, offset, &values)
+    }
+    /// Reads an output of the last run as it is.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an unknown name; when the device is lost.
+    fn output_exact(&mut self, program: ProgramId, name: &str) -> Result<Vec<f64>, Error> {
+        Ok(self.output(program, name)?.into_iter().map(f64::from).collect())
+    }
     /// Waits for all work.
     ///
     /// # Errors

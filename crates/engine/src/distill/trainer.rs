@@ -77,7 +77,7 @@ pub struct Trained {
     pub steps: u32,
 }
 
-/// What the optimizer does, and its betas.
+/// The update that a recipe asks for, and the betas of its moments (0 where it has none).
 pub fn optimizer_config(train: &recipe::Train) -> (OptimizerConfig, [f64; 2]) {
     let (rule, weight_decay, betas) = match &train.optimizer {
         Optimizer::Sgd(sgd) => {

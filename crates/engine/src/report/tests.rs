@@ -53,6 +53,7 @@ fn record(name: &str, teacher: bool) -> Record {
             retained,
             gap_closed,
             agreement: teacher.then_some(0.5),
+            target: None,
             examples: Examples { teacher: 9, students: 9, test: 6 },
             seed: 0,
             device: format!("{name} device"),

@@ -1,0 +1,139 @@
+//! `distil-gpu bench`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table};
+use distil_gpu_engine::bench::{self, Report};
+use distil_gpu_engine::device::{Choice, DeviceKind, GpuOptions, select};
+use distil_gpu_engine::recipe::Recipe;
+use serde_json::json;
+
+use crate::{Voice, note, say, table};
+
+/// Arguments of `bench`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  distil-gpu bench
+      The models of the default recipe, on the device that `auto` takes and on the CPU path
+  distil-gpu bench recipes/hinton-mnist.toml --device gpu:0 --seconds 1
+      Another recipe's models, less patiently
+
+Training steps include handing the batch to the device, forward passes reading the answers back. Every figure \
+is a median. A kernel's share is of the roof nearer to it: multiply-adds in registers, or a plain copy; \
+it is above 100 % where caches hold the tensors.")]
+pub struct Args {
+    /// Recipe whose models are measured [default: the one that comes with the program]
+    recipe: Option<PathBuf>,
+    /// auto, cpu, gpu or gpu:N; the CPU path is measured beside it
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Set any key of the recipe; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Seconds for each measurement
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    seconds: f64,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0.001 to 3600".to_owned()),
+    }
+}
+
+pub fn run(args: Args, voice: Voice) -> Result<()> {
+    let recipe = match &args.recipe {
+        Some(path) => Recipe::load(path, &args.set)?,
+        None => Recipe::embedded_default(&args.set)?,
+    };
+    let asked: Choice = args.device.parse()?;
+    let chosen = select(asked, GpuOptions::default())?;
+    if voice.progress() {
+        note(format_args!("Device: {}", chosen.reason));
+    }
+    let mut choices = vec![asked];
+    if chosen.device.info().kind != DeviceKind::Cpu {
+        choices.push(Choice::Cpu);
+    }
+    drop(chosen);
+    let budget = Duration::from_secs_f64(args.seconds);
+    let spinner = super::spinner(voice);
+    let mut reports = Vec::new();
+    for choice in choices {
+        reports.push(bench::bench(choice, &recipe, budget, &mut |next| {
+            spinner.set_message(format!("{choice}: {next}"));
+        })?);
+    }
+    spinner.finish_and_clear();
+    if voice.json {
+        let version = env!("CARGO_PKG_VERSION");
+        let all = json!({ "version": version, "recipe": recipe.name, "devices": reports });
+        return say(format_args!("{all:#}"));
+    }
+    say(throughput(&reports))?;
+    reports.iter().try_for_each(kernels)
+}
+
+/// Right-aligns all columns but the first.
+fn right(mut table: Table) -> Table {
+    table
+        .column_iter_mut()
+        .skip(1)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+}
+
+/// The devices side by side.
+fn throughput(reports: &[Report]) -> Table {
+    let mut table = table::new([""]);
+    let mut header = vec![String::new()];
+    for report in reports {
+        let backend = format!("{} {}", report.backend, report.driver);
+        header.push(format!("{}\n{}", report.device, backend.trim_end()));
+    }
+    table.set_header(header);
+    let row = |name: String, cell: &dyn Fn(&Report) -> String| {
+        let cells = reports.iter().map(cell);
+        [name].into_iter().chain(cells).collect::<Vec<String>>()
+    };
+    for (index, measured) in reports[0].throughput.iter().enumerate() {
+        let name = format!("{}, batch of {}", measured.name, measured.rows);
+        table.add_row(row(name, &|report| {
+            let found = &report.throughput[index];
+            let (ms, rate) = (found.milliseconds, found.examples_per_second);
+            format!("{ms:.3} ms  {rate:.0} examples/s  {:.1} GFLOP/s", found.gflops)
+        }));
+    }
+    table.add_row(row("roof: multiply-adds".to_owned(), &|report| {
+        format!("{:.1} GFLOP/s", report.roofs.gflops)
+    }));
+    table.add_row(row("roof: copy".to_owned(), &|report| {
+        format!("{:.1} GB/s", report.roofs.gigabytes_per_second)
+    }));
+    right(table)
+}
+
+/// A step of one device, kernel by kernel.
+fn kernels(report: &Report) -> Result<()> {
+    let Some(kernels) = &report.kernels else {
+        return say(format_args!("\n{} cannot time its kernels", report.device));
+    };
+    say(format_args!("\nA distillation step on {}, kernel by kernel:", report.device))?;
+    let mut table =
+        table::new(["kernel and what it makes", "calls", "µs", "GFLOP/s", "GB/s", "of the roof"]);
+    for kernel in kernels {
+        table.add_row([
+            kernel.name.clone(),
+            kernel.calls.to_string(),
+            format!("{:.1}", kernel.microseconds),
+            format!("{:.1}", kernel.gflops),
+            format!("{:.1}", kernel.gigabytes_per_second),
+            format!("{:.0} %", 100.0 * kernel.share_of_roof),
+        ]);
+    }
+    say(right(table))
+}

@@ -1,0 +1,147 @@
+//! `check`, `run --verify` and `bench`: what they measure, and what they say to input that is wrong.
+
+use serde_json::Value;
+
+use super::{Home, say};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn names(rows: &Value) -> Vec<&str> {
+    rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect()
+}
+
+/// All of a check's findings are within their limits, and every kernel and family is among them.
+#[track_caller]
+fn passed(report: &Value) {
+    assert_eq!(report["ok"], true, "{report:#}");
+    for row in report["rows"].as_array().unwrap() {
+        let [results, error, limit] =
+            ["results", "error", "limit"].map(|key| row[key].as_f64().unwrap());
+        assert!(row["ok"] == true && results >= 1.0 && error <= limit, "{row}");
+    }
+    let names = names(&report["rows"]);
+    for name in [
+        "distill_loss",
+        "elementwise",
+        "grad_norm",
+        "matmul",
+        "max_norm",
+        "optimizer",
+        "reduce",
+        "softmax",
+        "training: MLP, relu and dropout",
+        "training: MLP, gelu",
+        "training: MLP, tanh",
+    ] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+}
+
+#[test]
+fn check_holds_the_cpu_path_and_a_driver_to_the_oracle() {
+    let home = Home::new();
+    let list = json(&home.done("devices --json"));
+    let list = list["devices"].as_array().unwrap();
+    // SwiftShader takes ten times as long as other software drivers.
+    let quick = |device: &&Value| !device["name"].as_str().unwrap().contains("SwiftShader");
+    let gpu = list.iter().find(quick).or(list.first());
+    let gpu = gpu.expect("no GPU driver: run the tests through tests/run.sh");
+    for device in ["cpu", gpu["device"].as_str().unwrap()] {
+        let found = json(&home.done(&format!("check --device {device} --json")));
+        assert_eq!(found["ok"], true);
+        passed(&found["devices"][0]);
+    }
+    let shown = home.done("check --device cpu");
+    for wanted in ["largest error", "limit", "matmul", "ok", "computes right: all"] {
+        assert!(shown.contains(wanted), "{shown}");
+    }
+    assert!(!shown.contains("OFF"), "{shown}");
+}
+
+#[test]
+fn check_refuses_what_is_not_there() {
+    let home = Home::new();
+    home.refused("check --device cuda", &["there is no device `cuda`", "gpu:N"]);
+    home.refused("check --device gpu:999", &["there is no gpu:999"]);
+    let said = say(home.command("check --all --device cpu"));
+    assert_eq!(said.code, Some(2), "{said:?}");
+}
+
+#[test]
+fn a_run_verifies_itself_first() {
+    let home = Home::new();
+    let said = say(home.command("run tiny.toml --verify --out verified"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("Verified: ") && said.err.contains("computes right"), "{said:?}");
+    assert!(home.path("verified/report.json").exists());
+    home.refused("run none.toml --verify", &["none.toml"]);
+}
+
+#[test]
+fn bench_measures_both_paths() {
+    let home = Home::new();
+    let found = json(&home.done("bench tiny.toml --device cpu --seconds 0.02 --json"));
+    assert_eq!(found["recipe"], "tiny");
+    let report = &found["devices"][0];
+    assert_eq!(found["devices"].as_array().unwrap().len(), 1);
+    assert_eq!(report["backend"], "cpu");
+    let positive = |row: &Value, key: &str| {
+        let value = row[key].as_f64().unwrap_or_else(|| panic!("{key} of {row}"));
+        assert!(value > 0.0, "{key} of {row}");
+    };
+    for key in ["gflops", "gigabytes_per_second"] {
+        positive(&report["roofs"], key);
+    }
+    assert_eq!(
+        names(&report["throughput"]),
+        [
+            "training: student alone",
+            "training: student distilled",
+            "forward: teacher",
+            "forward: teacher",
+            "forward: student",
+            "forward: student",
+        ]
+    );
+    for row in report["throughput"].as_array().unwrap() {
+        for key in ["rows", "milliseconds", "examples_per_second", "gflops"] {
+            positive(row, key);
+        }
+        // The same figure, said twice.
+        let [rows, rate, ms] =
+            ["rows", "examples_per_second", "milliseconds"].map(|key| row[key].as_f64().unwrap());
+        assert!((rows / ms * 1e3 / rate - 1.0).abs() < 1e-9, "{row}");
+    }
+    let kernels = report["kernels"].as_array().unwrap();
+    let times: Vec<f64> = kernels.iter().map(|k| k["microseconds"].as_f64().unwrap()).collect();
+    assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
+    for kernel in ["matmul", "distill_loss", "optimizer"] {
+        assert!(
+            kernels.iter().any(|k| k["name"].as_str().unwrap().starts_with(kernel)),
+            "{kernel} is not in {kernels:?}"
+        );
+    }
+}
+
+#[test]
+fn bench_shows_a_gpu_beside_the_cpu() {
+    let home = Home::new();
+    let shown = home.done("bench tiny.toml --device gpu --seconds 0.02");
+    for wanted in ["training: student distilled, batch of 32", "roof: copy", "CPU (", "GFLOP/s"] {
+        assert!(shown.contains(wanted), "{wanted:?} is not in {shown}");
+    }
+    assert!(shown.contains("kernel by kernel") && shown.contains("matmul"), "{shown}");
+}
+
+#[test]
+fn bench_refuses_what_it_cannot_measure() {
+    let home = Home::new();
+    home.refused("bench none.toml", &["none.toml"]);
+    home.refused("bench tiny.toml --device tpu", &["there is no device `tpu`"]);
+    home.refused("bench tiny.toml --device gpu:999", &["there is no gpu:999"]);
+    home.refused("bench tiny.toml --set train.batsh=3", &["batsh"]);
+    let said = say(home.command("bench --seconds -1"));
+    assert_eq!(said.code, Some(2), "{said:?}");
+}

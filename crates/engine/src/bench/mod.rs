@@ -1,0 +1,243 @@
+//! Measures a device at a recipe's work: training steps, forward passes, each kernel, and the roofs that
+//! kernels are measured against.
+
+mod roofs;
+
+use std::time::{Duration, Instant};
+
+use distil_gpu_kernels::StepState;
+use serde::Serialize;
+
+pub use roofs::{Roofs, plan_of};
+
+use crate::device::{Choice, Device, GpuOptions, HostTensor, select};
+use crate::distill::forward_plan;
+use crate::distill::program::{FEATURES, LOGITS};
+use crate::error::Error;
+use crate::models::ModelConfig;
+use crate::recipe::Recipe;
+use crate::session::Session;
+use crate::store::Layout;
+use crate::verify::numbers::{narrow, random};
+use crate::verify::{Lesson, Trainings};
+
+/// Rows of the forward passes that are timed.
+const FORWARD_ROWS: [usize; 2] = [1, 256];
+/// Runs that count for nothing: pipelines, caches and clocks settle.
+const WARM_UP: usize = 3;
+/// Least time between two looks at the clock: a GPU has the next step while it works on one.
+const SLICE: Duration = Duration::from_millis(40);
+
+/// Something done over and over.
+#[derive(Clone, Debug, Serialize)]
+pub struct Throughput {
+    /// What.
+    pub name: String,
+    /// Examples of one run.
+    pub rows: usize,
+    /// Median time of one run.
+    pub milliseconds: f64,
+    /// Examples a second.
+    pub examples_per_second: f64,
+    /// Operations a second, in 10⁹.
+    pub gflops: f64,
+}
+
+/// One kernel call of a distillation step, or several that are alike.
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelTime {
+    /// The kernel and the tensor it makes.
+    pub name: String,
+    /// Calls in a step.
+    pub calls: usize,
+    /// Median time of all of them together.
+    pub microseconds: f64,
+    /// Operations a second, in 10⁹.
+    pub gflops: f64,
+    /// Bytes that must be moved a second, in 10⁹.
+    pub gigabytes_per_second: f64,
+    /// Share of the roof nearer to it, arithmetic or memory. Above 1 where the tensors stay in caches.
+    pub share_of_roof: f64,
+}
+
+/// What was measured on one device.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Its name.
+    pub device: String,
+    /// `Vulkan`, `Metal`, `Dx12` or `cpu`.
+    pub backend: String,
+    /// Driver and version.
+    pub driver: String,
+    /// What it reaches at best.
+    pub roofs: Roofs,
+    /// Training steps of the student, then forward passes.
+    pub throughput: Vec<Throughput>,
+    /// A distillation step, kernel by kernel, the longest first; absent where the device has no timestamps.
+    pub kernels: Option<Vec<KernelTime>>,
+}
+
+/// Measures a device at the work of a recipe, with random data. Each measurement takes about `budget`;
+/// `progress` is told what comes next.
+///
+/// # Errors
+/// When the recipe or the device cannot be used.
+pub fn bench(
+    choice: Choice,
+    recipe: &Recipe,
+    budget: Duration,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Report, Error> {
+    let trainings = Trainings::of(recipe)?;
+    let mut selected = select(choice, GpuOptions::default())?;
+    let device = &mut *selected.device;
+    progress("roofs");
+    let roofs = Roofs::measure(device, budget)?;
+    let mut throughput = Vec::new();
+    let lessons = trainings.students();
+    for lesson in &lessons {
+        progress(&lesson.name);
+        throughput.push(training(device, lesson, budget)?);
+    }
+    let teacher = trainings.teacher.as_ref().map(|(config, _)| ("teacher", config));
+    for (name, config) in teacher.into_iter().chain([("student", &trainings.student)]) {
+        for rows in FORWARD_ROWS {
+            progress(&format!("{name} forward, {rows}"));
+            throughput.push(forward(device, name, config, rows, budget)?);
+        }
+    }
+    let info = device.info().clone();
+    drop(selected);
+
+    progress("kernels");
+    // Timestamps cost time themselves: what is above was measured without.
+    let mut timed = select(choice, GpuOptions { timestamps: true, ..GpuOptions::default() })?;
+    let kernels = kernels(&mut *timed.device, &lessons[1], roofs, budget)?;
+    let (device, backend, driver) = (info.name, info.backend, info.driver);
+    Ok(Report { device, backend, driver, roofs, throughput, kernels })
+}
+
+/// The median of some numbers.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Median seconds of `work`, run for about `budget` in slices that end when the device is done.
+fn seconds(
+    device: &mut dyn Device,
+    budget: Duration,
+    mut work: impl FnMut(&mut dyn Device) -> Result<(), Error>,
+) -> Result<f64, Error> {
+    for _ in 0..WARM_UP {
+        work(device)?;
+    }
+    device.wait()?;
+    let start = Instant::now();
+    let mut slices = Vec::new();
+    while slices.is_empty() || start.elapsed() < budget {
+        let slice = Instant::now();
+        let mut runs = 0;
+        while runs == 0 || slice.elapsed() < SLICE {
+            work(device)?;
+            runs += 1;
+        }
+        device.wait()?;
+        slices.push(slice.elapsed().as_secs_f64() / f64::from(runs));
+    }
+    Ok(median(slices))
+}
+
+fn throughput(name: String, rows: usize, flops: u64, seconds: f64) -> Throughput {
+    Throughput {
+        name,
+        rows,
+        milliseconds: seconds * 1e3,
+        examples_per_second: rows as f64 / seconds,
+        gflops: flops as f64 / seconds / 1e9,
+    }
+}
+
+/// Training steps, the batch handed over from the host at each.
+fn training(
+    device: &mut dyn Device,
+    lesson: &Lesson<'_>,
+    budget: Duration,
+) -> Result<Throughput, Error> {
+    let batch = lesson.batch(0);
+    let session = lesson.session(device)?;
+    let (program, flops) = (session.program, session.plan.cost().flops);
+    let inputs = batch.inputs();
+    let seconds =
+        seconds(session.device, budget, |device| device.run(program, &batch.state, &inputs))?;
+    Ok(throughput(lesson.name.clone(), lesson.rows, flops, seconds))
+}
+
+/// Forward passes, from host memory to host memory.
+fn forward(
+    device: &mut dyn Device,
+    name: &str,
+    config: &ModelConfig,
+    rows: usize,
+    budget: Duration,
+) -> Result<Throughput, Error> {
+    let layout = Layout::new(config.model().parameters())?;
+    let mut session = Session::new(device, forward_plan(config, rows)?, [layout])?;
+    session.initialise(1)?;
+    let (program, flops) = (session.program, session.plan.cost().flops);
+    let features = narrow(&random(rows * config.input_len(), 1));
+    let seconds = seconds(session.device, budget, |device| {
+        let inputs = [(FEATURES, HostTensor::F32(&features))];
+        device.run(program, &StepState::default(), &inputs)?;
+        device.output(program, LOGITS).map(|_| ())
+    })?;
+    Ok(throughput(format!("forward: {name}"), rows, flops, seconds))
+}
+
+/// Times of a training step's kernels.
+fn kernels(
+    device: &mut dyn Device,
+    lesson: &Lesson<'_>,
+    roofs: Roofs,
+    budget: Duration,
+) -> Result<Option<Vec<KernelTime>>, Error> {
+    let batch = lesson.batch(0);
+    let mut session = lesson.session(device)?;
+    for _ in 0..WARM_UP {
+        batch.run(&mut session)?;
+    }
+    let calls = session.plan.calls.len();
+    let mut times = vec![Vec::new(); calls];
+    let start = Instant::now();
+    while times[0].is_empty() || start.elapsed() < budget {
+        batch.run(&mut session)?;
+        let Some(timings) = session.device.timings(session.program)? else { return Ok(None) };
+        for (times, (_, time)) in times.iter_mut().zip(timings) {
+            times.push(time.as_secs_f64());
+        }
+    }
+    let mut rows: Vec<(String, usize, f64, distil_gpu_kernels::Cost)> = Vec::new();
+    for (call, times) in session.plan.calls.iter().zip(times) {
+        let (cost, time) = (call.kernel.cost(), median(times));
+        match rows.iter_mut().find(|(name, ..)| *name == call.label) {
+            Some((_, calls, sum, costs)) => {
+                (*calls, *sum, *costs) = (*calls + 1, *sum + time, *costs + cost);
+            }
+            None => rows.push((call.label.clone(), 1, time, cost)),
+        }
+    }
+    rows.sort_by(|a, b| b.2.total_cmp(&a.2));
+    let row = |(name, calls, time, cost): (String, usize, f64, distil_gpu_kernels::Cost)| {
+        let flops = cost.flops as f64 / time;
+        let bytes = (cost.bytes_read + cost.bytes_written) as f64 / time;
+        KernelTime {
+            name,
+            calls,
+            microseconds: time * 1e6,
+            gflops: flops / 1e9,
+            gigabytes_per_second: bytes / 1e9,
+            share_of_roof: roofs.share(flops, bytes),
+        }
+    };
+    Ok(Some(rows.into_iter().map(row).collect()))
+}

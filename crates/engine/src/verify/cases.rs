@@ -1,0 +1,454 @@
+//! Every kernel over the shapes and settings that have broken kernels before: single elements, odd sizes,
+//! sizes just off a tile or a workgroup, large ones, extreme values.
+
+use std::sync::Arc;
+
+use distil_gpu_kernels::chain::{Binary, Chain, Stage};
+use distil_gpu_kernels::distill_loss::{DistillLoss, IGNORED, PADDING};
+use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
+use distil_gpu_kernels::matmul::Matmul;
+use distil_gpu_kernels::max_norm::MaxNorm;
+use distil_gpu_kernels::optimizer::{Optimizer, Rule};
+use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
+use distil_gpu_kernels::roof::Roof;
+use distil_gpu_kernels::softmax::Softmax;
+use distil_gpu_kernels::{Access, Kernel, StepState};
+
+use super::kernel::{Data, filled, run_kernel, variants};
+use super::limits::limit;
+use super::numbers::{nmse, random, random_in, random_labels};
+use super::{Distance, oracle};
+use crate::device::Device;
+use crate::error::Error;
+
+/// One kernel with what it is given.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The kernel.
+    pub kernel: Arc<dyn Kernel>,
+    /// The step it runs in.
+    pub state: StepState,
+    /// Its operands.
+    pub data: Vec<Data>,
+}
+
+impl Case {
+    /// A kernel with its operands, in no particular step.
+    pub fn new(kernel: impl Kernel + 'static, data: Vec<Data>) -> Self {
+        Self { kernel: Arc::new(kernel), state: StepState::default(), data }
+    }
+
+    /// A kernel over random numbers in `low..high`.
+    pub fn random(kernel: impl Kernel + 'static, low: f64, high: f64) -> Self {
+        let data = filled(&kernel, low, high);
+        Self::new(kernel, data)
+    }
+
+    /// In a step of this state.
+    pub fn at(self, state: StepState) -> Self {
+        Self { state, ..self }
+    }
+
+    /// Elements of all operands.
+    pub fn elements(&self) -> usize {
+        self.kernel.operands().iter().map(|operand| operand.len).sum()
+    }
+
+    /// How far each variant is from the oracle on the device, in each operand that it writes.
+    ///
+    /// # Errors
+    /// When the device refuses or fails.
+    pub fn distances(&self, device: &mut dyn Device) -> Result<Vec<Distance>, Error> {
+        let Self { kernel, state, data } = self;
+        let expected = run_kernel(&mut oracle(), kernel, state, data)?;
+        let operands = kernel.operands();
+        let names = operands.iter().filter(|o| o.access != Access::Read).map(|o| o.name);
+        let names: Vec<&str> = names.collect();
+        let mut distances = Vec::new();
+        for (variant, forced) in variants(kernel, device) {
+            let found = run_kernel(device, &forced, state, data)?;
+            for ((found, expected), name) in found.iter().zip(&expected).zip(&names) {
+                let error = match *name {
+                    // How the total is shared out is the device's own affair.
+                    "partials" => nmse(&[found.iter().sum()], &[expected.iter().sum()]),
+                    _ => nmse(found, expected),
+                };
+                let what = format!("{name} of {kernel:?}, variant {variant}");
+                distances.push(Distance { what, error, limit: limit(&**kernel, name) });
+            }
+        }
+        Ok(distances)
+    }
+}
+
+/// Every case there is.
+pub fn all() -> Vec<Case> {
+    let mut cases = elementwise();
+    for more in [matmul, reduce, softmax, distill_loss, optimizer, grad_norm, max_norm, roof] {
+        cases.extend(more());
+    }
+    cases
+}
+
+/// A chain over a vector and operands of its length.
+pub fn flat(stages: Vec<Stage>, operands: usize, len: u32) -> Elementwise {
+    Elementwise {
+        extent: [1, 1, 1, len],
+        main_strides: Some([0, 0, 0, 1]),
+        chain: Chain { stages, operands: vec![[0, 0, 0, 1]; operands] },
+    }
+}
+
+/// A vector with a NaN.
+fn spoilt(len: usize) -> Data {
+    let mut values = random(len, 3);
+    values[len / 3] = f64::NAN;
+    Data::Floats(values)
+}
+
+/// Every stage; broadcasts and chains; single elements and grids that have to be folded.
+pub fn elementwise() -> Vec<Case> {
+    let signed = [
+        Stage::Relu,
+        Stage::GeluErf,
+        Stage::GeluTanh,
+        Stage::Tanh,
+        Stage::Sigmoid,
+        Stage::Exp,
+        Stage::Square,
+        Stage::Affine { scale: 1.7, offset: -0.3 },
+        Stage::Fill(0.4),
+        Stage::Dropout { rate: 0.3, stream: 5 },
+        Stage::Binary(Binary::Add, 0),
+        Stage::Binary(Binary::Sub, 0),
+        Stage::Binary(Binary::Mul, 0),
+        Stage::Binary(Binary::Max, 0),
+        Stage::Binary(Binary::Min, 0),
+        Stage::Binary(Binary::ReluGrad, 0),
+        Stage::Binary(Binary::GeluErfGrad, 0),
+        Stage::Binary(Binary::GeluTanhGrad, 0),
+        Stage::Binary(Binary::TanhGrad, 0),
+        Stage::Binary(Binary::SigmoidGrad, 0),
+        Stage::Binary(Binary::ReverseSub, 0),
+    ];
+    let positive = [
+        Stage::Log,
+        Stage::Sqrt,
+        Stage::Reciprocal,
+        Stage::Binary(Binary::Div, 0),
+        Stage::Binary(Binary::ReverseDiv, 0),
+    ];
+    let state = StepState { seed: 3, step: 9, ..StepState::default() };
+    let mut cases = Vec::new();
+    for (stages, low, high) in [(&signed[..], -4.0, 4.0), (&positive[..], 0.1, 5.0)] {
+        for &stage in stages {
+            let kernel = flat(vec![stage], usize::from(stage.operand().is_some()), 1031);
+            cases.push(Case::random(kernel, low, high).at(state));
+        }
+    }
+    let stages = vec![
+        Stage::Binary(Binary::Mul, 0),
+        Stage::Binary(Binary::Add, 1),
+        Stage::Relu,
+        Stage::Affine { scale: 0.5, offset: 2.0 },
+        Stage::Dropout { rate: 0.5, stream: 1 },
+        Stage::Binary(Binary::ReverseSub, 2),
+    ];
+    let whole = [60, 20, 5, 1];
+    // Strides of main and of three operands: whole, broadcast over each axis and several, transposed.
+    for [main, x0, x1, x2] in [
+        [whole, whole, [0, 0, 0, 1], [0, 0, 1, 0]],
+        [[0, 0, 5, 1], [12, 4, 1, 0], [3, 1, 0, 0], [1, 0, 0, 0]],
+        [[0; 4], [0, 20, 5, 1], [15, 5, 0, 1], [60, 20, 1, 4]],
+        [[60, 20, 1, 4], [0, 1, 0, 3], [0; 4], whole],
+    ] {
+        let chain = Chain { stages: stages.clone(), operands: vec![x0, x1, x2] };
+        let kernel = Elementwise { extent: [2, 3, 4, 5], main_strides: Some(main), chain };
+        cases.push(Case::random(kernel, -2.0, 2.0).at(state));
+    }
+    let dropped = vec![Stage::Dropout { rate: 0.2, stream: 9 }, Stage::Tanh];
+    for (extent, stages) in [
+        ([1, 1, 1, 1], vec![Stage::Square]),
+        ([1, 1, 1, 63], vec![]),
+        ([1, 1, 1, 65], vec![]),
+        ([1, 1, 300, 3], vec![Stage::Sigmoid]),
+        ([1, 1, 2, 40_000], dropped),
+        // More workgroups than one dimension of a grid holds.
+        ([1, 1, 1, 5_000_001], vec![Stage::Relu]),
+    ] {
+        let strides = [0, 0, extent[3], 1];
+        let chain = Chain { stages, operands: vec![] };
+        let kernel = Elementwise { extent, main_strides: Some(strides), chain };
+        cases.push(Case::random(kernel, -2.0, 2.0).at(state));
+    }
+    let chain = Chain {
+        stages: vec![Stage::Fill(1.5), Stage::Binary(Binary::Mul, 0)],
+        operands: vec![[0, 0, 0, 1]],
+    };
+    let constant = Elementwise { extent: [1, 1, 7, 9], main_strides: None, chain };
+    cases.push(Case::random(constant, -2.0, 2.0));
+    let relu = flat(vec![Stage::Relu], 0, 50);
+    cases.push(Case::new(relu, vec![spoilt(50), Data::Unwritten]));
+    cases
+}
+
+/// Epilogues over a product whose rows are seen as [outer, middle, inner, n].
+pub fn epilogues(extent: [u32; 4]) -> Vec<Chain> {
+    let [_, y, z, n] = extent;
+    let rows = [y * z, z, 1, 0];
+    let whole = [y * z * n, z * n, n, 1];
+    let bias = [0, 0, 0, 1];
+    vec![
+        Chain::default(),
+        Chain { stages: vec![Stage::Binary(Binary::Add, 0), Stage::Relu], operands: vec![bias] },
+        Chain {
+            stages: vec![
+                Stage::Binary(Binary::Add, 0),
+                Stage::Dropout { rate: 0.25, stream: 3 },
+                Stage::Binary(Binary::Add, 1),
+                Stage::GeluTanh,
+                Stage::Binary(Binary::Mul, 2),
+                Stage::Affine { scale: -2.0, offset: 0.5 },
+            ],
+            operands: vec![bias, whole, rows],
+        },
+        Chain {
+            stages: vec![Stage::Binary(Binary::ReluGrad, 0), Stage::Binary(Binary::Sub, 1)],
+            operands: vec![whole, [0, z * n, 0, 1]],
+        },
+    ]
+}
+
+const LAYOUTS: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+
+/// Every layout and size; batches, shared operands and epilogues.
+pub fn matmul() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (trans_a, trans_b) in LAYOUTS {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (3, 5, 7),
+            (17, 36, 33),
+            (1, 64, 31),
+            (65, 4, 1),
+            (129, 66, 16),
+            (257, 129, 65),
+            (140, 260, 20),
+            (128, 300, 785),
+        ] {
+            cases.push(Case::random(Matmul::new(m, n, k, trans_a, trans_b), -1.0, 1.0));
+        }
+    }
+    // Enough blocks for the largest tile.
+    cases.push(Case::random(Matmul::new(1601, 1536, 33, false, true), -1.0, 1.0));
+    let state = StepState { seed: 11, step: 2, ..StepState::default() };
+    let shared = [(false, false), (false, true), (true, false), (true, true)];
+    for (m, n, k) in [(6, 12, 5), (36, 7, 10)] {
+        for ((trans_a, trans_b), (shared_a, shared_b)) in LAYOUTS.into_iter().zip(shared) {
+            let extent = [3, 2, m as u32 / 2, n as u32];
+            for chain in epilogues(extent) {
+                let plain = Matmul::new(m, n, k, trans_a, trans_b);
+                let kernel = Matmul { batch: 3, shared_a, shared_b, chain, extent, ..plain };
+                cases.push(Case::random(kernel, -1.0, 1.0).at(state));
+            }
+        }
+    }
+    cases
+}
+
+/// Every operation, along the last axis and along others.
+pub fn reduce() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for [outer, len, inner] in [
+        [1, 1, 1],
+        [3, 7, 1],
+        [300, 10, 1],
+        [5, 1, 4],
+        [2, 9, 33],
+        [1, 128, 70],
+        [40, 3, 11],
+        [2, 5000, 1],
+        [1, 200_000, 1],
+        [1, 6000, 48],
+    ] {
+        for op in [ReduceOp::Sum, ReduceOp::Mean, ReduceOp::Max] {
+            for accumulate in [false, true] {
+                // Around 0.5, so that the sum is no small difference of large parts.
+                let kernel = Reduce { op, outer, len, inner, accumulate };
+                cases.push(Case::random(kernel, -1.0, 2.0));
+            }
+        }
+    }
+    for [outer, len, inner] in [[3, 50, 1], [1, 30, 5]] {
+        for op in [ReduceOp::Sum, ReduceOp::Max] {
+            let kernel = Reduce { op, outer, len, inner, accumulate: false };
+            cases.push(Case::new(kernel, vec![spoilt(outer * len * inner), Data::Unwritten]));
+        }
+    }
+    cases
+}
+
+/// Both ways; masks and huge numbers.
+pub fn softmax() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (rows, cols) in [(1, 1), (5, 10), (3, 31), (3, 257), (200, 17), (2, 20_000)] {
+        for backward in [false, true] {
+            cases.push(Case::random(Softmax { rows, cols, backward }, -8.0, 8.0));
+        }
+    }
+    let inf = f64::INFINITY;
+    let x = vec![1e4, 1e4, -1e4, -inf, -inf, -1e30, 2.0, 2.0, -3e38, -3e38, -3e38, -3e38];
+    let masked = Softmax { rows: 3, cols: 4, backward: false };
+    cases.push(Case::new(masked, vec![Data::Floats(x), Data::Unwritten]));
+    let lost = Softmax { rows: 2, cols: 30, backward: false };
+    cases.push(Case::new(lost, vec![spoilt(60), Data::Unwritten]));
+    cases
+}
+
+/// Logits within ±`scale` and labels for the distillation loss: the first row's label is ignored, the last
+/// row is padding, and padding is full of NaN.
+pub fn loss_data(kernel: &DistillLoss, scale: f64) -> Vec<Data> {
+    let &DistillLoss { rows, classes, student_stride, teacher_stride, .. } = kernel;
+    let mut labels = random_labels(rows, classes, 7);
+    if rows > 2 {
+        (labels[0], labels[rows - 1]) = (IGNORED, PADDING);
+    }
+    let logits = |stride: usize, salt| {
+        let mut values = random_in(-scale, scale, rows * stride, salt);
+        for (row, label) in values.chunks_mut(stride).zip(&labels) {
+            row[classes..].fill(f64::NAN);
+            if *label == PADDING {
+                row.fill(f64::NAN);
+            }
+        }
+        Data::Floats(values)
+    };
+    let mut data = vec![logits(student_stride, 1)];
+    data.extend(teacher_stride.map(|stride| logits(stride, 2)));
+    data.extend([Data::Integers(labels), Data::Unwritten, Data::Unwritten]);
+    data
+}
+
+/// A step's state for the distillation loss.
+pub fn loss_state(temperature: f32, alpha: f32) -> StepState {
+    StepState { temperature, alpha, soft_scale: 0.25, hard_scale: 0.5, ..StepState::default() }
+}
+
+/// Rows held in registers and streamed, every setting, huge logits.
+pub fn distill_loss() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut case = |kernel: DistillLoss, scale, temperature, alpha| {
+        let data = loss_data(&kernel, scale);
+        cases.push(Case::new(kernel, data).at(loss_state(temperature, alpha)));
+    };
+    let plain = |rows, classes| DistillLoss {
+        rows,
+        classes,
+        student_stride: classes,
+        teacher_stride: Some(classes),
+        gradient: true,
+    };
+    for (rows, classes) in
+        [(5, 2), (130, 10), (6, 33), (4, 1000), (3, 4096), (3, 4097), (3, 50_257)]
+    {
+        for (setting, (temperature, alpha)) in
+            [(1.0, 0.0), (0.5, 0.3), (4.0, 0.9), (20.0, 1.0)].into_iter().enumerate()
+        {
+            let kernel = DistillLoss {
+                student_stride: classes + [0, 3, 0, 47][setting],
+                teacher_stride: [Some(classes), Some(classes + 9), None, Some(classes)][setting],
+                gradient: setting != 1,
+                ..plain(rows, classes)
+            };
+            case(kernel, 6.0, temperature, alpha);
+        }
+    }
+    // Close answers: of one row far apart, the gradient is no more than its rounding.
+    case(plain(1, 2), 1.0, 2.0, 0.5);
+    // A large vocabulary, and more rows than one dimension of a grid holds.
+    for (rows, classes) in [(3, 262_144), (70_000, 2)] {
+        case(plain(rows, classes), 6.0, 2.0, 0.7);
+    }
+    for classes in [10, 5000] {
+        for temperature in [0.5, 1.0, 20.0] {
+            case(plain(9, classes), 1e4, temperature, 0.5);
+        }
+    }
+    cases
+}
+
+/// Every update rule, with the decay and rates of a range.
+pub fn rules() -> [Rule; 6] {
+    let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
+    [
+        Rule::Sgd { momentum: 0.0, nesterov: false },
+        Rule::Sgd { momentum: 0.9, nesterov: false },
+        Rule::Sgd { momentum: 0.5, nesterov: true },
+        Rule::Adam { beta1, beta2, eps },
+        Rule::AdamW { beta1, beta2, eps },
+        Rule::AdamW { beta1: 0.0, beta2: 0.5, eps: 1e-3 },
+    ]
+}
+
+/// A state for step `step` of an optimizer.
+pub fn update_state(rule: Rule, step: u32) -> StepState {
+    let betas = match rule {
+        Rule::Sgd { .. } => [0.0; 2],
+        Rule::Adam { beta1, beta2, .. } | Rule::AdamW { beta1, beta2, .. } => [beta1, beta2],
+    };
+    let [bias_correction1, bias_correction2] =
+        betas.map(|beta| (1.0 - beta.powf(f64::from(step) + 1.0)) as f32);
+    let learning_rate = if rule.moments() == 2 { 2e-3 } else { 0.05 };
+    StepState { step, learning_rate, bias_correction1, bias_correction2, ..StepState::default() }
+}
+
+/// Every rule, early and late, with and without clipping and weight decay.
+pub fn optimizer() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for rule in rules() {
+        for clip in [false, true] {
+            for (weight_decay, lr_scale, len, step) in
+                [(0.0, 1.0, 1, 0), (0.01, 0.5, 1003, 4), (0.1, 1.0, 65, 10_000)]
+            {
+                let kernel = Optimizer { rule, len, lr_scale, weight_decay, clip };
+                cases.push(Case::random(kernel, -1.0, 1.0).at(update_state(rule, step)));
+            }
+        }
+    }
+    cases
+}
+
+/// Sums of squares, and the factor made of them.
+pub fn grad_norm() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for len in [1, 255, 10_000, 100_003] {
+        cases.push(Case::random(GradNormPartial::new(len), -1.0, 1.0));
+    }
+    for partials in [1, 64, 1024] {
+        for max_norm in [0.5, 1e6] {
+            cases.push(Case::random(GradNormFinish { partials, max_norm }, 0.0, 1.0));
+        }
+    }
+    let lost = GradNormFinish { partials: 64, max_norm: 1.0 };
+    cases.push(Case::new(lost, vec![spoilt(64), Data::Unwritten]));
+    cases
+}
+
+/// Rows within the bound and above it.
+pub fn max_norm() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (rows, cols) in [(1, 1), (7, 3), (100, 50), (3, 3000)] {
+        // Half of the mean norm of a row, and far above it.
+        for bound in [0.3 * (cols as f32).sqrt(), 100.0] {
+            cases.push(Case::random(MaxNorm { rows, cols, bound }, -1.0, 1.0));
+        }
+    }
+    cases
+}
+
+/// Lengths around a workgroup's.
+pub fn roof() -> Vec<Case> {
+    let cases = [(1, 4), (63, 8), (65, 100), (5000, 4)];
+    cases.map(|(len, rounds)| Case::random(Roof { len, rounds }, -1.0, 1.0)).to_vec()
+}

@@ -1,0 +1,189 @@
+//! Runs one kernel, in every way that a device could run it.
+
+use std::sync::Arc;
+
+use distil_gpu_kernels::{
+    Access, Args, Caps, Cost, DType, Kernel, Launch, Operand, StepState, distill_loss,
+};
+
+use super::numbers::{random_in, random_labels};
+use crate::device::{BufferId, Device, DeviceKind, HostTensor};
+use crate::error::Error;
+use crate::plan::{BufferKind, BufferSpec, Call, Plan, View};
+use crate::store::{Part, StorePart};
+
+/// What a kernel's operand holds before it runs.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// Floats.
+    Floats(Vec<f64>),
+    /// Integers.
+    Integers(Vec<i32>),
+    /// Nothing yet: the kernel must write every element.
+    Unwritten,
+}
+
+/// Elements behind each operand a kernel writes, which it must leave alone.
+const GUARD: usize = 64;
+const UNTOUCHED: f64 = -77.0;
+
+/// Runs one kernel as a plan of one call; returns each operand that it writes, in order.
+///
+/// # Errors
+/// When the device refuses, or the kernel writes behind an operand.
+///
+/// # Panics
+/// When `data` does not fit the kernel's operands.
+pub fn run_kernel(
+    device: &mut dyn Device,
+    kernel: &Arc<dyn Kernel>,
+    state: &StepState,
+    data: &[Data],
+) -> Result<Vec<Vec<f64>>, Error> {
+    let mut ids = Vec::new();
+    let written = run_with(device, kernel, state, data, &mut ids);
+    ids.into_iter().for_each(|(_, id)| device.free_buffer(id));
+    written
+}
+
+/// As [`run_kernel`]; the buffers it makes go to `ids`, with their operands' numbers.
+fn run_with(
+    device: &mut dyn Device,
+    kernel: &Arc<dyn Kernel>,
+    state: &StepState,
+    data: &[Data],
+    ids: &mut Vec<(usize, BufferId)>,
+) -> Result<Vec<Vec<f64>>, Error> {
+    let operands = kernel.operands();
+    assert_eq!(operands.len(), data.len(), "{kernel:?}");
+    let (mut buffers, mut views, mut inputs) = (vec![], vec![], vec![]);
+    for (index, (operand, data)) in operands.iter().zip(data).enumerate() {
+        let len = operand.len;
+        let mut spec = BufferSpec {
+            kind: BufferKind::Input(operand.name.to_owned()),
+            dtype: operand.dtype,
+            len,
+            label: operand.name.to_owned(),
+        };
+        let floats = match data {
+            Data::Integers(values) => {
+                inputs.push((operand.name, HostTensor::I32(values)));
+                None
+            }
+            Data::Floats(values) => Some(values.clone()),
+            Data::Unwritten => Some(vec![f64::NAN; len]),
+        };
+        if let Some(mut values) = floats {
+            assert_eq!(values.len(), len, "{} of {kernel:?}", operand.name);
+            values.resize(len + GUARD, UNTOUCHED);
+            let part = StorePart { store: 0, part: Part::Parameters, segment: index };
+            (spec.kind, spec.len) = (BufferKind::Persistent(part), len + GUARD);
+            let id = device.create_buffer(operand.name, DType::F32, len + GUARD)?;
+            ids.push((index, id));
+            device.write_exact(id, 0, &values)?;
+        }
+        buffers.push(spec);
+        views.push(View { buffer: index, offset: 0, len });
+    }
+    let call = Call { kernel: kernel.clone(), views, label: kernel.name().to_owned() };
+    let plan = Plan { buffers, calls: vec![call] };
+    let place = |part: StorePart| ids.iter().find(|(i, _)| *i == part.segment).map(|(_, id)| *id);
+    let program = device.load(&plan, &place)?;
+    let ran = device.run(program, state, &inputs);
+    let mut written = Vec::new();
+    for &(index, id) in &*ids {
+        let operand = operands[index];
+        if ran.is_ok() && operand.access != Access::Read {
+            written.push(device.read_exact(id, 0, operand.len + GUARD));
+        }
+    }
+    device.unload(program);
+    ran?;
+    let unguarded = |values: Result<Vec<f64>, Error>| {
+        let mut values = values?;
+        let guard = values.split_off(values.len() - GUARD);
+        if guard.iter().all(|&v| v == UNTOUCHED) {
+            return Ok(values);
+        }
+        Err(Error::Kernel {
+            kernel: kernel.name(),
+            device: device.info().name.clone(),
+            reason: "it writes behind its operands".to_owned(),
+        })
+    };
+    written.into_iter().map(unguarded).collect()
+}
+
+/// A kernel with launches that its device would not choose by itself.
+#[derive(Clone, Debug)]
+pub struct Forced {
+    /// The kernel.
+    pub kernel: Arc<dyn Kernel>,
+    /// How it is launched.
+    pub launches: Vec<Launch>,
+}
+
+impl Kernel for Forced {
+    fn name(&self) -> &'static str {
+        self.kernel.name()
+    }
+    fn operands(&self) -> Vec<Operand> {
+        self.kernel.operands()
+    }
+    fn launches(&self, _: &Caps) -> Vec<Launch> {
+        self.launches.clone()
+    }
+    fn cost(&self) -> Cost {
+        self.kernel.cost()
+    }
+    fn run_f32(&self, args: Args<'_, f32>, state: &StepState) {
+        self.kernel.run_f32(args, state);
+    }
+    fn run_f64(&self, args: Args<'_, f64>, state: &StepState) {
+        self.kernel.run_f64(args, state);
+    }
+}
+
+/// The kernel in every way that the device may run it, with a name each: as it is, in its other variants,
+/// as a GPU with little else in common would run it, and over a folded grid.
+pub fn variants(kernel: &Arc<dyn Kernel>, device: &dyn Device) -> Vec<(String, Arc<dyn Kernel>)> {
+    if device.info().kind == DeviceKind::Cpu {
+        return vec![("twin".to_owned(), kernel.clone())];
+    }
+    let own = device.caps();
+    let other = Caps { software: !own.software, ..own };
+    let folded = Caps { max_workgroups: 3, ..own };
+    let mut launches: Vec<(String, Vec<Launch>)> = Vec::new();
+    for (name, caps) in [("own", own), ("other", other), ("folded", folded)] {
+        for (number, variant) in kernel.variants(&caps).into_iter().enumerate() {
+            if !launches.iter().any(|(_, known)| *known == variant) {
+                launches.push((format!("{name} {number}"), variant));
+            }
+        }
+    }
+    let forced = |(name, launches)| {
+        (name, Arc::new(Forced { kernel: kernel.clone(), launches }) as Arc<dyn Kernel>)
+    };
+    launches.into_iter().map(forced).collect()
+}
+
+/// Random values in `low..high` for every operand that a kernel reads; those that are squares or counts
+/// by nature are positive, labels are of the first two classes or count in only some terms.
+pub fn filled(kernel: &dyn Kernel, low: f64, high: f64) -> Vec<Data> {
+    let fill = |(salt, operand): (u32, &Operand)| {
+        let len = operand.len;
+        match (operand.access, operand.name) {
+            (Access::Write, _) => Data::Unwritten,
+            (_, "moment2" | "partials" | "norm") => Data::Floats(random_in(0.0, 1.0, len, salt)),
+            _ if operand.dtype == DType::I32 => {
+                let special = [distill_loss::IGNORED, distill_loss::PADDING];
+                let mut labels = random_labels(len, 2, salt);
+                // The first row counts in everything.
+                labels.iter_mut().skip(1).zip(special).for_each(|(label, other)| *label = other);
+                Data::Integers(labels)
+            }
+            _ => Data::Floats(random_in(low, high, len, salt)),
+        }
+    };
+    (0..).zip(&kernel.operands()).map(fill).collect()
+}

@@ -1,0 +1,43 @@
+//! How near the f64 oracle a kernel must come.
+//!
+//! A limit is an NMSE. f32 has a unit roundoff of 6e-8, whose square is 3.6e-15: what is above that in a
+//! limit comes from the reason it gives. One wrong element in a thousand is an NMSE of 1e-3.
+
+use distil_gpu_kernels::Kernel;
+
+/// One rounding an operation; a driver's exp, log and tanh may be off by some units in the last place.
+const ELEMENTWISE: f64 = 1e-12;
+/// Sums of up to 65 products: an error of about √k roundoffs.
+const MATMUL: f64 = 3e-13;
+/// Of longer sums, for each product: a running sum loses half a roundoff a step.
+const MATMUL_A_PRODUCT: f64 = 4e-15;
+/// Sums of up to 200,000 numbers in f32, in a tree.
+const REDUCE: f64 = 3e-13;
+/// exp, and sums of up to 20,000 numbers in f32.
+const SOFTMAX: f64 = 1e-12;
+/// A few roundings a step.
+const OPTIMIZER: f64 = 3e-13;
+/// A sum of squares, a root and a division.
+const NORM: f64 = 1e-13;
+/// The soft term is T² (400 for T = 20) times a small difference of logarithms.
+const LOSS: f64 = 2e-9;
+/// q - p cancels where the student is close to the teacher.
+const LOSS_GRADIENT: f64 = 1e-10;
+
+/// The largest NMSE of what a kernel writes to the operand of that name.
+pub fn limit(kernel: &dyn Kernel, operand: &str) -> f64 {
+    match kernel.name() {
+        "matmul" => {
+            let out = kernel.operands().last().map_or(1, |out| out.len.max(1));
+            let k = kernel.cost().flops as f64 / (2 * out) as f64;
+            MATMUL.max(MATMUL_A_PRODUCT * k)
+        }
+        "reduce" => REDUCE,
+        "softmax" => SOFTMAX,
+        "optimizer" => OPTIMIZER,
+        "grad_norm" | "max_norm" => NORM,
+        "distill_loss" if operand == "z_s" => LOSS_GRADIENT,
+        "distill_loss" => LOSS,
+        _ => ELEMENTWISE,
+    }
+}

@@ -1,0 +1,345 @@
+//! Whole training steps against the f64 oracle: that the plan's calls belong together, on shared memory, in
+//! their order.
+
+use distil_gpu_kernels::StepState;
+use distil_gpu_kernels::distill_loss::{IGNORED, PADDING};
+
+use super::cases::{rules, update_state};
+use super::numbers::{narrow, nmse, random, random_labels};
+use super::{Distance, oracle};
+use crate::data::Normalisation;
+use crate::device::{Device, HostTensor};
+use crate::distill::program::{FEATURES, LABELS, STUDENT, TEACHER_LOGITS};
+use crate::distill::{Setup, TeacherInput, optimizer_config, training_plan};
+use crate::error::Error;
+use crate::graph::ops::OptimizerConfig;
+use crate::models::{Architecture, Mlp, ModelConfig};
+use crate::nn::Activation;
+use crate::plan::Plan;
+use crate::recipe::{Recipe, Teacher};
+use crate::session::Session;
+use crate::store::{Layout, Part};
+
+/// Rounding alone, over a few steps. What the parameters change by is a small difference of rounded numbers.
+pub const ROUNDING: f64 = 1e-9;
+/// For models and batches of any size: a unit whose input is within rounding of zero may be on in one result
+/// and off in the other, and Adam takes the sign of a gradient that is all rounding.
+pub const KINKS: f64 = 1e-3;
+
+/// Training steps to hold to the oracle.
+#[derive(Clone, Debug)]
+pub struct Lesson<'a> {
+    /// What it is called in reports.
+    pub name: String,
+    /// The model that learns.
+    pub student: &'a ModelConfig,
+    /// What it learns from besides labels.
+    pub teacher: TeacherInput<'a>,
+    /// Examples of a step.
+    pub rows: usize,
+    /// The update.
+    pub optimizer: OptimizerConfig,
+    /// Number of steps.
+    pub steps: u32,
+    /// The largest NMSE: [`ROUNDING`] or [`KINKS`].
+    pub limit: f64,
+}
+
+impl Lesson<'_> {
+    /// Its plan.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn plan(&self) -> Result<Plan, Error> {
+        training_plan(self.student, self.teacher, self.rows, self.optimizer)
+    }
+
+    /// How far losses, parameters and moments are from the oracle's after all steps.
+    ///
+    /// # Errors
+    /// When the device refuses or fails.
+    pub fn distances(&self, device: &mut dyn Device) -> Result<Vec<Distance>, Error> {
+        let expected = self.results(&mut oracle())?;
+        let found = self.results(device)?;
+        let teacher = match self.teacher {
+            TeacherInput::None => "alone",
+            TeacherInput::Model(_) => "with a teacher",
+            TeacherInput::Given => "with given logits",
+        };
+        let distance =
+            |((name, found), (_, expected)): (&(_, Vec<f64>), &(_, Vec<f64>))| Distance {
+                what: format!("{name} of {}, {:?}, {teacher}", self.name, self.optimizer),
+                error: nmse(found, expected),
+                limit: self.limit,
+            };
+        Ok(found.iter().zip(&expected).map(distance).collect())
+    }
+
+    /// Trains on the device; what there is to compare.
+    fn results(&self, device: &mut dyn Device) -> Result<Vec<(&'static str, Vec<f64>)>, Error> {
+        self.results_from(device, 1.0)
+    }
+
+    /// As [`Self::results`], with the first weights scaled.
+    fn results_from(
+        &self,
+        device: &mut dyn Device,
+        scale: f64,
+    ) -> Result<Vec<(&'static str, Vec<f64>)>, Error> {
+        let mut session = self.session(device)?;
+        for index in 0..session.stores[STUDENT].layout.parameters.len() {
+            let values = session.part(STUDENT, Part::Parameters, index)?;
+            let scaled: Vec<f64> = values.into_iter().map(|value| value * scale).collect();
+            session.set(STUDENT, index, &scaled)?;
+        }
+        let start = session.all(STUDENT, Part::Parameters)?;
+        (0..self.steps).try_for_each(|step| self.batch(step).run(&mut session))?;
+
+        let end = session.all(STUDENT, Part::Parameters)?;
+        let change = end.iter().zip(&start).map(|(end, start)| end - start).collect();
+        let metrics = session.metrics(STUDENT)?;
+        // Right answers and agreement hang on which of two logits is larger.
+        let losses = [0, 1, 4, 5].map(|term| metrics[term]).to_vec();
+        let mut results = vec![("losses", losses), ("change of parameters", change)];
+        let moments = [("first moments", Part::Moment1), ("second moments", Part::Moment2)];
+        for (name, part) in moments.into_iter().take(self.optimizer.rule.moments()) {
+            results.push((name, session.all(STUDENT, part)?));
+        }
+        Ok(results)
+    }
+
+    /// Its plan on a device, with the weights of new models.
+    ///
+    /// # Errors
+    /// When a shape does not fit, or the device refuses.
+    pub fn session<'d>(&self, device: &'d mut dyn Device) -> Result<Session<'d>, Error> {
+        let layout = |config: &ModelConfig| Layout::new(config.model().parameters());
+        let mut layouts = vec![layout(self.student)?];
+        if let TeacherInput::Model(config) = self.teacher {
+            layouts.push(layout(config)?);
+        }
+        let mut session = Session::new(device, self.plan()?, layouts)?;
+        session.initialise(1)?;
+        Ok(session)
+    }
+
+    /// Random examples for a step, of which one is without a label and one is padding.
+    pub fn batch(&self, step: u32) -> Batch {
+        let (rows, classes) = (self.rows, self.student.classes());
+        let mut labels = random_labels(rows, classes, 200 + step);
+        if rows > 2 {
+            (labels[0], labels[1]) = (IGNORED, PADDING);
+        }
+        let count = |counts: &dyn Fn(i32) -> bool| {
+            labels.iter().filter(|&&label| counts(label)).count() as f32
+        };
+        let state = StepState {
+            seed: 17,
+            temperature: 4.0,
+            alpha: 0.7,
+            soft_scale: 1.0 / count(&|label| label != PADDING),
+            hard_scale: 1.0 / count(&|label| label >= 0),
+            ..update_state(self.optimizer.rule, step)
+        };
+        let given = matches!(self.teacher, TeacherInput::Given);
+        Batch {
+            features: narrow(&random(rows * self.student.input_len(), 100 + step)),
+            answers: given.then(|| narrow(&random(rows * classes, 300 + step))),
+            labels,
+            state,
+        }
+    }
+}
+
+/// What a step is given.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    features: Vec<f32>,
+    labels: Vec<i32>,
+    /// The teacher's logits, where they are given.
+    answers: Option<Vec<f32>>,
+    /// Settings of the step.
+    pub state: StepState,
+}
+
+impl Batch {
+    /// By name, for [`Device::run`].
+    pub fn inputs(&self) -> Vec<(&str, HostTensor<'_>)> {
+        let mut inputs = vec![
+            (FEATURES, HostTensor::F32(&self.features)),
+            (LABELS, HostTensor::I32(&self.labels)),
+        ];
+        inputs
+            .extend(self.answers.iter().map(|answers| (TEACHER_LOGITS, HostTensor::F32(answers))));
+        inputs
+    }
+
+    /// Takes the step.
+    ///
+    /// # Errors
+    /// As [`Device::run`].
+    pub fn run(&self, session: &mut Session<'_>) -> Result<(), Error> {
+        session.run(&self.state, &self.inputs())
+    }
+}
+
+/// The models and trainings of a recipe.
+#[derive(Debug)]
+pub struct Trainings {
+    /// The teacher and how it is trained, if it is a model and if it is.
+    pub teacher: Option<(ModelConfig, Option<(OptimizerConfig, usize)>)>,
+    /// The student.
+    pub student: ModelConfig,
+    optimizer: OptimizerConfig,
+    rows: usize,
+}
+
+impl Trainings {
+    /// Those of a recipe. Reads its data, to know their shapes.
+    ///
+    /// # Errors
+    /// When the recipe's data or teacher cannot be used.
+    pub fn of(recipe: &Recipe) -> Result<Self, Error> {
+        let Setup { split, students, teacher, student, .. } = Setup::read(recipe, None)?;
+        let teacher = teacher.map(|config| match &recipe.teacher {
+            Teacher::Trained { train: how, .. } => {
+                let rows = how.batch.min(split.train.len());
+                (config, Some((optimizer_config(how).0, rows)))
+            }
+            _ => (config, None),
+        });
+        Ok(Self {
+            teacher,
+            student,
+            optimizer: optimizer_config(&recipe.train).0,
+            rows: recipe.train.batch.min(students.len()),
+        })
+    }
+
+    /// The student's trainings: alone, and with the recipe's teacher.
+    pub fn students(&self) -> [Lesson<'_>; 2] {
+        let answers = self.teacher.as_ref();
+        let answers =
+            answers.map_or(TeacherInput::Given, |(config, _)| TeacherInput::Model(config));
+        [("student alone", TeacherInput::None), ("student distilled", answers)].map(
+            |(name, teacher)| lesson(name, &self.student, teacher, (self.optimizer, self.rows)),
+        )
+    }
+
+    /// All trainings of the recipe.
+    pub fn all(&self) -> Vec<Lesson<'_>> {
+        let mut lessons = self.students().to_vec();
+        if let Some((config, Some(how))) = &self.teacher {
+            lessons.insert(0, lesson("teacher", config, TeacherInput::None, *how));
+        }
+        lessons
+    }
+}
+
+/// The first steps of a training.
+fn lesson<'a>(
+    name: &str,
+    student: &'a ModelConfig,
+    teacher: TeacherInput<'a>,
+    (optimizer, rows): (OptimizerConfig, usize),
+) -> Lesson<'a> {
+    Lesson {
+        name: format!("training: {name}"),
+        student,
+        teacher,
+        rows,
+        optimizer,
+        steps: 2,
+        limit: KINKS,
+    }
+}
+
+/// A small perceptron for ten classes.
+fn mlp(hidden: &[usize], activation: Activation, dropout: f32) -> ModelConfig {
+    let mlp = Mlp {
+        input_size: 30,
+        hidden_sizes: hidden.to_vec(),
+        num_classes: 10,
+        activation,
+        dropout,
+        input_dropout: dropout / 2.0,
+    };
+    ModelConfig {
+        architecture: Architecture::Mlp(mlp),
+        input_shape: vec![30],
+        class_names: (0..10).map(|class| class.to_string()).collect(),
+        normalisation: Normalisation { mean: vec![0.0], std: vec![1.0] },
+    }
+}
+
+/// Small models of every family.
+#[derive(Debug)]
+pub struct Models {
+    teacher: ModelConfig,
+    students: [(&'static str, ModelConfig); 3],
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self {
+            teacher: mlp(&[40, 40], Activation::Relu, 0.0),
+            students: [
+                ("relu and dropout", mlp(&[20, 17], Activation::Relu, 0.4)),
+                ("gelu", mlp(&[20, 20], Activation::Gelu, 0.0)),
+                ("tanh", mlp(&[33], Activation::Tanh, 0.0)),
+            ],
+        }
+    }
+}
+
+impl Models {
+    /// Every model with every kind of teacher and every update rule between them.
+    pub fn lessons(&self) -> Vec<Lesson<'_>> {
+        let mut lessons = Vec::new();
+        for (i, (family, student)) in self.students.iter().enumerate() {
+            for (j, rule) in rules().into_iter().enumerate() {
+                let teacher = match (i + j) % 3 {
+                    0 => TeacherInput::Model(&self.teacher),
+                    1 => TeacherInput::None,
+                    _ => TeacherInput::Given,
+                };
+                let bounded = (i + j) % 2 == 0;
+                let optimizer = OptimizerConfig {
+                    rule,
+                    weight_decay: if bounded { 1e-2 } else { 0.0 },
+                    clip: bounded.then_some(0.5),
+                    max_norm: bounded.then_some(0.5),
+                };
+                lessons.push(Lesson {
+                    name: format!("training: MLP, {family}"),
+                    student,
+                    teacher,
+                    rows: 13,
+                    optimizer,
+                    steps: 4,
+                    limit: ROUNDING,
+                });
+            }
+        }
+        lessons
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What rounding does on some driver is no more than this perturbation: no unit of these models is so
+    /// near a kink, and no gradient so near zero, that it could cross.
+    #[test]
+    fn no_lesson_lies_on_a_kink() {
+        for lesson in Models::default().lessons() {
+            let plain = lesson.results(&mut oracle()).unwrap();
+            let moved = lesson.results_from(&mut oracle(), 1.0 + 1e-6).unwrap();
+            for ((name, plain), (_, moved)) in plain.iter().zip(&moved) {
+                let error = nmse(moved, plain);
+                assert!(error < 0.1 * ROUNDING, "{name} of {lesson:?}: {error:e}");
+            }
+        }
+    }
+}
