@@ -42,6 +42,8 @@ enum Command {
     Eval(commands::eval::Args),
     /// Write a model's raw outputs for any inputs
     Logits(commands::logits::Args),
+    /// Tell what a recipe will need of each device, before anything is allocated
+    Plan(commands::plan::Args),
     /// Hold this machine's kernels and training steps to 64-bit arithmetic
     Check(commands::check::Args),
     /// Measure a recipe's training steps, forward passes and kernels
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
         Command::Report(args) => commands::report::run(args, voice).map(success),
         Command::Eval(args) => commands::eval::run(args, voice).map(success),
         Command::Logits(args) => commands::logits::run(args, voice).map(success),
+        Command::Plan(args) => commands::plan::run(args, voice).map(success),
         Command::Check(args) => commands::check::run(args, voice).map(success),
         Command::Bench(args) => commands::bench::run(args, voice).map(success),
         Command::Devices(args) => commands::devices::run(args, voice).map(success),

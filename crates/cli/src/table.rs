@@ -17,10 +17,15 @@ pub fn report(report: &Report) -> Table {
     for row in report.rows() {
         table.add_row([row.name].into_iter().chain(row.cells));
     }
-    for column in 1..4 {
+    right(&mut table, 1..4);
+    table
+}
+
+/// Aligns columns of numbers.
+pub fn right(table: &mut Table, columns: std::ops::Range<usize>) {
+    for column in columns {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table
 }

@@ -7,7 +7,6 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
 use distil_gpu_engine::bench::{self, Report};
 use distil_gpu_engine::device::{Choice, DeviceKind, GpuOptions, select};
-use distil_gpu_engine::recipe::Recipe;
 use serde_json::json;
 
 use crate::{Voice, note, say, table};
@@ -46,10 +45,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let recipe = match &args.recipe {
-        Some(path) => Recipe::load(path, &args.set)?,
-        None => Recipe::embedded_default(&args.set)?,
-    };
+    let recipe = super::recipe(args.recipe.as_deref(), &args.set)?;
     let asked: Choice = args.device.parse()?;
     let chosen = select(asked, GpuOptions::default())?;
     if voice.progress() {

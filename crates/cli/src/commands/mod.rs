@@ -6,15 +6,27 @@ pub mod devices;
 pub mod eval;
 pub mod init;
 pub mod logits;
+pub mod plan;
 pub mod report;
 pub mod run;
+
+use std::path::Path;
 
 use anyhow::Result;
 use distil_gpu_engine::device::{Choice, Device, GpuOptions, select};
 
+use distil_gpu_engine::recipe::{Recipe, RecipeError};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{Voice, note};
+
+/// The recipe at a path, or the one that comes with the program.
+fn recipe(path: Option<&Path>, sets: &[String]) -> Result<Recipe, RecipeError> {
+    match path {
+        Some(path) => Recipe::load(path, sets),
+        None => Recipe::embedded_default(sets),
+    }
+}
 
 /// Opens a device and says which and why.
 fn open(choice: &str, checked: bool, voice: Voice) -> Result<Box<dyn Device>> {

@@ -10,7 +10,6 @@ use distil_gpu_engine::Error;
 use distil_gpu_engine::distill::{self, Begin, Event, Observer};
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::report::PAGE;
-use distil_gpu_engine::report::PAGE;
 
 use crate::progress::Progress;
 use crate::{INTERRUPTED, TARGET_MISSED, Voice, note, say, table};
@@ -60,11 +59,10 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     sets.extend(args.device.map(|device| format!("device={}", toml_string(&device))));
     let out = args.out.as_ref().or(args.resume.as_ref());
     sets.extend(out.map(|out| format!("out={}", toml_string(&out.to_string_lossy()))));
-    let recipe = match (&args.resume, &args.recipe) {
-        (Some(run), _) => Recipe::load(&run.join("recipe.toml"), &sets)
+    let recipe = match &args.resume {
+        Some(run) => Recipe::load(&run.join("recipe.toml"), &sets)
             .with_context(|| format!("{} cannot be resumed", run.display()))?,
-        (None, Some(path)) => Recipe::load(path, &sets)?,
-        (None, None) => Recipe::embedded_default(&sets)?,
+        None => super::recipe(args.recipe.as_deref(), &sets)?,
     };
     let begin = match (&args.resume, args.force) {
         (Some(_), _) => Begin::Resume,

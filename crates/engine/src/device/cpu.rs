@@ -83,7 +83,10 @@ impl<F: CpuReal> CpuDevice<F> {
 
     fn allocate(&mut self, label: &str, dtype: DType, len: usize) -> Result<usize, Error> {
         // A reservation that fails is an error to report; an allocation that fails ends the process.
-        let bytes = len * size_of::<F>();
+        let bytes = match dtype {
+            DType::F32 => len * size_of::<F>(),
+            DType::I32 => len * size_of::<i32>(),
+        };
         let room = match dtype {
             DType::F32 => Vec::<F>::new().try_reserve_exact(len),
             DType::I32 => Vec::<i32>::new().try_reserve_exact(len),
@@ -95,9 +98,18 @@ impl<F: CpuReal> CpuDevice<F> {
                 bytes: bytes as u64,
             });
         }
-        self.stats.buffers += 1;
+        self.stats.allocated(bytes as u64);
         self.memory.push(Some(Memory::zeroed(dtype, len)));
         Ok(self.memory.len() - 1)
+    }
+
+    fn free(&mut self, index: usize) {
+        let bytes = match self.memory[index].take() {
+            Some(Memory::Floats(floats)) => floats.len() * size_of::<F>(),
+            Some(Memory::Integers(integers)) => integers.len() * size_of::<i32>(),
+            None => 0,
+        };
+        self.stats.freed(bytes as u64);
     }
 
     fn floats(&mut self, index: usize) -> &mut Vec<F> {
@@ -200,7 +212,7 @@ impl<F: CpuReal> Device for CpuDevice<F> {
     }
 
     fn free_buffer(&mut self, id: BufferId) {
-        self.memory[id.0 as usize] = None;
+        self.free(id.0 as usize);
     }
 
     fn write(&mut self, id: BufferId, offset: usize, values: &[f32]) -> Result<(), Error> {
@@ -242,7 +254,7 @@ impl<F: CpuReal> Device for CpuDevice<F> {
         if let Some(program) = self.programs[program.0 as usize].take() {
             for (spec, index) in program.plan.buffers.iter().zip(program.memory) {
                 if !matches!(spec.kind, BufferKind::Persistent(_)) {
-                    self.memory[index] = None;
+                    self.free(index);
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 mod cpu;
 mod gpu;
+mod outlook;
 mod select;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use distil_gpu_kernels::{Caps, DType, StepState};
 
 pub use cpu::{CpuDevice, CpuReal};
 pub use gpu::{Adapter, GpuDevice, GpuOptions, adapters};
+pub use outlook::Outlook;
 pub use select::{Choice, Selected, select};
 
 use crate::error::Error;
@@ -70,7 +72,7 @@ pub enum HostTensor<'a> {
     I32(&'a [i32]),
 }
 
-/// Counts that a test or a profile looks at: they grow with use and never shrink.
+/// Counts that a test or a profile looks at: all but `bytes` grow with use and never shrink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Buffers created.
@@ -83,6 +85,24 @@ pub struct Stats {
     pub launches: u64,
     /// Submissions.
     pub submits: u64,
+    /// Bytes of the buffers that are there now.
+    pub bytes: u64,
+    /// The most that there ever were.
+    pub peak_bytes: u64,
+}
+
+impl Stats {
+    /// A buffer was made.
+    fn allocated(&mut self, bytes: u64) {
+        self.buffers += 1;
+        self.bytes += bytes;
+        self.peak_bytes = self.peak_bytes.max(self.bytes);
+    }
+
+    /// Buffers were freed.
+    fn freed(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+    }
 }
 
 /// Runs plans. A GPU records one command buffer a step; the CPU device walks the same list.
@@ -172,25 +192,24 @@ pub trait Device {
     fn timings(&mut self, program: ProgramId) -> Result<Option<Vec<(String, Duration)>>, Error>;
 }
 
+/// Every limit that the plan's buffers exceed.
+pub fn exceeded(plan: &Plan, limits: Limits) -> Vec<Error> {
+    let pairs = [("buffer size", limits.buffer_bytes), ("binding size", limits.binding_bytes)];
+    let mut errors = Vec::new();
+    for buffer in &plan.buffers {
+        let bytes = buffer.len as u64 * 4;
+        for (limit, allowed) in pairs.into_iter().filter(|(_, allowed)| bytes > *allowed) {
+            let tensor = buffer.label.clone();
+            errors.push(Error::TooLarge { tensor, bytes, limit, allowed });
+        }
+    }
+    errors
+}
+
 /// Refuses a plan whose buffers a device does not allow, before anything is allocated.
 ///
 /// # Errors
 /// [`Error::TooLarge`] naming the tensor and the limit.
 pub fn check_limits(plan: &Plan, limits: Limits) -> Result<(), Error> {
-    for buffer in &plan.buffers {
-        let bytes = buffer.len as u64 * 4;
-        for (limit, allowed) in
-            [("buffer size", limits.buffer_bytes), ("binding size", limits.binding_bytes)]
-        {
-            if bytes > allowed {
-                return Err(Error::TooLarge {
-                    tensor: buffer.label.clone(),
-                    bytes,
-                    limit,
-                    allowed,
-                });
-            }
-        }
-    }
-    Ok(())
+    exceeded(plan, limits).into_iter().next().map_or(Ok(()), Err)
 }

@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::store::{Part, Store};
 
 /// Rows of one evaluation batch.
-const ROWS: usize = 256;
+pub(super) const ROWS: usize = 256;
 
 /// Speed of a model's forward pass on a device.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -20,8 +20,8 @@ pub use answers::{Answers, TestLogits};
 pub use compare::compare;
 pub use folder::{Epoch, Record};
 pub use page::{PAGE, single, write_page};
-pub use rows::Row;
-use rows::{percent, thousands};
+use rows::percent;
+pub use rows::{Row, thousands};
 
 /// Name of the report in a run's folder.
 pub const REPORT: &str = "report.json";

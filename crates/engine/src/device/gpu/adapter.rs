@@ -22,6 +22,13 @@ pub struct Adapter {
     pub(super) handle: wgpu::Adapter,
 }
 
+impl Adapter {
+    /// At whose multiples a uniform may start.
+    pub fn uniform_alignment(&self) -> usize {
+        self.handle.limits().min_uniform_buffer_offset_alignment as usize
+    }
+}
+
 /// All GPUs, real ones first: discrete, integrated, others, software drivers. Their order is that of
 /// `gpu:N`. A GPU that two backends offer is listed once.
 pub fn adapters() -> Vec<Adapter> {

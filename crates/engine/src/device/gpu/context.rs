@@ -119,7 +119,7 @@ impl Context {
         let made = self.guarded(|| self.device.create_buffer(&descriptor));
         let buffer = made.map_err(|error| self.no_room(error, label, bytes))?;
         self.check()?;
-        self.stats.buffers += 1;
+        self.stats.allocated(bytes);
         Ok(buffer)
     }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use distil_gpu_kernels::{Caps, DType, StepState};
 
 pub use adapter::{Adapter, adapters};
+pub use program::program_bytes;
 
 use self::context::Context;
 use self::pipelines::Pipelines;
@@ -34,6 +35,8 @@ use crate::store::StorePart;
 const IN_FLIGHT: usize = 2;
 /// Most bytes of one copy between host and GPU: bounds the memory that staging takes.
 const COPY_BYTES: usize = 16 << 20;
+/// Bytes of what is bound where a launch binds nothing.
+const PLACEHOLDER_BYTES: u64 = 16;
 
 /// How a GPU is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +80,16 @@ impl Tensor {
     }
 }
 
+/// Bytes of a device's buffers that no plan and no tensor owns, but for the one of reads.
+pub fn resident_bytes() -> u64 {
+    size_of::<StepState>() as u64 + PLACEHOLDER_BYTES
+}
+
+/// Bytes of the buffer through which the host reads so many.
+pub fn readback_bytes(bytes: usize) -> u64 {
+    bytes.min(COPY_BYTES).next_power_of_two() as u64
+}
+
 /// Bytes of a buffer of `len` elements; WebGPU has no empty bindings.
 fn buffer_bytes(len: usize) -> u64 {
     len.max(1) as u64 * 4
@@ -99,6 +112,8 @@ pub struct GpuDevice {
     placeholder: wgpu::Buffer,
     /// Reused by every read it is large enough for.
     readback: Option<wgpu::Buffer>,
+    /// Bytes of it.
+    readback_held: u64,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     /// Bytes that wait for the next submission in staging buffers of wgpu.
     unflushed: usize,
@@ -119,7 +134,8 @@ impl GpuDevice {
         let state_bytes = size_of::<StepState>() as u64;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let state = context.buffer("step state", state_bytes, usage)?;
-        let placeholder = context.buffer("placeholder", 16, wgpu::BufferUsages::STORAGE)?;
+        let placeholder =
+            context.buffer("placeholder", PLACEHOLDER_BYTES, wgpu::BufferUsages::STORAGE)?;
         Ok(Self {
             info: adapter.info.clone(),
             caps: adapter.caps,
@@ -132,6 +148,7 @@ impl GpuDevice {
             state,
             placeholder,
             readback: None,
+            readback_held: 0,
             in_flight: VecDeque::new(),
             unflushed: 0,
         })
@@ -149,13 +166,15 @@ impl GpuDevice {
     /// Copies bytes to the host, after all work so far.
     fn read_bytes(&mut self, source: &wgpu::Buffer, at: u64, out: &mut [u8]) -> Result<(), Error> {
         self.context.check()?;
-        let bytes = out.len().min(COPY_BYTES);
-        let readback = match self.readback.take() {
-            Some(buffer) if buffer.size() >= bytes as u64 => buffer,
-            _ => {
+        let wanted = readback_bytes(out.len());
+        let readback = match self.readback.take().filter(|known| known.size() >= wanted) {
+            Some(known) => known,
+            None => {
+                self.context.stats.freed(std::mem::take(&mut self.readback_held));
                 let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-                let bytes = bytes.next_power_of_two() as u64;
-                self.context.buffer("values read by the host", bytes, usage)?
+                let made = self.context.buffer("values read by the host", wanted, usage)?;
+                self.readback_held = wanted;
+                made
             }
         };
         for (piece, at) in out.chunks_mut(COPY_BYTES).zip((at..).step_by(COPY_BYTES)) {
@@ -226,8 +245,8 @@ impl Device for GpuDevice {
 
     fn free_buffer(&mut self, id: BufferId) {
         // A loaded plan that binds the buffer keeps its memory until it is unloaded itself.
-        if let Some(tensor) = self.tensors.get_mut(id.0 as usize) {
-            *tensor = None;
+        if let Some(tensor) = self.tensors.get_mut(id.0 as usize).and_then(Option::take) {
+            self.context.stats.freed(buffer_bytes(tensor.len));
         }
         self.reclaim();
     }
@@ -283,14 +302,16 @@ impl Device for GpuDevice {
             placeholder: &self.placeholder,
             pipelines: &mut self.pipelines,
         };
-        let program = Program::new(&mut self.context, &mut shared, plan, found)?;
+        let before = self.context.stats.bytes;
+        let program = Program::new(&mut self.context, &mut shared, plan, found)
+            .inspect_err(|_| self.context.stats.bytes = before)?;
         self.programs.push(Some(program));
         Ok(ProgramId(self.programs.len() as u32 - 1))
     }
 
     fn unload(&mut self, program: ProgramId) {
-        if let Some(program) = self.programs.get_mut(program.0 as usize) {
-            *program = None;
+        if let Some(program) = self.programs.get_mut(program.0 as usize).and_then(Option::take) {
+            self.context.stats.freed(program.bytes);
         }
         self.reclaim();
     }

@@ -55,6 +55,8 @@ pub(super) struct Program {
     /// The staging buffer of the next run.
     turn: usize,
     pub timer: Option<Timer>,
+    /// Bytes of all buffers that are its own.
+    pub bytes: u64,
 }
 
 impl Program {
@@ -66,6 +68,7 @@ impl Program {
         plan: &Plan,
         mut persistent: HashMap<usize, Tensor>,
     ) -> Result<Self, Error> {
+        let before = context.stats.bytes;
         let mut launches: Vec<(usize, Launch, PipelineKey)> = Vec::new();
         for (index, call) in plan.calls.iter().enumerate() {
             let operands = call.kernel.operands();
@@ -81,7 +84,7 @@ impl Program {
 
         let mut tensors = Vec::with_capacity(plan.buffers.len());
         let (mut inputs, mut outputs) = (HashMap::new(), HashMap::new());
-        let mut staging_bytes = STAGING_ALIGNMENT;
+        let mut staged_to = STAGING_ALIGNMENT;
         for (index, spec) in plan.buffers.iter().enumerate() {
             let tensor = match persistent.remove(&index) {
                 Some(tensor) => tensor,
@@ -89,8 +92,8 @@ impl Program {
             };
             match &spec.kind {
                 BufferKind::Input(name) => {
-                    let input = Input { tensor: tensor.clone(), staged_at: staging_bytes };
-                    staging_bytes += buffer_bytes(spec.len).next_multiple_of(STAGING_ALIGNMENT);
+                    let input = Input { tensor: tensor.clone(), staged_at: staged_to };
+                    staged_to += buffer_bytes(spec.len).next_multiple_of(STAGING_ALIGNMENT);
                     inputs.insert(name.clone(), input);
                 }
                 BufferKind::Output(name) => {
@@ -100,10 +103,11 @@ impl Program {
             }
             tensors.push(tensor);
         }
+        debug_assert_eq!(staged_to, staging_bytes(plan));
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         let staging = [
-            context.buffer("inputs", staging_bytes, usage)?,
-            context.buffer("inputs", staging_bytes, usage)?,
+            context.buffer("inputs", staged_to, usage)?,
+            context.buffer("inputs", staged_to, usage)?,
         ];
 
         let (dims, dims_at) = dims_buffer(context, launches.iter().map(|(_, launch, _)| launch))?;
@@ -143,7 +147,8 @@ impl Program {
         }
         context.check()?;
         let labels = plan.calls.iter().map(|call| call.label.clone()).collect();
-        Ok(Self { labels, dispatches, inputs, outputs, staging, turn: 0, timer })
+        let bytes = context.stats.bytes - before;
+        Ok(Self { labels, dispatches, inputs, outputs, staging, turn: 0, timer, bytes })
     }
 
     /// Output `name`.
@@ -291,6 +296,15 @@ fn dims_buffer<'a>(
     launches: impl Iterator<Item = &'a Launch>,
 ) -> Result<(wgpu::Buffer, Vec<u64>), Error> {
     let alignment = context.device.limits().min_uniform_buffer_offset_alignment as usize;
+    let (bytes, offsets) = dims(launches, alignment);
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = context.buffer("dims", bytes.len() as u64, usage)?;
+    context.queue.write_buffer(&buffer, 0, &bytes);
+    Ok((buffer, offsets))
+}
+
+/// The dims of all launches one after another, and where each lies.
+fn dims<'a>(launches: impl Iterator<Item = &'a Launch>, alignment: usize) -> (Vec<u8>, Vec<u64>) {
     let (mut bytes, mut offsets) = (Vec::new(), Vec::new());
     for launch in launches {
         bytes.resize(bytes.len().next_multiple_of(alignment), 0);
@@ -299,10 +313,25 @@ fn dims_buffer<'a>(
         bytes.extend_from_slice(bytemuck::cast_slice(&launch.dims));
         bytes.resize(end, 0);
     }
-    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-    let buffer = context.buffer("dims", bytes.len().max(16) as u64, usage)?;
-    context.queue.write_buffer(&buffer, 0, &bytes);
-    Ok((buffer, offsets))
+    bytes.resize(bytes.len().max(16), 0);
+    (bytes, offsets)
+}
+
+/// Bytes of a staging buffer: the step state and every input, each at a multiple of
+/// [`STAGING_ALIGNMENT`].
+fn staging_bytes(plan: &Plan) -> u64 {
+    let inputs = plan.buffers.iter().filter(|spec| matches!(spec.kind, BufferKind::Input(_)));
+    let staged = inputs.map(|spec| buffer_bytes(spec.len).next_multiple_of(STAGING_ALIGNMENT));
+    STAGING_ALIGNMENT + staged.sum::<u64>()
+}
+
+/// Bytes that a loaded plan takes beside its tensors, on a device of these capabilities whose uniforms start
+/// at multiples of `alignment`.
+pub fn program_bytes(plan: &Plan, caps: &Caps, alignment: usize) -> u64 {
+    let launches: Vec<Launch> =
+        plan.calls.iter().flat_map(|call| call.kernel.launches(caps)).collect();
+    let dims = dims(launches.iter(), alignment).0.len() as u64;
+    IN_FLIGHT as u64 * staging_bytes(plan) + dims
 }
 
 /// What the shaders' unchecked indices rely on, and what the driver would refuse only in mid-run.

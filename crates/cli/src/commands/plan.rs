@@ -1,0 +1,123 @@
+//! `distil-gpu plan`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use distil_gpu_engine::device::{Outlook, adapters};
+use distil_gpu_engine::distill::Forecast;
+use distil_gpu_engine::distill::forecast::{DeviceForecast, Memory};
+use distil_gpu_engine::report::thousands;
+
+use crate::{Voice, say, table};
+
+/// Arguments of `plan`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  distil-gpu plan
+      What the recipe that comes with the program will need of each device of this machine
+  distil-gpu plan recipes/hinton-mnist.toml --set train.batch=4096
+      Whether a larger batch still fits, before anything is allocated")]
+pub struct Args {
+    /// Recipe to plan [default: the one that comes with the program]
+    recipe: Option<PathBuf>,
+    /// Set any key of the recipe; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+pub fn run(args: Args, voice: Voice) -> Result<()> {
+    let recipe = super::recipe(args.recipe.as_deref(), &args.set)?;
+    let gpus = adapters();
+    let devices: Vec<Outlook> = gpus.iter().map(Outlook::of).chain([Outlook::cpu()]).collect();
+    let forecast = Forecast::of(&recipe, &devices)?;
+    if voice.json {
+        return say(serde_json::to_string_pretty(&forecast)?);
+    }
+    say(steps(&forecast))?;
+    say("\nLargest tensors of a step")?;
+    let mut largest = table::new(["tensor", "size"]);
+    for tensor in &forecast.largest {
+        largest.add_row([tensor.name.clone(), size(tensor.bytes)]);
+    }
+    say(largest)?;
+    for (index, device) in forecast.devices.iter().enumerate() {
+        let name = if index < gpus.len() { format!("gpu:{index}") } else { "cpu".to_owned() };
+        say(format_args!(
+            "\nMemory on {name}, {}: {} at most",
+            device.device,
+            size(device.peak_bytes)
+        ))?;
+        say(memory(device))?;
+        match device.exceeded.as_slice() {
+            [] => say("Every tensor is within this device's limits.")?,
+            all => all.iter().try_for_each(|problem| say(format_args!("Too large: {problem}")))?,
+        }
+    }
+    Ok(())
+}
+
+/// What a step of each arm is.
+fn steps(forecast: &Forecast) -> comfy_table::Table {
+    let mut table = table::new([
+        "training",
+        "parameters",
+        "batch",
+        "steps",
+        "operations a step",
+        "bytes a step",
+        "launches a step",
+    ]);
+    for (index, arm) in forecast.arms.iter().enumerate() {
+        let mut launches: Vec<usize> =
+            forecast.devices.iter().map(|device| device.launches[index]).collect();
+        launches.sort_unstable();
+        launches.dedup();
+        let launches: Vec<String> = launches.iter().map(ToString::to_string).collect();
+        table.add_row([
+            arm.arm.name().to_owned(),
+            thousands(arm.parameters),
+            arm.batch.to_string(),
+            thousands(arm.steps as usize),
+            format!("{:.1} M", arm.flops as f64 / 1e6),
+            size(arm.bytes_moved),
+            launches.join(" or "),
+        ]);
+    }
+    table::right(&mut table, 1..7);
+    table
+}
+
+/// Memory of each phase by purpose.
+fn memory(device: &DeviceForecast) -> comfy_table::Table {
+    let mut table = table::new([
+        "while",
+        "parameters",
+        "gradients",
+        "moments",
+        "activations",
+        "data",
+        "staging",
+        "in all",
+    ]);
+    for phase in &device.phases {
+        let Memory { phase: name, parameters, gradients, moments, activations, data, staging } =
+            phase;
+        let bytes = [parameters, gradients, moments, activations, data, staging];
+        let cells = bytes.map(|bytes| size(*bytes)).into_iter().chain([size(phase.total())]);
+        table.add_row([name.clone()].into_iter().chain(cells));
+    }
+    table::right(&mut table, 1..8);
+    table
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0 => "-".to_owned(),
+        1..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}

@@ -1,0 +1,63 @@
+//! What can be known of a device before it is opened: which limits hold, and what a plan would take on it.
+
+use distil_gpu_kernels::Caps;
+
+use super::gpu::{Adapter, program_bytes, readback_bytes, resident_bytes};
+use super::{CpuDevice, Device, Limits};
+use crate::plan::Plan;
+
+/// A device that is not opened.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    /// Its name.
+    pub name: String,
+    /// What kernels choose their variants by.
+    pub caps: Caps,
+    /// What it allows.
+    pub limits: Limits,
+    /// At whose multiples a uniform may start; `None` for the CPU path, which has no need of any buffer that
+    /// is no tensor.
+    uniform_alignment: Option<usize>,
+}
+
+impl Outlook {
+    /// The CPU path.
+    pub fn cpu() -> Self {
+        let device = CpuDevice::<f32>::new();
+        Self {
+            name: device.info().name.clone(),
+            caps: device.caps(),
+            limits: device.limits(),
+            uniform_alignment: None,
+        }
+    }
+
+    /// A GPU.
+    pub fn of(adapter: &Adapter) -> Self {
+        Self {
+            name: adapter.info.name.clone(),
+            caps: adapter.caps,
+            limits: adapter.limits,
+            uniform_alignment: Some(adapter.uniform_alignment()),
+        }
+    }
+
+    /// Kernel launches of one run of a plan.
+    pub fn launches(&self, plan: &Plan) -> usize {
+        let launches = |kernel: &dyn distil_gpu_kernels::Kernel| match self.uniform_alignment {
+            Some(_) => kernel.launches(&self.caps).len(),
+            None => 1,
+        };
+        plan.calls.iter().map(|call| launches(&*call.kernel)).sum()
+    }
+
+    /// Bytes beside its tensors that a loaded plan takes: staging buffers and the launches' dims.
+    pub fn plan_bytes(&self, plan: &Plan) -> u64 {
+        self.uniform_alignment.map_or(0, |alignment| program_bytes(plan, &self.caps, alignment))
+    }
+
+    /// Bytes beside tensors and plans, the largest read by the host being of so many elements.
+    pub fn other_bytes(&self, largest_read: usize) -> u64 {
+        self.uniform_alignment.map_or(0, |_| resident_bytes() + readback_bytes(largest_read * 4))
+    }
+}

@@ -1,0 +1,280 @@
+//! What a run will need, known before anything is allocated: work of a step, memory of each phase, limits.
+
+use distil_gpu_kernels::distill_loss::TERMS;
+use serde::Serialize;
+
+use super::evaluate::ROWS;
+use super::program::{self, TeacherInput};
+use super::trainer::{optimizer_config, training_parts};
+use super::{Arm, Setup};
+use crate::data;
+use crate::device::{Outlook, exceeded};
+use crate::error::Error;
+use crate::models::ModelConfig;
+use crate::plan::{BufferKind, Plan};
+use crate::recipe::{self, Recipe, Train};
+use crate::store::{ALIGNMENT, Layout, Part};
+
+/// Most of the largest tensors that are listed.
+const LARGEST: usize = 5;
+
+/// What a run will need.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forecast {
+    /// The arms that are trained, in their order.
+    pub arms: Vec<ArmForecast>,
+    /// Each device that was asked about.
+    pub devices: Vec<DeviceForecast>,
+    /// The largest tensors of the training steps.
+    pub largest: Vec<TensorForecast>,
+}
+
+/// One arm's training.
+#[derive(Clone, Debug, Serialize)]
+pub struct ArmForecast {
+    /// Which.
+    pub arm: Arm,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// Examples of a step.
+    pub batch: usize,
+    /// Steps of the training.
+    pub steps: u32,
+    /// Kernel calls of a step.
+    pub calls: usize,
+    /// Operations of a step.
+    pub flops: u64,
+    /// Bytes that the kernels of a step read and write at least.
+    pub bytes_moved: u64,
+}
+
+/// A tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TensorForecast {
+    /// Its name and shape.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What a run takes of one device.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceForecast {
+    /// Its name.
+    pub device: String,
+    /// Kernel launches of a step of each trained arm.
+    pub launches: Vec<usize>,
+    /// Memory in each phase of the run.
+    pub phases: Vec<Memory>,
+    /// The most of any phase: every buffer that the run makes, exact to the byte.
+    pub peak_bytes: u64,
+    /// What exceeds which limit of the device; where there is anything, the run is refused.
+    pub exceeded: Vec<String>,
+}
+
+/// Bytes by purpose, in one phase of a run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Memory {
+    /// What goes on.
+    pub phase: String,
+    /// Of all models that are there.
+    pub parameters: u64,
+    /// Of the model in training.
+    pub gradients: u64,
+    /// The optimizer's.
+    pub moments: u64,
+    /// Tensors between the kernels of a plan, and sums over an epoch.
+    pub activations: u64,
+    /// What plans read from the host and give back to it.
+    pub data: u64,
+    /// What the device needs beside: staging buffers, sizes of launches.
+    pub staging: u64,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        let Self { phase: _, parameters, gradients, moments, activations, data, staging } = self;
+        parameters + gradients + moments + activations + data + staging
+    }
+
+    /// Adds a store with these parts and its metrics.
+    fn store(&mut self, layout: &Layout, parts: &[Part]) {
+        let bytes: u64 = layout.segments.iter().map(|&len| len.max(ALIGNMENT) as u64 * 4).sum();
+        for part in parts {
+            match part {
+                Part::Parameters => self.parameters += bytes,
+                Part::Gradients => self.gradients += bytes,
+                Part::Moment1 | Part::Moment2 => self.moments += bytes,
+                Part::Metrics => {}
+            }
+        }
+        self.activations += TERMS as u64 * 4;
+    }
+
+    /// Adds a loaded plan.
+    fn plan(&mut self, plan: &Plan, device: &Outlook) {
+        for buffer in &plan.buffers {
+            let bytes = buffer.len as u64 * 4;
+            match buffer.kind {
+                BufferKind::Slot => self.activations += bytes,
+                BufferKind::Input(_) | BufferKind::Output(_) => self.data += bytes,
+                BufferKind::Persistent(_) => {}
+            }
+        }
+        self.staging += device.plan_bytes(plan);
+    }
+}
+
+/// A model that is measured, its plans made once for all devices.
+struct Measured {
+    layout: Layout,
+    plans: [Plan; 2],
+    largest_read: usize,
+}
+
+/// A training, its plans made once for all devices.
+struct Training {
+    arm: Arm,
+    parts: Vec<Part>,
+    /// The step's plan, and the one that measures the test set.
+    plans: [Plan; 2],
+}
+
+impl Forecast {
+    /// Of a recipe, on each of these devices. Reads the recipe's data, and a teacher that is loaded.
+    ///
+    /// # Errors
+    /// When data or teacher cannot be used, or a parameter is too large for any device.
+    pub fn of(recipe: &Recipe, devices: &[Outlook]) -> Result<Self, Error> {
+        let setup = Setup::read(recipe, None)?;
+        let Setup { split, students, teacher, student, .. } = &setup;
+        let (answers, test_answers) = match (teacher, &recipe.teacher) {
+            (Some(config), _) => (TeacherInput::Model(config), true),
+            (None, recipe::Teacher::Logits { logits }) => {
+                (TeacherInput::Given, data::read_logits(logits, "test").is_ok())
+            }
+            _ => (TeacherInput::Given, false),
+        };
+        let mut arms = Vec::new();
+        let mut train = |arm,
+                         config: &ModelConfig,
+                         how: &Train,
+                         teacher,
+                         given,
+                         examples: usize| {
+            let rows = how.batch.min(examples);
+            let (optimizer, _) = optimizer_config(how);
+            let step = program::training_plan(config, teacher, rows, optimizer)?;
+            let input = if given { TeacherInput::Given } else { TeacherInput::None };
+            let test = program::loss_plan(config, input, ROWS)?;
+            let cost = step.cost();
+            arms.push(ArmForecast {
+                arm,
+                parameters: config.parameter_count(),
+                batch: rows,
+                steps: how.length.total_steps(examples.div_ceil(rows) as u32),
+                calls: step.calls.len(),
+                flops: cost.flops,
+                bytes_moved: cost.bytes_read + cost.bytes_written,
+            });
+            Ok::<_, Error>(Training { arm, parts: training_parts(&optimizer), plans: [step, test] })
+        };
+        let mut trainings = Vec::new();
+        if let Some((config, how)) = setup.taught(recipe) {
+            let examples = split.train.len();
+            trainings.push(train(Arm::Teacher, config, how, TeacherInput::None, false, examples)?);
+        }
+        let (how, examples) = (&recipe.train, students.len());
+        trainings.push(train(Arm::Control, student, how, TeacherInput::None, false, examples)?);
+        trainings.push(train(Arm::Distilled, student, how, answers, test_answers, examples)?);
+        let teacher = teacher.as_ref().map(Measured::new).transpose()?;
+        let student = Measured::new(student)?;
+        let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
+        Ok(Self { arms, devices: devices.iter().map(on).collect(), largest: largest(&trainings) })
+    }
+}
+
+impl Measured {
+    fn new(config: &ModelConfig) -> Result<Self, Error> {
+        let layout = Layout::new(config.model().parameters())?;
+        let parameters = layout.parameters.iter().map(|spec| spec.len());
+        let largest_read = parameters.chain([ROWS * config.classes(), TERMS]).max().unwrap_or(0);
+        let plans = [program::forward_plan(config, 1)?, program::forward_plan(config, ROWS)?];
+        Ok(Self { layout, plans, largest_read })
+    }
+}
+
+fn on_device(
+    device: &Outlook,
+    teacher: Option<&Measured>,
+    student: &Measured,
+    trainings: &[Training],
+) -> DeviceForecast {
+    let (mut phases, mut exceeding) = (Vec::new(), Vec::new());
+    let mut largest_read = 0;
+    // A teacher that is not trained here is there from the start.
+    let mut frozen = teacher.filter(|_| trainings.iter().all(|t| t.arm != Arm::Teacher));
+    if let Some(teacher) = frozen {
+        largest_read = teacher.largest_read;
+        phases.push(measuring(device, "the teacher", None, teacher, largest_read));
+    }
+    for training in trainings {
+        let name = training.arm.name();
+        let model = if training.arm == Arm::Teacher { teacher.unwrap_or(student) } else { student };
+        largest_read = largest_read.max(model.largest_read);
+        let mut memory = Memory { phase: format!("training the {name}"), ..Memory::default() };
+        memory.store(&model.layout, &training.parts);
+        if let Some(teacher) = frozen {
+            memory.store(&teacher.layout, &[Part::Parameters]);
+        }
+        for plan in &training.plans {
+            memory.plan(plan, device);
+            exceeding.extend(exceeded(plan, device.limits).iter().map(ToString::to_string));
+        }
+        memory.staging += device.other_bytes(largest_read);
+        phases.push(memory);
+        phases.push(measuring(device, &format!("the {name}"), frozen, model, largest_read));
+        if training.arm == Arm::Teacher {
+            frozen = teacher;
+        }
+    }
+    exceeding.sort();
+    exceeding.dedup();
+    DeviceForecast {
+        device: device.name.clone(),
+        launches: trainings.iter().map(|training| device.launches(&training.plans[0])).collect(),
+        peak_bytes: phases.iter().map(Memory::total).max().unwrap_or(0),
+        phases,
+        exceeded: exceeding,
+    }
+}
+
+/// Measures a model, another teacher being there.
+fn measuring(
+    device: &Outlook,
+    name: &str,
+    teacher: Option<&Measured>,
+    model: &Measured,
+    largest_read: usize,
+) -> Memory {
+    let mut memory = Memory { phase: format!("measuring {name}"), ..Memory::default() };
+    for layout in teacher.into_iter().chain([model]).map(|measured| &measured.layout) {
+        memory.store(layout, &[Part::Parameters]);
+    }
+    model.plans.iter().for_each(|plan| memory.plan(plan, device));
+    memory.staging += device.other_bytes(largest_read);
+    memory
+}
+
+/// The largest tensors of the steps, each once.
+fn largest(trainings: &[Training]) -> Vec<TensorForecast> {
+    let buffers = trainings.iter().flat_map(|training| &training.plans[0].buffers);
+    let mut tensors: Vec<TensorForecast> = buffers
+        .map(|buffer| TensorForecast { name: buffer.label.clone(), bytes: buffer.len as u64 * 4 })
+        .collect();
+    tensors.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    tensors.dedup();
+    tensors.truncate(LARGEST);
+    tensors
+}

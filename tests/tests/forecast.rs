@@ -1,0 +1,96 @@
+//! What `plan` foretells is what a run takes, to the byte, on every device.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use distil_gpu_engine::data;
+use distil_gpu_engine::device::{
+    Choice, CpuDevice, Device, GpuOptions, Limits, Outlook, adapters, select,
+};
+use distil_gpu_engine::distill::{Begin, Forecast, Silent, run};
+use distil_gpu_engine::files::save_tensors;
+use distil_gpu_engine::recipe::Recipe;
+
+const RECIPE: &str = r#"
+[data]
+source = "embedded"
+train_limit = 300
+test_limit = 50
+
+[teacher]
+model = { type = "mlp", hidden_sizes = [40, 24], dropout = 0.2 }
+
+[student]
+model = { type = "mlp", hidden_sizes = [16] }
+
+[train]
+epochs = 1
+batch = 64
+clip = 1.0
+optimizer = { name = "adamw", lr = 0.001 }
+"#;
+
+fn recipe(sets: &[String]) -> Recipe {
+    Recipe::parse_with(RECIPE, "tiny.toml", sets).unwrap()
+}
+
+/// Runs the recipe and compares the most bytes that there ever were, and a step's launches.
+fn check(device: &mut dyn Device, outlook: &Outlook, sets: &[String]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = sets.to_vec();
+    all.push(format!("out={:?}", folder.path().join("run").display().to_string()));
+    let recipe = recipe(&all);
+    let forecast = Forecast::of(&recipe, std::slice::from_ref(outlook)).unwrap();
+    let before = device.stats().bytes;
+    run(&recipe, device, Begin::New, &mut Silent).unwrap();
+    let stats = device.stats();
+    let foretold = &forecast.devices[0];
+    assert_eq!(foretold.peak_bytes, stats.peak_bytes, "{} {sets:?}: {foretold:#?}", outlook.name);
+    assert!(foretold.exceeded.is_empty());
+    // The teacher, if it is a model, stays to the end; nothing else does.
+    assert!(stats.bytes - before < foretold.peak_bytes);
+}
+
+#[test]
+fn memory_is_foretold_to_the_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = format!("{:?}", folder.path().join("first").display().to_string());
+    let first = recipe(&[format!("out={teacher}")]);
+    run(&first, &mut CpuDevice::<f32>::new(), Begin::New, &mut Silent).unwrap();
+    let split = data::load(&first.data).unwrap();
+    let logits = folder.path().join("logits.safetensors");
+    let tensors = [("train", &split.train), ("test", &split.test)]
+        .map(|(name, data)| (name, vec![data.len(), 10], vec![0.5; data.len() * 10]));
+    save_tensors(&logits, &tensors, Default::default()).unwrap();
+    let ways = [
+        vec![],
+        vec![format!(
+            "teacher={{folder={:?}}}",
+            folder.path().join("first/teacher").display().to_string()
+        )],
+        vec![format!("teacher={{logits={:?}}}", logits.display().to_string())],
+        // A student larger than its teacher, and a batch larger than those of the measurements.
+        vec!["student.model.hidden_sizes=[90]".to_owned(), "train.batch=300".to_owned()],
+    ];
+    for sets in &ways {
+        check(&mut CpuDevice::<f32>::new(), &Outlook::cpu(), sets);
+        for (number, adapter) in adapters().iter().enumerate() {
+            let choice = Choice::Gpu(Some(number));
+            let mut gpu = select(choice, GpuOptions::default()).unwrap().device;
+            check(&mut *gpu, &Outlook::of(adapter), sets);
+        }
+    }
+}
+
+#[test]
+fn what_is_too_large_is_named() {
+    let mut small = Outlook::cpu();
+    small.limits = Limits { buffer_bytes: 1 << 30, binding_bytes: 100_000 };
+    let forecast = Forecast::of(&recipe(&[]), &[small]).unwrap();
+    let exceeded = &forecast.devices[0].exceeded;
+    assert!(exceeded.iter().any(|text| text.contains("features [64, 784]")), "{exceeded:?}");
+    assert!(exceeded.iter().all(|text| text.contains("binding size of 100000")), "{exceeded:?}");
+    let arms: Vec<&str> = forecast.arms.iter().map(|arm| arm.arm.name()).collect();
+    assert_eq!(arms, ["teacher", "control", "distilled"]);
+    assert_eq!(forecast.arms[0].parameters, 784 * 40 + 40 + 40 * 24 + 24 + 24 * 10 + 10);
+    assert_eq!(forecast.largest.len(), 5);
+}
