@@ -6,6 +6,7 @@
 mod commands;
 mod progress;
 mod table;
+mod watch;
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -44,6 +45,8 @@ enum Command {
     Logits(commands::logits::Args),
     /// Tell what a recipe will need of each device, before anything is allocated
     Plan(commands::plan::Args),
+    /// Train students over a grid of settings and seeds, from one teacher
+    Sweep(commands::sweep::Args),
     /// Hold this machine's kernels and training steps to 64-bit arithmetic
     Check(commands::check::Args),
     /// Measure a recipe's training steps, forward passes and kernels
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(args, voice).map(success),
         Command::Logits(args) => commands::logits::run(args, voice).map(success),
         Command::Plan(args) => commands::plan::run(args, voice).map(success),
+        Command::Sweep(args) => commands::sweep::run(args, voice),
         Command::Check(args) => commands::check::run(args, voice).map(success),
         Command::Bench(args) => commands::bench::run(args, voice).map(success),
         Command::Devices(args) => commands::devices::run(args, voice).map(success),

@@ -1,13 +1,13 @@
 //! Tables on the terminal.
 
-use comfy_table::{CellAlignment, LineStyle, Table, presets};
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, presets};
 use distil_gpu_engine::report::Report;
 
 /// A table with a line under its header and none between its rows.
-pub fn new<const N: usize>(header: [&str; N]) -> Table {
+pub fn new<C: Into<Cell>>(header: impl IntoIterator<Item = C>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
-    table.set_header(header);
+    table.set_header(header.into_iter().map(Into::into).collect::<Vec<Cell>>());
     table
 }
 

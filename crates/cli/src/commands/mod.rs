@@ -9,6 +9,7 @@ pub mod logits;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod sweep;
 
 use std::path::Path;
 
@@ -56,4 +57,9 @@ fn spinner(voice: Voice) -> ProgressBar {
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(std::time::Duration::from_millis(120));
     spinner
+}
+
+/// Any text as a TOML string: JSON escapes it in the same way.
+fn toml_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }

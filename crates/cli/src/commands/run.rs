@@ -2,17 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, anyhow};
-use distil_gpu_engine::Error;
-use distil_gpu_engine::distill::{self, Begin, Event, Observer};
+use anyhow::{Context, Result};
+use distil_gpu_engine::distill::{self, Begin};
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::report::PAGE;
 
-use crate::progress::Progress;
-use crate::{INTERRUPTED, TARGET_MISSED, Voice, note, say, table};
+use super::toml_string;
+use crate::watch::Watch;
+use crate::{TARGET_MISSED, Voice, note, say, table};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -76,7 +74,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     let mut watch = Watch::new(voice)?;
     let run = match distill::run(&recipe, &mut *device, begin, &mut watch) {
         Ok(run) => run,
-        Err(error) => return watch.explain(error),
+        Err(error) => return watch.explain(error, "run"),
     };
     let report = &run.report;
     if voice.json {
@@ -102,69 +100,4 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
 
 fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
-}
-
-/// Watches a run for the terminal, and for Ctrl-C.
-struct Watch {
-    progress: Option<Progress>,
-    folder: Option<PathBuf>,
-    interrupted: Arc<AtomicBool>,
-}
-
-impl Watch {
-    /// From now on Ctrl-C asks the run to stop; a second one stops it at once.
-    fn new(voice: Voice) -> Result<Self> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let seen = interrupted.clone();
-        ctrlc::set_handler(move || {
-            if seen.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(INTERRUPTED));
-            }
-        })
-        .context("Ctrl-C cannot be watched")?;
-        Ok(Self { progress: voice.progress().then(Progress::new), folder: None, interrupted })
-    }
-
-    /// What to do about a run that did not end well.
-    fn explain(&self, error: Error) -> Result<ExitCode> {
-        let resumable = |folder: &&PathBuf| folder.join("checkpoints").is_dir();
-        let Some(folder) = self.folder.as_ref().filter(resumable) else {
-            return Err(error.into());
-        };
-        let resume = format!("distil-gpu run --resume {}", folder.display());
-        match error {
-            Error::Interrupted { arm, step } => {
-                note(format_args!("Stopped after step {step} of the {arm}. Go on with: {resume}"));
-                Ok(INTERRUPTED.into())
-            }
-            Error::NotFinite(_) => Err(anyhow!(
-                "{error}; to go on from the last good checkpoint with other settings: {resume} --set \
-                 KEY=VALUE"
-            )),
-            error => {
-                let error = anyhow::Error::new(error);
-                Err(anyhow!("{error:#}; to go on from the last checkpoint: {resume}"))
-            }
-        }
-    }
-}
-
-impl Observer for Watch {
-    fn event(&mut self, event: &Event<'_>) {
-        if let Event::Opened { folder } = event {
-            self.folder = Some(folder.to_path_buf());
-        }
-        if let Some(progress) = &mut self.progress {
-            progress.event(event);
-        }
-    }
-
-    fn stop(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
-    }
-}
-
-/// Any text as a TOML string: JSON escapes it in the same way.
-fn toml_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }

@@ -43,7 +43,8 @@ fn gpus(home: &Home) -> Vec<String> {
 fn help_explains_every_command() {
     let home = Home::new();
     let all = home.done("--help");
-    for command in ["run", "report", "eval", "logits", "plan", "check", "bench", "devices", "init"]
+    for command in
+        ["run", "report", "eval", "logits", "plan", "sweep", "check", "bench", "devices", "init"]
     {
         assert!(all.contains(&format!("\n  {command} ")), "{all}");
         let help = home.done(&format!("{command} --help"));

@@ -55,15 +55,13 @@ pub fn run(
     let folder = choose_folder(recipe, begin)?;
     let copy = folder.join(Arm::Teacher.folder());
     let copied = begin == Begin::Resume && copy.join(models::CONFIG).is_file();
-    let Setup { split, students, teacher: teacher_config, teacher_parameters, student } =
-        Setup::read(recipe, copied.then_some(&copy))?;
+    let setup = Setup::read(recipe, copied.then_some(&copy))?;
     let given = match &recipe.teacher {
-        recipe::Teacher::Logits { logits } => {
-            Some(given_logits(recipe, &split, students.len(), logits)?)
-        }
+        recipe::Teacher::Logits { logits } => Some(given_logits(recipe, &setup, logits)?),
         _ => None,
     };
     let resolved = recipe.to_toml()?;
+    let Setup { split, students, teacher: teacher_config, teacher_parameters, student } = setup;
 
     // What can be refused beforehand has been: from here on there are files.
     let (journal, note) = match begin {
@@ -156,17 +154,17 @@ pub fn run(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         seconds: work.log.seconds(),
     };
-    work.log.finish()?;
+    let Work { log, checkpoints, .. } = work;
+    log.finish()?;
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
     write_atomically(&folder.join(report::REPORT), format!("{json}\n").as_bytes())?;
     report::write_page(&folder)?;
-    let checkpoints = folder.join(checkpoint::FOLDER);
-    fs::remove_dir_all(&checkpoints).map_err(io_error(&checkpoints))?;
+    checkpoints.remove()?;
     Ok(Run { folder, report })
 }
 
 /// A teacher, what was measured of it, and its raw logits of the test set.
-type MeasuredTeacher = (Teacher, Option<ArmReport>, Option<Vec<f32>>);
+pub(super) type MeasuredTeacher = (Teacher, Option<ArmReport>, Option<Vec<f32>>);
 
 /// A saved model on the device, what was measured of it, and its raw logits of the test set.
 struct Measured {
@@ -270,39 +268,38 @@ fn check_finished(
     Err(Error::Model { path: folder.display().to_string(), problem: problem.to_owned() })
 }
 
+/// A teacher's raw logits [examples, classes] of a data set, from a file.
+pub(super) fn logits_of(data: &Dataset, path: &Path, name: &str) -> Result<Vec<f32>, Error> {
+    let (rows, classes) = (data.len(), data.classes());
+    let (found, columns, values) = data::read_logits(path, name)?;
+    if (found, columns) == (rows, classes) {
+        return Ok(values);
+    }
+    let needed = format!("[{rows}, {classes}]: one row for each example, in the data's order");
+    Err(Error::Model {
+        path: path.display().to_string(),
+        problem: format!("`{name}` is [{found}, {columns}], the data needs {needed}"),
+    })
+}
+
 /// A teacher that is a file of logits: of the training examples, and perhaps of the test examples.
-fn given_logits(
+pub(super) fn given_logits(
     recipe: &Recipe,
-    split: &Split,
-    students: usize,
+    setup: &Setup,
     path: &Path,
 ) -> Result<MeasuredTeacher, Error> {
-    let classes = split.train.classes();
-    let bad = |problem: String| Error::Model { path: path.display().to_string(), problem };
-    let read = |name: &str, rows: usize| -> Result<Vec<f32>, Error> {
-        let (found, columns, values) = data::read_logits(path, name)?;
-        if (found, columns) != (rows, classes) {
-            let needed =
-                format!("[{rows}, {classes}]: one row for each example, in the data's order");
-            return Err(bad(format!("`{name}` is [{found}, {columns}], the data needs {needed}")));
-        }
-        Ok(values)
-    };
-    let all = read("train", split.train.len())?;
-    let mut rows = split.train.rows_without_classes(&recipe.distil.omit_classes)?;
-    rows.truncate(students);
-    let row = |&row: &u32| &all[row as usize * classes..][..classes];
-    let values: Vec<f32> = rows.iter().flat_map(row).copied().collect();
-    let answers = match read("test", split.test.len()) {
+    let split = &setup.split;
+    let teacher = setup.answers(recipe, &logits_of(&split.train, path, "train")?)?;
+    let answers = match logits_of(&split.test, path, "test") {
         Err(Error::Data(DataError::MissingTensor { .. })) => None,
         answers => Some(answers?),
     };
     let arm = answers.as_ref().map(|logits| count(split, logits, None));
-    Ok((Teacher::Logits { values, classes }, arm, answers))
+    Ok((teacher, arm, answers))
 }
 
 /// The run's folder: the recipe's `out`, or the first free of runs/<name>, runs/<name>-2, …
-fn choose_folder(recipe: &Recipe, begin: Begin) -> Result<PathBuf, Error> {
+pub(super) fn choose_folder(recipe: &Recipe, begin: Begin) -> Result<PathBuf, Error> {
     let used = |path: &Path| path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     let default = Path::new("runs").join(&recipe.name);
     Ok(match &recipe.out {

@@ -179,4 +179,15 @@ impl Checkpoints {
         let mut list = self.list(arm)?.into_iter();
         list.try_for_each(|(_, path)| fs::remove_file(&path).map_err(io_error(&path)))
     }
+
+    /// Deletes all of them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the folder.
+    pub fn remove(&self) -> Result<(), Error> {
+        match self.folder.is_dir() {
+            true => fs::remove_dir_all(&self.folder).map_err(io_error(&self.folder)),
+            false => Ok(()),
+        }
+    }
 }

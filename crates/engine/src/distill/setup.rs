@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::Teacher;
 use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
 use crate::models::{self, ModelConfig};
@@ -55,6 +56,33 @@ impl Setup {
         }
         let students = student_data(recipe, &split.train)?;
         Ok(Self { split, students, teacher, teacher_parameters, student })
+    }
+
+    /// The same data and teacher for a recipe that differs in the rest alone.
+    ///
+    /// # Errors
+    /// When the recipe leaves its students nothing, or asks for what the data cannot give.
+    pub fn for_students(&self, recipe: &Recipe) -> Result<Self, Error> {
+        self.split.train.examples().check_shift(recipe.train.shift)?;
+        let Self { split, teacher, student: ModelConfig { normalisation, .. }, .. } = self;
+        let student = ModelConfig::for_data(&recipe.student.model, &split.train, normalisation);
+        Layout::new(student.model().parameters())?;
+        let students = student_data(recipe, &split.train)?;
+        let (split, teacher) = (split.clone(), teacher.clone());
+        Ok(Self { split, students, teacher, teacher_parameters: None, student })
+    }
+
+    /// A teacher of which only the raw logits [examples, classes] of all training examples are there, for the
+    /// students' examples.
+    ///
+    /// # Errors
+    /// When the recipe leaves its students nothing.
+    pub fn answers(&self, recipe: &Recipe, logits: &[f32]) -> Result<Teacher, Error> {
+        let classes = self.split.train.classes();
+        let mut rows = self.split.train.rows_without_classes(&recipe.distil.omit_classes)?;
+        rows.truncate(self.students.len());
+        let row = |&row: &u32| &logits[row as usize * classes..][..classes];
+        Ok(Teacher::Logits { values: rows.iter().flat_map(row).copied().collect(), classes })
     }
 
     /// The teacher's model and how it is trained, if it is trained in the run.

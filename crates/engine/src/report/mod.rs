@@ -8,6 +8,7 @@ mod knowledge;
 mod page;
 mod picture;
 mod rows;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use folder::{Epoch, Record};
 pub use page::{PAGE, single, write_page};
 use rows::percent;
 pub use rows::{Row, thousands};
+pub use sweep::{SWEEP, Setting, Spread, SweepPoint, SweepReport, SweepRun};
 
 /// Name of the report in a run's folder.
 pub const REPORT: &str = "report.json";

@@ -1,0 +1,194 @@
+//! `distil-gpu sweep`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use distil_gpu_engine::distill::{self, Axis, Begin, Grid};
+use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::report::{Spread, SweepReport};
+
+use super::toml_string;
+use crate::watch::Watch;
+use crate::{Voice, say, table};
+
+/// Arguments of `sweep`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  distil-gpu sweep --set distil.temperature=1,2,4,8,20 --set distil.alpha=0.1,0.5,0.9 --seeds 3
+      Fifteen combinations, three students each, one teacher
+  distil-gpu sweep mine.toml --set 'student.model.hidden_sizes=[30],[100],[300]'
+      Students of three sizes
+  distil-gpu sweep --resume runs/default-sweep
+      Go on with a sweep that was interrupted")]
+pub struct Args {
+    /// Recipe to vary [default: the one that comes with the program]
+    recipe: Option<PathBuf>,
+    /// Values for any key of [student], [distil] or [train], with commas between them; one value for any key
+    /// fixes it
+    #[arg(long, value_name = "KEY=VALUE,VALUE...")]
+    set: Vec<String>,
+    /// Students of each combination, with seeds from the recipe's on
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    seeds: u32,
+    /// Folder for the results [default: runs/<name>-sweep, numbered when that exists]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// auto, cpu, gpu or gpu:N (see `distil-gpu devices`)
+    #[arg(long)]
+    device: Option<String>,
+    /// Replace the results of an earlier sweep in the same folder
+    #[arg(long)]
+    force: bool,
+    /// Go on with the interrupted sweep in this folder
+    #[arg(long, value_name = "SWEEP", conflicts_with_all = ["recipe", "set", "seeds", "out", "force"])]
+    resume: Option<PathBuf>,
+}
+
+pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
+    let mut sets: Vec<String> = Vec::new();
+    sets.extend(args.device.map(|device| format!("device={}", toml_string(&device))));
+    let out = args.out.as_ref().or(args.resume.as_ref());
+    sets.extend(out.map(|out| format!("out={}", toml_string(&out.to_string_lossy()))));
+    let (recipe, grid, begin) = match &args.resume {
+        Some(folder) => {
+            let grid = Grid::read(folder)?;
+            (Recipe::load(&folder.join("recipe.toml"), &sets)?, grid, Begin::Resume)
+        }
+        None => {
+            let (axes, fixed) = axes(&args.set)?;
+            sets.splice(0..0, fixed);
+            let begin = if args.force { Begin::Replace } else { Begin::New };
+            let grid = Grid { axes, seeds: args.seeds };
+            (super::recipe(args.recipe.as_deref(), &sets)?, grid, begin)
+        }
+    };
+    let mut device = super::open(&recipe.device, false, voice)?;
+    let mut watch = Watch::new(voice)?;
+    let sweep = match distill::sweep(&recipe, &grid, &mut *device, begin, &mut watch) {
+        Ok(sweep) => sweep,
+        Err(error) => return watch.explain(error, "sweep"),
+    };
+    if voice.json {
+        say(serde_json::to_string_pretty(&sweep.report).context("the report as JSON")?)?;
+    } else {
+        say(points(&sweep.report))?;
+        say(sentence(&sweep.report))?;
+        say(format_args!("Results: {}", sweep.folder.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Splits `--set`s into axes and into those with one value.
+fn axes(sets: &[String]) -> Result<(Vec<Axis>, Vec<String>)> {
+    let (mut axes, mut fixed) = (Vec::new(), Vec::new());
+    for set in sets {
+        let Some((key, values)) = set.split_once('=') else {
+            bail!(
+                "--set {set}: it must be KEY=VALUE,VALUE..., as in --set distil.temperature=1,2,4"
+            );
+        };
+        let values = split(values);
+        if values.iter().any(String::is_empty) {
+            bail!("--set {set}: a value between two commas is missing");
+        }
+        match values.len() {
+            1 => fixed.push(set.clone()),
+            _ => axes.push(Axis { key: key.trim().to_owned(), values }),
+        }
+    }
+    if axes.is_empty() {
+        bail!("nothing varies: give a key several values, as in --set distil.temperature=1,2,4");
+    }
+    Ok((axes, fixed))
+}
+
+/// The values between the commas that stand in no bracket, brace or string.
+fn split(text: &str) -> Vec<String> {
+    let (mut values, mut depth, mut quote) = (vec![String::new()], 0, None);
+    for letter in text.chars() {
+        match (letter, quote) {
+            (',', None) if depth == 0 => {
+                values.push(String::new());
+                continue;
+            }
+            ('"' | '\'', None) => quote = Some(letter),
+            (_, Some(open)) if letter == open => quote = None,
+            ('[' | '{', None) => depth += 1,
+            (']' | '}', None) => depth -= 1,
+            _ => {}
+        }
+        values.last_mut().expect("there is one from the start").push(letter);
+    }
+    values.iter().map(|value| value.trim().to_owned()).collect()
+}
+
+/// A share as a percentage, with its spread.
+fn percent(spread: Spread) -> String {
+    match spread.deviation {
+        Some(deviation) => format!("{:.2} ± {:.2} %", 100.0 * spread.mean, 100.0 * deviation),
+        None => format!("{:.2} %", 100.0 * spread.mean),
+    }
+}
+
+/// A line a combination.
+fn points(report: &SweepReport) -> comfy_table::Table {
+    let keys = report.axes.iter().map(|(key, _)| key.rsplit('.').next().unwrap_or(key).to_owned());
+    let fixed = ["accuracy", "alone", "gain", "parameters", "latency", "front"];
+    let header: Vec<String> = keys.chain(fixed.map(str::to_owned)).collect();
+    let columns = header.len();
+    let mut table = table::new(header);
+    let front = report.front();
+    for (index, point) in report.points.iter().enumerate() {
+        let first = point.runs.first().and_then(|run| run.distilled.parameters);
+        let cells = [
+            percent(point.accuracy()),
+            percent(point.control()),
+            percent(point.gain()),
+            first.map_or("-".to_owned(), distil_gpu_engine::report::thousands),
+            report.latency_ms(point).map_or("-".to_owned(), |ms| format!("{ms:.3} ms")),
+            if front.contains(&index) { "*" } else { "" }.to_owned(),
+        ];
+        table.add_row(point.settings.iter().map(|setting| setting.value.clone()).chain(cells));
+    }
+    table::right(&mut table, 0..columns);
+    table
+}
+
+/// What the sweep found, in plain words.
+fn sentence(report: &SweepReport) -> String {
+    let best = report.points.iter().max_by(|a, b| a.accuracy().mean.total_cmp(&b.accuracy().mean));
+    let Some(best) = best else { return "Nothing was swept.".to_owned() };
+    let settings: Vec<String> = best
+        .settings
+        .iter()
+        .map(|setting| format!("{} = {}", setting.key, setting.value))
+        .collect();
+    let teacher = report.teacher.as_ref().map_or_else(String::new, |teacher| {
+        format!("; the teacher has {:.2} %", 100.0 * teacher.accuracy)
+    });
+    format!(
+        "Best: {} with {}, {} alone{teacher}. * marks what no other combination beats in accuracy, size \
+         and latency.",
+        settings.join(", "),
+        percent(best.accuracy()),
+        percent(best.control()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_split_at_outer_commas() {
+        assert_eq!(split("1, 2,4"), ["1", "2", "4"]);
+        assert_eq!(split("[30,30],[100]"), ["[30,30]", "[100]"]);
+        let tables = r#"{ name = "sgd", lr = 0.1 },{ name = "a,b" }"#;
+        assert_eq!(split(tables), [r#"{ name = "sgd", lr = 0.1 }"#, r#"{ name = "a,b" }"#]);
+        assert!(axes(&["distil.alpha=1,,2".to_owned()]).is_err());
+        assert!(axes(&["distil.alpha=1".to_owned()]).is_err());
+        assert!(axes(&["distil.alpha".to_owned()]).is_err());
+    }
+}

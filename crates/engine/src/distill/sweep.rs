@@ -1,0 +1,441 @@
+//! A sweep: one teacher, and a student for every combination of some settings and every seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::arms::{Begin, choose_folder, given_logits, logits_of};
+use super::checkpoint::Checkpoints;
+use super::evaluate::Evaluator;
+use super::log::Log;
+use super::measure::{agreement, measure, test_logits};
+use super::setup::Setup;
+use super::teacher::{Teacher, frozen_store};
+use super::trainer::{Lesson, train};
+use super::{Arm, Event, Observer};
+use crate::device::Device;
+use crate::error::Error;
+use crate::files::{io_error, remove_temporary, write_atomically};
+use crate::models::{self, ModelConfig};
+use crate::recipe::{self, Recipe};
+use crate::report::{ArmReport, SWEEP, Setting, SweepPoint, SweepReport, SweepRun};
+
+/// Name of the file that says what is swept.
+const GRID: &str = "grid.json";
+/// Name of the file with what was measured of a student; a folder with one is finished.
+const RESULT: &str = "result.json";
+
+/// What is swept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grid {
+    /// Keys of the recipe with their values, as they stand in a recipe.
+    pub axes: Vec<Axis>,
+    /// Each combination is run with so many seeds, from the recipe's on.
+    pub seeds: u32,
+}
+
+/// A key of the recipe and the values that it takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Axis {
+    /// As `distil.temperature`.
+    pub key: String,
+    /// As `4.0`.
+    pub values: Vec<String>,
+}
+
+impl Grid {
+    /// The grid of a sweep's folder.
+    ///
+    /// # Errors
+    /// [`Error::Run`] when the folder is not that of a sweep.
+    pub fn read(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(GRID);
+        let bad = |problem: String| Error::Run { path: path.display().to_string(), problem };
+        if !path.is_file() {
+            return Err(bad("no such file: give the folder of a sweep".to_owned()));
+        }
+        let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+        serde_json::from_str(&text)
+            .map_err(|error| bad(format!("not the grid of a sweep: {error}")))
+    }
+
+    /// Every combination, the last axis fastest.
+    fn combinations(&self) -> Vec<Vec<Setting>> {
+        self.axes.iter().fold(vec![Vec::new()], |combinations, axis| {
+            let extended = combinations.iter().flat_map(|combination| {
+                axis.values.iter().map(|value| {
+                    let setting = Setting { key: axis.key.clone(), value: value.clone() };
+                    combination.iter().cloned().chain([setting]).collect()
+                })
+            });
+            extended.collect()
+        })
+    }
+}
+
+/// A finished sweep.
+#[derive(Debug)]
+pub struct Sweep {
+    /// Where its results lie.
+    pub folder: PathBuf,
+    /// What it measured.
+    pub report: SweepReport,
+}
+
+/// What was measured of one student.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Outcome {
+    report: ArmReport,
+    agreement: Option<f64>,
+}
+
+/// One student to train: its recipe, and where it goes.
+struct Point {
+    recipe: Recipe,
+    folder: PathBuf,
+}
+
+/// Runs a sweep: the teacher is trained or run once, and its answers are used again for every student. A
+/// control is trained once for all students that differ in the distillation alone.
+///
+/// # Errors
+/// When a combination is no recipe or changes data or teacher, and as [`super::run`].
+pub fn sweep(
+    recipe: &Recipe,
+    grid: &Grid,
+    device: &mut dyn Device,
+    begin: Begin,
+    observer: &mut dyn Observer,
+) -> Result<Sweep, Error> {
+    let named = Recipe { name: format!("{}-sweep", recipe.name), ..recipe.clone() };
+    let folder = choose_folder(&named, begin)?;
+    let resolved = recipe.to_toml()?;
+    let combinations = grid.combinations();
+    let points = points(recipe, &resolved, grid, &combinations, &folder)?;
+    let setup = Setup::read(recipe, None)?;
+    if begin != Begin::Resume {
+        if begin == Begin::Replace {
+            clear(&folder)?;
+        }
+        fs::create_dir_all(&folder).map_err(io_error(&folder))?;
+        write_atomically(&folder.join("recipe.toml"), resolved.as_bytes())?;
+        write_json(&folder.join(GRID), grid)?;
+    }
+    observer.event(&Event::Opened { folder: &folder });
+    let mut work = Work { device, observer, folder: &folder, seconds: 0.0 };
+
+    let teacher = work.teacher(recipe, &setup)?;
+    let mut controls: BTreeMap<String, Outcome> = BTreeMap::new();
+    let mut runs = Vec::new();
+    for (number, Point { recipe, folder: place }) in points.iter().enumerate() {
+        let of_point = setup.for_students(recipe)?;
+        let control_key = control_key(recipe);
+        let control = match controls.get(&control_key) {
+            Some(known) => known.clone(),
+            None => {
+                let place = folder.join("controls").join(format!("{:03}", controls.len() + 1));
+                work.note(&format!("Student alone {}", controls.len() + 1));
+                let outcome = work.student(Arm::Control, recipe, &of_point, &place, None)?;
+                controls.insert(control_key, outcome.clone());
+                outcome
+            }
+        };
+        let settings = &combinations[number / grid.seeds as usize];
+        let shown: Vec<String> =
+            settings.iter().map(|Setting { key, value }| format!("{key}={value}")).collect();
+        work.note(&format!(
+            "Student {} of {}: {} seed={}",
+            number + 1,
+            points.len(),
+            shown.join(" "),
+            recipe.seed
+        ));
+        let outcome = work.student(Arm::Distilled, recipe, &of_point, place, Some(&teacher))?;
+        runs.push(SweepRun {
+            seed: recipe.seed,
+            folder: place.strip_prefix(&folder).unwrap_or(place).display().to_string(),
+            model: serde_json::to_string(&recipe.student.model).expect("a model is plain data"),
+            agreement: outcome.agreement,
+            distilled: outcome.report,
+            control: control.report,
+        });
+    }
+    let mut runs = runs.into_iter();
+    let points = combinations.into_iter().map(|settings| SweepPoint {
+        settings,
+        runs: runs.by_ref().take(grid.seeds as usize).collect(),
+    });
+    let info = work.device.info();
+    let axes = grid.axes.iter().map(|axis| (axis.key.clone(), axis.values.clone())).collect();
+    let report = SweepReport {
+        name: recipe.name.clone(),
+        axes,
+        seeds: grid.seeds,
+        teacher: teacher.report,
+        points: points.collect(),
+        device: info.name.clone(),
+        backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seconds: work.seconds,
+    };
+    write_json(&folder.join(SWEEP), &report)?;
+    Ok(Sweep { folder, report })
+}
+
+/// The recipe of every student.
+fn points(
+    base: &Recipe,
+    resolved: &str,
+    grid: &Grid,
+    combinations: &[Vec<Setting>],
+    folder: &Path,
+) -> Result<Vec<Point>, Error> {
+    let mut points = Vec::new();
+    for settings in combinations {
+        for offset in 0..grid.seeds {
+            let set = |Setting { key, value }: &Setting| format!("{key}={value}");
+            let mut sets: Vec<String> = settings.iter().map(set).collect();
+            sets.push(format!("seed={}", base.seed.wrapping_add(offset)));
+            let recipe = Recipe::parse_with(resolved, "recipe.toml", &sets)?;
+            if recipe.data != base.data || recipe.teacher != base.teacher {
+                return Err(Error::Run {
+                    path: sets.join(" "),
+                    problem:
+                        "a sweep has one teacher and one data set: vary only keys of [student], \
+                              [distil] and [train]"
+                            .to_owned(),
+                });
+            }
+            let folder = folder.join("students").join(format!("{:03}", points.len() + 1));
+            points.push(Point { recipe, folder });
+        }
+    }
+    Ok(points)
+}
+
+/// What a control's training depends on.
+fn control_key(recipe: &Recipe) -> String {
+    let Recipe { seed, student, distil, train, .. } = recipe;
+    let parts = (seed, student, train, &distil.omit_classes, distil.train_limit);
+    serde_json::to_string(&parts).expect("a recipe is plain data")
+}
+
+/// Deletes an earlier sweep.
+fn clear(folder: &Path) -> Result<(), Error> {
+    for name in ["teacher", "controls", "students"].map(|name| folder.join(name)) {
+        if name.is_dir() {
+            fs::remove_dir_all(&name).map_err(io_error(&name))?;
+        }
+    }
+    for name in [SWEEP, GRID, "sweep.html"].map(|name| folder.join(name)) {
+        if name.is_file() {
+            fs::remove_file(&name).map_err(io_error(&name))?;
+        }
+    }
+    Ok(())
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let json = serde_json::to_string_pretty(value).expect("results are plain data");
+    write_atomically(path, format!("{json}\n").as_bytes())
+}
+
+/// A teacher with all its answers.
+struct Answers {
+    /// The model, where students see shifted images and its answers must be made anew.
+    model: Option<Teacher>,
+    /// Raw logits of all training examples.
+    train: Vec<f32>,
+    /// Raw logits of the test set.
+    test: Option<Vec<f32>>,
+    report: Option<ArmReport>,
+}
+
+/// What every training works with.
+struct Work<'a> {
+    device: &'a mut dyn Device,
+    observer: &'a mut dyn Observer,
+    folder: &'a Path,
+    seconds: f64,
+}
+
+impl Work<'_> {
+    fn note(&mut self, text: &str) {
+        self.observer.event(&Event::Note(text));
+    }
+
+    /// Trains or loads the teacher, and asks it everything once.
+    fn teacher(&mut self, recipe: &Recipe, setup: &Setup) -> Result<Answers, Error> {
+        let (recipe::Teacher::Trained { .. } | recipe::Teacher::Folder { .. }, Some(config)) =
+            (&recipe.teacher, &setup.teacher)
+        else {
+            let recipe::Teacher::Logits { logits } = &recipe.teacher else {
+                unreachable!("a teacher that is no model is a file of logits");
+            };
+            let (_, report, test) = given_logits(recipe, setup, logits)?;
+            let train = logits_of(&setup.split.train, logits, "train")?;
+            return Ok(Answers { model: None, train, test, report });
+        };
+        let place = self.folder.join(Arm::Teacher.folder());
+        let values = match (setup.taught(recipe), &setup.teacher_parameters) {
+            (Some((config, how)), _) => {
+                let lesson = Lesson {
+                    arm: Arm::Teacher,
+                    config,
+                    train: how,
+                    seed: recipe.seed,
+                    data: &setup.split.train,
+                    test: &setup.split.test,
+                    teacher: None,
+                    test_answers: None,
+                    temperature: recipe.distil.temperature,
+                    alpha: recipe.distil.alpha,
+                };
+                self.parameters(recipe, &lesson, &place)?.0
+            }
+            (None, Some(values)) => {
+                models::save(&place, config, values)?;
+                values.clone()
+            }
+            (None, None) => unreachable!("a teacher is trained or loaded"),
+        };
+        let store = frozen_store(self.device, config, &values)?;
+        let test = test_logits(self.device, &setup.split, config, &store)?;
+        let mut evaluator = Evaluator::new(config, &store);
+        let examples = setup.split.train.examples();
+        let train = evaluator.logits(self.device, examples, &mut |_| ())?;
+        evaluator.close(self.device);
+        let report = match finished(&place)? {
+            Some(Outcome { report, .. }) => report,
+            None => {
+                let model = (config, &store);
+                let report = measure(self.device, &setup.split, &[], model, &test, &place, None)?;
+                let outcome = Outcome { report: report.clone(), agreement: None };
+                write_json(&place.join(RESULT), &outcome)?;
+                report
+            }
+        };
+        let model = Teacher::Model { config: Box::new(config.clone()), store: Box::new(store) };
+        Ok(Answers { model: Some(model), train, test: Some(test), report: Some(report) })
+    }
+
+    /// Trains a model, or loads it where that was done before: its parameters, and the steps taken.
+    fn parameters(
+        &mut self,
+        recipe: &Recipe,
+        lesson: &Lesson<'_>,
+        place: &Path,
+    ) -> Result<(Vec<Vec<f32>>, Option<u32>), Error> {
+        if place.join(RESULT).is_file() {
+            return Ok((models::load(place)?.1, None));
+        }
+        remove_temporary(place)?;
+        fs::create_dir_all(place).map_err(io_error(place))?;
+        let mut checkpoints = Checkpoints::new(place, recipe.checkpoint_seconds);
+        let steps = checkpoints.steps()?;
+        let kept = |arm: Arm, step: u32| steps.get(&arm).is_some_and(|saved| step <= *saved);
+        let mut log = Log::open(place, recipe.tensorboard, kept, self.observer)?;
+        let trained = train(self.device, lesson, &mut checkpoints, &mut log)
+            .map_err(|error| log.cause(error))?;
+        self.seconds += log.seconds();
+        log.finish()?;
+        models::save(place, lesson.config, &trained.parameters)?;
+        checkpoints.remove()?;
+        Ok((trained.parameters, Some(trained.steps)))
+    }
+
+    /// Trains and measures a student, alone or distilled.
+    fn student(
+        &mut self,
+        arm: Arm,
+        recipe: &Recipe,
+        setup: &Setup,
+        place: &Path,
+        answers: Option<&Answers>,
+    ) -> Result<Outcome, Error> {
+        if let Some(outcome) = finished(place)? {
+            return Ok(outcome);
+        }
+        let given;
+        let teacher = match answers {
+            None => None,
+            Some(Answers { model: Some(model), .. }) if recipe.train.shift > 0 => Some(model),
+            Some(answers) => {
+                given = setup.answers(recipe, &answers.train)?;
+                Some(&given)
+            }
+        };
+        let test = answers.and_then(|answers| answers.test.as_deref());
+        let config: &ModelConfig = &setup.student;
+        let lesson = Lesson {
+            arm,
+            config,
+            train: &recipe.train,
+            seed: recipe.seed,
+            data: &setup.students,
+            test: &setup.split.test,
+            teacher,
+            test_answers: test,
+            temperature: recipe.distil.temperature,
+            alpha: recipe.distil.alpha,
+        };
+        let (values, steps) = self.parameters(recipe, &lesson, place)?;
+        let store = frozen_store(self.device, config, &values)?;
+        let logits = test_logits(self.device, &setup.split, config, &store)?;
+        let omitted = &recipe.distil.omit_classes;
+        let model = (config, &store);
+        let report = measure(self.device, &setup.split, omitted, model, &logits, place, steps)?;
+        store.free(self.device);
+        let classes = setup.split.test.classes();
+        let agreement = test.map(|test| agreement(&logits, test, classes));
+        let outcome = Outcome { report, agreement };
+        write_json(&place.join(RESULT), &outcome)?;
+        Ok(outcome)
+    }
+}
+
+/// What was measured of a student, if it is finished.
+fn finished(place: &Path) -> Result<Option<Outcome>, Error> {
+    let path = place.join(RESULT);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+    let bad = |error: serde_json::Error| Error::Run {
+        path: path.display().to_string(),
+        problem: format!("not the result of a student: {error}"),
+    };
+    serde_json::from_str(&text).map(Some).map_err(bad)
+}
+
+impl SweepReport {
+    /// The points that no other beats: at least as accurate, small and fast, and better in one of them. Speed
+    /// is that of the student's model, the median of all its measurements: models alike are equally fast.
+    pub fn front(&self) -> BTreeSet<usize> {
+        let values: Vec<[f64; 3]> = self.points.iter().map(|point| self.merits(point)).collect();
+        let beats = |a: &[f64; 3], b: &[f64; 3]| {
+            a.iter().zip(b).all(|(a, b)| a >= b) && a.iter().zip(b).any(|(a, b)| a > b)
+        };
+        let best = |&index: &usize| !values.iter().any(|other| beats(other, &values[index]));
+        (0..values.len()).filter(best).collect()
+    }
+
+    /// Accuracy, and size and latency as numbers of which more is better.
+    fn merits(&self, point: &SweepPoint) -> [f64; 3] {
+        let parameters = point.runs.first().and_then(|run| run.distilled.parameters).unwrap_or(0);
+        let latency = self.latency_ms(point).unwrap_or(0.0);
+        [point.accuracy().mean, -(parameters as f64), -latency]
+    }
+
+    /// Median latency of all students with the point's model, in milliseconds.
+    pub fn latency_ms(&self, point: &SweepPoint) -> Option<f64> {
+        let model = &point.runs.first()?.model;
+        let runs = self.points.iter().flat_map(|point| &point.runs);
+        let alike = runs.filter(|run| run.model == *model);
+        let mut times: Vec<f64> = alike.filter_map(|run| run.distilled.latency_ms).collect();
+        times.sort_unstable_by(f64::total_cmp);
+        times.get(times.len() / 2).copied()
+    }
+}
