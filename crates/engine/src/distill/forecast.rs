@@ -130,7 +130,8 @@ impl Memory {
 struct Measured {
     layout: Layout,
     plans: [Plan; 2],
-    largest_read: usize,
+    /// Elements of the logits that the host reads.
+    logits: usize,
 }
 
 /// A training, its plans made once for all devices.
@@ -198,10 +199,16 @@ impl Forecast {
 impl Measured {
     fn new(config: &ModelConfig) -> Result<Self, Error> {
         let layout = Layout::new(config.model().parameters())?;
-        let parameters = layout.parameters.iter().map(|spec| spec.len());
-        let largest_read = parameters.chain([ROWS * config.classes(), TERMS]).max().unwrap_or(0);
         let plans = [program::forward_plan(config, 1)?, program::forward_plan(config, ROWS)?];
-        Ok(Self { layout, plans, largest_read })
+        Ok(Self { layout, plans, logits: ROWS * config.classes() })
+    }
+}
+
+impl Measured {
+    /// Elements of the largest tensor that the host reads when the model is trained.
+    fn largest_read(&self) -> usize {
+        let parameters = self.layout.parameters.iter().map(|spec| spec.len());
+        parameters.chain([TERMS]).max().unwrap_or(TERMS)
     }
 }
 
@@ -216,13 +223,13 @@ fn on_device(
     // A teacher that is not trained here is there from the start.
     let mut frozen = teacher.filter(|_| trainings.iter().all(|t| t.arm != Arm::Teacher));
     if let Some(teacher) = frozen {
-        largest_read = teacher.largest_read;
+        largest_read = teacher.logits;
         phases.push(measuring(device, "the teacher", None, teacher, largest_read));
     }
     for training in trainings {
         let name = training.arm.name();
         let model = if training.arm == Arm::Teacher { teacher.unwrap_or(student) } else { student };
-        largest_read = largest_read.max(model.largest_read);
+        largest_read = largest_read.max(model.largest_read());
         let mut memory = Memory { phase: format!("training the {name}"), ..Memory::default() };
         memory.store(&model.layout, &training.parts);
         if let Some(teacher) = frozen {
@@ -234,6 +241,7 @@ fn on_device(
         }
         memory.staging += device.other_bytes(largest_read);
         phases.push(memory);
+        largest_read = largest_read.max(model.logits);
         phases.push(measuring(device, &format!("the {name}"), frozen, model, largest_read));
         if training.arm == Arm::Teacher {
             frozen = teacher;

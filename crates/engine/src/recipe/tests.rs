@@ -225,7 +225,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("[data]", "[distill]\nalpha = 1\n[data]")],
         "a.toml:2:2: unknown key `distill` in the recipe; did you mean `distil`? Known keys: name, seed, \
-         out, device, data, teacher, student, distil, train",
+         out, device, checkpoint_seconds, tensorboard, data, teacher, student, distil, train, target",
     );
     refused(
         &[("epochs = 8", "epochs = 8\n[distil]\nalpha = 0.5\n  tempature = 4")],
