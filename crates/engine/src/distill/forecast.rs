@@ -192,7 +192,8 @@ impl Forecast {
         let teacher = teacher.as_ref().map(Measured::new).transpose()?;
         let student = Measured::new(student)?;
         let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
-        Ok(Self { arms, devices: devices.iter().map(on).collect(), largest: largest(&trainings) })
+        let largest = largest(&trainings, teacher.as_ref(), &student);
+        Ok(Self { arms, devices: devices.iter().map(on).collect(), largest })
     }
 }
 
@@ -275,12 +276,30 @@ fn measuring(
     memory
 }
 
-/// The largest tensors of the steps, each once.
-fn largest(trainings: &[Training]) -> Vec<TensorForecast> {
-    let buffers = trainings.iter().flat_map(|training| &training.plans[0].buffers);
-    let mut tensors: Vec<TensorForecast> = buffers
-        .map(|buffer| TensorForecast { name: buffer.label.clone(), bytes: buffer.len as u64 * 4 })
-        .collect();
+/// The largest tensors of the models in training and of their steps; buffers that serve several tensors count
+/// as the largest of them.
+fn largest(
+    trainings: &[Training],
+    teacher: Option<&Measured>,
+    student: &Measured,
+) -> Vec<TensorForecast> {
+    let mut tensors = Vec::new();
+    for training in trainings {
+        let of_teacher = training.arm == Arm::Teacher;
+        let model = teacher.filter(|_| of_teacher).unwrap_or(student);
+        let owner = if of_teacher { "teacher" } else { "student" };
+        let mut add = |name: &str, len: usize| {
+            tensors
+                .push(TensorForecast { name: format!("{owner}: {name}"), bytes: len as u64 * 4 });
+        };
+        for spec in &model.layout.parameters {
+            add(&format!("{} {:?}", spec.name, spec.shape), spec.len());
+        }
+        let own = |kind: &BufferKind| !matches!(kind, BufferKind::Persistent(_));
+        for buffer in training.plans[0].buffers.iter().filter(|buffer| own(&buffer.kind)) {
+            add(&buffer.label, buffer.len);
+        }
+    }
     tensors.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
     tensors.dedup();
     tensors.truncate(LARGEST);
