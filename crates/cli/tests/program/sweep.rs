@@ -65,7 +65,9 @@ fn a_sweep_leaves_every_combination() {
         .map(|student| home.read(&format!("swept/students/{student}/model.safetensors")))
         .collect();
     assert_eq!(models.len(), 8);
-    for part in ["Best: distil.temperature = ", "% alone; the teacher has", "Report: swept/sweep.html"] {
+    for part in
+        ["Best: distil.temperature = ", "% alone; the teacher has", "Report: swept/sweep.html"]
+    {
         assert!(printed.contains(part), "{part}: {printed}");
     }
     let page = String::from_utf8(home.read("swept/sweep.html")).unwrap();
@@ -107,7 +109,11 @@ fn its_students_are_those_of_plain_runs() {
                         home.read(&format!("{ours}/{file}")),
                         plain.read(&format!("run/{theirs}/{file}")),
                     ];
-                    assert!(ours == theirs, "{file} of {student}, {theirs:?}", theirs = theirs.len());
+                    assert!(
+                        ours == theirs,
+                        "{file} of {student}, {theirs:?}",
+                        theirs = theirs.len()
+                    );
                 }
             }
         }
@@ -130,7 +136,8 @@ fn progress(home: &Home) -> Vec<String> {
 fn a_killed_sweep_goes_on_to_the_same_students() {
     let home = Home::new();
     let long = "--set teacher.train.epochs=5 --set train.epochs=40 --set student.model.dropout=0.2";
-    let sweep = format!("sweep tiny.toml --device cpu -q {long} --set distil.alpha=0.3,0.9 --seeds 2");
+    let sweep =
+        format!("sweep tiny.toml --device cpu -q {long} --set distil.alpha=0.3,0.9 --seeds 2");
     home.done(&format!("{sweep} --out whole"));
     let start = |arguments: &str| -> Child {
         let mut command = home.command(arguments);
@@ -161,7 +168,8 @@ fn a_killed_sweep_goes_on_to_the_same_students() {
     let wanted: Vec<String> = folders(&home, "whole/students");
     assert_eq!(folders(&home, "killed/students"), wanted);
     let students = wanted.iter().map(|name| format!("students/{name}"));
-    let controls = folders(&home, "whole/controls").into_iter().map(|name| format!("controls/{name}"));
+    let controls =
+        folders(&home, "whole/controls").into_iter().map(|name| format!("controls/{name}"));
     for model in students.chain(controls).chain(["teacher".to_owned()]) {
         let [whole, killed] = ["whole", "killed"]
             .map(|sweep| home.read(&format!("{sweep}/{model}/model.safetensors")));
@@ -171,8 +179,10 @@ fn a_killed_sweep_goes_on_to_the_same_students() {
     let accuracies = |sweep: &str| -> Vec<Value> {
         let report = home.json(&format!("{sweep}/sweep.json"));
         let runs = list(&report["points"]).iter().flat_map(|point| list(&point["runs"]));
-        runs.map(|run| json!([run["distilled"]["errors"], run["control"]["errors"], run["agreement"]]))
-            .collect()
+        runs.map(|run| {
+            json!([run["distilled"]["errors"], run["control"]["errors"], run["agreement"]])
+        })
+        .collect()
     };
     assert_eq!(accuracies("killed"), accuracies("whole"));
     let left = home.paths();

@@ -91,6 +91,8 @@ pub struct Sweep {
 struct Outcome {
     report: ArmReport,
     agreement: Option<f64>,
+    /// Time of its training, in seconds.
+    seconds: f64,
 }
 
 /// One student to train: its recipe, and where it goes.
@@ -284,6 +286,7 @@ impl Work<'_> {
             return Ok(Answers { model: None, train, test, report });
         };
         let place = self.folder.join(Arm::Teacher.folder());
+        let before = self.seconds;
         let values = match (setup.taught(recipe), &setup.teacher_parameters) {
             (Some((config, how)), _) => {
                 let lesson = Lesson {
@@ -313,11 +316,15 @@ impl Work<'_> {
         let train = evaluator.logits(self.device, examples, &mut |_| ())?;
         evaluator.close(self.device);
         let report = match finished(&place)? {
-            Some(Outcome { report, .. }) => report,
+            Some(Outcome { report, seconds, .. }) => {
+                self.seconds += seconds;
+                report
+            }
             None => {
                 let model = (config, &store);
                 let report = measure(self.device, &setup.split, &[], model, &test, &place, None)?;
-                let outcome = Outcome { report: report.clone(), agreement: None };
+                let seconds = self.seconds - before;
+                let outcome = Outcome { report: report.clone(), agreement: None, seconds };
                 write_json(&place.join(RESULT), &outcome)?;
                 report
             }
@@ -361,8 +368,10 @@ impl Work<'_> {
         answers: Option<&Answers>,
     ) -> Result<Outcome, Error> {
         if let Some(outcome) = finished(place)? {
+            self.seconds += outcome.seconds;
             return Ok(outcome);
         }
+        let before = self.seconds;
         let given;
         let teacher = match answers {
             None => None,
@@ -395,7 +404,7 @@ impl Work<'_> {
         store.free(self.device);
         let classes = setup.split.test.classes();
         let agreement = test.map(|test| agreement(&logits, test, classes));
-        let outcome = Outcome { report, agreement };
+        let outcome = Outcome { report, agreement, seconds: self.seconds - before };
         write_json(&place.join(RESULT), &outcome)?;
         Ok(outcome)
     }
