@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use distil_gpu_engine::files::write_atomically;
-use distil_gpu_engine::report::{self, Record};
+use distil_gpu_engine::report::{self, Record, SweepReport};
 use serde_json::json;
 
 use crate::{Voice, say};
@@ -15,25 +15,31 @@ use crate::{Voice, say};
 Examples:
   distil-gpu report runs/default
       Makes runs/default/report.html again, from the files in the folder
+  distil-gpu report runs/default-sweep
+      Likewise the page of a sweep, sweep.html
   distil-gpu report runs/t1 runs/t4 runs/t20 --out temperatures.html
       One page that compares three runs")]
 pub struct Args {
-    /// Folder of a finished run; several are compared on one page
+    /// Folder of a finished run or sweep; several runs are compared on one page
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Page to write; one that exists is replaced [default: RUN/report.html, or compare.html for several]
+    /// Page to write; one that exists is replaced [default: RUN/report.html, RUN/sweep.html for
+    /// a sweep, or compare.html for several]
     #[arg(long)]
     out: Option<PathBuf>,
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let records = args.runs.iter().map(|run| Record::read(run));
-    let records = records.collect::<Result<Vec<_>, _>>()?;
-    let (html, out) = match &records[..] {
-        [record] => (report::single(record), args.runs[0].join(report::PAGE)),
-        _ => {
-            let runs: Vec<_> = labels(&args.runs).into_iter().zip(records).collect();
-            (report::compare(&runs), PathBuf::from("compare.html"))
+    let (html, out) = match &args.runs[..] {
+        [sweep] if sweep.join(report::SWEEP).is_file() => {
+            (report::sweep_page(&SweepReport::read(sweep)?), sweep.join(report::SWEEP_PAGE))
+        }
+        [run] => (report::single(&Record::read(run)?), run.join(report::PAGE)),
+        runs => {
+            let records = runs.iter().map(|run| Record::read(run));
+            let records = records.collect::<Result<Vec<_>, _>>()?;
+            let named: Vec<_> = labels(runs).into_iter().zip(records).collect();
+            (report::compare(&named), PathBuf::from("compare.html"))
         }
     };
     let out = args.out.unwrap_or(out);

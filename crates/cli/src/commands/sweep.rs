@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use distil_gpu_engine::distill::{self, Axis, Begin, Grid};
 use distil_gpu_engine::recipe::Recipe;
-use distil_gpu_engine::report::{Spread, SweepReport};
+use distil_gpu_engine::report::{SWEEP_PAGE, SweepReport};
 
 use super::toml_string;
 use crate::watch::Watch;
@@ -74,8 +74,10 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         say(serde_json::to_string_pretty(&sweep.report).context("the report as JSON")?)?;
     } else {
         say(points(&sweep.report))?;
-        say(sentence(&sweep.report))?;
+        say(sweep.report.sentence())?;
+        say(format_args!("* marks {}.", SweepReport::FRONT))?;
         say(format_args!("Results: {}", sweep.folder.display()))?;
+        say(format_args!("Report: {}", sweep.folder.join(SWEEP_PAGE).display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,9 +95,13 @@ fn axes(sets: &[String]) -> Result<(Vec<Axis>, Vec<String>)> {
         if values.iter().any(String::is_empty) {
             bail!("--set {set}: a value between two commas is missing");
         }
+        let key = key.trim();
+        if axes.iter().any(|axis: &Axis| axis.key == key) {
+            bail!("--set {set}: {key} is varied already; give all its values at once");
+        }
         match values.len() {
             1 => fixed.push(set.clone()),
-            _ => axes.push(Axis { key: key.trim().to_owned(), values }),
+            _ => axes.push(Axis { key: key.to_owned(), values }),
         }
     }
     if axes.is_empty() {
@@ -124,57 +130,17 @@ fn split(text: &str) -> Vec<String> {
     values.iter().map(|value| value.trim().to_owned()).collect()
 }
 
-/// A share as a percentage, with its spread.
-fn percent(spread: Spread) -> String {
-    match spread.deviation {
-        Some(deviation) => format!("{:.2} ± {:.2} %", 100.0 * spread.mean, 100.0 * deviation),
-        None => format!("{:.2} %", 100.0 * spread.mean),
-    }
-}
-
 /// A line a combination.
 fn points(report: &SweepReport) -> comfy_table::Table {
-    let keys = report.axes.iter().map(|(key, _)| key.rsplit('.').next().unwrap_or(key).to_owned());
-    let fixed = ["accuracy", "alone", "gain", "parameters", "latency", "front"];
-    let header: Vec<String> = keys.chain(fixed.map(str::to_owned)).collect();
+    let header: Vec<String> = report.columns().into_iter().chain(["front".to_owned()]).collect();
     let columns = header.len();
     let mut table = table::new(header);
-    let front = report.front();
-    for (index, point) in report.points.iter().enumerate() {
-        let first = point.runs.first().and_then(|run| run.distilled.parameters);
-        let cells = [
-            percent(point.accuracy()),
-            percent(point.control()),
-            percent(point.gain()),
-            first.map_or("-".to_owned(), distil_gpu_engine::report::thousands),
-            report.latency_ms(point).map_or("-".to_owned(), |ms| format!("{ms:.3} ms")),
-            if front.contains(&index) { "*" } else { "" }.to_owned(),
-        ];
-        table.add_row(point.settings.iter().map(|setting| setting.value.clone()).chain(cells));
+    for row in report.rows() {
+        let mark = if row.front { "*" } else { "" };
+        table.add_row(row.cells.into_iter().chain([mark.to_owned()]));
     }
     table::right(&mut table, 0..columns);
     table
-}
-
-/// What the sweep found, in plain words.
-fn sentence(report: &SweepReport) -> String {
-    let best = report.points.iter().max_by(|a, b| a.accuracy().mean.total_cmp(&b.accuracy().mean));
-    let Some(best) = best else { return "Nothing was swept.".to_owned() };
-    let settings: Vec<String> = best
-        .settings
-        .iter()
-        .map(|setting| format!("{} = {}", setting.key, setting.value))
-        .collect();
-    let teacher = report.teacher.as_ref().map_or_else(String::new, |teacher| {
-        format!("; the teacher has {:.2} %", 100.0 * teacher.accuracy)
-    });
-    format!(
-        "Best: {} with {}, {} alone{teacher}. * marks what no other combination beats in accuracy, size \
-         and latency.",
-        settings.join(", "),
-        percent(best.accuracy()),
-        percent(best.control()),
-    )
 }
 
 #[cfg(test)]

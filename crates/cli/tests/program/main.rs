@@ -1,5 +1,5 @@
 //! The real program: `commands` and `check_and_bench` are what it does, `interrupted` how it goes on after it was
-//! stopped, `report` the pages it makes, `bad_input` what it says to input that is wrong.
+//! stopped, `report` the pages it makes, `sweep` many runs at once, `bad_input` what it says to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod bad_input;
@@ -7,6 +7,7 @@ mod check_and_bench;
 mod commands;
 mod interrupted;
 mod report;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -122,18 +123,24 @@ impl Home {
 
     /// Every file below the folder.
     fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        fn walk(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
+        let with = |path: PathBuf| (path.clone(), fs::read(&path).unwrap());
+        self.paths().into_iter().map(with).collect()
+    }
+
+    /// The path of every file below the folder. A program may be at work there.
+    fn paths(&self) -> Vec<PathBuf> {
+        fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
                 match path.is_dir() {
-                    true => walk(&path, files),
-                    false => _ = files.insert(path.clone(), fs::read(&path).unwrap()),
+                    true => walk(&path, paths),
+                    false => paths.push(path),
                 }
             }
         }
-        let mut files = BTreeMap::new();
-        walk(&self.folder, &mut files);
-        files
+        let mut paths = Vec::new();
+        walk(&self.folder, &mut paths);
+        paths
     }
 
     /// The program with these arguments, separated by spaces.

@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::commands::{base, replaced};
+use super::sweep::swept;
 use super::{Home, say};
 
 /// What a page is made from.
@@ -197,8 +198,21 @@ fn pages_work_in_a_browser() {
     );
     home.write("hostile/report.json", report);
     home.done("report hostile");
+    let sweep = swept().0.read("swept/sweep.json");
+    home.write("sweep/sweep.json", &sweep);
+    let name = json!(format!("distil.{hostile}{long}")).to_string();
+    let key = "\"distil.temperature\"";
+    home.write("bad/sweep.json", String::from_utf8(sweep).unwrap().replace(key, &name));
+    home.done("report sweep");
+    home.done("report bad");
 
-    let pages = [("a/report.html", "6"), ("compare.html", "4"), ("hostile/report.html", "6")];
+    let pages = [
+        ("a/report.html", "6"),
+        ("compare.html", "4"),
+        ("hostile/report.html", "6"),
+        ("sweep/sweep.html", "2"),
+        ("bad/sweep.html", "2"),
+    ];
     for (page, charts) in pages {
         for (width, dark) in [(1280, true), (360, false), (360, true), (1280, false)] {
             // The others are the same style again.

@@ -25,6 +25,7 @@ pub use metrics::Metrics;
 pub use observer::{Arm, Event, Observer, Silent};
 pub use program::{TeacherInput, forward_plan, loss_plan, training_plan};
 pub use setup::Setup;
+pub(crate) use sweep::GRID;
 pub use sweep::{Axis, Grid, Sweep, sweep};
 pub use teacher::{Teacher, frozen_store};
 pub use trainer::{Lesson, Trained, optimizer_config, train, training_parts};

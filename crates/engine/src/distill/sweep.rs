@@ -1,6 +1,6 @@
 //! A sweep: one teacher, and a student for every combination of some settings and every seed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,10 +20,12 @@ use crate::error::Error;
 use crate::files::{io_error, remove_temporary, write_atomically};
 use crate::models::{self, ModelConfig};
 use crate::recipe::{self, Recipe};
-use crate::report::{ArmReport, SWEEP, Setting, SweepPoint, SweepReport, SweepRun};
+use crate::report::{
+    self, ArmReport, SWEEP, SWEEP_PAGE, Setting, SweepPoint, SweepReport, SweepRun,
+};
 
 /// Name of the file that says what is swept.
-const GRID: &str = "grid.json";
+pub(crate) const GRID: &str = "grid.json";
 /// Name of the file with what was measured of a student; a folder with one is finished.
 const RESULT: &str = "result.json";
 
@@ -89,6 +91,8 @@ pub struct Sweep {
 struct Outcome {
     report: ArmReport,
     agreement: Option<f64>,
+    /// Time of its training, in seconds.
+    seconds: f64,
 }
 
 /// One student to train: its recipe, and where it goes.
@@ -181,6 +185,7 @@ pub fn sweep(
         seconds: work.seconds,
     };
     write_json(&folder.join(SWEEP), &report)?;
+    report::write_sweep_page(&folder)?;
     Ok(Sweep { folder, report })
 }
 
@@ -199,12 +204,14 @@ fn points(
             let mut sets: Vec<String> = settings.iter().map(set).collect();
             sets.push(format!("seed={}", base.seed.wrapping_add(offset)));
             let recipe = Recipe::parse_with(resolved, "recipe.toml", &sets)?;
-            if recipe.data != base.data || recipe.teacher != base.teacher {
+            let table = |key: &str| key.split('.').next().unwrap_or_default().trim().to_owned();
+            let varied = |key: &str| ["student", "distil", "train"].contains(&&*table(key));
+            if let Some(Setting { key, .. }) = settings.iter().find(|one| !varied(&one.key)) {
                 return Err(Error::Run {
-                    path: sets.join(" "),
+                    path: key.clone(),
                     problem:
                         "a sweep has one teacher and one data set: vary only keys of [student], \
-                              [distil] and [train]"
+                         [distil] and [train]"
                             .to_owned(),
                 });
             }
@@ -229,7 +236,7 @@ fn clear(folder: &Path) -> Result<(), Error> {
             fs::remove_dir_all(&name).map_err(io_error(&name))?;
         }
     }
-    for name in [SWEEP, GRID, "sweep.html"].map(|name| folder.join(name)) {
+    for name in [SWEEP, GRID, SWEEP_PAGE].map(|name| folder.join(name)) {
         if name.is_file() {
             fs::remove_file(&name).map_err(io_error(&name))?;
         }
@@ -279,6 +286,7 @@ impl Work<'_> {
             return Ok(Answers { model: None, train, test, report });
         };
         let place = self.folder.join(Arm::Teacher.folder());
+        let before = self.seconds;
         let values = match (setup.taught(recipe), &setup.teacher_parameters) {
             (Some((config, how)), _) => {
                 let lesson = Lesson {
@@ -308,11 +316,15 @@ impl Work<'_> {
         let train = evaluator.logits(self.device, examples, &mut |_| ())?;
         evaluator.close(self.device);
         let report = match finished(&place)? {
-            Some(Outcome { report, .. }) => report,
+            Some(Outcome { report, seconds, .. }) => {
+                self.seconds += seconds;
+                report
+            }
             None => {
                 let model = (config, &store);
                 let report = measure(self.device, &setup.split, &[], model, &test, &place, None)?;
-                let outcome = Outcome { report: report.clone(), agreement: None };
+                let seconds = self.seconds - before;
+                let outcome = Outcome { report: report.clone(), agreement: None, seconds };
                 write_json(&place.join(RESULT), &outcome)?;
                 report
             }
@@ -356,8 +368,10 @@ impl Work<'_> {
         answers: Option<&Answers>,
     ) -> Result<Outcome, Error> {
         if let Some(outcome) = finished(place)? {
+            self.seconds += outcome.seconds;
             return Ok(outcome);
         }
+        let before = self.seconds;
         let given;
         let teacher = match answers {
             None => None,
@@ -390,7 +404,7 @@ impl Work<'_> {
         store.free(self.device);
         let classes = setup.split.test.classes();
         let agreement = test.map(|test| agreement(&logits, test, classes));
-        let outcome = Outcome { report, agreement };
+        let outcome = Outcome { report, agreement, seconds: self.seconds - before };
         write_json(&place.join(RESULT), &outcome)?;
         Ok(outcome)
     }
@@ -408,34 +422,4 @@ fn finished(place: &Path) -> Result<Option<Outcome>, Error> {
         problem: format!("not the result of a student: {error}"),
     };
     serde_json::from_str(&text).map(Some).map_err(bad)
-}
-
-impl SweepReport {
-    /// The points that no other beats: at least as accurate, small and fast, and better in one of them. Speed
-    /// is that of the student's model, the median of all its measurements: models alike are equally fast.
-    pub fn front(&self) -> BTreeSet<usize> {
-        let values: Vec<[f64; 3]> = self.points.iter().map(|point| self.merits(point)).collect();
-        let beats = |a: &[f64; 3], b: &[f64; 3]| {
-            a.iter().zip(b).all(|(a, b)| a >= b) && a.iter().zip(b).any(|(a, b)| a > b)
-        };
-        let best = |&index: &usize| !values.iter().any(|other| beats(other, &values[index]));
-        (0..values.len()).filter(best).collect()
-    }
-
-    /// Accuracy, and size and latency as numbers of which more is better.
-    fn merits(&self, point: &SweepPoint) -> [f64; 3] {
-        let parameters = point.runs.first().and_then(|run| run.distilled.parameters).unwrap_or(0);
-        let latency = self.latency_ms(point).unwrap_or(0.0);
-        [point.accuracy().mean, -(parameters as f64), -latency]
-    }
-
-    /// Median latency of all students with the point's model, in milliseconds.
-    pub fn latency_ms(&self, point: &SweepPoint) -> Option<f64> {
-        let model = &point.runs.first()?.model;
-        let runs = self.points.iter().flat_map(|point| &point.runs);
-        let alike = runs.filter(|run| run.model == *model);
-        let mut times: Vec<f64> = alike.filter_map(|run| run.distilled.latency_ms).collect();
-        times.sort_unstable_by(f64::total_cmp);
-        times.get(times.len() / 2).copied()
-    }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::folder::Epoch;
-use super::{Answers, Record, Report};
+use super::{Answers, ArmReport, Record, Report, Setting, SweepPoint, SweepReport};
 use crate::distill::Arm;
 
 /// Points of a curve, at most: the eye sees no more.
@@ -59,6 +59,18 @@ struct Series {
     /// Where there are several runs: which, deciding the colour, and its name for the legend.
     run: Option<(usize, String)>,
     points: Vec<[f64; 2]>,
+    /// What each point is, a setting a line; empty when the series' name says it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
+    /// Whether it stays in the background.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    faint: bool,
+}
+
+impl Series {
+    fn new(label: String, arm: Arm, points: Vec<[f64; 2]>) -> Self {
+        Self { label, arm, run: None, points, names: Vec::new(), faint: false }
+    }
 }
 
 /// A run and what it is called on the page.
@@ -71,6 +83,8 @@ pub struct Named<'a> {
 
 const EPOCH: Axis = Axis { title: "epoch", unit: "", log: false };
 const ACCURACY: Axis = Axis { title: "test accuracy (%)", unit: " %", log: false };
+const PARAMETERS: Axis = Axis { title: "parameters", unit: "", log: true };
+const LATENCY: Axis = Axis { title: "latency of one example (ms)", unit: " ms", log: true };
 const ARMS: [Arm; 3] = [Arm::Teacher, Arm::Control, Arm::Distilled];
 
 impl Chart {
@@ -79,7 +93,15 @@ impl Chart {
         let last = |series: &Series| {
             let [x, y] = *series.points.last()?;
             let Axis { unit, .. } = self.y;
+            let heights = series.points.iter().map(|[_, y]| *y);
             Some(match self.kind {
+                Kind::Scatter if series.points.len() > 1 => format!(
+                    "{} at {} points, {:.2}{unit} to {:.2}{unit}",
+                    series.label,
+                    series.points.len(),
+                    heights.clone().fold(f64::INFINITY, f64::min),
+                    heights.fold(f64::NEG_INFINITY, f64::max),
+                ),
                 Kind::Line => format!("{} ends at {y:.4}{unit}", series.label),
                 _ => format!("{} at {} {x}, {y:.2}{unit}", series.label, self.x.title),
             })
@@ -177,12 +199,9 @@ fn curve(
     let line = |(place, run): (usize, &&Named<'_>), arm: Arm| {
         let epochs = run.record.epochs.iter().filter(|epoch| epoch.arm == arm);
         let point = |epoch: &Epoch| Some([f64::from(epoch.epoch), significant(value(epoch)?)]);
-        Series {
-            label: label(run, runs.len(), arm),
-            arm,
-            run: (runs.len() > 1).then(|| (place, run.label.to_owned())),
-            points: thinned(epochs.filter_map(point).collect()),
-        }
+        let points = thinned(epochs.filter_map(point).collect());
+        let among = (runs.len() > 1).then(|| (place, run.label.to_owned()));
+        Series { run: among, ..Series::new(label(run, runs.len(), arm), arm, points) }
     };
     let lines = runs.iter().enumerate().flat_map(|run| arms.iter().map(move |&arm| line(run, arm)));
     let series = lines.filter(|series| !series.points.is_empty()).collect();
@@ -208,7 +227,7 @@ pub fn tradeoffs(runs: &[Named<'_>]) -> Vec<Chart> {
             let accuracy = report.arm(arm)?.accuracy;
             let points = vec![[significant(value(report, arm)?), significant(100.0 * accuracy)]];
             let among = (runs.len() > 1).then(|| (place, run.label.to_owned()));
-            Some(Series { label: label(run, runs.len(), arm), arm, run: among, points })
+            Some(Series { run: among, ..Series::new(label(run, runs.len(), arm), arm, points) })
         };
         let all = runs.iter().enumerate();
         let series = all.flat_map(|(place, run)| ARMS.map(|arm| point(place, run, arm)));
@@ -229,17 +248,76 @@ pub fn tradeoffs(runs: &[Named<'_>]) -> Vec<Chart> {
         }
     };
     let charts = [
+        against("parameters", "Accuracy and size", PARAMETERS, &|report, arm| {
+            report.arm(arm)?.parameters.map(|count| count as f64)
+        }),
+        against("latency", "Accuracy and latency", LATENCY, &|report, arm| {
+            report.arm(arm)?.latency_ms
+        }),
+    ];
+    charts.into_iter().filter(|chart| !chart.is_empty()).collect()
+}
+
+/// Accuracy of a sweep's combinations against what they cost, those on the front apart from the others.
+pub fn pareto(report: &SweepReport) -> Vec<Chart> {
+    let front = report.front();
+    let against = |id, title, x: Axis, of: &dyn Fn(&SweepPoint) -> Option<f64>, teacher| {
+        let at = |cost: f64, accuracy: f64| [significant(cost), significant(100.0 * accuracy)];
+        let students = |on_front: bool| {
+            let chosen = report.points.iter().enumerate();
+            let chosen = chosen.filter(|(place, _)| front.contains(place) == on_front);
+            let named = chosen.filter_map(|(_, point)| {
+                let name = |Setting { key, value }: &Setting| format!("{key} = {value}");
+                let names: Vec<String> = point.settings.iter().map(name).collect();
+                Some((at(of(point)?, point.accuracy().mean), names.join("\n")))
+            });
+            let (points, names) = named.unzip();
+            let label = if on_front { "distilled, on the front" } else { "distilled" };
+            let series = Series::new(label.to_owned(), Arm::Distilled, points);
+            Series { names, faint: !on_front, ..series }
+        };
+        let alone = report.points.iter();
+        let alone = alone.filter_map(|point| Some(at(of(point)?, point.control().mean)));
+        let mut alone: Vec<[f64; 2]> = alone.collect();
+        // A student alone is shared by all that differ in the distillation only.
+        alone.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+        alone.dedup();
+        let alone = Series::new(Arm::Control.title().to_owned(), Arm::Control, alone);
+        let teacher: Option<(f64, f64)> = teacher;
+        let teacher = teacher.map(|(cost, accuracy)| vec![at(cost, accuracy)]).unwrap_or_default();
+        let teacher = Series::new(Arm::Teacher.title().to_owned(), Arm::Teacher, teacher);
+        // What is drawn first lies on top.
+        let series = [students(true), students(false), Series { faint: true, ..alone }, teacher];
+        Chart {
+            id,
+            title,
+            note: "Better is higher and further to the left. A point says which it is.".to_owned(),
+            wide: false,
+            kind: Kind::Scatter,
+            x,
+            y: ACCURACY,
+            labels: Vec::new(),
+            totals: Vec::new(),
+            series: series.into_iter().filter(|series| !series.points.is_empty()).collect(),
+        }
+    };
+    let teacher = |of: &dyn Fn(&ArmReport) -> Option<f64>| {
+        report.teacher.as_ref().and_then(|teacher| Some((of(teacher)?, teacher.accuracy)))
+    };
+    let charts = [
         against(
             "parameters",
             "Accuracy and size",
-            Axis { title: "parameters", unit: "", log: true },
-            &|report, arm| report.arm(arm)?.parameters.map(|count| count as f64),
+            PARAMETERS,
+            &|point| point.parameters().map(|count| count as f64),
+            teacher(&|arm| arm.parameters.map(|count| count as f64)),
         ),
         against(
             "latency",
             "Accuracy and latency",
-            Axis { title: "latency of one example (ms)", unit: " ms", log: true },
-            &|report, arm| report.arm(arm)?.latency_ms,
+            LATENCY,
+            &|point| report.latency_ms(point),
+            teacher(&|arm| arm.latency_ms),
         ),
     ];
     charts.into_iter().filter(|chart| !chart.is_empty()).collect()
@@ -262,7 +340,7 @@ pub fn per_class(report: &Report, answers: Option<&Answers>) -> Chart {
         let bar =
             |(place, &class): (usize, &usize)| Some([place as f64, *errors.get(class)? as f64]);
         let points = classes.iter().enumerate().filter_map(bar).collect();
-        Some(Series { label: arm.title().to_owned(), arm, run: None, points })
+        Some(Series::new(arm.title().to_owned(), arm, points))
     };
     let note = match all > classes.len() {
         true => format!("The {} classes with most test examples, of {all}.", classes.len()),

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Answers, REPORT, Report, answers};
-use crate::distill::{Arm, Metrics};
+use super::{Answers, REPORT, Report, SWEEP, answers};
+use crate::distill::{Arm, GRID, Metrics};
 use crate::error::Error;
 
 /// One line of `metrics.jsonl`.
@@ -48,10 +48,12 @@ impl Record {
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let report = folder.join(REPORT);
         if !report.is_file() {
-            let begun = folder.join("recipe.toml").is_file();
-            let problem = match begun {
-                true => format!("the run is not finished: there is no {REPORT}"),
-                false => format!("not the folder of a run: there is no {REPORT} in it"),
+            let holds = |name: &str| folder.join(name).is_file();
+            let problem = match (holds(SWEEP), holds(GRID), holds("recipe.toml")) {
+                (true, ..) => "the folder of a sweep: it has a page of its own".to_owned(),
+                (_, true, _) => format!("the sweep is not finished: there is no {SWEEP}"),
+                (.., true) => format!("the run is not finished: there is no {REPORT}"),
+                _ => format!("not the folder of a run: there is no {REPORT} in it"),
             };
             return Err(bad(folder, problem));
         }
@@ -69,7 +71,7 @@ impl Record {
     }
 }
 
-fn bad(path: &Path, problem: impl Into<String>) -> Error {
+pub(super) fn bad(path: &Path, problem: impl Into<String>) -> Error {
     Error::Run { path: path.display().to_string(), problem: problem.into() }
 }
 
@@ -78,7 +80,7 @@ fn read(path: &Path) -> Result<String, Error> {
         .map_err(|source| Error::Io { path: path.display().to_string(), source })
 }
 
-fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+pub(super) fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     serde_json::from_str(&read(path)?).map_err(|error| bad(path, format!("damaged: {error}")))
 }
 

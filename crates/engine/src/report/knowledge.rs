@@ -52,6 +52,11 @@ impl<'a> Shown<'a> {
     }
 }
 
+/// The class that keeps a cell's text readable on its shade; empty for a faint cell.
+pub fn tone(shade: f64) -> &'static str {
+    TONES.iter().find(|(_, from)| shade > *from).map_or("", |(tone, _)| tone)
+}
+
 /// Heading and explanation.
 fn words(reason: Reason) -> (&'static str, &'static str) {
     match reason {
@@ -152,8 +157,7 @@ impl<'a> Matrix<'a> {
         let largest = others.map(|(i, j)| rows[i][j]).fold(0.0, f64::max);
         let cell = |own: bool, share: f64| {
             let shade = if own || largest == 0.0 { 0.0 } else { share / largest };
-            let tone = TONES.iter().find(|(_, from)| shade > *from).map_or("", |(tone, _)| tone);
-            Cell { own, shade, tone, percent: format!("{:.1}", 100.0 * share) }
+            Cell { own, shade, tone: tone(shade), percent: format!("{:.1}", 100.0 * share) }
         };
         let row = |(i, &class): (usize, &usize)| {
             let cells = rows[i].iter().enumerate().map(|(j, &share)| cell(i == j, share));

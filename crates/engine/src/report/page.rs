@@ -81,9 +81,9 @@ struct Single<'a> {
 }
 
 /// A figure that sums a run up.
-struct Tile {
-    value: String,
-    what: &'static str,
+pub(super) struct Tile {
+    pub value: String,
+    pub what: &'static str,
 }
 
 fn tiles(report: &Report) -> Vec<Tile> {

@@ -7,9 +7,10 @@ use super::*;
 use crate::data::{Dataset, Examples as Unlabelled, Features};
 
 /// What a page must never run.
-const HOSTILE: &str = "</script><script>alert('&amp;')</script><img src=x onerror=\"alert(1)\">";
+pub(super) const HOSTILE: &str =
+    "</script><script>alert('&amp;')</script><img src=x onerror=\"alert(1)\">";
 
-fn arm(errors: &[usize], parameters: usize) -> ArmReport {
+pub(super) fn arm(errors: &[usize], parameters: usize) -> ArmReport {
     let all: usize = errors.iter().sum();
     ArmReport {
         accuracy: (6 - all) as f64 / 6.0,
@@ -68,13 +69,13 @@ fn record(name: &str, teacher: bool) -> Record {
 }
 
 /// The data that a page hands to its script.
-fn charts(page: &str) -> Value {
+pub(super) fn charts(page: &str) -> Value {
     let (_, rest) = page.split_once(r#"<script id="charts" type="application/json">"#).unwrap();
     let (data, _) = rest.split_once("</script>").unwrap();
     serde_json::from_str(data).unwrap()
 }
 
-fn ids(charts: &Value) -> Vec<&str> {
+pub(super) fn ids(charts: &Value) -> Vec<&str> {
     charts.as_array().unwrap().iter().map(|chart| chart["id"].as_str().unwrap()).collect()
 }
 

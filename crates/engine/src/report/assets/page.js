@@ -91,9 +91,9 @@
       data: points,
       borderDash: line ? dashes[series.arm] : [],
       borderWidth: line ? 2 : 1.5,
-      backgroundColor: line ? tone : faded(tone, 0.75),
+      backgroundColor: line ? tone : faded(tone, series.faint ? 0.15 : 0.75),
       pointStyle: forms[series.arm],
-      pointRadius: line ? (points.length === 1 ? 4 : 0) : 7,
+      pointRadius: line ? (points.length === 1 ? 4 : 0) : series.faint ? 5 : 7,
       pointHoverRadius: line ? 4 : 9,
       pointHitRadius: 8,
       tension: 0,
@@ -129,10 +129,12 @@
         if (spec.kind === "bar") return spec.labels[first.dataIndex];
         return `${spec.x.title} ${number(first.parsed.x)}`;
       },
-      label: ({ dataset: set, dataIndex, parsed }) => {
+      label: ({ dataset: set, datasetIndex, dataIndex, parsed }) => {
         const y = value(spec.y, parsed.y);
         if (spec.kind === "scatter") {
-          return `${set.label}: ${y}, ${value(spec.x, parsed.x)}${spec.x.unit ? "" : ` ${spec.x.title}`}`;
+          const x = `${value(spec.x, parsed.x)}${spec.x.unit ? "" : ` ${spec.x.title}`}`;
+          const lines = spec.series[datasetIndex].names?.[dataIndex].split("\n") ?? [];
+          return [`${set.label}: ${y}, ${x}`, ...lines.map((line) => short(line, 44))];
         }
         const total = spec.kind === "bar" ? spec.totals[dataIndex] : undefined;
         return `${set.label}: ${y}${total === undefined ? "" : ` of ${total}`}`;
@@ -142,7 +144,8 @@
 
   function configuration(spec) {
     const bar = spec.kind === "bar";
-    const named = spec.kind === "scatter" && spec.series.length <= 3;
+    const single = spec.series.every(({ points }) => points.length === 1);
+    const named = spec.kind === "scatter" && spec.series.length <= 3 && single;
     const x = axis(spec, spec.x, bar ? spec.labels : null);
     if (spec.kind === "scatter" && spec.x.log) spread(x, spec);
     if (spec.kind === "line") x.ticks.precision = 0;

@@ -1,0 +1,214 @@
+//! Heat maps: what was measured of the combinations of two axes, a map for each combination of the others.
+
+use super::{Setting, SweepPoint, SweepReport, named};
+use crate::report::knowledge::tone;
+
+/// Maps of one kind on a page, at most.
+const MOST_MAPS: usize = 12;
+/// Combinations in maps, at most: beyond, a table is slow to show and nobody reads it.
+const MOST_CELLS: usize = 10_000;
+
+/// Heat maps of one measure.
+pub struct Heat<'a> {
+    /// Its section on the page.
+    pub id: &'static str,
+    pub title: &'static str,
+    pub note: String,
+    /// The axis whose values are the rows; absent when one alone was varied.
+    pub rows: Option<&'a str>,
+    /// The axis whose values are the columns.
+    pub columns: &'a str,
+    /// The values of the columns.
+    pub values: &'a [String],
+    pub maps: Vec<Map<'a>>,
+    /// How many maps there would be in all, if some are left out.
+    pub of: Option<usize>,
+}
+
+/// One heat map.
+pub struct Map<'a> {
+    /// Values of the further axes; empty when there are none.
+    pub name: String,
+    pub rows: Vec<(&'a str, Vec<Cell>)>,
+}
+
+/// One combination.
+pub struct Cell {
+    /// Its mean, in percent.
+    pub value: String,
+    /// Standard deviation over the seeds, in percentage points.
+    pub deviation: Option<String>,
+    /// Everything about it.
+    pub title: String,
+    /// 0 to 1: how strong its colour is.
+    pub shade: f64,
+    /// Classes: what keeps its text readable, whether it is a loss, whether it is the best.
+    pub classes: String,
+}
+
+/// What a map shows.
+#[derive(Clone, Copy, PartialEq)]
+enum Measure {
+    Accuracy,
+    Gain,
+}
+
+impl<'a> Heat<'a> {
+    /// The maps of mean accuracy and of the gain over the student alone.
+    pub fn all(report: &'a SweepReport) -> Vec<Self> {
+        let heat = |measure| Self::of(report, measure);
+        [Measure::Accuracy, Measure::Gain].into_iter().filter_map(heat).collect()
+    }
+
+    fn of(report: &'a SweepReport, measure: Measure) -> Option<Self> {
+        let none: &[String] = &[];
+        let (rows, columns, further) = match &report.axes[..] {
+            [] => return None,
+            [(columns, values)] => ((None, none), (columns, values), &[][..]),
+            [(rows, down), (columns, values), further @ ..] => {
+                ((Some(&**rows), &down[..]), (columns, values), further)
+            }
+        };
+        let shades = Shades::of(report, measure);
+        let apart: usize = further.iter().map(|(_, values)| values.len()).product();
+        let (down, across) = (rows.1.len().max(1), columns.1.len());
+        let room = MOST_CELLS / (down * across).max(1);
+        let shown = apart.min(MOST_MAPS).min(room.max(1));
+        let map = |which: usize| {
+            // The last axis is the fastest: the further ones step through neighbours.
+            let cell = |row: usize, column: usize| {
+                let point = &report.points[(row * across + column) * apart + which];
+                shades.cell(report, point)
+            };
+            let line = |row: usize| {
+                let head = rows.1.get(row).map_or(measure.head(), String::as_str);
+                (head, (0..across).map(|column| cell(row, column)).collect())
+            };
+            let others = report.points.get(which).map_or(&[][..], |point| &point.settings);
+            let name = named(others.get(report.axes.len() - further.len()..).unwrap_or_default());
+            Map { name, rows: (0..down).map(line).collect() }
+        };
+        let maps =
+            if report.points.is_empty() { Vec::new() } else { (0..shown).map(map).collect() };
+        Some(Self {
+            id: measure.id(),
+            title: measure.title(),
+            note: shades.note(),
+            rows: rows.0,
+            columns: columns.0,
+            values: columns.1,
+            maps,
+            of: (shown < apart).then_some(apart),
+        })
+    }
+}
+
+impl Measure {
+    fn id(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Gain => "gain",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Accuracy => "Accuracy of the distilled student",
+            Self::Gain => "What distillation gained",
+        }
+    }
+
+    fn head(self) -> &'static str {
+        self.id()
+    }
+
+    fn mean(self, point: &SweepPoint) -> f64 {
+        match self {
+            Self::Accuracy => point.accuracy().mean,
+            Self::Gain => point.gain().mean,
+        }
+    }
+}
+
+/// How values become colours.
+struct Shades {
+    measure: Measure,
+    least: f64,
+    most: f64,
+    best: Vec<Setting>,
+    seeds: u32,
+}
+
+impl Shades {
+    fn of(report: &SweepReport, measure: Measure) -> Self {
+        let means = report.points.iter().map(|point| measure.mean(point));
+        let bounds = (f64::INFINITY, f64::NEG_INFINITY);
+        let (least, most) = means.fold(bounds, |(a, b), mean| (mean.min(a), mean.max(b)));
+        let best = report.best().map_or(Vec::new(), |best| best.settings.clone());
+        Self { measure, least, most, best, seeds: report.seeds }
+    }
+
+    /// Accuracy from the least to the most of the sweep; a gain or a loss against the largest of either.
+    fn shade(&self, mean: f64) -> f64 {
+        let (part, whole) = match self.measure {
+            Measure::Accuracy => (mean - self.least, self.most - self.least),
+            Measure::Gain => (mean.abs(), self.least.abs().max(self.most.abs())),
+        };
+        if whole > 0.0 { part / whole } else { 0.0 }
+    }
+
+    fn cell(&self, report: &SweepReport, point: &SweepPoint) -> Cell {
+        let (accuracy, control, gain) = (point.accuracy(), point.control(), point.gain());
+        let (spread, mean) = match self.measure {
+            Measure::Accuracy => (accuracy, format!("{:.2}", 100.0 * accuracy.mean)),
+            Measure::Gain => (gain, format!("{:+.2}", 100.0 * gain.mean)),
+        };
+        let shade = self.shade(spread.mean);
+        let median = match point.runs.len() {
+            0..3 => String::new(),
+            _ => format!(" (median {:.2} %)", 100.0 * accuracy.median),
+        };
+        let latency = report.latency_ms(point);
+        let latency = latency.map_or_else(String::new, |ms| format!("\n{ms:.3} ms an example"));
+        let title = format!(
+            "{}\ndistilled: {}{median}\nalone: {}\ngain: {}{latency}",
+            point.name(),
+            accuracy.percent(),
+            control.percent(),
+            gain.percent(),
+        );
+        let loss = self.measure == Measure::Gain && spread.mean < 0.0;
+        let best = point.settings == self.best;
+        let classes = [tone(shade), if loss { "loss" } else { "" }, if best { "best" } else { "" }];
+        Cell {
+            value: mean,
+            deviation: spread.deviation.map(|deviation| format!("{:.2}", 100.0 * deviation)),
+            title,
+            shade,
+            classes: classes
+                .into_iter()
+                .filter(|class| !class.is_empty())
+                .collect::<Vec<_>>()
+                .join(" "),
+        }
+    }
+
+    fn note(&self) -> String {
+        let over = match self.seeds {
+            1 => "with one seed".to_owned(),
+            seeds => format!("mean ± standard deviation over {seeds} seeds"),
+        };
+        match self.measure {
+            Measure::Accuracy => format!(
+                "On the test set, in percent, {over}. Colour runs from the least ({:.2} %) to the most \
+                 ({:.2} %); the best has a frame.",
+                100.0 * self.least,
+                100.0 * self.most,
+            ),
+            Measure::Gain => format!(
+                "Accuracy of the distilled student less that of the student alone from the same seed, in \
+                 percentage points, {over}. Blue is a gain, orange a loss."
+            ),
+        }
+    }
+}

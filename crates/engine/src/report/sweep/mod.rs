@@ -1,0 +1,268 @@
+//! What a sweep leaves: `sweep.json`, the sentence and the table that sum it up, and the page `sweep.html`.
+
+mod heat;
+mod page;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::folder::{bad, parse};
+use super::{ArmReport, thousands};
+use crate::error::Error;
+
+pub use page::{SWEEP_PAGE, sweep_page, write_sweep_page};
+
+/// Name of a sweep's report in its folder.
+pub const SWEEP: &str = "sweep.json";
+
+/// The content of `sweep.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepReport {
+    /// The recipe's name.
+    pub name: String,
+    /// Keys that were varied, each with its values.
+    pub axes: Vec<(String, Vec<String>)>,
+    /// Seeds of each combination.
+    pub seeds: u32,
+    /// The teacher; absent when it is a file of logits that holds none for the test set.
+    pub teacher: Option<ArmReport>,
+    /// Every combination, the last axis fastest.
+    pub points: Vec<SweepPoint>,
+    /// The device's name.
+    pub device: String,
+    /// The device's backend and driver.
+    pub backend: String,
+    /// Version of this program.
+    pub version: String,
+    /// Time of all trainings.
+    pub seconds: f64,
+}
+
+/// A key of the recipe with its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// As `distil.temperature`.
+    pub key: String,
+    /// As `4.0`.
+    pub value: String,
+}
+
+/// One combination of settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepPoint {
+    /// The combination.
+    pub settings: Vec<Setting>,
+    /// Its students, one a seed.
+    pub runs: Vec<SweepRun>,
+}
+
+/// One student of a sweep, and the same student alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepRun {
+    /// The seed.
+    pub seed: u32,
+    /// Its folder in the sweep's.
+    pub folder: String,
+    /// Its model, as the recipe has it.
+    pub model: String,
+    /// Share of the test examples on which it gives the teacher's answer.
+    pub agreement: Option<f64>,
+    /// What was measured of it.
+    pub distilled: ArmReport,
+    /// What was measured of the student alone, from the same seed.
+    pub control: ArmReport,
+}
+
+/// Mean, median and sample standard deviation over the seeds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// The median.
+    pub median: f64,
+    /// The sample standard deviation; absent for one seed.
+    pub deviation: Option<f64>,
+}
+
+impl Spread {
+    /// Of some values, at least one.
+    pub fn of(values: &[f64]) -> Self {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let deviation = (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt());
+        Self { mean, median: median(values.to_vec()).unwrap_or(mean), deviation }
+    }
+
+    /// As a percentage: `97.31 ± 0.12 %`.
+    pub fn percent(&self) -> String {
+        match self.deviation {
+            Some(deviation) => format!("{:.2} ± {:.2} %", 100.0 * self.mean, 100.0 * deviation),
+            None => format!("{:.2} %", 100.0 * self.mean),
+        }
+    }
+}
+
+/// The middle value, or the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    Some(match values.len() % 2 {
+        0 => (values[values.len() / 2 - 1] + upper) / 2.0,
+        _ => upper,
+    })
+}
+
+impl SweepPoint {
+    fn over(&self, value: impl Fn(&SweepRun) -> f64) -> Spread {
+        Spread::of(&self.runs.iter().map(value).collect::<Vec<_>>())
+    }
+
+    /// Accuracy of the distilled students.
+    pub fn accuracy(&self) -> Spread {
+        self.over(|run| run.distilled.accuracy)
+    }
+
+    /// Accuracy of the students alone.
+    pub fn control(&self) -> Spread {
+        self.over(|run| run.control.accuracy)
+    }
+
+    /// Gain of the distilled students over the students alone, seed by seed.
+    pub fn gain(&self) -> Spread {
+        self.over(|run| run.distilled.accuracy - run.control.accuracy)
+    }
+
+    /// Number of parameters, the same for every seed.
+    pub fn parameters(&self) -> Option<usize> {
+        self.runs.first()?.distilled.parameters
+    }
+
+    /// The combination in words: `distil.temperature = 4, distil.alpha = 0.5`.
+    pub fn name(&self) -> String {
+        named(&self.settings)
+    }
+}
+
+/// Settings in words.
+fn named(settings: &[Setting]) -> String {
+    let one = |Setting { key, value }: &Setting| format!("{key} = {value}");
+    settings.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// A combination in the table of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SweepRow {
+    /// Its cells, but for the mark of the front.
+    pub cells: Vec<String>,
+    /// Whether no other combination beats it.
+    pub front: bool,
+}
+
+impl SweepReport {
+    /// The report in a sweep's folder.
+    ///
+    /// # Errors
+    /// [`Error::Run`] when there is none or it is damaged, [`Error::Io`] when it cannot be read.
+    pub fn read(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(SWEEP);
+        if !path.is_file() {
+            return Err(bad(
+                folder,
+                format!("not the folder of a sweep: there is no {SWEEP} in it"),
+            ));
+        }
+        let report: Self = parse(&path)?;
+        let keys = || report.axes.iter().map(|(key, _)| key);
+        let fits = |point: &SweepPoint| {
+            point.settings.iter().map(|setting| &setting.key).eq(keys()) && !point.runs.is_empty()
+        };
+        let lengths = report.axes.iter().map(|(_, values)| values.len());
+        let wanted = lengths.into_iter().try_fold(1, usize::checked_mul);
+        match wanted == Some(report.points.len()) && report.points.iter().all(fits) {
+            true => Ok(report),
+            false => Err(bad(&path, "damaged: its points are not all combinations of its axes")),
+        }
+    }
+
+    /// The most accurate combination.
+    pub fn best(&self) -> Option<&SweepPoint> {
+        self.points.iter().max_by(|a, b| a.accuracy().mean.total_cmp(&b.accuracy().mean))
+    }
+
+    /// What the sweep found, in plain words.
+    pub fn sentence(&self) -> String {
+        let Some(best) = self.best() else { return "Nothing was swept.".to_owned() };
+        let teacher = self.teacher.as_ref().map_or_else(String::new, |teacher| {
+            format!("; the teacher has {:.2} %", 100.0 * teacher.accuracy)
+        });
+        format!(
+            "Best: {} with {}, {} alone{teacher}.",
+            best.name(),
+            best.accuracy().percent(),
+            best.control().percent(),
+        )
+    }
+
+    /// What the front is.
+    pub const FRONT: &str = "what no other combination beats in accuracy, size and latency";
+
+    /// The heads of the table's columns, as the cells of [`SweepReport::rows`].
+    pub fn columns(&self) -> Vec<String> {
+        let keys = self.axes.iter().map(|(key, _)| short(key).to_owned());
+        let fixed = ["accuracy", "alone", "gain", "parameters", "latency"];
+        keys.chain(fixed.map(str::to_owned)).collect()
+    }
+
+    /// A line a combination.
+    pub fn rows(&self) -> Vec<SweepRow> {
+        let front = self.front();
+        let row = |(index, point): (usize, &SweepPoint)| {
+            let values = point.settings.iter().map(|setting| setting.value.clone());
+            let measured = [
+                point.accuracy().percent(),
+                point.control().percent(),
+                point.gain().percent(),
+                point.parameters().map_or("-".to_owned(), thousands),
+                self.latency_ms(point).map_or("-".to_owned(), |ms| format!("{ms:.3} ms")),
+            ];
+            SweepRow { cells: values.chain(measured).collect(), front: front.contains(&index) }
+        };
+        self.points.iter().enumerate().map(row).collect()
+    }
+
+    /// The points that no other beats: at least as accurate, small and fast, and better in one of them. Speed
+    /// is that of the student's model, the median of all its measurements: models alike are equally fast.
+    pub fn front(&self) -> BTreeSet<usize> {
+        let values: Vec<[f64; 3]> = self.points.iter().map(|point| self.merits(point)).collect();
+        let beats = |a: &[f64; 3], b: &[f64; 3]| {
+            a.iter().zip(b).all(|(a, b)| a >= b) && a.iter().zip(b).any(|(a, b)| a > b)
+        };
+        let best = |&index: &usize| !values.iter().any(|other| beats(other, &values[index]));
+        (0..values.len()).filter(best).collect()
+    }
+
+    /// Accuracy, and size and latency as numbers of which more is better.
+    fn merits(&self, point: &SweepPoint) -> [f64; 3] {
+        let parameters = point.parameters().unwrap_or(0);
+        let latency = self.latency_ms(point).unwrap_or(0.0);
+        [point.accuracy().mean, -(parameters as f64), -latency]
+    }
+
+    /// Median latency of all students with the point's model, in milliseconds.
+    pub fn latency_ms(&self, point: &SweepPoint) -> Option<f64> {
+        let model = &point.runs.first()?.model;
+        let runs = self.points.iter().flat_map(|point| &point.runs);
+        let alike = runs.filter(|run| run.model == *model);
+        median(alike.filter_map(|run| run.distilled.latency_ms).collect())
+    }
+}
+
+/// The last part of a key: `temperature` of `distil.temperature`.
+fn short(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}

@@ -1,0 +1,100 @@
+//! The page of a sweep: one file with everything in it.
+
+use std::path::Path;
+
+use askama::Template;
+
+use super::heat::Heat;
+use super::{SweepReport, SweepRow, thousands};
+use crate::error::Error;
+use crate::files::write_atomically;
+use crate::report::charts::{self, Chart};
+use crate::report::page::{ASSETS, Assets, Tile};
+use crate::report::percent;
+
+/// Name of the page in a sweep's folder.
+pub const SWEEP_PAGE: &str = "sweep.html";
+
+/// Writes the page of a sweep into its folder, from the files there alone.
+///
+/// # Errors
+/// As [`SweepReport::read`], and [`Error::Io`] when the page cannot be written.
+pub fn write_sweep_page(folder: &Path) -> Result<(), Error> {
+    let page = sweep_page(&SweepReport::read(folder)?);
+    write_atomically(&folder.join(SWEEP_PAGE), page.as_bytes())
+}
+
+/// The page of a sweep.
+pub fn sweep_page(report: &SweepReport) -> String {
+    let tradeoffs = charts::pareto(report);
+    let page = Page {
+        assets: ASSETS,
+        title: &report.name,
+        report,
+        tiles: tiles(report),
+        teacher: teacher(report),
+        heats: Heat::all(report),
+        charts: tradeoffs.iter().collect(),
+        tradeoffs: &tradeoffs,
+        columns: report.columns(),
+        rows: report.rows(),
+        facts: facts(report),
+    };
+    page.render().expect("a page's template cannot fail")
+}
+
+#[derive(Template)]
+#[template(path = "sweep.html")]
+struct Page<'a> {
+    assets: Assets,
+    title: &'a str,
+    report: &'a SweepReport,
+    tiles: Vec<Tile>,
+    teacher: Option<String>,
+    heats: Vec<Heat<'a>>,
+    /// Those of the field below, for the script.
+    charts: Vec<&'a Chart>,
+    tradeoffs: &'a [Chart],
+    columns: Vec<String>,
+    rows: Vec<SweepRow>,
+    facts: Vec<(&'static str, String)>,
+}
+
+fn tiles(report: &SweepReport) -> Vec<Tile> {
+    let Some(best) = report.best() else { return Vec::new() };
+    let accuracy = best.accuracy().mean;
+    let kept = report.teacher.as_ref().filter(|teacher| teacher.accuracy > 0.0);
+    let all = [
+        Some((percent(Some(accuracy)), "accuracy of the best combination")),
+        Some((
+            format!("{:+.1}", 100.0 * best.gain().mean),
+            "points more than the same student alone",
+        )),
+        kept.map(|teacher| {
+            (percent(Some(accuracy / teacher.accuracy)), "of the teacher's accuracy kept")
+        }),
+        Some((format!("{} × {}", report.points.len(), report.seeds), "combinations and seeds")),
+    ];
+    all.into_iter().flatten().map(|(value, what)| Tile { value, what }).collect()
+}
+
+/// What the teacher is, in a line.
+fn teacher(report: &SweepReport) -> Option<String> {
+    let teacher = report.teacher.as_ref()?;
+    let parts = [
+        Some(format!("{:.2} % accuracy", 100.0 * teacher.accuracy)),
+        teacher.parameters.map(|count| format!("{} parameters", thousands(count))),
+        teacher.latency_ms.map(|ms| format!("{ms:.3} ms an example")),
+    ];
+    Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+fn facts(report: &SweepReport) -> Vec<(&'static str, String)> {
+    vec![
+        ("Device", report.device.clone()),
+        ("Driver", report.backend.clone()),
+        ("distil-gpu", report.version.clone()),
+        ("Seeds of each combination", report.seeds.to_string()),
+        ("All trainings", format!("{:.1} s", report.seconds)),
+    ]
+}

@@ -1,0 +1,197 @@
+//! Reports and pages made from points written by hand.
+
+use super::*;
+use crate::report::tests::{HOSTILE, arm, charts, ids};
+
+/// A point for every combination; students of index `i` make `i % 3` errors of 6, alone 2.
+fn report(axes: &[(&str, &[&str])], seeds: u32) -> SweepReport {
+    let combinations =
+        axes.iter().fold(vec![Vec::new()], |all: Vec<Vec<Setting>>, (key, values)| {
+            let with = |one: &Vec<Setting>, value: &str| {
+                let setting = Setting { key: (*key).to_owned(), value: value.to_owned() };
+                one.iter().cloned().chain([setting]).collect()
+            };
+            all.iter().flat_map(|one| values.iter().map(move |value| with(one, value))).collect()
+        });
+    let point = |(index, settings): (usize, Vec<Setting>)| {
+        let run = |seed: u32| SweepRun {
+            seed,
+            folder: format!("students/{index}"),
+            model: "the same".to_owned(),
+            agreement: None,
+            distilled: arm(&[(index + seed as usize) % 3, 0], 100),
+            control: arm(&[1, 1], 100),
+        };
+        SweepPoint { settings, runs: (0..seeds).map(run).collect() }
+    };
+    let strings = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+    SweepReport {
+        name: "grid".to_owned(),
+        axes: axes.iter().map(|(key, values)| ((*key).to_owned(), strings(values))).collect(),
+        seeds,
+        teacher: Some(arm(&[0, 1], 1000)),
+        points: combinations.into_iter().enumerate().map(point).collect(),
+        device: "a device".to_owned(),
+        backend: "none".to_owned(),
+        version: "1.0".to_owned(),
+        seconds: 1.5,
+    }
+}
+
+/// The maps of one section, each as its rows of text.
+fn maps(page: &str, section: &str) -> Vec<Vec<String>> {
+    let (_, rest) = page.split_once(&format!(r#"<section id="{section}">"#)).unwrap();
+    let (section, _) = rest.split_once("</section>").unwrap();
+    let strip = |row: &str| {
+        let mut inside = false;
+        let text = row.chars().map(|letter| match letter {
+            '<' => {
+                inside = true;
+                ' '
+            }
+            '>' => {
+                inside = false;
+                ' '
+            }
+            _ if inside => ' ',
+            letter => letter,
+        });
+        text.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let bodies = section.split("<table").skip(1);
+    bodies.map(|map| map.split("<tr>").skip(1).map(strip).collect()).collect()
+}
+
+#[test]
+fn spread_is_that_of_a_sample() {
+    let spread = Spread::of(&[4.0, 1.0, 2.0]);
+    assert!((spread.mean - 7.0 / 3.0).abs() < 1e-12);
+    assert!((spread.deviation.unwrap() - 1.527_525_231_651_947).abs() < 1e-12);
+    assert_eq!(spread.median, 2.0);
+    assert_eq!(Spread::of(&[3.0, 1.0, 2.0, 6.0]).median, 2.5);
+    assert_eq!(Spread::of(&[3.0]), Spread { mean: 3.0, median: 3.0, deviation: None });
+}
+
+#[test]
+fn the_front_is_what_nothing_beats() {
+    let mut report = report(&[("student.size", &["a", "b", "c", "d"])], 1);
+    let merits = [(0, 100), (1, 100), (1, 50), (2, 50)];
+    for (point, (errors, parameters)) in report.points.iter_mut().zip(merits) {
+        point.runs[0].distilled = arm(&[errors], parameters);
+        point.runs[0].model = parameters.to_string();
+    }
+    assert_eq!(report.front(), BTreeSet::from([0, 2]));
+    // Models alike are equally fast, however they were measured.
+    report.points[1].runs[0].distilled.latency_ms = Some(1e-9);
+    assert_eq!(report.latency_ms(&report.points[0]), report.latency_ms(&report.points[1]));
+    assert_eq!(report.front(), BTreeSet::from([0, 2]));
+}
+
+#[test]
+fn a_page_has_every_part() {
+    let report =
+        report(&[("distil.temperature", &["1", "4"]), ("distil.alpha", &["0.1", "0.5", "0.9"])], 2);
+    let page = sweep_page(&report);
+    assert_eq!(ids(&charts(&page)), ["parameters", "latency"]);
+    for part in ["axes", "accuracy", "gain", "tradeoff", "points", "facts"] {
+        assert!(page.contains(&format!(r#"<section id="{part}">"#)), "{part}");
+    }
+    // Errors by index and seed: 0 1, 1 2, 2 0, and again.
+    let rows = ["91.67 ± 11.79", "75.00 ± 11.79", "83.33 ± 23.57"].join(" ");
+    let wanted = [
+        "distil.alpha".to_owned(),
+        "distil.temperature 0.1 0.5 0.9".to_owned(),
+        format!("1 {rows}"),
+        format!("4 {rows}"),
+    ];
+    assert_eq!(maps(&page, "accuracy"), [wanted]);
+    assert_eq!(maps(&page, "gain")[0][2], "1 +25.00 ± 11.79 +8.33 ± 11.79 +16.67 ± 23.57");
+    assert!(
+        page.contains("distilled: 75.00 ± 11.79 %&#10;alone: 66.67 ± 0.00 %")
+            || page.contains("distilled: 75.00 ± 11.79 %\nalone: 66.67 ± 0.00 %")
+    );
+    assert!(page.contains("The teacher: 83.33 % accuracy, 1,000 parameters, 0.100 ms an example."));
+    assert!(page.contains(&report.sentence()));
+    assert_eq!(page.matches("★</span>").count(), report.front().len());
+    assert_eq!(page, sweep_page(&report), "the same report, the same page");
+}
+
+#[test]
+fn one_axis_is_a_row_and_a_third_has_maps_of_its_own() {
+    let one = sweep_page(&report(&[("distil.temperature", &["1", "4", "8"])], 1));
+    assert_eq!(
+        maps(&one, "accuracy"),
+        [["distil.temperature", "1 4 8", "accuracy 100.00 83.33 66.67"]]
+    );
+    assert_eq!(maps(&one, "gain")[0][2], "gain +33.33 +16.67 +0.00");
+
+    let axes: [(&str, &[&str]); 3] = [
+        ("distil.temperature", &["1", "4"]),
+        ("distil.alpha", &["0.1", "0.9"]),
+        ("train.epochs", &["2", "3"]),
+    ];
+    let three = sweep_page(&report(&axes, 1));
+    let [first, second] = &maps(&three, "accuracy")[..] else { panic!("two maps") };
+    // Epochs are the fastest: errors 0 2 of the first map's first row, 1 0 of the second's.
+    assert_eq!(first[2..], ["1 100.00 66.67", "4 83.33 100.00"]);
+    assert_eq!(second[2..], ["1 83.33 100.00", "4 66.67 83.33"]);
+    assert!(three.contains("<caption><code>train.epochs = 3</code></caption>"));
+
+    let many: Vec<String> = (0..20).map(|value| value.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let page = sweep_page(&report(&[axes[0], axes[1], ("train.epochs", &many)], 1));
+    assert_eq!(maps(&page, "accuracy").len(), 12);
+    assert!(page.contains("Shown are the first 12 of 20 maps"));
+}
+
+#[test]
+fn losses_have_their_own_colour() {
+    let mut report = report(&[("distil.alpha", &["0.1", "0.9"])], 1);
+    report.points[0].runs[0].distilled = arm(&[4], 100);
+    report.points[1].runs[0].distilled = arm(&[1], 100);
+    let [_, gain] = &heat::Heat::all(&report)[..] else { panic!("two measures") };
+    let cells = &gain.maps[0].rows[0].1;
+    assert_eq!(
+        (&*cells[0].value, &*cells[0].classes, cells[0].shade),
+        ("-33.33", "strong loss", 1.0)
+    );
+    assert_eq!((&*cells[1].value, &*cells[1].classes), ("+16.67", "best"));
+    assert!((cells[1].shade - 0.5).abs() < 1e-9);
+}
+
+#[test]
+fn keys_and_values_stay_text() {
+    let mut hostile =
+        report(&[(HOSTILE, &[HOSTILE, "\"x\""]), ("b", &["1", HOSTILE]), ("c", &[HOSTILE])], 2);
+    hostile.name = HOSTILE.to_owned();
+    hostile.device = HOSTILE.to_owned();
+    let page = sweep_page(&hostile);
+    assert!(page.contains("&#60;/script&#62;&#60;script&#62;alert("), "the key is not shown");
+    assert!(!page.contains("<script>alert") && !page.contains("<img src=x"));
+    assert!(!page.contains("title=\"\"x\""));
+    // One for the data, two for the code.
+    assert_eq!(page.matches("</script>").count(), 3);
+    let name = charts(&page)[0]["series"][0]["names"][0].as_str().unwrap().to_owned();
+    assert!(name.starts_with(&format!("{HOSTILE} = {HOSTILE}\n")), "{name}");
+}
+
+#[test]
+fn a_damaged_report_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = |content: Option<&SweepReport>| {
+        if let Some(content) = content {
+            let json = serde_json::to_string(content).unwrap();
+            std::fs::write(folder.path().join(SWEEP), json).unwrap();
+        }
+        SweepReport::read(folder.path()).map_err(|error| error.to_string())
+    };
+    assert!(problem(None).unwrap_err().contains("not the folder of a sweep"));
+    let whole = report(&[("a", &["1", "2"]), ("b", &["3", "4"])], 1);
+    assert_eq!(problem(Some(&whole)).unwrap(), whole);
+    let mut short = whole.clone();
+    short.points.pop();
+    assert!(problem(Some(&short)).unwrap_err().contains("not all combinations"));
+    let mut empty = whole;
+    empty.points[1].runs.clear();
+    assert!(problem(Some(&empty)).unwrap_err().contains("not all combinations"));
+}
