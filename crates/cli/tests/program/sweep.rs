@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Home, say};
+use super::{Home, fails, say};
 
 /// Two keys with two values each.
 const AXES: &str = "--set distil.temperature=1,4 --set distil.alpha=0.5,0.9";
@@ -221,6 +221,14 @@ fn what_cannot_be_swept_is_refused() {
     home.write("out/something", "");
     home.refused(&format!("{sweep} {AXES}"), &["out: holds files already", "--force", "--resume"]);
     assert_eq!(say(home.command("sweep --seeds 0")).code, Some(2));
+}
+
+#[test]
+fn a_combination_that_diverges_is_told() {
+    let home = Home::new();
+    let sweep = "sweep tiny.toml --device cpu -q --out a --set train.optimizer.lr=0.05,1e30";
+    let wanted = ["begin a sweep without this combination"];
+    fails(home.command(&format!("{sweep} --set teacher.train.epochs=1")), &wanted);
 }
 
 #[test]
