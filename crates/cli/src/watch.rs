@@ -44,11 +44,13 @@ impl Watch {
                 note(format_args!("Stopped after step {step} of the {arm}. Go on with: {resume}"));
                 Ok(INTERRUPTED.into())
             }
-            Error::NotFinite(_) if command == "run" => Err(anyhow!(
+            Error::NotFinite(_) if command == "sweep" => {
+                Err(anyhow!("{error}; begin a sweep without this combination"))
+            }
+            Error::NotFinite(_) => Err(anyhow!(
                 "{error}; to go on from the last good checkpoint with other settings: {resume} --set \
                  KEY=VALUE"
             )),
-            error @ Error::NotFinite(_) => Err(error.into()),
             error => {
                 let error = anyhow::Error::new(error);
                 Err(anyhow!("{error:#}; to go on from the last checkpoint: {resume}"))

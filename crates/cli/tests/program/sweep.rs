@@ -1,5 +1,6 @@
 //! A sweep: what it leaves, that its students are those of plain runs, and how it goes on after it was killed.
 
+use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
 use std::sync::OnceLock;
 use std::thread::sleep;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Home, say};
+use super::{Home, fails, say};
 
 /// Two keys with two values each.
 const AXES: &str = "--set distil.temperature=1,4 --set distil.alpha=0.5,0.9";
@@ -59,8 +60,8 @@ fn a_sweep_leaves_every_combination() {
     assert_eq!(folders(home, "swept/controls"), ["001", "002"]);
     let all: Vec<String> = (1..=8).map(|number| format!("{number:03}")).collect();
     assert_eq!(folders(home, "swept/students"), all);
-    // No two students are the same, but for chance.
-    let models: std::collections::BTreeSet<Vec<u8>> = all
+    // Every setting and every seed tells.
+    let models: BTreeSet<Vec<u8>> = all
         .iter()
         .map(|student| home.read(&format!("swept/students/{student}/model.safetensors")))
         .collect();
@@ -85,8 +86,8 @@ fn its_page_is_made_again_to_the_byte() {
     assert!(home.read("here.html") == home.read("copy/sweep.html"));
 }
 
-/// The sweep asks the teacher once, in batches of its own, and a run's plan asks it at every step: so the answers
-/// may differ in their last bits on a device whose sums depend on the batch. On the processor they do not.
+/// The sweep asks the teacher once for all its answers, a run's plan asks it at every step. On the processor an
+/// example's answer does not depend on its batch, so the students are the same to the byte.
 #[test]
 fn its_students_are_those_of_plain_runs() {
     let (home, _) = swept();
@@ -103,24 +104,20 @@ fn its_students_are_those_of_plain_runs() {
             assert_eq!(said.code, Some(0), "{said:?}");
             let student = format!("swept/students/{:03}", 2 * number + seed + 1);
             let control = format!("swept/controls/{:03}", seed + 1);
-            for (ours, theirs) in [(&*student, "student"), (&*control, "control")] {
+            for (model, theirs) in [(&*student, "student"), (&*control, "control")] {
                 for file in ["config.json", "model.safetensors"] {
                     let [ours, theirs] = [
-                        home.read(&format!("{ours}/{file}")),
+                        home.read(&format!("{model}/{file}")),
                         plain.read(&format!("run/{theirs}/{file}")),
                     ];
-                    assert!(
-                        ours == theirs,
-                        "{file} of {student}, {theirs:?}",
-                        theirs = theirs.len()
-                    );
+                    assert!(ours == theirs, "{file} of {model} differs");
                 }
             }
         }
     }
 }
 
-/// How many checkpoints and finished students are in a sweep's folder: it grows or changes while one works.
+/// The checkpoints and finished models of sweeps: they change while one works.
 fn progress(home: &Home) -> Vec<String> {
     let mut files: Vec<String> = home
         .paths()
@@ -224,6 +221,14 @@ fn what_cannot_be_swept_is_refused() {
     home.write("out/something", "");
     home.refused(&format!("{sweep} {AXES}"), &["out: holds files already", "--force", "--resume"]);
     assert_eq!(say(home.command("sweep --seeds 0")).code, Some(2));
+}
+
+#[test]
+fn a_combination_that_diverges_is_told() {
+    let home = Home::new();
+    let sweep = "sweep tiny.toml --device cpu -q --out a --set train.optimizer.lr=0.05,1e30";
+    let wanted = ["begin a sweep without this combination"];
+    fails(home.command(&format!("{sweep} --set teacher.train.epochs=1")), &wanted);
 }
 
 #[test]

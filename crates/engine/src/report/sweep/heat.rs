@@ -81,7 +81,7 @@ impl<'a> Heat<'a> {
                 shades.cell(report, point)
             };
             let line = |row: usize| {
-                let head = rows.1.get(row).map_or(measure.head(), String::as_str);
+                let head = rows.1.get(row).map_or(measure.id(), String::as_str);
                 (head, (0..across).map(|column| cell(row, column)).collect())
             };
             let others = report.points.get(which).map_or(&[][..], |point| &point.settings);
@@ -104,6 +104,7 @@ impl<'a> Heat<'a> {
 }
 
 impl Measure {
+    /// Its section, and the head of a single row.
     fn id(self) -> &'static str {
         match self {
             Self::Accuracy => "accuracy",
@@ -116,10 +117,6 @@ impl Measure {
             Self::Accuracy => "Accuracy of the distilled student",
             Self::Gain => "What distillation gained",
         }
-    }
-
-    fn head(self) -> &'static str {
-        self.id()
     }
 
     fn mean(self, point: &SweepPoint) -> f64 {

@@ -65,10 +65,10 @@ fn tiles(report: &SweepReport) -> Vec<Tile> {
     let accuracy = best.accuracy().mean;
     let kept = report.teacher.as_ref().filter(|teacher| teacher.accuracy > 0.0);
     let all = [
-        Some((percent(Some(accuracy)), "accuracy of the best combination")),
+        Some((format!("{:.2} %", 100.0 * accuracy), "accuracy of the best combination")),
         Some((
-            format!("{:+.1}", 100.0 * best.gain().mean),
-            "points more than the same student alone",
+            format!("{:+.2}", 100.0 * best.gain().mean),
+            "points against the same student alone",
         )),
         kept.map(|teacher| {
             (percent(Some(accuracy / teacher.accuracy)), "of the teacher's accuracy kept")
