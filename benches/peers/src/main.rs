@@ -1,0 +1,123 @@
+//! Runs the engine and its peers at the same work, in turns, in one process, on the same device.
+
+mod compare;
+mod ours;
+mod peers;
+mod work;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use compare::{Comparison, Work, compare};
+use distil_gpu_engine::device::{Choice, GpuOptions, select};
+
+/// Greatest distance of two results in f32; of the changes that training makes, the parameters' rounding is
+/// part.
+const LIMIT: f64 = 1e-3;
+
+/// Compares the engine with its peers.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only the comparisons whose peer or work contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Seconds to measure each side for.
+    #[arg(long, default_value = "3", value_parser = seconds)]
+    seconds: Duration,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut comparisons = Vec::new();
+    for tune in [false, true] {
+        for name in [MATMUL, TRAINING, FORWARD] {
+            let peer = if tune { "meganeura, tuned" } else { "meganeura" };
+            if arguments.wants(peer, name) {
+                comparisons.push(meganeura(name, peer, tune, arguments.seconds)?);
+            }
+        }
+    }
+    ensure!(!comparisons.is_empty(), "nothing is called so: leave out --only for all");
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&comparisons)?);
+    } else {
+        print(&comparisons);
+    }
+    Ok(())
+}
+
+const MATMUL: &str = "matmul 1024^3";
+const TRAINING: &str = "student training step";
+const FORWARD: &str = "teacher forward";
+
+impl Arguments {
+    fn wants(&self, peer: &str, work: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| peer.contains(only) || work.contains(only))
+    }
+}
+
+/// One work on one GPU driver, even if it runs on the processor.
+fn meganeura(name: &str, peer: &str, tune: bool, budget: Duration) -> Result<Comparison> {
+    let mut selected = select(Choice::Gpu(None), GpuOptions::default())?;
+    let device = &mut *selected.device;
+    let info = device.info().clone();
+    let theirs = peers::meganeura::device();
+    ensure!(
+        info.name == theirs,
+        "the engine runs on {}, meganeura on {theirs}: leave one driver, with VK_DRIVER_FILES, or set \
+         MEGANEURA_DEVICE_ID",
+        info.name
+    );
+    let work = Work {
+        name,
+        peer,
+        device: &format!("{}, {}", info.name, info.driver),
+        limit: LIMIT,
+        budget,
+    };
+    match name {
+        MATMUL => {
+            compare(work, &mut ours::Matmul::new(device)?, &mut peers::meganeura::Matmul::new(tune))
+        }
+        TRAINING => compare(
+            work,
+            &mut ours::Training::new(device)?,
+            &mut peers::meganeura::Training::new(tune),
+        ),
+        _ => compare(
+            work,
+            &mut ours::Forward::new(device)?,
+            &mut peers::meganeura::Forward::new(tune),
+        ),
+    }
+}
+
+fn print(comparisons: &[Comparison]) {
+    println!(
+        "{:<24}{:<18}{:>10}{:>11}{:>8}{:>14}{:>7}{:>10}  device",
+        "work", "peer", "ours ms", "peer ms", "ratio", "range", "turns", "apart"
+    );
+    for row in comparisons {
+        let [low, high] = row.ratio_range;
+        println!(
+            "{:<24}{:<18}{:>10.3}{:>11.3}{:>8.2}{:>14}{:>7}{:>10.1e}  {}",
+            row.work,
+            row.peer,
+            row.ours_milliseconds,
+            row.peer_milliseconds,
+            row.ratio,
+            format!("{low:.2}-{high:.2}"),
+            row.turns,
+            row.distance,
+            row.device,
+        );
+    }
+}

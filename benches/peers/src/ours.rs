@@ -1,0 +1,141 @@
+//! The engine's side.
+
+use anyhow::Result;
+use distil_gpu_engine::bench::plan_of;
+use distil_gpu_engine::device::{Device, HostTensor};
+use distil_gpu_engine::distill::{TeacherInput, forward_plan, training_plan};
+use distil_gpu_engine::graph::ops::OptimizerConfig;
+use distil_gpu_engine::kernels::StepState;
+use distil_gpu_engine::kernels::matmul;
+use distil_gpu_engine::kernels::optimizer::Rule;
+use distil_gpu_engine::session::Session;
+use distil_gpu_engine::store::{Layout, Part};
+
+use crate::compare::Side;
+use crate::work::{
+    MATRIX, PROOF_RATE, PROOF_STEPS, ROWS, STUDENT, TEACHER, TIMED_RATE, features, labels, matrix,
+    mlp, parameters,
+};
+
+/// out = a · b, all on the device.
+pub struct Matmul<'a>(Session<'a>);
+
+impl<'a> Matmul<'a> {
+    /// On a device.
+    pub fn new(device: &'a mut dyn Device) -> Result<Self> {
+        let kernel = matmul::Matmul::new(MATRIX, MATRIX, MATRIX, false, false);
+        Ok(Self(Session::new(device, plan_of(std::sync::Arc::new(kernel)), [])?))
+    }
+}
+
+impl Side for Matmul<'_> {
+    fn answer(&mut self) -> Result<Vec<f64>> {
+        let (a, b) = (matrix(1), matrix(2));
+        let inputs = [("a", HostTensor::F32(&a)), ("b", HostTensor::F32(&b))];
+        self.0.run(&StepState::default(), &inputs)?;
+        Ok(self.0.output("out")?)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        self.0.run(&StepState::default(), &[])?;
+        Ok(self.0.device.wait()?)
+    }
+}
+
+/// The layouts and the first parameters of models, a store each.
+fn session<'a>(
+    device: &'a mut dyn Device,
+    plan: distil_gpu_engine::plan::Plan,
+    models: &[usize],
+) -> Result<Session<'a>> {
+    let layouts: Result<Vec<_>, _> =
+        models.iter().map(|&hidden| Layout::new(mlp(hidden).model().parameters())).collect();
+    let mut session = Session::new(device, plan, layouts?)?;
+    for (store, &hidden) in models.iter().enumerate() {
+        let exact = |values: Vec<f32>| values.into_iter().map(f64::from).collect();
+        let values: Vec<Vec<f64>> = parameters(hidden).into_iter().map(exact).collect();
+        session.set_all(store, &values)?;
+    }
+    Ok(session)
+}
+
+/// The teacher's logits, from host memory to host memory.
+pub struct Forward<'a> {
+    session: Session<'a>,
+    features: Vec<f32>,
+}
+
+impl<'a> Forward<'a> {
+    /// On a device.
+    pub fn new(device: &'a mut dyn Device) -> Result<Self> {
+        let plan = forward_plan(&mlp(TEACHER), ROWS)?;
+        Ok(Self { session: session(device, plan, &[TEACHER])?, features: features() })
+    }
+}
+
+impl Side for Forward<'_> {
+    fn answer(&mut self) -> Result<Vec<f64>> {
+        let inputs = [("features", HostTensor::F32(&self.features))];
+        self.session.run(&StepState::default(), &inputs)?;
+        Ok(self.session.output("logits")?)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let inputs = [("features", HostTensor::F32(&self.features))];
+        self.session.run(&StepState::default(), &inputs)?;
+        let program = self.session.program;
+        self.session.device.output(program, "logits")?;
+        Ok(())
+    }
+}
+
+/// Training steps of the student, the batch handed over from the host at each.
+pub struct Training<'a> {
+    session: Session<'a>,
+    features: Vec<f32>,
+    labels: Vec<i32>,
+}
+
+impl<'a> Training<'a> {
+    /// Cross-entropy alone, by SGD without momentum.
+    pub fn new(device: &'a mut dyn Device) -> Result<Self> {
+        let plan = training_plan(&mlp(STUDENT), TeacherInput::None, ROWS, sgd())?;
+        let session = session(device, plan, &[STUDENT])?;
+        Ok(Self { session, features: features(), labels: labels() })
+    }
+
+    fn step(&mut self, learning_rate: f32) -> Result<()> {
+        let state =
+            StepState { learning_rate, hard_scale: 1.0 / ROWS as f32, ..StepState::default() };
+        let inputs = [
+            ("features", HostTensor::F32(&self.features)),
+            ("labels", HostTensor::I32(&self.labels)),
+        ];
+        self.session.run(&state, &inputs)?;
+        Ok(self.session.device.wait()?)
+    }
+}
+
+impl Side for Training<'_> {
+    fn answer(&mut self) -> Result<Vec<f64>> {
+        for _ in 0..PROOF_STEPS {
+            self.step(PROOF_RATE)?;
+        }
+        let after = self.session.all(0, Part::Parameters)?;
+        let before = parameters(STUDENT).concat();
+        Ok(after.iter().zip(before).map(|(after, before)| after - f64::from(before)).collect())
+    }
+
+    fn run(&mut self) -> Result<()> {
+        self.step(TIMED_RATE)
+    }
+}
+
+fn sgd() -> OptimizerConfig {
+    OptimizerConfig {
+        rule: Rule::Sgd { momentum: 0.0, nesterov: false },
+        weight_decay: 0.0,
+        clip: None,
+        max_norm: None,
+    }
+}

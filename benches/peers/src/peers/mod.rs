@@ -1,0 +1,3 @@
+//! The peers' sides, each as its own documentation drives it.
+
+pub mod meganeura;
