@@ -352,20 +352,22 @@ fn sigmoid<F: Real>(x: F) -> F {
     F::one() / (F::one() + (-x).fast_exp())
 }
 
-/// (1 + tanh u) / 2 is the sigmoid of 2u, which keeps the left tail.
+/// 2u of the tanh approximation: (1 + tanh u) / 2 is the sigmoid of 2u, which keeps the left tail.
 #[inline(always)]
-fn gelu_tanh_gate<F: Real>(x: F) -> F {
-    sigmoid(F::of64(2.0 * SQRT_TWO_OVER_PI) * (x + F::of64(GELU_CUBIC) * x * x * x))
+fn gelu_tanh_inner<F: Real>(x: F) -> F {
+    F::of64(2.0 * SQRT_TWO_OVER_PI) * (x + F::of64(GELU_CUBIC) * x * x * x)
 }
 
 #[inline(always)]
 fn gelu_tanh<F: Real>(x: F) -> F {
-    x * gelu_tanh_gate(x)
+    x * sigmoid(gelu_tanh_inner(x))
 }
 
 #[inline(always)]
 fn gelu_tanh_derivative<F: Real>(x: F) -> F {
-    let gate = gelu_tanh_gate(x);
-    let inner = F::of64(2.0 * SQRT_TWO_OVER_PI) * (F::one() + F::of64(3.0 * GELU_CUBIC) * x * x);
-    gate + x * gate * (F::one() - gate) * inner
+    let inner = gelu_tanh_inner(x);
+    // Both sides by themselves: 1 - gate would lose the right tail.
+    let (gate, rest) = (sigmoid(inner), sigmoid(-inner));
+    let slope = F::of64(2.0 * SQRT_TWO_OVER_PI) * (F::one() + F::of64(3.0 * GELU_CUBIC) * x * x);
+    gate + x * gate * rest * slope
 }
