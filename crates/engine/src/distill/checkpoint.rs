@@ -61,6 +61,7 @@ pub struct Checkpoints {
     folder: PathBuf,
     every: Duration,
     last: Instant,
+    begun: Instant,
     cost: Duration,
 }
 
@@ -71,12 +72,18 @@ impl Checkpoints {
             true => Duration::try_from_secs_f32(seconds).unwrap_or(Duration::MAX),
             false => Duration::MAX,
         };
-        Self { folder: run.join(FOLDER), every, last: Instant::now(), cost: Duration::ZERO }
+        let now = Instant::now();
+        Self { folder: run.join(FOLDER), every, last: now, begun: now, cost: Duration::ZERO }
     }
 
     /// A training begins: time counts from now.
     pub fn start(&mut self) {
         self.last = Instant::now();
+    }
+
+    /// A checkpoint begins, before the state is read from the device: all that follows is its cost.
+    pub fn begin(&mut self) {
+        self.begun = Instant::now();
     }
 
     /// Whether it is time for one.
@@ -119,7 +126,6 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Io`] naming the file; the checkpoints before it stay.
     pub fn save(&mut self, arm: Arm, specs: &[ParameterSpec], state: &State) -> Result<(), Error> {
-        let start = Instant::now();
         fs::create_dir_all(&self.folder).map_err(io_error(&self.folder))?;
         let mut tensors = vec![(METRICS.to_owned(), vec![TERMS], &state.metrics[..])];
         let groups = [(PARAMETERS, &state.parameters)].into_iter();
@@ -134,7 +140,7 @@ impl Checkpoints {
         for (_, old) in self.list(arm)?.into_iter().skip(KEPT) {
             fs::remove_file(&old).map_err(io_error(&old))?;
         }
-        self.cost = start.elapsed();
+        self.cost = self.begun.elapsed();
         self.last = Instant::now();
         Ok(())
     }

@@ -355,6 +355,7 @@ pub fn train(
         }
         let stop = observer.stop();
         if (stop || checkpoints.due()) && trainer.step < steps {
+            checkpoints.begin();
             let state = trainer.state(device)?;
             if !state.is_finite() {
                 return Err(diagnose(device, lesson, &mut trainer, &store, checkpoints)?);
