@@ -6,20 +6,19 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::{self, Checkpoints};
 use super::journal::Journal;
 use super::log::{self, Log};
-use super::measure::{agreement, count, measure, test_logits};
+use super::measure::{agreement, count};
+use super::saved::{Measured, MeasuredTeacher, Saved};
 use super::setup::Setup;
-use super::teacher::{Teacher, frozen_store};
+use super::teacher::Teacher;
 use super::tensorboard;
-use super::trainer::{Lesson, train};
 use super::{Arm, Event, Observer};
-use crate::data::{self, DataError, Dataset, Split};
+use crate::data::{self, DataError, Dataset};
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, write_atomically};
 use crate::models::{self, ModelConfig};
 use crate::recipe::{self, Recipe};
-use crate::report::{self, ArmReport, Arms, Examples, Report};
-use crate::store::Store;
+use crate::report::{self, Arms, Examples, Report};
 
 /// A finished run.
 #[derive(Debug)]
@@ -61,17 +60,17 @@ pub fn run(
         _ => None,
     };
     let resolved = recipe.to_toml()?;
-    let Setup { split, students, teacher: teacher_config, teacher_parameters, student } = setup;
+    let Setup { split, students, teacher: teacher_config, student, .. } = &setup;
 
     // What can be refused beforehand has been: from here on there are files.
     let (journal, note) = match begin {
         Begin::Resume => {
-            let (journal, other) = Journal::open(&folder, &split, device.info())?;
-            if let Some(config) = &teacher_config {
+            let (journal, other) = Journal::open(&folder, split, device.info())?;
+            if let Some(config) = teacher_config {
                 check_finished(&journal, &folder, Arm::Teacher, config)?;
             }
-            check_finished(&journal, &folder, Arm::Control, &student)?;
-            check_finished(&journal, &folder, Arm::Distilled, &student)?;
+            check_finished(&journal, &folder, Arm::Control, student)?;
+            check_finished(&journal, &folder, Arm::Distilled, student)?;
             let name = &device.info().name;
             let note = other.map(|before| {
                 format!(
@@ -82,7 +81,7 @@ pub fn run(
         }
         Begin::New | Begin::Replace => {
             prepare_folder(recipe, &folder)?;
-            (Journal::begin(&folder, &split, device.info())?, None)
+            (Journal::begin(&folder, split, device.info())?, None)
         }
     };
     write_atomically(&folder.join("recipe.toml"), resolved.as_bytes())?;
@@ -95,35 +94,20 @@ pub fn run(
     log.begin_after(journal.seconds);
     log.event(&Event::Opened { folder: &folder });
     note.iter().for_each(|note| log.note(note));
-    let mut work = Work {
-        recipe,
-        split: &split,
-        students: &students,
-        folder: &folder,
-        journal,
-        checkpoints,
-        log,
-    };
+    if let recipe::Teacher::Folder { folder } = &recipe.teacher {
+        log.note(&format!("The teacher comes from {}", folder.display()));
+    }
+    let mut work = Work { recipe, setup: &setup, folder: &folder, journal, checkpoints, log };
 
-    let (teacher, teacher_arm, answers) = match (&recipe.teacher, teacher_config) {
-        (recipe::Teacher::Trained { train, .. }, Some(config)) => {
-            let arm = work.train(device, Arm::Teacher, &config, train, None)?;
-            arm.into_teacher(config)
-        }
-        (recipe::Teacher::Folder { folder: path }, Some(config)) => {
-            let values = teacher_parameters.expect("they were loaded with the configuration");
-            work.log.note(&format!("The teacher comes from {}", path.display()));
-            models::save(&folder.join(Arm::Teacher.folder()), &config, &values)?;
-            let arm = work.measure(device, Arm::Teacher, &config, &values, None)?;
-            arm.into_teacher(config)
-        }
-        _ => given.expect("a teacher that is no model is a file of logits"),
+    let (teacher, teacher_arm, answers) = match (given, teacher_config) {
+        (Some(given), _) => given,
+        (None, Some(config)) => work.arm(device, Arm::Teacher, None)?.into_teacher(config),
+        (None, None) => unreachable!("a teacher that is no model is a file of logits"),
     };
-
     let mut learn = |arm: Arm, teacher: Option<(&Teacher, Option<&[f32]>)>| {
-        let measured = work.train(device, arm, &student, &recipe.train, teacher)?;
-        measured.store.free(device);
-        Ok::<_, Error>((measured.report, measured.logits))
+        let Measured { store, report, logits } = work.arm(device, arm, teacher)?;
+        store.free(device);
+        Ok::<_, Error>((report, logits))
     };
     let (control, alone) = learn(Arm::Control, None)?;
     let (distilled, logits) = learn(Arm::Distilled, Some((&teacher, answers.as_deref())))?;
@@ -163,28 +147,10 @@ pub fn run(
     Ok(Run { folder, report })
 }
 
-/// A teacher, what was measured of it, and its raw logits of the test set.
-pub(super) type MeasuredTeacher = (Teacher, Option<ArmReport>, Option<Vec<f32>>);
-
-/// A saved model on the device, what was measured of it, and its raw logits of the test set.
-struct Measured {
-    store: Store,
-    report: ArmReport,
-    logits: Vec<f32>,
-}
-
-impl Measured {
-    fn into_teacher(self, config: ModelConfig) -> MeasuredTeacher {
-        let teacher = Teacher::Model { config: Box::new(config), store: Box::new(self.store) };
-        (teacher, Some(self.report), Some(self.logits))
-    }
-}
-
 /// What every arm works with.
 struct Work<'a> {
     recipe: &'a Recipe,
-    split: &'a Split,
-    students: &'a Dataset,
+    setup: &'a Setup,
     folder: &'a Path,
     journal: Journal,
     checkpoints: Checkpoints,
@@ -192,63 +158,30 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Trains, saves and measures an arm, or takes what an interrupted run has finished of it. `teacher` comes
-    /// with its logits of the test set.
-    fn train(
+    /// Trains or copies an arm's model, measures it and enters it as finished, or takes what an interrupted
+    /// run has of that. `teacher` comes with its logits of the test set.
+    fn arm(
         &mut self,
         device: &mut dyn Device,
         arm: Arm,
-        config: &ModelConfig,
-        train_as: &recipe::Train,
         teacher: Option<(&Teacher, Option<&[f32]>)>,
     ) -> Result<Measured, Error> {
-        let folder = self.folder.join(arm.folder());
-        if self.journal.finished(arm).is_some() {
-            let (_, values) = models::load(&folder)?;
-            return self.measure(device, arm, config, &values, None);
+        let Self { recipe, setup, folder, journal, checkpoints, log } = self;
+        let folder = folder.join(arm.folder());
+        let lesson = setup.lesson(recipe, arm, teacher);
+        let known = journal.finished(arm).cloned();
+        let finished = known.is_some();
+        let saved = match (finished, setup.loaded(arm)) {
+            (true, _) => Saved::load(&folder, lesson.config)?,
+            (false, Some(parameters)) => Saved::copy(&folder, lesson.config, parameters)?,
+            (false, None) => Saved::train(device, &lesson, &folder, checkpoints, log)?,
+        };
+        let measured = saved.measure(device, &setup.split, &recipe.distil.omit_classes, known)?;
+        if !finished {
+            journal.finish(arm, &measured.report, log.seconds())?;
+            checkpoints.clear(arm)?;
         }
-        let lesson = Lesson {
-            arm,
-            config,
-            train: train_as,
-            seed: self.recipe.seed,
-            data: if arm == Arm::Teacher { &self.split.train } else { self.students },
-            test: &self.split.test,
-            teacher: teacher.map(|(teacher, _)| teacher),
-            test_answers: teacher.and_then(|(_, answers)| answers),
-            temperature: self.recipe.distil.temperature,
-            alpha: self.recipe.distil.alpha,
-        };
-        let trained = train(device, &lesson, &mut self.checkpoints, &mut self.log)
-            .map_err(|error| self.log.cause(error))?;
-        models::save(&folder, config, &trained.parameters)?;
-        self.measure(device, arm, config, &trained.parameters, Some(trained.steps))
-    }
-
-    /// Measures a saved model, and enters it as finished.
-    fn measure(
-        &mut self,
-        device: &mut dyn Device,
-        arm: Arm,
-        config: &ModelConfig,
-        values: &[Vec<f32>],
-        steps: Option<u32>,
-    ) -> Result<Measured, Error> {
-        let store = frozen_store(device, config, values)?;
-        let logits = test_logits(device, self.split, config, &store)?;
-        let report = match self.journal.finished(arm) {
-            Some(report) => report.clone(),
-            None => {
-                let folder = self.folder.join(arm.folder());
-                let omitted = &self.recipe.distil.omit_classes;
-                let model = (config, &store);
-                let report = measure(device, self.split, omitted, model, &logits, &folder, steps)?;
-                self.journal.finish(arm, &report, self.log.seconds())?;
-                self.checkpoints.clear(arm)?;
-                report
-            }
-        };
-        Ok(Measured { store, report, logits })
+        Ok(measured)
     }
 }
 

@@ -11,6 +11,7 @@ mod measure;
 pub mod metrics;
 mod observer;
 pub(crate) mod program;
+mod saved;
 mod setup;
 mod sweep;
 mod teacher;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Teacher;
+use super::{Arm, Lesson, Teacher};
 use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
 use crate::models::{self, ModelConfig};
@@ -83,6 +83,40 @@ impl Setup {
         rows.truncate(self.students.len());
         let row = |&row: &u32| &logits[row as usize * classes..][..classes];
         Ok(Teacher::Logits { values: rows.iter().flat_map(row).copied().collect(), classes })
+    }
+
+    /// What an arm is trained with. A student's `teacher` comes with its raw logits of the test set.
+    pub(super) fn lesson<'a>(
+        &'a self,
+        recipe: &'a Recipe,
+        arm: Arm,
+        teacher: Option<(&'a Teacher, Option<&'a [f32]>)>,
+    ) -> Lesson<'a> {
+        let (config, data) = match (arm, &self.teacher) {
+            (Arm::Teacher, Some(config)) => (config, &self.split.train),
+            _ => (&self.student, &self.students),
+        };
+        let train = match (arm, &recipe.teacher) {
+            (Arm::Teacher, recipe::Teacher::Trained { train, .. }) => train,
+            _ => &recipe.train,
+        };
+        Lesson {
+            arm,
+            config,
+            train,
+            seed: recipe.seed,
+            data,
+            test: &self.split.test,
+            teacher: teacher.map(|(teacher, _)| teacher),
+            test_answers: teacher.and_then(|(_, answers)| answers),
+            temperature: recipe.distil.temperature,
+            alpha: recipe.distil.alpha,
+        }
+    }
+
+    /// The parameters of an arm that is loaded instead of trained.
+    pub(super) fn loaded(&self, arm: Arm) -> Option<&[Vec<f32>]> {
+        self.teacher_parameters.as_deref().filter(|_| arm == Arm::Teacher)
     }
 
     /// The teacher's model and how it is trained, if it is trained in the run.

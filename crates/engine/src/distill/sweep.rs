@@ -10,15 +10,15 @@ use super::arms::{Begin, choose_folder, given_logits, logits_of};
 use super::checkpoint::Checkpoints;
 use super::evaluate::Evaluator;
 use super::log::Log;
-use super::measure::{agreement, measure, test_logits};
+use super::measure::agreement;
+use super::saved::{Measured, Saved};
 use super::setup::Setup;
-use super::teacher::{Teacher, frozen_store};
-use super::trainer::{Lesson, train};
+use super::teacher::Teacher;
+use super::trainer::Lesson;
 use super::{Arm, Event, Observer};
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, remove_temporary, write_atomically};
-use crate::models::{self, ModelConfig};
 use crate::recipe::{self, Recipe};
 use crate::report::{
     self, ArmReport, SWEEP, SWEEP_PAGE, Setting, SweepPoint, SweepReport, SweepRun,
@@ -93,6 +93,27 @@ struct Outcome {
     agreement: Option<f64>,
     /// Time of its training, in seconds.
     seconds: f64,
+}
+
+impl Outcome {
+    /// What was measured in a folder, if its model is finished.
+    fn read(place: &Path) -> Result<Option<Self>, Error> {
+        let path = place.join(RESULT);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+        let bad = |error: serde_json::Error| Error::Run {
+            path: path.display().to_string(),
+            problem: format!("not the result of a student: {error}"),
+        };
+        serde_json::from_str(&text).map(Some).map_err(bad)
+    }
+
+    /// The folder's model is finished.
+    fn write(&self, place: &Path) -> Result<(), Error> {
+        write_json(&place.join(RESULT), self)
+    }
 }
 
 /// One student to train: its recipe, and where it goes.
@@ -275,90 +296,35 @@ impl Work<'_> {
 
     /// Trains or loads the teacher, and asks it everything once.
     fn teacher(&mut self, recipe: &Recipe, setup: &Setup) -> Result<Answers, Error> {
-        let (recipe::Teacher::Trained { .. } | recipe::Teacher::Folder { .. }, Some(config)) =
-            (&recipe.teacher, &setup.teacher)
-        else {
-            let recipe::Teacher::Logits { logits } = &recipe.teacher else {
-                unreachable!("a teacher that is no model is a file of logits");
-            };
+        if let recipe::Teacher::Logits { logits } = &recipe.teacher {
             let (_, report, test) = given_logits(recipe, setup, logits)?;
             let train = logits_of(&setup.split.train, logits, "train")?;
             return Ok(Answers { model: None, train, test, report });
-        };
-        let place = self.folder.join(Arm::Teacher.folder());
-        let before = self.seconds;
-        let values = match (setup.taught(recipe), &setup.teacher_parameters) {
-            (Some((config, how)), _) => {
-                let lesson = Lesson {
-                    arm: Arm::Teacher,
-                    config,
-                    train: how,
-                    seed: recipe.seed,
-                    data: &setup.split.train,
-                    test: &setup.split.test,
-                    teacher: None,
-                    test_answers: None,
-                    temperature: recipe.distil.temperature,
-                    alpha: recipe.distil.alpha,
-                };
-                self.parameters(recipe, &lesson, &place)?.0
-            }
-            (None, Some(values)) => {
-                models::save(&place, config, values)?;
-                values.clone()
-            }
-            (None, None) => unreachable!("a teacher is trained or loaded"),
-        };
-        let store = frozen_store(self.device, config, &values)?;
-        let test = test_logits(self.device, &setup.split, config, &store)?;
-        let mut evaluator = Evaluator::new(config, &store);
-        let examples = setup.split.train.examples();
-        let train = evaluator.logits(self.device, examples, &mut |_| ())?;
-        evaluator.close(self.device);
-        let report = match finished(&place)? {
-            Some(Outcome { report, seconds, .. }) => {
-                self.seconds += seconds;
-                report
-            }
-            None => {
-                let model = (config, &store);
-                let report = measure(self.device, &setup.split, &[], model, &test, &place, None)?;
-                let seconds = self.seconds - before;
-                let outcome = Outcome { report: report.clone(), agreement: None, seconds };
-                write_json(&place.join(RESULT), &outcome)?;
-                report
-            }
-        };
-        let model = Teacher::Model { config: Box::new(config.clone()), store: Box::new(store) };
-        Ok(Answers { model: Some(model), train, test: Some(test), report: Some(report) })
-    }
-
-    /// Trains a model, or loads it where that was done before: its parameters, and the steps taken.
-    fn parameters(
-        &mut self,
-        recipe: &Recipe,
-        lesson: &Lesson<'_>,
-        place: &Path,
-    ) -> Result<(Vec<Vec<f32>>, Option<u32>), Error> {
-        if place.join(RESULT).is_file() {
-            return Ok((models::load(place)?.1, None));
         }
-        remove_temporary(place)?;
-        fs::create_dir_all(place).map_err(io_error(place))?;
-        let mut checkpoints = Checkpoints::new(place, recipe.checkpoint_seconds);
-        let steps = checkpoints.steps()?;
-        let kept = |arm: Arm, step: u32| steps.get(&arm).is_some_and(|saved| step <= *saved);
-        let mut log = Log::open(place, recipe.tensorboard, kept, self.observer)?;
-        let trained = train(self.device, lesson, &mut checkpoints, &mut log)
-            .map_err(|error| log.cause(error))?;
-        self.seconds += log.seconds();
-        log.finish()?;
-        models::save(place, lesson.config, &trained.parameters)?;
-        checkpoints.remove()?;
-        Ok((trained.parameters, Some(trained.steps)))
+        let place = self.folder.join(Arm::Teacher.folder());
+        let lesson = setup.lesson(recipe, Arm::Teacher, None);
+        let known = Outcome::read(&place)?;
+        let (saved, seconds) = match (&known, setup.loaded(Arm::Teacher)) {
+            (Some(known), _) => (Saved::load(&place, lesson.config)?, known.seconds),
+            (None, Some(values)) => (Saved::copy(&place, lesson.config, values)?, 0.0),
+            (None, None) => self.train(recipe, &lesson, &place)?,
+        };
+        self.seconds += seconds;
+        let finished = known.is_some();
+        let known = known.map(|known| known.report);
+        let measured = saved.measure(self.device, &setup.split, &[], known)?;
+        if !finished {
+            let report = measured.report.clone();
+            Outcome { report, agreement: None, seconds }.write(&place)?;
+        }
+        let mut evaluator = Evaluator::new(lesson.config, &measured.store);
+        let train = evaluator.logits(self.device, setup.split.train.examples(), &mut |_| ())?;
+        evaluator.close(self.device);
+        let (model, report, test) = measured.into_teacher(lesson.config);
+        Ok(Answers { model: Some(model), train, test, report })
     }
 
-    /// Trains and measures a student, alone or distilled.
+    /// Trains and measures a student, alone or distilled, unless it is finished.
     fn student(
         &mut self,
         arm: Arm,
@@ -367,11 +333,10 @@ impl Work<'_> {
         place: &Path,
         answers: Option<&Answers>,
     ) -> Result<Outcome, Error> {
-        if let Some(outcome) = finished(place)? {
+        if let Some(outcome) = Outcome::read(place)? {
             self.seconds += outcome.seconds;
             return Ok(outcome);
         }
-        let before = self.seconds;
         let given;
         let teacher = match answers {
             None => None,
@@ -382,44 +347,37 @@ impl Work<'_> {
             }
         };
         let test = answers.and_then(|answers| answers.test.as_deref());
-        let config: &ModelConfig = &setup.student;
-        let lesson = Lesson {
-            arm,
-            config,
-            train: &recipe.train,
-            seed: recipe.seed,
-            data: &setup.students,
-            test: &setup.split.test,
-            teacher,
-            test_answers: test,
-            temperature: recipe.distil.temperature,
-            alpha: recipe.distil.alpha,
-        };
-        let (values, steps) = self.parameters(recipe, &lesson, place)?;
-        let store = frozen_store(self.device, config, &values)?;
-        let logits = test_logits(self.device, &setup.split, config, &store)?;
+        let lesson = setup.lesson(recipe, arm, teacher.map(|teacher| (teacher, test)));
+        let (saved, seconds) = self.train(recipe, &lesson, place)?;
+        self.seconds += seconds;
         let omitted = &recipe.distil.omit_classes;
-        let model = (config, &store);
-        let report = measure(self.device, &setup.split, omitted, model, &logits, place, steps)?;
+        let Measured { store, report, logits } =
+            saved.measure(self.device, &setup.split, omitted, None)?;
         store.free(self.device);
         let classes = setup.split.test.classes();
         let agreement = test.map(|test| agreement(&logits, test, classes));
-        let outcome = Outcome { report, agreement, seconds: self.seconds - before };
-        write_json(&place.join(RESULT), &outcome)?;
+        let outcome = Outcome { report, agreement, seconds };
+        outcome.write(place)?;
         Ok(outcome)
     }
-}
 
-/// What was measured of a student, if it is finished.
-fn finished(place: &Path) -> Result<Option<Outcome>, Error> {
-    let path = place.join(RESULT);
-    if !path.is_file() {
-        return Ok(None);
+    /// Trains a model in a folder of its own: the model, and the time that took.
+    fn train<'m>(
+        &mut self,
+        recipe: &Recipe,
+        lesson: &Lesson<'m>,
+        place: &'m Path,
+    ) -> Result<(Saved<'m>, f64), Error> {
+        remove_temporary(place)?;
+        fs::create_dir_all(place).map_err(io_error(place))?;
+        let mut checkpoints = Checkpoints::new(place, recipe.checkpoint_seconds);
+        let steps = checkpoints.steps()?;
+        let kept = |arm: Arm, step: u32| steps.get(&arm).is_some_and(|saved| step <= *saved);
+        let mut log = Log::open(place, recipe.tensorboard, kept, self.observer)?;
+        let saved = Saved::train(self.device, lesson, place, &mut checkpoints, &mut log)?;
+        let seconds = log.seconds();
+        log.finish()?;
+        checkpoints.remove()?;
+        Ok((saved, seconds))
     }
-    let text = fs::read_to_string(&path).map_err(io_error(&path))?;
-    let bad = |error: serde_json::Error| Error::Run {
-        path: path.display().to_string(),
-        problem: format!("not the result of a student: {error}"),
-    };
-    serde_json::from_str(&text).map(Some).map_err(bad)
 }

@@ -1,0 +1,93 @@
+//! A model in its folder: trained and saved, then measured.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use super::checkpoint::Checkpoints;
+use super::log::Log;
+use super::measure::{measure, test_logits};
+use super::teacher::{Teacher, frozen_store};
+use super::trainer::{Lesson, train};
+use crate::data::Split;
+use crate::device::Device;
+use crate::error::Error;
+use crate::models::{self, ModelConfig};
+use crate::report::ArmReport;
+use crate::store::Store;
+
+/// A model that is saved.
+pub(super) struct Saved<'a> {
+    folder: &'a Path,
+    config: &'a ModelConfig,
+    parameters: Cow<'a, [Vec<f32>]>,
+    /// Steps trained now; absent for a model that was loaded.
+    steps: Option<u32>,
+}
+
+impl<'a> Saved<'a> {
+    /// Trains a model, on from its last checkpoint if it has one, and saves it.
+    pub fn train(
+        device: &mut dyn Device,
+        lesson: &Lesson<'a>,
+        folder: &'a Path,
+        checkpoints: &mut Checkpoints,
+        log: &mut Log<'_>,
+    ) -> Result<Self, Error> {
+        let trained = train(device, lesson, checkpoints, log).map_err(|error| log.cause(error))?;
+        models::save(folder, lesson.config, &trained.parameters)?;
+        let (parameters, steps) = (trained.parameters.into(), Some(trained.steps));
+        Ok(Self { folder, config: lesson.config, parameters, steps })
+    }
+
+    /// Saves a model that was trained elsewhere.
+    pub fn copy(
+        folder: &'a Path,
+        config: &'a ModelConfig,
+        parameters: &'a [Vec<f32>],
+    ) -> Result<Self, Error> {
+        models::save(folder, config, parameters)?;
+        Ok(Self { folder, config, parameters: parameters.into(), steps: None })
+    }
+
+    /// Loads a model that was saved before an interruption.
+    pub fn load(folder: &'a Path, config: &'a ModelConfig) -> Result<Self, Error> {
+        let (_, parameters) = models::load(folder)?;
+        Ok(Self { folder, config, parameters: parameters.into(), steps: None })
+    }
+
+    /// Measures the model, unless it is `known` from before an interruption what that gave.
+    pub fn measure(
+        self,
+        device: &mut dyn Device,
+        split: &Split,
+        omitted: &[usize],
+        known: Option<ArmReport>,
+    ) -> Result<Measured, Error> {
+        let Self { folder, config, parameters, steps } = self;
+        let store = frozen_store(device, config, &parameters)?;
+        let logits = test_logits(device, split, config, &store)?;
+        let report = match known {
+            Some(report) => report,
+            None => measure(device, split, omitted, (config, &store), &logits, folder, steps)?,
+        };
+        Ok(Measured { store, report, logits })
+    }
+}
+
+/// A saved model on the device, what was measured of it, and its raw logits of the test set.
+pub(super) struct Measured {
+    pub store: Store,
+    pub report: ArmReport,
+    pub logits: Vec<f32>,
+}
+
+/// A teacher, what was measured of it, and its raw logits of the test set.
+pub(super) type MeasuredTeacher = (Teacher, Option<ArmReport>, Option<Vec<f32>>);
+
+impl Measured {
+    /// As the teacher of students.
+    pub fn into_teacher(self, config: &ModelConfig) -> MeasuredTeacher {
+        let (config, store) = (Box::new(config.clone()), Box::new(self.store));
+        (Teacher::Model { config, store }, Some(self.report), Some(self.logits))
+    }
+}
