@@ -1,5 +1,7 @@
 //! Examples without labels: features and the shape of one example.
 
+use std::sync::Arc;
+
 use super::{DataError, Normalisation};
 use crate::recipe::Normalise;
 
@@ -27,10 +29,10 @@ impl Features {
     }
 }
 
-/// Examples of one shape, at least one.
+/// Examples of one shape, at least one. Clones share the features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Examples {
-    features: Features,
+    features: Arc<Features>,
     shape: Vec<usize>,
     rows: usize,
 }
@@ -53,7 +55,7 @@ impl Examples {
             let found = features.len();
             return unfit(format!("{found} numbers are not one or more examples of {shape:?}"));
         }
-        Ok(Self { rows: features.len() / len, features, shape })
+        Ok(Self { rows: features.len() / len, features: Arc::new(features), shape })
     }
 
     /// The numbers of all examples.
@@ -82,14 +84,17 @@ impl Examples {
     }
 
     /// The first `count` examples, or all if there are fewer; at least one.
-    pub fn take(mut self, count: usize) -> Self {
-        self.rows = self.rows.min(count.max(1));
-        let len = self.rows * self.example_len();
-        match &mut self.features {
-            Features::U8(pixels) => pixels.truncate(len),
-            Features::F32(values) => values.truncate(len),
+    pub fn take(self, count: usize) -> Self {
+        let rows = self.rows.min(count.max(1));
+        if rows == self.rows {
+            return self;
         }
-        self
+        let len = rows * self.example_len();
+        let features = match &*self.features {
+            Features::U8(pixels) => Features::U8(pixels[..len].to_vec()),
+            Features::F32(values) => Features::F32(values[..len].to_vec()),
+        };
+        Self { features: Arc::new(features), shape: self.shape, rows }
     }
 
     /// The examples of these numbers, in their order.
@@ -101,7 +106,7 @@ impl Examples {
             let rows = self.rows;
             return Err(DataError::Unfit(format!("there is no example {index} among {rows}")));
         }
-        let features = match &self.features {
+        let features = match &*self.features {
             Features::U8(pixels) => Features::U8(self.rows_of(pixels, indices)),
             Features::F32(values) => Features::F32(self.rows_of(values, indices)),
         };
@@ -148,7 +153,7 @@ impl Examples {
     /// Mean and standard deviation of each channel of images, of each feature of rows, in f64 over all
     /// examples (pixels as value / 255).
     pub fn normalisation(&self) -> Normalisation {
-        match &self.features {
+        match &*self.features {
             Features::U8(pixels) => {
                 Normalisation::measure(pixels, &self.shape, |pixel| f64::from(pixel) / 255.0)
             }
