@@ -6,7 +6,7 @@ use distil_gpu_engine::data;
 use distil_gpu_engine::device::{
     Choice, CpuDevice, Device, GpuOptions, Limits, Outlook, adapters, select,
 };
-use distil_gpu_engine::distill::{Begin, Forecast, Silent, run};
+use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
 use distil_gpu_engine::files::save_tensors;
 use distil_gpu_engine::recipe::Recipe;
 
@@ -41,7 +41,7 @@ fn check(device: &mut dyn Device, outlook: &Outlook, sets: &[String]) {
     let recipe = recipe(&all);
     let forecast = Forecast::of(&recipe, std::slice::from_ref(outlook)).unwrap();
     let before = device.stats().bytes;
-    run(&recipe, device, Begin::New, &mut Silent).unwrap();
+    run(prepare(&recipe, Begin::New).unwrap(), device, &mut Silent).unwrap();
     let stats = device.stats();
     let foretold = &forecast.devices[0];
     assert_eq!(foretold.peak_bytes, stats.peak_bytes, "{} {sets:?}: {foretold:#?}", outlook.name);
@@ -55,7 +55,7 @@ fn memory_is_foretold_to_the_byte() {
     let folder = tempfile::tempdir().unwrap();
     let teacher = format!("{:?}", folder.path().join("first").display().to_string());
     let first = recipe(&[format!("out={teacher}")]);
-    run(&first, &mut CpuDevice::<f32>::new(), Begin::New, &mut Silent).unwrap();
+    run(prepare(&first, Begin::New).unwrap(), &mut CpuDevice::<f32>::new(), &mut Silent).unwrap();
     let split = data::load(&first.data).unwrap();
     let logits = folder.path().join("logits.safetensors");
     let tensors = [("train", &split.train), ("test", &split.test)]

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use distil_gpu_engine::device::{Device, adapters};
+use distil_gpu_engine::distill::Setup;
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::verify::{self, Report};
 use serde_json::json;
@@ -61,9 +62,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
 }
 
 /// Holds a recipe's trainings to the oracle; an error when one is off.
-pub fn recipe(device: &mut dyn Device, recipe: &Recipe, voice: Voice) -> Result<()> {
+pub fn recipe(device: &mut dyn Device, recipe: &Recipe, setup: &Setup, voice: Voice) -> Result<()> {
     let bar = super::bar(voice, 0, "checks of the recipe's kernels and steps");
-    let report = verify::recipe(device, recipe, &mut |done, total| {
+    let report = verify::recipe(device, recipe, setup, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     });

@@ -68,11 +68,12 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         (None, false) => Begin::New,
     };
     let mut device = super::open(&recipe.device, args.checked, voice)?;
+    let prepared = distill::prepare(&recipe, begin)?;
     if args.verify {
-        super::check::recipe(&mut *device, &recipe, voice)?;
+        super::check::recipe(&mut *device, &recipe, prepared.setup(), voice)?;
     }
     let mut watch = Watch::new(voice)?;
-    let run = match distill::run(&recipe, &mut *device, begin, &mut watch) {
+    let run = match distill::run(prepared, &mut *device, &mut watch) {
         Ok(run) => run,
         Err(error) => return watch.explain(error, "run"),
     };

@@ -11,8 +11,8 @@ use serde::Serialize;
 pub use roofs::{Roofs, plan_of};
 
 use crate::device::{Choice, Device, GpuOptions, HostTensor, select};
-use crate::distill::forward_plan;
 use crate::distill::program::{FEATURES, LOGITS};
+use crate::distill::{Setup, forward_plan};
 use crate::error::Error;
 use crate::models::ModelConfig;
 use crate::recipe::Recipe;
@@ -88,7 +88,7 @@ pub fn bench(
     budget: Duration,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
-    let trainings = Trainings::of(recipe)?;
+    let trainings = Trainings::of(recipe, &Setup::read(recipe, None)?);
     let mut selected = select(choice, GpuOptions::default())?;
     let device = &mut *selected.device;
     progress("roofs");

@@ -40,17 +40,22 @@ pub enum Begin {
     Resume,
 }
 
-/// Runs a recipe.
+/// A run that has read all it works with, and written nothing.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    recipe: &'a Recipe,
+    begin: Begin,
+    folder: PathBuf,
+    setup: Setup,
+    /// A teacher that is no model.
+    given: Option<MeasuredTeacher>,
+}
+
+/// Chooses a run's folder, and reads the recipe's data and models.
 ///
 /// # Errors
-/// When data, teacher or device cannot be used, the loss stops being a number, the observer asks to stop,
-/// or results cannot be written. What was finished before stays in the run's folder.
-pub fn run(
-    recipe: &Recipe,
-    device: &mut dyn Device,
-    begin: Begin,
-    observer: &mut dyn Observer,
-) -> Result<Run, Error> {
+/// When the folder holds files already, or data or teacher cannot be used.
+pub fn prepare(recipe: &Recipe, begin: Begin) -> Result<Prepared<'_>, Error> {
     let folder = choose_folder(recipe, begin)?;
     let copy = folder.join(Arm::Teacher.folder());
     let copied = begin == Begin::Resume && copy.join(models::CONFIG).is_file();
@@ -59,6 +64,27 @@ pub fn run(
         recipe::Teacher::Logits { logits } => Some(given_logits(recipe, &setup, logits)?),
         _ => None,
     };
+    Ok(Prepared { recipe, begin, folder, setup, given })
+}
+
+impl Prepared<'_> {
+    /// The recipe's data and models.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+}
+
+/// Trains, saves and measures the three arms.
+///
+/// # Errors
+/// When the device cannot be used, the loss stops being a number, the observer asks to stop, or results cannot
+/// be written. What was finished before stays in the run's folder.
+pub fn run(
+    prepared: Prepared<'_>,
+    device: &mut dyn Device,
+    observer: &mut dyn Observer,
+) -> Result<Run, Error> {
+    let Prepared { recipe, begin, folder, setup, given } = prepared;
     let resolved = recipe.to_toml()?;
     let Setup { split, students, teacher: teacher_config, student, .. } = &setup;
 

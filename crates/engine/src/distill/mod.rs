@@ -18,7 +18,7 @@ mod teacher;
 mod tensorboard;
 mod trainer;
 
-pub use arms::{Begin, Run, run};
+pub use arms::{Begin, Prepared, Run, prepare, run};
 pub use checkpoint::{Checkpoints, State};
 pub use evaluate::Evaluator;
 pub use forecast::Forecast;

@@ -18,6 +18,7 @@ pub use cases::Case;
 pub use steps::{Batch, KINKS, Lesson, Models, ROUNDING, Trainings};
 
 use crate::device::{CpuDevice, Device};
+use crate::distill::Setup;
 use crate::error::Error;
 use crate::recipe::Recipe;
 
@@ -207,13 +208,14 @@ pub fn trainings(
 /// Verifies the trainings of a recipe, on random data of its shapes.
 ///
 /// # Errors
-/// When the recipe's data or teacher cannot be used, or the device is lost.
+/// When a plan cannot be made, or the device is lost.
 pub fn recipe(
     device: &mut dyn Device,
     recipe: &Recipe,
+    setup: &Setup,
     progress: Progress<'_>,
 ) -> Result<Report, Error> {
-    trainings(device, &Trainings::of(recipe)?.all(), progress)
+    trainings(device, &Trainings::of(recipe, setup).all(), progress)
 }
 
 #[cfg(test)]

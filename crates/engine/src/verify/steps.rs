@@ -16,7 +16,7 @@ use crate::graph::ops::OptimizerConfig;
 use crate::models::{Architecture, Mlp, ModelConfig};
 use crate::nn::Activation;
 use crate::plan::Plan;
-use crate::recipe::{Recipe, Teacher};
+use crate::recipe::Recipe;
 use crate::session::Session;
 use crate::store::{Layout, Part};
 
@@ -195,25 +195,20 @@ pub struct Trainings {
 }
 
 impl Trainings {
-    /// Those of a recipe. Reads its data, to know their shapes.
-    ///
-    /// # Errors
-    /// When the recipe's data or teacher cannot be used.
-    pub fn of(recipe: &Recipe) -> Result<Self, Error> {
-        let Setup { split, students, teacher, student, .. } = Setup::read(recipe, None)?;
-        let teacher = teacher.map(|config| match &recipe.teacher {
-            Teacher::Trained { train: how, .. } => {
-                let rows = how.batch.min(split.train.len());
-                (config, Some((optimizer_config(how).0, rows)))
-            }
-            _ => (config, None),
+    /// Those of a recipe with the data and models that it was read to.
+    pub fn of(recipe: &Recipe, setup: &Setup) -> Self {
+        let teacher = setup.teacher.clone().map(|config| {
+            let trained = setup
+                .taught(recipe)
+                .map(|(_, how)| (optimizer_config(how).0, how.batch.min(setup.split.train.len())));
+            (config, trained)
         });
-        Ok(Self {
+        Self {
             teacher,
-            student,
+            student: setup.student.clone(),
             optimizer: optimizer_config(&recipe.train).0,
-            rows: recipe.train.batch.min(students.len()),
-        })
+            rows: recipe.train.batch.min(setup.students.len()),
+        }
     }
 
     /// The student's trainings: alone, and with the recipe's teacher.
