@@ -127,8 +127,13 @@ fn padded<F: Real>(rest: &[F]) -> [F; LANES] {
     lanes
 }
 
+/// As [`sums`], in one part and within the caller's [`vectorised`].
 #[inline(always)]
-fn sums_of<F: Real, const K: usize>(a: &[F], b: &[F], f: impl Fn(F, F) -> [F; K]) -> [f64; K] {
+pub(crate) fn sums_of<F: Real, const K: usize>(
+    a: &[F],
+    b: &[F],
+    f: impl Fn(F, F) -> [F; K],
+) -> [f64; K] {
     let mut sums = [0.0; K];
     for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
         let mut lanes = [[F::zero(); LANES]; K];
