@@ -5,7 +5,8 @@
 // the run is empty, so nothing has to be cleared before and no atomics are needed. Ids and order are the
 // host's data: every index made of them is kept in range here.
 //
-// dims   uniform: rows of out, rows of the table, cols, table rows of a block, length of the longest short run
+// dims   uniform: rows of out, rows of the table, cols, table rows of a block, length of the longest short
+//        run
 // input  f32: table [table_rows, cols] forward, dy [rows, cols] backward
 // ids    i32 [rows]
 // out    f32: out [rows, cols] forward, dtable [table_rows, cols] backward

@@ -1,4 +1,5 @@
-//! Against PyTorch: losses, gradients, GELU, layer norm and whole training runs; see tests/fixtures/README.md.
+//! Against PyTorch: losses, gradients, GELU, layer norm and whole training runs; see
+//! tests/fixtures/README.md.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

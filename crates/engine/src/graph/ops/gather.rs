@@ -112,3 +112,33 @@ impl Graph {
         self.add_one(Arc::new(Gather), &[table, ids, order])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_have_to_meet() {
+        let made = |table: &[usize], ids: &[usize], order: &[usize], dtype| {
+            let mut graph = Graph::default();
+            let table = graph.input("table", table, DType::F32);
+            let ids = graph.input("ids", ids, dtype);
+            let order = graph.input("order", order, DType::I32);
+            graph.gather(table, ids, order).map(|out| graph.shape(out).to_vec())
+        };
+        assert_eq!(made(&[5, 3], &[4], &[4], DType::I32).ok(), Some(vec![4, 3]));
+        assert_eq!(made(&[5, 3], &[2, 4], &[8], DType::I32).ok(), Some(vec![2, 4, 3]));
+        for (table, ids, order, dtype) in [
+            (&[5, 3][..], &[2, 4][..], &[2, 4][..], DType::I32),
+            (&[5, 3], &[4], &[3], DType::I32),
+            (&[5, 3], &[4], &[4], DType::F32),
+            (&[5, 3, 2], &[4], &[4], DType::I32),
+            (&[0, 3], &[4], &[4], DType::I32),
+            (&[5, 3], &[0], &[0], DType::I32),
+            (&[5, 3], &[1 << 31], &[1 << 31], DType::I32),
+        ] {
+            let error = made(table, ids, order, dtype);
+            assert!(matches!(error, Err(Error::Shape { op: "gather", .. })), "{error:?}");
+        }
+    }
+}

@@ -114,3 +114,29 @@ impl Graph {
         self.add_one(Arc::new(LayerNorm { eps }), &[x, weight, bias])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_have_to_meet() {
+        let made = |x: &[usize], weight: &[usize], bias: &[usize]| {
+            let mut graph = Graph::default();
+            let [x, weight, bias] = [("x", x), ("weight", weight), ("bias", bias)]
+                .map(|(name, shape)| graph.input(name, shape, DType::F32));
+            graph.layer_norm(x, weight, bias, 1e-5).map(|y| graph.shape(y).to_vec())
+        };
+        assert_eq!(made(&[2, 4, 3], &[3], &[3]).ok(), Some(vec![2, 4, 3]));
+        for (x, weight, bias) in [
+            (&[4, 3][..], &[4][..], &[3][..]),
+            (&[4, 3], &[3], &[1]),
+            (&[4, 3], &[1, 3], &[3]),
+            (&[], &[1], &[1]),
+            (&[0, 3], &[3], &[3]),
+        ] {
+            let error = made(x, weight, bias);
+            assert!(matches!(error, Err(Error::Shape { op: "layer_norm", .. })), "{error:?}");
+        }
+    }
+}
