@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make tests/fixtures/*.safetensors: what PyTorch computes for losses, optimizers and GELU.
+"""Make tests/fixtures/*.safetensors: what PyTorch computes for losses, optimizers, GELU and layer norm.
 
 tests/fixtures/README.md says what each tensor is. The same machine and PyTorch give the same bytes.
 """
@@ -167,6 +167,32 @@ def gelu() -> dict[str, Tensor]:
     return tensors
 
 
+def layer_norm() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    tensors = {}
+    # rows, cols, eps, mean and spread of x
+    cases = [
+        (1, 3, 1e-5, 0.0, 1.0),
+        (20, 48, 1e-12, 0.5, 2.0),
+        (7, 100, 1e-5, 1e4, 1.0),
+        (3, 130, 1e-5, 0.0, 1e-3),  # eps is more than the variance
+    ]
+    for i, (rows, cols, eps, mean, spread) in enumerate(cases):
+        x, dy = (torch.randn(rows, cols, generator=generator) for _ in range(2))
+        weight, bias = (torch.randn(cols, generator=generator) for _ in range(2))
+        x = x * spread + mean
+        inputs = [t.double().requires_grad_() for t in (x, weight, bias)]
+        # Other implementations take eps in f32.
+        eps = torch.tensor(eps, dtype=torch.float32).item()
+        y = F.layer_norm(inputs[0], (cols,), *inputs[1:], eps)
+        gradients = torch.autograd.grad(y, inputs, dy.double())
+        case = {"x": x, "weight": weight, "bias": bias, "dy": dy, "y": y.detach()}
+        case["eps"] = torch.tensor([eps], dtype=torch.float64)
+        case |= zip(("dx", "dweight", "dbias"), gradients)
+        tensors |= {f"case{i}.{name}": tensor for name, tensor in case.items()}
+    return tensors
+
+
 def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -175,6 +201,7 @@ def main() -> None:
         ("distill_loss", loss_cases),
         ("training_run", training_run),
         ("gelu", gelu),
+        ("layer_norm", layer_norm),
     ):
         path = FIXTURES / f"{name}.safetensors"
         save_file(

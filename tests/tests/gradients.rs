@@ -10,6 +10,7 @@ use distil_gpu_engine::plan::Options;
 use distil_gpu_kernels::DType;
 use distil_gpu_kernels::chain::{Binary, Stage};
 use distil_gpu_kernels::distill_loss::{IGNORED, PADDING};
+use distil_gpu_kernels::gather::sorted_order;
 use distil_gpu_kernels::reduce::ReduceOp;
 use distil_gpu_tests::{
     Session, graph_of, layout_of, narrow, oracle, random, session, some_state, values_of,
@@ -224,6 +225,46 @@ fn softmax_and_reshape() {
         let rows = graph.reshape(p[0], &[3, 4])?;
         let product = graph.matmul(rows, p[1], false, false)?;
         graph.reshape(product, &[6])
+    });
+}
+
+#[test]
+fn gather_of_every_kind_of_id() {
+    // Rows named often, once, never; ids below 0 and beyond the table.
+    for (ids, shape) in [
+        (vec![2, 0, -1, 2, 5, 2, 4, 1, -100, 0], &[10][..]),
+        (vec![3, 3, 1, -1, 3, 0], &[2, 3]),
+        (vec![1; 70], &[70]),
+    ] {
+        let order = sorted_order(&ids);
+        let inputs = [("ids", HostTensor::I32(&ids)), ("order", HostTensor::I32(&order))];
+        let lookup = |graph: &mut Graph, table: TensorId| {
+            let row_ids = graph.input("ids", shape, DType::I32);
+            let order = graph.input("order", &[ids.len()], DType::I32);
+            graph.gather(table, row_ids, order)
+        };
+        let what = format!("gather {ids:?}");
+        check_with(&what, &[&[5, 3]], &inputs, |graph, p| lookup(graph, p[0]), weigh);
+        // The table is the rows' and the product's, as in a language model's head.
+        let tied = |graph: &mut Graph, p: &[TensorId]| {
+            let rows = lookup(graph, p[0])?;
+            graph.matmul(rows, p[0], false, true)
+        };
+        check_with(&format!("tied {what}"), &[&[5, 3]], &inputs, tied, weigh);
+    }
+}
+
+#[test]
+fn layer_norm_by_every_input() {
+    for shape in [&[4, 5][..], &[2, 3, 6], &[20, 4], &[7]] {
+        let cols = &shape[shape.len() - 1..];
+        let op = |graph: &mut Graph, p: &[TensorId]| graph.layer_norm(p[0], p[1], p[2], 0.1);
+        check(&format!("layer_norm {shape:?}"), &[shape, cols, cols], op);
+    }
+    check("layer_norm twice", &[&[4, 5], &[5], &[5]], |graph, p| {
+        let y = graph.layer_norm(p[0], p[1], p[2], 0.1)?;
+        let y = graph.plus(y, p[0])?;
+        graph.layer_norm(y, p[1], p[2], 0.1)
     });
 }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use distil_gpu_engine::verify::cases::{self, epilogues, flat, rules};
 use distil_gpu_kernels::chain::{Chain, Stage};
 use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
+use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::matmul::{Matmul, Tile};
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::Optimizer;
@@ -38,6 +40,16 @@ fn reduce_has_every_operation_and_shape() {
 #[test]
 fn softmax_goes_both_ways() {
     hold(&cases::softmax());
+}
+
+#[test]
+fn gather_has_every_run_and_id() {
+    hold(&cases::gather());
+}
+
+#[test]
+fn layer_norm_goes_both_ways() {
+    hold(&cases::layer_norm());
 }
 
 #[test]
@@ -104,6 +116,15 @@ fn checked_shaders_give_the_same_bits() {
     sample(Arc::new(Reduce { op: ReduceOp::Max, outer: 2, len: 99, inner: 7, accumulate: false }));
     sample(Arc::new(Softmax { rows: 9, cols: 77, backward: false }));
     sample(Arc::new(Softmax { rows: 9, cols: 77, backward: true }));
+    for table_rows in [2, 500] {
+        for backward in [false, true] {
+            sample(Arc::new(Gather { rows: 200, table_rows, cols: 77, backward }));
+        }
+    }
+    let backward = LayerNormBackward { rows: 50, cols: 77 };
+    sample(Arc::new(LayerNorm { rows: 9, cols: 77, eps: 1e-5 }));
+    sample(Arc::new(backward));
+    sample(Arc::new(LayerNormFinish { blocks: backward.blocks(), cols: 77 }));
     sample(Arc::new(Roof { len: 333, rounds: 8 }));
     sample(Arc::new(GradNormPartial::new(10_000)));
     sample(Arc::new(GradNormFinish { partials: 64, max_norm: 0.5 }));

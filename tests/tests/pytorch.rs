@@ -1,4 +1,5 @@
-//! Against PyTorch: losses, gradients, GELU and whole training runs; see tests/fixtures/README.md.
+//! Against PyTorch: losses, gradients, GELU, layer norm and whole training runs; see
+//! tests/fixtures/README.md.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,6 +15,7 @@ use distil_gpu_engine::store::Part;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::distill_loss::{DistillLoss, TERMS};
 use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::optimizer::Rule;
 use distil_gpu_kernels::{DType, Kernel, StepState};
 use distil_gpu_tests::{
@@ -225,6 +227,48 @@ fn gelu_and_its_derivative() {
                 // Three roundings at 6.
                 let error = max_error(found, expected);
                 assert!(error < 1.5e-6, "{kind} on {}: {error}", device.info().name);
+            }
+        }
+    }
+}
+
+#[test]
+fn layer_norm_and_its_gradients() {
+    // A sum of at most 130 numbers and some roundings; the first case's dx is a small difference.
+    const ROUNDED: f64 = 1e-12;
+    let file = Fixtures::open("layer_norm.safetensors");
+    for i in 0..4 {
+        let name = |part: &str| format!("case{i}.{part}");
+        let shape = file.shape(&name("x")).unwrap();
+        let (rows, cols) = (shape[0], shape[1]);
+        let [x, weight, bias, dy] =
+            ["x", "weight", "bias", "dy"].map(|part| Data::Floats(file.floats(&name(part))));
+        let eps = file.floats(&name("eps"))[0] as f32;
+        let results = |device: &mut dyn Device| -> [Vec<f64>; 4] {
+            let mut run = |kernel: Arc<dyn Kernel>, read: &[&Data], written: usize| {
+                let unwritten = vec![Data::Unwritten; written];
+                let data: Vec<Data> = read.iter().copied().cloned().chain(unwritten).collect();
+                run_kernel(device, &kernel, &StepState::default(), &data).unwrap()
+            };
+            let forward = Arc::new(LayerNorm { rows, cols, eps });
+            let mut made = run(forward, &[&x, &weight, &bias], 2);
+            let stats = Data::Floats(made.remove(1));
+            let backward = LayerNormBackward { rows, cols };
+            made.extend(run(Arc::new(backward), &[&x, &weight, &stats, &dy], 2));
+            let sums = Data::Floats(made.remove(2));
+            let finish = LayerNormFinish { blocks: backward.blocks(), cols };
+            made.extend(run(Arc::new(finish), &[&sums], 2));
+            made.try_into().unwrap()
+        };
+        let parts = ["y", "dx", "dweight", "dbias"];
+        for (part, found) in parts.iter().zip(results(&mut oracle())) {
+            let expected = file.floats(&name(part));
+            assert_close(&format!("{part} of case {i} in f64"), &found, &expected, 1e-20);
+        }
+        for device in &mut devices() {
+            for (part, found) in parts.iter().zip(results(&mut **device)) {
+                let what = format!("{part} of case {i} on {}", device.info().name);
+                assert_close(&what, &found, &file.floats(&name(part)), ROUNDED);
             }
         }
     }

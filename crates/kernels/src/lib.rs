@@ -12,7 +12,9 @@ mod args;
 pub mod chain;
 pub mod distill_loss;
 pub mod elementwise;
+pub mod gather;
 pub mod grad_norm;
+pub mod layer_norm;
 pub mod matmul;
 pub mod max_norm;
 pub mod optimizer;
@@ -34,7 +36,7 @@ pub use real::Real;
 pub enum DType {
     /// 32-bit float; f64 on the oracle device.
     F32,
-    /// 32-bit signed integer (labels).
+    /// 32-bit signed integer (labels, ids).
     I32,
 }
 

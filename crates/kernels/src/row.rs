@@ -119,6 +119,23 @@ fn peak_of<F: Real>(row: &[F]) -> (F, usize) {
     (top, place.unwrap_or(0))
 }
 
+/// The lanes' sum, in a tree: a chain of additions would take as long as a short row.
+#[inline(always)]
+fn sum_of<F: Real>(lanes: [F; LANES]) -> f64 {
+    let mut sums = lanes.map(
+        #[inline(always)]
+        |lane| lane.f64(),
+    );
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
 /// The end of a row, made as long as the lanes by its first element, whose results are dropped.
 #[inline(always)]
 fn padded<F: Real>(rest: &[F]) -> [F; LANES] {
@@ -127,8 +144,13 @@ fn padded<F: Real>(rest: &[F]) -> [F; LANES] {
     lanes
 }
 
+/// As [`sums`], in one part and within the caller's [`vectorised`].
 #[inline(always)]
-fn sums_of<F: Real, const K: usize>(a: &[F], b: &[F], f: impl Fn(F, F) -> [F; K]) -> [f64; K] {
+pub(crate) fn sums_of<F: Real, const K: usize>(
+    a: &[F],
+    b: &[F],
+    f: impl Fn(F, F) -> [F; K],
+) -> [f64; K] {
     let mut sums = [0.0; K];
     for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
         let mut lanes = [[F::zero(); LANES]; K];
@@ -152,7 +174,7 @@ fn sums_of<F: Real, const K: usize>(a: &[F], b: &[F], f: impl Fn(F, F) -> [F; K]
             }
         }
         for (sum, lanes) in sums.iter_mut().zip(lanes) {
-            *sum += lanes.iter().map(|lane| lane.f64()).sum::<f64>();
+            *sum += sum_of(lanes);
         }
     }
     sums
@@ -183,7 +205,7 @@ fn update_of<F: Real>(a: &mut [F], b: &[F], f: impl Fn(F, F) -> (F, F)) -> f64 {
             }
             a_rest.copy_from_slice(&values[..b_rest.len()]);
         }
-        sum += lanes.iter().map(|lane| lane.f64()).sum::<f64>();
+        sum += sum_of(lanes);
     }
     sum
 }

@@ -14,7 +14,9 @@ macro_rules! sources {
 pub const SHADERS: &[(&str, &str)] = sources![
     "distill_loss",
     "elementwise",
+    "gather",
     "grad_norm",
+    "layer_norm",
     "matmul",
     "matmul_subgroup",
     "max_norm",

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::distill_loss::DistillLoss;
 use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
+use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::matmul::{Matmul, Tile};
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
@@ -93,6 +95,17 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
             kernels.push(Box::new(Softmax { rows, cols, backward }));
         }
         kernels.push(Box::new(MaxNorm { rows, cols, bound: 3.0 }));
+    }
+    for (rows, cols) in [(1, 1), (2048, 384), (2_000_000, 33), (3, 50_000)] {
+        let backward = LayerNormBackward { rows, cols };
+        kernels.push(Box::new(LayerNorm { rows, cols, eps: 1e-5 }));
+        kernels.push(Box::new(LayerNormFinish { blocks: backward.blocks(), cols }));
+        kernels.push(Box::new(backward));
+        for table_rows in [2, 5_000_000] {
+            for backward in [false, true] {
+                kernels.push(Box::new(Gather { rows, table_rows, cols, backward }));
+            }
+        }
     }
     for classes in [10_usize, 300, 700, 1500, 4096, 50_257] {
         for gradient in [false, true] {

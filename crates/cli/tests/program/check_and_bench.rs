@@ -25,7 +25,9 @@ fn passed(report: &Value) {
     for name in [
         "distill_loss",
         "elementwise",
+        "gather",
         "grad_norm",
+        "layer_norm",
         "matmul",
         "max_norm",
         "optimizer",

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::distill_loss::{DistillLoss, IGNORED, PADDING};
 use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::gather::{Gather, sorted_order};
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
+use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
@@ -85,9 +87,19 @@ impl Case {
 /// Every case there is.
 pub fn all() -> Vec<Case> {
     let mut cases = elementwise();
-    for more in [matmul, reduce, softmax, distill_loss, optimizer, grad_norm, max_norm, roof] {
-        cases.extend(more());
-    }
+    let kernels = [
+        matmul,
+        reduce,
+        softmax,
+        gather,
+        layer_norm,
+        distill_loss,
+        optimizer,
+        grad_norm,
+        max_norm,
+        roof,
+    ];
+    cases.extend(kernels.into_iter().flat_map(|more| more()));
     cases
 }
 
@@ -304,6 +316,78 @@ pub fn softmax() -> Vec<Case> {
     let lost = Softmax { rows: 2, cols: 30, backward: false };
     cases.push(Case::new(lost, vec![spoilt(60), Data::Unwritten]));
     cases
+}
+
+/// Both ways; runs of every length, tables of one row and of a vocabulary's, ids that name nothing.
+pub fn gather() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (rows, table_rows, cols) in [
+        (1, 1, 1),
+        (5, 3, 2),
+        (100, 1, 70),
+        (700, 2, 33),
+        (300, 40, 17),
+        (130, 5000, 9),
+        (64, 70_000, 3),
+        (2048, 30_522, 384),
+    ] {
+        for backward in [false, true] {
+            cases.push(Case::random(Gather { rows, table_rows, cols, backward }, -1.0, 2.0));
+        }
+    }
+    // A run of 32 is summed by one thread, one of 33 by many; both ends of the order, and the ids' range.
+    let lens = [(-1, 40), (0, 33), (1, 32), (3, 1), (4, 31), (6, 64), (i32::MAX, 2), (i32::MIN, 5)];
+    let ids: Vec<i32> = lens.iter().flat_map(|&(id, len)| vec![id; len]).collect();
+    let (rows, order) = (ids.len(), sorted_order(&ids));
+    for table_rows in [5, 7, 8] {
+        let kernel = Gather { rows, table_rows, cols: 20, backward: true };
+        let dy = Data::Floats(random_in(-1.0, 2.0, rows * 20, 1));
+        let [ids, order] = [&ids, &order].map(|values| Data::Integers(values.clone()));
+        cases.push(Case::new(kernel, vec![dy, ids, order, Data::Unwritten]));
+    }
+    cases
+}
+
+/// Both ways; short rows and long ones, many blocks of rows, rows far from zero.
+pub fn layer_norm() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (rows, cols, mean) in [
+        (1, 1, 0.5),
+        (7, 1, 0.5),
+        (5, 3, 0.5),
+        (17, 31, 0.5),
+        (1, 384, 0.5),
+        (40, 384, 1e4),
+        (300, 65, -100.0),
+        (9, 4096, 1e4),
+        (2, 5000, 0.5),
+        (5000, 20, 0.5),
+    ] {
+        let (x, eps) = (random_in(mean - 1.5, mean + 1.5, rows * cols, 1), 1e-5);
+        let [weight, bias] = [2, 3].map(|salt| Data::Floats(random_in(-1.0, 2.0, cols, salt)));
+        let stats = Data::Floats(x.chunks(cols).flat_map(|row| row_stats(row, eps)).collect());
+        let dy = Data::Floats(random_in(-1.0, 2.0, rows * cols, 4));
+        let (x, unwritten) = (Data::Floats(x), || Data::Unwritten);
+        let forward = LayerNorm { rows, cols, eps: eps as f32 };
+        let data = vec![x.clone(), weight.clone(), bias, unwritten(), unwritten()];
+        cases.push(Case::new(forward, data));
+        let backward = LayerNormBackward { rows, cols };
+        cases.push(Case::new(backward, vec![x, weight, stats, dy, unwritten(), unwritten()]));
+        let blocks = backward.blocks();
+        cases.push(Case::random(LayerNormFinish { blocks, cols }, -1.0, 2.0));
+    }
+    let lost = LayerNorm { rows: 2, cols: 30, eps: 1e-5 };
+    let [weight, bias] = [2, 3].map(|salt| Data::Floats(random(30, salt)));
+    cases.push(Case::new(lost, vec![spoilt(60), weight, bias, Data::Unwritten, Data::Unwritten]));
+    cases
+}
+
+/// Mean and 1 / std of a row, as an f32 device keeps them.
+fn row_stats(row: &[f64], eps: f64) -> [f64; 2] {
+    let cols = row.len() as f64;
+    let mean = row.iter().sum::<f64>() / cols;
+    let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / cols;
+    [mean, 1.0 / (variance + eps).sqrt()].map(|stat| f64::from(stat as f32))
 }
 
 /// Logits within ±`scale` and labels for the distillation loss: the first row's label is ignored, the last

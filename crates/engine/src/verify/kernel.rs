@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use distil_gpu_kernels::{
-    Access, Args, Caps, Cost, DType, Kernel, Launch, Operand, StepState, distill_loss,
+    Access, Args, Caps, Cost, DType, Kernel, Launch, Operand, StepState, distill_loss, gather,
 };
 
 use super::numbers::{random_in, random_labels};
@@ -168,22 +168,50 @@ pub fn variants(kernel: &Arc<dyn Kernel>, device: &dyn Device) -> Vec<(String, A
 }
 
 /// Random values in `low..high` for every operand that a kernel reads; those that are squares or counts
-/// by nature are positive, labels are of the first two classes or count in only some terms.
+/// by nature are positive, labels are of the first two classes or count in only some terms, ids are
+/// [`some_ids`].
 pub fn filled(kernel: &dyn Kernel, low: f64, high: f64) -> Vec<Data> {
+    let operands = kernel.operands();
     let fill = |(salt, operand): (u32, &Operand)| {
         let len = operand.len;
         match (operand.access, operand.name) {
             (Access::Write, _) => Data::Unwritten,
             (_, "moment2" | "partials" | "norm") => Data::Floats(random_in(0.0, 1.0, len, salt)),
-            _ if operand.dtype == DType::I32 => {
+            (_, "ids") => Data::Integers(some_ids(len, table_rows(&operands))),
+            (_, "order") => {
+                Data::Integers(gather::sorted_order(&some_ids(len, table_rows(&operands))))
+            }
+            (_, "labels") => {
                 let special = [distill_loss::IGNORED, distill_loss::PADDING];
                 let mut labels = random_labels(len, 2, salt);
                 // The first row counts in everything.
                 labels.iter_mut().skip(1).zip(special).for_each(|(label, other)| *label = other);
                 Data::Integers(labels)
             }
-            _ => Data::Floats(random_in(low, high, len, salt)),
+            (_, name) => {
+                assert_eq!(operand.dtype, DType::F32, "what integers {name} holds is not told");
+                Data::Floats(random_in(low, high, len, salt))
+            }
         }
     };
-    (0..).zip(&kernel.operands()).map(fill).collect()
+    (0..).zip(&operands).map(fill).collect()
+}
+
+/// Rows of the table that the `ids` among these operands number.
+fn table_rows(operands: &[Operand]) -> usize {
+    let len = |names: [&str; 2]| {
+        let operand = operands.iter().find(|operand| names.contains(&operand.name));
+        operand.expect("ids come with a table and its rows").len
+    };
+    len(["table", "dtable"]) * len(["ids", "ids"]) / len(["out", "dy"])
+}
+
+/// Ids of rows of a table. Every third is 0, so that one row is named often; some are below 0 or beyond the
+/// table.
+pub fn some_ids(len: usize, table_rows: usize) -> Vec<i32> {
+    let mut ids = random_labels(len, table_rows, 0);
+    ids.iter_mut().step_by(3).for_each(|id| *id = 0);
+    ids.iter_mut().skip(7).step_by(11).for_each(|id| *id = -1 - *id);
+    ids.iter_mut().skip(9).step_by(50).for_each(|id| *id = table_rows as i32);
+    ids
 }

@@ -15,6 +15,11 @@ const MATMUL_A_PRODUCT: f64 = 4e-15;
 const REDUCE: f64 = 3e-13;
 /// exp, and sums of up to 20,000 numbers in f32.
 const SOFTMAX: f64 = 1e-12;
+/// Copies, and for each row that may be summed onto one of the table's: half a roundoff a step.
+const GATHER_A_ROW: f64 = 4e-15;
+/// Sums over rows of up to 5,000 numbers, a root, and a dozen roundings; of a short row, dx is a small
+/// difference.
+const LAYER_NORM: f64 = 1e-12;
 /// A few roundings a step.
 const OPTIMIZER: f64 = 3e-13;
 /// A sum of squares, a root and a division.
@@ -34,6 +39,11 @@ pub fn limit(kernel: &dyn Kernel, operand: &str) -> f64 {
         }
         "reduce" => REDUCE,
         "softmax" => SOFTMAX,
+        "gather" => {
+            let ids = kernel.operands().iter().find(|o| o.name == "ids").map_or(1, |ids| ids.len);
+            GATHER_A_ROW * ids as f64
+        }
+        "layer_norm" => LAYER_NORM,
         "optimizer" => OPTIMIZER,
         "grad_norm" | "max_norm" => NORM,
         "distill_loss" if operand == "z_s" => LOSS_GRADIENT,

@@ -2,6 +2,8 @@
 
 mod accumulate;
 mod distill_loss;
+mod gather;
+mod layer_norm;
 mod matmul;
 mod optimizer_step;
 mod pointwise;
@@ -17,6 +19,8 @@ use distil_gpu_kernels::chain::Stage;
 
 pub use accumulate::Accumulate;
 pub use distill_loss::DistillLoss;
+pub use gather::Gather;
+pub use layer_norm::LayerNorm;
 pub use matmul::Matmul;
 pub use optimizer_step::{OptimizerConfig, OptimizerStep};
 pub use pointwise::Pointwise;

@@ -1,0 +1,256 @@
+//! Rows of a table by number (embedding lookup, the selection of rows), and the table's gradient.
+
+use rayon::prelude::*;
+
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, row, twin};
+
+/// Threads of a workgroup that strides along rows.
+const THREADS: usize = 64;
+/// Columns of a workgroup of `long_runs`.
+const TILE_COLUMNS: usize = 16;
+/// Positions that one thread sums by itself on a GPU; of a longer run the lanes of a workgroup share the sum.
+const SHORT_RUN: usize = 32;
+/// Elements of one CPU task.
+const TASK_LEN: usize = 1 << 14;
+
+/// Forward out[i] = table[ids[i]]; backward dtable[t] = Σ dy[i] over the i with ids[i] = t.
+///
+/// Operands: forward `table` [table_rows, cols], `ids` [rows], `out` [rows, cols]; backward `dy`
+/// [rows, cols], `ids` [rows], `order` [rows] as [`sorted_order`] makes it, `dtable` [table_rows, cols].
+/// An id below 0, or from `table_rows` on, gives a row of zeros and takes part in no gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gather {
+    /// Ids, at least 1 and at most `i32::MAX`.
+    pub rows: usize,
+    /// Rows of the table, at least 1 and at most `i32::MAX`.
+    pub table_rows: usize,
+    /// Elements of a row, at least 1.
+    pub cols: usize,
+    /// Whether this is the table's gradient.
+    pub backward: bool,
+}
+
+/// The positions of `ids`, sorted by id; positions of the same id stay in order.
+///
+/// # Panics
+/// When there are more than `i32::MAX` ids.
+pub fn sorted_order(ids: &[i32]) -> Vec<i32> {
+    let len = i32::try_from(ids.len()).expect("positions are i32");
+    let mut order: Vec<i32> = (0..len).collect();
+    order.sort_by_key(|&position| ids[position as usize]);
+    order
+}
+
+impl Gather {
+    fn run<F: Real>(&self, args: Args<'_, F>, _state: &StepState) {
+        if self.backward { self.backward(args) } else { self.forward(args) }
+    }
+
+    fn forward<F: Real>(&self, mut args: Args<'_, F>) {
+        let (table, ids, out) = (args.read(0), args.read_i32(1), args.write(2));
+        let rows =
+            out.par_chunks_mut(self.cols).zip(ids).with_min_len(TASK_LEN.div_ceil(self.cols));
+        rows.for_each(|(out, &id)| match usize::try_from(id) {
+            Ok(row) if row < self.table_rows => {
+                out.copy_from_slice(&table[row * self.cols..][..self.cols]);
+            }
+            _ => out.fill(F::zero()),
+        });
+    }
+
+    fn backward<F: Real>(&self, mut args: Args<'_, F>) {
+        let (dy, ids, order) = (args.read(0), args.read_i32(1), args.read_i32(2));
+        // As in the shader, no order leads out of range.
+        let row_at = |position: i32| (position as u32 as usize).min(self.rows - 1);
+        let id_at = |position: i32| ids[row_at(position)];
+        let additions = self.rows.div_ceil(self.table_rows) * self.cols;
+        let rows_a_task = TASK_LEN.div_ceil(additions);
+        let tasks = args.write(3).par_chunks_mut(rows_a_task * self.cols).enumerate();
+        tasks.for_each(|(task, dtable)| {
+            let first = (task * rows_a_task) as i32;
+            let mut rest = &order[order.partition_point(|&p| id_at(p) < first)..];
+            for (row, sum) in (first..).zip(dtable.chunks_exact_mut(self.cols)) {
+                let run = rest.iter().take_while(|&&p| id_at(p) == row).count();
+                sum.fill(F::zero());
+                for &position in &rest[..run] {
+                    add(sum, &dy[row_at(position) * self.cols..][..self.cols]);
+                }
+                rest = &rest[run..];
+            }
+        });
+    }
+
+    /// Threads along a row, and rows of a workgroup: nothing is shared, so no driver pays for barriers.
+    fn tile(&self) -> [usize; 2] {
+        let lanes = self.cols.next_power_of_two().min(THREADS);
+        [lanes, THREADS / lanes]
+    }
+
+    fn launch(&self, entry: &'static str, [block, short]: [usize; 2], grid: [u32; 3]) -> Launch {
+        let [lanes, rows] = self.tile();
+        let tiled = entry != "long_runs";
+        let overrides = [("LANES", lanes as f64), ("ROWS", rows as f64)];
+        Launch {
+            shader: "gather",
+            entry,
+            consts: Vec::new(),
+            overrides: if tiled { overrides.to_vec() } else { Vec::new() },
+            dims: [self.rows, self.table_rows, self.cols, block, short].map(|n| n as u32).to_vec(),
+            bindings: if self.backward { &[0, 1, 3, 2][..] } else { &[0, 1, 2] }
+                .iter()
+                .map(|&operand| Some(operand))
+                .collect(),
+            workgroups: grid,
+        }
+    }
+}
+
+fn add<F: Real>(sum: &mut [F], values: &[F]) {
+    row::vectorised(
+        #[inline(always)]
+        || {
+            for (sum, &value) in sum.iter_mut().zip(values) {
+                *sum += value;
+            }
+        },
+    );
+}
+
+impl Kernel for Gather {
+    fn name(&self) -> &'static str {
+        "gather"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let (table, rows) = (self.table_rows * self.cols, self.rows * self.cols);
+        let ids = Operand::read_i32("ids", self.rows);
+        if self.backward {
+            let order = Operand::read_i32("order", self.rows);
+            vec![Operand::read("dy", rows), ids, order, Operand::write("dtable", table)]
+        } else {
+            vec![Operand::read("table", table), ids, Operand::write("out", rows)]
+        }
+    }
+
+    fn launches(&self, caps: &Caps) -> Vec<Launch> {
+        let [_, rows] = self.tile();
+        if !self.backward {
+            return vec![self.launch("forward", [0; 2], caps.grid(self.rows.div_ceil(rows)))];
+        }
+        // Few enough searches for a large table, and enough workgroups for a small one.
+        let block = (self.table_rows >> 10).clamp(1, 16);
+        let short = if caps.software { self.rows } else { SHORT_RUN };
+        let groups = self.table_rows.div_ceil(block * rows);
+        let mut launches = vec![self.launch("short_runs", [block, short], caps.grid(groups))];
+        if short < self.rows {
+            let groups = self.rows.div_ceil(short) * self.cols.div_ceil(TILE_COLUMNS);
+            launches.push(self.launch("long_runs", [block, short], caps.grid(groups)));
+        }
+        launches
+    }
+
+    fn cost(&self) -> Cost {
+        let (table, rows) = (self.table_rows * self.cols, self.rows * self.cols);
+        if self.backward {
+            Cost {
+                flops: rows as u64,
+                bytes_read: bytes(rows + 2 * self.rows),
+                bytes_written: bytes(table),
+            }
+        } else {
+            Cost {
+                flops: 0,
+                bytes_read: bytes(rows.min(table) + self.rows),
+                bytes_written: bytes(rows),
+            }
+        }
+    }
+
+    twin!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Arg, random};
+
+    fn numbers(len: usize) -> Vec<f64> {
+        (0..len as u32).map(|i| f64::from(random::unit(random::word(2, 7, 0, i))) - 0.5).collect()
+    }
+
+    /// Ids from two below 0 to two beyond the table, every third of them 0.
+    fn some_ids(rows: usize, table_rows: usize) -> Vec<i32> {
+        let span = table_rows as u32 + 4;
+        let id = |i| if i % 3 == 1 { 0 } else { (random::word(4, 1, 0, i) % span) as i32 - 2 };
+        (0..rows as u32).map(id).collect()
+    }
+
+    const SHAPES: [[usize; 3]; 7] = [
+        [1, 1, 1],
+        [5, 3, 2],
+        [200, 2, 7],
+        [300, 100, 1],
+        [64, 3000, 33],
+        [2000, 50, 5],
+        [3, 2, 40_000],
+    ];
+
+    #[test]
+    fn forward_takes_rows_and_zeros() {
+        for [rows, table_rows, cols] in SHAPES {
+            let (table, ids) = (numbers(table_rows * cols), some_ids(rows, table_rows));
+            let mut out = vec![f64::NAN; rows * cols];
+            let gather = Gather { rows, table_rows, cols, backward: false };
+            let args = vec![Arg::Read(&table), Arg::ReadI32(&ids), Arg::Write(&mut out)];
+            gather.run_f64(Args::new(args), &StepState::default());
+            for (out, &id) in out.chunks(cols).zip(&ids) {
+                match table.chunks(cols).nth(id as u32 as usize) {
+                    Some(row) => assert_eq!(out, row),
+                    None => assert!(out.iter().all(|&v| v == 0.0)),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn backward_agrees_with_scattered_additions() {
+        for [rows, table_rows, cols] in SHAPES {
+            let (dy, ids) = (numbers(rows * cols), some_ids(rows, table_rows));
+            let order = sorted_order(&ids);
+            let mut dtable = vec![f64::NAN; table_rows * cols];
+            let gather = Gather { rows, table_rows, cols, backward: true };
+            let args = vec![
+                Arg::Read(&dy),
+                Arg::ReadI32(&ids),
+                Arg::ReadI32(&order),
+                Arg::Write(&mut dtable),
+            ];
+            gather.run_f64(Args::new(args), &StepState::default());
+            let mut expected = vec![0.0; table_rows * cols];
+            for (dy, &id) in dy.chunks(cols).zip(&ids) {
+                if (0..table_rows as i32).contains(&id) {
+                    let row = &mut expected[id as usize * cols..][..cols];
+                    row.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
+                }
+            }
+            assert_eq!(dtable, expected);
+        }
+    }
+
+    #[test]
+    fn order_is_sorted_and_stable() {
+        assert_eq!(sorted_order(&[3, -1, 0, 3, 0, -7]), [5, 1, 2, 4, 0, 3]);
+        assert_eq!(sorted_order(&[]), []);
+    }
+
+    #[test]
+    fn an_order_out_of_range_reads_nothing_outside() {
+        let (dy, ids, order) = ([1.0, 2.0], [0, 1], [-5, 70]);
+        let mut dtable = [f64::NAN; 2];
+        let args =
+            vec![Arg::Read(&dy), Arg::ReadI32(&ids), Arg::ReadI32(&order), Arg::Write(&mut dtable)];
+        let gather = Gather { rows: 2, table_rows: 2, cols: 1, backward: true };
+        gather.run_f64(Args::new(args), &StepState::default());
+        assert_eq!(dtable, [0.0, 4.0]);
+    }
+}

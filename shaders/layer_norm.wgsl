@@ -1,0 +1,183 @@
+// Layer normalisation of rows (Ba, Kiros and Hinton, "Layer Normalization", 2016), as PyTorch's:
+//   y = h · weight + bias,  h = (x - mean) / std,  std² = Σ (x - mean)² / cols + eps
+//   dx = (g - mean(g) - h · mean(g · h)) / std,  g = dy · weight
+//   dweight = Σ over rows of dy · h,  dbias = Σ over rows of dy
+// The mean that a sum in f32 gives is off by some units in its last place, which is much where it is large
+// beside std. So forward sums x - mean as well as its square, and backward sums h, and both subtract what is
+// not zero.
+//
+// dims     uniform: rows, cols, rows of a block (backward), eps (forward), blocks (finish)
+// out      f32: y [rows, cols] forward, dx [rows, cols] backward, dweight [cols] finish
+// out2     f32: stats [rows, 2] forward: mean, 1 / std; block_sums [blocks, 2, cols] backward: of dy · h, of
+//          dy; dbias [cols] finish
+// input    f32: x [rows, cols] forward and backward, block_sums [blocks, 2, cols] finish
+// weight   f32 [cols], forward and backward
+// operand  f32: bias [cols] forward, dy [rows, cols] backward
+// stats    f32 [rows, 2], backward
+//
+// forward   LANES threads stride along a row, then a tree; ROWS rows a workgroup.
+// backward  A workgroup takes a block of rows, ROWS at a time: first as forward does, for dx; then its
+//           threads stride along the columns and sum the same rows, which are still in the cache.
+// finish    A workgroup takes 32 neighbouring sums; 8 lanes stride down the blocks, and their partials are
+//           combined in order.
+// All over a folded grid. The order of summation depends on the shape alone.
+
+//#import common/step.wgsl
+//#import common/nan.wgsl
+
+struct Dims {
+    rows: u32,
+    cols: u32,
+    block_rows: u32,
+    eps: f32,
+    blocks: u32,
+}
+
+override LANES: u32 = 64u;
+override ROWS: u32 = 1u;
+
+const TILE_COLUMNS: u32 = 32u;
+const TILE_LANES: u32 = 8u;
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(3) var<storage, read_write> out2: array<f32>;
+@group(0) @binding(4) var<storage, read> input: array<f32>;
+@group(0) @binding(5) var<storage, read> weight: array<f32>;
+@group(0) @binding(6) var<storage, read> operand: array<f32>;
+@group(0) @binding(7) var<storage, read> stats: array<f32>;
+
+var<workgroup> row_partials: array<vec3<f32>, LANES * ROWS>;
+var<workgroup> offsets: array<f32, ROWS>;
+var<workgroup> column_partials: array<f32, TILE_COLUMNS * TILE_LANES>;
+
+// The means over a row of what its lanes have summed.
+fn row_means(local: vec3<u32>, sums: vec3<f32>) -> vec3<f32> {
+    let slot = local.y * LANES + local.x;
+    // The last call's result may still be read.
+    workgroupBarrier();
+    row_partials[slot] = sums;
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if local.x < half {
+            row_partials[slot] += row_partials[slot + half];
+        }
+    }
+    workgroupBarrier();
+    return row_partials[local.y * LANES] / f32(dims.cols);
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let row = flat_group(group, groups) * ROWS + local.y;
+    let start = row * dims.cols;
+    // A surplus row is empty: its threads still take part in the barriers.
+    let end = select(0u, dims.cols, row < dims.rows);
+    var sums = vec3<f32>();
+    for (var c = local.x; c < end; c += LANES) {
+        sums.x += input[start + c];
+    }
+    let mean = row_means(local, sums).x;
+    sums = vec3<f32>();
+    for (var c = local.x; c < end; c += LANES) {
+        let d = input[start + c] - mean;
+        sums += vec3<f32>(d, d * d, 0.0);
+    }
+    let means = row_means(local, sums);
+    let offset = means.x;
+    // Rounding may make it negative.
+    let variance = keep_nan(max(means.y - offset * offset, 0.0), means.y);
+    let inverse_std = 1.0 / sqrt(variance + dims.eps);
+    for (var c = local.x; c < end; c += LANES) {
+        let h = (input[start + c] - mean - offset) * inverse_std;
+        out[start + c] = h * weight[c] + operand[c];
+    }
+    if local.x == 0u && row < dims.rows {
+        out2[2u * row] = mean + offset;
+        out2[2u * row + 1u] = inverse_std;
+    }
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn backward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let block = flat_group(group, groups);
+    let first = block * dims.block_rows;
+    let last = min(first + dims.block_rows, dims.rows);
+    for (var tile = first; tile < last; tile += ROWS) {
+        let row = tile + local.y;
+        let start = row * dims.cols;
+        let end = select(0u, dims.cols, row < last);
+        let stat = 2u * min(row, last - 1u);
+        let mean = stats[stat];
+        let inverse_std = stats[stat + 1u];
+        var sums = vec3<f32>();
+        for (var c = local.x; c < end; c += LANES) {
+            let h = (input[start + c] - mean) * inverse_std;
+            let g = operand[start + c] * weight[c];
+            sums += vec3<f32>(h, g, g * h);
+        }
+        let means = row_means(local, sums);
+        let offset = means.x;
+        let slope = means.z - means.y * offset;
+        for (var c = local.x; c < end; c += LANES) {
+            let h = (input[start + c] - mean) * inverse_std - offset;
+            let g = operand[start + c] * weight[c];
+            out[start + c] = (g - means.y - h * slope) * inverse_std;
+        }
+        if local.x == 0u {
+            offsets[local.y] = offset;
+        }
+        workgroupBarrier();
+        let rows = min(ROWS, last - tile);
+        for (var c = local.y * LANES + local.x; c < dims.cols; c += LANES * ROWS) {
+            var column = vec2<f32>();
+            for (var r = 0u; r < rows; r += 1u) {
+                let at = tile + r;
+                let h = (input[at * dims.cols + c] - stats[2u * at]) * stats[2u * at + 1u] - offsets[r];
+                let dy = operand[at * dims.cols + c];
+                column += vec2<f32>(dy * h, dy);
+            }
+            let sum = 2u * block * dims.cols + c;
+            if tile > first {
+                column += vec2<f32>(out2[sum], out2[sum + dims.cols]);
+            }
+            out2[sum] = column.x;
+            out2[sum + dims.cols] = column.y;
+        }
+    }
+}
+
+@compute @workgroup_size(TILE_COLUMNS, TILE_LANES)
+fn finish(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let sums = 2u * dims.cols;
+    let index = flat_group(group, groups) * TILE_COLUMNS + local.x;
+    let end = select(0u, dims.blocks, index < sums);
+    var v = 0.0;
+    for (var block = local.y; block < end; block += TILE_LANES) {
+        v += input[block * sums + index];
+    }
+    column_partials[local.y * TILE_COLUMNS + local.x] = v;
+    workgroupBarrier();
+    if local.y == 0u && index < sums {
+        for (var lane = 1u; lane < TILE_LANES; lane += 1u) {
+            v += column_partials[lane * TILE_COLUMNS + local.x];
+        }
+        if index < dims.cols {
+            out[index] = v;
+        } else {
+            out2[index - dims.cols] = v;
+        }
+    }
+}
