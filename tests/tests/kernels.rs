@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use distil_gpu_engine::verify::cases::{self, epilogues, flat, rules};
+use distil_gpu_kernels::attention::Attention;
 use distil_gpu_kernels::chain::{Chain, Stage};
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
@@ -38,6 +39,11 @@ fn reduce_has_every_operation_and_shape() {
 #[test]
 fn softmax_goes_both_ways() {
     hold(&cases::softmax());
+}
+
+#[test]
+fn attention_has_every_head_mask_and_pass() {
+    hold(&cases::attention());
 }
 
 #[test]
@@ -104,6 +110,25 @@ fn checked_shaders_give_the_same_bits() {
     sample(Arc::new(Reduce { op: ReduceOp::Max, outer: 2, len: 99, inner: 7, accumulate: false }));
     sample(Arc::new(Softmax { rows: 9, cols: 77, backward: false }));
     sample(Arc::new(Softmax { rows: 9, cols: 77, backward: true }));
+    for head_dim in [10, 32, 72] {
+        let attention = Attention {
+            batch: 2,
+            length: 70,
+            heads: 2,
+            head_dim,
+            scale: 0.3,
+            causal: head_dim == 32,
+            dropout: 0.1,
+            stream: 2,
+            backward: false,
+        };
+        for kernel in [attention, Attention { backward: true, ..attention }] {
+            for software in [false, true] {
+                let launches = kernel.launches(&Caps { software, ..Caps::default() });
+                sample(Arc::new(Forced { kernel: Arc::new(kernel), launches }));
+            }
+        }
+    }
     sample(Arc::new(Roof { len: 333, rounds: 8 }));
     sample(Arc::new(GradNormPartial::new(10_000)));
     sample(Arc::new(GradNormFinish { partials: 64, max_norm: 0.5 }));

@@ -15,6 +15,7 @@ use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Access, Kernel, StepState};
 
+pub use super::attention_cases::attention;
 use super::kernel::{Data, filled, run_kernel, variants};
 use super::limits::limit;
 use super::numbers::{nmse, random, random_in, random_labels};
@@ -85,7 +86,9 @@ impl Case {
 /// Every case there is.
 pub fn all() -> Vec<Case> {
     let mut cases = elementwise();
-    for more in [matmul, reduce, softmax, distill_loss, optimizer, grad_norm, max_norm, roof] {
+    for more in
+        [attention, matmul, reduce, softmax, distill_loss, optimizer, grad_norm, max_norm, roof]
+    {
         cases.extend(more());
     }
     cases

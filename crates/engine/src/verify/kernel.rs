@@ -168,13 +168,19 @@ pub fn variants(kernel: &Arc<dyn Kernel>, device: &dyn Device) -> Vec<(String, A
 }
 
 /// Random values in `low..high` for every operand that a kernel reads; those that are squares or counts
-/// by nature are positive, labels are of the first two classes or count in only some terms.
+/// by nature are positive, lengths are short or whole, labels are of the first two classes or count in only some terms.
 pub fn filled(kernel: &dyn Kernel, low: f64, high: f64) -> Vec<Data> {
     let fill = |(salt, operand): (u32, &Operand)| {
         let len = operand.len;
         match (operand.access, operand.name) {
             (Access::Write, _) => Data::Unwritten,
             (_, "moment2" | "partials" | "norm") => Data::Floats(random_in(0.0, 1.0, len, salt)),
+            (_, "lengths") => {
+                let mut lengths = random_labels(len, 64, salt);
+                // One whole example, one without any key.
+                lengths.iter_mut().zip([i32::MAX, 0]).for_each(|(length, other)| *length = other);
+                Data::Integers(lengths)
+            }
             _ if operand.dtype == DType::I32 => {
                 let special = [distill_loss::IGNORED, distill_loss::PADDING];
                 let mut labels = random_labels(len, 2, salt);

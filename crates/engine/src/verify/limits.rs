@@ -15,6 +15,8 @@ const MATMUL_A_PRODUCT: f64 = 4e-15;
 const REDUCE: f64 = 3e-13;
 /// exp, and sums of up to 20,000 numbers in f32.
 const SOFTMAX: f64 = 1e-12;
+/// exp of scores, each a sum of up to 256 products, whose error is the weight's relative one.
+const ATTENTION: f64 = 5e-12;
 /// A few roundings a step.
 const OPTIMIZER: f64 = 3e-13;
 /// A sum of squares, a root and a division.
@@ -34,6 +36,7 @@ pub fn limit(kernel: &dyn Kernel, operand: &str) -> f64 {
         }
         "reduce" => REDUCE,
         "softmax" => SOFTMAX,
+        "attention" => ATTENTION,
         "optimizer" => OPTIMIZER,
         "grad_norm" | "max_norm" => NORM,
         "distill_loss" if operand == "z_s" => LOSS_GRADIENT,

@@ -1,6 +1,7 @@
 //! The ops: shape rule, gradient rule and kernel of each, one file an op.
 
 mod accumulate;
+mod attention;
 mod distill_loss;
 mod matmul;
 mod optimizer_step;
@@ -16,6 +17,7 @@ use distil_gpu_kernels::Kernel;
 use distil_gpu_kernels::chain::Stage;
 
 pub use accumulate::Accumulate;
+pub use attention::{Attention, AttentionConfig};
 pub use distill_loss::DistillLoss;
 pub use matmul::Matmul;
 pub use optimizer_step::{OptimizerConfig, OptimizerStep};
