@@ -4,6 +4,7 @@
 
 use distil_gpu_engine::Error;
 use distil_gpu_engine::device::HostTensor;
+use distil_gpu_engine::graph::ops::AttentionConfig;
 use distil_gpu_engine::graph::{Graph, TensorId, differentiate};
 use distil_gpu_engine::nn::{self, Activation};
 use distil_gpu_engine::plan::Options;
@@ -266,6 +267,27 @@ fn layer_norm_by_every_input() {
         let y = graph.plus(y, p[0])?;
         graph.layer_norm(y, p[1], p[2], 0.1)
     });
+}
+
+#[test]
+fn attention_with_every_mask() {
+    let shape = [3, 4, 6];
+    let lengths = [("lengths", HostTensor::I32(&[4, 0, 3]))];
+    for (heads, causal, dropout) in
+        [(1, false, 0.0), (2, false, 0.4), (2, true, 0.0), (3, true, 0.3), (6, false, 0.0)]
+    {
+        let config = AttentionConfig { heads, scale: 1.3, causal, dropout, stream: 4 };
+        let op = |graph: &mut Graph, p: &[TensorId]| {
+            let lengths = graph.input("lengths", &[3], DType::I32);
+            graph.attention(p[0], p[1], p[2], lengths, config)
+        };
+        check_with(&format!("{config:?}"), &[&shape, &shape, &shape], &lengths, op, weigh);
+        let op = |graph: &mut Graph, p: &[TensorId]| {
+            let lengths = graph.input("lengths", &[3], DType::I32);
+            graph.attention(p[0], p[0], p[0], lengths, config)
+        };
+        check_with(&format!("one tensor, {config:?}"), &[&shape], &lengths, op, weigh);
+    }
 }
 
 const LABELS: [i32; 5] = [3, IGNORED, 0, PADDING, 5];

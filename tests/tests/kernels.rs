@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use distil_gpu_engine::verify::cases::{self, epilogues, flat, rules};
+use distil_gpu_kernels::attention::Attention;
 use distil_gpu_kernels::chain::{Chain, Stage};
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::gather::Gather;
@@ -50,6 +51,11 @@ fn gather_has_every_run_and_id() {
 #[test]
 fn layer_norm_goes_both_ways() {
     hold(&cases::layer_norm());
+}
+
+#[test]
+fn attention_has_every_head_mask_and_pass() {
+    hold(&cases::attention());
 }
 
 #[test]
@@ -125,6 +131,25 @@ fn checked_shaders_give_the_same_bits() {
     sample(Arc::new(LayerNorm { rows: 9, cols: 77, eps: 1e-5 }));
     sample(Arc::new(backward));
     sample(Arc::new(LayerNormFinish { blocks: backward.blocks(), cols: 77 }));
+    for head_dim in [10, 32, 72] {
+        let attention = Attention {
+            batch: 2,
+            length: 70,
+            heads: 2,
+            head_dim,
+            scale: 0.3,
+            causal: head_dim == 32,
+            dropout: 0.1,
+            stream: 2,
+            backward: false,
+        };
+        for kernel in [attention, Attention { backward: true, ..attention }] {
+            for software in [false, true] {
+                let launches = kernel.launches(&Caps { software, ..Caps::default() });
+                sample(Arc::new(Forced { kernel: Arc::new(kernel), launches }));
+            }
+        }
+    }
     sample(Arc::new(Roof { len: 333, rounds: 8 }));
     sample(Arc::new(GradNormPartial::new(10_000)));
     sample(Arc::new(GradNormFinish { partials: 64, max_norm: 0.5 }));

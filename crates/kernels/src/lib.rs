@@ -9,6 +9,7 @@
 //! binding 1 the [`StepState`] (uniform), bindings 2 and up are [`Launch::bindings`] (storage).
 
 mod args;
+pub mod attention;
 pub mod chain;
 pub mod distill_loss;
 pub mod elementwise;

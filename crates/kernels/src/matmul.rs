@@ -7,7 +7,7 @@ use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, t
 
 /// A launch above this many operations is split by rows: 2e11 take a slow GPU (0.2 TFLOP/s) one second,
 /// half of what Windows grants before it resets the driver.
-const MAX_FLOPS_A_LAUNCH: u64 = 200_000_000_000;
+pub(crate) const MAX_FLOPS_A_LAUNCH: u64 = 200_000_000_000;
 
 /// out[b, i, j] = chain(Σ_k A[b](i, k) · B[b](k, j)), out contiguous [batch, m, n].
 #[derive(Clone, Debug)]
@@ -289,8 +289,8 @@ struct Block {
     cols: usize,
 }
 
-/// The output, of which every task writes its own block.
-struct Out<F>(*mut F);
+/// An output, of which every task writes its own block.
+pub(crate) struct Out<F>(pub(crate) *mut F);
 
 // SAFETY: the tasks that share it write no element in common.
 unsafe impl<F: Send> Sync for Out<F> {}

@@ -3,6 +3,8 @@
 //! Threefry-2x32 with 20 rounds, from Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as
 //! easy as 1, 2, 3" (SC 2011). `shaders/common/random.wgsl` is its twin.
 
+use crate::row::vectorised;
+
 /// Streams keep the purposes a seed serves apart; dropout layers take `DROPOUT + layer`.
 pub mod stream {
     /// Initial weights; the parameter's index is added.
@@ -40,6 +42,24 @@ pub fn word(seed: u32, stream: u32, step: u32, index: u32) -> u32 {
     threefry2x32([seed, stream], [index >> 1, step])[(index & 1) as usize]
 }
 
+/// The words of the elements from `first` on, indices taken modulo 2³².
+pub(crate) fn words(seed: u32, stream: u32, step: u32, first: u32, out: &mut [u32]) {
+    let (odd, pairs) = out.split_at_mut(((first & 1) as usize).min(out.len()));
+    odd.iter_mut().for_each(|out| *out = word(seed, stream, step, first));
+    let first = (first >> 1).wrapping_add(first & 1);
+    vectorised(
+        #[inline(always)]
+        || {
+            for (i, pair) in pairs.chunks_mut(2).enumerate() {
+                // An index has 32 bits, half of it 31.
+                let block = first.wrapping_add(i as u32) & (u32::MAX >> 1);
+                let words = threefry2x32([seed, stream], [block, step]);
+                pair.copy_from_slice(&words[..pair.len()]);
+            }
+        },
+    );
+}
+
 /// The word as a number in [0, 1), exact in f32: its upper 24 bits.
 #[inline]
 pub fn unit(word: u32) -> f32 {
@@ -70,6 +90,18 @@ mod tests {
         assert_eq!(threefry2x32(ones, ones), [0x1cb9_96fc, 0xbb00_2be7]);
         let (key, counter) = ([0x1319_8a2e, 0x0370_7344], [0x243f_6a88, 0x85a3_08d3]);
         assert_eq!(threefry2x32(key, counter), [0xc492_3a9c, 0x483d_f7a0]);
+    }
+
+    #[test]
+    fn words_are_each_element_s_word() {
+        for first in [0, 1, 6, 7, u32::MAX - 4, u32::MAX - 5] {
+            for len in [0, 1, 2, 33, 34] {
+                let mut found = vec![0; len];
+                words(1, 2, 3, first, &mut found);
+                let expected = (0..len as u32).map(|i| word(1, 2, 3, first.wrapping_add(i)));
+                assert!(found.into_iter().eq(expected), "{len} from {first}");
+            }
+        }
     }
 
     #[test]

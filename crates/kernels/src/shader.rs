@@ -12,6 +12,10 @@ macro_rules! sources {
 
 /// The kernels' shaders, by file stem.
 pub const SHADERS: &[(&str, &str)] = sources![
+    "attention",
+    "attention_delta",
+    "attention_key_value",
+    "attention_query",
     "distill_loss",
     "elementwise",
     "gather",
@@ -28,6 +32,8 @@ pub const SHADERS: &[(&str, &str)] = sources![
 
 const COMMON: &[(&str, &str)] = sources![
     "common/activation",
+    "common/attention",
+    "common/attention_backward",
     "common/chain",
     "common/nan",
     "common/product",

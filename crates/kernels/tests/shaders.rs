@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use distil_gpu_kernels::attention::Attention;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::distill_loss::DistillLoss;
 use distil_gpu_kernels::elementwise::Elementwise;
@@ -74,8 +75,33 @@ fn matmuls() -> Vec<Matmul> {
     matmuls
 }
 
+fn attentions() -> Vec<Attention> {
+    let mut attentions = Vec::new();
+    for head_dim in [1, 32, 64, 72, 128, 256] {
+        for (causal, dropout) in [(false, 0.0), (true, 0.1)] {
+            for backward in [false, true] {
+                attentions.push(Attention {
+                    batch: 3000,
+                    length: 100,
+                    heads: 24,
+                    head_dim,
+                    scale: 0.125,
+                    causal,
+                    dropout,
+                    stream: 1,
+                    backward,
+                });
+            }
+        }
+    }
+    attentions
+}
+
 fn kernels() -> Vec<Box<dyn Kernel>> {
     let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
+    for attention in attentions() {
+        kernels.push(Box::new(attention));
+    }
     for matmul in matmuls() {
         kernels.push(Box::new(matmul));
     }
@@ -321,8 +347,19 @@ fn launches_bind_what_shaders_name() {
             }
         }
         assert!(bound.into_iter().eq(0..launch.bindings.len()), "{launch:?} binds too much");
-        let bound: BTreeSet<usize> = launch.bindings.iter().flatten().copied().collect();
-        assert!(bound.into_iter().eq(0..operands.len()), "{launch:?} leaves an operand out");
+    }
+}
+
+#[test]
+fn launches_bind_every_operand() {
+    for kernel in kernels() {
+        for caps in capabilities() {
+            let launches = kernel.launches(&caps);
+            let bound: BTreeSet<usize> =
+                launches.iter().flat_map(|launch| &launch.bindings).flatten().copied().collect();
+            let operands = kernel.operands().len();
+            assert!(bound.into_iter().eq(0..operands), "{kernel:?} leaves an operand out");
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Access, Kernel, StepState};
 
+pub use super::attention_cases::attention;
 use super::kernel::{Data, filled, run_kernel, variants};
 use super::limits::limit;
 use super::numbers::{nmse, random, random_in, random_labels};
@@ -88,6 +89,7 @@ impl Case {
 pub fn all() -> Vec<Case> {
     let mut cases = elementwise();
     let kernels = [
+        attention,
         matmul,
         reduce,
         softmax,

@@ -168,8 +168,8 @@ pub fn variants(kernel: &Arc<dyn Kernel>, device: &dyn Device) -> Vec<(String, A
 }
 
 /// Random values in `low..high` for every operand that a kernel reads; those that are squares or counts
-/// by nature are positive, labels are of the first two classes or count in only some terms, ids are
-/// [`some_ids`].
+/// by nature are positive, lengths are short or whole, labels are of the first two classes or count in only
+/// some terms, ids are [`some_ids`].
 pub fn filled(kernel: &dyn Kernel, low: f64, high: f64) -> Vec<Data> {
     let operands = kernel.operands();
     let fill = |(salt, operand): (u32, &Operand)| {
@@ -180,6 +180,12 @@ pub fn filled(kernel: &dyn Kernel, low: f64, high: f64) -> Vec<Data> {
             (_, "ids") => Data::Integers(some_ids(len, table_rows(&operands))),
             (_, "order") => {
                 Data::Integers(gather::sorted_order(&some_ids(len, table_rows(&operands))))
+            }
+            (_, "lengths") => {
+                let mut lengths = random_labels(len, 64, salt);
+                // One whole example, one without any key.
+                lengths.iter_mut().zip([i32::MAX, 0]).for_each(|(length, other)| *length = other);
+                Data::Integers(lengths)
             }
             (_, "labels") => {
                 let special = [distill_loss::IGNORED, distill_loss::PADDING];

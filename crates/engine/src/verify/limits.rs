@@ -20,6 +20,8 @@ const GATHER_A_ROW: f64 = 4e-15;
 /// Sums over rows of up to 5,000 numbers, a root, and a dozen roundings; of a short row, dx is a small
 /// difference.
 const LAYER_NORM: f64 = 1e-12;
+/// exp of scores, each a sum of up to 256 products, whose error is the weight's relative one.
+const ATTENTION: f64 = 5e-12;
 /// A few roundings a step.
 const OPTIMIZER: f64 = 3e-13;
 /// A sum of squares, a root and a division.
@@ -44,6 +46,7 @@ pub fn limit(kernel: &dyn Kernel, operand: &str) -> f64 {
             GATHER_A_ROW * ids as f64
         }
         "layer_norm" => LAYER_NORM,
+        "attention" => ATTENTION,
         "optimizer" => OPTIMIZER,
         "grad_norm" | "max_norm" => NORM,
         "distill_loss" if operand == "z_s" => LOSS_GRADIENT,

@@ -3,6 +3,7 @@
 //! [`check`] takes every kernel over many shapes, and small models of every family. [`recipe`] takes what
 //! one recipe will run: its kernels at its shapes, and its training steps.
 
+mod attention_cases;
 pub mod cases;
 pub mod kernel;
 mod limits;

@@ -1,6 +1,7 @@
 //! The ops: shape rule, gradient rule and kernel of each, one file an op.
 
 mod accumulate;
+mod attention;
 mod distill_loss;
 mod gather;
 mod layer_norm;
@@ -18,6 +19,7 @@ use distil_gpu_kernels::Kernel;
 use distil_gpu_kernels::chain::Stage;
 
 pub use accumulate::Accumulate;
+pub use attention::{Attention, AttentionConfig};
 pub use distill_loss::DistillLoss;
 pub use gather::Gather;
 pub use layer_norm::LayerNorm;

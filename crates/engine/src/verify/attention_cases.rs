@@ -1,0 +1,69 @@
+//! Attention over the shapes that tiles and masks could break on.
+
+use distil_gpu_kernels::attention::Attention;
+use distil_gpu_kernels::{Kernel, StepState};
+
+use super::cases::Case;
+use super::kernel::{Data, filled};
+
+/// Both passes over one shape: every head as wide as PyTorch's scale would have it.
+fn both(
+    [batch, length, heads, head_dim]: [usize; 4],
+    causal: bool,
+    dropout: f32,
+    lengths: &[i32],
+) -> Vec<Case> {
+    let state = StepState { seed: 5, step: 8, ..StepState::default() };
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let forward = Attention {
+        batch,
+        length,
+        heads,
+        head_dim,
+        scale,
+        causal,
+        dropout,
+        stream: 6,
+        backward: false,
+    };
+    let case = |kernel: Attention| {
+        let mut data = filled(&kernel, -2.0, 2.0);
+        data[3] = Data::Integers(lengths.iter().copied().cycle().take(batch).collect());
+        for (operand, data) in kernel.operands().iter().zip(&mut data) {
+            // As large as the denominators are, so that the weights made of them are weights.
+            if let ("lse", Data::Floats(values)) = (operand.name, data) {
+                let keys = (length as f64).ln();
+                values.iter_mut().for_each(|v| *v = f64::from((keys + 0.3 * *v) as f32));
+            }
+        }
+        Case::new(kernel, data).at(state)
+    };
+    vec![case(forward), case(Attention { backward: true, ..forward })]
+}
+
+/// Every head size that changes a tile, lengths around blocks, empty and whole examples, masks, dropout.
+pub fn attention() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (shape, causal, dropout, lengths) in [
+        ([1, 1, 1, 1], false, 0.0, &[1][..]),
+        ([1, 1, 2, 3], true, 0.0, &[0]),
+        ([4, 7, 3, 5], false, 0.0, &[7, 0, 3, 9]),
+        ([4, 7, 3, 5], true, 0.4, &[7, 0, 3, -2]),
+        ([3, 33, 2, 32], false, 0.1, &[33, 17, 1]),
+        ([3, 33, 2, 32], true, 0.0, &[33, 17, 16]),
+        ([2, 64, 3, 64], false, 0.0, &[64, 40]),
+        ([2, 65, 1, 64], true, 0.3, &[65, 2]),
+        ([2, 130, 2, 36], true, 0.0, &[130, 64]),
+        ([1, 70, 2, 72], false, 0.2, &[66]),
+        ([2, 40, 1, 128], true, 0.0, &[40, 31]),
+        ([1, 19, 1, 130], false, 0.5, &[18]),
+        ([1, 20, 1, 256], true, 0.1, &[20]),
+        ([1, 1030, 1, 32], false, 0.0, &[1025]),
+        ([1, 515, 2, 16], true, 0.1, &[515]),
+        // More heads than one dimension of a grid holds.
+        ([35_000, 2, 2, 1], false, 0.0, &[2, 1, 0]),
+    ] {
+        cases.extend(both(shape, causal, dropout, lengths));
+    }
+    cases
+}

@@ -1,0 +1,292 @@
+//! Multi-head self-attention over padded batches, and its gradients.
+//!
+//! Tiled, with the softmax made online, so that no matrix of scores ever exists whole: Dao et al.,
+//! "FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness" (NeurIPS 2022); the
+//! backward pass as in Dao, "FlashAttention-2" (2023).
+
+#[cfg(test)]
+mod tests;
+mod twin;
+
+use crate::matmul::MAX_FLOPS_A_LAUNCH;
+use crate::{Caps, Cost, Kernel, Launch, Operand, bytes, twin};
+
+/// The longest head that every variant can hold.
+pub const MAX_HEAD_DIM: usize = 256;
+
+/// Forward out = dropout(softmax(scale · q · kᵀ + mask)) · v, head by head; backward its gradients.
+///
+/// The mask leaves to query i of example b the keys j < `lengths`\[b\], and j <= i if `causal`. Queries that are
+/// padding are computed like the others. A query without any key gives 0, and counts in no gradient.
+///
+/// Operands: `q`, `k`, `v` f32 [batch, length, heads · head_dim], head h being columns h · head_dim and up;
+/// `lengths` i32 [batch], brought into 0..=length; `out` of q's shape; `lse` [batch, heads, length]: the
+/// logarithm of each softmax's denominator, 0 where there is no key. Backward all of these are read, and more
+/// follow: `dout`, `dq`, `dk`, `dv` of q's shape, and `stats` [batch, heads, length, 2], which passes each
+/// query's lse and Σ dout · out from launch to launch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Examples.
+    pub batch: usize,
+    /// Queries and keys of an example, padding included.
+    pub length: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Columns of a head, at most [`MAX_HEAD_DIM`].
+    pub head_dim: usize,
+    /// Factor of the scores; 1 / √head_dim as a rule.
+    pub scale: f32,
+    /// Whether a query sees only keys that are not behind it.
+    pub causal: bool,
+    /// Probability that a weight is dropped, in [0, 1).
+    pub dropout: f32,
+    /// Stream of the generator, as of [`crate::chain::Stage::Dropout`]. Weight (b, h, i, j) is element
+    /// ((b · heads + h) · length + i) · length + j, modulo 2³².
+    pub stream: u32,
+    /// Whether this is the gradient.
+    pub backward: bool,
+}
+
+/// How `tiled` entries lie over the rows of a head.
+#[derive(Clone, Copy, Debug)]
+struct Tile {
+    /// Threads that share a row.
+    lanes: usize,
+    /// Fours of columns that a thread holds.
+    quads: usize,
+    /// Rows of a workgroup.
+    rows: usize,
+    /// Rows of the other side in workgroup memory.
+    depth: usize,
+}
+
+impl Tile {
+    const THREADS: usize = 128;
+    const MAX_ROWS: usize = 64;
+    const MAX_DEPTH: usize = 16;
+
+    /// A thread holds at most `most` fours of each of its rows; lanes hand each other `products` sums for each
+    /// pair of rows.
+    fn new(head_dim: usize, most: usize, products: usize, caps: &Caps) -> Self {
+        let fours = head_dim.div_ceil(4);
+        let lanes = fours.div_ceil(most).next_power_of_two();
+        let quads = fours.div_ceil(lanes);
+        let threads = Self::THREADS.min(caps.max_workgroup_threads as usize);
+        let rows = (threads / lanes).clamp(1, Self::MAX_ROWS);
+        let handed = if lanes > 1 { products * rows * lanes } else { 0 };
+        let bytes_a_row = 4 * (2 * 4 * lanes * quads + handed);
+        let fitting = (caps.workgroup_memory as usize / bytes_a_row).clamp(1, Self::MAX_DEPTH);
+        Self { lanes, quads, rows, depth: 1 << fitting.ilog2() }
+    }
+
+    fn consts(&self) -> Vec<(&'static str, u32)> {
+        let Self { lanes, quads, rows, depth } = *self;
+        [("LANES", lanes), ("QUADS", quads), ("ROWS", rows), ("DEPTH", depth)]
+            .map(|(name, value)| (name, value as u32))
+            .to_vec()
+    }
+}
+
+/// One of the passes over rows.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    shader: &'static str,
+    /// Fours of columns of one row that a thread may hold: few enough for the registers of all that it holds.
+    most_quads: usize,
+    /// Sums for each pair of query and key.
+    products: usize,
+    /// Rows of a thread in `direct`.
+    own: usize,
+    /// Operations for each pair of query and key and column.
+    flops: usize,
+    /// Operands, from binding 2 on.
+    bindings: &'static [usize],
+}
+
+const FORWARD: Pass = Pass {
+    shader: "attention",
+    most_quads: 16,
+    products: 1,
+    own: 4,
+    flops: 4,
+    bindings: &[Q, K, V, LENGTHS, OUT, LSE],
+};
+const QUERY: Pass = Pass {
+    shader: "attention_query",
+    most_quads: 8,
+    products: 2,
+    own: 4,
+    flops: 6,
+    bindings: &[Q, K, V, LENGTHS, DOUT, STATS, DQ],
+};
+const KEY_VALUE: Pass = Pass {
+    shader: "attention_key_value",
+    most_quads: 8,
+    products: 2,
+    own: 4,
+    flops: 8,
+    bindings: &[Q, K, V, LENGTHS, DOUT, STATS, DK, DV],
+};
+
+// Operands, by their place.
+const Q: usize = 0;
+const K: usize = 1;
+const V: usize = 2;
+const LENGTHS: usize = 3;
+const OUT: usize = 4;
+const LSE: usize = 5;
+const DOUT: usize = 6;
+const DQ: usize = 7;
+const DK: usize = 8;
+const DV: usize = 9;
+const STATS: usize = 10;
+
+impl Attention {
+    /// Elements of q.
+    fn len(&self) -> usize {
+        self.batch * self.length * self.stride()
+    }
+
+    /// Queries of all heads.
+    fn rows(&self) -> usize {
+        self.batch * self.heads * self.length
+    }
+
+    /// Elements from one position to the next.
+    fn stride(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Pairs of query and key where no example is padded.
+    fn pairs(&self) -> u64 {
+        let keys = if self.causal { (self.length as u64 + 1) / 2 } else { self.length as u64 };
+        let middle = if self.causal && self.length.is_multiple_of(2) { self.rows() / 2 } else { 0 };
+        self.rows() as u64 * keys + middle as u64
+    }
+
+    fn dims(&self, row_blocks: usize, first_group: usize, groups: usize) -> Vec<u32> {
+        let sizes = [self.batch, self.length, self.heads, self.head_dim];
+        let geometry = [row_blocks, first_group, groups];
+        let mut dims: Vec<u32> = sizes.iter().chain(&geometry).map(|&word| word as u32).collect();
+        dims.extend([self.scale.to_bits(), self.dropout.to_bits(), self.stream]);
+        dims
+    }
+
+    /// A pass over all rows, in as many launches as keep each short.
+    fn pass(&self, pass: &Pass, caps: &Caps) -> Vec<Launch> {
+        // Row by row, a GPU is slower than in a product of matrices.
+        const MAX_FLOPS: u64 = MAX_FLOPS_A_LAUNCH / 4;
+        /// Threads of `direct` workgroups.
+        const DIRECT_THREADS: usize = 8;
+        let (entry, tile) = if caps.software {
+            let (rows, quads) = (DIRECT_THREADS * pass.own, self.head_dim.div_ceil(4));
+            ("direct", Tile { lanes: 1, quads, rows, depth: 1 })
+        } else {
+            ("tiled", Tile::new(self.head_dim, pass.most_quads, pass.products, caps))
+        };
+        let mut consts = tile.consts();
+        consts.push(("OWN", pass.own as u32));
+        let covered = 4 * tile.lanes * tile.quads;
+        let flags = [
+            ("IN_FOURS", covered == self.head_dim),
+            ("CAUSAL", self.causal),
+            ("DROPOUT", self.dropout > 0.0),
+        ];
+        let row_blocks = self.length.div_ceil(tile.rows);
+        let groups = self.batch * self.heads * row_blocks;
+        let flops = self.pairs() * (pass.flops * self.head_dim) as u64;
+        let parts = flops.div_ceil(MAX_FLOPS).max(1) as usize;
+        let step = groups.div_ceil(parts);
+        let launch = |first: usize| {
+            let count = step.min(groups - first);
+            Launch {
+                shader: pass.shader,
+                entry,
+                consts: consts.clone(),
+                overrides: flags.map(|(name, on)| (name, f64::from(u8::from(on)))).to_vec(),
+                dims: self.dims(row_blocks, first, count),
+                bindings: pass.bindings.iter().map(|&operand| Some(operand)).collect(),
+                workgroups: caps.grid(count),
+            }
+        };
+        (0..groups).step_by(step).map(launch).collect()
+    }
+
+    fn delta(&self, caps: &Caps) -> Launch {
+        const THREADS: usize = 64;
+        let groups = self.rows().div_ceil(THREADS);
+        Launch {
+            shader: "attention_delta",
+            entry: "delta",
+            consts: Vec::new(),
+            overrides: Vec::new(),
+            dims: self.dims(0, 0, groups),
+            bindings: vec![Some(OUT), Some(DOUT), Some(LSE), Some(STATS)],
+            workgroups: caps.grid(groups),
+        }
+    }
+}
+
+impl Kernel for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let (len, rows) = (self.len(), self.rows());
+        let mut operands = vec![
+            Operand::read("q", len),
+            Operand::read("k", len),
+            Operand::read("v", len),
+            Operand::read_i32("lengths", self.batch),
+        ];
+        operands.extend(match self.backward {
+            false => vec![Operand::write("out", len), Operand::write("lse", rows)],
+            true => vec![
+                Operand::read("out", len),
+                Operand::read("lse", rows),
+                Operand::read("dout", len),
+                Operand::write("dq", len),
+                Operand::write("dk", len),
+                Operand::write("dv", len),
+                Operand::write("stats", 2 * rows),
+            ],
+        });
+        operands
+    }
+
+    fn launches(&self, caps: &Caps) -> Vec<Launch> {
+        if !self.backward {
+            return self.pass(&FORWARD, caps);
+        }
+        let mut launches = vec![self.delta(caps)];
+        launches.extend(self.pass(&QUERY, caps));
+        launches.extend(self.pass(&KEY_VALUE, caps));
+        launches
+    }
+
+    /// Of whole examples: how many are padded is not known when a plan is made. The products of the backward
+    /// pass are counted as often as they are needed, though two of them are made twice.
+    fn cost(&self) -> Cost {
+        let (len, rows, pairs) = (self.len(), self.rows(), self.pairs());
+        let head_dim = self.head_dim as u64;
+        let dropped = u64::from(self.dropout > 0.0);
+        if self.backward {
+            // A pair: five products of head_dim; scale, lse and exp; two steps to the score's gradient. An
+            // element: delta's product and sum, scale of dq and dk.
+            return Cost {
+                flops: pairs * (10 * head_dim + 5 + 2 * dropped) + 4 * len as u64,
+                bytes_read: bytes(5 * len + rows + self.batch),
+                bytes_written: bytes(3 * len + 2 * rows),
+            };
+        }
+        // A pair: two products of head_dim; scale, maximum, exp and sum. A row: its logarithm and their sum.
+        Cost {
+            flops: pairs * (4 * head_dim + 4 + dropped) + (len + 2 * rows) as u64,
+            bytes_read: bytes(3 * len + self.batch),
+            bytes_written: bytes(len + rows),
+        }
+    }
+
+    twin!();
+}

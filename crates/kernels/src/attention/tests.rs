@@ -1,0 +1,218 @@
+//! The twin against the plain definition and central differences.
+
+use super::*;
+use crate::{Arg, Args, StepState, random};
+
+fn numbers(len: usize, salt: u32) -> Vec<f64> {
+    (0..len as u32)
+        .map(|i| 4.0 * f64::from(random::unit(random::word(1, salt, 0, i))) - 2.0)
+        .collect()
+}
+
+fn state() -> StepState {
+    StepState { seed: 3, step: 7, ..StepState::default() }
+}
+
+/// A kernel, its lengths, and q, k, v.
+struct Case {
+    kernel: Attention,
+    lengths: Vec<i32>,
+    inputs: [Vec<f64>; 3],
+}
+
+impl Case {
+    fn new(batch: usize, length: usize, heads: usize, head_dim: usize) -> Self {
+        let kernel = Attention {
+            batch,
+            length,
+            heads,
+            head_dim,
+            scale: 0.4,
+            causal: false,
+            dropout: 0.0,
+            stream: 5,
+            backward: false,
+        };
+        // Whole, empty, longer than there is, negative, in between.
+        let whole = length as i32;
+        let lengths = [whole, 0, whole + 9, -3, (whole + 1) / 2];
+        Self {
+            kernel,
+            lengths: lengths.into_iter().cycle().take(batch).collect(),
+            inputs: [1, 2, 3].map(|salt| numbers(kernel.len(), salt)),
+        }
+    }
+
+    fn forward(&self) -> [Vec<f64>; 2] {
+        let (mut out, mut lse) =
+            (vec![f64::NAN; self.kernel.len()], vec![f64::NAN; self.kernel.rows()]);
+        let [q, k, v] = &self.inputs;
+        let args = [q, k, v].map(|x| Arg::Read(x));
+        let written = [Arg::Write(&mut out), Arg::Write(&mut lse)];
+        let args = args.into_iter().chain([Arg::ReadI32(&self.lengths)]).chain(written).collect();
+        self.kernel.run_f64(Args::new(args), &state());
+        [out, lse]
+    }
+
+    fn backward(&self, dout: &[f64]) -> [Vec<f64>; 4] {
+        let kernel = Attention { backward: true, ..self.kernel };
+        let [out, lse] = self.forward();
+        let mut written = [1, 1, 1, 0]
+            .map(|whole| vec![f64::NAN; if whole == 1 { kernel.len() } else { 2 * kernel.rows() }]);
+        let [q, k, v] = &self.inputs;
+        let mut args = [q, k, v].map(|x| Arg::Read(x)).into_iter().collect::<Vec<_>>();
+        args.push(Arg::ReadI32(&self.lengths));
+        args.extend([&out, &lse].map(|x| Arg::Read(x)));
+        args.push(Arg::Read(dout));
+        args.extend(written.iter_mut().map(|x| Arg::Write(x)));
+        kernel.run_f64(Args::new(args), &state());
+        written
+    }
+
+    /// Output and lse, weight by weight.
+    fn definition(&self) -> [Vec<f64>; 2] {
+        let Attention { batch, length, heads, head_dim, .. } = self.kernel;
+        let [q, k, v] = &self.inputs;
+        let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; self.kernel.rows()]);
+        for row in 0..batch * heads * length {
+            let (b, h, i) = (row / length / heads, row / length % heads, row % length);
+            let at = |j: usize, d: usize| ((b * length + j) * heads + h) * head_dim + d;
+            let seen =
+                |j: &usize| (*j as i32) < self.lengths[b] && (!self.kernel.causal || *j <= i);
+            let keys: Vec<usize> = (0..length).filter(seen).collect();
+            let score = |&j: &usize| {
+                let products = (0..head_dim).map(|d| q[at(i, d)] * k[at(j, d)]);
+                (f64::from(self.kernel.scale) * products.sum::<f64>()).exp()
+            };
+            let sum: f64 = keys.iter().map(score).sum();
+            lse[row] = if keys.is_empty() { 0.0 } else { sum.ln() };
+            for j in keys {
+                let index = (row * length + j) as u32;
+                let unit = random::unit(random::word(3, self.kernel.stream, 7, index));
+                let rate = self.kernel.dropout;
+                let kept = if unit >= rate { 1.0 / (1.0 - f64::from(rate)) } else { 0.0 };
+                for d in 0..head_dim {
+                    out[at(i, d)] += kept * score(&j) / sum * v[at(j, d)];
+                }
+            }
+        }
+        [out, lse]
+    }
+}
+
+fn assert_near(found: &[f64], expected: &[f64], limit: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() <= limit, "{i}: {found}, not {expected}");
+    }
+}
+
+/// One element, odd sizes, several blocks of queries.
+const SHAPES: [[usize; 4]; 5] =
+    [[1, 1, 1, 1], [5, 7, 3, 5], [6, 33, 2, 8], [2, 130, 1, 4], [1, 16, 2, 3]];
+
+fn cases() -> impl Iterator<Item = Case> {
+    SHAPES.into_iter().flat_map(|[batch, length, heads, head_dim]| {
+        [(false, 0.0), (true, 0.0), (false, 0.3), (true, 0.6)].map(|(causal, dropout)| {
+            let mut case = Case::new(batch, length, heads, head_dim);
+            (case.kernel.causal, case.kernel.dropout) = (causal, dropout);
+            case
+        })
+    })
+}
+
+#[test]
+fn forward_is_the_definition() {
+    for case in cases() {
+        let [(found, expected), (found_lse, expected_lse)] = {
+            let ([out, lse], [out_2, lse_2]) = (case.forward(), case.definition());
+            [(out, out_2), (lse, lse_2)]
+        };
+        assert_near(&found, &expected, 1e-13);
+        assert_near(&found_lse, &expected_lse, 1e-13);
+    }
+}
+
+#[test]
+fn backward_is_the_slope() {
+    for mut case in cases().filter(|case| case.kernel.len() < 3000) {
+        let dout = numbers(case.kernel.len(), 4);
+        let loss = |case: &Case| -> f64 {
+            case.definition()[0].iter().zip(&dout).map(|(out, dout)| out * dout).sum()
+        };
+        let gradients = case.backward(&dout);
+        for (input, gradient) in gradients[..3].iter().enumerate() {
+            for i in (0..gradient.len()).step_by(gradient.len().div_ceil(40)) {
+                let start = case.inputs[input][i];
+                let mut at = |value| {
+                    case.inputs[input][i] = value;
+                    loss(&case)
+                };
+                let slope = (at(start + 1e-5) - at(start - 1e-5)) / 2e-5;
+                case.inputs[input][i] = start;
+                let found = gradient[i];
+                assert!(
+                    (found - slope).abs() < 1e-8,
+                    "{:?} {input} {i}: {found}, not {slope}",
+                    case.kernel
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn padding_may_hold_anything() {
+    let mut case = Case::new(5, 20, 2, 3);
+    let clean = case.forward();
+    let keys_of = |b: usize| case.lengths[b].clamp(0, 20) as usize;
+    let keys: Vec<usize> = (0..5).map(keys_of).collect();
+    for input in [1, 2] {
+        for (i, value) in case.inputs[input].iter_mut().enumerate() {
+            if i / 6 % 20 >= keys[i / 120] {
+                *value = f64::NAN;
+            }
+        }
+    }
+    assert_eq!(case.forward(), clean);
+    let gradients = case.backward(&numbers(case.kernel.len(), 4));
+    assert!(gradients.iter().flatten().all(|v| v.is_finite()));
+    for gradient in &gradients[1..3] {
+        assert!((0..gradient.len()).all(|i| i / 6 % 20 < keys[i / 120] || gradient[i] == 0.0));
+    }
+}
+
+#[test]
+fn what_is_no_number_is_seen() {
+    for input in 0..3 {
+        let mut case = Case::new(1, 20, 2, 3);
+        case.inputs[input][6 * 4] = f64::NAN;
+        let [out, _] = case.forward();
+        assert!(out[6 * 4].is_nan() && out[3].is_finite());
+    }
+}
+
+#[test]
+fn pairs_are_counted() {
+    for (length, causal, pairs) in
+        [(1, false, 1), (4, false, 16), (1, true, 1), (4, true, 10), (5, true, 15)]
+    {
+        let kernel = Attention { causal, ..Case::new(2, length, 3, 2).kernel };
+        assert_eq!(kernel.pairs(), 6 * pairs);
+    }
+}
+
+#[test]
+fn tiles_fit_the_device() {
+    for head_dim in 1..=MAX_HEAD_DIM {
+        for pass in [FORWARD, QUERY, KEY_VALUE] {
+            let caps = Caps::default();
+            let tile = Tile::new(head_dim, pass.most_quads, pass.products, &caps);
+            let Tile { lanes, quads, rows, depth } = tile;
+            let handed = if lanes > 1 { 4 * pass.products * rows * lanes * depth } else { 8 };
+            let memory = 2 * 16 * depth * lanes * quads + handed;
+            assert!(memory <= caps.workgroup_memory as usize && rows * lanes <= 256, "{tile:?}");
+            assert!(4 * lanes * quads >= head_dim && quads <= pass.most_quads && depth >= 2);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! The CPU twin of attention: blocks of queries against all keys that they see, products by gemm, rows of scores in
+//! a task's own scratch.
+//!
+//! Every block is one task's and every sum has its order, so the number of threads changes no bit.
+
+use rayon::prelude::*;
+
+use super::{Attention, DK, DOUT, DQ, DV, K, LENGTHS, LSE, OUT, Q, STATS, V};
+use crate::matmul::Out;
+use crate::row::vectorised;
+use crate::{Args, Real, StepState, random};
+
+/// Queries of a block: enough for gemm, few enough that a block's scores stay in the cache.
+const BLOCK: usize = 64;
+/// Rows of scratch are as long as a multiple of this: a pass over them has no remainder.
+const LANES: usize = 16;
+
+/// A matrix in a larger one: first element, strides of rows and columns.
+type Place<P> = (P, usize, usize);
+
+/// What a task works in.
+#[derive(Default)]
+struct Scratch<F> {
+    /// Scores, then weights; [block, width].
+    weights: Vec<F>,
+    /// dout · vᵀ, then the scores' gradients; [block, width].
+    gradients: Vec<F>,
+    /// Random words of a row.
+    words: Vec<u32>,
+}
+
+/// The queries of a block and the keys that they see.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// batch · heads + head.
+    pair: usize,
+    /// First query.
+    first: usize,
+    /// Queries.
+    rows: usize,
+    /// Keys, of which a causal mask hides some from some of the queries.
+    keys: usize,
+    /// Length of a row of scratch.
+    width: usize,
+}
+
+impl Attention {
+    pub(super) fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
+        for operand in [Q, K, V] {
+            assert!(args.read(operand).len() >= self.len());
+        }
+        if self.backward {
+            self.run_backward(&mut args, state);
+        } else {
+            self.run_forward(&mut args, state);
+        }
+    }
+
+    fn run_forward<F: Real>(&self, args: &mut Args<'_, F>, state: &StepState) {
+        let [q, k, v] = [Q, K, V].map(|operand| args.read(operand));
+        let lengths = args.read_i32(LENGTHS);
+        let (out, lse) = (args.write(OUT), args.write(LSE));
+        assert!(out.len() == self.len() && lse.len() == self.rows());
+        let out = Out(out.as_mut_ptr());
+        let blocks = lse.par_chunks_mut(self.length).enumerate().flat_map(|(pair, lse)| {
+            let blocks = lse.par_chunks_mut(BLOCK).enumerate();
+            blocks.map(move |(number, lse)| (pair, number * BLOCK, lse))
+        });
+        blocks.for_each_init(Scratch::default, |scratch, (pair, first, lse)| {
+            let block = self.block(lengths, pair, first);
+            let own = self.at(pair, first);
+            if block.keys == 0 {
+                lse.fill(F::zero());
+                for row in 0..block.rows {
+                    // SAFETY: the head's columns of the block's queries are this task's.
+                    unsafe { self.out_row(&out, own + row * self.stride()) }.fill(F::zero());
+                }
+                return;
+            }
+            self.scores(&block, q, k, &mut scratch.weights);
+            let shares = self.softmax(&block, scratch, lse, state);
+            let weights = (scratch.weights.as_ptr(), block.width, 1);
+            let stride = self.stride();
+            // SAFETY: the weights are [rows, keys] within their scratch, the values [keys, head_dim] within v; the
+            // head's columns of the block's queries are this task's.
+            unsafe {
+                let values = (v.as_ptr().add(self.at(pair, 0)), stride, 1);
+                let target = (out.0.add(own), stride, 1);
+                product(
+                    [block.rows, self.head_dim, block.keys],
+                    target,
+                    false,
+                    weights,
+                    values,
+                    1.0,
+                );
+            }
+            for (row, share) in shares[..block.rows].iter().enumerate() {
+                // SAFETY: as above.
+                let out = unsafe { self.out_row(&out, own + row * stride) };
+                out.iter_mut().for_each(|out| *out *= *share);
+            }
+        });
+    }
+
+    fn run_backward<F: Real>(&self, args: &mut Args<'_, F>, state: &StepState) {
+        let [q, k, v, out, dout, lse] = [Q, K, V, OUT, DOUT, LSE].map(|operand| args.read(operand));
+        let lengths = args.read_i32(LENGTHS);
+        assert!(out.len() >= self.len() && dout.len() >= self.len());
+        let gradients = [DQ, DK, DV].map(|operand| args.write(operand));
+        assert!(gradients.iter().all(|gradient| gradient.len() == self.len()));
+        let [dq, dk, dv] = gradients.map(|gradient| Out(gradient.as_mut_ptr()));
+        let stats = args.write(STATS).par_chunks_mut(2 * self.length);
+        let heads = stats.zip(lse.par_chunks(self.length)).enumerate();
+        heads.for_each_init(Scratch::default, |scratch, (pair, (stats, lse))| {
+            let (stride, head_dim) = (self.stride(), self.head_dim);
+            let base = self.at(pair, 0);
+            for (row, (stats, &lse)) in stats.chunks_mut(2).zip(lse).enumerate() {
+                let at = base + row * stride;
+                let (out, dout) = (&out[at..at + head_dim], &dout[at..at + head_dim]);
+                stats[0] = lse;
+                stats[1] = out.iter().zip(dout).map(|(&out, &dout)| out * dout).sum();
+                for gradient in [&dq, &dk, &dv] {
+                    // SAFETY: the head's columns of the example are this task's.
+                    unsafe { self.out_row(gradient, at) }.fill(F::zero());
+                }
+            }
+            for first in (0..self.length).step_by(BLOCK) {
+                let block @ Block { rows, keys, width, .. } = self.block(lengths, pair, first);
+                if keys == 0 {
+                    continue;
+                }
+                self.scores(&block, q, k, &mut scratch.weights);
+                self.scores(&block, dout, v, &mut scratch.gradients);
+                self.score_gradients(&block, scratch, &stats[2 * first..], state);
+                let (weights, ds) = (scratch.weights.as_ptr(), scratch.gradients.as_ptr());
+                let own = self.at(pair, first);
+                let scale = f64::from(self.scale);
+                // SAFETY: weights and ds are [rows, keys] within their scratch; what lies at `own` has the block's
+                // rows, what lies at `base` has `keys` rows, of head_dim columns each, and is written by this task.
+                unsafe {
+                    let [q, dout] = [q, dout].map(|x| (x.as_ptr().add(own), stride, 1));
+                    let k = (k.as_ptr().add(base), stride, 1);
+                    let [dk, dv] = [&dk, &dv].map(|x| (x.0.add(base), stride, 1));
+                    let dq = (dq.0.add(own), stride, 1);
+                    product([rows, head_dim, keys], dq, false, (ds, width, 1), k, scale);
+                    product([keys, head_dim, rows], dk, true, (ds, 1, width), q, scale);
+                    product([keys, head_dim, rows], dv, true, (weights, 1, width), dout, 1.0);
+                }
+            }
+        });
+    }
+
+    /// First element of a row of a head.
+    fn at(&self, pair: usize, row: usize) -> usize {
+        let (batch, head) = (pair / self.heads, pair % self.heads);
+        (batch * self.length + row) * self.stride() + head * self.head_dim
+    }
+
+    /// The head's columns of one row of an output, from `at` on.
+    ///
+    /// # Safety
+    /// The output is of q's shape, and nothing else touches these elements.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "the tasks share the output, and each has its own elements"
+    )]
+    unsafe fn out_row<'a, F>(&self, out: &'a Out<F>, at: usize) -> &'a mut [F] {
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(out.0.add(at), self.head_dim) }
+    }
+
+    fn block(&self, lengths: &[i32], pair: usize, first: usize) -> Block {
+        let rows = BLOCK.min(self.length - first);
+        let keys = lengths[pair / self.heads].clamp(0, self.length as i32) as usize;
+        let keys = if self.causal { keys.min(first + rows) } else { keys };
+        Block { pair, first, rows, keys, width: keys.next_multiple_of(LANES) }
+    }
+
+    /// Keys that a query of the block sees.
+    fn seen(&self, block: &Block, row: usize) -> usize {
+        if self.causal { block.keys.min(block.first + row + 1) } else { block.keys }
+    }
+
+    /// scale · a · bᵀ for the block's rows of `a` and all its keys' rows of `b`; without the scale, of `dout` and `v`.
+    fn scores<F: Real>(&self, block: &Block, a: &[F], b: &[F], scores: &mut Vec<F>) {
+        scores.resize(BLOCK * block.width, F::zero());
+        let stride = self.stride();
+        let (own, base) = (self.at(block.pair, block.first), self.at(block.pair, 0));
+        assert!(own + (block.rows - 1) * stride + self.head_dim <= a.len());
+        assert!(base + (block.keys - 1) * stride + self.head_dim <= b.len());
+        // SAFETY: the last elements of both are asserted above to exist; scores is [BLOCK, width].
+        unsafe {
+            let a = (a.as_ptr().add(own), stride, 1);
+            let b = (b.as_ptr().add(base), 1, stride);
+            let target = (scores.as_mut_ptr(), block.width, 1);
+            product([block.rows, block.keys, self.head_dim], target, false, a, b, 1.0);
+        }
+    }
+
+    /// Turns scores into weights that are still to be multiplied by what is returned for each row.
+    fn softmax<F: Real>(
+        &self,
+        block: &Block,
+        scratch: &mut Scratch<F>,
+        lse: &mut [F],
+        state: &StepState,
+    ) -> [F; BLOCK] {
+        let mut shares = [F::zero(); BLOCK];
+        let scale = F::of(self.scale);
+        let rows = scratch.weights.chunks_exact_mut(block.width).zip(lse).zip(&mut shares);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, ((weights, lse), share)) in rows.enumerate() {
+                    weights[self.seen(block, row)..].fill(F::neg_infinity());
+                    let (max, sum) = exponentials(weights, scale);
+                    *lse = max + sum.ln();
+                    *share = F::one() / sum;
+                }
+            },
+        );
+        if self.dropout > 0.0 {
+            let rows = scratch.weights.chunks_exact_mut(block.width).take(block.rows);
+            for (row, weights) in rows.enumerate() {
+                self.words(block, row, &mut scratch.words, state);
+                let words = &scratch.words;
+                self.drop_weights(weights, words);
+            }
+        }
+        shares
+    }
+
+    /// Turns scores into kept weights, and dout · vᵀ into the scores' gradients.
+    fn score_gradients<F: Real>(
+        &self,
+        block: &Block,
+        scratch: &mut Scratch<F>,
+        stats: &[F],
+        state: &StepState,
+    ) {
+        let Scratch { weights, gradients, words } = scratch;
+        let scale = F::of(self.scale);
+        let rows =
+            weights.chunks_exact_mut(block.width).zip(gradients.chunks_exact_mut(block.width));
+        for (row, ((weights, gradients), stats)) in
+            rows.zip(stats.chunks_exact(2)).take(block.rows).enumerate()
+        {
+            let (lse, delta) = (stats[0], stats[1]);
+            let seen = self.seen(block, row);
+            if self.dropout > 0.0 {
+                self.words(block, row, words, state);
+            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    weights[seen..].fill(F::neg_infinity());
+                    gradients[seen..].fill(F::zero());
+                    if self.dropout > 0.0 {
+                        for ((weight, ds), &word) in weights.iter_mut().zip(gradients).zip(&*words)
+                        {
+                            let kept = self.factor::<F>(word);
+                            let p = (*weight * scale - lse).fast_exp();
+                            *weight = p * kept;
+                            *ds = p * (kept * *ds - delta);
+                        }
+                    } else {
+                        for (weight, ds) in weights.iter_mut().zip(gradients) {
+                            let p = (*weight * scale - lse).fast_exp();
+                            *weight = p;
+                            *ds = p * (*ds - delta);
+                        }
+                    }
+                },
+            );
+        }
+    }
+
+    /// The random words of a row of weights.
+    fn words(&self, block: &Block, row: usize, words: &mut Vec<u32>, state: &StepState) {
+        words.resize(block.width, 0);
+        let first = (block.pair * self.length + block.first + row) * self.length;
+        random::words(state.seed, self.stream, state.step, first as u32, words);
+    }
+
+    fn drop_weights<F: Real>(&self, weights: &mut [F], words: &[u32]) {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (weight, &word) in weights.iter_mut().zip(words) {
+                    *weight *= self.factor(word);
+                }
+            },
+        );
+    }
+
+    /// What dropout multiplies a weight by.
+    #[inline(always)]
+    fn factor<F: Real>(&self, word: u32) -> F {
+        let kept = F::one() / (F::one() - F::of(self.dropout));
+        if random::unit(word) >= self.dropout { kept } else { F::zero() }
+    }
+}
+
+/// Puts exp(scale · score - max) in place of each score of a row; returns max and their sum.
+#[inline(always)]
+fn exponentials<F: Real>(scores: &mut [F], scale: F) -> (F, F) {
+    let (chunks, _) = scores.as_chunks_mut::<LANES>();
+    let mut tops = [F::min_value(); LANES];
+    for chunk in &mut *chunks {
+        for (top, score) in tops.iter_mut().zip(chunk) {
+            *score *= scale;
+            *top = if *score > *top { *score } else { *top };
+        }
+    }
+    let max = folded(tops, |a, b| if b > a { b } else { a });
+    let mut sums = [F::zero(); LANES];
+    for chunk in chunks {
+        for (sum, score) in sums.iter_mut().zip(chunk) {
+            *score = (*score - max).fast_exp();
+            *sum += *score;
+        }
+    }
+    (max, folded(sums, |a, b| a + b))
+}
+
+/// Folds lanes in halves.
+#[inline(always)]
+fn folded<F: Real>(mut lanes: [F; LANES], f: impl Fn(F, F) -> F) -> F {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = f(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// target = factor · a · b, or target + it, for a [m, k] and b [k, n].
+///
+/// # Safety
+/// The places hold matrices of these sizes, and nothing else touches the target.
+unsafe fn product<F: Real>(
+    [m, n, k]: [usize; 3],
+    target: Place<*mut F>,
+    add: bool,
+    a: Place<*const F>,
+    b: Place<*const F>,
+    factor: f64,
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            target.0,
+            target.2 as isize,
+            target.1 as isize,
+            add,
+            a.0,
+            a.2 as isize,
+            a.1 as isize,
+            b.0,
+            b.2 as isize,
+            b.1 as isize,
+            F::one(),
+            F::of64(factor),
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}

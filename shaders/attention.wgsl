@@ -1,0 +1,185 @@
+// out[b, i, h, ·] = Σ_j p_ij · v[b, j, h, ·] with p = dropout(softmax(scale · q · kᵀ)), over the keys that query i
+// sees. The softmax is made online: the sums are rescaled where the maximum grows, so that no row of scores is ever
+// whole (Dao et al., FlashAttention, 2022). A query that sees no key gives 0. Operands and dims: common/attention.wgsl.
+//
+// out  f32 [batch, length, heads · head_dim]
+// lse  f32 [batch, heads, length]: m + ln Σ_j exp(score_j - m), for the backward pass; 0 without keys
+//
+//   tiled   For GPUs: a query is LANES threads', which keep it and its sums in registers; DEPTH keys and their
+//           values at a time lie in workgroup memory.
+//   direct  For drivers that run on the processor: no workgroup memory, no barriers; a thread takes OWN queries, so
+//           that a word that is loaded serves several.
+// A workgroup has ROWS queries of one head, over a folded grid.
+
+//#import common/attention.wgsl
+
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;
+@group(0) @binding(7) var<storage, read_write> lse: array<f32>;
+
+const HANDED: u32 = select(1u, ROWS * LANES * DEPTH, LANES > 1u);
+
+var<workgroup> k_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
+var<workgroup> v_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
+// Each lane's part of the scores.
+var<workgroup> parts: array<f32, HANDED>;
+
+fn store_quad(at: u32, quad: u32, values: vec4<f32>) {
+    for (var i = 0u; i < 4u; i += 1u) {
+        if 4u * quad + i < dims.head_dim {
+            out[at + 4u * quad + i] = values[i];
+        }
+    }
+}
+
+@compute @workgroup_size(ROWS * LANES)
+fn tiled(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let flat = flat_group(group, groups);
+    if flat >= dims.groups {
+        return;
+    }
+    let place = place_of(flat);
+    let lane = thread % LANES;
+    let query = place.first + thread / LANES;
+    let own = row_at(place, query);
+    let end = keys_end(place, query);
+    var q_row: array<vec4<f32>, QUADS>;
+    var sums: array<vec4<f32>, QUADS>;
+    for (var d = 0u; d < QUADS; d += 1u) {
+        q_row[d] = q_quad(own, d * LANES + lane) * dims.scale;
+    }
+    var m = LOWEST;
+    var total = 0.0;
+    let tiles_end = keys_end(place, place.first + ROWS - 1u);
+    for (var first = 0u; first < tiles_end; first += DEPTH) {
+        workgroupBarrier();
+        for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
+            let key = first + i / TILE_QUADS;
+            let at = row_at(place, key);
+            // Padding may hold anything, even NaN.
+            let is_key = vec4<bool>(key < place.keys);
+            k_tile[i] = select(vec4<f32>(), k_quad(at, i % TILE_QUADS), is_key);
+            v_tile[i] = select(vec4<f32>(), v_quad(at, i % TILE_QUADS), is_key);
+        }
+        workgroupBarrier();
+        var scores: array<f32, DEPTH>;
+        for (var j = 0u; j < DEPTH; j += 1u) {
+            var sum = vec4<f32>();
+            for (var d = 0u; d < QUADS; d += 1u) {
+                sum = fma(q_row[d], k_tile[j * TILE_QUADS + d * LANES + lane], sum);
+            }
+            scores[j] = (sum.x + sum.y) + (sum.z + sum.w);
+        }
+        if LANES > 1u {
+            for (var j = 0u; j < DEPTH; j += 1u) {
+                parts[j * ROWS * LANES + thread] = scores[j];
+            }
+            workgroupBarrier();
+            for (var j = 0u; j < DEPTH; j += 1u) {
+                scores[j] = 0.0;
+                for (var l = 0u; l < LANES; l += 1u) {
+                    scores[j] += parts[j * ROWS * LANES + thread - lane + l];
+                }
+            }
+        }
+        var top = m;
+        for (var j = 0u; j < DEPTH; j += 1u) {
+            top = max(top, select(LOWEST, scores[j], first + j < end));
+        }
+        let shrink = exp(m - top);
+        total *= shrink;
+        for (var d = 0u; d < QUADS; d += 1u) {
+            sums[d] *= shrink;
+        }
+        m = top;
+        for (var j = 0u; j < DEPTH; j += 1u) {
+            let key = first + j;
+            let weight = select(0.0, keep_nan(exp(scores[j] - m), scores[j]), key < end);
+            total += weight;
+            let kept = weight * dropout(place, query, key);
+            for (var d = 0u; d < QUADS; d += 1u) {
+                sums[d] = fma(vec4<f32>(kept), v_tile[j * TILE_QUADS + d * LANES + lane], sums[d]);
+            }
+        }
+    }
+    if query < dims.length {
+        let is_seeing = end > 0u;
+        let share = select(0.0, 1.0 / total, is_seeing);
+        for (var d = 0u; d < QUADS; d += 1u) {
+            store_quad(own, d * LANES + lane, sums[d] * share);
+        }
+        if lane == 0u {
+            let log_total = m + keep_nan(log(total), total);
+            lse[place.pair * dims.length + query] = select(0.0, log_total, is_seeing);
+        }
+    }
+}
+
+@compute @workgroup_size(ROWS / OWN)
+fn direct(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let flat = flat_group(group, groups);
+    if flat >= dims.groups {
+        return;
+    }
+    let place = place_of(flat);
+    let first = place.first + thread * OWN;
+    var q_rows: array<vec4<f32>, OWN * QUADS>;
+    var sums: array<vec4<f32>, OWN * QUADS>;
+    var m: array<f32, OWN>;
+    var total: array<f32, OWN>;
+    for (var r = 0u; r < OWN; r += 1u) {
+        m[r] = LOWEST;
+        for (var d = 0u; d < QUADS; d += 1u) {
+            q_rows[r * QUADS + d] = q_quad(row_at(place, first + r), d) * dims.scale;
+        }
+    }
+    let end = keys_end(place, first + OWN - 1u);
+    for (var key = 0u; key < end; key += 1u) {
+        let at = row_at(place, key);
+        var scores: array<vec4<f32>, OWN>;
+        for (var d = 0u; d < QUADS; d += 1u) {
+            let quad = k_quad(at, d);
+            for (var r = 0u; r < OWN; r += 1u) {
+                scores[r] += q_rows[r * QUADS + d] * quad;
+            }
+        }
+        var shrink: array<f32, OWN>;
+        var kept: array<f32, OWN>;
+        for (var r = 0u; r < OWN; r += 1u) {
+            let is_seen = key < keys_end(place, first + r);
+            let score = (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w);
+            let top = max(m[r], select(LOWEST, score, is_seen));
+            shrink[r] = exp(m[r] - top);
+            let weight = select(0.0, keep_nan(exp(score - top), score), is_seen);
+            m[r] = top;
+            total[r] = total[r] * shrink[r] + weight;
+            kept[r] = weight * dropout(place, first + r, key);
+        }
+        for (var d = 0u; d < QUADS; d += 1u) {
+            let quad = v_quad(at, d);
+            for (var r = 0u; r < OWN; r += 1u) {
+                sums[r * QUADS + d] = sums[r * QUADS + d] * shrink[r] + quad * kept[r];
+            }
+        }
+    }
+    for (var r = 0u; r < OWN; r += 1u) {
+        let query = first + r;
+        if query >= dims.length {
+            continue;
+        }
+        let is_seeing = keys_end(place, query) > 0u;
+        let share = select(0.0, 1.0 / total[r], is_seeing);
+        for (var d = 0u; d < QUADS; d += 1u) {
+            store_quad(row_at(place, query), d, sums[r * QUADS + d] * share);
+        }
+        let log_total = m[r] + keep_nan(log(total[r]), total[r]);
+        lse[place.pair * dims.length + query] = select(0.0, log_total, is_seeing);
+    }
+}

@@ -1,0 +1,37 @@
+// stats[b, h, i] = (lse[b, h, i], dout[b, i, h, ·] · out[b, i, h, ·]): what attention's backward passes need of each
+// query, in one buffer, since they have no binding left for two.
+//
+// dims       uniform: as common/attention.wgsl has them
+// out, dout  f32 [batch, length, heads · head_dim]
+// lse        f32 [batch, heads, length]
+// stats      f32 [batch, heads, length, 2]
+// One thread a query of a head, 64 a workgroup, over a folded grid.
+
+//#import common/attention.wgsl
+
+@group(0) @binding(2) var<storage, read> out: array<f32>;
+@group(0) @binding(3) var<storage, read> dout: array<f32>;
+@group(0) @binding(4) var<storage, read> lse: array<f32>;
+@group(0) @binding(5) var<storage, read_write> stats: array<f32>;
+
+@compute @workgroup_size(64)
+fn delta(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    // In the order of memory: batch, row, head.
+    let index = flat_group(group, groups) * 64u + lane;
+    if index >= dims.batch * dims.length * dims.heads {
+        return;
+    }
+    var sum = 0.0;
+    for (var at = index * dims.head_dim; at < (index + 1u) * dims.head_dim; at += 1u) {
+        sum += out[at] * dout[at];
+    }
+    let row = index / dims.heads;
+    let pair = row / dims.length * dims.heads + index % dims.heads;
+    let query = pair * dims.length + row % dims.length;
+    stats[2u * query] = lse[query];
+    stats[2u * query + 1u] = sum;
+}

@@ -1,0 +1,182 @@
+// dk and dv of attention; the formulas, operands and dims are in common/attention_backward.wgsl and
+// common/attention.wgsl.
+//
+// dk, dv  f32 [batch, length, heads · head_dim]; 0 for keys that are padding
+//
+//   tiled   For GPUs: a key is LANES threads', which keep it, its value and both gradients in registers; DEPTH
+//           queries and their dout at a time lie in workgroup memory.
+//   direct  For drivers that run on the processor: a thread takes OWN keys.
+// A workgroup has ROWS keys of one head, over a folded grid.
+
+//#import common/attention_backward.wgsl
+
+@group(0) @binding(8) var<storage, read_write> dk: array<f32>;
+@group(0) @binding(9) var<storage, read_write> dv: array<f32>;
+
+const HANDED: u32 = select(1u, ROWS * LANES * DEPTH, LANES > 1u);
+
+var<workgroup> q_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
+var<workgroup> dout_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
+// Each lane's part of q · k and dout · v.
+var<workgroup> parts: array<vec2<f32>, HANDED>;
+
+// Queries that see any of the keys from `first` on: none sees padding.
+fn queries(place: Place, first: u32) -> vec2<u32> {
+    return vec2<u32>(select(0u, first, CAUSAL), select(0u, dims.length, first < place.keys));
+}
+
+fn is_seen(place: Place, query: u32, key: u32) -> bool {
+    return query < dims.length && key < keys_end(place, query);
+}
+
+fn store_quads(at: u32, quad: u32, dk_quad: vec4<f32>, dv_quad: vec4<f32>) {
+    for (var i = 0u; i < 4u; i += 1u) {
+        if 4u * quad + i < dims.head_dim {
+            dk[at + 4u * quad + i] = dk_quad[i];
+            dv[at + 4u * quad + i] = dv_quad[i];
+        }
+    }
+}
+
+@compute @workgroup_size(ROWS * LANES)
+fn tiled(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let flat = flat_group(group, groups);
+    if flat >= dims.groups {
+        return;
+    }
+    let place = place_of(flat);
+    let lane = thread % LANES;
+    let key = place.first + thread / LANES;
+    let own = row_at(place, key);
+    var k_row: array<vec4<f32>, QUADS>;
+    var v_row: array<vec4<f32>, QUADS>;
+    var dk_sums: array<vec4<f32>, QUADS>;
+    var dv_sums: array<vec4<f32>, QUADS>;
+    for (var d = 0u; d < QUADS; d += 1u) {
+        k_row[d] = k_quad(own, d * LANES + lane) * dims.scale;
+        v_row[d] = v_quad(own, d * LANES + lane);
+    }
+    let range = queries(place, place.first);
+    for (var first = range.x; first < range.y; first += DEPTH) {
+        workgroupBarrier();
+        for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
+            let at = row_at(place, first + i / TILE_QUADS);
+            q_tile[i] = q_quad(at, i % TILE_QUADS);
+            dout_tile[i] = dout_quad(at, i % TILE_QUADS);
+        }
+        workgroupBarrier();
+        var products: array<vec2<f32>, DEPTH>;
+        for (var j = 0u; j < DEPTH; j += 1u) {
+            var score = vec4<f32>();
+            var dp = vec4<f32>();
+            for (var d = 0u; d < QUADS; d += 1u) {
+                let at = j * TILE_QUADS + d * LANES + lane;
+                score = fma(k_row[d], q_tile[at], score);
+                dp = fma(v_row[d], dout_tile[at], dp);
+            }
+            products[j] = vec2<f32>(
+                (score.x + score.y) + (score.z + score.w),
+                (dp.x + dp.y) + (dp.z + dp.w),
+            );
+        }
+        if LANES > 1u {
+            for (var j = 0u; j < DEPTH; j += 1u) {
+                parts[j * ROWS * LANES + thread] = products[j];
+            }
+            workgroupBarrier();
+            for (var j = 0u; j < DEPTH; j += 1u) {
+                products[j] = vec2<f32>();
+                for (var l = 0u; l < LANES; l += 1u) {
+                    products[j] += parts[j * ROWS * LANES + thread - lane + l];
+                }
+            }
+        }
+        for (var j = 0u; j < DEPTH; j += 1u) {
+            let query = first + j;
+            let kept = dropout(place, query, key);
+            let seen = is_seen(place, query, key);
+            let made = weight_and_gradient(products[j], stats_of(place, query), kept, seen);
+            for (var d = 0u; d < QUADS; d += 1u) {
+                let at = j * TILE_QUADS + d * LANES + lane;
+                dv_sums[d] = fma(vec4<f32>(made.x), dout_tile[at], dv_sums[d]);
+                dk_sums[d] = fma(vec4<f32>(made.y), q_tile[at], dk_sums[d]);
+            }
+        }
+    }
+    if key < dims.length {
+        for (var d = 0u; d < QUADS; d += 1u) {
+            store_quads(own, d * LANES + lane, dk_sums[d] * dims.scale, dv_sums[d]);
+        }
+    }
+}
+
+@compute @workgroup_size(ROWS / OWN)
+fn direct(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let flat = flat_group(group, groups);
+    if flat >= dims.groups {
+        return;
+    }
+    let place = place_of(flat);
+    let first = place.first + thread * OWN;
+    var k_rows: array<vec4<f32>, OWN * QUADS>;
+    var v_rows: array<vec4<f32>, OWN * QUADS>;
+    var dk_sums: array<vec4<f32>, OWN * QUADS>;
+    var dv_sums: array<vec4<f32>, OWN * QUADS>;
+    for (var r = 0u; r < OWN; r += 1u) {
+        let own = row_at(place, first + r);
+        for (var d = 0u; d < QUADS; d += 1u) {
+            k_rows[r * QUADS + d] = k_quad(own, d) * dims.scale;
+            v_rows[r * QUADS + d] = v_quad(own, d);
+        }
+    }
+    let range = queries(place, first);
+    for (var query = range.x; query < range.y; query += 1u) {
+        let at = row_at(place, query);
+        var scores: array<vec4<f32>, OWN>;
+        var dp: array<vec4<f32>, OWN>;
+        for (var d = 0u; d < QUADS; d += 1u) {
+            let q_part = q_quad(at, d);
+            let dout_part = dout_quad(at, d);
+            for (var r = 0u; r < OWN; r += 1u) {
+                scores[r] += k_rows[r * QUADS + d] * q_part;
+                dp[r] += v_rows[r * QUADS + d] * dout_part;
+            }
+        }
+        let row_stats = stats_of(place, query);
+        var made: array<vec2<f32>, OWN>;
+        for (var r = 0u; r < OWN; r += 1u) {
+            let products = vec2<f32>(
+                (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w),
+                (dp[r].x + dp[r].y) + (dp[r].z + dp[r].w),
+            );
+            let kept = dropout(place, query, first + r);
+            let seen = is_seen(place, query, first + r);
+            made[r] = weight_and_gradient(products, row_stats, kept, seen);
+        }
+        for (var d = 0u; d < QUADS; d += 1u) {
+            let q_part = q_quad(at, d);
+            let dout_part = dout_quad(at, d);
+            for (var r = 0u; r < OWN; r += 1u) {
+                dv_sums[r * QUADS + d] += dout_part * made[r].x;
+                dk_sums[r * QUADS + d] += q_part * made[r].y;
+            }
+        }
+    }
+    for (var r = 0u; r < OWN; r += 1u) {
+        if first + r >= dims.length {
+            continue;
+        }
+        for (var d = 0u; d < QUADS; d += 1u) {
+            let at = r * QUADS + d;
+            store_quads(row_at(place, first + r), d, dk_sums[at] * dims.scale, dv_sums[at]);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+// dq of attention; the formulas, operands and dims are in common/attention_backward.wgsl and common/attention.wgsl.
+//
+// dq  f32 [batch, length, heads · head_dim]
+//
+//   tiled   For GPUs: a query is LANES threads', which keep it, its dout and its dq in registers; DEPTH keys and
+//           their values at a time lie in workgroup memory.
+//   direct  For drivers that run on the processor: a thread takes OWN queries.
+// A workgroup has ROWS queries of one head, over a folded grid.
+
+//#import common/attention_backward.wgsl
+
+@group(0) @binding(8) var<storage, read_write> dq: array<f32>;
+
+const HANDED: u32 = select(1u, ROWS * LANES * DEPTH, LANES > 1u);
+
+var<workgroup> k_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
+var<workgroup> v_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
+// Each lane's part of q · k and dout · v.
+var<workgroup> parts: array<vec2<f32>, HANDED>;
+
+fn store_quad(at: u32, quad: u32, values: vec4<f32>) {
+    for (var i = 0u; i < 4u; i += 1u) {
+        if 4u * quad + i < dims.head_dim {
+            dq[at + 4u * quad + i] = values[i];
+        }
+    }
+}
+
+@compute @workgroup_size(ROWS * LANES)
+fn tiled(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let flat = flat_group(group, groups);
+    if flat >= dims.groups {
+        return;
+    }
+    let place = place_of(flat);
+    let lane = thread % LANES;
+    let query = place.first + thread / LANES;
+    let own = row_at(place, query);
+    let end = keys_end(place, query);
+    let row_stats = stats_of(place, query);
+    var q_row: array<vec4<f32>, QUADS>;
+    var dout_row: array<vec4<f32>, QUADS>;
+    var sums: array<vec4<f32>, QUADS>;
+    for (var d = 0u; d < QUADS; d += 1u) {
+        q_row[d] = q_quad(own, d * LANES + lane) * dims.scale;
+        dout_row[d] = dout_quad(own, d * LANES + lane);
+    }
+    let tiles_end = keys_end(place, place.first + ROWS - 1u);
+    for (var first = 0u; first < tiles_end; first += DEPTH) {
+        workgroupBarrier();
+        for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
+            let key = first + i / TILE_QUADS;
+            let at = row_at(place, key);
+            // Padding may hold anything, even NaN.
+            let is_key = vec4<bool>(key < place.keys);
+            k_tile[i] = select(vec4<f32>(), k_quad(at, i % TILE_QUADS), is_key);
+            v_tile[i] = select(vec4<f32>(), v_quad(at, i % TILE_QUADS), is_key);
+        }
+        workgroupBarrier();
+        var products: array<vec2<f32>, DEPTH>;
+        for (var j = 0u; j < DEPTH; j += 1u) {
+            var score = vec4<f32>();
+            var dp = vec4<f32>();
+            for (var d = 0u; d < QUADS; d += 1u) {
+                let at = j * TILE_QUADS + d * LANES + lane;
+                score = fma(q_row[d], k_tile[at], score);
+                dp = fma(dout_row[d], v_tile[at], dp);
+            }
+            products[j] = vec2<f32>(
+                (score.x + score.y) + (score.z + score.w),
+                (dp.x + dp.y) + (dp.z + dp.w),
+            );
+        }
+        if LANES > 1u {
+            for (var j = 0u; j < DEPTH; j += 1u) {
+                parts[j * ROWS * LANES + thread] = products[j];
+            }
+            workgroupBarrier();
+            for (var j = 0u; j < DEPTH; j += 1u) {
+                products[j] = vec2<f32>();
+                for (var l = 0u; l < LANES; l += 1u) {
+                    products[j] += parts[j * ROWS * LANES + thread - lane + l];
+                }
+            }
+        }
+        for (var j = 0u; j < DEPTH; j += 1u) {
+            let key = first + j;
+            let kept = dropout(place, query, key);
+            let ds = weight_and_gradient(products[j], row_stats, kept, key < end).y;
+            for (var d = 0u; d < QUADS; d += 1u) {
+                sums[d] = fma(vec4<f32>(ds), k_tile[j * TILE_QUADS + d * LANES + lane], sums[d]);
+            }
+        }
+    }
+    if query < dims.length {
+        for (var d = 0u; d < QUADS; d += 1u) {
+            store_quad(own, d * LANES + lane, sums[d] * dims.scale);
+        }
+    }
+}
+
+@compute @workgroup_size(ROWS / OWN)
+fn direct(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let flat = flat_group(group, groups);
+    if flat >= dims.groups {
+        return;
+    }
+    let place = place_of(flat);
+    let first = place.first + thread * OWN;
+    var q_rows: array<vec4<f32>, OWN * QUADS>;
+    var dout_rows: array<vec4<f32>, OWN * QUADS>;
+    var sums: array<vec4<f32>, OWN * QUADS>;
+    var row_stats: array<vec2<f32>, OWN>;
+    for (var r = 0u; r < OWN; r += 1u) {
+        let own = row_at(place, first + r);
+        row_stats[r] = stats_of(place, first + r);
+        for (var d = 0u; d < QUADS; d += 1u) {
+            q_rows[r * QUADS + d] = q_quad(own, d) * dims.scale;
+            dout_rows[r * QUADS + d] = dout_quad(own, d);
+        }
+    }
+    let end = keys_end(place, first + OWN - 1u);
+    for (var key = 0u; key < end; key += 1u) {
+        let at = row_at(place, key);
+        var scores: array<vec4<f32>, OWN>;
+        var dp: array<vec4<f32>, OWN>;
+        for (var d = 0u; d < QUADS; d += 1u) {
+            let k_part = k_quad(at, d);
+            let v_part = v_quad(at, d);
+            for (var r = 0u; r < OWN; r += 1u) {
+                scores[r] += q_rows[r * QUADS + d] * k_part;
+                dp[r] += dout_rows[r * QUADS + d] * v_part;
+            }
+        }
+        var ds: array<f32, OWN>;
+        for (var r = 0u; r < OWN; r += 1u) {
+            let products = vec2<f32>(
+                (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w),
+                (dp[r].x + dp[r].y) + (dp[r].z + dp[r].w),
+            );
+            let kept = dropout(place, first + r, key);
+            let is_seen = key < keys_end(place, first + r);
+            ds[r] = weight_and_gradient(products, row_stats[r], kept, is_seen).y;
+        }
+        for (var d = 0u; d < QUADS; d += 1u) {
+            let k_part = k_quad(at, d);
+            for (var r = 0u; r < OWN; r += 1u) {
+                sums[r * QUADS + d] += k_part * ds[r];
+            }
+        }
+    }
+    for (var r = 0u; r < OWN; r += 1u) {
+        if first + r >= dims.length {
+            continue;
+        }
+        for (var d = 0u; d < QUADS; d += 1u) {
+            store_quad(row_at(place, first + r), d, sums[r * QUADS + d] * dims.scale);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+// What the passes of attention share: dims, operands, where a workgroup's rows lie, mask and dropout.
+//
+// dims     uniform: batch, length, heads, head_dim; row_blocks workgroups share a head's rows; the launch's first
+//          workgroup and their number; scale of the scores, rate and stream of the dropout
+// q, k, v  f32 [batch, length, heads · head_dim]
+// lengths  i32 [batch]: keys from lengths[b] on are padding
+// Query i sees key j < lengths[b], and j <= i where CAUSAL.
+
+//#import common/step.wgsl
+//#import common/nan.wgsl
+//#import common/random.wgsl
+
+struct Dims {
+    batch: u32,
+    length: u32,
+    heads: u32,
+    head_dim: u32,
+    row_blocks: u32,
+    first_group: u32,
+    groups: u32,
+    scale: f32,
+    rate: f32,
+    stream: u32,
+}
+
+// Threads that share a row, and vec4 of a row that each holds: quad d of a thread is quad d · LANES + lane.
+const LANES: u32 = 1u;
+const QUADS: u32 = 8u;
+// Rows of a workgroup.
+const ROWS: u32 = 64u;
+// `tiled`: rows of the other side that workgroup memory holds.
+const DEPTH: u32 = 16u;
+// `direct`: rows of a thread.
+const OWN: u32 = 4u;
+// Whether head_dim is 4 · LANES · QUADS.
+override IN_FOURS: bool = true;
+override CAUSAL: bool = false;
+override DROPOUT: bool = false;
+
+const TILE_QUADS: u32 = LANES * QUADS;
+const LOWEST: f32 = -3.4028234e38;
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(2) var<storage, read> q: array<f32>;
+@group(0) @binding(3) var<storage, read> k: array<f32>;
+@group(0) @binding(4) var<storage, read> v: array<f32>;
+@group(0) @binding(5) var<storage, read> lengths: array<i32>;
+
+// Rows of one head of one example.
+struct Place {
+    // batch · heads + head
+    pair: u32,
+    // First element of the head in row 0.
+    base: u32,
+    // First row of the workgroup.
+    first: u32,
+    // Keys that are no padding.
+    keys: u32,
+}
+
+fn place_of(flat: u32) -> Place {
+    let group = dims.first_group + flat;
+    let pair = group / dims.row_blocks;
+    let batch = pair / dims.heads;
+    let base = (batch * dims.length * dims.heads + pair % dims.heads) * dims.head_dim;
+    let keys = u32(clamp(lengths[batch], 0, i32(dims.length)));
+    return Place(pair, base, group % dims.row_blocks * ROWS, keys);
+}
+
+// Where the head's columns of a row lie; of its last row, for one behind it.
+fn row_at(place: Place, row: u32) -> u32 {
+    return place.base + min(row, dims.length - 1u) * dims.heads * dims.head_dim;
+}
+
+// The end of the keys that a query sees.
+fn keys_end(place: Place, query: u32) -> u32 {
+    return select(place.keys, min(place.keys, query + 1u), CAUSAL);
+}
+
+// Columns of a quad; columns behind the last become it, and are dropped by `inside`.
+fn columns(quad: u32) -> vec4<u32> {
+    let columns = 4u * quad + vec4<u32>(0u, 1u, 2u, 3u);
+    return select(min(columns, vec4<u32>(dims.head_dim - 1u)), columns, IN_FOURS);
+}
+
+fn inside(quad: u32, values: vec4<f32>) -> vec4<f32> {
+    let columns = 4u * quad + vec4<u32>(0u, 1u, 2u, 3u);
+    return select(vec4<f32>(), values, (columns < vec4<u32>(dims.head_dim)) | vec4<bool>(IN_FOURS));
+}
+
+fn q_quad(at: u32, quad: u32) -> vec4<f32> {
+    let c = at + columns(quad);
+    return inside(quad, vec4<f32>(q[c.x], q[c.y], q[c.z], q[c.w]));
+}
+
+fn k_quad(at: u32, quad: u32) -> vec4<f32> {
+    let c = at + columns(quad);
+    return inside(quad, vec4<f32>(k[c.x], k[c.y], k[c.z], k[c.w]));
+}
+
+fn v_quad(at: u32, quad: u32) -> vec4<f32> {
+    let c = at + columns(quad);
+    return inside(quad, vec4<f32>(v[c.x], v[c.y], v[c.z], v[c.w]));
+}
+
+// What dropout multiplies the weight of a query and a key by.
+fn dropout(place: Place, query: u32, key: u32) -> f32 {
+    if !DROPOUT {
+        return 1.0;
+    }
+    let index = (place.pair * dims.length + query) * dims.length + key;
+    let unit = random_unit(state.seed, dims.stream, state.step, index);
+    return select(0.0, 1.0 / (1.0 - dims.rate), unit >= dims.rate);
+}
