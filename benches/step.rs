@@ -12,7 +12,7 @@ use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::kernels::StepState;
 use distil_gpu_engine::kernels::distill_loss::TERMS;
 use distil_gpu_engine::kernels::optimizer::Rule;
-use distil_gpu_engine::models::{Architecture, Mlp, ModelConfig};
+use distil_gpu_engine::models::{Architecture, BatchShape, Input, Mlp, ModelConfig};
 use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::store::{Layout, Part, Store};
 
@@ -28,9 +28,8 @@ fn mlp(hidden: usize) -> ModelConfig {
             dropout: 0.0,
             input_dropout: 0.0,
         }),
-        input_shape: vec![1, 28, 28],
+        input: Input::Numbers { shape: vec![1, 28, 28], normalisation: Normalisation::identity() },
         class_names: (0..10).map(|class| class.to_string()).collect(),
-        normalisation: Normalisation { mean: vec![0.0], std: vec![1.0] },
     }
 }
 
@@ -47,9 +46,13 @@ fn step(c: &mut Criterion) {
         clip: None,
         max_norm: None,
     };
-    let plan =
-        training_plan(&student_config, TeacherInput::Model(&teacher_config), ROWS, optimizer)
-            .expect("the graph is sound");
+    let plan = training_plan(
+        &student_config,
+        TeacherInput::Model(&teacher_config),
+        BatchShape::of_numbers(ROWS),
+        optimizer,
+    )
+    .expect("the graph is sound");
     let features: Vec<f32> = (0..ROWS * 784).map(|i| (i % 255) as f32 / 255.0).collect();
     let labels: Vec<i32> = (0..ROWS as i32).map(|i| i % 10).collect();
     for mut device in devices() {

@@ -67,7 +67,7 @@ pub fn mlp(
 ) -> TensorId {
     let layers = graph.stores[store].parameters.len() / 2;
     for layer in 0..layers {
-        x = nn::linear(graph, store, 2 * layer, x).unwrap();
+        x = nn::linear(graph, store, &format!("layers.{layer}"), x).unwrap();
         if layer + 1 < layers {
             x = nn::activate(graph, activation, x, rate, layer as u32).unwrap();
         }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use distil_gpu_engine::bench::plan_of;
 use distil_gpu_engine::device::{Device, HostTensor};
+use distil_gpu_engine::models::BatchShape;
 use distil_gpu_engine::distill::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::kernels::StepState;
@@ -68,7 +69,7 @@ pub struct Forward<'a> {
 impl<'a> Forward<'a> {
     /// On a device.
     pub fn new(device: &'a mut dyn Device) -> Result<Self> {
-        let plan = forward_plan(&mlp(TEACHER), ROWS)?;
+        let plan = forward_plan(&mlp(TEACHER), BatchShape::of_numbers(ROWS))?;
         Ok(Self { session: session(device, plan, &[TEACHER])?, features: features() })
     }
 }
@@ -99,7 +100,7 @@ pub struct Training<'a> {
 impl<'a> Training<'a> {
     /// Cross-entropy alone, by SGD without momentum.
     pub fn new(device: &'a mut dyn Device) -> Result<Self> {
-        let plan = training_plan(&mlp(STUDENT), TeacherInput::None, ROWS, sgd())?;
+        let plan = training_plan(&mlp(STUDENT), TeacherInput::None, BatchShape::of_numbers(ROWS), sgd())?;
         let session = session(device, plan, &[STUDENT])?;
         Ok(Self { session, features: features(), labels: labels() })
     }

@@ -1,7 +1,7 @@
 //! The work that both sides do: the models of `recipes/hinton-mnist.toml`, their first weights, a batch.
 
 use distil_gpu_engine::data::Normalisation;
-use distil_gpu_engine::models::{Architecture, Mlp, ModelConfig};
+use distil_gpu_engine::models::{Architecture, Input, Mlp, ModelConfig};
 use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::verify::numbers::{narrow, random, random_labels};
 
@@ -41,9 +41,8 @@ pub fn mlp(hidden: usize) -> ModelConfig {
             dropout: 0.0,
             input_dropout: 0.0,
         }),
-        input_shape: vec![1, 28, 28],
+        input: Input::Numbers { shape: vec![1, 28, 28], normalisation: Normalisation::identity() },
         class_names: (0..CLASSES).map(|class| class.to_string()).collect(),
-        normalisation: Normalisation { mean: vec![0.0], std: vec![1.0] },
     }
 }
 

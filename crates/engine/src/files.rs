@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 
 use crate::error::Error;
+use crate::floats::floats;
 
 /// Bytes in front of a safetensors header: its length.
 const LENGTH_BYTES: usize = 8;
@@ -117,7 +118,12 @@ impl TensorFile {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
-    /// The values of a tensor that must be f32, finite and of this shape.
+    /// The shape of a tensor, if there is one of that name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.header.info(name).map(|info| &*info.shape)
+    }
+
+    /// The values of a tensor that must be floats, finite and of this shape.
     ///
     /// # Errors
     /// [`Error::Model`] naming file, tensor and what is wrong.
@@ -125,14 +131,13 @@ impl TensorFile {
         let Some(info) = self.header.info(name) else {
             return Err(bad(&self.path, format!("it has no tensor {name}")));
         };
-        if info.dtype != Dtype::F32 || info.shape != shape {
-            let (dtype, found) = (info.dtype, &info.shape);
-            let problem = format!("{name} is {dtype:?} {found:?}, and must be F32 {shape:?}");
-            return Err(bad(&self.path, problem));
-        }
         let (start, end) = info.data_offsets;
-        let values: Vec<f32> =
-            bytemuck::pod_collect_to_vec(&self.bytes[self.data_at + start..self.data_at + end]);
+        let bytes = &self.bytes[self.data_at + start..self.data_at + end];
+        let values = floats(info.dtype, bytes).filter(|_| info.shape == shape);
+        let values = values.ok_or_else(|| {
+            let (dtype, found) = (info.dtype, &info.shape);
+            bad(&self.path, format!("{name} is {dtype:?} {found:?}, and must be F32 {shape:?}"))
+        })?;
         match values.iter().position(|v| !v.is_finite()) {
             Some(at) => {
                 let problem = format!("{name} holds {} at element {at}", values[at]);

@@ -8,6 +8,7 @@ pub mod device;
 pub mod distill;
 pub mod error;
 pub mod files;
+mod floats;
 pub mod graph;
 pub mod models;
 pub mod nn;

@@ -48,6 +48,8 @@ pub enum Init {
     Constant(f32),
     /// Uniform in [-bound, bound).
     Uniform(f32),
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f32),
 }
 
 /// A parameter's name and shape.
@@ -81,6 +83,15 @@ impl ParameterSpec {
             Init::Constant(value) => vec![value; self.len()],
             Init::Uniform(bound) => (0..self.len() as u32)
                 .map(|i| bound * (2.0 * random::unit(random::word(seed, stream, 0, i)) - 1.0))
+                .collect(),
+            // Box and Muller 1958, in f64: the logarithm of the smallest unit, 2^-24, is far from overflow.
+            Init::Normal(deviation) => (0..self.len() as u32)
+                .map(|i| {
+                    let unit = |at| f64::from(random::unit(random::word(seed, stream, at, i)));
+                    let radius = (-2.0 * (1.0 - unit(0)).ln()).sqrt();
+                    let angle = std::f64::consts::TAU * unit(1);
+                    (f64::from(deviation) * radius * angle.cos()) as f32
+                })
                 .collect(),
         }
     }

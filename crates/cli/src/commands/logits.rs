@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use distil_gpu_engine::data::{self, Examples};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
+use distil_gpu_engine::files;
+use distil_gpu_engine::models::{self, Feed};
 use distil_gpu_engine::recipe::Recipe;
-use distil_gpu_engine::{files, models};
 
 use crate::{Voice, say};
 
@@ -44,12 +45,14 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         split = data::load(&Recipe::load(&args.input, &[])?.data)?;
         vec![("train", split.train.examples()), ("test", split.test.examples())]
     } else {
-        examples = data::load_features(&args.input, &args.tensor)?;
+        examples = Examples::from(data::load_features(&args.input, &args.tensor)?);
         vec![("logits", &examples)]
     };
     let (model, input) = (args.model.display(), args.input.display());
-    let fits = config.check_examples(inputs[0].1);
-    fits.with_context(|| format!("{model} cannot answer {input}"))?;
+    let unfit = || format!("{model} cannot answer {input}");
+    let feed =
+        |(name, data): (_, _)| Ok((name, Feed::new(&config.input, data).with_context(unfit)?));
+    let inputs = inputs.into_iter().map(feed).collect::<Result<Vec<_>>>()?;
     let mut device = super::open(&args.device, false, voice)?;
     let store = frozen_store(&mut *device, &config, &values)?;
     let mut evaluator = Evaluator::new(&config, &store);

@@ -193,7 +193,7 @@ fn models() {
     home.refused(&logits, &["x: cannot be read"]);
     for (from, to, wanted) in [
         ("{", "[", "not a model configuration"),
-        ("\"mlp\"", "\"rnn\"", "unknown variant `rnn`"),
+        ("\"mlp\"", "\"rnn\"", "its model_type `rnn` is none of mlp, bert"),
         ("\"input_size\": 2", "\"input_size\": -2", "not a model configuration"),
         ("\"input_size\": 2", "\"input_size\": 3", "input_shape [2] is not input_size 3"),
         ("\"hidden_sizes\": [2]", "\"hidden_sizes\": [0]", "a size of 0 is not possible"),
@@ -227,8 +227,11 @@ fn models() {
     home.write_f32("hand/model.safetensors", &more);
     home.refused(&logits, &["Unexpected: head.scale"]);
     for (tensor, wanted) in [
-        (("layers.1.bias", &[1, 3][..], &[0.0; 3][..]), "layers.1.bias is F32 [1, 3]"),
-        (("layers.1.bias", &[2], &[0.0; 2]), "layers.1.bias is F32 [2]"),
+        (
+            ("layers.1.bias", &[1, 3][..], &[0.0; 3][..]),
+            "Of another shape: layers.1.bias [1, 3] for [3]",
+        ),
+        (("layers.1.bias", &[2], &[0.0; 2]), "Of another shape: layers.1.bias [2] for [3]"),
         (("layers.1.bias", &[3], &[0.0, f32::INFINITY, 0.0]), "holds inf at element 1"),
     ] {
         let mut weights = HAND_WEIGHTS;

@@ -11,15 +11,14 @@ use serde::Serialize;
 pub use roofs::{Roofs, plan_of};
 
 use crate::device::{Choice, Device, GpuOptions, HostTensor, select};
-use crate::distill::program::{FEATURES, LOGITS};
+use crate::distill::program::LOGITS;
 use crate::distill::{Setup, forward_plan};
 use crate::error::Error;
-use crate::models::ModelConfig;
+use crate::models::{BatchShape, HostBatch, ModelConfig};
 use crate::recipe::Recipe;
 use crate::session::Session;
 use crate::store::Layout;
-use crate::verify::numbers::{narrow, random};
-use crate::verify::{Lesson, Trainings};
+use crate::verify::{Lesson, Trainings, made_up, made_up_length};
 
 /// Rows of the forward passes that are timed.
 const FORWARD_ROWS: [usize; 2] = [1, 256];
@@ -182,12 +181,14 @@ fn forward(
     budget: Duration,
 ) -> Result<Throughput, Error> {
     let layout = Layout::new(config.model().parameters())?;
-    let mut session = Session::new(device, forward_plan(config, rows)?, [layout])?;
+    let shape = BatchShape { rows, length: made_up_length(&config.input) };
+    let mut session = Session::new(device, forward_plan(config, shape)?, [layout])?;
     session.initialise(1)?;
     let (program, flops) = (session.program, session.plan.cost().flops);
-    let features = narrow(&random(rows * config.input_len(), 1));
+    let mut batch = HostBatch::default();
+    made_up(&config.input, shape, 1, &mut batch);
+    let inputs: Vec<(&str, HostTensor<'_>)> = batch.inputs().collect();
     let seconds = seconds(session.device, budget, |device| {
-        let inputs = [(FEATURES, HostTensor::F32(&features))];
         device.run(program, &StepState::default(), &inputs)?;
         device.output(program, LOGITS).map(|_| ())
     })?;

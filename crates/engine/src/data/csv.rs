@@ -5,7 +5,7 @@ use std::path::Path;
 use ::csv::{ReaderBuilder, StringRecord, Trim};
 
 use super::dataset::MAX_CLASSES;
-use super::{DataError, Dataset, Examples, Features};
+use super::{DataError, Dataset, Features, Numbers};
 use crate::recipe::Column;
 
 /// Loads both files. Labels are class numbers if all of the training data's are; else they are names, and
@@ -197,7 +197,7 @@ impl<'a> Sheet<'a> {
             classes.class(&label.text).map_err(|problem| self.bad_label(label, problem))
         };
         let labels = self.labels.iter().map(label).collect::<Result<Vec<i32>, _>>()?;
-        let examples = Examples::new(Features::F32(self.features), vec![self.width])?;
+        let examples = Numbers::new(Features::F32(self.features), vec![self.width])?;
         match classes {
             Classes::Numbers => Dataset::numbered(examples, labels),
             Classes::Names(names) => Dataset::new(examples, labels, names.clone()),
@@ -276,8 +276,11 @@ mod tests {
     fn reads_numbered_classes() {
         let (train, test) =
             named("\u{feff}a,label,b\r\n1,0,2.5\n-3e1, 2 ,4\n", "a,label,b\n5,1,6\n").unwrap();
-        assert_eq!(train.features(), &Features::F32(vec![1.0, 2.5, -30.0, 4.0]));
-        assert_eq!((train.labels(), train.classes(), train.shape()), (&[0, 2][..], 3, &[2][..]));
+        assert_eq!(train.numbers().unwrap().features(), &Features::F32(vec![1.0, 2.5, -30.0, 4.0]));
+        assert_eq!(
+            (train.labels(), train.classes(), train.numbers().unwrap().shape()),
+            (&[0, 2][..], 3, &[2][..])
+        );
         assert_eq!(test.labels(), [1]);
     }
 

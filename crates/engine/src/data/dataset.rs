@@ -1,6 +1,6 @@
 //! Labelled examples, and the two sets of a split.
 
-use super::{DataError, Examples, Features, Normalisation, Shift};
+use super::{DataError, Examples, Features, Numbers};
 
 /// The most classes a data set may have: a label beyond it is surely no class number.
 pub(super) const MAX_CLASSES: usize = 1 << 20;
@@ -28,11 +28,11 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Unfit`], see [`Dataset::validate`].
     pub fn new(
-        examples: Examples,
+        examples: impl Into<Examples>,
         labels: Vec<i32>,
         class_names: Vec<String>,
     ) -> Result<Self, DataError> {
-        let dataset = Self { examples, labels, class_names };
+        let dataset = Self { examples: examples.into(), labels, class_names };
         dataset.validate()?;
         Ok(dataset)
     }
@@ -41,7 +41,7 @@ impl Dataset {
     ///
     /// # Errors
     /// [`DataError::Unfit`], see [`Dataset::validate`].
-    pub fn numbered(examples: Examples, labels: Vec<i32>) -> Result<Self, DataError> {
+    pub fn numbered(examples: impl Into<Examples>, labels: Vec<i32>) -> Result<Self, DataError> {
         let highest = labels.iter().copied().max().unwrap_or(0);
         let classes = usize::try_from(highest).map_or(1, |highest| highest + 1);
         let names = (0..classes.min(MAX_CLASSES)).map(|class| class.to_string()).collect();
@@ -74,19 +74,14 @@ impl Dataset {
         &self.examples
     }
 
-    /// The numbers of all examples.
-    pub fn features(&self) -> &Features {
-        self.examples.features()
+    /// The examples' numbers, if they are numbers.
+    pub fn numbers(&self) -> Option<&Numbers> {
+        self.examples.numbers()
     }
 
     /// Class of each example.
     pub fn labels(&self) -> &[i32] {
         &self.labels
-    }
-
-    /// Shape of one example: [C, H, W] for images, [n] for rows of a table.
-    pub fn shape(&self) -> &[usize] {
-        self.examples.shape()
     }
 
     /// Number of classes.
@@ -109,18 +104,10 @@ impl Dataset {
         self.examples.is_empty()
     }
 
-    /// Numbers of one example.
-    pub fn example_len(&self) -> usize {
-        self.examples.example_len()
-    }
-
     /// A checksum (CRC-32) of all examples and labels.
     pub fn digest(&self) -> u32 {
         let mut digest = crc32fast::Hasher::new();
-        match self.features() {
-            Features::U8(pixels) => digest.update(pixels),
-            Features::F32(values) => digest.update(bytemuck::cast_slice(values)),
-        }
+        self.examples.digest(&mut digest);
         digest.update(bytemuck::cast_slice(&self.labels));
         digest.finalize()
     }
@@ -188,25 +175,6 @@ impl Dataset {
         counts
     }
 
-    /// See [`Examples::normalisation`].
-    pub fn normalisation(&self) -> Normalisation {
-        self.examples.normalisation()
-    }
-
-    /// See [`Examples::gather`].
-    ///
-    /// # Panics
-    /// As there.
-    pub fn gather(
-        &self,
-        indices: &[u32],
-        normalisation: &Normalisation,
-        shift: Option<Shift>,
-        out: &mut [f32],
-    ) {
-        self.examples.gather(indices, normalisation, shift, out);
-    }
-
     /// Writes the labels of the examples of these numbers to `out` [indices].
     ///
     /// # Panics
@@ -258,16 +226,18 @@ impl Split {
     /// # Errors
     /// [`DataError::Mismatch`] when they differ in the shape of an example or in the kind of numbers.
     pub fn new(train: Dataset, test: Dataset) -> Result<Self, DataError> {
-        if train.shape() != test.shape() {
-            let (train, test) = (format!("{:?}", train.shape()), format!("{:?}", test.shape()));
-            return Err(DataError::Mismatch { what: "an example is", train, test });
+        let (kind, other) = (train.examples.kind(), test.examples.kind());
+        if kind != other {
+            let what = "an example is";
+            return Err(DataError::Mismatch { what, train: kind, test: other });
         }
-        let kind = |set: &Dataset| match set.features() {
-            Features::U8(_) => "u8 pixels".to_owned(),
-            Features::F32(_) => "numbers".to_owned(),
+        let numbers = |set: &Dataset| match set.examples.numbers()?.features() {
+            Features::U8(_) => Some("u8 pixels".to_owned()),
+            Features::F32(_) => Some("numbers".to_owned()),
         };
-        if kind(&train) != kind(&test) {
-            let (train, test) = (kind(&train), kind(&test));
+        if let (Some(train), Some(test)) = (numbers(&train), numbers(&test))
+            && train != test
+        {
             return Err(DataError::Mismatch { what: "features are", train, test });
         }
         let classes = train.classes().max(test.classes());
@@ -280,7 +250,7 @@ mod tests {
     use super::*;
 
     fn rows(features: Vec<f32>, labels: &[i32]) -> Result<Dataset, DataError> {
-        Dataset::numbered(Examples::new(Features::F32(features), vec![2])?, labels.to_vec())
+        Dataset::numbered(Numbers::new(Features::F32(features), vec![2])?, labels.to_vec())
     }
 
     fn six() -> Dataset {
@@ -295,12 +265,12 @@ mod tests {
     #[test]
     fn counts_and_takes() {
         let data = six();
-        assert_eq!((data.len(), data.example_len(), data.classes()), (6, 2, 3));
+        assert_eq!((data.len(), data.numbers().unwrap().example_len(), data.classes()), (6, 2, 3));
         assert_eq!(data.class_names(), ["0", "1", "2"]);
         assert_eq!(data.per_class_counts(), [2, 1, 3]);
         let first = data.clone().take(2);
         assert_eq!((first.len(), first.labels(), first.classes()), (2, &[0, 2][..], 3));
-        assert_eq!(first.features(), &Features::F32(vec![0.0, 1.0, 2.0, 3.0]));
+        assert_eq!(first.numbers().unwrap().features(), &Features::F32(vec![0.0, 1.0, 2.0, 3.0]));
         assert_eq!(data.clone().take(100), data);
     }
 
@@ -308,10 +278,16 @@ mod tests {
     fn leaves_classes_out() {
         let data = six().without_classes(&[2]).unwrap();
         assert_eq!((data.labels(), data.classes()), (&[0, 1, 0][..], 3));
-        assert_eq!(data.features(), &Features::F32(vec![0.0, 1.0, 4.0, 5.0, 8.0, 9.0]));
+        assert_eq!(
+            data.numbers().unwrap().features(),
+            &Features::F32(vec![0.0, 1.0, 4.0, 5.0, 8.0, 9.0])
+        );
         assert_eq!(six().rows_without_classes(&[0, 1]).unwrap(), [1, 3, 5]);
         let all = six();
-        assert!(std::ptr::eq(all.without_classes(&[]).unwrap().features(), all.features()));
+        assert!(std::ptr::eq(
+            all.without_classes(&[]).unwrap().numbers().unwrap().features(),
+            all.numbers().unwrap().features()
+        ));
         refused(
             six().without_classes(&[3]),
             "class 3 cannot be left out: there are 3 classes, counted from 0",
@@ -339,7 +315,7 @@ mod tests {
             "example 1 has the label -1, which is not among the 1 classes, counted from 0",
         );
         refused(
-            Examples::new(Features::U8(vec![0]), vec![1, 1]),
+            Numbers::new(Features::U8(vec![0]), vec![1, 1]),
             "an example of shape [1, 1] is neither an image [C, H, W] nor a row [n]",
         );
         refused(
@@ -374,12 +350,12 @@ mod tests {
         let two = rows(vec![0.0; 4], &[0, 1]).unwrap();
         let split = Split::new(two.clone(), six()).unwrap();
         assert_eq!(split.train.class_names(), ["0", "1", "2"]);
-        let wide = Examples::new(Features::F32(vec![0.0; 3]), vec![3]).unwrap();
+        let wide = Numbers::new(Features::F32(vec![0.0; 3]), vec![3]).unwrap();
         refused(
             Split::new(two.clone(), Dataset::numbered(wide, vec![0]).unwrap()),
             "training and test data differ: an example is [2] in training, [3] in test",
         );
-        let bytes = Examples::new(Features::U8(vec![0; 2]), vec![2]).unwrap();
+        let bytes = Numbers::new(Features::U8(vec![0; 2]), vec![2]).unwrap();
         refused(
             Split::new(two, Dataset::numbered(bytes, vec![0]).unwrap()),
             "training and test data differ: features are numbers in training, u8 pixels in test",

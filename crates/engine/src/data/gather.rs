@@ -3,7 +3,7 @@
 use distil_gpu_kernels::random::{stream, threefry2x32};
 use rayon::prelude::*;
 
-use super::{Examples, Features, Normalisation};
+use super::{Features, Normalisation, Numbers};
 
 /// A random move of every image of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Shift {
 /// Batches of fewer numbers are written by one thread.
 const PARALLEL: usize = 1 << 15;
 
-impl Examples {
+impl Numbers {
     /// Writes the examples of these numbers, normalised, to `out` [indices, example_len].
     ///
     /// With a `shift`, the image at each position in the batch moves by a whole number of pixels in x and
@@ -28,7 +28,7 @@ impl Examples {
     ///
     /// # Panics
     /// If an index is out of range, `out` is of another length, the normalisation does not fit
-    /// ([`Normalisation::check`]), or rows that are not images are to be moved ([`Examples::check_shift`]).
+    /// ([`Normalisation::check`]), or rows that are not images are to be moved ([`Numbers::check_shift`]).
     pub fn gather(
         &self,
         indices: &[u32],
@@ -171,13 +171,13 @@ fn write_moved<T: Copy + Default>(
 mod tests {
     use super::*;
 
-    fn pixels(rows: usize, shape: [usize; 3]) -> Examples {
+    fn pixels(rows: usize, shape: [usize; 3]) -> Numbers {
         let len = rows * shape.iter().product::<usize>();
         let pixels = (0..len).map(|i| (i * 37 % 251) as u8 + 1).collect();
-        Examples::new(Features::U8(pixels), shape.to_vec()).unwrap()
+        Numbers::new(Features::U8(pixels), shape.to_vec()).unwrap()
     }
 
-    fn raw(examples: &Examples, i: usize) -> f32 {
+    fn raw(examples: &Numbers, i: usize) -> f32 {
         match examples.features() {
             Features::U8(pixels) => f32::from(pixels[i]) / 255.0,
             Features::F32(values) => values[i],
@@ -187,8 +187,8 @@ mod tests {
     #[test]
     fn normalises_every_kind() {
         let floats = (0..60).map(|i| i as f32 * 0.25 - 3.0).collect();
-        let table = Examples::new(Features::F32(floats), vec![6]).unwrap();
-        let bytes = Examples::new(Features::U8((0..60).collect()), vec![6]).unwrap();
+        let table = Numbers::new(Features::F32(floats), vec![6]).unwrap();
+        let bytes = Numbers::new(Features::U8((0..60).collect()), vec![6]).unwrap();
         let image = pixels(10, [3, 2, 5]);
         for examples in [table, bytes, image] {
             let groups = examples.shape()[0];

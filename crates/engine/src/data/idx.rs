@@ -5,7 +5,7 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{DataError, Dataset, Examples, Features};
+use super::{DataError, Dataset, Features, Numbers};
 
 /// u8 values in three dimensions.
 const IMAGES: u32 = 0x0000_0803;
@@ -46,7 +46,7 @@ fn read(path: &Path) -> Result<(String, Vec<u8>), DataError> {
 pub(super) fn decode(
     images: Source<'_>,
     labels: Source<'_>,
-) -> Result<(Examples, Vec<i32>), DataError> {
+) -> Result<(Numbers, Vec<i32>), DataError> {
     let (sizes, pixels) = images.decode(IMAGES)?;
     let (_, classes) = labels.decode(LABELS)?;
     if classes.len() != sizes[0] {
@@ -57,7 +57,7 @@ pub(super) fn decode(
             images.name
         )));
     }
-    let examples = Examples::new(Features::U8(pixels), vec![1, sizes[1], sizes[2]])?;
+    let examples = Numbers::new(Features::U8(pixels), vec![1, sizes[1], sizes[2]])?;
     Ok((examples, classes.into_iter().map(i32::from).collect()))
 }
 
@@ -178,9 +178,14 @@ mod tests {
             std::fs::write(&image_path, images).unwrap();
             std::fs::write(&label_path, labels).unwrap();
             let data = load(&image_path, &label_path).unwrap();
-            assert_eq!((data.len(), data.shape(), data.classes()), (2, &[1, 2, 3][..], 4));
+            assert_eq!(
+                (data.len(), data.numbers().unwrap().shape(), data.classes()),
+                (2, &[1, 2, 3][..], 4)
+            );
             assert_eq!(data.labels(), [3, 1]);
-            let Features::U8(pixels) = data.features() else { panic!("u8 was expected") };
+            let Features::U8(pixels) = data.numbers().unwrap().features() else {
+                panic!("u8 was expected")
+            };
             assert_eq!(pixels[11], 255);
         }
         let missing = load(&folder.path().join("none"), &label_path).unwrap_err().to_string();

@@ -6,7 +6,7 @@ use image::imageops::{FilterType, resize};
 use image::{DynamicImage, ImageReader};
 use rayon::prelude::*;
 
-use super::{DataError, Dataset, Examples, Features};
+use super::{DataError, Dataset, Features, Numbers};
 
 /// Endings of the names of images that can be read.
 const ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "bmp", "pbm", "pgm", "ppm", "pnm", "pam"];
@@ -89,7 +89,7 @@ impl Format {
             .map(|(file, out)| self.decode(&file.path, out))
             .collect();
         results.into_iter().collect::<Result<(), _>>()?;
-        let examples = Examples::new(Features::U8(pixels), vec![self.channels, height, width])?;
+        let examples = Numbers::new(Features::U8(pixels), vec![self.channels, height, width])?;
         Dataset::new(examples, files.iter().map(|file| file.class).collect(), class_names.to_vec())
     }
 
@@ -276,9 +276,12 @@ mod tests {
     fn reads_classes_in_turn() {
         let (train, test) = read(&folders(), None, None).unwrap();
         assert_eq!(train.class_names(), ["cat", "dog"]);
-        assert_eq!((train.labels(), train.shape()), (&[0, 1, 1][..], &[1, 2, 3][..]));
+        assert_eq!(
+            (train.labels(), train.numbers().unwrap().shape()),
+            (&[0, 1, 1][..], &[1, 2, 3][..])
+        );
         let expected = [[3; 6], [1; 6], [2; 6]].concat();
-        assert_eq!(train.features(), &Features::U8(expected));
+        assert_eq!(train.numbers().unwrap().features(), &Features::U8(expected));
         assert_eq!((test.labels(), test.classes()), (&[1][..], 2));
     }
 
@@ -288,8 +291,10 @@ mod tests {
         let path = root.path().join("train/cat/colour.jpg");
         RgbImage::from_pixel(9, 5, Rgb([200, 100, 0])).save(path).unwrap();
         let (train, _) = read(&root, Some([4, 2]), Some(3)).unwrap();
-        assert_eq!(train.shape(), [3, 4, 2]);
-        let Features::U8(pixels) = train.features() else { panic!("u8 was expected") };
+        assert_eq!(train.numbers().unwrap().shape(), [3, 4, 2]);
+        let Features::U8(pixels) = train.numbers().unwrap().features() else {
+            panic!("u8 was expected")
+        };
         // The order is colour.jpg, a.PNG, z.pgm, b.png.
         for (plane, value) in [200_i32, 100, 0, 1, 1, 1, 3, 3, 3, 2, 2, 2].into_iter().enumerate() {
             let plane = &pixels[plane * 8..][..8];
@@ -299,7 +304,10 @@ mod tests {
             &root,
             ["a.PNG: it is 2 high and 3 wide, and", "colour.jpg 5 and 9: set `data.size`"],
         );
-        assert_eq!(read(&root, Some([4, 2]), None).unwrap().0.shape(), [3, 4, 2]);
+        assert_eq!(
+            read(&root, Some([4, 2]), None).unwrap().0.numbers().unwrap().shape(),
+            [3, 4, 2]
+        );
         grey(root.path(), "train/cat/a.png", 5, 3);
         let message = read(&root, Some([4, 2]), None).unwrap_err().to_string();
         assert!(message.contains("colour.jpg: it has colours, and"), "{message}");

@@ -12,17 +12,22 @@ mod gather;
 mod idx;
 mod images;
 mod normalisation;
+mod numbers;
 mod safetensors;
+pub mod text;
 
 use crate::recipe::{Data, Source};
 
 pub(crate) use dataset::class_places;
 pub use dataset::{Dataset, Split};
 pub use error::DataError;
-pub use examples::{Examples, Features};
+pub use examples::Examples;
 pub use gather::Shift;
 pub use normalisation::Normalisation;
+pub use numbers::{Features, Numbers};
 pub use safetensors::{load_features, read_logits};
+pub use text::buckets::{self, Batch};
+pub use text::{Text, Texts, Tokenizer, Tokens};
 
 /// Loads the data of a recipe.
 ///
@@ -42,6 +47,7 @@ pub fn load(data: &Data) -> Result<Split, DataError> {
         Source::Safetensors { train, test, features, labels } => {
             safetensors::load(train, test, features, labels)
         }
+        Source::Text { train, test, text, label } => text::load(train, test, text, label),
         Source::Images { train, test, size, channels } => {
             images::load(train, test, *size, *channels)
         }
@@ -73,7 +79,7 @@ mod tests {
         let measured = examples.normalisation_for(&data.normalise).unwrap();
         let indices: Vec<u32> = (0..50).collect();
         let mut out = vec![0.0; 50 * 784];
-        examples.gather(&indices, &measured, None, &mut out);
+        examples.numbers().unwrap().gather(&indices, &measured, None, &mut out);
         let mean = out.iter().map(|value| f64::from(*value)).sum::<f64>() / out.len() as f64;
         let square =
             out.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / out.len() as f64;

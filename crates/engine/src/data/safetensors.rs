@@ -6,7 +6,8 @@ use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype, SafeTensors};
 
 use super::dataset::MAX_CLASSES;
-use super::{DataError, Dataset, Examples, Features};
+use super::{DataError, Dataset, Features, Numbers};
+use crate::floats::{floats, words};
 
 /// Loads the tensors of features and of labels of both files.
 pub(super) fn load(
@@ -33,7 +34,7 @@ pub(super) fn load(
 /// # Errors
 /// [`DataError`] when the file cannot be read, or has no such tensor, or it is of another dtype or shape or
 /// holds a number that is not finite.
-pub fn load_features(path: &Path, name: &str) -> Result<Examples, DataError> {
+pub fn load_features(path: &Path, name: &str) -> Result<Numbers, DataError> {
     File::read(path)?.with(|file| file.tensor(name)?.examples())
 }
 
@@ -111,7 +112,7 @@ impl<'a> Opened<'a> {
 }
 
 impl Tensor<'_> {
-    fn examples(&self) -> Result<Examples, DataError> {
+    fn examples(&self) -> Result<Numbers, DataError> {
         let shape = match *self.view.shape() {
             [_, n] => vec![n],
             [_, height, width] => vec![1, height, width],
@@ -127,22 +128,15 @@ impl Tensor<'_> {
             Dtype::U8 => Features::U8(self.view.data().to_vec()),
             _ => Features::F32(self.floats()?),
         };
-        Examples::new(features, shape)
+        Numbers::new(features, shape)
     }
 
     /// The numbers, all finite.
     fn floats(&self) -> Result<Vec<f32>, DataError> {
-        let data = self.view.data();
-        let values: Vec<f32> = match self.view.dtype() {
-            Dtype::F32 => words(data).map(f32::from_le_bytes).collect(),
-            Dtype::F64 => words(data).map(|word| f64::from_le_bytes(word) as f32).collect(),
-            Dtype::F16 => words(data).map(|word| half(u16::from_le_bytes(word))).collect(),
-            Dtype::BF16 => words(data).map(|word| brain(u16::from_le_bytes(word))).collect(),
-            dtype => {
-                let problem = format!("its dtype is {dtype}; f32, f16, bf16 or f64 was expected");
-                return Err(self.bad(problem));
-            }
-        };
+        let dtype = self.view.dtype();
+        let values = floats(dtype, self.view.data()).ok_or_else(|| {
+            self.bad(format!("its dtype is {dtype}; f32, f16, bf16 or f64 was expected"))
+        })?;
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
             Some(place) => {
@@ -186,30 +180,6 @@ impl Tensor<'_> {
     fn bad(&self, problem: String) -> DataError {
         DataError::Tensor { path: self.path.to_owned(), tensor: self.name.to_owned(), problem }
     }
-}
-
-/// The values of a tensor, as little-endian bytes.
-fn words<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
-    data.as_chunks::<N>().0.iter().copied()
-}
-
-/// An f16 (IEEE 754 binary16) as f32, exactly.
-fn half(bits: u16) -> f32 {
-    let sign = u32::from(bits >> 15) << 31;
-    let (exponent, fraction) = (u32::from(bits >> 10) & 0x1f, u32::from(bits) & 0x3ff);
-    let magnitude = match exponent {
-        // Zero and subnormals: fraction · 2^-24.
-        0 => (fraction as f32 * (1.0 / 16_777_216.0)).to_bits(),
-        // Infinity and NaN.
-        0x1f => 0x7f80_0000 | fraction << 13,
-        _ => (exponent + 112) << 23 | fraction << 13,
-    };
-    f32::from_bits(sign | magnitude)
-}
-
-/// A bf16, the upper half of an f32, as f32.
-fn brain(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
 }
 
 #[cfg(test)]
@@ -285,17 +255,24 @@ mod tests {
                 ("labels", label_dtype, vec![2], labels),
             ])
             .unwrap();
-            assert_eq!(data.features(), &Features::F32(values.to_vec()), "{dtype}");
-            assert_eq!((data.labels(), data.shape()), (&[1, 0][..], &[2][..]));
+            assert_eq!(
+                data.numbers().unwrap().features(),
+                &Features::F32(values.to_vec()),
+                "{dtype}"
+            );
+            assert_eq!((data.labels(), data.numbers().unwrap().shape()), (&[1, 0][..], &[2][..]));
         }
         let pixels = read(&[
             ("features", Dtype::U8, vec![2, 1, 2], vec![0, 1, 2, 255]),
             ("labels", Dtype::U8, vec![2], vec![0, 3]),
         ])
         .unwrap();
-        assert_eq!(pixels.features(), &Features::U8(vec![0, 1, 2, 255]));
-        assert_eq!((pixels.shape(), pixels.classes()), (&[1, 1, 2][..], 4));
-        assert_eq!(pair(&[0.0; 24], &[2, 3, 2, 2], &[0, 1]).unwrap().shape(), [3, 2, 2]);
+        assert_eq!(pixels.numbers().unwrap().features(), &Features::U8(vec![0, 1, 2, 255]));
+        assert_eq!((pixels.numbers().unwrap().shape(), pixels.classes()), (&[1, 1, 2][..], 4));
+        assert_eq!(
+            pair(&[0.0; 24], &[2, 3, 2, 2], &[0, 1]).unwrap().numbers().unwrap().shape(),
+            [3, 2, 2]
+        );
     }
 
     #[test]
@@ -310,9 +287,11 @@ mod tests {
             (0x7c00, f32::INFINITY),
         ];
         for (bits, value) in table {
-            assert_eq!(half(bits), value);
+            assert_eq!(crate::floats::half(bits), value);
         }
-        assert!(half(0x7e00).is_nan() && half(0x8000).is_sign_negative());
+        assert!(
+            crate::floats::half(0x7e00).is_nan() && crate::floats::half(0x8000).is_sign_negative()
+        );
     }
 
     #[test]

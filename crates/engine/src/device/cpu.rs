@@ -9,7 +9,7 @@ use super::{
     BufferId, Device, DeviceInfo, DeviceKind, HostTensor, Limits, ProgramId, Stats, check_limits,
 };
 use crate::error::Error;
-use crate::plan::{BufferKind, Plan};
+use crate::plan::{BufferKind, Plan, View};
 use crate::store::StorePart;
 
 /// The kernels of one number type.
@@ -150,34 +150,41 @@ impl<F: CpuReal> CpuDevice<F> {
         let call = &program.plan.calls[index];
         let operands = call.kernel.operands();
         let places: Vec<usize> = call.views.iter().map(|v| program.memory[v.buffer]).collect();
+        let writes = |index: &usize| operands[*index].access != Access::Read;
         // What is written leaves the table for the call, so that the rest can be borrowed beside it.
         let mut written: Vec<(usize, Memory<F>)> = Vec::new();
-        for (operand, &place) in operands.iter().zip(&places) {
-            if operand.access != Access::Read {
-                let memory = self.memory[place].take();
-                written.push((
-                    place,
-                    memory.expect("a kernel writes each buffer through one operand"),
-                ));
+        for index in (0..operands.len()).filter(writes) {
+            if let Some(memory) = self.memory[places[index]].take() {
+                written.push((places[index], memory));
             }
         }
-        let mut borrowed = written.iter_mut();
-        let args = operands
+        // A buffer may be written in several places that do not overlap.
+        let mut parts: Vec<Option<&mut [F]>> = operands.iter().map(|_| None).collect();
+        for (place, memory) in &mut written {
+            let Memory::Floats(floats) = memory else { panic!("{} writes integers", call.label) };
+            let mut here: Vec<usize> =
+                (0..operands.len()).filter(writes).filter(|&i| places[i] == *place).collect();
+            here.sort_by_key(|&index| call.views[index].offset);
+            let (mut rest, mut start) = (&mut floats[..], 0);
+            for index in here {
+                let View { offset, len, .. } = call.views[index];
+                let gap = offset.checked_sub(start).expect("what a kernel writes does not overlap");
+                let (part, behind) = rest[gap..].split_at_mut(len);
+                (parts[index], rest, start) = (Some(part), behind, offset + len);
+            }
+        }
+        let args = call
+            .views
             .iter()
-            .zip(&call.views)
             .zip(&places)
-            .map(|((operand, view), &place)| {
+            .zip(parts)
+            .map(|((view, &place), part)| {
                 let range = view.offset..view.offset + view.len;
-                if operand.access != Access::Read {
-                    return match borrowed.next() {
-                        Some((_, Memory::Floats(floats))) => Arg::Write(&mut floats[range]),
-                        _ => panic!("{} writes integers", call.label),
-                    };
-                }
-                match &self.memory[place] {
-                    Some(Memory::Floats(floats)) => Arg::Read(&floats[range]),
-                    Some(Memory::Integers(integers)) => Arg::ReadI32(&integers[range]),
-                    None => panic!("{} reads and writes one buffer", call.label),
+                match (part, &self.memory[place]) {
+                    (Some(part), _) => Arg::Write(part),
+                    (None, Some(Memory::Floats(floats))) => Arg::Read(&floats[range]),
+                    (None, Some(Memory::Integers(integers))) => Arg::ReadI32(&integers[range]),
+                    (None, None) => panic!("{} reads and writes one buffer", call.label),
                 }
             })
             .collect();

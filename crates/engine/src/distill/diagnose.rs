@@ -59,7 +59,8 @@ fn first_bad_tensor(
     trainer: &mut Trainer<'_>,
     store: &Store,
 ) -> Result<Option<String>, Error> {
-    let (plan, tensors) = program::open_plan(lesson.config, lesson.teacher_input(), lesson.rows())?;
+    let (plan, tensors) =
+        program::open_plan(lesson.config, lesson.teacher_input(), trainer.shape())?;
     let program = device.load(&plan, &|part| lesson.buffer(store, part))?;
     trainer.run_batch(device, Some(program))?;
     let mut first = None;

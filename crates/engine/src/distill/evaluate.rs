@@ -7,24 +7,28 @@ use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::{PADDING, TERMS};
 
 use super::Metrics;
-use super::program::{self, FEATURES, LABELS, LOGITS, TEACHER_LOGITS, TeacherInput};
-use super::teacher::Teacher;
-use crate::data::{Dataset, Examples};
-use crate::device::{Device, HostTensor, ProgramId};
+use super::program::{self, LABELS, LOGITS, TEACHER_LOGITS, TeacherInput};
+use super::teacher::{Named, Teacher};
+use crate::device::{Device, ProgramId};
 use crate::error::Error;
-use crate::models::ModelConfig;
+use crate::models::{BatchShape, Feed, HostBatch, Input, ModelConfig};
 use crate::plan::Plan;
 use crate::store::{Part, Store};
 
-/// Rows of one evaluation batch.
-pub(super) const ROWS: usize = 256;
+/// Rows of one evaluation batch: a text has many tokens.
+pub fn rows(config: &ModelConfig) -> usize {
+    match config.input {
+        Input::Numbers { .. } => 256,
+        Input::Tokens(_) => 32,
+    }
+}
 
 /// Speed of a model's forward pass on a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speed {
     /// Median time of one example, from host memory to host memory.
     pub latency: Duration,
-    /// Examples a second in batches of 256, answers read back.
+    /// Examples a second in batches of [`rows`], answers read back.
     pub examples_per_second: f64,
 }
 
@@ -33,28 +37,43 @@ pub struct Speed {
 pub struct Evaluator<'a> {
     config: &'a ModelConfig,
     store: &'a Store,
-    forward: HashMap<usize, ProgramId>,
-    loss: HashMap<bool, ProgramId>,
-    features: Vec<f32>,
+    forward: HashMap<BatchShape, ProgramId>,
+    loss: HashMap<(BatchShape, bool), ProgramId>,
+    batch: HostBatch,
 }
 
 impl<'a> Evaluator<'a> {
     /// Evaluates the model whose parameters are in `store`.
     pub fn new(config: &'a ModelConfig, store: &'a Store) -> Self {
-        let features = vec![0.0; ROWS * config.input_len()];
-        Self { config, store, forward: HashMap::new(), loss: HashMap::new(), features }
+        let batch = HostBatch::default();
+        Self { config, store, forward: HashMap::new(), loss: HashMap::new(), batch }
     }
 
     fn load(&self, device: &mut dyn Device, plan: &Plan) -> Result<ProgramId, Error> {
         device.load(plan, &|part| self.store.buffer(part.part, part.segment))
     }
 
-    fn forward(&mut self, device: &mut dyn Device, rows: usize) -> Result<ProgramId, Error> {
-        if let Some(&known) = self.forward.get(&rows) {
+    fn forward(&mut self, device: &mut dyn Device, shape: BatchShape) -> Result<ProgramId, Error> {
+        if let Some(&known) = self.forward.get(&shape) {
             return Ok(known);
         }
-        let program = self.load(device, &program::forward_plan(self.config, rows)?)?;
-        self.forward.insert(rows, program);
+        let program = self.load(device, &program::forward_plan(self.config, shape)?)?;
+        self.forward.insert(shape, program);
+        Ok(program)
+    }
+
+    fn loss(
+        &mut self,
+        device: &mut dyn Device,
+        shape: BatchShape,
+        given: bool,
+    ) -> Result<ProgramId, Error> {
+        if let Some(&known) = self.loss.get(&(shape, given)) {
+            return Ok(known);
+        }
+        let input = if given { TeacherInput::Given } else { TeacherInput::None };
+        let program = self.load(device, &program::loss_plan(self.config, input, shape)?)?;
+        self.loss.insert((shape, given), program);
         Ok(program)
     }
 
@@ -65,106 +84,90 @@ impl<'a> Evaluator<'a> {
     pub fn logits(
         &mut self,
         device: &mut dyn Device,
-        data: &Examples,
+        data: &Feed<'_>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<f32>, Error> {
-        let program = self.forward(device, ROWS)?;
-        let width = self.config.input_len();
-        let mut logits = Vec::with_capacity(data.len() * self.config.classes());
-        for first in (0..data.len()).step_by(ROWS) {
-            let indices: Vec<u32> =
-                (first..data.len().min(first + ROWS)).map(|i| i as u32).collect();
-            let filled = &mut self.features[..indices.len() * width];
-            data.gather(&indices, &self.config.normalisation, None, filled);
-            let inputs = [(FEATURES, HostTensor::F32(&self.features))];
+        let (rows, classes) = (rows(self.config), self.config.classes());
+        let mut logits = vec![0.0; data.len() * classes];
+        for batch in data.all(rows) {
+            let shape = BatchShape { rows, length: batch.length };
+            let program = self.forward(device, shape)?;
+            data.fill(&batch.indices, shape, None, &mut self.batch);
+            let inputs: Vec<Named<'_>> = self.batch.inputs().collect();
             device.run(program, &StepState::default(), &inputs)?;
             let answers = device.output(program, LOGITS)?;
-            logits.extend_from_slice(&answers[..indices.len() * self.config.classes()]);
-            progress(indices.len());
+            for (answer, &index) in answers.chunks_exact(classes).zip(&batch.indices) {
+                logits[index as usize * classes..][..classes].copy_from_slice(answer);
+            }
+            progress(batch.indices.len());
         }
         Ok(logits)
     }
 
-    /// Metrics over a data set; with the teacher's raw logits for it, agreement and the soft term too.
+    /// Metrics over a data set with these labels; with the teacher's raw logits for it, agreement and the soft
+    /// term too.
     ///
     /// # Errors
     /// When the device fails.
     pub fn metrics(
         &mut self,
         device: &mut dyn Device,
-        data: &Dataset,
+        data: &Feed<'_>,
+        labels: &[i32],
         teacher: Option<&[f32]>,
         temperature: f32,
         alpha: f32,
     ) -> Result<Metrics, Error> {
-        let classes = self.config.classes();
+        let (rows, classes) = (rows(self.config), self.config.classes());
         let given = teacher.is_some();
-        let program = match self.loss.get(&given) {
-            Some(&known) => known,
-            None => {
-                let input = if given { TeacherInput::Given } else { TeacherInput::None };
-                let program = self.load(device, &program::loss_plan(self.config, input, ROWS)?)?;
-                self.loss.insert(given, program);
-                program
-            }
-        };
         reset_metrics(device, self.store)?;
         let state = StepState { temperature, alpha, ..StepState::default() };
-        let mut labels = vec![PADDING; ROWS];
-        let mut answers = vec![0.0; if given { ROWS * classes } else { 0 }];
-        let width = self.config.input_len();
-        for first in (0..data.len()).step_by(ROWS) {
-            let indices: Vec<u32> =
-                (first..data.len().min(first + ROWS)).map(|i| i as u32).collect();
-            let filled = &mut self.features[..indices.len() * width];
-            data.gather(&indices, &self.config.normalisation, None, filled);
-            labels.fill(PADDING);
-            data.gather_labels(&indices, &mut labels[..indices.len()]);
-            let mut inputs = vec![
-                (FEATURES, HostTensor::F32(&self.features)),
-                (LABELS, HostTensor::I32(&labels)),
-            ];
+        let mut known = HostBatch::default();
+        for batch in data.all(rows) {
+            let shape = BatchShape { rows, length: batch.length };
+            let program = self.loss(device, shape, given)?;
+            data.fill(&batch.indices, shape, None, &mut self.batch);
+            fill_labels(&mut known, &batch.indices, labels, rows);
             if let Some(values) = teacher {
-                Teacher::gather(values, classes, &indices, &mut answers);
-                inputs.push((TEACHER_LOGITS, HostTensor::F32(&answers)));
+                let answers = known.floats(TEACHER_LOGITS, rows * classes);
+                Teacher::gather(values, classes, &batch.indices, answers);
             }
+            let inputs: Vec<Named<'_>> = self.batch.inputs().chain(known.inputs()).collect();
             device.run(program, &state, &inputs)?;
         }
         Ok(Metrics::from_sums(&metric_sums(device, self.store)?, alpha))
     }
 
-    /// Measures latency and throughput on the first examples of a data set.
+    /// Measures latency and throughput on examples of a data set.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn speed(&mut self, device: &mut dyn Device, data: &Dataset) -> Result<Speed, Error> {
+    pub fn speed(&mut self, device: &mut dyn Device, data: &Feed<'_>) -> Result<Speed, Error> {
+        let rows = rows(self.config);
         let one = self.time(device, data, 1, 20, Duration::from_millis(200))?;
-        let many = self.time(device, data, ROWS, 3, Duration::from_millis(300))?;
-        Ok(Speed { latency: one, examples_per_second: ROWS as f64 / many.as_secs_f64() })
+        let many = self.time(device, data, rows, 3, Duration::from_millis(300))?;
+        Ok(Speed { latency: one, examples_per_second: rows as f64 / many.as_secs_f64() })
     }
 
     /// Median time of a forward pass over `rows` examples, after two passes that count for nothing.
     fn time(
         &mut self,
         device: &mut dyn Device,
-        data: &Dataset,
+        data: &Feed<'_>,
         rows: usize,
         least: usize,
         budget: Duration,
     ) -> Result<Duration, Error> {
-        let program = self.forward(device, rows)?;
-        let indices: Vec<u32> = (0..rows as u32).map(|i| i % data.len() as u32).collect();
-        let mut features = vec![0.0; rows * self.config.input_len()];
-        data.gather(&indices, &self.config.normalisation, None, &mut features);
+        let indices = data.sample(rows);
+        let shape = data.shape(&indices, rows);
+        let program = self.forward(device, shape)?;
+        data.fill(&indices, shape, None, &mut self.batch);
+        let inputs: Vec<Named<'_>> = self.batch.inputs().collect();
         let mut times = Vec::new();
         let start = Instant::now();
         while times.len() < least + 2 || start.elapsed() < budget {
             let pass = Instant::now();
-            device.run(
-                program,
-                &StepState::default(),
-                &[(FEATURES, HostTensor::F32(&features))],
-            )?;
+            device.run(program, &StepState::default(), &inputs)?;
             device.output(program, LOGITS)?;
             times.push(pass.elapsed());
         }
@@ -178,6 +181,15 @@ impl<'a> Evaluator<'a> {
         for program in self.forward.into_values().chain(self.loss.into_values()) {
             device.unload(program);
         }
+    }
+}
+
+/// Writes the labels of these examples; rows behind them are padding.
+pub(super) fn fill_labels(batch: &mut HostBatch, indices: &[u32], labels: &[i32], rows: usize) {
+    let out = batch.integers(LABELS, rows);
+    out.fill(PADDING);
+    for (out, &index) in out.iter_mut().zip(indices) {
+        *out = labels[index as usize];
     }
 }
 

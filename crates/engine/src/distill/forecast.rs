@@ -1,16 +1,19 @@
 //! What a run will need, known before anything is allocated: work of a step, memory of each phase, limits.
 
+use std::collections::BTreeSet;
+
 use distil_gpu_kernels::distill_loss::TERMS;
 use serde::Serialize;
 
-use super::evaluate::ROWS;
+use super::evaluate;
+use super::feeds::Feeds;
 use super::program::{self, TeacherInput};
 use super::trainer::{optimizer_config, training_parts};
 use super::{Arm, Setup};
-use crate::data;
+use crate::data::{self, Dataset, Examples};
 use crate::device::{Outlook, exceeded};
 use crate::error::Error;
-use crate::models::ModelConfig;
+use crate::models::{BatchShape, Feed, ModelConfig};
 use crate::plan::{BufferKind, Plan};
 use crate::recipe::{self, Recipe, Train};
 use crate::store::{ALIGNMENT, Layout, Part};
@@ -129,7 +132,7 @@ impl Memory {
 /// A model that is measured, its plans made once for all devices.
 struct Measured {
     layout: Layout,
-    plans: [Plan; 2],
+    plans: Vec<Plan>,
     /// Elements of the logits that the host reads.
     logits: usize,
 }
@@ -138,8 +141,16 @@ struct Measured {
 struct Training {
     arm: Arm,
     parts: Vec<Part>,
-    /// The step's plan, and the one that measures the test set.
-    plans: [Plan; 2],
+    /// Plans of a step, by batch shape, the largest last.
+    steps: Vec<Plan>,
+    /// Those that measure the test set.
+    tests: Vec<Plan>,
+}
+
+impl Training {
+    fn step(&self) -> &Plan {
+        self.steps.last().expect("there is a step")
+    }
 }
 
 impl Forecast {
@@ -158,50 +169,70 @@ impl Forecast {
             _ => (TeacherInput::Given, false),
         };
         let mut arms = Vec::new();
-        let mut train = |arm,
-                         config: &ModelConfig,
-                         how: &Train,
-                         teacher,
-                         given,
-                         examples: usize| {
-            let rows = how.batch.min(examples);
+        let test = split.test.examples();
+        let mut train = |arm, config: &ModelConfig, how: &Train, teacher, given, data: &Dataset| {
+            let rows = how.batch.min(data.len());
             let (optimizer, _) = optimizer_config(how);
-            let step = program::training_plan(config, teacher, rows, optimizer)?;
+            let steps = how.length.total_steps(data.len().div_ceil(rows) as u32);
+            let epochs = (u64::from(steps) * rows as u64).div_ceil(data.len() as u64) as u32;
+            let feeds = Feeds::new(config, teacher, data.examples())?;
+            let shapes = feeds.shapes(rows, recipe.seed, epochs);
+            let step = |shape| program::training_plan(config, teacher, shape, optimizer);
+            let plans = shapes.into_iter().map(step).collect::<Result<Vec<_>, _>>()?;
             let input = if given { TeacherInput::Given } else { TeacherInput::None };
-            let test = program::loss_plan(config, input, ROWS)?;
-            let cost = step.cost();
+            let measured = |shape| program::loss_plan(config, input, shape);
+            let tests = test_shapes(config, test)?.into_iter().map(measured);
+            let tests = tests.collect::<Result<_, _>>()?;
+            let training = Training { arm, parts: training_parts(&optimizer), steps: plans, tests };
+            let cost = training.step().cost();
             arms.push(ArmForecast {
                 arm,
                 parameters: config.parameter_count(),
                 batch: rows,
-                steps: how.length.total_steps(examples.div_ceil(rows) as u32),
-                calls: step.calls.len(),
+                steps,
+                calls: training.step().calls.len(),
                 flops: cost.flops,
                 bytes_moved: cost.bytes_read + cost.bytes_written,
             });
-            Ok::<_, Error>(Training { arm, parts: training_parts(&optimizer), plans: [step, test] })
+            Ok::<_, Error>(training)
         };
         let mut trainings = Vec::new();
         if let Some((config, how)) = setup.taught(recipe) {
-            let examples = split.train.len();
-            trainings.push(train(Arm::Teacher, config, how, TeacherInput::None, false, examples)?);
+            let data = &split.train;
+            trainings.push(train(Arm::Teacher, config, how, TeacherInput::None, false, data)?);
         }
-        let (how, examples) = (&recipe.train, students.len());
-        trainings.push(train(Arm::Control, student, how, TeacherInput::None, false, examples)?);
-        trainings.push(train(Arm::Distilled, student, how, answers, test_answers, examples)?);
-        let teacher = teacher.as_ref().map(Measured::new).transpose()?;
-        let student = Measured::new(student)?;
+        let how = &recipe.train;
+        trainings.push(train(Arm::Control, student, how, TeacherInput::None, false, students)?);
+        trainings.push(train(Arm::Distilled, student, how, answers, test_answers, students)?);
+        let teacher = teacher.as_ref().map(|config| Measured::new(config, test)).transpose()?;
+        let student = Measured::new(student, test)?;
         let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
         let largest = largest(&trainings, teacher.as_ref(), &student);
         Ok(Self { arms, devices: devices.iter().map(on).collect(), largest })
     }
 }
 
+/// The shapes of the batches in which a test set is measured.
+fn test_shapes(config: &ModelConfig, test: &Examples) -> Result<BTreeSet<BatchShape>, Error> {
+    let rows = evaluate::rows(config);
+    let batches = Feed::new(&config.input, test)?.all(rows).into_iter();
+    Ok(batches.map(|batch| BatchShape { rows, length: batch.length }).collect())
+}
+
 impl Measured {
-    fn new(config: &ModelConfig) -> Result<Self, Error> {
+    fn new(config: &ModelConfig, test: &Examples) -> Result<Self, Error> {
         let layout = Layout::new(config.model().parameters())?;
-        let plans = [program::forward_plan(config, 1)?, program::forward_plan(config, ROWS)?];
-        Ok(Self { layout, plans, logits: ROWS * config.classes() })
+        let feed = Feed::new(&config.input, test)?;
+        let rows = evaluate::rows(config);
+        let mut shapes = test_shapes(config, test)?;
+        // Those whose speed is measured.
+        shapes.extend([1, rows].map(|rows| feed.shape(&feed.sample(rows), rows)));
+        let plans = shapes.into_iter().map(|shape| program::forward_plan(config, shape));
+        Ok(Self {
+            layout,
+            plans: plans.collect::<Result<_, _>>()?,
+            logits: rows * config.classes(),
+        })
     }
 }
 
@@ -236,7 +267,7 @@ fn on_device(
         if let Some(teacher) = frozen {
             memory.store(&teacher.layout, &[Part::Parameters]);
         }
-        for plan in &training.plans {
+        for plan in training.steps.iter().chain(&training.tests) {
             memory.plan(plan, device);
             exceeding.extend(exceeded(plan, device.limits).iter().map(ToString::to_string));
         }
@@ -252,7 +283,7 @@ fn on_device(
     exceeding.dedup();
     DeviceForecast {
         device: device.name.clone(),
-        launches: trainings.iter().map(|training| device.launches(&training.plans[0])).collect(),
+        launches: trainings.iter().map(|training| device.launches(training.step())).collect(),
         peak_bytes: phases.iter().map(Memory::total).max().unwrap_or(0),
         phases,
         exceeded: exceeding,
@@ -296,7 +327,7 @@ fn largest(
             add(&format!("{} {:?}", spec.name, spec.shape), spec.len());
         }
         let own = |kind: &BufferKind| !matches!(kind, BufferKind::Persistent(_));
-        for buffer in training.plans[0].buffers.iter().filter(|buffer| own(&buffer.kind)) {
+        for buffer in training.step().buffers.iter().filter(|buffer| own(&buffer.kind)) {
             add(&buffer.label, buffer.len);
         }
     }

@@ -7,7 +7,7 @@ use super::evaluate::{Evaluator, errors_per_class};
 use crate::data::Split;
 use crate::device::Device;
 use crate::error::Error;
-use crate::models::{self, ModelConfig};
+use crate::models::{self, Feed, ModelConfig};
 use crate::report::{ArmReport, BiasCorrection};
 use crate::store::Store;
 
@@ -19,7 +19,8 @@ pub(super) fn test_logits(
     store: &Store,
 ) -> Result<Vec<f32>, Error> {
     let mut evaluator = Evaluator::new(config, store);
-    let logits = evaluator.logits(device, split.test.examples(), &mut |_| ())?;
+    let test = Feed::new(&config.input, split.test.examples())?;
+    let logits = evaluator.logits(device, &test, &mut |_| ())?;
     evaluator.close(device);
     Ok(logits)
 }
@@ -37,10 +38,11 @@ pub(super) fn measure(
     let mut evaluator = Evaluator::new(config, store);
     let mut arm = count(split, logits, steps);
     if !omitted.is_empty() {
-        let known = evaluator.logits(device, split.train.examples(), &mut |_| ())?;
+        let train = Feed::new(&config.input, split.train.examples())?;
+        let known = evaluator.logits(device, &train, &mut |_| ())?;
         arm.bias_corrected = correct_biases(split, omitted, &known, logits);
     }
-    let speed = evaluator.speed(device, &split.test)?;
+    let speed = evaluator.speed(device, &Feed::new(&config.input, split.test.examples())?)?;
     evaluator.close(device);
     arm.parameters = Some(config.parameter_count());
     arm.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);

@@ -4,6 +4,7 @@ mod arms;
 mod checkpoint;
 mod diagnose;
 pub mod evaluate;
+mod feeds;
 pub mod forecast;
 mod journal;
 mod log;

@@ -5,7 +5,7 @@ use distil_gpu_kernels::DType;
 use crate::error::Error;
 use crate::graph::ops::OptimizerConfig;
 use crate::graph::{Graph, TensorId, differentiate};
-use crate::models::ModelConfig;
+use crate::models::{BatchShape, ModelConfig};
 use crate::plan::{Options, Plan};
 use crate::store::Layout;
 
@@ -14,8 +14,6 @@ pub const STUDENT: usize = 0;
 /// Store of the teacher.
 pub const TEACHER: usize = 1;
 
-/// Name of the plans' input: features [rows, elements].
-pub const FEATURES: &str = "features";
 /// Name of the plans' input: labels [rows].
 pub const LABELS: &str = "labels";
 /// Name of the plans' input, where the teacher's answers are given: [rows, classes].
@@ -34,6 +32,14 @@ pub enum TeacherInput<'a> {
     Given,
 }
 
+/// What the names of a teacher's inputs begin with, where it reads other inputs than the student.
+pub const TEACHER_PREFIX: &str = "teacher ";
+
+/// Whether teacher and student read the same of an example.
+pub fn read_alike(student: &ModelConfig, teacher: &ModelConfig) -> bool {
+    student.input == teacher.input
+}
+
 fn layout(config: &ModelConfig) -> Result<Layout, Error> {
     Layout::new(config.model().parameters())
 }
@@ -41,25 +47,30 @@ fn layout(config: &ModelConfig) -> Result<Layout, Error> {
 fn loss(
     student: &ModelConfig,
     teacher: TeacherInput<'_>,
-    rows: usize,
+    shape: BatchShape,
     training: bool,
 ) -> Result<(Graph, TensorId), Error> {
+    let rows = shape.rows;
     let mut stores = vec![layout(student)?];
     if let TeacherInput::Model(config) = teacher {
         stores.push(layout(config)?);
     }
     let mut graph = Graph::new(stores);
-    let features = graph.input(FEATURES, &[rows, student.input_len()], DType::F32);
+    let inputs = student.input.of_graph(&mut graph, "", shape);
     let labels = graph.input(LABELS, &[rows], DType::I32);
     let classes = student.classes();
     let answers = match teacher {
         TeacherInput::None => None,
         TeacherInput::Model(config) => {
-            Some(config.model().forward(&mut graph, TEACHER, features, false)?)
+            let inputs = match read_alike(student, config) {
+                true => inputs,
+                false => config.input.of_graph(&mut graph, TEACHER_PREFIX, shape),
+            };
+            Some(config.model().forward(&mut graph, TEACHER, &inputs, false)?.logits)
         }
         TeacherInput::Given => Some(graph.input(TEACHER_LOGITS, &[rows, classes], DType::F32)),
     };
-    let logits = student.model().forward(&mut graph, STUDENT, features, training)?;
+    let logits = student.model().forward(&mut graph, STUDENT, &inputs, training)?.logits;
     let (row_loss, terms) = graph.distill_loss(logits, labels, answers, classes)?;
     graph.accumulate(terms, STUDENT)?;
     Ok((graph, row_loss))
@@ -69,17 +80,17 @@ fn parameters(graph: &mut Graph, store: usize) -> Vec<TensorId> {
     (0..graph.stores[store].parameters.len()).map(|i| graph.parameter(store, i)).collect()
 }
 
-/// One training step over `rows` examples: teacher forward, student forward and backward, update.
+/// One training step over a batch: teacher forward, student forward and backward, update.
 ///
 /// # Errors
 /// When a shape does not fit.
 pub fn training_plan(
     student: &ModelConfig,
     teacher: TeacherInput<'_>,
-    rows: usize,
+    shape: BatchShape,
     optimizer: OptimizerConfig,
 ) -> Result<Plan, Error> {
-    let (mut graph, row_loss) = loss(student, teacher, rows, true)?;
+    let (mut graph, row_loss) = loss(student, teacher, shape, true)?;
     let parameters = parameters(&mut graph, STUDENT);
     let gradients = differentiate(&mut graph, &[row_loss], &parameters)?;
     graph.optimize(STUDENT, &gradients, optimizer)?;
@@ -94,9 +105,9 @@ pub fn training_plan(
 pub fn open_plan(
     student: &ModelConfig,
     teacher: TeacherInput<'_>,
-    rows: usize,
+    shape: BatchShape,
 ) -> Result<(Plan, Vec<String>), Error> {
-    let (mut graph, row_loss) = loss(student, teacher, rows, true)?;
+    let (mut graph, row_loss) = loss(student, teacher, shape, true)?;
     let parameters = parameters(&mut graph, STUDENT);
     let gradients = differentiate(&mut graph, &[row_loss], &parameters)?;
     let mut names = Vec::new();
@@ -117,27 +128,27 @@ pub fn open_plan(
     Ok((Plan::compile(&graph, Options { fuse: false })?, names))
 }
 
-/// The loss terms of `rows` examples, added onto the store's metrics.
+/// The loss terms of a batch, added onto the store's metrics.
 ///
 /// # Errors
 /// When a shape does not fit.
 pub fn loss_plan(
     student: &ModelConfig,
     teacher: TeacherInput<'_>,
-    rows: usize,
+    shape: BatchShape,
 ) -> Result<Plan, Error> {
-    let (graph, _) = loss(student, teacher, rows, false)?;
+    let (graph, _) = loss(student, teacher, shape, false)?;
     Plan::compile(&graph, Options::default())
 }
 
-/// The logits of `rows` examples.
+/// The logits of a batch.
 ///
 /// # Errors
 /// When a shape does not fit.
-pub fn forward_plan(config: &ModelConfig, rows: usize) -> Result<Plan, Error> {
+pub fn forward_plan(config: &ModelConfig, shape: BatchShape) -> Result<Plan, Error> {
     let mut graph = Graph::new(vec![layout(config)?]);
-    let features = graph.input(FEATURES, &[rows, config.input_len()], DType::F32);
-    let logits = config.model().forward(&mut graph, STUDENT, features, false)?;
-    graph.output(LOGITS, logits);
+    let inputs = config.input.of_graph(&mut graph, "", shape);
+    let outputs = config.model().forward(&mut graph, STUDENT, &inputs, false)?;
+    graph.output(LOGITS, outputs.logits);
     Plan::compile(&graph, Options::default())
 }

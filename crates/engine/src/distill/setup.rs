@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Arm, Lesson, Teacher};
 use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
-use crate::models::{self, ModelConfig};
+use crate::models::{self, Feed, ModelConfig, Start};
 use crate::recipe::{self, Normalise, Recipe, Train};
 use crate::store::Layout;
 
@@ -22,6 +22,12 @@ pub struct Setup {
     pub teacher_parameters: Option<Vec<Vec<f32>>>,
     /// The student.
     pub student: ModelConfig,
+    /// Where the teacher's parameters start, if it is trained; see [`Start`].
+    teacher_start: Vec<Option<Vec<f32>>>,
+    /// Where the student's start.
+    student_start: Vec<Option<Vec<f32>>>,
+    /// What numbers go through before a model sees them.
+    normalisation: Normalisation,
 }
 
 impl Setup {
@@ -42,12 +48,15 @@ impl Setup {
         if let Some(config) = &loaded {
             fits(config, &split)?;
         }
-        let config_of = |model| ModelConfig::for_data(model, &split.train, &normalisation);
-        let (teacher, teacher_train) = match &recipe.teacher {
-            recipe::Teacher::Trained { model, train } => (Some(config_of(model)), Some(train)),
-            _ => (loaded, None),
+        let start_of = |model| Start::of(model, &split.train, &normalisation);
+        let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
+            recipe::Teacher::Trained { model, train } => {
+                let Start { config, parameters } = start_of(model)?;
+                (Some(config), parameters, Some(train))
+            }
+            _ => (loaded, Vec::new(), None),
         };
-        let student = config_of(&recipe.student.model);
+        let Start { config: student, parameters: student_start } = start_of(&recipe.student.model)?;
         for train in teacher_train.into_iter().chain([&recipe.train]) {
             split.train.examples().check_shift(train.shift)?;
         }
@@ -55,7 +64,16 @@ impl Setup {
             Layout::new(config.model().parameters())?;
         }
         let students = student_data(recipe, &split.train)?;
-        Ok(Self { split, students, teacher, teacher_parameters, student })
+        Ok(Self {
+            split,
+            students,
+            teacher,
+            teacher_parameters,
+            student,
+            teacher_start,
+            student_start,
+            normalisation,
+        })
     }
 
     /// The same data and teacher for a recipe that differs in the rest alone.
@@ -64,12 +82,23 @@ impl Setup {
     /// When the recipe leaves its students nothing, or asks for what the data cannot give.
     pub fn for_students(&self, recipe: &Recipe) -> Result<Self, Error> {
         self.split.train.examples().check_shift(recipe.train.shift)?;
-        let Self { split, teacher, student: ModelConfig { normalisation, .. }, .. } = self;
-        let student = ModelConfig::for_data(&recipe.student.model, &split.train, normalisation);
+        let Self { split, teacher, normalisation, .. } = self;
+        let Start { config: student, parameters: student_start } =
+            Start::of(&recipe.student.model, &split.train, normalisation)?;
         Layout::new(student.model().parameters())?;
         let students = student_data(recipe, &split.train)?;
-        let (split, teacher) = (split.clone(), teacher.clone());
-        Ok(Self { split, students, teacher, teacher_parameters: None, student })
+        let (split, teacher, normalisation) =
+            (split.clone(), teacher.clone(), normalisation.clone());
+        Ok(Self {
+            split,
+            students,
+            teacher,
+            teacher_parameters: None,
+            student,
+            teacher_start: Vec::new(),
+            student_start,
+            normalisation,
+        })
     }
 
     /// A teacher of which only the raw logits [examples, classes] of all training examples are there, for the
@@ -92,9 +121,9 @@ impl Setup {
         arm: Arm,
         teacher: Option<(&'a Teacher, Option<&'a [f32]>)>,
     ) -> Lesson<'a> {
-        let (config, data) = match (arm, &self.teacher) {
-            (Arm::Teacher, Some(config)) => (config, &self.split.train),
-            _ => (&self.student, &self.students),
+        let (config, start, data) = match (arm, &self.teacher) {
+            (Arm::Teacher, Some(config)) => (config, &self.teacher_start, &self.split.train),
+            _ => (&self.student, &self.student_start, &self.students),
         };
         let train = match (arm, &recipe.teacher) {
             (Arm::Teacher, recipe::Teacher::Trained { train, .. }) => train,
@@ -103,6 +132,7 @@ impl Setup {
         Lesson {
             arm,
             config,
+            start,
             train,
             seed: recipe.seed,
             data,
@@ -144,7 +174,7 @@ fn normalisation(
     teacher: Option<&ModelConfig>,
 ) -> Result<Normalisation, Error> {
     let asked = split.train.examples().normalisation_for(&recipe.data.normalise)?;
-    match teacher.map(|teacher| &teacher.normalisation) {
+    match teacher.and_then(ModelConfig::normalisation) {
         None => Ok(asked),
         Some(theirs) if recipe.data.normalise == Normalise::Standardise || *theirs == asked => {
             Ok(theirs.clone())
@@ -160,7 +190,7 @@ fn normalisation(
 
 /// Refuses a loaded teacher that is for other data.
 fn fits(config: &ModelConfig, split: &Split) -> Result<(), Error> {
-    config.check_examples(split.train.examples())?;
+    Feed::new(&config.input, split.train.examples())?;
     let (theirs, ours) = (&config.class_names, split.train.class_names());
     let places = data::class_places(ours, theirs)?;
     if theirs.len() == ours.len() && places.into_iter().eq(0..ours.len()) {

@@ -19,6 +19,7 @@ use super::{Arm, Event, Observer};
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, remove_temporary, write_atomically};
+use crate::models::Feed;
 use crate::recipe::{self, Recipe};
 use crate::report::{
     self, ArmReport, SWEEP, SWEEP_PAGE, Setting, SweepPoint, SweepReport, SweepRun,
@@ -318,7 +319,8 @@ impl Work<'_> {
             Outcome { report, agreement: None, seconds }.write(&place)?;
         }
         let mut evaluator = Evaluator::new(lesson.config, &measured.store);
-        let train = evaluator.logits(self.device, setup.split.train.examples(), &mut |_| ())?;
+        let examples = Feed::new(&lesson.config.input, setup.split.train.examples())?;
+        let train = evaluator.logits(self.device, &examples, &mut |_| ())?;
         evaluator.close(self.device);
         let (model, report, test) = measured.into_teacher(lesson.config);
         Ok(Answers { model: Some(model), train, test, report })

@@ -1,20 +1,23 @@
 //! Trains one arm.
 
-use distil_gpu_kernels::distill_loss::{PADDING, TERMS};
+use std::collections::HashMap;
+
+use distil_gpu_kernels::StepState;
+use distil_gpu_kernels::distill_loss::TERMS;
 use distil_gpu_kernels::optimizer::Rule;
-use distil_gpu_kernels::{StepState, random};
 
 use super::checkpoint::{Checkpoints, State};
 use super::diagnose::diagnose;
-use super::evaluate::{Evaluator, metric_sums, reset_metrics};
-use super::program::{self, FEATURES, LABELS, TEACHER_LOGITS, TeacherInput};
+use super::evaluate::{Evaluator, fill_labels, metric_sums, reset_metrics};
+use super::feeds::Feeds;
+use super::program::{self, TEACHER_LOGITS, TeacherInput};
 use super::teacher::{Named, Teacher};
 use super::{Arm, Event, Metrics, Observer};
-use crate::data::{Dataset, Shift};
-use crate::device::{BufferId, Device, HostTensor, ProgramId};
+use crate::data::{Batch, Dataset, Shift};
+use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
 use crate::graph::ops::OptimizerConfig;
-use crate::models::ModelConfig;
+use crate::models::{BatchShape, Feed, HostBatch, ModelConfig, Start};
 use crate::recipe::{self, Optimizer};
 use crate::store::{Layout, ParameterSpec, Part, Store, StorePart};
 
@@ -25,6 +28,8 @@ pub struct Lesson<'a> {
     pub arm: Arm,
     /// The model.
     pub config: &'a ModelConfig,
+    /// Where its parameters start; see [`Start`].
+    pub start: &'a [Option<Vec<f32>>],
     /// How.
     pub train: &'a recipe::Train,
     /// Seed of weights, order, shifts and dropout.
@@ -103,30 +108,33 @@ pub fn training_parts(optimizer: &OptimizerConfig) -> Vec<Part> {
     [Part::Parameters, Part::Gradients].into_iter().chain(moments).collect()
 }
 
-/// A batch on the host, and its step's settings.
-#[derive(Debug)]
-struct Batch {
-    features: Vec<f32>,
-    labels: Vec<i32>,
-    answers: Vec<f32>,
-    state: StepState,
-}
-
-/// One arm in training: its store, its plan and the next step.
+/// One arm in training: its store, its plans and the next step.
 #[derive(Debug)]
 pub(super) struct Trainer<'a> {
     lesson: &'a Lesson<'a>,
     store: &'a Store,
-    program: ProgramId,
+    feeds: Feeds<'a>,
+    optimizer: OptimizerConfig,
     betas: [f64; 2],
+    /// The training plans, by batch shape.
+    programs: HashMap<BatchShape, ProgramId>,
     steps_per_epoch: u32,
     /// Steps of the whole training.
     pub steps: u32,
     /// Number of the next step, from 0.
     pub step: u32,
-    /// The examples' order in an epoch.
-    order: Option<(u32, Vec<u32>)>,
-    batch: Batch,
+    /// An epoch's number and its batches.
+    epoch: Option<(u32, Vec<Batch>)>,
+    next: Next,
+}
+
+/// The next step's batch, and its settings.
+#[derive(Debug)]
+struct Next {
+    shape: BatchShape,
+    student: HostBatch,
+    teacher: HostBatch,
+    state: StepState,
 }
 
 impl<'a> Trainer<'a> {
@@ -140,29 +148,24 @@ impl<'a> Trainer<'a> {
         let (optimizer, betas) = optimizer_config(train);
         let rows = lesson.rows();
         let steps_per_epoch = data.len().div_ceil(rows) as u32;
-        let plan = program::training_plan(config, lesson.teacher_input(), rows, optimizer)?;
-        let program = device.load(&plan, &|part| lesson.buffer(store, part))?;
-        let answers = match lesson.teacher {
-            Some(Teacher::Logits { classes, .. }) => vec![0.0; rows * classes],
-            _ => Vec::new(),
-        };
-        let batch = Batch {
-            features: vec![0.0; rows * config.input_len()],
-            labels: vec![PADDING; rows],
-            answers,
+        let next = Next {
+            shape: BatchShape::of_numbers(rows),
+            student: HostBatch::default(),
+            teacher: HostBatch::new(program::TEACHER_PREFIX),
             state: StepState::default(),
         };
-        let steps = train.length.total_steps(steps_per_epoch);
         let trainer = Self {
             lesson,
             store,
-            program,
+            feeds: Feeds::new(config, lesson.teacher_input(), data.examples())?,
+            optimizer,
             betas,
+            programs: HashMap::new(),
             steps_per_epoch,
-            steps,
+            steps: train.length.total_steps(steps_per_epoch),
             step: 0,
-            order: None,
-            batch,
+            epoch: None,
+            next,
         };
         trainer.write(device, Part::Parameters, &trainer.initial().parameters)?;
         Ok(trainer)
@@ -170,8 +173,7 @@ impl<'a> Trainer<'a> {
 
     /// The state before the first step.
     pub fn initial(&self) -> State {
-        let specs = self.specs().iter().enumerate();
-        let parameters = specs.map(|(index, spec)| spec.initial(self.lesson.seed, index)).collect();
+        let parameters = Start::initial(self.specs(), self.lesson.start, self.lesson.seed);
         let zeros = || self.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
         let moments = self.moments().iter().map(|_| zeros()).collect();
         State { step: 0, parameters, moments, metrics: [0.0; TERMS] }
@@ -184,7 +186,7 @@ impl<'a> Trainer<'a> {
 
     /// The learning rate of the step before.
     pub fn learning_rate(&self) -> f32 {
-        self.batch.state.learning_rate
+        self.next.state.learning_rate
     }
 
     /// The store's moments.
@@ -233,24 +235,24 @@ impl<'a> Trainer<'a> {
 
     /// Fills the batch of the next step.
     fn gather(&mut self) {
-        let Lesson { config, train, data, seed, .. } = *self.lesson;
-        let (epoch, step) = (self.epoch(), self.step);
-        if self.order.as_ref().is_none_or(|(known, _)| *known != epoch) {
-            self.order = Some((epoch, random::permutation(data.len(), seed, epoch)));
+        let Lesson { train, data, seed, .. } = *self.lesson;
+        let (epoch, step, rows) = (self.epoch(), self.step, self.lesson.rows());
+        if self.epoch.as_ref().is_none_or(|(known, _)| *known != epoch) {
+            self.epoch = Some((epoch, self.feeds.epoch(rows, seed, epoch)));
         }
-        let order = self.order.as_ref().map_or(&[][..], |(_, order)| order);
-        let (rows, first) = (self.lesson.rows(), (step % self.steps_per_epoch) as usize);
-        let indices = &order[first * rows..order.len().min((first + 1) * rows)];
+        let batches = self.epoch.as_ref().map_or(&[][..], |(_, batches)| batches);
+        let indices = &batches[(step % self.steps_per_epoch) as usize].indices;
 
-        let Batch { features, labels, answers, state } = &mut self.batch;
+        let Next { shape, student, teacher, state } = &mut self.next;
+        *shape = self.feeds.shape(indices, rows);
         let shift = (train.shift > 0).then_some(Shift { pixels: train.shift, seed, step });
-        let filled = &mut features[..indices.len() * config.input_len()];
-        data.gather(indices, &config.normalisation, shift, filled);
-        labels.fill(PADDING);
-        data.gather_labels(indices, &mut labels[..indices.len()]);
+        self.feeds.fill(indices, *shape, shift, student, teacher);
+        fill_labels(student, indices, data.labels(), rows);
         if let Some(Teacher::Logits { values, classes }) = self.lesson.teacher {
+            let answers = student.floats(TEACHER_LOGITS, rows * classes);
             Teacher::gather(values, *classes, indices, answers);
         }
+        let labelled = indices.iter().filter(|&&row| data.labels()[row as usize] >= 0).count();
         let power = |beta: f64| (1.0 - beta.powf(f64::from(step) + 1.0)) as f32;
         let base_lr = train.optimizer.lr();
         *state = StepState {
@@ -259,12 +261,18 @@ impl<'a> Trainer<'a> {
             learning_rate: train.schedule.lr(step, self.steps, self.steps_per_epoch, base_lr),
             temperature: self.lesson.temperature,
             alpha: self.lesson.alpha,
-            soft_scale: scale(labels.iter().filter(|&&label| label != PADDING).count()),
-            hard_scale: scale(labels.iter().filter(|&&label| label >= 0).count()),
+            soft_scale: scale(indices.len()),
+            hard_scale: scale(labelled),
             bias_correction1: power(self.betas[0]),
             bias_correction2: power(self.betas[1]),
             ..StepState::default()
         };
+    }
+
+    /// The shape of the next step's batch.
+    pub fn shape(&mut self) -> BatchShape {
+        self.gather();
+        self.next.shape
     }
 
     /// Runs the training plan, or another of the same inputs, on the batch of the next step.
@@ -274,13 +282,26 @@ impl<'a> Trainer<'a> {
         program: Option<ProgramId>,
     ) -> Result<(), Error> {
         self.gather();
-        let Batch { features, labels, answers, state } = &self.batch;
-        let mut inputs: Vec<Named<'_>> =
-            vec![(FEATURES, HostTensor::F32(features)), (LABELS, HostTensor::I32(labels))];
-        if !answers.is_empty() {
-            inputs.push((TEACHER_LOGITS, HostTensor::F32(answers)));
+        let program = match program {
+            Some(program) => program,
+            None => self.program(device)?,
+        };
+        let Next { student, teacher, state, .. } = &self.next;
+        let inputs: Vec<Named<'_>> = student.inputs().chain(teacher.inputs()).collect();
+        device.run(program, state, &inputs)
+    }
+
+    /// The training plan for the next step's batch.
+    fn program(&mut self, device: &mut dyn Device) -> Result<ProgramId, Error> {
+        let (lesson, shape) = (self.lesson, self.next.shape);
+        if let Some(&known) = self.programs.get(&shape) {
+            return Ok(known);
         }
-        device.run(program.unwrap_or(self.program), state, &inputs)
+        let teacher = lesson.teacher_input();
+        let plan = program::training_plan(lesson.config, teacher, shape, self.optimizer)?;
+        let program = device.load(&plan, &|part| lesson.buffer(self.store, part))?;
+        self.programs.insert(shape, program);
+        Ok(program)
     }
 
     /// Takes the next step.
@@ -293,9 +314,9 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Unloads the plan.
+    /// Unloads the plans.
     pub fn close(self, device: &mut dyn Device) {
-        device.unload(self.program);
+        self.programs.into_values().for_each(|program| device.unload(program));
     }
 }
 
@@ -331,6 +352,7 @@ pub fn train(
     observer.event(&Event::Started { arm, steps, done: first, batch: lesson.rows() });
     checkpoints.start();
     let mut evaluator = Evaluator::new(config, &store);
+    let test = Feed::new(&config.input, lesson.test.examples())?;
     while trainer.step < steps {
         trainer.advance(device)?;
         observer.event(&Event::Step { arm, done: trainer.step });
@@ -339,7 +361,8 @@ pub fn train(
             let train = Metrics::from_sums(&sums, lesson.alpha);
             let (temperature, alpha) = (lesson.temperature, lesson.alpha);
             let answers = lesson.test_answers;
-            let measured = evaluator.metrics(device, lesson.test, answers, temperature, alpha)?;
+            let labels = lesson.test.labels();
+            let measured = evaluator.metrics(device, &test, labels, answers, temperature, alpha)?;
             // The last step may have spoilt what the training batches no longer show.
             if !(train.loss.is_finite() && measured.loss.is_finite()) {
                 return Err(diagnose(device, lesson, &mut trainer, &store, checkpoints)?);

@@ -128,6 +128,15 @@ impl Graph {
         self.add_tensor(shape, DType::F32, source)
     }
 
+    /// The parameter of store `store` that has this name.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn named(&mut self, store: usize, name: &str) -> TensorId {
+        let index = self.stores[store].parameters.iter().position(|spec| spec.name == name);
+        self.parameter(store, index.unwrap_or_else(|| panic!("store {store} has no {name}")))
+    }
+
     /// Lets the host read a tensor under a name.
     pub fn output(&mut self, name: &str, id: TensorId) {
         self.outputs.push((name.to_owned(), id));

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Model;
+use super::{Inputs, Model, Outputs};
 use crate::error::Error;
-use crate::graph::{Graph, TensorId};
+use crate::graph::Graph;
 use crate::nn::{self, Activation};
 use crate::store::ParameterSpec;
 
@@ -38,9 +38,8 @@ impl Mlp {
 impl Model for Mlp {
     fn parameters(&self) -> Vec<ParameterSpec> {
         let widths = self.widths();
-        let layer = |(i, pair): (usize, &[usize])| {
-            nn::linear_parameters(&format!("layers.{i}"), pair[0], pair[1])
-        };
+        let layer =
+            |(i, pair): (usize, &[usize])| nn::linear_parameters(&name(i), pair[0], pair[1]);
         widths.windows(2).enumerate().flat_map(layer).collect()
     }
 
@@ -48,16 +47,26 @@ impl Model for Mlp {
         &self,
         graph: &mut Graph,
         store: usize,
-        inputs: TensorId,
+        inputs: &Inputs,
         training: bool,
-    ) -> Result<TensorId, Error> {
+    ) -> Result<Outputs, Error> {
+        let Inputs::Numbers(features) = *inputs else {
+            let needed = "a model of numbers reads features".to_owned();
+            return Err(Error::Shape { op: "mlp", found: format!("{inputs:?}"), needed });
+        };
         let rate = |rate| if training { rate } else { 0.0 };
-        let mut x = nn::dropout(graph, inputs, rate(self.input_dropout), 0)?;
+        let mut x = nn::dropout(graph, features, rate(self.input_dropout), 0)?;
         let hidden = self.hidden_sizes.len();
         for layer in 0..hidden {
-            x = nn::linear(graph, store, 2 * layer, x)?;
+            x = nn::linear(graph, store, &name(layer), x)?;
             x = nn::activate(graph, self.activation, x, rate(self.dropout), 1 + layer as u32)?;
         }
-        nn::linear(graph, store, 2 * hidden, x)
+        let logits = nn::linear(graph, store, &name(hidden), x)?;
+        Ok(Outputs { logits, states: Vec::new() })
     }
+}
+
+/// Name of a layer, without `.weight` and `.bias`.
+fn name(layer: usize) -> String {
+    format!("layers.{layer}")
 }

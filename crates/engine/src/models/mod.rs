@@ -1,42 +1,57 @@
-//! Models: what `config.json` describes.
+//! Models: what a model folder describes.
 
+mod encoder;
+mod feed;
 mod folder;
+mod inputs;
 mod mlp;
+mod start;
+mod weights;
 
 use std::fmt::Debug;
 
-use serde::{Deserialize, Serialize};
-
-pub use folder::{CONFIG, WEIGHTS, load, load_config, save};
+pub use encoder::{Encoder, Family};
+pub use feed::{Feed, HostBatch};
+pub use folder::{CONFIG, WEIGHTS, load, load_config, load_start, save};
+pub(crate) use inputs::names::FEATURES;
+pub use inputs::{BatchShape, Ids, Input, Inputs, Pooling, TokenInput, TokenTensors};
 pub use mlp::Mlp;
+pub use start::Start;
 
-use crate::data::{DataError, Dataset, Examples, Normalisation};
+use crate::data::Normalisation;
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::recipe;
 use crate::store::ParameterSpec;
 
 /// A kind of model with its sizes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "model_type", rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Architecture {
     /// Linear layers with an activation between them.
     Mlp(Mlp),
+    /// A transformer encoder with a classifier.
+    Encoder(Encoder),
 }
 
-/// The content of `config.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A model without its parameters.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// Kind and sizes.
-    #[serde(flatten)]
     pub architecture: Architecture,
-    /// Shape of one example.
-    pub input_shape: Vec<usize>,
+    /// What it reads.
+    pub input: Input,
     /// Names of the classes, in the logits' order.
     pub class_names: Vec<String>,
-    /// What inputs go through before the model sees them.
-    pub normalisation: Normalisation,
+}
+
+/// What a model makes of a batch.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// Logits [rows, classes].
+    pub logits: TensorId,
+    /// Hidden states [rows, length, hidden_size]: before the first layer, and behind each; none of a model
+    /// that has no such thing.
+    pub states: Vec<TensorId>,
 }
 
 /// What the engine needs of a model.
@@ -44,8 +59,8 @@ pub trait Model: Debug {
     /// Its parameters, in a fixed order.
     fn parameters(&self) -> Vec<ParameterSpec>;
 
-    /// Adds to the graph the logits [rows, classes] of inputs [rows, elements], its parameters being those
-    /// of `store`. Dropout acts only when `training`.
+    /// Adds the forward pass to the graph, its parameters being those of `store`. Dropout acts only when
+    /// `training`.
     ///
     /// # Errors
     /// [`Error::Shape`] when the inputs do not fit.
@@ -53,56 +68,26 @@ pub trait Model: Debug {
         &self,
         graph: &mut Graph,
         store: usize,
-        inputs: TensorId,
+        inputs: &Inputs,
         training: bool,
-    ) -> Result<TensorId, Error>;
+    ) -> Result<Outputs, Error>;
 }
 
 impl ModelConfig {
-    /// A recipe's model for this data.
-    pub fn for_data(model: &recipe::Model, data: &Dataset, normalisation: &Normalisation) -> Self {
-        let recipe::Model::Mlp { hidden_sizes, activation, dropout, input_dropout } = model;
-        let mlp = Mlp {
-            input_size: data.shape().iter().product(),
-            hidden_sizes: hidden_sizes.clone(),
-            num_classes: data.classes(),
-            activation: *activation,
-            dropout: *dropout,
-            input_dropout: *input_dropout,
-        };
-        Self {
-            architecture: Architecture::Mlp(mlp),
-            input_shape: data.shape().to_vec(),
-            class_names: data.class_names().to_vec(),
-            normalisation: normalisation.clone(),
+    /// What numbers go through before the model sees them; nothing where it reads texts.
+    pub fn normalisation(&self) -> Option<&Normalisation> {
+        match &self.input {
+            Input::Numbers { normalisation, .. } => Some(normalisation),
+            Input::Tokens(_) => None,
         }
-    }
-
-    /// Checks that the model can answer these examples.
-    ///
-    /// # Errors
-    /// [`DataError::Unfit`] when they are of another size, or its normalisation does not fit their shape.
-    pub fn check_examples(&self, examples: &Examples) -> Result<(), DataError> {
-        if examples.example_len() != self.input_len() {
-            return Err(DataError::Unfit(format!(
-                "the model takes examples of {:?}, and these are {:?}",
-                self.input_shape,
-                examples.shape()
-            )));
-        }
-        self.normalisation.check(examples.shape())
     }
 
     /// The model.
     pub fn model(&self) -> &dyn Model {
         match &self.architecture {
             Architecture::Mlp(mlp) => mlp,
+            Architecture::Encoder(encoder) => encoder,
         }
-    }
-
-    /// Elements of one example.
-    pub fn input_len(&self) -> usize {
-        self.input_shape.iter().product()
     }
 
     /// Number of classes.

@@ -17,6 +17,9 @@ pub enum Activation {
     Relu,
     /// x · Φ(x)
     Gelu,
+    /// x · Φ(x), Φ approximated by tanh.
+    #[serde(rename = "gelu_tanh")]
+    GeluTanh,
     /// tanh x
     Tanh,
 }
@@ -26,6 +29,7 @@ impl Activation {
         match self {
             Self::Relu => Stage::Relu,
             Self::Gelu => Stage::GeluErf,
+            Self::GeluTanh => Stage::GeluTanh,
             Self::Tanh => Stage::Tanh,
         }
     }
@@ -46,17 +50,16 @@ pub fn linear_parameters(name: &str, inputs: usize, outputs: usize) -> [Paramete
     ]
 }
 
-/// x · Wᵀ + b for x [.., in]; `weight` and the bias behind it are parameters of `store`.
+/// x · Wᵀ + b for x [.., in], of the parameters `name`.weight and `name`.bias of `store`.
 ///
 /// # Errors
 /// [`Error::Shape`] when x and the weight do not meet.
-pub fn linear(
-    graph: &mut Graph,
-    store: usize,
-    weight: usize,
-    x: TensorId,
-) -> Result<TensorId, Error> {
-    let (w, b) = (graph.parameter(store, weight), graph.parameter(store, weight + 1));
+///
+/// # Panics
+/// When there are no such parameters.
+pub fn linear(graph: &mut Graph, store: usize, name: &str, x: TensorId) -> Result<TensorId, Error> {
+    let w = graph.named(store, &format!("{name}.weight"));
+    let b = graph.named(store, &format!("{name}.bias"));
     let product = graph.matmul(x, w, false, true)?;
     graph.plus(product, b)
 }
@@ -69,7 +72,12 @@ pub fn dropout(graph: &mut Graph, x: TensorId, rate: f32, layer: u32) -> Result<
     if rate == 0.0 {
         return Ok(x);
     }
-    graph.map(Stage::Dropout { rate, stream: stream::DROPOUT + layer }, x)
+    graph.map(Stage::Dropout { rate, stream: dropout_stream(layer) }, x)
+}
+
+/// Stream of the random numbers of a layer's dropout.
+pub fn dropout_stream(layer: u32) -> u32 {
+    stream::DROPOUT + layer
 }
 
 /// The activation with dropout behind it.

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{CHANNELS, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, text, whole};
+use super::rules::{
+    CHANNELS, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, TEXT_COLUMNS, text, whole,
+};
 use crate::data::Normalisation;
 
 /// The data of a recipe.
@@ -22,6 +24,7 @@ pub struct Data {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
     /// What features go through before a model sees them.
+    #[serde(skip_serializing_if = "Normalise::is_default")]
     pub normalise: Normalise,
 }
 
@@ -64,6 +67,17 @@ pub enum Source {
         features: String,
         /// The tensor of the labels; `labels` unless given.
         labels: String,
+    },
+    /// Two files of labelled texts: .csv, .tsv or .jsonl with named columns.
+    Text {
+        /// Training examples.
+        train: PathBuf,
+        /// Test examples.
+        test: PathBuf,
+        /// The column of the text, or both columns of a pair of texts; `text` unless given.
+        text: Vec<String>,
+        /// The column of the labels; `label` unless given.
+        label: String,
     },
     /// Two folders that hold a folder of images for each class.
     Images {
@@ -119,11 +133,12 @@ type Reader = fn(&Table<'_>) -> Result<Source, RecipeError>;
 
 impl Data {
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        let sources: [(&str, Reader); 5] = [
+        let sources: [(&str, Reader); 6] = [
             ("embedded", embedded),
             ("idx", idx),
             ("csv", csv),
             ("safetensors", safetensors),
+            ("text", texts),
             ("images", images),
         ];
         Ok(Self {
@@ -180,6 +195,20 @@ fn safetensors(table: &Table<'_>) -> Result<Source, RecipeError> {
     })
 }
 
+fn texts(table: &Table<'_>) -> Result<Source, RecipeError> {
+    known(table, &["train", "test", "text", "label"])?;
+    if table.has("normalise") {
+        let problem = "`normalise` is for numbers, and texts have none: leave it out";
+        return Err(table.conflict("normalise", problem));
+    }
+    Ok(Source::Text {
+        train: table.path("train")?,
+        test: table.path("test")?,
+        text: table.get("text", &TEXT_COLUMNS)?.unwrap_or_else(|| vec!["text".to_owned()]),
+        label: table.get("label", &TEXT)?.unwrap_or_else(|| "label".to_owned()),
+    })
+}
+
 fn images(table: &Table<'_>) -> Result<Source, RecipeError> {
     known(table, &["train", "test", "size", "channels"])?;
     Ok(Source::Images {
@@ -191,6 +220,10 @@ fn images(table: &Table<'_>) -> Result<Source, RecipeError> {
 }
 
 impl Normalise {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
         if !table.has_table("normalise") {
             let words = [("standardise", false), ("none", true)];

@@ -83,6 +83,20 @@ pub(super) const CHANNELS: Rule<usize> = Rule {
 pub(super) const FLAG: Rule<bool> =
     Rule { allowed: "true or false", read: |value| value.as_bool() };
 pub(super) const TEXT: Rule<String> = Rule { allowed: "a string that is not empty", read: text };
+pub(super) const TEXT_COLUMNS: Rule<Vec<String>> = Rule {
+    allowed: "a column's name in quotes, or a list of two for pairs of texts",
+    read: |value| match text(value) {
+        Some(column) => Some(vec![column]),
+        None => list(value, text).filter(|columns| matches!(columns.len(), 1 | 2)),
+    },
+};
+pub(super) const LAYERS: Rule<Vec<usize>> = Rule {
+    allowed: "a list of one or more layer numbers, counted from 0",
+    read: |value| {
+        let layers = list(value, |value| word(value).map(|layer| layer as usize))?;
+        (!layers.is_empty()).then_some(layers)
+    },
+};
 pub(super) const PATH: Rule<String> = Rule { allowed: "a path in quotes", read: text };
 pub(super) const NAME: Rule<String> = Rule {
     allowed: "a name in quotes, without / and \\, and not . or ..",

@@ -178,7 +178,7 @@ fn sets_stand_above_the_file() {
     assert_eq!(recipe.train.optimizer.lr(), 0.5);
     let given = Normalisation { mean: vec![0.5], std: vec![0.25] };
     assert_eq!(recipe.data.normalise, Normalise::Given(given));
-    let Model::Mlp { hidden_sizes, .. } = recipe.student.model;
+    let Model::Mlp { hidden_sizes, .. } = recipe.student.model else { panic!("an mlp") };
     assert_eq!(hidden_sizes, [32]);
 }
 
@@ -281,7 +281,7 @@ fn refuses_unknown_words_with_the_nearest() {
     bad_data(
         "source = \"embeded\"",
         "a.toml:3:10: `data.source` is the string \"embeded\"; it must be one of \"embedded\", \"idx\", \
-         \"csv\", \"safetensors\", \"images\"; did you mean `embedded`?",
+         \"csv\", \"safetensors\", \"text\", \"images\"; did you mean `embedded`?",
     );
     refused(
         &[("type = \"mlp\", hidden_sizes = [800", "type = \"cnn\", hidden_sizes = [800")],
@@ -422,7 +422,7 @@ fn refuses_what_is_lacking() {
     );
     refused(
         &[("type = \"mlp\", hidden_sizes = [800, 800]", "hidden_sizes = [800, 800]")],
-        "a.toml:7:9: [student.model] needs `type`: one of \"mlp\"",
+        "a.toml:7:9: [student.model] needs `type`: one of \"mlp\", \"encoder\"",
     );
     refused(
         &[(", hidden_sizes = [800, 800]", "")],
@@ -435,7 +435,7 @@ fn refuses_what_is_lacking() {
     );
     bad_data(
         "",
-        "a.toml:2:1: [data] needs `source`: one of \"embedded\", \"idx\", \"csv\", \"safetensors\", \"images\"",
+        "a.toml:2:1: [data] needs `source`: one of \"embedded\", \"idx\", \"csv\", \"safetensors\", \"text\", \"images\"",
     );
     bad_data(
         "source = \"csv\"\ntrain = \"a\"",

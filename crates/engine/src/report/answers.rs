@@ -79,6 +79,9 @@ pub struct Example {
     /// Its picture as a data URI, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub picture: Option<String>,
+    /// Its text, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// Probabilities of the likeliest classes, by the mean of all models; the true class and each model's
     /// first are among them.
     pub answers: Vec<Answer>,
@@ -264,7 +267,8 @@ fn groups(test: &Dataset, temperature: f32, logits: TestLogits<'_>) -> Vec<Group
         let example = |&index: &usize| Example {
             index,
             class: row(index).class,
-            picture: picture::data_uri(test.examples(), index),
+            picture: test.examples().numbers().and_then(|all| picture::data_uri(all, index)),
+            text: test.examples().texts().map(|texts| texts.all()[index].to_string()),
             answers: row(index).answers(temperature),
         };
         Group { reason, count, examples: chosen.iter().map(example).collect() }
@@ -299,7 +303,7 @@ fn rounded(probability: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Examples, Features};
+    use crate::data::{Features, Numbers};
 
     const LABELS: [i32; 6] = [0, 0, 1, 1, 2, 2];
 
@@ -309,7 +313,7 @@ mod tests {
             true => (Features::U8((0..24).collect()), vec![1, 2, 2]),
             false => (Features::F32(vec![0.5; 12]), vec![2]),
         };
-        Dataset::numbered(Examples::new(features, shape).unwrap(), LABELS.to_vec()).unwrap()
+        Dataset::numbered(Numbers::new(features, shape).unwrap(), LABELS.to_vec()).unwrap()
     }
 
     /// Logits that give each example the class named, more surely the higher `sure` is.
@@ -401,7 +405,7 @@ mod tests {
         labels.extend([68, 69]);
         let features = Features::F32(vec![0.0; labels.len()]);
         let test =
-            Dataset::numbered(Examples::new(features, vec![1]).unwrap(), labels.clone()).unwrap();
+            Dataset::numbered(Numbers::new(features, vec![1]).unwrap(), labels.clone()).unwrap();
         let teacher = vec![0.0; labels.len() * 70];
         let similarity = Similarity::of(&test, &teacher, 1.0);
         assert_eq!(similarity.classes.len(), MOST_CLASSES);

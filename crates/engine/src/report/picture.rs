@@ -5,7 +5,7 @@ use std::io::Cursor;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 
-use crate::data::{Examples, Features};
+use crate::data::{Features, Numbers};
 
 /// The longest side, in pixels: larger pictures are made smaller.
 const LONGEST: u32 = 96;
@@ -13,7 +13,7 @@ const LONGEST: u32 = 96;
 /// The example of that number as the data URI of a PNG, if it is an image [1 | 3, H, W].
 ///
 /// Numbers between 0 and 1 are taken as shades, others from the least to the largest of the image.
-pub fn data_uri(examples: &Examples, index: usize) -> Option<String> {
+pub fn data_uri(examples: &Numbers, index: usize) -> Option<String> {
     let &[channels @ (1 | 3), height, width] = examples.shape() else { return None };
     let (height, width) = (u32::try_from(height).ok()?, u32::try_from(width).ok()?);
     let len = examples.example_len();
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     fn decoded(features: Features, shape: &[usize], index: usize) -> DynamicImage {
-        let examples = Examples::new(features, shape.to_vec()).unwrap();
+        let examples = Numbers::new(features, shape.to_vec()).unwrap();
         let uri = data_uri(&examples, index).unwrap();
         let base64 = uri.strip_prefix("data:image/png;base64,").unwrap();
         let png = BASE64_STANDARD.decode(base64).unwrap();
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn other_examples_have_none() {
         for shape in [vec![4], vec![2, 1, 2]] {
-            let examples = Examples::new(Features::U8(vec![0; 4]), shape).unwrap();
+            let examples = Numbers::new(Features::U8(vec![0; 4]), shape).unwrap();
             assert_eq!(data_uri(&examples, 0), None);
         }
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::knowledge::{Matrix, Shown};
 use super::*;
-use crate::data::{Dataset, Examples as Unlabelled, Features};
+use crate::data::{Dataset, Features, Numbers};
 
 /// What a page must never run.
 pub(super) const HOSTILE: &str =
@@ -27,7 +27,7 @@ pub(super) fn arm(errors: &[usize], parameters: usize) -> ArmReport {
 
 /// Six test pictures of three classes, the classes' names and the run's beginning with `name`.
 fn record(name: &str, teacher: bool) -> Record {
-    let pictures = Unlabelled::new(Features::U8((0..24).collect()), vec![1, 2, 2]).unwrap();
+    let pictures = Numbers::new(Features::U8((0..24).collect()), vec![1, 2, 2]).unwrap();
     let names = (0..3).map(|class| format!("{name}{class}")).collect();
     let test = Dataset::new(pictures, vec![0, 0, 1, 1, 2, 2], names).unwrap();
     let logits: Vec<f32> = (0..18).map(|i| (i * 7 % 5) as f32).collect();

@@ -16,7 +16,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 pub use cases::Case;
-pub use steps::{Batch, KINKS, Lesson, Models, ROUNDING, Trainings};
+pub use steps::{Batch, KINKS, Lesson, Models, ROUNDING, Trainings, made_up, made_up_length};
 
 use crate::device::{CpuDevice, Device};
 use crate::distill::Setup;

@@ -9,11 +9,13 @@ use super::numbers::{narrow, nmse, random, random_labels};
 use super::{Distance, oracle};
 use crate::data::Normalisation;
 use crate::device::{Device, HostTensor};
-use crate::distill::program::{FEATURES, LABELS, STUDENT, TEACHER_LOGITS};
+use crate::distill::program::{LABELS, STUDENT, TEACHER_LOGITS, TEACHER_PREFIX, read_alike};
 use crate::distill::{Setup, TeacherInput, optimizer_config, training_plan};
 use crate::error::Error;
 use crate::graph::ops::OptimizerConfig;
-use crate::models::{Architecture, Mlp, ModelConfig};
+use crate::models::{
+    Architecture, BatchShape, Encoder, FEATURES, Family, HostBatch, Input, Mlp, ModelConfig,
+};
 use crate::nn::Activation;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
@@ -51,7 +53,12 @@ impl Lesson<'_> {
     /// # Errors
     /// When a shape does not fit.
     pub fn plan(&self) -> Result<Plan, Error> {
-        training_plan(self.student, self.teacher, self.rows, self.optimizer)
+        training_plan(self.student, self.teacher, self.shape(), self.optimizer)
+    }
+
+    /// The shape of its batches.
+    fn shape(&self) -> BatchShape {
+        BatchShape { rows: self.rows, length: made_up_length(&self.student.input) }
     }
 
     /// How far losses, parameters and moments are from the oracle's after all steps.
@@ -141,23 +148,59 @@ impl Lesson<'_> {
             hard_scale: 1.0 / count(&|label| label >= 0),
             ..update_state(self.optimizer.rule, step)
         };
-        let given = matches!(self.teacher, TeacherInput::Given);
-        Batch {
-            features: narrow(&random(rows * self.student.input_len(), 100 + step)),
-            answers: given.then(|| narrow(&random(rows * classes, 300 + step))),
-            labels,
-            state,
+        let mut student = HostBatch::default();
+        made_up(&self.student.input, self.shape(), 100 + step, &mut student);
+        *student.integers(LABELS, rows) = labels;
+        let mut teacher = HostBatch::new(TEACHER_PREFIX);
+        match self.teacher {
+            TeacherInput::Model(config) if !read_alike(self.student, config) => {
+                made_up(&config.input, self.shape(), 100 + step, &mut teacher);
+            }
+            TeacherInput::Given => {
+                let answers = narrow(&random(rows * classes, 300 + step));
+                student.floats(TEACHER_LOGITS, rows * classes).copy_from_slice(&answers);
+            }
+            _ => {}
+        }
+        Batch { student, teacher, state }
+    }
+}
+
+/// Tokens of made-up texts.
+pub fn made_up_length(input: &Input) -> usize {
+    const LENGTH: usize = 24;
+    match input {
+        Input::Numbers { .. } => 0,
+        Input::Tokens(tokens) => LENGTH.min(tokens.max_length),
+    }
+}
+
+/// Writes made-up examples: random numbers, or texts of random length.
+pub fn made_up(input: &Input, shape: BatchShape, salt: u32, batch: &mut HostBatch) {
+    match input {
+        Input::Numbers { .. } => {
+            let len = shape.rows * input.len();
+            batch.floats(FEATURES, len).copy_from_slice(&narrow(&random(len, salt)));
+        }
+        Input::Tokens(tokens) => {
+            let length = |row: usize| 1 + (row * 7 + salt as usize) % shape.length;
+            let ids = random_labels(shape.rows * shape.length, tokens.vocab_size, salt);
+            let types = random_labels(shape.rows * shape.length, 2, salt + 1);
+            let text = |row: usize| {
+                let range = row * shape.length..row * shape.length + length(row);
+                (&ids[range.clone()], &types[range])
+            };
+            let rows: Vec<_> = (0..shape.rows).map(text).collect();
+            batch.texts(tokens, shape, &rows);
         }
     }
 }
 
 /// What a step is given.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Batch {
-    features: Vec<f32>,
-    labels: Vec<i32>,
-    /// The teacher's logits, where they are given.
-    answers: Option<Vec<f32>>,
+    student: HostBatch,
+    teacher: HostBatch,
     /// Settings of the step.
     pub state: StepState,
 }
@@ -165,13 +208,7 @@ pub struct Batch {
 impl Batch {
     /// By name, for [`Device::run`].
     pub fn inputs(&self) -> Vec<(&str, HostTensor<'_>)> {
-        let mut inputs = vec![
-            (FEATURES, HostTensor::F32(&self.features)),
-            (LABELS, HostTensor::I32(&self.labels)),
-        ];
-        inputs
-            .extend(self.answers.iter().map(|answers| (TEACHER_LOGITS, HostTensor::F32(answers))));
-        inputs
+        self.student.inputs().chain(self.teacher.inputs()).collect()
     }
 
     /// Takes the step.
@@ -261,9 +298,34 @@ fn mlp(hidden: &[usize], activation: Activation, dropout: f32) -> ModelConfig {
     };
     ModelConfig {
         architecture: Architecture::Mlp(mlp),
-        input_shape: vec![30],
+        input: Input::Numbers { shape: vec![30], normalisation: Normalisation::identity() },
         class_names: (0..10).map(|class| class.to_string()).collect(),
-        normalisation: Normalisation { mean: vec![0.0], std: vec![1.0] },
+    }
+}
+
+/// A small encoder for ten classes.
+fn encoder(family: Family, layers: usize, dropout: f32) -> ModelConfig {
+    let encoder = Encoder {
+        family,
+        vocab_size: 50,
+        hidden_size: 24,
+        num_hidden_layers: layers,
+        num_attention_heads: 3,
+        intermediate_size: 40,
+        max_position_embeddings: 32,
+        type_vocab_size: if family == Family::DistilBert { 0 } else { 2 },
+        pad_token_id: 1,
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-5,
+        hidden_dropout: dropout,
+        attention_dropout: dropout,
+        classifier_dropout: dropout,
+        num_labels: 10,
+    };
+    ModelConfig {
+        input: Input::Tokens(encoder.input()),
+        architecture: Architecture::Encoder(encoder),
+        class_names: (0..10).map(|class| class.to_string()).collect(),
     }
 }
 
@@ -272,6 +334,8 @@ fn mlp(hidden: &[usize], activation: Activation, dropout: f32) -> ModelConfig {
 pub struct Models {
     teacher: ModelConfig,
     students: [(&'static str, ModelConfig); 3],
+    encoder_teacher: ModelConfig,
+    encoders: [(&'static str, ModelConfig); 2],
 }
 
 impl Default for Models {
@@ -282,6 +346,11 @@ impl Default for Models {
                 ("relu and dropout", mlp(&[20, 17], Activation::Relu, 0.4)),
                 ("gelu", mlp(&[20, 20], Activation::Gelu, 0.0)),
                 ("tanh", mlp(&[33], Activation::Tanh, 0.0)),
+            ],
+            encoder_teacher: encoder(Family::Bert, 2, 0.0),
+            encoders: [
+                ("BERT and dropout", encoder(Family::Bert, 2, 0.2)),
+                ("RoBERTa", encoder(Family::Roberta, 1, 0.0)),
             ],
         }
     }
@@ -315,6 +384,24 @@ impl Models {
                     limit: ROUNDING,
                 });
             }
+        }
+        let [.., adamw] = rules();
+        let optimizer =
+            OptimizerConfig { rule: adamw, weight_decay: 1e-2, clip: Some(0.5), max_norm: None };
+        for ((family, student), teacher) in self
+            .encoders
+            .iter()
+            .zip([TeacherInput::Model(&self.encoder_teacher), TeacherInput::None])
+        {
+            lessons.push(Lesson {
+                name: format!("training: encoder, {family}"),
+                student,
+                teacher,
+                rows: 5,
+                optimizer,
+                steps: 2,
+                limit: ROUNDING,
+            });
         }
         lessons
     }

@@ -159,7 +159,7 @@ impl Attention {
 
     /// Pairs of query and key where no example is padded.
     fn pairs(&self) -> u64 {
-        let keys = if self.causal { (self.length as u64 + 1) / 2 } else { self.length as u64 };
+        let keys = if self.causal { (self.length as u64).div_ceil(2) } else { self.length as u64 };
         let middle = if self.causal && self.length.is_multiple_of(2) { self.rows() / 2 } else { 0 };
         self.rows() as u64 * keys + middle as u64
     }

@@ -71,10 +71,10 @@ impl Case {
 
     /// Output and lse, weight by weight.
     fn definition(&self) -> [Vec<f64>; 2] {
-        let Attention { batch, length, heads, head_dim, .. } = self.kernel;
+        let Attention { length, heads, head_dim, .. } = self.kernel;
         let [q, k, v] = &self.inputs;
         let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; self.kernel.rows()]);
-        for row in 0..batch * heads * length {
+        for (row, lse) in lse.iter_mut().enumerate() {
             let (b, h, i) = (row / length / heads, row / length % heads, row % length);
             let at = |j: usize, d: usize| ((b * length + j) * heads + h) * head_dim + d;
             let seen =
@@ -85,7 +85,7 @@ impl Case {
                 (f64::from(self.kernel.scale) * products.sum::<f64>()).exp()
             };
             let sum: f64 = keys.iter().map(score).sum();
-            lse[row] = if keys.is_empty() { 0.0 } else { sum.ln() };
+            *lse = if keys.is_empty() { 0.0 } else { sum.ln() };
             for j in keys {
                 let index = (row * length + j) as u32;
                 let unit = random::unit(random::word(3, self.kernel.stream, 7, index));

@@ -1,0 +1,107 @@
+//! Texts, and how they become tokens and batches.
+
+pub mod buckets;
+mod read;
+mod tokenizer;
+mod tokens;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use read::load;
+pub use tokenizer::Tokenizer;
+pub use tokens::Tokens;
+
+use super::DataError;
+
+/// A text, or a pair of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// The text.
+    pub first: String,
+    /// The second one of a pair.
+    pub second: Option<String>,
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.second {
+            Some(second) => write!(f, "{} | {second}", self.first),
+            None => f.write_str(&self.first),
+        }
+    }
+}
+
+/// Texts, at least one; all are single or all are pairs. Clones share them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Texts {
+    rows: Arc<Vec<Text>>,
+}
+
+impl Texts {
+    /// These texts.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when there are none.
+    pub fn new(rows: Vec<Text>) -> Result<Self, DataError> {
+        if rows.is_empty() {
+            return Err(DataError::Unfit("there is no text".to_owned()));
+        }
+        Ok(Self { rows: Arc::new(rows) })
+    }
+
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none; there always are some.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// All of them, in order.
+    pub fn all(&self) -> &[Text] {
+        &self.rows
+    }
+
+    /// Whether they are pairs.
+    pub fn are_pairs(&self) -> bool {
+        self.rows[0].second.is_some()
+    }
+
+    /// The first `count`, or all if there are fewer; at least one.
+    pub fn take(self, count: usize) -> Self {
+        if count.max(1) >= self.len() {
+            return self;
+        }
+        Self { rows: Arc::new(self.rows[..count.max(1)].to_vec()) }
+    }
+
+    /// The texts of these numbers, in their order.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when a number is out of range or none is given.
+    pub fn select(&self, indices: &[u32]) -> Result<Self, DataError> {
+        let text = |&index: &u32| {
+            let found = self.rows.get(index as usize).cloned();
+            let rows = self.len();
+            found.ok_or_else(|| {
+                DataError::Unfit(format!("there is no example {index} among {rows}"))
+            })
+        };
+        Self::new(indices.iter().map(text).collect::<Result<_, _>>()?)
+    }
+
+    /// A checksum (CRC-32) of all texts.
+    pub fn digest(&self) -> u32 {
+        let mut digest = crc32fast::Hasher::new();
+        for Text { first, second } in self.rows.iter() {
+            for part in [Some(first), second.as_ref()].into_iter().flatten() {
+                digest.update(part.as_bytes());
+                digest.update(&[0]);
+            }
+        }
+        digest.finalize()
+    }
+}

@@ -1,0 +1,196 @@
+//! How a text becomes tokens: a Hugging Face `tokenizer.json`.
+
+use std::path::Path;
+
+use tokenizers::{EncodeInput, TruncationDirection, TruncationParams, TruncationStrategy};
+
+use super::{Text, Texts, Tokens};
+use crate::data::DataError;
+use crate::error::Error;
+use crate::files::write_atomically;
+
+/// Its name in a model's folder.
+const FILE: &str = "tokenizer.json";
+
+/// A tokenizer, and the file it came from.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    json: String,
+    path: String,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Alike are those of the same file, wherever it lies.
+impl PartialEq for Tokenizer {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl Tokenizer {
+    /// Loads the tokenizer of a model's folder.
+    ///
+    /// # Errors
+    /// [`DataError`] when there is none, or the file makes no sense.
+    pub fn load(folder: &Path) -> Result<Self, DataError> {
+        let path = folder.join(FILE);
+        let name = path.display().to_string();
+        let json = std::fs::read_to_string(&path)
+            .map_err(|source| DataError::Read { path: name.clone(), source })?;
+        Self::parse(&name, json)
+    }
+
+    /// A tokenizer from the text of its file.
+    ///
+    /// # Errors
+    /// [`DataError::File`] when it makes no sense.
+    pub fn parse(path: &str, json: String) -> Result<Self, DataError> {
+        let bad = |error| DataError::File {
+            path: path.to_owned(),
+            problem: format!("it is no tokenizer that can be used: {error}"),
+        };
+        let mut inner: tokenizers::Tokenizer = json.parse().map_err(bad)?;
+        // Padding is the batch's affair, and truncation is asked for when texts are encoded.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(bad)?;
+        Ok(Self { inner, json, path: path.to_owned() })
+    }
+
+    /// Saves it into a model's folder, the same bytes as it was loaded from.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn save(&self, folder: &Path) -> Result<(), Error> {
+        write_atomically(&folder.join(FILE), self.json.as_bytes())
+    }
+
+    /// Checks that a model with a vocabulary of this size knows every token.
+    ///
+    /// # Errors
+    /// [`DataError::File`], naming the first token that it does not know.
+    pub fn check(&self, vocab_size: usize) -> Result<(), DataError> {
+        let vocabulary = self.inner.get_vocab(true);
+        let beyond = vocabulary.iter().filter(|(_, id)| **id as usize >= vocab_size);
+        match beyond.min_by_key(|(_, id)| **id) {
+            Some((token, id)) => Err(DataError::File {
+                path: self.path.clone(),
+                problem: format!(
+                    "it is not the model's: its token `{token}` has number {id}, and the model knows \
+                     {vocab_size} tokens"
+                ),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The tokens of these texts, special ones included, at most `max_length` of each; of a pair, the longer text
+    /// is cut first.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when a text cannot be encoded, or becomes no token.
+    pub fn encode_all(&self, texts: &Texts, max_length: usize) -> Result<Tokens, DataError> {
+        let unfit = |error| DataError::Unfit(format!("texts cannot become tokens: {error}"));
+        let mut tokenizer = self.inner.clone();
+        let truncation = TruncationParams {
+            max_length,
+            strategy: TruncationStrategy::LongestFirst,
+            stride: 0,
+            direction: TruncationDirection::Right,
+        };
+        tokenizer.with_truncation(Some(truncation)).map_err(unfit)?;
+        let input = |Text { first, second }: &Text| -> EncodeInput<'_> {
+            match second {
+                Some(second) => (first.clone(), second.clone()).into(),
+                None => first.clone().into(),
+            }
+        };
+        let inputs: Vec<EncodeInput<'_>> = texts.all().iter().map(input).collect();
+        let encoded = tokenizer.encode_batch_fast(inputs, true).map_err(unfit)?;
+        let mut tokens = Tokens::default();
+        for (row, encoding) in encoded.iter().enumerate() {
+            if encoding.get_ids().is_empty() {
+                let problem = format!("text {row}, {:?}, becomes no token", texts.all()[row].first);
+                return Err(DataError::Unfit(problem));
+            }
+            let cut = !encoding.get_overflowing().is_empty();
+            tokens.push(encoding.get_ids(), encoding.get_type_ids(), cut);
+        }
+        Ok(tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words of a tiny WordPiece vocabulary, as BERT's.
+    const JSON: &str = r###"{
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [
+            {"id": 0, "content": "[PAD]", "single_word": false, "lstrip": false, "rstrip": false,
+             "normalized": false, "special": true},
+            {"id": 1, "content": "[UNK]", "single_word": false, "lstrip": false, "rstrip": false,
+             "normalized": false, "special": true},
+            {"id": 2, "content": "[CLS]", "single_word": false, "lstrip": false, "rstrip": false,
+             "normalized": false, "special": true},
+            {"id": 3, "content": "[SEP]", "single_word": false, "lstrip": false, "rstrip": false,
+             "normalized": false, "special": true}],
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+            "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "decoder": null,
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "good": 4, "film": 5, "##s": 6, "bad": 7}}
+    }"###;
+
+    fn texts(rows: &[(&str, Option<&str>)]) -> Texts {
+        let text = |&(first, second): &(&str, Option<&str>)| Text {
+            first: first.to_owned(),
+            second: second.map(str::to_owned),
+        };
+        Texts::new(rows.iter().map(text).collect()).unwrap()
+    }
+
+    #[test]
+    fn texts_become_tokens() {
+        let tokenizer = Tokenizer::parse("t.json", JSON.to_owned()).unwrap();
+        let single = texts(&[("Good films", None), ("weird", None)]);
+        let tokens = tokenizer.encode_all(&single, 16).unwrap();
+        assert_eq!(tokens.row(0), (&[2, 4, 5, 6, 3][..], &[0; 5][..]));
+        assert_eq!(tokens.row(1), (&[2, 1, 3][..], &[0; 3][..]));
+        assert_eq!((tokens.len(), tokens.cut()), (2, 0));
+        let pairs = texts(&[("good", Some("bad film"))]);
+        let tokens = tokenizer.encode_all(&pairs, 16).unwrap();
+        assert_eq!(tokens.row(0), (&[2, 4, 3, 7, 5, 3][..], &[0, 0, 0, 1, 1, 1][..]));
+    }
+
+    #[test]
+    fn long_texts_lose_their_end() {
+        let tokenizer = Tokenizer::parse("t.json", JSON.to_owned()).unwrap();
+        let long = texts(&[("good good good good film", None), ("bad", None)]);
+        let tokens = tokenizer.encode_all(&long, 4).unwrap();
+        assert_eq!(tokens.row(0).0, [2, 4, 4, 3]);
+        assert_eq!((tokens.length(1), tokens.cut()), (3, 1));
+    }
+
+    #[test]
+    fn another_models_tokenizer_is_refused() {
+        let tokenizer = Tokenizer::parse("t.json", JSON.to_owned()).unwrap();
+        tokenizer.check(8).unwrap();
+        let error = tokenizer.check(6).unwrap_err().to_string();
+        assert!(
+            error.contains("its token `##s` has number 6, and the model knows 6 tokens"),
+            "{error}"
+        );
+        let error = Tokenizer::parse("t.json", "{}".to_owned()).unwrap_err().to_string();
+        assert!(error.starts_with("t.json: it is no tokenizer that can be used"), "{error}");
+    }
+}

@@ -1,0 +1,68 @@
+//! What a lesson's models read of its examples.
+
+use std::collections::BTreeSet;
+
+use super::program::{self, TeacherInput};
+use crate::data::{Batch, DataError, Examples, Shift};
+use crate::models::{BatchShape, Feed, HostBatch, Input, ModelConfig};
+
+/// Examples as the model in training reads them, and as its teacher does.
+#[derive(Debug)]
+pub(super) struct Feeds<'a> {
+    own: Feed<'a>,
+    /// Absent where the teacher reads the same, or nothing.
+    teacher: Option<Feed<'a>>,
+    texts: bool,
+}
+
+impl<'a> Feeds<'a> {
+    pub fn new(
+        config: &'a ModelConfig,
+        teacher: TeacherInput<'a>,
+        examples: &'a Examples,
+    ) -> Result<Self, DataError> {
+        let other = match teacher {
+            TeacherInput::Model(theirs) if !program::read_alike(config, theirs) => Some(theirs),
+            _ => None,
+        };
+        let teacher = other.map(|theirs| Feed::new(&theirs.input, examples)).transpose()?;
+        let texts = matches!(config.input, Input::Tokens(_));
+        Ok(Self { own: Feed::new(&config.input, examples)?, teacher, texts })
+    }
+
+    /// An epoch's batches of `rows` examples.
+    pub fn epoch(&self, rows: usize, seed: u32, epoch: u32) -> Vec<Batch> {
+        self.own.epoch(rows, seed, epoch)
+    }
+
+    /// The shape of a batch of `rows` that has room for these examples.
+    pub fn shape(&self, indices: &[u32], rows: usize) -> BatchShape {
+        let feeds = [Some(&self.own), self.teacher.as_ref()];
+        let shapes = feeds.into_iter().flatten().map(|feed| feed.shape(indices, rows));
+        shapes.max().unwrap_or(BatchShape::of_numbers(rows))
+    }
+
+    /// Every shape that batches of `rows` have in so many epochs.
+    pub fn shapes(&self, rows: usize, seed: u32, epochs: u32) -> BTreeSet<BatchShape> {
+        if !self.texts {
+            return BTreeSet::from([BatchShape::of_numbers(rows)]);
+        }
+        let batches = (0..epochs).flat_map(|epoch| self.epoch(rows, seed, epoch));
+        batches.map(|batch| self.shape(&batch.indices, rows)).collect()
+    }
+
+    /// Writes a batch of these examples.
+    pub fn fill(
+        &self,
+        indices: &[u32],
+        shape: BatchShape,
+        shift: Option<Shift>,
+        student: &mut HostBatch,
+        teacher: &mut HostBatch,
+    ) {
+        self.own.fill(indices, shape, shift, student);
+        if let Some(feed) = &self.teacher {
+            feed.fill(indices, shape, shift, teacher);
+        }
+    }
+}

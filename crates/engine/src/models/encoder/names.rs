@@ -1,0 +1,158 @@
+//! What the families call their parameters.
+
+use crate::nn::Activation;
+
+/// Whose names and details an encoder has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// BERT, and MiniLM, which is a small one.
+    Bert,
+    /// DistilBERT: no token types, no pooler.
+    DistilBert,
+    /// RoBERTa: positions count from behind the padding token.
+    Roberta,
+}
+
+/// Names of what comes before the first layer: whole names of tables, the norm's without its part.
+pub(super) struct EmbeddingNames {
+    pub words: String,
+    pub positions: String,
+    pub types: String,
+    pub norm: String,
+}
+
+/// Names of a layer's parts, without `.weight` and `.bias`.
+pub(super) struct LayerNames {
+    pub query: String,
+    pub key: String,
+    pub value: String,
+    pub attended: String,
+    pub attention_norm: String,
+    pub widen: String,
+    pub narrow: String,
+    pub output_norm: String,
+}
+
+/// The two linear layers of the classifier, and what lies between.
+pub(super) struct HeadNames {
+    pub dense: &'static str,
+    pub activation: Activation,
+    pub classifier: &'static str,
+    /// Whether there is dropout in front of both.
+    pub drop_first: bool,
+}
+
+impl Family {
+    /// All of them, by the name in `model_type`.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("bert", Self::Bert), ("distilbert", Self::DistilBert), ("roberta", Self::Roberta)];
+
+    /// `model_type` of its configurations; also the prefix of parameters in models with a head.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, family)| *family == self).map_or("", |(name, _)| name)
+    }
+
+    /// What the names of parameters begin with in models with a head.
+    pub(in crate::models) fn prefix(self) -> &'static str {
+        match self {
+            Self::Bert => "bert.",
+            Self::DistilBert => "distilbert.",
+            Self::Roberta => "roberta.",
+        }
+    }
+
+    /// Beginnings of the names of other heads' tensors, and of buffers.
+    pub(in crate::models) fn unneeded(self) -> &'static [&'static str] {
+        match self {
+            Self::Bert => &["embeddings.position_ids", "cls."],
+            Self::DistilBert => &["vocab_transform.", "vocab_layer_norm.", "vocab_projector."],
+            Self::Roberta => &["embeddings.position_ids", "lm_head.", "pooler."],
+        }
+    }
+
+    /// Beginnings of the names of the classifier's parameters.
+    pub(in crate::models) fn classifier(self) -> &'static [&'static str] {
+        match self {
+            Self::Bert => &["bert.pooler.", "classifier."],
+            Self::DistilBert => &["pre_classifier.", "classifier."],
+            Self::Roberta => &["classifier."],
+        }
+    }
+
+    /// Whether a parameter's shape depends on the number of classes.
+    pub(in crate::models) fn is_output(self, name: &str) -> bool {
+        name.strip_prefix(self.head().classifier).is_some_and(|part| part.starts_with('.'))
+    }
+
+    /// The name of a parameter with its layer's number changed, if it is a layer's.
+    pub(in crate::models) fn of_layer(self, name: &str, change: impl Fn(usize) -> usize) -> String {
+        let stack = format!("{}{}.", self.prefix(), self.stack());
+        let numbered = name.strip_prefix(&stack).and_then(|rest| rest.split_once('.'));
+        match numbered.and_then(|(layer, part)| Some((layer.parse().ok()?, part))) {
+            Some((layer, part)) => format!("{stack}{}.{part}", change(layer)),
+            None => name.to_owned(),
+        }
+    }
+
+    /// Name of the layers' stack.
+    fn stack(self) -> &'static str {
+        if self == Self::DistilBert { "transformer.layer" } else { "encoder.layer" }
+    }
+
+    /// What transformers calls its tokenizer.
+    pub(in crate::models) fn tokenizer_class(self) -> &'static str {
+        match self {
+            Self::Bert => "BertTokenizerFast",
+            Self::DistilBert => "DistilBertTokenizerFast",
+            Self::Roberta => "RobertaTokenizerFast",
+        }
+    }
+
+    pub(super) fn embeddings(self) -> EmbeddingNames {
+        let name = |part: &str| format!("{}.embeddings.{part}", self.name());
+        EmbeddingNames {
+            words: name("word_embeddings.weight"),
+            positions: name("position_embeddings.weight"),
+            types: name("token_type_embeddings.weight"),
+            norm: name("LayerNorm"),
+        }
+    }
+
+    pub(super) fn layer(self, layer: usize) -> LayerNames {
+        let parts = match self {
+            Self::Bert | Self::Roberta => [
+                "attention.self.query",
+                "attention.self.key",
+                "attention.self.value",
+                "attention.output.dense",
+                "attention.output.LayerNorm",
+                "intermediate.dense",
+                "output.dense",
+                "output.LayerNorm",
+            ],
+            Self::DistilBert => [
+                "attention.q_lin",
+                "attention.k_lin",
+                "attention.v_lin",
+                "attention.out_lin",
+                "sa_layer_norm",
+                "ffn.lin1",
+                "ffn.lin2",
+                "output_layer_norm",
+            ],
+        };
+        let stack = self.stack();
+        let [query, key, value, attended, attention_norm, widen, narrow, output_norm] =
+            parts.map(|part| format!("{}.{stack}.{layer}.{part}", self.name()));
+        LayerNames { query, key, value, attended, attention_norm, widen, narrow, output_norm }
+    }
+
+    pub(super) fn head(self) -> HeadNames {
+        let (dense, activation, classifier) = match self {
+            Self::Bert => ("bert.pooler.dense", Activation::Tanh, "classifier"),
+            Self::DistilBert => ("pre_classifier", Activation::Relu, "classifier"),
+            Self::Roberta => ("classifier.dense", Activation::Tanh, "classifier.out_proj"),
+        };
+        HeadNames { dense, activation, classifier, drop_first: self == Self::Roberta }
+    }
+}

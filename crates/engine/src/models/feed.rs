@@ -1,0 +1,248 @@
+//! Examples as one model reads them: batches on the host.
+
+use distil_gpu_kernels::gather::sorted_order;
+use distil_gpu_kernels::random;
+
+use super::inputs::{BatchShape, Input, Pooling, TokenInput, names};
+use crate::data::{Batch, DataError, Examples, Shift, Tokens, buckets};
+use crate::device::HostTensor;
+
+/// Examples as one model reads them.
+#[derive(Debug)]
+pub struct Feed<'a> {
+    input: &'a Input,
+    examples: &'a Examples,
+    /// The texts' tokens, where examples are texts.
+    tokens: Tokens,
+}
+
+impl<'a> Feed<'a> {
+    /// Reads the examples as a model does.
+    ///
+    /// # Errors
+    /// [`DataError`] when they are not what the model takes.
+    pub fn new(input: &'a Input, examples: &'a Examples) -> Result<Self, DataError> {
+        let tokens = match (input, examples) {
+            (Input::Numbers { shape, normalisation }, Examples::Numbers(numbers)) => {
+                if numbers.example_len() != input.len() {
+                    return Err(DataError::Unfit(format!(
+                        "the model takes examples of {shape:?}, and these are {:?}",
+                        numbers.shape()
+                    )));
+                }
+                normalisation.check(numbers.shape())?;
+                Tokens::default()
+            }
+            (Input::Tokens(TokenInput { tokenizer, max_length, .. }), Examples::Texts(texts)) => {
+                let tokenizer = tokenizer.as_ref().ok_or_else(|| {
+                    DataError::Unfit("the model has no tokenizer for texts".to_owned())
+                })?;
+                tokenizer.encode_all(texts, *max_length)?
+            }
+            (Input::Numbers { .. }, _) => {
+                let problem = "the model takes numbers or images, and these are texts";
+                return Err(DataError::Unfit(problem.to_owned()));
+            }
+            (Input::Tokens(_), _) => {
+                let problem = "the model takes texts, and these are numbers or images";
+                return Err(DataError::Unfit(problem.to_owned()));
+            }
+        };
+        Ok(Self { input, examples, tokens })
+    }
+
+    /// The texts' tokens; none where examples are numbers.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    fn lengths(&self) -> Option<Vec<usize>> {
+        let texts = matches!(self.input, Input::Tokens(_));
+        texts.then(|| (0..self.tokens.len()).map(|row| self.tokens.length(row)).collect())
+    }
+
+    /// An epoch's batches of `rows` examples, in random order; of texts, such of about the same length.
+    pub fn epoch(&self, rows: usize, seed: u32, epoch: u32) -> Vec<Batch> {
+        match self.lengths() {
+            Some(lengths) => buckets::shuffled(&lengths, rows, self.max_length(), seed, epoch),
+            None => chunks(&random::permutation(self.examples.len(), seed, epoch), rows),
+        }
+    }
+
+    /// Batches of all examples: numbers in their order, texts by their length.
+    pub fn all(&self, rows: usize) -> Vec<Batch> {
+        match self.lengths() {
+            Some(lengths) => buckets::sorted(&lengths, rows, self.max_length()),
+            None => chunks(&(0..self.examples.len() as u32).collect::<Vec<_>>(), rows),
+        }
+    }
+
+    /// So many examples that stand for all: the first ones, again and again if there are fewer; of texts, of all
+    /// lengths.
+    pub fn sample(&self, rows: usize) -> Vec<u32> {
+        let len = self.examples.len();
+        match self.lengths() {
+            Some(lengths) => {
+                let mut order: Vec<u32> = (0..len as u32).collect();
+                order.sort_by_key(|&row| lengths[row as usize]);
+                (0..rows).map(|row| order[(2 * row + 1) * len / (2 * rows)]).collect()
+            }
+            None => (0..rows).map(|row| (row % len) as u32).collect(),
+        }
+    }
+
+    /// The shape of a batch of `rows` that has room for these examples.
+    pub fn shape(&self, indices: &[u32], rows: usize) -> BatchShape {
+        let longest = match self.input {
+            Input::Tokens(_) => indices.iter().map(|&row| self.tokens.length(row as usize)).max(),
+            Input::Numbers { .. } => None,
+        };
+        let length = longest.map_or(0, |length| buckets::rounded(length, self.max_length()));
+        BatchShape { rows, length }
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there are none; there always are some.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    fn max_length(&self) -> usize {
+        match self.input {
+            Input::Tokens(tokens) => tokens.max_length,
+            Input::Numbers { .. } => 0,
+        }
+    }
+
+    /// Writes a batch of these examples; rows behind them are padding.
+    ///
+    /// # Panics
+    /// When an index is out of range, or there are more than `shape.rows`.
+    pub fn fill(
+        &self,
+        indices: &[u32],
+        shape: BatchShape,
+        shift: Option<Shift>,
+        out: &mut HostBatch,
+    ) {
+        match (self.input, self.examples) {
+            (Input::Numbers { normalisation, .. }, Examples::Numbers(numbers)) => {
+                let width = numbers.example_len();
+                let features = out.floats(names::FEATURES, shape.rows * width);
+                let filled = &mut features[..indices.len() * width];
+                numbers.gather(indices, normalisation, shift, filled);
+            }
+            (Input::Tokens(input), _) => {
+                let rows: Vec<_> =
+                    indices.iter().map(|&row| self.tokens.row(row as usize)).collect();
+                out.texts(input, shape, &rows);
+            }
+            _ => unreachable!("a feed is made of what its model reads"),
+        }
+    }
+}
+
+fn chunks(order: &[u32], rows: usize) -> Vec<Batch> {
+    order.chunks(rows).map(|indices| Batch { indices: indices.to_vec(), length: 0 }).collect()
+}
+
+/// The values of one input.
+#[derive(Debug)]
+enum Values {
+    Floats(Vec<f32>),
+    Integers(Vec<i32>),
+}
+
+/// A batch on the host: the inputs of a plan by name.
+#[derive(Debug, Default)]
+pub struct HostBatch {
+    prefix: String,
+    inputs: Vec<(String, Values)>,
+}
+
+impl HostBatch {
+    /// A batch whose inputs' names begin with `prefix`.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), inputs: Vec::new() }
+    }
+
+    /// By name, for [`crate::device::Device::run`].
+    pub fn inputs(&self) -> impl Iterator<Item = (&str, HostTensor<'_>)> {
+        self.inputs.iter().map(|(name, values)| {
+            let values = match values {
+                Values::Floats(values) => HostTensor::F32(values),
+                Values::Integers(values) => HostTensor::I32(values),
+            };
+            (&**name, values)
+        })
+    }
+
+    fn values(&mut self, name: &str, empty: Values) -> &mut Values {
+        let name = format!("{}{name}", self.prefix);
+        let known = self.inputs.iter().position(|(known, _)| *known == name);
+        let index = known.unwrap_or_else(|| {
+            self.inputs.push((name, empty));
+            self.inputs.len() - 1
+        });
+        &mut self.inputs[index].1
+    }
+
+    /// The floats of an input, as they were before; new ones are 0.
+    pub fn floats(&mut self, name: &str, len: usize) -> &mut [f32] {
+        match self.values(name, Values::Floats(Vec::new())) {
+            Values::Floats(values) => {
+                values.resize(len, 0.0);
+                values
+            }
+            Values::Integers(_) => unreachable!("an input is of one type"),
+        }
+    }
+
+    /// The integers of an input, as they were before; new ones are 0.
+    pub fn integers(&mut self, name: &str, len: usize) -> &mut Vec<i32> {
+        match self.values(name, Values::Integers(Vec::new())) {
+            Values::Integers(values) => {
+                values.resize(len, 0);
+                values
+            }
+            Values::Floats(_) => unreachable!("an input is of one type"),
+        }
+    }
+
+    /// Writes texts, each its token numbers and types; padding has no token at all.
+    pub fn texts(&mut self, input: &TokenInput, shape: BatchShape, rows: &[(&[i32], &[i32])]) {
+        const NONE: i32 = -1;
+        let BatchShape { length, .. } = shape;
+        let first = input.first_position as i32;
+        let mut ids = |name: &str, id: &dyn Fn(usize, usize) -> i32| {
+            let values = self.integers(name, shape.rows * length);
+            values.fill(NONE);
+            for (row, values) in values.chunks_exact_mut(length).enumerate().take(rows.len()) {
+                let written = values.iter_mut().take(rows[row].0.len());
+                written.enumerate().for_each(|(at, value)| *value = id(row, at));
+            }
+            let order = sorted_order(values);
+            *self.integers(&format!("{name}{}", names::ORDER), 0) = order;
+        };
+        ids(names::TOKENS, &|row, at| rows[row].0[at]);
+        ids(names::POSITIONS, &|_, at| first + at as i32);
+        if input.types {
+            ids(names::TYPES, &|row, at| rows[row].1[at]);
+        }
+        let lengths = self.integers(names::LENGTHS, shape.rows);
+        lengths.fill(0);
+        lengths.iter_mut().zip(rows).for_each(|(len, (ids, _))| *len = ids.len() as i32);
+        let pooling = self.floats(names::POOLING, shape.rows * length);
+        pooling.fill(0.0);
+        for (weights, (ids, _)) in pooling.chunks_exact_mut(length).zip(rows) {
+            match input.pooling {
+                Pooling::First => weights[0] = 1.0,
+                Pooling::Mean => weights[..ids.len()].fill(1.0 / ids.len() as f32),
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The parameters of a model's folder, by the names that its configuration asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::folder::{WEIGHTS, bad};
+use crate::error::Error;
+use crate::files::{TensorFile, io_error};
+use crate::store::ParameterSpec;
+
+/// Lists the files of a model in several, and which tensor is in which.
+const INDEX: &str = "model.safetensors.index.json";
+
+/// How a family's files may differ from the names that it is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Naming {
+    /// What names may begin with, or not.
+    pub prefix: &'static str,
+    /// Beginnings of the names of tensors that are of no use here.
+    pub unneeded: &'static [&'static str],
+    /// Beginnings of the names of parameters that may start afresh.
+    pub fresh: &'static [&'static str],
+}
+
+impl Naming {
+    /// The name without what may differ.
+    fn core(self, name: &str) -> String {
+        let name = name.strip_prefix(self.prefix).unwrap_or(name);
+        match name.rsplit_once('.') {
+            Some((norm, "gamma")) => format!("{norm}.weight"),
+            Some((norm, "beta")) => format!("{norm}.bias"),
+            _ => name.to_owned(),
+        }
+    }
+}
+
+/// The values of these parameters, in their order; nothing for those that start afresh.
+///
+/// # Errors
+/// [`Error::Model`] when a file is damaged, or tensors are missing, unexpected, of another shape, or not finite.
+pub(super) fn read(
+    folder: &Path,
+    specs: &[ParameterSpec],
+    naming: Naming,
+) -> Result<Vec<Option<Vec<f32>>>, Error> {
+    let files = open(folder)?;
+    let mut held: BTreeMap<String, (&TensorFile, String)> = BTreeMap::new();
+    for file in &files {
+        for name in file.names() {
+            held.insert(naming.core(&name), (file, name));
+        }
+    }
+    let begins = |name: &str, list: &[&str]| list.iter().any(|start| name.starts_with(start));
+    let mut wanted: BTreeSet<String> = BTreeSet::new();
+    let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+    for spec in specs {
+        let core = naming.core(&spec.name);
+        match held.get(&core) {
+            None if begins(&spec.name, naming.fresh) => {}
+            None => missing.push(spec.name.clone()),
+            Some((file, name)) => {
+                let found = file.shape(name).unwrap_or_default();
+                if found != spec.shape {
+                    misshapen.push(format!("{name} {found:?} for {:?}", spec.shape));
+                }
+            }
+        }
+        wanted.insert(core);
+    }
+    let strange = |(core, (_, name)): (&String, &(&TensorFile, String))| {
+        let useless = begins(core, naming.unneeded) || begins(name, naming.unneeded);
+        (!wanted.contains(core) && !useless).then(|| name.clone())
+    };
+    let unexpected: Vec<String> = held.iter().filter_map(strange).collect();
+    let list = |what: &str, names: &[String]| {
+        if names.is_empty() { String::new() } else { format!("{what}: {}. ", names.join(", ")) }
+    };
+    let wrong = [
+        list("Missing", &missing),
+        list("Unexpected", &unexpected),
+        list("Of another shape", &misshapen),
+    ];
+    if wrong.iter().any(|list| !list.is_empty()) {
+        let problem = format!("its tensors are not those of config.json. {}", wrong.concat());
+        return Err(bad(&folder.join(WEIGHTS), problem.trim_end()));
+    }
+    let values = |spec: &ParameterSpec| {
+        let found = held.get(&naming.core(&spec.name));
+        found.map(|(file, name)| file.tensor(name, &spec.shape)).transpose()
+    };
+    specs.iter().map(values).collect()
+}
+
+/// The folder's file of tensors, or all of them.
+fn open(folder: &Path) -> Result<Vec<TensorFile>, Error> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let (single, path) = (folder.join(WEIGHTS), folder.join(INDEX));
+    if single.is_file() || !path.is_file() {
+        return Ok(vec![TensorFile::read(&single)?]);
+    }
+    let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+    let index: Index = serde_json::from_str(&text)
+        .map_err(|error| bad(&path, format!("not an index of tensors: {error}")))?;
+    let names: BTreeSet<&String> = index.weight_map.values().collect();
+    if let Some(name) = names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref()))
+    {
+        return Err(bad(&path, format!("it names {name:?}, which is no file of this folder")));
+    }
+    names.into_iter().map(|name| TensorFile::read(&folder.join(name))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::files::save_tensors;
+    use crate::store::Init;
+
+    const NAMING: Naming = Naming {
+        prefix: "bert.",
+        unneeded: &["cls.", "embeddings.position_ids"],
+        fresh: &["classifier"],
+    };
+
+    fn specs() -> Vec<ParameterSpec> {
+        let spec = |(name, shape): (&str, &[usize])| ParameterSpec {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            decay: false,
+            init: Init::Constant(0.0),
+        };
+        [("bert.a.weight", &[2, 2][..]), ("bert.LayerNorm.weight", &[2]), ("classifier.bias", &[1])]
+            .map(spec)
+            .to_vec()
+    }
+
+    fn save(path: &Path, tensors: &[(&str, &[usize])]) {
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, shape)| (*name, shape.to_vec(), vec![0.5; shape.iter().product()]))
+            .collect();
+        save_tensors(path, &tensors, HashMap::new()).unwrap();
+    }
+
+    #[test]
+    fn old_and_new_names_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(WEIGHTS);
+        for tensors in [
+            [("a.weight", &[2, 2][..]), ("LayerNorm.gamma", &[2]), ("cls.bias", &[7])],
+            [
+                ("bert.a.weight", &[2, 2]),
+                ("bert.LayerNorm.weight", &[2]),
+                ("bert.embeddings.position_ids", &[1, 9]),
+            ],
+        ] {
+            save(&file, &tensors);
+            let values = read(folder.path(), &specs(), NAMING).unwrap();
+            assert_eq!(values, [Some(vec![0.5; 4]), Some(vec![0.5; 2]), None]);
+        }
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        save(&folder.path().join(WEIGHTS), &[("bert.a.weight", &[4]), ("bert.b", &[1])]);
+        let error = read(folder.path(), &specs(), NAMING).unwrap_err().to_string();
+        let wanted = "Missing: bert.LayerNorm.weight. Unexpected: bert.b. Of another shape: bert.a.weight [4] for \
+                      [2, 2].";
+        assert!(error.ends_with(wanted), "{error}");
+    }
+
+    #[test]
+    fn a_model_may_lie_in_several_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = |files: [&str; 2]| {
+            let map = format!(
+                "{{\"weight_map\": {{\"bert.a.weight\": {:?}, \"bert.LayerNorm.weight\": {:?}}}}}",
+                files[0], files[1]
+            );
+            fs::write(folder.path().join(INDEX), map).unwrap();
+        };
+        index(["one.safetensors", "two.safetensors"]);
+        save(&folder.path().join("one.safetensors"), &[("bert.a.weight", &[2, 2])]);
+        let error = read(folder.path(), &specs(), NAMING).unwrap_err().to_string();
+        assert!(error.contains("two.safetensors"), "{error}");
+        save(&folder.path().join("two.safetensors"), &[("bert.LayerNorm.weight", &[2])]);
+        assert_eq!(read(folder.path(), &specs(), NAMING).unwrap()[1], Some(vec![0.5; 2]));
+        index(["one.safetensors", "../two.safetensors"]);
+        let error = read(folder.path(), &specs(), NAMING).unwrap_err().to_string();
+        assert!(error.contains("is no file of this folder"), "{error}");
+    }
+}

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Make tests/fixtures/{bert,distilbert,roberta}/: tiny random models of Hugging Face transformers, and what it computes.
+
+Each folder is a model as transformers saves it, with a tokenizer, and `expected.safetensors`: a padded batch
+(`tokens`, `types`, `lengths`, `labels`), the logits of f64 arithmetic, and the gradient of the mean cross-entropy by
+every parameter (`gradient.<name>`). Needs torch and transformers.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+FIXTURES = Path(__file__).resolve().parent.parent / "tests/fixtures"
+VOCAB, LABELS, LENGTHS = 40, 3, [9, 4, 1]
+
+
+def tokenizer() -> Tokenizer:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "##s"]
+    words += [chr(ord("a") + i) for i in range(26)] + ["." , ",", "!", "?", "the"]
+    assert len(words) == VOCAB
+    vocab = {word: i for i, word in enumerate(words)}
+    made = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    made.add_special_tokens(words[:5])
+    return made
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    common = {"vocab_size": VOCAB, "num_labels": LABELS}
+    bert = {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 40,
+        "max_position_embeddings": 16,
+    }
+    for name, model in {
+        "bert": BertForSequenceClassification(BertConfig(**common, **bert)),
+        "distilbert": DistilBertForSequenceClassification(
+            DistilBertConfig(
+                **common, dim=24, n_layers=2, n_heads=3, hidden_dim=40, max_position_embeddings=16
+            )
+        ),
+        "roberta": RobertaForSequenceClassification(
+            RobertaConfig(**common, **bert, type_vocab_size=1, layer_norm_eps=1e-5)
+        ),
+    }.items():
+        # As spread as trained ones, so that nothing is nearly linear.
+        for parameter in model.parameters():
+            parameter.data += 0.2 * torch.randn_like(parameter)
+        folder = FIXTURES / name
+        model.save_pretrained(folder)
+        tokenizer().save(str(folder / "tokenizer.json"))
+
+        generator = torch.Generator().manual_seed(1)
+        rows, length = len(LENGTHS), max(LENGTHS)
+        mask = torch.arange(length)[None] < torch.tensor(LENGTHS)[:, None]
+        padding = model.config.pad_token_id
+        tokens = torch.randint(5, VOCAB, (rows, length), generator=generator)
+        tokens = torch.where(mask, tokens, padding)
+        types = (torch.arange(length)[None] >= 5).expand(rows, length) & mask
+        types = types.long() if name == "bert" else torch.zeros_like(tokens)
+        labels = torch.tensor([2, 0, 1])
+
+        model = model.double().eval()
+        inputs = {"input_ids": tokens, "attention_mask": mask.long()}
+        if name == "bert":
+            inputs["token_type_ids"] = types
+        logits = model(**inputs).logits
+        F.cross_entropy(logits, labels).backward()
+        expected = {
+            "tokens": tokens.int(),
+            "types": types.int(),
+            "lengths": torch.tensor(LENGTHS).int(),
+            "labels": labels.int(),
+            "logits": logits.detach(),
+        }
+        for parameter_name, parameter in model.named_parameters():
+            expected[f"gradient.{parameter_name}"] = parameter.grad.contiguous()
+        save_file(expected, folder / "expected.safetensors")
+
+
+if __name__ == "__main__":
+    main()
