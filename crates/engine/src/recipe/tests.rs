@@ -285,7 +285,7 @@ fn refuses_unknown_words_with_the_nearest() {
     );
     refused(
         &[("type = \"mlp\", hidden_sizes = [800", "type = \"cnn\", hidden_sizes = [800")],
-        "a.toml:7:18: `student.model.type` is the string \"cnn\"; it must be one of \"mlp\"",
+        "a.toml:7:18: `student.model.type` is the string \"cnn\"; it must be one of \"mlp\", \"encoder\"",
     );
     refused(
         &[("\"gelu\"", "\"rélu\"")],

@@ -20,7 +20,7 @@ const GATHER_A_ROW: f64 = 4e-15;
 /// Sums over rows of up to 5,000 numbers, a root, and a dozen roundings; of a short row, dx is a small
 /// difference.
 const LAYER_NORM: f64 = 1e-12;
-/// exp of scores, each a sum of up to 256 products, whose error is the weight's relative one.
+/// exp of scores, each a sum of up to 128 products, whose error is the weight's relative one.
 const ATTENTION: f64 = 5e-12;
 /// A few roundings a step.
 const OPTIMIZER: f64 = 3e-13;

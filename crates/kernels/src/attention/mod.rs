@@ -12,7 +12,7 @@ use crate::matmul::MAX_FLOPS_A_LAUNCH;
 use crate::{Caps, Cost, Kernel, Launch, Operand, bytes, twin};
 
 /// The longest head that every variant can hold.
-pub const MAX_HEAD_DIM: usize = 256;
+pub const MAX_HEAD_DIM: usize = 128;
 
 /// Forward out = dropout(softmax(scale · q · kᵀ + mask)) · v, head by head; backward its gradients.
 ///

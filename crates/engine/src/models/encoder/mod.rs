@@ -6,7 +6,7 @@
 mod file;
 mod names;
 
-use super::inputs::{Input, Inputs, Pooling, TokenInput, TokenTensors};
+use super::inputs::{Inputs, Pooling, TokenInput, TokenTensors};
 use super::{Model, Outputs};
 use crate::error::Error;
 use crate::graph::ops::AttentionConfig;
@@ -77,11 +77,6 @@ impl Encoder {
             first_position: self.first_position(),
             pooling: Pooling::First,
         }
-    }
-
-    /// The whole of [`Input`] for texts as [`Encoder::input`] describes it.
-    pub fn made_up_input(&self) -> Input {
-        Input::Tokens(self.input())
     }
 }
 
