@@ -77,7 +77,7 @@ fn matmuls() -> Vec<Matmul> {
 
 fn attentions() -> Vec<Attention> {
     let mut attentions = Vec::new();
-    for head_dim in [1, 32, 64, 72, 128, 256] {
+    for head_dim in [1, 32, 64, 72, 128] {
         for (causal, dropout) in [(false, 0.0), (true, 0.1)] {
             for backward in [false, true] {
                 attentions.push(Attention {
