@@ -7,7 +7,7 @@ use distil_gpu_engine::data::{self, Dataset};
 use distil_gpu_engine::distill::evaluate::errors_per_class;
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::models::{self, Feed};
-use distil_gpu_engine::recipe::{Column, Data, Normalise, Recipe, Source};
+use distil_gpu_engine::recipe::{Column, Data, Recipe, Source};
 use serde_json::json;
 
 use crate::{Voice, say, table};
@@ -104,6 +104,6 @@ fn load(args: &Args) -> Result<Dataset> {
             args.data
         ),
     };
-    let data = Data { source, train_limit: None, test_limit: None, normalise: Normalise::None };
+    let data = Data { source, train_limit: None, test_limit: None, normalise: None };
     Ok(data::load(&data)?.test)
 }

@@ -106,14 +106,17 @@ impl Examples {
         )))
     }
 
-    /// The normalisation that a recipe asks for; the one that changes nothing for texts.
+    /// The normalisation that a recipe asks for; the one that changes nothing where it asks for none.
     ///
     /// # Errors
     /// [`DataError::Unfit`] when a given one is of another length than the examples need.
-    pub fn normalisation_for(&self, normalise: &Normalise) -> Result<Normalisation, DataError> {
-        match self {
-            Self::Numbers(numbers) => numbers.normalisation_for(normalise),
-            Self::Texts(_) => Ok(Normalisation::identity()),
+    pub fn normalisation_for(
+        &self,
+        normalise: Option<&Normalise>,
+    ) -> Result<Normalisation, DataError> {
+        match (self, normalise) {
+            (Self::Numbers(numbers), Some(normalise)) => numbers.normalisation_for(normalise),
+            _ => Ok(Normalisation::identity()),
         }
     }
 }

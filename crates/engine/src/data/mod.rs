@@ -26,7 +26,6 @@ pub use gather::Shift;
 pub use normalisation::Normalisation;
 pub use numbers::{Features, Numbers};
 pub use safetensors::{load_features, read_logits};
-pub use text::buckets::{self, Batch};
 pub use text::{Text, Texts, Tokenizer, Tokens};
 
 /// Loads the data of a recipe.
@@ -71,12 +70,12 @@ mod tests {
             source: Source::Embedded,
             train_limit: Some(50),
             test_limit: Some(20),
-            normalise: Normalise::Standardise,
+            normalise: Some(Normalise::Standardise),
         };
         let split = load(&data).unwrap();
         assert_eq!((split.train.len(), split.test.len(), split.train.classes()), (50, 20, 10));
         let examples = split.train.examples();
-        let measured = examples.normalisation_for(&data.normalise).unwrap();
+        let measured = examples.normalisation_for(data.normalise.as_ref()).unwrap();
         let indices: Vec<u32> = (0..50).collect();
         let mut out = vec![0.0; 50 * 784];
         examples.numbers().unwrap().gather(&indices, &measured, None, &mut out);
@@ -85,10 +84,11 @@ mod tests {
             out.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / out.len() as f64;
         assert!(mean.abs() < 1e-5 && (square - 1.0).abs() < 1e-5, "mean {mean}, square {square}");
         assert_eq!(
-            examples.normalisation_for(&Normalise::None).unwrap(),
+            examples.normalisation_for(Some(&Normalise::None)).unwrap(),
             Normalisation::identity()
         );
-        data.normalise = Normalise::Given(Normalisation { mean: vec![0.0; 3], std: vec![1.0; 3] });
-        assert!(examples.normalisation_for(&data.normalise).is_err());
+        let given = Normalisation { mean: vec![0.0; 3], std: vec![1.0; 3] };
+        data.normalise = Some(Normalise::Given(given));
+        assert!(examples.normalisation_for(data.normalise.as_ref()).is_err());
     }
 }

@@ -90,16 +90,16 @@ impl<'a> Evaluator<'a> {
         let (rows, classes) = (rows(self.config), self.config.classes());
         let mut logits = vec![0.0; data.len() * classes];
         for batch in data.all(rows) {
-            let shape = BatchShape { rows, length: batch.length };
+            let shape = data.shape(&batch, rows);
             let program = self.forward(device, shape)?;
-            data.fill(&batch.indices, shape, None, &mut self.batch);
+            data.fill(&batch, shape, None, &mut self.batch);
             let inputs: Vec<Named<'_>> = self.batch.inputs().collect();
             device.run(program, &StepState::default(), &inputs)?;
             let answers = device.output(program, LOGITS)?;
-            for (answer, &index) in answers.chunks_exact(classes).zip(&batch.indices) {
+            for (answer, &index) in answers.chunks_exact(classes).zip(&batch) {
                 logits[index as usize * classes..][..classes].copy_from_slice(answer);
             }
-            progress(batch.indices.len());
+            progress(batch.len());
         }
         Ok(logits)
     }
@@ -124,13 +124,13 @@ impl<'a> Evaluator<'a> {
         let state = StepState { temperature, alpha, ..StepState::default() };
         let mut known = HostBatch::default();
         for batch in data.all(rows) {
-            let shape = BatchShape { rows, length: batch.length };
+            let shape = data.shape(&batch, rows);
             let program = self.loss(device, shape, given)?;
-            data.fill(&batch.indices, shape, None, &mut self.batch);
-            fill_labels(&mut known, &batch.indices, labels, rows);
+            data.fill(&batch, shape, None, &mut self.batch);
+            fill_labels(&mut known, &batch, labels, rows);
             if let Some(values) = teacher {
                 let answers = known.floats(TEACHER_LOGITS, rows * classes);
-                Teacher::gather(values, classes, &batch.indices, answers);
+                Teacher::gather(values, classes, &batch, answers);
             }
             let inputs: Vec<Named<'_>> = self.batch.inputs().chain(known.inputs()).collect();
             device.run(program, &state, &inputs)?;

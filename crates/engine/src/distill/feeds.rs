@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::program::{self, TeacherInput};
-use crate::data::{Batch, DataError, Examples, Shift};
+use crate::data::{DataError, Examples, Shift};
 use crate::models::{BatchShape, Feed, HostBatch, Input, ModelConfig};
 
 /// Examples as the model in training reads them, and as its teacher does.
@@ -31,7 +31,7 @@ impl<'a> Feeds<'a> {
     }
 
     /// An epoch's batches of `rows` examples.
-    pub fn epoch(&self, rows: usize, seed: u32, epoch: u32) -> Vec<Batch> {
+    pub fn epoch(&self, rows: usize, seed: u32, epoch: u32) -> Vec<Vec<u32>> {
         self.own.epoch(rows, seed, epoch)
     }
 
@@ -48,7 +48,7 @@ impl<'a> Feeds<'a> {
             return BTreeSet::from([BatchShape::of_numbers(rows)]);
         }
         let batches = (0..epochs).flat_map(|epoch| self.epoch(rows, seed, epoch));
-        batches.map(|batch| self.shape(&batch.indices, rows)).collect()
+        batches.map(|batch| self.shape(&batch, rows)).collect()
     }
 
     /// Writes a batch of these examples.

@@ -215,8 +215,8 @@ impl Forecast {
 /// The shapes of the batches in which a test set is measured.
 fn test_shapes(config: &ModelConfig, test: &Examples) -> Result<BTreeSet<BatchShape>, Error> {
     let rows = evaluate::rows(config);
-    let batches = Feed::new(&config.input, test)?.all(rows).into_iter();
-    Ok(batches.map(|batch| BatchShape { rows, length: batch.length }).collect())
+    let feed = Feed::new(&config.input, test)?;
+    Ok(feed.all(rows).iter().map(|batch| feed.shape(batch, rows)).collect())
 }
 
 impl Measured {

@@ -14,13 +14,12 @@ use crate::store::Store;
 /// Raw logits [examples, classes] of a saved model for the test set.
 pub(super) fn test_logits(
     device: &mut dyn Device,
-    split: &Split,
+    test: &Feed<'_>,
     config: &ModelConfig,
     store: &Store,
 ) -> Result<Vec<f32>, Error> {
     let mut evaluator = Evaluator::new(config, store);
-    let test = Feed::new(&config.input, split.test.examples())?;
-    let logits = evaluator.logits(device, &test, &mut |_| ())?;
+    let logits = evaluator.logits(device, test, &mut |_| ())?;
     evaluator.close(device);
     Ok(logits)
 }
@@ -28,7 +27,7 @@ pub(super) fn test_logits(
 /// Measures a model that is saved in `folder` and whose logits of the test set are known.
 pub(super) fn measure(
     device: &mut dyn Device,
-    split: &Split,
+    (split, test): (&Split, &Feed<'_>),
     omitted: &[usize],
     (config, store): (&ModelConfig, &Store),
     logits: &[f32],
@@ -42,7 +41,7 @@ pub(super) fn measure(
         let known = evaluator.logits(device, &train, &mut |_| ())?;
         arm.bias_corrected = correct_biases(split, omitted, &known, logits);
     }
-    let speed = evaluator.speed(device, &Feed::new(&config.input, split.test.examples())?)?;
+    let speed = evaluator.speed(device, test)?;
     evaluator.close(device);
     arm.parameters = Some(config.parameter_count());
     arm.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);

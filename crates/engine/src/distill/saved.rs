@@ -11,7 +11,7 @@ use super::trainer::{Lesson, train};
 use crate::data::Split;
 use crate::device::Device;
 use crate::error::Error;
-use crate::models::{self, ModelConfig};
+use crate::models::{self, Feed, ModelConfig};
 use crate::report::ArmReport;
 use crate::store::Store;
 
@@ -65,10 +65,14 @@ impl<'a> Saved<'a> {
     ) -> Result<Measured, Error> {
         let Self { folder, config, parameters, steps } = self;
         let store = frozen_store(device, config, &parameters)?;
-        let logits = test_logits(device, split, config, &store)?;
+        let test = Feed::new(&config.input, split.test.examples())?;
+        let logits = test_logits(device, &test, config, &store)?;
         let report = match known {
             Some(report) => report,
-            None => measure(device, split, omitted, (config, &store), &logits, folder, steps)?,
+            None => {
+                let data = (split, &test);
+                measure(device, data, omitted, (config, &store), &logits, folder, steps)?
+            }
         };
         Ok(Measured { store, report, logits })
     }

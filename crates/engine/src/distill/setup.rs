@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Arm, Lesson, Teacher};
 use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
-use crate::models::{self, Feed, ModelConfig, Start};
+use crate::models::{self, ModelConfig, Start};
 use crate::recipe::{self, Normalise, Recipe, Train};
 use crate::store::Layout;
 
@@ -173,10 +173,12 @@ fn normalisation(
     split: &Split,
     teacher: Option<&ModelConfig>,
 ) -> Result<Normalisation, Error> {
-    let asked = split.train.examples().normalisation_for(&recipe.data.normalise)?;
+    let asked = split.train.examples().normalisation_for(recipe.data.normalise.as_ref())?;
     match teacher.and_then(ModelConfig::normalisation) {
         None => Ok(asked),
-        Some(theirs) if recipe.data.normalise == Normalise::Standardise || *theirs == asked => {
+        Some(theirs)
+            if recipe.data.normalise == Some(Normalise::Standardise) || *theirs == asked =>
+        {
             Ok(theirs.clone())
         }
         Some(theirs) => Err(Error::Model {
@@ -190,7 +192,7 @@ fn normalisation(
 
 /// Refuses a loaded teacher that is for other data.
 fn fits(config: &ModelConfig, split: &Split) -> Result<(), Error> {
-    Feed::new(&config.input, split.train.examples())?;
+    config.input.check(split.train.examples())?;
     let (theirs, ours) = (&config.class_names, split.train.class_names());
     let places = data::class_places(ours, theirs)?;
     if theirs.len() == ours.len() && places.into_iter().eq(0..ours.len()) {

@@ -13,7 +13,7 @@ use super::feeds::Feeds;
 use super::program::{self, TEACHER_LOGITS, TeacherInput};
 use super::teacher::{Named, Teacher};
 use super::{Arm, Event, Metrics, Observer};
-use crate::data::{Batch, Dataset, Shift};
+use crate::data::{Dataset, Shift};
 use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
 use crate::graph::ops::OptimizerConfig;
@@ -124,7 +124,7 @@ pub(super) struct Trainer<'a> {
     /// Number of the next step, from 0.
     pub step: u32,
     /// An epoch's number and its batches.
-    epoch: Option<(u32, Vec<Batch>)>,
+    epoch: Option<(u32, Vec<Vec<u32>>)>,
     next: Next,
 }
 
@@ -241,7 +241,7 @@ impl<'a> Trainer<'a> {
             self.epoch = Some((epoch, self.feeds.epoch(rows, seed, epoch)));
         }
         let batches = self.epoch.as_ref().map_or(&[][..], |(_, batches)| batches);
-        let indices = &batches[(step % self.steps_per_epoch) as usize].indices;
+        let indices = &batches[(step % self.steps_per_epoch) as usize];
 
         let Next { shape, student, teacher, state } = &mut self.next;
         *shape = self.feeds.shape(indices, rows);

@@ -4,7 +4,8 @@ use distil_gpu_kernels::gather::sorted_order;
 use distil_gpu_kernels::random;
 
 use super::inputs::{BatchShape, Input, Pooling, TokenInput, names};
-use crate::data::{Batch, DataError, Examples, Shift, Tokens, buckets};
+use crate::data::text::buckets;
+use crate::data::{DataError, Examples, Shift, Tokens};
 use crate::device::HostTensor;
 
 /// Examples as one model reads them.
@@ -20,33 +21,17 @@ impl<'a> Feed<'a> {
     /// Reads the examples as a model does.
     ///
     /// # Errors
-    /// [`DataError`] when they are not what the model takes.
+    /// As [`Input::check`], and when a text cannot become tokens.
     pub fn new(input: &'a Input, examples: &'a Examples) -> Result<Self, DataError> {
+        input.check(examples)?;
         let tokens = match (input, examples) {
-            (Input::Numbers { shape, normalisation }, Examples::Numbers(numbers)) => {
-                if numbers.example_len() != input.len() {
-                    return Err(DataError::Unfit(format!(
-                        "the model takes examples of {shape:?}, and these are {:?}",
-                        numbers.shape()
-                    )));
-                }
-                normalisation.check(numbers.shape())?;
-                Tokens::default()
-            }
-            (Input::Tokens(TokenInput { tokenizer, max_length, .. }), Examples::Texts(texts)) => {
-                let tokenizer = tokenizer.as_ref().ok_or_else(|| {
+            (Input::Tokens(tokens), Examples::Texts(texts)) => {
+                let tokenizer = tokens.tokenizer.as_ref().ok_or_else(|| {
                     DataError::Unfit("the model has no tokenizer for texts".to_owned())
                 })?;
-                tokenizer.encode_all(texts, *max_length)?
+                tokenizer.encode_all(texts, tokens.max_length)?
             }
-            (Input::Numbers { .. }, _) => {
-                let problem = "the model takes numbers or images, and these are texts";
-                return Err(DataError::Unfit(problem.to_owned()));
-            }
-            (Input::Tokens(_), _) => {
-                let problem = "the model takes texts, and these are numbers or images";
-                return Err(DataError::Unfit(problem.to_owned()));
-            }
+            _ => Tokens::default(),
         };
         Ok(Self { input, examples, tokens })
     }
@@ -62,33 +47,34 @@ impl<'a> Feed<'a> {
     }
 
     /// An epoch's batches of `rows` examples, in random order; of texts, such of about the same length.
-    pub fn epoch(&self, rows: usize, seed: u32, epoch: u32) -> Vec<Batch> {
+    pub fn epoch(&self, rows: usize, seed: u32, epoch: u32) -> Vec<Vec<u32>> {
         match self.lengths() {
-            Some(lengths) => buckets::shuffled(&lengths, rows, self.max_length(), seed, epoch),
-            None => chunks(&random::permutation(self.examples.len(), seed, epoch), rows),
+            Some(lengths) => buckets::shuffled(&lengths, rows, seed, epoch),
+            None => chunks(&random::permutation(self.len(), seed, epoch), rows),
         }
     }
 
     /// Batches of all examples: numbers in their order, texts by their length.
-    pub fn all(&self, rows: usize) -> Vec<Batch> {
+    pub fn all(&self, rows: usize) -> Vec<Vec<u32>> {
+        chunks(&self.in_order(), rows)
+    }
+
+    fn in_order(&self) -> Vec<u32> {
         match self.lengths() {
-            Some(lengths) => buckets::sorted(&lengths, rows, self.max_length()),
-            None => chunks(&(0..self.examples.len() as u32).collect::<Vec<_>>(), rows),
+            Some(lengths) => buckets::sorted(&lengths),
+            None => (0..self.len() as u32).collect(),
         }
     }
 
     /// So many examples that stand for all: the first ones, again and again if there are fewer; of texts, of all
     /// lengths.
     pub fn sample(&self, rows: usize) -> Vec<u32> {
-        let len = self.examples.len();
-        match self.lengths() {
-            Some(lengths) => {
-                let mut order: Vec<u32> = (0..len as u32).collect();
-                order.sort_by_key(|&row| lengths[row as usize]);
-                (0..rows).map(|row| order[(2 * row + 1) * len / (2 * rows)]).collect()
-            }
-            None => (0..rows).map(|row| (row % len) as u32).collect(),
-        }
+        let (len, order) = (self.len(), self.in_order());
+        let place = |row| match self.input {
+            Input::Tokens(_) => (2 * row + 1) * len / (2 * rows),
+            Input::Numbers { .. } => row % len,
+        };
+        (0..rows).map(|row| order[place(row)]).collect()
     }
 
     /// The shape of a batch of `rows` that has room for these examples.
@@ -146,8 +132,8 @@ impl<'a> Feed<'a> {
     }
 }
 
-fn chunks(order: &[u32], rows: usize) -> Vec<Batch> {
-    order.chunks(rows).map(|indices| Batch { indices: indices.to_vec(), length: 0 }).collect()
+fn chunks(order: &[u32], rows: usize) -> Vec<Vec<u32>> {
+    order.chunks(rows).map(<[u32]>::to_vec).collect()
 }
 
 /// The values of one input.

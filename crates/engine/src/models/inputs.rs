@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::DType;
 
-use crate::data::{Normalisation, Tokenizer};
+use crate::data::{DataError, Examples, Normalisation, Tokenizer};
 use crate::graph::{Graph, TensorId};
 
 /// What one example is to a model.
@@ -122,6 +122,30 @@ impl Input {
     /// Whether an example is nothing.
     pub fn is_empty(&self) -> bool {
         false
+    }
+
+    /// Checks that examples are what the model takes.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when they are not.
+    pub fn check(&self, examples: &Examples) -> Result<(), DataError> {
+        let problem = match (self, examples) {
+            (Self::Tokens(_), Examples::Texts(_)) => return Ok(()),
+            (Self::Numbers { shape, normalisation }, Examples::Numbers(numbers)) => {
+                if numbers.example_len() == self.len() {
+                    return normalisation.check(numbers.shape());
+                }
+                let found = numbers.shape();
+                format!("the model takes examples of {shape:?}, and these are {found:?}")
+            }
+            (Self::Numbers { .. }, _) => {
+                "the model takes numbers or images, and these are texts".to_owned()
+            }
+            (Self::Tokens(_), _) => {
+                "the model takes texts, and these are numbers or images".to_owned()
+            }
+        };
+        Err(DataError::Unfit(problem))
     }
 
     /// Adds the inputs of a batch to a graph, their names behind `prefix`.

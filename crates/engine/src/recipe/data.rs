@@ -23,9 +23,9 @@ pub struct Data {
     /// Only so many test examples, the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
-    /// What features go through before a model sees them.
-    #[serde(skip_serializing_if = "Normalise::is_default")]
-    pub normalise: Normalise,
+    /// What features go through before a model sees them; absent where examples are texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalise: Option<Normalise>,
 }
 
 /// Where data come from. Paths are absolute once read.
@@ -141,11 +141,13 @@ impl Data {
             ("text", texts),
             ("images", images),
         ];
+        let source = table.need_choice("source", &sources)?(table)?;
+        let numbers = !matches!(source, Source::Text { .. });
         Ok(Self {
-            source: table.need_choice("source", &sources)?(table)?,
+            source,
             train_limit: table.get("train_limit", &SIZE)?,
             test_limit: table.get("test_limit", &SIZE)?,
-            normalise: Normalise::read(table)?,
+            normalise: numbers.then(|| Normalise::read(table)).transpose()?,
         })
     }
 }
@@ -220,10 +222,6 @@ fn images(table: &Table<'_>) -> Result<Source, RecipeError> {
 }
 
 impl Normalise {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-
     fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
         if !table.has_table("normalise") {
             let words = [("standardise", false), ("none", true)];

@@ -57,7 +57,7 @@ fn fills_in_defaults() {
     let recipe = Recipe::parse(GOOD, "some/fashion.toml").unwrap();
     assert_eq!((recipe.name.as_str(), recipe.seed, recipe.device.as_str()), ("fashion", 0, "auto"));
     assert_eq!(recipe.out, None);
-    assert_eq!(recipe.data.normalise, Normalise::Standardise);
+    assert_eq!(recipe.data.normalise, Some(Normalise::Standardise));
     let distil =
         Distil { temperature: 4.0, alpha: 0.9, omit_classes: Vec::new(), train_limit: None };
     assert_eq!(recipe.distil, distil);
@@ -177,7 +177,7 @@ fn sets_stand_above_the_file() {
     assert_eq!((recipe.distil.temperature, recipe.name.as_str()), (20.0, "other"));
     assert_eq!(recipe.train.optimizer.lr(), 0.5);
     let given = Normalisation { mean: vec![0.5], std: vec![0.25] };
-    assert_eq!(recipe.data.normalise, Normalise::Given(given));
+    assert_eq!(recipe.data.normalise, Some(Normalise::Given(given)));
     let Model::Mlp { hidden_sizes, .. } = recipe.student.model else { panic!("an mlp") };
     assert_eq!(hidden_sizes, [32]);
 }

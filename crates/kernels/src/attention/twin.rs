@@ -182,7 +182,7 @@ impl Attention {
         if self.causal { block.keys.min(block.first + row + 1) } else { block.keys }
     }
 
-    /// scale · a · bᵀ for the block's rows of `a` and all its keys' rows of `b`; without the scale, of `dout` and `v`.
+    /// a · bᵀ for the block's rows of `a` and all its keys' rows of `b`: of q and k, not yet scaled, or of dout and v.
     fn scores<F: Real>(&self, block: &Block, a: &[F], b: &[F], scores: &mut Vec<F>) {
         scores.resize(BLOCK * block.width, F::zero());
         let stride = self.stride();

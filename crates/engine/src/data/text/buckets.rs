@@ -2,15 +2,6 @@
 
 use distil_gpu_kernels::random;
 
-/// Examples of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// Their numbers.
-    pub indices: Vec<u32>,
-    /// Tokens of a text, padding included; 0 where examples are numbers.
-    pub length: usize,
-}
-
 /// Batches that are sorted by length among themselves: enough for little padding, few enough for chance.
 const WINDOW: usize = 32;
 
@@ -27,36 +18,24 @@ pub fn rounded(length: usize, max_length: usize) -> usize {
     length.next_multiple_of(step).clamp(1, max_length.max(1))
 }
 
-fn batch(indices: &[u32], lengths: &[usize], max_length: usize) -> Batch {
-    let longest = indices.iter().map(|&row| lengths[row as usize]).max().unwrap_or(1);
-    Batch { indices: indices.to_vec(), length: rounded(longest, max_length) }
-}
-
 /// An epoch's batches of `rows` texts, in random order: ⌈texts / rows⌉ of them, the same for the same seed and
 /// epoch.
-pub fn shuffled(
-    lengths: &[usize],
-    rows: usize,
-    max_length: usize,
-    seed: u32,
-    epoch: u32,
-) -> Vec<Batch> {
+pub fn shuffled(lengths: &[usize], rows: usize, seed: u32, epoch: u32) -> Vec<Vec<u32>> {
     let mut order = random::permutation(lengths.len(), seed, epoch);
     for window in order.chunks_mut(WINDOW * rows) {
         window.sort_by_key(|&row| lengths[row as usize]);
     }
-    let batches: Vec<Batch> =
-        order.chunks(rows).map(|indices| batch(indices, lengths, max_length)).collect();
+    let batches: Vec<&[u32]> = order.chunks(rows).collect();
     // Else an epoch would go from short texts to long ones, window by window.
     let order = random::permutation(batches.len(), !seed, epoch);
-    order.iter().map(|&index| batches[index as usize].clone()).collect()
+    order.iter().map(|&index| batches[index as usize].to_vec()).collect()
 }
 
-/// Batches of all texts, from the shortest to the longest.
-pub fn sorted(lengths: &[usize], rows: usize, max_length: usize) -> Vec<Batch> {
+/// All texts, from the shortest to the longest.
+pub fn sorted(lengths: &[usize]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
     order.sort_by_key(|&row| lengths[row as usize]);
-    order.chunks(rows).map(|indices| batch(indices, lengths, max_length)).collect()
+    order
 }
 
 #[cfg(test)]
@@ -69,16 +48,27 @@ mod tests {
         (0..count).map(|i| 4 + (30.0 * (unit(1, i) + unit(2, i))) as usize).collect()
     }
 
+    /// Batches in random order, and by length.
+    fn both(lengths: &[usize], rows: usize) -> [Vec<Vec<u32>>; 2] {
+        let sorted = sorted(lengths).chunks(rows).map(<[u32]>::to_vec).collect();
+        [shuffled(lengths, rows, 1, 2), sorted]
+    }
+
+    /// What the texts of a batch are padded to.
+    fn padded(batch: &[u32], lengths: &[usize], most: usize) -> usize {
+        rounded(batch.iter().map(|&row| lengths[row as usize]).max().unwrap(), most)
+    }
+
     #[test]
     fn every_text_is_in_one_batch() {
         for count in [1, 5, 64, 1000] {
             let lengths = lengths(count);
-            for batches in [shuffled(&lengths, 16, 48, 1, 2), sorted(&lengths, 16, 48)] {
+            for batches in both(&lengths, 16) {
                 assert_eq!(batches.len(), (count as usize).div_ceil(16));
-                let mut all: Vec<u32> = batches.iter().flat_map(|b| b.indices.clone()).collect();
+                let mut all: Vec<u32> = batches.concat();
                 all.sort_unstable();
                 assert!(all.into_iter().eq(0..count));
-                assert!(batches.iter().all(|b| b.length <= 48 && b.indices.len() <= 16));
+                assert!(batches.iter().all(|b| padded(b, &lengths, 48) <= 48 && b.len() <= 16));
             }
         }
     }
@@ -86,7 +76,7 @@ mod tests {
     #[test]
     fn order_follows_seed_and_epoch() {
         let lengths = lengths(500);
-        let of = |seed, epoch| shuffled(&lengths, 8, 64, seed, epoch);
+        let of = |seed, epoch| shuffled(&lengths, 8, seed, epoch);
         assert_eq!(of(1, 2), of(1, 2));
         assert_ne!(of(1, 2), of(1, 3));
         assert_ne!(of(1, 2), of(2, 2));
@@ -95,8 +85,8 @@ mod tests {
     #[test]
     fn little_is_padding() {
         let lengths = lengths(8000);
-        for batches in [shuffled(&lengths, 32, 128, 1, 0), sorted(&lengths, 32, 128)] {
-            let padded: usize = batches.iter().map(|b| b.length * b.indices.len()).sum();
+        for batches in both(&lengths, 32) {
+            let padded: usize = batches.iter().map(|b| padded(b, &lengths, 128) * b.len()).sum();
             let tokens: usize = lengths.iter().sum();
             let share = 1.0 - tokens as f64 / padded as f64;
             assert!(share < 0.1, "{share:.3} of the tokens are padding");

@@ -173,7 +173,8 @@ fn compile_module(
         true => context.device.create_shader_module(descriptor),
         // SAFETY: a kernel's indices follow from the shapes its operands' lengths follow from, or are kept
         // in range by the shader where they come from data, and `Program` refuses a view that is shorter
-        // than its operand; its loops end and its divisors are extents, which are at least 1. The tests run every kernel with the checks on as well.
+        // than its operand; its loops end and its divisors are extents, which are at least 1. The tests run
+        // every kernel with the checks on as well.
         false => unsafe {
             let checks = wgpu::ShaderRuntimeChecks::unchecked();
             context.device.create_shader_module_trusted(descriptor, checks)

@@ -47,7 +47,7 @@ impl Family {
     pub const ALL: [(&'static str, Self); 3] =
         [("bert", Self::Bert), ("distilbert", Self::DistilBert), ("roberta", Self::Roberta)];
 
-    /// `model_type` of its configurations; also the prefix of parameters in models with a head.
+    /// `model_type` of its configurations.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, family)| *family == self).map_or("", |(name, _)| name)
     }
@@ -109,7 +109,7 @@ impl Family {
     }
 
     pub(super) fn embeddings(self) -> EmbeddingNames {
-        let name = |part: &str| format!("{}.embeddings.{part}", self.name());
+        let name = |part: &str| format!("{}embeddings.{part}", self.prefix());
         EmbeddingNames {
             words: name("word_embeddings.weight"),
             positions: name("position_embeddings.weight"),
@@ -143,7 +143,7 @@ impl Family {
         };
         let stack = self.stack();
         let [query, key, value, attended, attention_norm, widen, narrow, output_norm] =
-            parts.map(|part| format!("{}.{stack}.{layer}.{part}", self.name()));
+            parts.map(|part| format!("{}{stack}.{layer}.{part}", self.prefix()));
         LayerNames { query, key, value, attended, attention_norm, widen, narrow, output_norm }
     }
 
