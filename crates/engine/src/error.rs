@@ -14,6 +14,12 @@ pub enum Error {
         /// What it needs.
         needed: String,
     },
+    /// The program cannot do it.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
     /// An op has no gradient and one was asked for.
     #[error("{op} has no gradient, and the loss depends on {tensor} through it")]
     NoGradient {

@@ -72,6 +72,9 @@ fn recipes() {
         ("name=a/b", "`name`"),
         ("data.source=mnist", "\"embedded\""),
         ("train.steps=3", "not both"),
+        ("task=masked", "`task` is the string \"masked\"; it must be one of \"classification\""),
+        ("task=masked-lm", "`task = \"masked-lm\"` is not supported yet"),
+        ("task=embedding", "`task = \"embedding\"` is not supported yet"),
     ] {
         home.refused(&format!("run tiny.toml --set {set}"), &[wanted]);
     }

@@ -66,11 +66,11 @@ fn loss(
                 true => inputs,
                 false => config.input.of_graph(&mut graph, TEACHER_PREFIX, shape),
             };
-            Some(config.model().forward(&mut graph, TEACHER, &inputs, false)?.logits)
+            Some(config.model().forward(&mut graph, TEACHER, &inputs, false)?.logits()?)
         }
         TeacherInput::Given => Some(graph.input(TEACHER_LOGITS, &[rows, classes], DType::F32)),
     };
-    let logits = student.model().forward(&mut graph, STUDENT, &inputs, training)?.logits;
+    let logits = student.model().forward(&mut graph, STUDENT, &inputs, training)?.logits()?;
     let (row_loss, terms) = graph.distill_loss(logits, labels, answers, classes)?;
     graph.accumulate(terms, STUDENT)?;
     Ok((graph, row_loss))
@@ -149,6 +149,6 @@ pub fn forward_plan(config: &ModelConfig, shape: BatchShape) -> Result<Plan, Err
     let mut graph = Graph::new(vec![layout(config)?]);
     let inputs = config.input.of_graph(&mut graph, "", shape);
     let outputs = config.model().forward(&mut graph, STUDENT, &inputs, false)?;
-    graph.output(LOGITS, outputs.logits);
+    graph.output(LOGITS, outputs.logits()?);
     Plan::compile(&graph, Options::default())
 }

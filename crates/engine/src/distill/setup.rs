@@ -6,7 +6,7 @@ use super::{Arm, Lesson, Teacher};
 use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
 use crate::models::{self, ModelConfig, Start};
-use crate::recipe::{self, Normalise, Recipe, Train};
+use crate::recipe::{self, Normalise, Recipe, Task, Train};
 use crate::store::Layout;
 
 /// A recipe's data and models.
@@ -36,6 +36,10 @@ impl Setup {
     /// # Errors
     /// When data or teacher cannot be used, or do not go together.
     pub fn read(recipe: &Recipe, folder: Option<&Path>) -> Result<Self, Error> {
+        if recipe.task != Task::Classification {
+            let what = format!("`task = \"{}\"`", recipe.task.name());
+            return Err(Error::Unsupported { what });
+        }
         let split = data::load(&recipe.data)?;
         let loaded = match &recipe.teacher {
             recipe::Teacher::Folder { folder: original } => {
@@ -48,7 +52,7 @@ impl Setup {
         if let Some(config) = &loaded {
             fits(config, &split)?;
         }
-        let start_of = |model| Start::of(model, &split.train, &normalisation);
+        let start_of = |model| Start::of(model, recipe.task, &split.train, &normalisation);
         let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
             recipe::Teacher::Trained { model, train } => {
                 let Start { config, parameters } = start_of(model)?;
@@ -84,7 +88,7 @@ impl Setup {
         self.split.train.examples().check_shift(recipe.train.shift)?;
         let Self { split, teacher, normalisation, .. } = self;
         let Start { config: student, parameters: student_start } =
-            Start::of(&recipe.student.model, &split.train, normalisation)?;
+            Start::of(&recipe.student.model, recipe.task, &split.train, normalisation)?;
         Layout::new(student.model().parameters())?;
         let students = student_data(recipe, &split.train)?;
         let (split, teacher, normalisation) =

@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::weights::{self, Naming};
-use super::{Architecture, Family, Input, Mlp, ModelConfig, Start, TokenInput, encoder};
+use super::{
+    Architecture, Encoder, Family, Head, Input, Mlp, ModelConfig, Start, TokenInput, encoder,
+};
 use crate::data::{Normalisation, Tokenizer};
 use crate::error::Error;
 use crate::files::{io_error, save_tensors, write_atomically};
+use crate::recipe::Task;
 
 /// Name of a model's configuration.
 pub const CONFIG: &str = "config.json";
@@ -153,15 +156,18 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
     Ok((config, values.into_iter().flatten().collect()))
 }
 
-/// A model to start from: its configuration, and the parameters that it has, in the model's order. A classifier
-/// may be missing.
+/// A model to start from for a task: its configuration, with the task's head, and the parameters that it has, in
+/// the model's order. Those of the head may be missing.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_start(folder: &Path) -> Result<Start, Error> {
-    let config = load_config(folder)?;
-    let fresh = match &config.architecture {
-        Architecture::Encoder(encoder) => encoder.family.classifier(),
+pub fn load_start(folder: &Path, task: Task) -> Result<Start, Error> {
+    let mut config = load_config(folder)?;
+    let fresh = match &mut config.architecture {
+        Architecture::Encoder(encoder) => {
+            encoder.head = Head::of_task(task, config.class_names.len());
+            encoder.family.of_head(encoder.head)
+        }
         Architecture::Mlp(_) => &[],
     };
     let naming = naming(&config.architecture, fresh);
@@ -172,7 +178,8 @@ pub fn load_start(folder: &Path) -> Result<Start, Error> {
 fn naming(architecture: &Architecture, fresh: &'static [&'static str]) -> Naming {
     match architecture {
         Architecture::Encoder(encoder) => {
-            Naming { prefix: encoder.family.prefix(), unneeded: encoder.family.unneeded(), fresh }
+            let Encoder { family, head, .. } = encoder;
+            Naming { prefix: family.prefix(), unneeded: family.unneeded(*head), fresh }
         }
         Architecture::Mlp(_) => Naming { fresh, ..Naming::default() },
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, Model, Outputs};
+use super::{Answer, Inputs, Model, Outputs};
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::{self, Activation};
@@ -62,7 +62,7 @@ impl Model for Mlp {
             x = nn::activate(graph, self.activation, x, rate(self.dropout), 1 + layer as u32)?;
         }
         let logits = nn::linear(graph, store, &name(hidden), x)?;
-        Ok(Outputs { logits, states: Vec::new() })
+        Ok(Outputs { answer: Answer::Logits(logits), states: Vec::new() })
     }
 }
 

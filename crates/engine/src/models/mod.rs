@@ -10,7 +10,7 @@ mod weights;
 
 use std::fmt::Debug;
 
-pub use encoder::{Encoder, Family};
+pub use encoder::{Encoder, Family, Head};
 pub use feed::{Feed, HostBatch};
 pub use folder::{CONFIG, WEIGHTS, load, load_config, load_start, save};
 pub(crate) use inputs::names::FEATURES;
@@ -29,7 +29,7 @@ use crate::store::ParameterSpec;
 pub enum Architecture {
     /// Linear layers with an activation between them.
     Mlp(Mlp),
-    /// A transformer encoder with a classifier.
+    /// A transformer encoder with a head.
     Encoder(Encoder),
 }
 
@@ -40,18 +40,51 @@ pub struct ModelConfig {
     pub architecture: Architecture,
     /// What it reads.
     pub input: Input,
-    /// Names of the classes, in the logits' order.
+    /// Names of the classes, in the logits' order; none of a model that has no classes.
     pub class_names: Vec<String>,
+}
+
+/// What a model's head says of a batch.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Answer {
+    /// Logits [rows, classes].
+    Logits(TensorId),
+    /// Logits of the whole vocabulary for the batch's masked tokens, before they are made: they are
+    /// hidden · weightᵀ + bias.
+    Vocabulary {
+        /// Hidden states [tokens, hidden_size].
+        hidden: TensorId,
+        /// The decoder's weight [vocab_size, hidden_size].
+        weight: TensorId,
+        /// Its bias [vocab_size].
+        bias: TensorId,
+    },
+    /// A vector for each example [rows, hidden_size].
+    Embedding(TensorId),
 }
 
 /// What a model makes of a batch.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// Logits [rows, classes].
-    pub logits: TensorId,
+    /// What its head says.
+    pub answer: Answer,
     /// Hidden states [rows, length, hidden_size]: before the first layer, and behind each; none of a model
     /// that has no such thing.
     pub states: Vec<TensorId>,
+}
+
+impl Outputs {
+    /// Logits [rows, classes].
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the model has no classes.
+    pub fn logits(&self) -> Result<TensorId, Error> {
+        match self.answer {
+            Answer::Logits(logits) => Ok(logits),
+            _ => Err(Error::Unsupported { what: "a model without classes here".to_owned() }),
+        }
+    }
 }
 
 /// What the engine needs of a model.

@@ -1,9 +1,9 @@
 //! A recipe's model before its first step: what it is, and the values that it starts from.
 
-use super::{Architecture, Encoder, Input, Mlp, ModelConfig, load_start};
+use super::{Architecture, Encoder, Head, Input, Mlp, ModelConfig, load_start};
 use crate::data::{DataError, Dataset, Normalisation, Numbers};
 use crate::error::Error;
-use crate::recipe;
+use crate::recipe::{self, Task};
 use crate::store::ParameterSpec;
 
 /// A model, and where its parameters start.
@@ -17,12 +17,13 @@ pub struct Start {
 }
 
 impl Start {
-    /// A recipe's model for this data. `normalisation` is what numbers go through.
+    /// A recipe's model for its task and this data. `normalisation` is what numbers go through.
     ///
     /// # Errors
     /// When data and model do not go together, or the model that it starts from cannot be read.
     pub fn of(
         model: &recipe::Model,
+        task: Task,
         data: &Dataset,
         normalisation: &Normalisation,
     ) -> Result<Self, Error> {
@@ -31,7 +32,7 @@ impl Start {
                 let config = perceptron(model, data, numbers, normalisation);
                 Ok(Self { config, parameters: Vec::new() })
             }
-            (recipe::Model::Encoder { .. }, None) => encoder(model, data),
+            (recipe::Model::Encoder { .. }, None) => encoder(model, task, data),
             (recipe::Model::Mlp { .. }, None) => Err(unfit(
                 "a model of type \"mlp\" reads numbers, and \
                 the data are texts: give it type \"encoder\"",
@@ -86,12 +87,12 @@ fn perceptron(
     }
 }
 
-fn encoder(model: &recipe::Model, data: &Dataset) -> Result<Start, Error> {
+fn encoder(model: &recipe::Model, task: Task, data: &Dataset) -> Result<Start, Error> {
     let recipe::Model::Encoder { from, layers, max_length, dropout } = model else {
         unreachable!("it is one");
     };
     let bad = |problem: String| Error::Model { path: from.display().to_string(), problem };
-    let Start { config: base, parameters: values } = load_start(from)?;
+    let Start { config: base, parameters: values } = load_start(from, task)?;
     let (Architecture::Encoder(theirs), Input::Tokens(tokens)) = (&base.architecture, &base.input)
     else {
         return Err(bad("it is no transformer encoder".to_owned()));
@@ -102,8 +103,8 @@ fn encoder(model: &recipe::Model, data: &Dataset) -> Result<Start, Error> {
         let count = all.len();
         return Err(bad(format!("it has no layer {layer}: its {count} layers are counted from 0")));
     }
-    let mut ours =
-        Encoder { num_hidden_layers: taken.len(), num_labels: data.classes(), ..theirs.clone() };
+    let head = Head::of_task(task, data.classes());
+    let mut ours = Encoder { num_hidden_layers: taken.len(), head, ..theirs.clone() };
     if let Some(rate) = *dropout {
         (ours.hidden_dropout, ours.attention_dropout, ours.classifier_dropout) = (rate, rate, rate);
     }
@@ -112,7 +113,7 @@ fn encoder(model: &recipe::Model, data: &Dataset) -> Result<Start, Error> {
     let config = ModelConfig {
         architecture: Architecture::Encoder(ours),
         input: Input::Tokens(tokens),
-        class_names: data.class_names().to_vec(),
+        class_names: data.class_names()[..head.classes()].to_vec(),
     };
     // A classifier of other classes is of no use.
     let same_classes = base.class_names == config.class_names;

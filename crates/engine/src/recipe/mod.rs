@@ -11,6 +11,7 @@ mod optimizer;
 mod rules;
 mod schedule;
 mod sets;
+mod task;
 mod teacher;
 mod train;
 
@@ -32,6 +33,7 @@ pub use error::{Place, RecipeError};
 pub use model::Model;
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use schedule::Schedule;
+pub use task::Task;
 pub use teacher::Teacher;
 pub use train::{Length, Train};
 
@@ -46,6 +48,8 @@ pub const STARTER: &str = include_str!("../../../../recipes/starter.toml");
 pub struct Recipe {
     /// Its name; that of its file unless given.
     pub name: String,
+    /// What the models learn to do; to classify unless given.
+    pub task: Task,
     /// Seed of initial weights, order, shifts and dropout; 0 unless given.
     pub seed: u32,
     /// The run's folder, against the current one; unless given, the first of `runs/<name>`,
@@ -155,6 +159,7 @@ impl Recipe {
     fn read(root: &Table<'_>, file_name: &str) -> Result<Self, RecipeError> {
         root.known(&[
             "name",
+            "task",
             "seed",
             "out",
             "device",
@@ -176,6 +181,7 @@ impl Recipe {
         let train = Train::read(&train_table)?;
         let teacher_table = root.need_table("teacher", teacher::WHAT)?;
         let recipe = Self {
+            task: root.choice("task", &Task::ALL)?.unwrap_or_default(),
             seed: root.get("seed", &SEED)?.unwrap_or(0),
             out: root.get("out", &PATH)?.map(PathBuf::from),
             device: root.get("device", &DEVICE)?.unwrap_or_else(|| "auto".to_owned()),

@@ -110,7 +110,7 @@ fn what_is_written_is_read_as_the_same() {
             ),
         ]),
         edited(&[
-            ("[data]", "name = \"b\"\nout = \"here\"\ndevice = \"gpu:1\"\nseed = 4294967295\n[data]"),
+            ("[data]", "name = \"b\"\nout = \"here\"\ndevice = \"gpu:1\"\nseed = 4294967295\ntask = \"masked-lm\"\n[data]"),
             (
                 "source = \"embedded\"",
                 "source = \"csv\"\ntrain = \"a\"\ntest = \"b\"\nlabel = 0\nheader = false\ntrain_limit = 7",
@@ -224,8 +224,8 @@ fn refuses_what_is_not_toml() {
 fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("[data]", "[distill]\nalpha = 1\n[data]")],
-        "a.toml:2:2: unknown key `distill` in the recipe; did you mean `distil`? Known keys: name, seed, \
-         out, device, checkpoint_seconds, tensorboard, data, teacher, student, distil, train, target",
+        "a.toml:2:2: unknown key `distill` in the recipe; did you mean `distil`? Known keys: name, \
+         task, seed, out, device, checkpoint_seconds, tensorboard, data, teacher, student, distil, train, target",
     );
     refused(
         &[("epochs = 8", "epochs = 8\n[distil]\nalpha = 0.5\n  tempature = 4")],

@@ -14,7 +14,7 @@ use crate::distill::{Setup, TeacherInput, optimizer_config, training_plan};
 use crate::error::Error;
 use crate::graph::ops::OptimizerConfig;
 use crate::models::{
-    Architecture, BatchShape, Encoder, FEATURES, Family, HostBatch, Input, Mlp, ModelConfig,
+    Architecture, BatchShape, Encoder, FEATURES, Family, Head, HostBatch, Input, Mlp, ModelConfig,
 };
 use crate::nn::Activation;
 use crate::plan::Plan;
@@ -320,7 +320,7 @@ fn encoder(family: Family, layers: usize, dropout: f32) -> ModelConfig {
         hidden_dropout: dropout,
         attention_dropout: dropout,
         classifier_dropout: dropout,
-        num_labels: 10,
+        head: Head::Classes(10),
     };
     ModelConfig {
         input: Input::Tokens(encoder.input()),

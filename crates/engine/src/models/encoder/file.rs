@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Encoder, Family};
+use super::{Encoder, Family, Head};
 use crate::nn::Activation;
 
 /// The keys that matter, in all their spellings.
@@ -39,6 +39,8 @@ struct File {
     position_embedding_type: Option<String>,
     #[serde(default)]
     sinusoidal_pos_embds: bool,
+    #[serde(default)]
+    architectures: Vec<String>,
 }
 
 fn gelu() -> String {
@@ -78,6 +80,8 @@ pub fn from_json(family: Family, json: &Value) -> Result<(Encoder, Vec<String>),
         return Err("sinusoidal_pos_embds must be false".to_owned());
     }
     let class_names = class_names(&file.id2label)?;
+    let architecture = file.architectures.first().map_or("", String::as_str);
+    let head = Head::of_architecture(architecture, family, class_names.len());
     let encoder = Encoder {
         family,
         vocab_size: file.vocab_size,
@@ -96,9 +100,10 @@ pub fn from_json(family: Family, json: &Value) -> Result<(Encoder, Vec<String>),
             Family::DistilBert => 0.2,
             _ => file.hidden_dropout_prob,
         }),
-        num_labels: class_names.len(),
+        head,
     };
     check(&encoder)?;
+    let class_names = if head.classes() == 0 { Vec::new() } else { class_names };
     Ok((encoder, class_names))
 }
 
@@ -163,7 +168,6 @@ pub fn to_json(encoder: &Encoder, class_names: &[String]) -> Value {
     let activation = activation.map_or("gelu", |(name, _)| name);
     let mut json = match encoder.family {
         Family::DistilBert => json!({
-            "architectures": ["DistilBertForSequenceClassification"],
             "activation": activation,
             "dim": encoder.hidden_size,
             "n_layers": encoder.num_hidden_layers,
@@ -174,11 +178,7 @@ pub fn to_json(encoder: &Encoder, class_names: &[String]) -> Value {
             "seq_classif_dropout": short(encoder.classifier_dropout),
             "sinusoidal_pos_embds": false,
         }),
-        family => json!({
-            "architectures": [match family {
-                Family::Roberta => "RobertaForSequenceClassification",
-                _ => "BertForSequenceClassification",
-            }],
+        _ => json!({
             "hidden_act": activation,
             "hidden_size": encoder.hidden_size,
             "num_hidden_layers": encoder.num_hidden_layers,
@@ -192,18 +192,26 @@ pub fn to_json(encoder: &Encoder, class_names: &[String]) -> Value {
         }),
     };
     let common = json!({
+        "architectures": [encoder.head.architecture(encoder.family)],
         "model_type": encoder.family.name(),
         "vocab_size": encoder.vocab_size,
         "max_position_embeddings": encoder.max_position_embeddings,
         "pad_token_id": encoder.pad_token_id,
         "initializer_range": short(super::INITIALISER_RANGE),
-        "id2label": id2label,
-        "label2id": label2id,
-        "problem_type": "single_label_classification",
         "torch_dtype": "float32",
     });
-    if let (Value::Object(json), Value::Object(common)) = (&mut json, common) {
-        json.extend(common);
+    let classes = match encoder.head {
+        Head::Classes(_) => json!({
+            "id2label": id2label,
+            "label2id": label2id,
+            "problem_type": "single_label_classification",
+        }),
+        Head::MaskedLanguage | Head::Embedding => json!({}),
+    };
+    for more in [common, classes] {
+        if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
+            json.extend(more);
+        }
     }
     json
 }
@@ -226,10 +234,20 @@ mod tests {
             let mut json = base();
             json["model_type"] = name.into();
             let (encoder, classes) = from_json(family, &json).unwrap();
-            assert_eq!((encoder.num_labels, &*classes[2]), (3, "so so"));
-            let written = to_json(&encoder, &classes);
-            assert_eq!(written["model_type"], name);
-            assert_eq!(from_json(family, &written).unwrap(), (encoder, classes));
+            assert_eq!((encoder.head, &*classes[2]), (Head::Classes(3), "so so"));
+            for (head, suffix) in [
+                (encoder.head, "ForSequenceClassification"),
+                (Head::MaskedLanguage, "ForMaskedLM"),
+                (Head::Embedding, "Model"),
+            ] {
+                let encoder = Encoder { head, ..encoder.clone() };
+                let classes = if head.classes() == 0 { Vec::new() } else { classes.clone() };
+                let written = to_json(&encoder, &classes);
+                assert_eq!(written["model_type"], name);
+                let architecture = written["architectures"][0].as_str().unwrap();
+                assert!(architecture.ends_with(suffix), "{architecture}");
+                assert_eq!(from_json(family, &written).unwrap(), (encoder, classes));
+            }
         }
     }
 

@@ -4,21 +4,23 @@
 //! transformers gives them.
 
 mod file;
+mod head;
 mod names;
 
 use super::inputs::{Inputs, Pooling, TokenInput, TokenTensors};
-use super::{Model, Outputs};
+use super::{Answer, Model, Outputs};
 use crate::error::Error;
 use crate::graph::ops::AttentionConfig;
 use crate::graph::{Graph, TensorId};
 use crate::nn::{self, Activation};
 use crate::store::{Init, ParameterSpec};
-use names::{HeadNames, LayerNames};
+use names::{ClassifierNames, LayerNames};
 
 pub(super) use file::{from_json, to_json};
+pub use head::Head;
 pub use names::Family;
 
-/// A stack of attention and feed-forward layers with a classifier on the first token.
+/// A stack of attention and feed-forward layers with a head on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoder {
     /// Whose names and details it has.
@@ -49,8 +51,8 @@ pub struct Encoder {
     pub attention_dropout: f32,
     /// Probability of dropping an element before the classifier in training.
     pub classifier_dropout: f32,
-    /// Number of classes.
-    pub num_labels: usize,
+    /// What its hidden states are made into.
+    pub head: Head,
 }
 
 /// Spread of new weights, as in the papers' models.
@@ -126,9 +128,11 @@ impl Model for Encoder {
             specs.extend(linear(&names.narrow, wide, hidden));
             specs.extend(norm(&names.output_norm, hidden));
         }
-        let HeadNames { dense, classifier, .. } = self.family.head();
-        specs.extend(linear(dense, hidden, hidden));
-        specs.extend(linear(classifier, hidden, self.num_labels));
+        if let Head::Classes(classes) = self.head {
+            let ClassifierNames { dense, classifier, .. } = self.family.classifier_names();
+            specs.extend(linear(dense, hidden, hidden));
+            specs.extend(linear(classifier, hidden, classes));
+        }
         specs
     }
 
@@ -149,8 +153,12 @@ impl Model for Encoder {
             let state = pass.layer(layer, states[layer], inputs)?;
             states.push(state);
         }
-        let logits = pass.classify(states[self.num_hidden_layers], inputs)?;
-        Ok(Outputs { logits, states })
+        let last = states[self.num_hidden_layers];
+        let answer = match self.head {
+            Head::Classes(_) => Answer::Logits(pass.classify(last, inputs)?),
+            head => return Err(Error::Unsupported { what: head.name().to_owned() }),
+        };
+        Ok(Outputs { answer, states })
     }
 }
 
@@ -249,10 +257,11 @@ impl Pass<'_> {
         self.norm(norm, sum)
     }
 
-    /// Logits [rows, num_labels].
+    /// Logits [rows, classes].
     fn classify(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
         let model = self.model;
-        let HeadNames { dense, activation, classifier, drop_first } = model.family.head();
+        let ClassifierNames { dense, activation, classifier, drop_first } =
+            model.family.classifier_names();
         let pooled = self.graph.matmul(inputs.pooling, x, false, false)?;
         let pooled = self.graph.reshape(pooled, &[inputs.shape.rows, model.hidden_size])?;
         let rate = model.classifier_dropout;

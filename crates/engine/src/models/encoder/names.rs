@@ -1,5 +1,6 @@
 //! What the families call their parameters.
 
+use super::Head;
 use crate::nn::Activation;
 
 /// Whose names and details an encoder has.
@@ -34,7 +35,7 @@ pub(super) struct LayerNames {
 }
 
 /// The two linear layers of the classifier, and what lies between.
-pub(super) struct HeadNames {
+pub(super) struct ClassifierNames {
     pub dense: &'static str,
     pub activation: Activation,
     pub classifier: &'static str,
@@ -62,26 +63,45 @@ impl Family {
     }
 
     /// Beginnings of the names of other heads' tensors, and of buffers.
-    pub(in crate::models) fn unneeded(self) -> &'static [&'static str] {
-        match self {
-            Self::Bert => &["embeddings.position_ids", "cls."],
-            Self::DistilBert => &["vocab_transform.", "vocab_layer_norm.", "vocab_projector."],
-            Self::Roberta => &["embeddings.position_ids", "lm_head.", "pooler."],
+    pub(in crate::models) fn unneeded(self, head: Head) -> &'static [&'static str] {
+        match (self, head) {
+            (Self::Bert, Head::Classes(_)) => &["embeddings.position_ids", "cls."],
+            (Self::Bert, Head::MaskedLanguage | Head::Embedding) => {
+                &["embeddings.position_ids", "cls.", "pooler.", "classifier."]
+            }
+            (Self::DistilBert, Head::Classes(_)) => {
+                &["vocab_transform.", "vocab_layer_norm.", "vocab_projector."]
+            }
+            (Self::DistilBert, Head::MaskedLanguage | Head::Embedding) => &[
+                "vocab_transform.",
+                "vocab_layer_norm.",
+                "vocab_projector.",
+                "pre_classifier.",
+                "classifier.",
+            ],
+            (Self::Roberta, Head::Classes(_)) => {
+                &["embeddings.position_ids", "lm_head.", "pooler."]
+            }
+            (Self::Roberta, Head::MaskedLanguage | Head::Embedding) => {
+                &["embeddings.position_ids", "lm_head.", "pooler.", "classifier."]
+            }
         }
     }
 
-    /// Beginnings of the names of the classifier's parameters.
-    pub(in crate::models) fn classifier(self) -> &'static [&'static str] {
-        match self {
-            Self::Bert => &["bert.pooler.", "classifier."],
-            Self::DistilBert => &["pre_classifier.", "classifier."],
-            Self::Roberta => &["classifier."],
+    /// Beginnings of the names of a head's parameters.
+    pub(in crate::models) fn of_head(self, head: Head) -> &'static [&'static str] {
+        match (self, head) {
+            (Self::Bert, Head::Classes(_)) => &["bert.pooler.", "classifier."],
+            (Self::DistilBert, Head::Classes(_)) => &["pre_classifier.", "classifier."],
+            (Self::Roberta, Head::Classes(_)) => &["classifier."],
+            (_, Head::MaskedLanguage | Head::Embedding) => &[],
         }
     }
 
     /// Whether a parameter's shape depends on the number of classes.
     pub(in crate::models) fn is_output(self, name: &str) -> bool {
-        name.strip_prefix(self.head().classifier).is_some_and(|part| part.starts_with('.'))
+        name.strip_prefix(self.classifier_names().classifier)
+            .is_some_and(|part| part.starts_with('.'))
     }
 
     /// The name of a parameter with its layer's number changed, if it is a layer's.
@@ -97,6 +117,15 @@ impl Family {
     /// Name of the layers' stack.
     fn stack(self) -> &'static str {
         if self == Self::DistilBert { "transformer.layer" } else { "encoder.layer" }
+    }
+
+    /// What transformers' names of its models begin with.
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Self::Bert => "Bert",
+            Self::DistilBert => "DistilBert",
+            Self::Roberta => "Roberta",
+        }
     }
 
     /// What transformers calls its tokenizer.
@@ -147,12 +176,12 @@ impl Family {
         LayerNames { query, key, value, attended, attention_norm, widen, narrow, output_norm }
     }
 
-    pub(super) fn head(self) -> HeadNames {
+    pub(super) fn classifier_names(self) -> ClassifierNames {
         let (dense, activation, classifier) = match self {
             Self::Bert => ("bert.pooler.dense", Activation::Tanh, "classifier"),
             Self::DistilBert => ("pre_classifier", Activation::Relu, "classifier"),
             Self::Roberta => ("classifier.dense", Activation::Tanh, "classifier.out_proj"),
         };
-        HeadNames { dense, activation, classifier, drop_first: self == Self::Roberta }
+        ClassifierNames { dense, activation, classifier, drop_first: self == Self::Roberta }
     }
 }
