@@ -5,7 +5,7 @@
 // a       f32, A(i, k) at batch · a_batch + i · a_row + k · a_col; also in fours
 // b       f32, B(k, j) at batch · b_batch + k · b_row + j · b_col; also in fours
 // x0..x2  f32, the epilogue's operands (bias, residual, activations of the forward pass)
-// out     f32 [batch, m, n], contiguous
+// out     f32 [batch, m, n], contiguous; with ACCUMULATE the product is added onto what it holds, before the chain
 
 //#import common/chain.wgsl
 
@@ -33,12 +33,19 @@ struct Dims {
 @group(0) @binding(6) var<storage, read> x2: array<f32>;
 @group(0) @binding(7) var<storage, read_write> out: array<f32>;
 
+override ACCUMULATE: bool = false;
+
 fn store(batch: u32, row: u32, col: u32, sum: f32) {
     if row < dims.m && col < dims.n {
         // The epilogue may see the rows under more extents than [batch, m, n].
         let e = dims.chain.extent;
         let outer = batch * dims.m + row;
         let coord = vec4<u32>(outer / e.z / e.y, outer / e.z % e.y, outer % e.z, col);
-        out[outer * dims.n + col] = chain_apply(sum, coord);
+        let at = outer * dims.n + col;
+        var value = sum;
+        if ACCUMULATE {
+            value += out[at];
+        }
+        out[at] = chain_apply(value, coord);
     }
 }

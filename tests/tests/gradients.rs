@@ -4,7 +4,7 @@
 
 use distil_gpu_engine::Error;
 use distil_gpu_engine::device::HostTensor;
-use distil_gpu_engine::graph::ops::AttentionConfig;
+use distil_gpu_engine::graph::ops::{AttentionConfig, Decoder};
 use distil_gpu_engine::graph::{Graph, TensorId, differentiate};
 use distil_gpu_engine::nn::{self, Activation};
 use distil_gpu_engine::plan::Options;
@@ -315,6 +315,51 @@ fn distill_loss_plain_and_weighed() {
             check_with(&what, &[&shape], &inputs, op, plain);
             check_with(&format!("weighed {what}"), &[&shape], &inputs, op, weigh);
         }
+    }
+}
+
+/// More rows than a chunk has, two of which count in no term or not in the hard one; the table is the weight of the
+/// head and the source of its hidden states, so that its gradients add up.
+#[test]
+fn vocabulary_loss_in_chunks_with_a_tied_weight() {
+    const ROWS: usize = 70;
+    let (vocab, hidden, wide) = (CLASSES, 3, 5);
+    let mut labels: Vec<i32> = (0..ROWS as i32).map(|row| row * 5 % vocab as i32).collect();
+    (labels[2], labels[66]) = (IGNORED, PADDING);
+    let ids: Vec<i32> = (0..ROWS as i32).map(|row| row * 3 % vocab as i32).collect();
+    let order = sorted_order(&ids);
+    let theirs = [ROWS * wide, vocab * wide, vocab];
+    let theirs: Vec<Vec<f32>> =
+        (0..).zip(theirs).map(|(i, n)| narrow(&random(n, 20 + i))).collect();
+    let inputs = [
+        ("labels", HostTensor::I32(&labels)),
+        ("ids", HostTensor::I32(&ids)),
+        ("order", HostTensor::I32(&order)),
+        ("t0", HostTensor::F32(&theirs[0])),
+        ("t1", HostTensor::F32(&theirs[1])),
+        ("t2", HostTensor::F32(&theirs[2])),
+    ];
+    for teacher in [true, false] {
+        let op = |graph: &mut Graph, p: &[TensorId]| {
+            let ids = graph.input("ids", &[ROWS], DType::I32);
+            let order = graph.input("order", &[ROWS], DType::I32);
+            let rows = graph.gather(p[0], ids, order)?;
+            let rows = graph.mul(rows, p[2])?;
+            let student = Decoder { hidden: rows, weight: p[0], bias: p[1] };
+            let mut theirs = |name: &str, shape: &[usize]| graph.input(name, shape, DType::F32);
+            let theirs = Decoder {
+                hidden: theirs("t0", &[ROWS, wide]),
+                weight: theirs("t1", &[vocab, wide]),
+                bias: theirs("t2", &[vocab]),
+            };
+            let labels = graph.input("labels", &[ROWS], DType::I32);
+            Ok(graph.vocabulary_loss(student, labels, teacher.then_some(theirs), 64)?.0)
+        };
+        let inputs = if teacher { &inputs[..] } else { &inputs[..3] };
+        let shapes: [&[usize]; 3] = [&[vocab, hidden], &[vocab], &[ROWS, hidden]];
+        let plain = |_: &mut Graph, loss: TensorId| Ok(loss);
+        check_with(&format!("vocabulary_loss {teacher}"), &shapes, inputs, op, plain);
+        check_with(&format!("weighed vocabulary_loss {teacher}"), &shapes, inputs, op, weigh);
     }
 }
 

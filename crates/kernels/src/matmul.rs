@@ -9,7 +9,7 @@ use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, t
 /// half of what Windows grants before it resets the driver.
 pub(crate) const MAX_FLOPS_A_LAUNCH: u64 = 200_000_000_000;
 
-/// out[b, i, j] = chain(Σ_k A[b](i, k) · B[b](k, j)), out contiguous [batch, m, n].
+/// out[b, i, j] = chain(Σ_k A[b](i, k) · B[b](k, j)), out contiguous [batch, m, n]; with `accumulate`, chain(out + Σ …).
 #[derive(Clone, Debug)]
 pub struct Matmul {
     /// Rows of out.
@@ -28,6 +28,8 @@ pub struct Matmul {
     pub shared_a: bool,
     /// One B for the whole batch.
     pub shared_b: bool,
+    /// Whether the product is added onto `out`: sums over several calls.
+    pub accumulate: bool,
     /// Applied to each element before it is stored.
     pub chain: Chain,
     /// The shape that `chain` sees: its product is batch · m · n, its last extent n.
@@ -83,6 +85,7 @@ impl Matmul {
             trans_b,
             shared_a: false,
             shared_b: false,
+            accumulate: false,
             chain: Chain::default(),
             extent: [1, 1, m as u32, n as u32],
         }
@@ -153,6 +156,9 @@ impl Matmul {
         bindings.extend((0..MAX_OPERANDS).map(|i| (i < used).then_some(2 + i)));
         bindings.push(Some(2 + used));
         let mut overrides = self.chain.overrides();
+        if self.accumulate {
+            overrides.push(("ACCUMULATE", 1.0));
+        }
         if tile.entry != "scalars" {
             overrides.push(("A_K_CONTIGUOUS", f64::from(u8::from(!self.trans_a))));
             overrides.push(("B_N_CONTIGUOUS", f64::from(u8::from(!self.trans_b))));
@@ -251,14 +257,14 @@ impl Matmul {
                 out.0.add(first_row * self.n + j),
                 1,
                 self.n as isize,
-                false,
+                self.accumulate,
                 a.as_ptr().add(batch * a_batch + i * a_row),
                 a_col as isize,
                 a_row as isize,
                 b.as_ptr().add(batch * b_batch + j * b_col),
                 b_col as isize,
                 b_row as isize,
-                F::zero(),
+                if self.accumulate { F::one() } else { F::zero() },
                 F::one(),
                 false,
                 false,
@@ -309,7 +315,8 @@ impl Kernel for Matmul {
         for (i, name) in OPERAND_NAMES.iter().enumerate().take(self.chain.operands.len()) {
             operands.push(Operand::read(name, self.chain.operand_len(i, self.extent)));
         }
-        operands.push(Operand::write("out", self.batch * self.m * self.n));
+        let out = if self.accumulate { Operand::update } else { Operand::write };
+        operands.push(out("out", self.batch * self.m * self.n));
         operands
     }
 
@@ -325,8 +332,9 @@ impl Kernel for Matmul {
 
     fn cost(&self) -> Cost {
         let operands = self.operands();
-        let read: usize = operands[..operands.len() - 1].iter().map(|o| o.len).sum();
         let out = self.batch * self.m * self.n;
+        let read: usize = operands[..operands.len() - 1].iter().map(|o| o.len).sum();
+        let read = read + if self.accumulate { out } else { 0 };
         let flops = 2 * self.k + self.chain.stages.len();
         Cost {
             flops: out as u64 * flops as u64,

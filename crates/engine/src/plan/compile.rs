@@ -213,6 +213,9 @@ impl Compiler {
                 .into_iter()
                 .map(|arg| match arg {
                     ArgRef::Input(i) => self.whole(graph, node.inputs[i]),
+                    ArgRef::InputPart { input, offset, len } => {
+                        (self.memory(graph, node.inputs[input]), offset, len)
+                    }
                     ArgRef::Output(i) => self.whole(graph, node.outputs[i]),
                     ArgRef::OutputPart { output, offset, len } => {
                         (self.memory(graph, node.outputs[output]), offset, len)

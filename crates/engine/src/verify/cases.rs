@@ -254,6 +254,10 @@ pub fn matmul() -> Vec<Case> {
             cases.push(Case::random(Matmul::new(m, n, k, trans_a, trans_b), -1.0, 1.0));
         }
     }
+    for (m, n, k) in [(5, 7, 3), (130, 68, 20)] {
+        let kernel = Matmul { accumulate: true, ..Matmul::new(m, n, k, true, false) };
+        cases.push(Case::random(kernel, -1.0, 1.0));
+    }
     // Enough blocks for the largest tile.
     cases.push(Case::random(Matmul::new(1601, 1536, 33, false, true), -1.0, 1.0));
     let state = StepState { seed: 11, step: 2, ..StepState::default() };

@@ -11,6 +11,7 @@ mod pointwise;
 mod reduce;
 mod reshape;
 mod softmax;
+mod vocabulary_loss;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use pointwise::Pointwise;
 pub use reduce::Reduce;
 pub use reshape::Reshape;
 pub use softmax::Softmax;
+pub use vocabulary_loss::{Decoder, VocabularyLoss, chunk_rows};
 
 use super::{Gradient, Tensor, TensorId};
 use crate::error::Error;
@@ -39,6 +41,15 @@ use crate::store::{Layout, StorePart};
 pub enum ArgRef {
     /// Input number `.0` of the node.
     Input(usize),
+    /// `len` elements of an input, from `offset` on.
+    InputPart {
+        /// Which input.
+        input: usize,
+        /// First element; a multiple of [`crate::store::ALIGNMENT`].
+        offset: usize,
+        /// Elements.
+        len: usize,
+    },
     /// Output number `.0` of the node.
     Output(usize),
     /// `len` elements of an output, from `offset` on.
