@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use distil_gpu_engine::verify::cases::{self, epilogues, flat, rules};
+use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::attention::Attention;
 use distil_gpu_kernels::chain::{Chain, Stage};
 use distil_gpu_kernels::elementwise::Elementwise;
@@ -56,6 +57,11 @@ fn layer_norm_goes_both_ways() {
 #[test]
 fn attention_has_every_head_mask_and_pass() {
     hold(&cases::attention());
+}
+
+#[test]
+fn sums_grow_in_place() {
+    hold(&cases::add_to());
 }
 
 #[test]
@@ -150,6 +156,7 @@ fn checked_shaders_give_the_same_bits() {
             }
         }
     }
+    sample(Arc::new(AddTo { len: 333 }));
     sample(Arc::new(Roof { len: 333, rounds: 8 }));
     sample(Arc::new(GradNormPartial::new(10_000)));
     sample(Arc::new(GradNormFinish { partials: 64, max_norm: 0.5 }));

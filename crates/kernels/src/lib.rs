@@ -8,6 +8,7 @@
 //! Every shader binds the same way, in group 0: binding 0 is the launch's [`Launch::dims`] (uniform),
 //! binding 1 the [`StepState`] (uniform), bindings 2 and up are [`Launch::bindings`] (storage).
 
+pub mod add_to;
 mod args;
 pub mod attention;
 pub mod chain;

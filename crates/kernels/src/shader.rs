@@ -12,6 +12,7 @@ macro_rules! sources {
 
 /// The kernels' shaders, by file stem.
 pub const SHADERS: &[(&str, &str)] = sources![
+    "add_to",
     "attention",
     "attention_delta",
     "attention_key_value",

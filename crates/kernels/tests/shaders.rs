@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::attention::Attention;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::distill_loss::DistillLoss;
@@ -99,6 +100,7 @@ fn attentions() -> Vec<Attention> {
 
 fn kernels() -> Vec<Box<dyn Kernel>> {
     let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
+    kernels.push(Box::new(AddTo { len: 10_000_000 }));
     for attention in attentions() {
         kernels.push(Box::new(attention));
     }

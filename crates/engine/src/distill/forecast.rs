@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use distil_gpu_kernels::Cost;
 use distil_gpu_kernels::distill_loss::TERMS;
 use serde::Serialize;
 
@@ -141,8 +142,12 @@ struct Measured {
 struct Training {
     arm: Arm,
     parts: Vec<Part>,
-    /// Plans of a step, by batch shape, the largest last.
+    /// Plans of a batch, by its shape, the largest last.
     steps: Vec<Plan>,
+    /// Batches of a step.
+    batches: usize,
+    /// The update's own plan, where a step may be several batches.
+    update: Option<Plan>,
     /// Those that measure the test set.
     tests: Vec<Plan>,
 }
@@ -150,6 +155,17 @@ struct Training {
 impl Training {
     fn step(&self) -> &Plan {
         self.steps.last().expect("there is a step")
+    }
+
+    /// Something of a step that its plans have.
+    fn count(&self, of: impl Fn(&Plan) -> usize) -> usize {
+        self.batches * of(self.step()) + self.update.as_ref().map_or(0, of)
+    }
+
+    /// Work of a step.
+    fn cost(&self) -> Cost {
+        let batches = std::iter::repeat_n(self.step(), self.batches);
+        batches.chain(&self.update).fold(Cost::default(), |sum, plan| sum + plan.cost())
     }
 }
 
@@ -172,25 +188,33 @@ impl Forecast {
         let test = split.test.examples();
         let mut train = |arm, config: &ModelConfig, how: &Train, teacher, given, data: &Dataset| {
             let rows = how.batch.min(data.len());
+            let step_rows = how.batch.saturating_mul(how.accumulate).min(data.len());
             let (optimizer, _) = optimizer_config(how);
-            let steps = how.length.total_steps(data.len().div_ceil(rows) as u32);
-            let epochs = (u64::from(steps) * rows as u64).div_ceil(data.len() as u64) as u32;
+            let steps_per_epoch = data.len().div_ceil(step_rows) as u32;
+            let steps = how.length.total_steps(steps_per_epoch);
             let feeds = Feeds::new(config, teacher, data.examples())?;
-            let shapes = feeds.shapes(rows, recipe.seed, epochs);
-            let step = |shape| program::training_plan(config, teacher, shape, optimizer);
+            let epochs = steps.div_ceil(steps_per_epoch);
+            let shapes = feeds.shapes((rows, step_rows), recipe.seed, epochs);
+            let whole = Some(optimizer).filter(|_| how.accumulate == 1);
+            let step = |shape| program::step_plan(config, teacher, shape, whole);
+            let update = match whole {
+                Some(_) => None,
+                None => Some(program::update_plan(config, optimizer)?),
+            };
             let plans = shapes.into_iter().map(step).collect::<Result<Vec<_>, _>>()?;
             let input = if given { TeacherInput::Given } else { TeacherInput::None };
             let measured = |shape| program::loss_plan(config, input, shape);
             let tests = test_shapes(config, test)?.into_iter().map(measured);
             let tests = tests.collect::<Result<_, _>>()?;
-            let training = Training { arm, parts: training_parts(&optimizer), steps: plans, tests };
-            let cost = training.step().cost();
+            let (parts, batches) = (training_parts(&optimizer), step_rows.div_ceil(rows));
+            let training = Training { arm, parts, steps: plans, batches, update, tests };
+            let cost = training.cost();
             arms.push(ArmForecast {
                 arm,
                 parameters: config.parameter_count(),
-                batch: rows,
+                batch: step_rows,
                 steps,
-                calls: training.step().calls.len(),
+                calls: training.count(|plan| plan.calls.len()),
                 flops: cost.flops,
                 bytes_moved: cost.bytes_read + cost.bytes_written,
             });
@@ -267,7 +291,7 @@ fn on_device(
         if let Some(teacher) = frozen {
             memory.store(&teacher.layout, &[Part::Parameters]);
         }
-        for plan in training.steps.iter().chain(&training.tests) {
+        for plan in training.steps.iter().chain(&training.update).chain(&training.tests) {
             memory.plan(plan, device);
             exceeding.extend(exceeded(plan, device.limits).iter().map(ToString::to_string));
         }
@@ -283,7 +307,10 @@ fn on_device(
     exceeding.dedup();
     DeviceForecast {
         device: device.name.clone(),
-        launches: trainings.iter().map(|training| device.launches(training.step())).collect(),
+        launches: trainings
+            .iter()
+            .map(|training| training.count(|plan| device.launches(plan)))
+            .collect(),
         peak_bytes: phases.iter().map(Memory::total).max().unwrap_or(0),
         phases,
         exceeded: exceeding,

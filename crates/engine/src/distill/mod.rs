@@ -25,7 +25,7 @@ pub use evaluate::Evaluator;
 pub use forecast::Forecast;
 pub use metrics::Metrics;
 pub use observer::{Arm, Event, Observer, Silent};
-pub use program::{TeacherInput, forward_plan, loss_plan, training_plan};
+pub use program::{TeacherInput, forward_plan, loss_plan, step_plan, training_plan, update_plan};
 pub use setup::Setup;
 pub(crate) use sweep::GRID;
 pub use sweep::{Axis, Grid, Sweep, sweep};

@@ -90,10 +90,40 @@ pub fn training_plan(
     shape: BatchShape,
     optimizer: OptimizerConfig,
 ) -> Result<Plan, Error> {
+    step_plan(student, teacher, shape, Some(optimizer))
+}
+
+/// As [`training_plan`]; without an optimizer the gradients are added onto those that the store has, for
+/// [`update_plan`].
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn step_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    shape: BatchShape,
+    optimizer: Option<OptimizerConfig>,
+) -> Result<Plan, Error> {
     let (mut graph, row_loss) = loss(student, teacher, shape, true)?;
     let parameters = parameters(&mut graph, STUDENT);
     let gradients = differentiate(&mut graph, &[row_loss], &parameters)?;
-    graph.optimize(STUDENT, &gradients, optimizer)?;
+    match optimizer {
+        Some(optimizer) => graph.optimize(STUDENT, &gradients, optimizer)?,
+        None => {
+            let mut all = gradients.into_iter().enumerate();
+            all.try_for_each(|(index, gradient)| graph.add_to(STUDENT, index, gradient))?;
+        }
+    }
+    Plan::compile(&graph, Options::default())
+}
+
+/// The update from the gradients that the store has, which are 0 afterwards.
+///
+/// # Errors
+/// When a parameter is too large for any device.
+pub fn update_plan(student: &ModelConfig, optimizer: OptimizerConfig) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![layout(student)?]);
+    graph.optimize(STUDENT, &[], optimizer)?;
     Plan::compile(&graph, Options::default())
 }
 

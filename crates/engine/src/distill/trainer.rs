@@ -49,9 +49,19 @@ pub struct Lesson<'a> {
 }
 
 impl Lesson<'_> {
-    /// Rows of a step.
+    /// Examples of a batch.
     pub fn rows(&self) -> usize {
         self.train.batch.min(self.data.len())
+    }
+
+    /// Examples of a step: of one batch, or of several whose gradients are summed.
+    pub fn step_rows(&self) -> usize {
+        self.train.batch.saturating_mul(self.train.accumulate).min(self.data.len())
+    }
+
+    /// Whether a step may be several batches.
+    pub fn accumulates(&self) -> bool {
+        self.train.accumulate > 1
     }
 
     /// The device's buffer of a part of the trained model's or the teacher's store.
@@ -118,12 +128,14 @@ pub(super) struct Trainer<'a> {
     betas: [f64; 2],
     /// The training plans, by batch shape.
     programs: HashMap<BatchShape, ProgramId>,
+    /// The update's own plan, where a step is several batches.
+    update: Option<ProgramId>,
     steps_per_epoch: u32,
     /// Steps of the whole training.
     pub steps: u32,
     /// Number of the next step, from 0.
     pub step: u32,
-    /// An epoch's number and its batches.
+    /// An epoch's number and the examples of its steps.
     epoch: Option<(u32, Vec<Vec<u32>>)>,
     next: Next,
 }
@@ -146,10 +158,9 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self, Error> {
         let Lesson { config, train, data, .. } = *lesson;
         let (optimizer, betas) = optimizer_config(train);
-        let rows = lesson.rows();
-        let steps_per_epoch = data.len().div_ceil(rows) as u32;
+        let steps_per_epoch = data.len().div_ceil(lesson.step_rows()) as u32;
         let next = Next {
-            shape: BatchShape::of_numbers(rows),
+            shape: BatchShape::of_numbers(lesson.rows()),
             student: HostBatch::default(),
             teacher: HostBatch::new(program::TEACHER_PREFIX),
             state: StepState::default(),
@@ -161,6 +172,7 @@ impl<'a> Trainer<'a> {
             optimizer,
             betas,
             programs: HashMap::new(),
+            update: None,
             steps_per_epoch,
             steps: train.length.total_steps(steps_per_epoch),
             step: 0,
@@ -233,35 +245,50 @@ impl<'a> Trainer<'a> {
         self.step.is_multiple_of(self.steps_per_epoch) || self.step == self.steps
     }
 
-    /// Fills the batch of the next step.
-    fn gather(&mut self) {
-        let Lesson { train, data, seed, .. } = *self.lesson;
-        let (epoch, step, rows) = (self.epoch(), self.step, self.lesson.rows());
+    /// Makes the batches of the next step known.
+    fn open_epoch(&mut self) {
+        let (epoch, rows) = (self.epoch(), self.lesson.step_rows());
         if self.epoch.as_ref().is_none_or(|(known, _)| *known != epoch) {
-            self.epoch = Some((epoch, self.feeds.epoch(rows, seed, epoch)));
+            self.epoch = Some((epoch, self.feeds.epoch(rows, self.lesson.seed, epoch)));
         }
-        let batches = self.epoch.as_ref().map_or(&[][..], |(_, batches)| batches);
-        let indices = &batches[(step % self.steps_per_epoch) as usize];
+    }
 
+    /// Number of the next step's batches.
+    pub fn batches(&mut self) -> usize {
+        self.open_epoch();
+        let step = self.step % self.steps_per_epoch;
+        examples(&self.epoch, step).len().div_ceil(self.lesson.rows())
+    }
+
+    /// Fills batch `number` of the next step.
+    fn gather(&mut self, number: usize) {
+        self.open_epoch();
+        let Lesson { train, data, seed, .. } = *self.lesson;
+        let (step, rows, first) = (self.step, self.lesson.rows(), number * self.lesson.rows());
+        let all = examples(&self.epoch, step % self.steps_per_epoch);
+        let indices = &all[first..all.len().min(first + rows)];
         let Next { shape, student, teacher, state } = &mut self.next;
         *shape = self.feeds.shape(indices, rows);
-        let shift = (train.shift > 0).then_some(Shift { pixels: train.shift, seed, step });
+        let shift = Shift { pixels: train.shift, seed, step, first: first as u32 };
+        let shift = Some(shift).filter(|shift| shift.pixels > 0);
         self.feeds.fill(indices, *shape, shift, student, teacher);
         fill_labels(student, indices, data.labels(), rows);
         if let Some(Teacher::Logits { values, classes }) = self.lesson.teacher {
             let answers = student.floats(TEACHER_LOGITS, rows * classes);
             Teacher::gather(values, *classes, indices, answers);
         }
-        let labelled = indices.iter().filter(|&&row| data.labels()[row as usize] >= 0).count();
+        // The means are over the whole step, so that it does not matter how many batches it is.
+        let labelled = all.iter().filter(|&&row| data.labels()[row as usize] >= 0).count();
         let power = |beta: f64| (1.0 - beta.powf(f64::from(step) + 1.0)) as f32;
         let base_lr = train.optimizer.lr();
         *state = StepState {
-            step,
+            // Each batch has random numbers of its own.
+            step: step.wrapping_mul(train.accumulate as u32).wrapping_add(number as u32),
             seed,
             learning_rate: train.schedule.lr(step, self.steps, self.steps_per_epoch, base_lr),
             temperature: self.lesson.temperature,
             alpha: self.lesson.alpha,
-            soft_scale: scale(indices.len()),
+            soft_scale: scale(all.len()),
             hard_scale: scale(labelled),
             bias_correction1: power(self.betas[0]),
             bias_correction2: power(self.betas[1]),
@@ -269,19 +296,20 @@ impl<'a> Trainer<'a> {
         };
     }
 
-    /// The shape of the next step's batch.
-    pub fn shape(&mut self) -> BatchShape {
-        self.gather();
+    /// The shape of batch `number` of the next step.
+    pub fn shape(&mut self, number: usize) -> BatchShape {
+        self.gather(number);
         self.next.shape
     }
 
-    /// Runs the training plan, or another of the same inputs, on the batch of the next step.
+    /// Runs the training plan, or another of the same inputs, on batch `number` of the next step.
     pub fn run_batch(
         &mut self,
         device: &mut dyn Device,
+        number: usize,
         program: Option<ProgramId>,
     ) -> Result<(), Error> {
-        self.gather();
+        self.gather(number);
         let program = match program {
             Some(program) => program,
             None => self.program(device)?,
@@ -297,11 +325,25 @@ impl<'a> Trainer<'a> {
         if let Some(&known) = self.programs.get(&shape) {
             return Ok(known);
         }
-        let teacher = lesson.teacher_input();
-        let plan = program::training_plan(lesson.config, teacher, shape, self.optimizer)?;
+        let optimizer = Some(self.optimizer).filter(|_| !lesson.accumulates());
+        let plan = program::step_plan(lesson.config, lesson.teacher_input(), shape, optimizer)?;
         let program = device.load(&plan, &|part| lesson.buffer(self.store, part))?;
         self.programs.insert(shape, program);
         Ok(program)
+    }
+
+    /// Updates the parameters from the gradients of several batches.
+    fn update(&mut self, device: &mut dyn Device) -> Result<(), Error> {
+        let lesson = self.lesson;
+        let program = match self.update {
+            Some(known) => known,
+            None => {
+                let plan = program::update_plan(lesson.config, self.optimizer)?;
+                let made = device.load(&plan, &|part| lesson.buffer(self.store, part))?;
+                *self.update.insert(made)
+            }
+        };
+        device.run(program, &self.next.state, &[])
     }
 
     /// Takes the next step.
@@ -309,14 +351,19 @@ impl<'a> Trainer<'a> {
         if self.step.is_multiple_of(self.steps_per_epoch) {
             reset_metrics(device, self.store)?;
         }
-        self.run_batch(device, None)?;
+        for number in 0..self.batches() {
+            self.run_batch(device, number, None)?;
+        }
+        if self.lesson.accumulates() {
+            self.update(device)?;
+        }
         self.step += 1;
         Ok(())
     }
 
     /// Unloads the plans.
     pub fn close(self, device: &mut dyn Device) {
-        self.programs.into_values().for_each(|program| device.unload(program));
+        self.programs.into_values().chain(self.update).for_each(|program| device.unload(program));
     }
 }
 
@@ -325,6 +372,11 @@ fn training_store(device: &mut dyn Device, lesson: &Lesson<'_>) -> Result<Store,
     let (optimizer, _) = optimizer_config(lesson.train);
     let layout = Layout::new(lesson.config.model().parameters())?;
     Store::new(device, lesson.arm.name(), layout, &training_parts(&optimizer), TERMS)
+}
+
+/// Examples of a step of the epoch.
+fn examples(epoch: &Option<(u32, Vec<Vec<u32>>)>, step: u32) -> &[u32] {
+    epoch.as_ref().map_or(&[][..], |(_, steps)| &steps[step as usize])
 }
 
 fn scale(rows: usize) -> f32 {
@@ -349,7 +401,7 @@ pub fn train(
         trainer.restore(device, &state)?;
     }
     let (first, steps) = (trainer.step, trainer.steps);
-    observer.event(&Event::Started { arm, steps, done: first, batch: lesson.rows() });
+    observer.event(&Event::Started { arm, steps, done: first, batch: lesson.step_rows() });
     checkpoints.start();
     let mut evaluator = Evaluator::new(config, &store);
     let test = Feed::new(&config.input, lesson.test.examples())?;

@@ -59,7 +59,7 @@ impl Plan {
     /// [`Error::Shape`] when no kernel can run an op.
     pub fn compile(graph: &Graph, options: Options) -> Result<Self, Error> {
         let live = fuse::live_nodes(graph);
-        let nodes = fuse::fuse(graph, &live, options.fuse);
+        let nodes = fuse::early(fuse::fuse(graph, &live, options.fuse));
         let mut compiler = Compiler::default();
         compiler.place_known(graph, &nodes);
         let last_reads = last_reads(graph, &nodes);

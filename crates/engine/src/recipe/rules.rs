@@ -43,6 +43,8 @@ pub(super) const COUNT: Rule<u32> = Rule {
 };
 pub(super) const SIZE: Rule<usize> =
     Rule { allowed: "a whole number of at least 1", read: |value| size(value, u32::MAX.into()) };
+pub(super) const FEW: Rule<usize> =
+    Rule { allowed: "a whole number from 1 to 65536", read: |value| size(value, 1 << 16) };
 pub(super) const SHIFT: Rule<u32> = Rule {
     allowed: "a whole number of pixels from 0 to 1024",
     read: |value| word(value).filter(|pixels| *pixels <= 1024),

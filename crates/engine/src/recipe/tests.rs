@@ -64,6 +64,7 @@ fn fills_in_defaults() {
     let train = Train {
         length: Length::Epochs(8),
         batch: 128,
+        accumulate: 1,
         shift: 0,
         clip: None,
         max_norm: None,
@@ -258,7 +259,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[teacher.train]\nepoch = 8")],
         "a.toml:11:1: unknown key `epoch` in [teacher.train]; did you mean `epochs`? Known keys: epochs, \
-         steps, batch, shift, clip, max_norm, optimizer, schedule",
+         steps, batch, accumulate, shift, clip, max_norm, optimizer, schedule",
     );
     bad_data(
         "source = \"embedded\"\nnormalise = { means = [0] }",

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{COUNT, POSITIVE, SHIFT, SIZE};
+use super::rules::{COUNT, FEW, POSITIVE, SHIFT, SIZE};
 use super::{Optimizer, Schedule};
 
 /// How a model is trained.
@@ -13,8 +13,10 @@ pub struct Train {
     /// For how long.
     #[serde(flatten)]
     pub length: Length,
-    /// Examples of a step; 128 unless given.
+    /// Examples that are in memory at once; 128 unless given.
     pub batch: usize,
+    /// Batches of a step, their gradients summed; 1 unless given.
+    pub accumulate: usize,
     /// Each training image is moved by up to so many pixels either way; 0 unless given.
     pub shift: u32,
     /// The most that the L2 norm of all gradients together may be.
@@ -55,6 +57,7 @@ impl Train {
             "epochs",
             "steps",
             "batch",
+            "accumulate",
             "shift",
             "clip",
             "max_norm",
@@ -66,6 +69,7 @@ impl Train {
         let train = Self {
             length: Length::read(table)?,
             batch: table.get("batch", &SIZE)?.unwrap_or(128),
+            accumulate: table.get("accumulate", &FEW)?.unwrap_or(1),
             shift: table.get("shift", &SHIFT)?.unwrap_or(0),
             clip: table.get("clip", &POSITIVE)?,
             max_norm: table.get("max_norm", &POSITIVE)?,

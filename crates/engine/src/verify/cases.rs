@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::distill_loss::{DistillLoss, IGNORED, PADDING};
 use distil_gpu_kernels::elementwise::Elementwise;
@@ -89,6 +90,7 @@ impl Case {
 pub fn all() -> Vec<Case> {
     let mut cases = elementwise();
     let kernels = [
+        add_to,
         attention,
         matmul,
         reduce,
@@ -523,6 +525,11 @@ pub fn grad_norm() -> Vec<Case> {
     let lost = GradNormFinish { partials: 64, max_norm: 1.0 };
     cases.push(Case::new(lost, vec![spoilt(64), Data::Unwritten]));
     cases
+}
+
+/// Lengths around a workgroup's, and a grid that has to be folded.
+pub fn add_to() -> Vec<Case> {
+    [1, 63, 65, 5000, 4_200_000].map(|len| Case::random(AddTo { len }, -1.0, 1.0)).to_vec()
 }
 
 /// Rows within the bound and above it.

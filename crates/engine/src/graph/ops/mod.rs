@@ -1,6 +1,7 @@
 //! The ops: shape rule, gradient rule and kernel of each, one file an op.
 
 mod accumulate;
+mod add_to;
 mod attention;
 mod distill_loss;
 mod gather;
@@ -20,6 +21,7 @@ use distil_gpu_kernels::Kernel;
 use distil_gpu_kernels::chain::Stage;
 
 pub use accumulate::Accumulate;
+pub use add_to::AddTo;
 pub use attention::{Attention, AttentionConfig};
 pub use distill_loss::DistillLoss;
 pub use gather::Gather;

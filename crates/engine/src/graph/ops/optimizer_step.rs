@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use distil_gpu_kernels::DType;
+use distil_gpu_kernels::chain::{Chain, Stage};
+use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
@@ -24,7 +27,8 @@ pub struct OptimizerConfig {
     pub max_norm: Option<f32>,
 }
 
-/// Updates a store from the gradients of all its parameters, its inputs in the parameters' order.
+/// Updates a store from the gradients of all its parameters, its inputs in the parameters' order; without
+/// inputs, from the gradients that the store has, which are 0 afterwards.
 /// Outputs, with clipping: partial sums of squares, and [squared norm, clip factor].
 #[derive(Clone, Debug)]
 pub struct OptimizerStep {
@@ -117,6 +121,19 @@ impl OptimizerStep {
         calls
     }
 
+    /// Sets the gradients to 0, for the next sums.
+    fn lower_clear(&self) -> Vec<Lowered> {
+        let clear = |(segment, &len): (usize, &usize)| {
+            let kernel = Elementwise {
+                extent: [1, 1, 1, len as u32],
+                main_strides: None,
+                chain: Chain { stages: vec![Stage::Fill(0.0)], operands: Vec::new() },
+            };
+            Lowered::new(kernel, vec![self.part(Part::Gradients, segment, 0, len)])
+        };
+        self.segments.iter().enumerate().map(clear).collect()
+    }
+
     fn lower_max_norm(&self, layout: &Layout, bound: f32) -> Vec<Lowered> {
         let matrices =
             layout.parameters.iter().zip(&layout.places).filter(|(p, _)| p.shape.len() == 2);
@@ -136,7 +153,7 @@ impl Op for OptimizerStep {
     }
 
     fn infer(&self, inputs: &[&Tensor]) -> Result<Vec<Vec<usize>>, Error> {
-        if inputs.is_empty() {
+        if inputs.iter().any(|gradient| gradient.dtype != DType::F32) {
             return Err(mismatch(self.name(), inputs, "the gradients of a store"));
         }
         Ok(match self.config.clip {
@@ -156,6 +173,9 @@ impl Op for OptimizerStep {
         if let Some(bound) = self.config.max_norm {
             calls.extend(self.lower_max_norm(layout, bound));
         }
+        if site.inputs.is_empty() {
+            calls.extend(self.lower_clear());
+        }
         Ok(calls)
     }
 
@@ -169,10 +189,11 @@ impl Op for OptimizerStep {
 }
 
 impl Graph {
-    /// Updates a store at each run; `gradients` in the order of its parameters.
+    /// Updates a store at each run; `gradients` in the order of its parameters. Without any, the store's own
+    /// are taken, which [`Graph::add_to`] sums, and set to 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] without gradients.
+    /// [`Error::Shape`] for gradients that are integers.
     pub fn optimize(
         &mut self,
         store: usize,
