@@ -6,9 +6,15 @@ use std::path::Path;
 
 use distil_gpu_engine::data::{Dataset, Features, Normalisation, Numbers, Text, Texts};
 use distil_gpu_engine::device::Device;
-use distil_gpu_engine::distill::{Arm, Checkpoints, Lesson, Silent, Trained, train};
-use distil_gpu_engine::models::{self, Architecture, Input, Mlp, ModelConfig};
+use distil_gpu_engine::distill::rates::rates;
+use distil_gpu_engine::distill::{
+    Arm, Checkpoints, Lesson, Silent, TeacherInput, Trained, forward_plan, optimizer_config,
+    step_plan, train,
+};
+use distil_gpu_engine::graph::ops::Update;
+use distil_gpu_engine::models::{self, Architecture, BatchShape, Input, Mlp, ModelConfig};
 use distil_gpu_engine::nn::Activation;
+use distil_gpu_engine::plan::Plan;
 use distil_gpu_engine::recipe::{Recipe, Train};
 use distil_gpu_tests::{assert_close, devices, is_slow, narrow, random, random_labels};
 
@@ -152,4 +158,95 @@ fn a_step_of_many_batches_allocates_nothing() {
             assert_eq!(made(26), made(52), "{}", subject.name);
         }
     }
+}
+
+#[test]
+fn groups_learn_at_rates_of_their_own() {
+    let plain = "steps = 1\nbatch = 32\noptimizer = { name = \"sgd\", lr = 0.25, momentum = 0.0 }";
+    for subject in [perceptron(), encoder()] {
+        let names: Vec<String> =
+            subject.config.model().parameters().into_iter().map(|spec| spec.name).collect();
+        let (low, frozen, groups) = match subject.name {
+            "MLP" => (
+                "layers.1",
+                "layers.0",
+                "{ match = \"*.1\", lr_factor = 0.5 }, { match = \"layers.0\", lr = 0.0 }",
+            ),
+            _ => (
+                "bert.encoder.layer.1",
+                "bert.embeddings",
+                "{ match = \"*.layer.1\", lr = 0.125 }, { match = \"*embeddings*\", lr = 0.0 }",
+            ),
+        };
+        for accumulate in [1, 2] {
+            for device in devices().iter_mut().filter(|device| !is_slow(&***device)) {
+                let device = &mut **device;
+                let accumulate = format!("\naccumulate = {accumulate}");
+                let none = learn(
+                    device,
+                    &subject,
+                    &how(&format!("{plain}{accumulate}").replace("0.25", "1e-30")),
+                );
+                let whole = learn(device, &subject, &how(&format!("{plain}{accumulate}")));
+                let grouped = format!("{plain}{accumulate}\ngroups = [{groups}]");
+                let grouped = learn(device, &subject, &how(&grouped));
+                for (index, name) in names.iter().enumerate() {
+                    let change = |after: &Trained| -> Vec<f64> {
+                        let pairs = none.parameters[index].iter().zip(&after.parameters[index]);
+                        pairs
+                            .map(|(before, after)| f64::from(*after) - f64::from(*before))
+                            .collect()
+                    };
+                    let (found, whole) = (change(&grouped), change(&whole));
+                    let factor = match name {
+                        name if name.starts_with(frozen) => 0.0,
+                        name if name.starts_with(low) => 0.5,
+                        _ => 1.0,
+                    };
+                    let expected: Vec<f64> = whole.iter().map(|change| factor * change).collect();
+                    if factor == 0.0 {
+                        assert_eq!(found, expected, "{name}");
+                    }
+                    // What a key's bias changes by is rounding.
+                    let most =
+                        expected.iter().fold(0.0, |most: f64, change| most.max(change.abs()));
+                    if most > 1e-5 {
+                        assert_close(name, &found, &expected, 1e-7);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_stays_as_it_is_costs_nothing() {
+    let encoder = encoder();
+    let shape = BatchShape { rows: 8, length: 12 };
+    let specs = encoder.config.model().parameters();
+    let plan = |groups: &str| {
+        let text = format!(
+            "steps = 1\noptimizer = {{ name = \"adamw\", lr = 1e-3, weight_decay = 0.1 }}{groups}"
+        );
+        let train = how(&text);
+        let rates = rates(&train, &specs).unwrap();
+        let update = Update { config: optimizer_config(&train).0, rates };
+        step_plan(&encoder.config, TeacherInput::None, shape, &update, false).unwrap()
+    };
+    let count = |plan: &Plan, kernel: &str| {
+        plan.calls.iter().filter(|call| call.kernel.name() == kernel).count()
+    };
+    let (whole, head) = (
+        plan(""),
+        plan("\ngroups = [{ match = \"bert.em*\", lr = 0.0 }, { match = \"bert.en*\", lr = 0.0 }]"),
+    );
+    // Weights and the rest; of the head the same.
+    assert_eq!([count(&whole, "optimizer"), count(&head, "optimizer")], [2, 2]);
+    // Three of the embeddings go one way only, and so do both layers.
+    assert_eq!([count(&whole, "gather"), count(&head, "gather")], [6, 3]);
+    assert_eq!(count(&head, "attention"), 2);
+    let forward = forward_plan(&encoder.config, shape).unwrap();
+    assert!(head.calls.len() < forward.calls.len() + 20, "{} calls", head.calls.len());
+    // A rate for each layer: weights and the rest of two layers, embeddings and head.
+    assert_eq!(count(&plan("\nlayer_decay = 0.9"), "optimizer"), 8);
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::evaluate;
 use super::feeds::Feeds;
 use super::program::{self, TeacherInput};
-use super::trainer::{optimizer_config, training_parts};
+use super::trainer::{training_parts, update};
 use super::{Arm, Setup};
 use crate::data::{self, Dataset, Examples};
 use crate::device::{Outlook, exceeded};
@@ -189,25 +189,23 @@ impl Forecast {
         let mut train = |arm, config: &ModelConfig, how: &Train, teacher, given, data: &Dataset| {
             let rows = how.batch.min(data.len());
             let step_rows = how.batch.saturating_mul(how.accumulate).min(data.len());
-            let (optimizer, _) = optimizer_config(how);
+            let (optimizer, _) = update(how, config)?;
             let steps_per_epoch = data.len().div_ceil(step_rows) as u32;
             let steps = how.length.total_steps(steps_per_epoch);
             let feeds = Feeds::new(config, teacher, data.examples())?;
             let epochs = steps.div_ceil(steps_per_epoch);
             let shapes = feeds.shapes((rows, step_rows), recipe.seed, epochs);
-            let whole = Some(optimizer).filter(|_| how.accumulate == 1);
-            let step = |shape| program::step_plan(config, teacher, shape, whole);
-            let update = match whole {
-                Some(_) => None,
-                None => Some(program::update_plan(config, optimizer)?),
-            };
+            let accumulates = how.accumulate > 1;
+            let step = |shape| program::step_plan(config, teacher, shape, &optimizer, accumulates);
+            let update = accumulates.then(|| program::update_plan(config, &optimizer));
             let plans = shapes.into_iter().map(step).collect::<Result<Vec<_>, _>>()?;
             let input = if given { TeacherInput::Given } else { TeacherInput::None };
             let measured = |shape| program::loss_plan(config, input, shape);
             let tests = test_shapes(config, test)?.into_iter().map(measured);
             let tests = tests.collect::<Result<_, _>>()?;
-            let (parts, batches) = (training_parts(&optimizer), step_rows.div_ceil(rows));
-            let training = Training { arm, parts, steps: plans, batches, update, tests };
+            let (parts, batches) = (training_parts(&optimizer.config), step_rows.div_ceil(rows));
+            let training =
+                Training { arm, parts, steps: plans, batches, update: update.transpose()?, tests };
             let cost = training.cost();
             arms.push(ArmForecast {
                 arm,

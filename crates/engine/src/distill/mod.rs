@@ -12,6 +12,7 @@ mod measure;
 pub mod metrics;
 mod observer;
 pub(crate) mod program;
+pub mod rates;
 mod saved;
 mod setup;
 mod sweep;

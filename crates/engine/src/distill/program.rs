@@ -3,7 +3,7 @@
 use distil_gpu_kernels::DType;
 
 use crate::error::Error;
-use crate::graph::ops::OptimizerConfig;
+use crate::graph::ops::{OptimizerConfig, Update};
 use crate::graph::{Graph, TensorId, differentiate};
 use crate::models::{BatchShape, ModelConfig};
 use crate::plan::{Options, Plan};
@@ -90,11 +90,11 @@ pub fn training_plan(
     shape: BatchShape,
     optimizer: OptimizerConfig,
 ) -> Result<Plan, Error> {
-    step_plan(student, teacher, shape, Some(optimizer))
+    step_plan(student, teacher, shape, &optimizer.into(), false)
 }
 
-/// As [`training_plan`]; without an optimizer the gradients are added onto those that the store has, for
-/// [`update_plan`].
+/// As [`training_plan`], of those parameters that learn. Where a step is several batches, the gradients are added
+/// onto those that the store has, for [`update_plan`].
 ///
 /// # Errors
 /// When a shape does not fit.
@@ -102,17 +102,19 @@ pub fn step_plan(
     student: &ModelConfig,
     teacher: TeacherInput<'_>,
     shape: BatchShape,
-    optimizer: Option<OptimizerConfig>,
+    update: &Update,
+    accumulates: bool,
 ) -> Result<Plan, Error> {
     let (mut graph, row_loss) = loss(student, teacher, shape, true)?;
     let parameters = parameters(&mut graph, STUDENT);
-    let gradients = differentiate(&mut graph, &[row_loss], &parameters)?;
-    match optimizer {
-        Some(optimizer) => graph.optimize(STUDENT, &gradients, optimizer)?,
-        None => {
-            let mut all = gradients.into_iter().enumerate();
-            all.try_for_each(|(index, gradient)| graph.add_to(STUDENT, index, gradient))?;
-        }
+    let trained = update.trained(parameters.len());
+    let learning: Vec<TensorId> = trained.iter().map(|&index| parameters[index]).collect();
+    let gradients = differentiate(&mut graph, &[row_loss], &learning)?;
+    if accumulates {
+        let mut all = trained.into_iter().zip(gradients);
+        all.try_for_each(|(index, gradient)| graph.add_to(STUDENT, index, gradient))?;
+    } else {
+        graph.optimize(STUDENT, &gradients, update.clone())?;
     }
     Plan::compile(&graph, Options::default())
 }
@@ -121,9 +123,9 @@ pub fn step_plan(
 ///
 /// # Errors
 /// When a parameter is too large for any device.
-pub fn update_plan(student: &ModelConfig, optimizer: OptimizerConfig) -> Result<Plan, Error> {
+pub fn update_plan(student: &ModelConfig, update: &Update) -> Result<Plan, Error> {
     let mut graph = Graph::new(vec![layout(student)?]);
-    graph.optimize(STUDENT, &[], optimizer)?;
+    graph.optimize(STUDENT, &[], update.clone())?;
     Plan::compile(&graph, Options::default())
 }
 

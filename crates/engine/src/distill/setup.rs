@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::rates::rates;
 use super::{Arm, Lesson, Teacher};
 use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
@@ -67,6 +68,10 @@ impl Setup {
         for config in teacher.iter().chain([&student]) {
             Layout::new(config.model().parameters())?;
         }
+        if let (Some(config), Some(train)) = (&teacher, teacher_train) {
+            rates(train, &config.model().parameters())?;
+        }
+        rates(&recipe.train, &student.model().parameters())?;
         let students = student_data(recipe, &split.train)?;
         Ok(Self {
             split,
@@ -90,6 +95,7 @@ impl Setup {
         let Start { config: student, parameters: student_start } =
             Start::of(&recipe.student.model, recipe.task, &split.train, normalisation)?;
         Layout::new(student.model().parameters())?;
+        rates(&recipe.train, &student.model().parameters())?;
         let students = student_data(recipe, &split.train)?;
         let (split, teacher, normalisation) =
             (split.clone(), teacher.clone(), normalisation.clone());

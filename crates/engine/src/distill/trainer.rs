@@ -11,12 +11,13 @@ use super::diagnose::diagnose;
 use super::evaluate::{Evaluator, fill_labels, metric_sums, reset_metrics};
 use super::feeds::Feeds;
 use super::program::{self, TEACHER_LOGITS, TeacherInput};
+use super::rates::rates;
 use super::teacher::{Named, Teacher};
 use super::{Arm, Event, Metrics, Observer};
 use crate::data::{Dataset, Shift};
 use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
-use crate::graph::ops::OptimizerConfig;
+use crate::graph::ops::{OptimizerConfig, Update};
 use crate::models::{BatchShape, Feed, HostBatch, ModelConfig, Start};
 use crate::recipe::{self, Optimizer};
 use crate::store::{Layout, ParameterSpec, Part, Store, StorePart};
@@ -112,6 +113,16 @@ pub fn optimizer_config(train: &recipe::Train) -> (OptimizerConfig, [f64; 2]) {
     (config, betas)
 }
 
+/// How a recipe trains the parameters of a model, and the betas of the moments.
+///
+/// # Errors
+/// As [`rates`].
+pub fn update(train: &recipe::Train, config: &ModelConfig) -> Result<(Update, [f64; 2]), Error> {
+    let (optimizer, betas) = optimizer_config(train);
+    let rates = rates(train, &config.model().parameters())?;
+    Ok((Update { config: optimizer, rates }, betas))
+}
+
 /// The store's parts that training with this optimizer needs.
 pub fn training_parts(optimizer: &OptimizerConfig) -> Vec<Part> {
     let moments = [Part::Moment1, Part::Moment2].into_iter().take(optimizer.rule.moments());
@@ -124,7 +135,7 @@ pub(super) struct Trainer<'a> {
     lesson: &'a Lesson<'a>,
     store: &'a Store,
     feeds: Feeds<'a>,
-    optimizer: OptimizerConfig,
+    optimizer: Update,
     betas: [f64; 2],
     /// The training plans, by batch shape.
     programs: HashMap<BatchShape, ProgramId>,
@@ -157,7 +168,7 @@ impl<'a> Trainer<'a> {
         store: &'a Store,
     ) -> Result<Self, Error> {
         let Lesson { config, train, data, .. } = *lesson;
-        let (optimizer, betas) = optimizer_config(train);
+        let (optimizer, betas) = update(train, config)?;
         let steps_per_epoch = data.len().div_ceil(lesson.step_rows()) as u32;
         let next = Next {
             shape: BatchShape::of_numbers(lesson.rows()),
@@ -325,8 +336,8 @@ impl<'a> Trainer<'a> {
         if let Some(&known) = self.programs.get(&shape) {
             return Ok(known);
         }
-        let optimizer = Some(self.optimizer).filter(|_| !lesson.accumulates());
-        let plan = program::step_plan(lesson.config, lesson.teacher_input(), shape, optimizer)?;
+        let (teacher, accumulates) = (lesson.teacher_input(), lesson.accumulates());
+        let plan = program::step_plan(lesson.config, teacher, shape, &self.optimizer, accumulates)?;
         let program = device.load(&plan, &|part| lesson.buffer(self.store, part))?;
         self.programs.insert(shape, program);
         Ok(program)
@@ -338,7 +349,7 @@ impl<'a> Trainer<'a> {
         let program = match self.update {
             Some(known) => known,
             None => {
-                let plan = program::update_plan(lesson.config, self.optimizer)?;
+                let plan = program::update_plan(lesson.config, &self.optimizer)?;
                 let made = device.load(&plan, &|part| lesson.buffer(self.store, part))?;
                 *self.update.insert(made)
             }

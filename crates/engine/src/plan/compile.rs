@@ -143,7 +143,7 @@ impl Compiler {
                 // A gradient that something else reads is copied there instead: another gradient may be made
                 // from it, and no kernel can read and write the same buffer.
                 if reads[&root] == 1 && !self.memory.contains_key(&root) {
-                    let memory = self.gradient(graph, store, index);
+                    let memory = self.gradient(graph, store, node.op.parameter_of(index));
                     self.memory.insert(root, memory);
                 }
             }
@@ -194,7 +194,8 @@ impl Compiler {
             self.share(graph, node, (input, output), last_reads, index);
         }
         if let Some(store) = node.op.gradients_of() {
-            for (parameter, &id) in node.inputs.iter().enumerate() {
+            for (input, &id) in node.inputs.iter().enumerate() {
+                let parameter = node.op.parameter_of(input);
                 let (target, memory) =
                     (self.gradient(graph, store, parameter), self.memory(graph, id));
                 if memory != target {

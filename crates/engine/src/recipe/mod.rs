@@ -6,6 +6,7 @@
 mod data;
 mod document;
 mod error;
+mod groups;
 mod model;
 mod optimizer;
 mod rules;
@@ -30,6 +31,7 @@ use sets::Set;
 
 pub use data::{Column, Data, Normalise, Source};
 pub use error::{Place, RecipeError};
+pub use groups::Group;
 pub use model::Model;
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use schedule::Schedule;

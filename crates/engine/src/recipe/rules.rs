@@ -21,6 +21,10 @@ pub(super) const FRACTION: Rule<f32> = Rule {
     allowed: "a number from 0 to 1",
     read: |value| number(value).filter(|x| (0.0..=1.0).contains(x)),
 };
+pub(super) const POSITIVE_SHARE: Rule<f32> = Rule {
+    allowed: "a number above 0, up to 1",
+    read: |value| number(value).filter(|x| *x > 0.0 && *x <= 1.0),
+};
 pub(super) const SHARE: Rule<f64> = Rule {
     allowed: FRACTION.allowed,
     read: |value| double(value).filter(|x| (0.0..=1.0).contains(x)),

@@ -75,6 +75,8 @@ fn fills_in_defaults() {
             weight_decay: 0.0,
         }),
         schedule: Schedule::Cosine { warmup_steps: 0, final_lr: 0.0 },
+        layer_decay: 1.0,
+        groups: Vec::new(),
     };
     assert_eq!(recipe.train, train);
     let model = Model::Mlp {
@@ -107,7 +109,8 @@ fn what_is_written_is_read_as_the_same() {
                 "epochs = 8",
                 "steps = 1000\nbatch = 32\nshift = 2\nclip = 1\nmax_norm = 15.0\noptimizer = { name = \
                  \"adamw\", lr = 3e-4, eps = 1e-7 }\nschedule = { name = \"step\", every = 3, \
-                 warmup_steps = 10 }\n[distil]\ntemperature = 0.7\nomit_classes = [3, 0]\ntrain_limit = 9",
+                 warmup_steps = 10 }\naccumulate = 4\nlayer_decay = 0.9\ngroups = [{ match = \"a.*\", lr = 0.0 }, { \
+                 match = \"b\", lr_factor = 2.0, weight_decay = 0.1 }]\n[distil]\ntemperature = 0.7\nomit_classes = [3, 0]\ntrain_limit = 9",
             ),
         ]),
         edited(&[
@@ -259,7 +262,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[teacher.train]\nepoch = 8")],
         "a.toml:11:1: unknown key `epoch` in [teacher.train]; did you mean `epochs`? Known keys: epochs, \
-         steps, batch, accumulate, shift, clip, max_norm, optimizer, schedule",
+         steps, batch, accumulate, shift, clip, max_norm, optimizer, schedule, layer_decay, groups",
     );
     bad_data(
         "source = \"embedded\"\nnormalise = { means = [0] }",

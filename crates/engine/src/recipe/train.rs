@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{COUNT, FEW, POSITIVE, SHIFT, SIZE};
-use super::{Optimizer, Schedule};
+use super::rules::{COUNT, FEW, POSITIVE, POSITIVE_SHARE, SHIFT, SIZE};
+use super::{Group, Optimizer, Schedule};
 
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,6 +29,11 @@ pub struct Train {
     pub optimizer: Optimizer,
     /// The learning rate's schedule.
     pub schedule: Schedule,
+    /// What the learning rate is multiplied by from each layer to the one below; 1 unless given.
+    pub layer_decay: f32,
+    /// Parameters that are trained otherwise; each is of the first group that matches its name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
 }
 
 /// How long a training is.
@@ -63,6 +68,8 @@ impl Train {
             "max_norm",
             "optimizer",
             "schedule",
+            "layer_decay",
+            "groups",
         ])?;
         let optimizer = table.table("optimizer")?.map(|table| Optimizer::read(&table));
         let schedule = table.table("schedule")?.map(|table| Schedule::read(&table));
@@ -75,6 +82,8 @@ impl Train {
             max_norm: table.get("max_norm", &POSITIVE)?,
             optimizer: optimizer.transpose()?.unwrap_or_default(),
             schedule: schedule.transpose()?.unwrap_or_default(),
+            layer_decay: table.get("layer_decay", &POSITIVE_SHARE)?.unwrap_or(1.0),
+            groups: table.tables("groups")?.iter().map(Group::read).collect::<Result<_, _>>()?,
         };
         let warmup = train.schedule.warmup_steps();
         match train.length {

@@ -27,7 +27,7 @@ pub use distill_loss::DistillLoss;
 pub use gather::Gather;
 pub use layer_norm::LayerNorm;
 pub use matmul::Matmul;
-pub use optimizer_step::{OptimizerConfig, OptimizerStep};
+pub use optimizer_step::{OptimizerConfig, OptimizerStep, Rate, Update};
 pub use pointwise::Pointwise;
 pub use reduce::Reduce;
 pub use reshape::Reshape;
@@ -148,9 +148,14 @@ pub trait Op: Debug + Send + Sync {
         None
     }
 
-    /// The store whose gradients the inputs are, in the order of its parameters.
+    /// The store whose gradients the inputs are.
     fn gradients_of(&self) -> Option<usize> {
         None
+    }
+
+    /// The parameter of that store whose gradient an input is.
+    fn parameter_of(&self, input: usize) -> usize {
+        input
     }
 
     /// Whether the op must run though nothing reads its outputs.
