@@ -8,8 +8,8 @@ use distil_gpu_engine::data::{Dataset, Features, Normalisation, Numbers, Text, T
 use distil_gpu_engine::device::Device;
 use distil_gpu_engine::distill::rates::rates;
 use distil_gpu_engine::distill::{
-    Arm, Checkpoints, Lesson, Silent, TeacherInput, Trained, forward_plan, optimizer_config,
-    step_plan, train,
+    Arm, Checkpoints, Event, Lesson, Metrics, Observer, Silent, TeacherInput, Trained,
+    forward_plan, optimizer_config, step_plan, train,
 };
 use distil_gpu_engine::graph::ops::Update;
 use distil_gpu_engine::models::{self, Architecture, BatchShape, Input, Mlp, ModelConfig};
@@ -79,10 +79,21 @@ fn how(text: &str) -> Train {
         "[data]\nsource = \"embedded\"\n[teacher]\nfolder = \"t\"\n[student]\nmodel = {{ type = \"mlp\", hidden_sizes = [1] }}\n\
          [train]\n{text}"
     );
+    let recipe = recipe.replace("\"embedded\"", "\"embedded\"\nvalidation = 0.5");
     Recipe::parse(&recipe, "recipe.toml").unwrap().train
 }
 
+/// Trains; the examples are those that are learnt from, tested on and chosen on.
 fn learn(device: &mut dyn Device, subject: &Subject, train_as: &Train) -> Trained {
+    learn_watched(device, subject, train_as, &mut Silent)
+}
+
+fn learn_watched(
+    device: &mut dyn Device,
+    subject: &Subject,
+    train_as: &Train,
+    observer: &mut dyn Observer,
+) -> Trained {
     let Subject { config, start, data, .. } = subject;
     let lesson = Lesson {
         arm: Arm::Control,
@@ -92,6 +103,7 @@ fn learn(device: &mut dyn Device, subject: &Subject, train_as: &Train) -> Traine
         seed: 3,
         data,
         test: data,
+        validation: Some(data),
         teacher: None,
         test_answers: None,
         temperature: 2.0,
@@ -99,7 +111,7 @@ fn learn(device: &mut dyn Device, subject: &Subject, train_as: &Train) -> Traine
     };
     let folder = tempfile::tempdir().unwrap();
     let mut checkpoints = Checkpoints::new(folder.path(), 0.0);
-    train(device, &lesson, &mut checkpoints, &mut Silent).unwrap()
+    train(device, &lesson, &mut checkpoints, observer).unwrap()
 }
 
 /// What the parameters have changed by.
@@ -249,4 +261,69 @@ fn what_stays_as_it_is_costs_nothing() {
     assert!(head.calls.len() < forward.calls.len() + 20, "{} calls", head.calls.len());
     // A rate for each layer: weights and the rest of two layers, embeddings and head.
     assert_eq!(count(&plan("\nlayer_decay = 0.9"), "optimizer"), 8);
+}
+
+/// What was measured: on the validation data by step, and on training batches by epoch.
+#[derive(Default)]
+struct Watch {
+    validation: Vec<(u32, Metrics)>,
+    train: Vec<Metrics>,
+}
+
+impl Observer for Watch {
+    fn event(&mut self, event: &Event<'_>) {
+        match *event {
+            Event::Epoch { step, train, validation, .. } => {
+                self.train.push(*train);
+                self.validation.extend(validation.map(|metrics| (step, *metrics)));
+            }
+            Event::Measured { step, metrics, validation: true, .. } => {
+                self.validation.push((step, *metrics));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn the_best_parameters_are_kept() {
+    // So fast that it is not always the last step that is best.
+    let plain =
+        "batch = 16\nschedule = { name = \"constant\" }\noptimizer = { name = \"sgd\", lr = 0.9 }";
+    let subject = perceptron();
+    for device in devices().iter_mut().filter(|device| !is_slow(&***device)) {
+        let device = &mut **device;
+        let mut last = Watch::default();
+        learn_watched(device, &subject, &how(&format!("steps = 40\n{plain}")), &mut last);
+        for (keep, score) in [
+            ("best_by = \"loss\"", (|metrics| -metrics.loss) as fn(&Metrics) -> f64),
+            ("best_by = \"accuracy\"", |metrics| metrics.accuracy.unwrap()),
+        ] {
+            let text = format!("{plain}\nevaluate_every = 3\nkeep = \"best\"\n{keep}");
+            let mut seen = Watch::default();
+            let best =
+                learn_watched(device, &subject, &how(&format!("steps = 40\n{text}")), &mut seen);
+            // To measure in between changes nothing.
+            assert_eq!(seen.train, last.train);
+            let steps: Vec<u32> = seen.validation.iter().map(|(step, _)| *step).collect();
+            assert_eq!(steps, (1..14).map(|i| 3 * i).chain([40]).collect::<Vec<_>>());
+            // The first of those that are as good.
+            let top = seen.validation.iter().map(|(_, m)| score(m)).fold(f64::MIN, f64::max);
+            let first = seen.validation.iter().find(|(_, m)| score(m) == top).unwrap().0;
+            assert_eq!((best.kept, best.steps), (Some(first), 40));
+            assert!(first < 40, "the last is the best: nothing is tested");
+            let until = learn(device, &subject, &how(&format!("steps = {first}\n{plain}")));
+            assert_eq!(best.parameters, until.parameters);
+
+            let text = format!("steps = 40\n{text}\npatience = 2");
+            let mut seen = Watch::default();
+            let early = learn_watched(device, &subject, &how(&text), &mut seen);
+            let scores: Vec<f64> = seen.validation.iter().map(|(_, m)| score(m)).collect();
+            let (before, end) = scores.split_at(scores.len() - 2);
+            let top = before.iter().copied().fold(f64::MIN, f64::max);
+            assert!(end.iter().all(|score| *score <= top) && before.last() == Some(&top));
+            assert_eq!(early.kept, Some(early.steps - 6));
+            assert!(early.steps < 40);
+        }
+    }
 }

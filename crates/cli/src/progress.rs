@@ -54,6 +54,12 @@ impl Observer for Progress {
                     self.bar.set_message(format!("test accuracy {:.2} %", 100.0 * accuracy));
                 }
             }
+            Event::Measured { metrics, validation, .. } => {
+                if let Some(accuracy) = metrics.accuracy {
+                    let set = if *validation { "validation" } else { "test" };
+                    self.bar.set_message(format!("{set} accuracy {:.2} %", 100.0 * accuracy));
+                }
+            }
             Event::Finished { arm } => {
                 let (took, message) = (self.bar.elapsed().as_secs_f64(), self.bar.message());
                 let steps = self.bar.position() - u64::from(self.first);

@@ -104,6 +104,7 @@ fn load(args: &Args) -> Result<Dataset> {
             args.data
         ),
     };
-    let data = Data { source, train_limit: None, test_limit: None, normalise: None };
+    let data =
+        Data { source, train_limit: None, test_limit: None, validation: None, normalise: None };
     Ok(data::load(&data)?.test)
 }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::{self, Checkpoints};
 use super::journal::Journal;
 use super::log::{self, Log};
-use super::measure::{agreement, count};
+use super::measure::{Taken, agreement, count};
 use super::saved::{Measured, MeasuredTeacher, Saved};
 use super::setup::Setup;
 use super::teacher::Teacher;
 use super::tensorboard;
 use super::{Arm, Event, Observer};
-use crate::data::{self, DataError, Dataset};
+use crate::data::{self, DataError, Dataset, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, write_atomically};
@@ -157,6 +157,7 @@ pub fn run(
             teacher: split.train.len(),
             students: students.len(),
             test: split.test.len(),
+            validation: split.validation.as_ref().map(Dataset::len),
         },
         seed: recipe.seed,
         device: info.name.clone(),
@@ -227,9 +228,14 @@ fn check_finished(
     Err(Error::Model { path: folder.display().to_string(), problem: problem.to_owned() })
 }
 
-/// A teacher's raw logits [examples, classes] of a data set, from a file.
-pub(super) fn logits_of(data: &Dataset, path: &Path, name: &str) -> Result<Vec<f32>, Error> {
-    let (rows, classes) = (data.len(), data.classes());
+/// A teacher's raw logits [examples, classes] of what is learnt from, out of a file for all that was given.
+pub(super) fn train_logits(split: &Split, path: &Path) -> Result<Vec<f32>, Error> {
+    let classes = split.train.classes();
+    Ok(split.of_train(logits_of((split.given(), classes), path, "train")?, classes))
+}
+
+/// A teacher's raw logits [rows, classes] of a data set, from a file.
+fn logits_of((rows, classes): (usize, usize), path: &Path, name: &str) -> Result<Vec<f32>, Error> {
     let (found, columns, values) = data::read_logits(path, name)?;
     if (found, columns) == (rows, classes) {
         return Ok(values);
@@ -248,12 +254,13 @@ pub(super) fn given_logits(
     path: &Path,
 ) -> Result<MeasuredTeacher, Error> {
     let split = &setup.split;
-    let teacher = setup.answers(recipe, &logits_of(&split.train, path, "train")?)?;
-    let answers = match logits_of(&split.test, path, "test") {
+    let teacher = setup.answers(recipe, &train_logits(split, path)?)?;
+    let test = (split.test.len(), split.test.classes());
+    let answers = match logits_of(test, path, "test") {
         Err(Error::Data(DataError::MissingTensor { .. })) => None,
         answers => Some(answers?),
     };
-    let arm = answers.as_ref().map(|logits| count(split, logits, None));
+    let arm = answers.as_ref().map(|logits| count(split, logits, Taken::default()));
     Ok((teacher, arm, answers))
 }
 

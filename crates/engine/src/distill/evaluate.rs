@@ -120,7 +120,7 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Metrics, Error> {
         let (rows, classes) = (rows(self.config), self.config.classes());
         let given = teacher.is_some();
-        reset_metrics(device, self.store)?;
+        set_metrics(device, self.store, &[0.0; TERMS])?;
         let state = StepState { temperature, alpha, ..StepState::default() };
         let mut known = HostBatch::default();
         for batch in data.all(rows) {
@@ -193,10 +193,14 @@ pub(super) fn fill_labels(batch: &mut HostBatch, indices: &[u32], labels: &[i32]
     }
 }
 
-/// Sets a store's metric sums to zero.
-pub(super) fn reset_metrics(device: &mut dyn Device, store: &Store) -> Result<(), Error> {
+/// Sets a store's metric sums.
+pub(super) fn set_metrics(
+    device: &mut dyn Device,
+    store: &Store,
+    sums: &[f32; TERMS],
+) -> Result<(), Error> {
     let id = store.buffer(Part::Metrics, 0).expect("stores of models keep metrics");
-    device.write(id, 0, &[0.0; TERMS])
+    device.write(id, 0, sums)
 }
 
 /// Reads a store's metric sums.

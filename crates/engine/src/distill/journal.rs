@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Arm;
 use super::checkpoint;
-use crate::data::Split;
+use crate::data::{Dataset, Split};
 use crate::device::DeviceInfo;
 use crate::error::Error;
 use crate::files::{io_error, remove_temporary, write_atomically};
@@ -22,8 +22,8 @@ const NAME: &str = "run.json";
 pub(super) struct Journal {
     #[serde(skip)]
     path: PathBuf,
-    /// Digests of training and test data: other data cannot be gone on with.
-    data: [u32; 2],
+    /// Digests of training, test and validation data: other data cannot be gone on with.
+    data: [u32; 3],
     /// The device: on another one, no bit is promised.
     device: String,
     /// Time that the run has taken up to the last finished arm.
@@ -107,8 +107,9 @@ impl Journal {
     }
 }
 
-fn digests(split: &Split) -> [u32; 2] {
-    [split.train.digest(), split.test.digest()]
+fn digests(split: &Split) -> [u32; 3] {
+    let validation = split.validation.as_ref().map_or(0, Dataset::digest);
+    [split.train.digest(), split.test.digest(), validation]
 }
 
 fn describe(device: &DeviceInfo) -> String {

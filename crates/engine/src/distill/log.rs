@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: a line for each epoch of each arm.
+//! `metrics.jsonl`: a line for each epoch of each arm, and for each measurement within one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -100,22 +100,43 @@ impl<'a> Log<'a> {
     }
 
     fn write(&mut self, event: &Event<'_>) -> Result<(), Error> {
-        let Event::Epoch { arm, epoch, step, learning_rate, train, test } = event else {
-            return Ok(());
+        let seconds = self.seconds();
+        let (arm, step, learning_rate, line, sets) = match event {
+            Event::Epoch { arm, epoch, step, learning_rate, train, test, validation } => {
+                let mut line = json!({
+                    "arm": arm.name(),
+                    "epoch": epoch,
+                    "step": step,
+                    "learning_rate": learning_rate,
+                    "seconds": seconds,
+                    "train": train,
+                    "test": test,
+                });
+                if let Some(validation) = validation {
+                    line["validation"] = json!(validation);
+                }
+                let sets = [("train", *train), ("test", *test)].into_iter();
+                let sets = sets.chain(validation.map(|metrics| ("validation", metrics)));
+                (*arm, *step, *learning_rate, line, sets.collect::<Vec<_>>())
+            }
+            Event::Measured { arm, step, learning_rate, train, metrics, validation } => {
+                let set = if *validation { "validation" } else { "test" };
+                let line = json!({
+                    "arm": arm.name(),
+                    "step": step,
+                    "learning_rate": learning_rate,
+                    "seconds": seconds,
+                    "train": train,
+                    set: metrics,
+                });
+                (*arm, *step, *learning_rate, line, vec![("train", *train), (set, *metrics)])
+            }
+            _ => return Ok(()),
         };
-        let line = json!({
-            "arm": arm.name(),
-            "epoch": epoch,
-            "step": step,
-            "learning_rate": learning_rate,
-            "seconds": self.seconds(),
-            "train": train,
-            "test": test,
-        });
         let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
         written.map_err(io_error(&self.path))?;
         match &mut self.tensorboard {
-            Some(board) => board.epoch(*arm, *step, *learning_rate, train, test),
+            Some(board) => board.add(arm, step, learning_rate, &sets),
             None => Ok(()),
         }
     }

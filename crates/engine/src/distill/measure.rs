@@ -11,6 +11,15 @@ use crate::models::{self, Feed, ModelConfig};
 use crate::report::{ArmReport, BiasCorrection};
 use crate::store::Store;
 
+/// The steps of a training.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
+    /// How many; none of a model that was loaded.
+    pub steps: Option<u32>,
+    /// After which its parameters were the best, if those were kept.
+    pub kept: Option<u32>,
+}
+
 /// Raw logits [examples, classes] of a saved model for the test set.
 pub(super) fn test_logits(
     device: &mut dyn Device,
@@ -32,10 +41,10 @@ pub(super) fn measure(
     (config, store): (&ModelConfig, &Store),
     logits: &[f32],
     folder: &Path,
-    steps: Option<u32>,
+    taken: Taken,
 ) -> Result<ArmReport, Error> {
     let mut evaluator = Evaluator::new(config, store);
-    let mut arm = count(split, logits, steps);
+    let mut arm = count(split, logits, taken);
     if !omitted.is_empty() {
         let train = Feed::new(&config.input, split.train.examples())?;
         let known = evaluator.logits(device, &train, &mut |_| ())?;
@@ -51,7 +60,7 @@ pub(super) fn measure(
 }
 
 /// What logits of the test set alone tell.
-pub(super) fn count(split: &Split, logits: &[f32], steps: Option<u32>) -> ArmReport {
+pub(super) fn count(split: &Split, logits: &[f32], taken: Taken) -> ArmReport {
     let test = &split.test;
     let errors_per_class = errors_per_class(logits, test.labels(), test.classes(), None);
     let errors = errors_per_class.iter().sum();
@@ -63,7 +72,8 @@ pub(super) fn count(split: &Split, logits: &[f32], steps: Option<u32>) -> ArmRep
         bytes: None,
         latency_ms: None,
         examples_per_second: None,
-        steps,
+        steps: taken.steps,
+        kept_step: taken.kept,
         bias_corrected: Vec::new(),
     }
 }
@@ -76,7 +86,7 @@ fn correct_biases(
     train_logits: &[f32],
     test_logits: &[f32],
 ) -> Vec<BiasCorrection> {
-    let Split { train, test } = split;
+    let Split { train, test, .. } = split;
     let classes = train.classes();
     let correct = |&class: &usize| {
         let errors = |shift: f32| -> usize {

@@ -89,6 +89,23 @@ pub enum Event<'a> {
         train: &'a Metrics,
         /// Over the test set, after the epoch.
         test: &'a Metrics,
+        /// Over the validation data, if they were looked at now.
+        validation: Option<&'a Metrics>,
+    },
+    /// The model was measured within an epoch.
+    Measured {
+        /// Which arm.
+        arm: Arm,
+        /// Steps so far.
+        step: u32,
+        /// Learning rate of the last step.
+        learning_rate: f32,
+        /// Over the epoch's training batches so far, as they were met.
+        train: &'a Metrics,
+        /// Over the validation data, or over the test set where there are none.
+        metrics: &'a Metrics,
+        /// Whether those are the validation data.
+        validation: bool,
     },
     /// An arm is done.
     Finished {

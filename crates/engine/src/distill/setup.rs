@@ -147,6 +147,7 @@ impl Setup {
             seed: recipe.seed,
             data,
             test: &self.split.test,
+            validation: self.split.validation.as_ref(),
             teacher: teacher.map(|(teacher, _)| teacher),
             test_answers: teacher.and_then(|(_, answers)| answers),
             temperature: recipe.distil.temperature,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::arms::{Begin, choose_folder, given_logits, logits_of};
+use super::arms::{Begin, choose_folder, given_logits, train_logits};
 use super::checkpoint::Checkpoints;
 use super::evaluate::Evaluator;
 use super::log::Log;
@@ -299,7 +299,7 @@ impl Work<'_> {
     fn teacher(&mut self, recipe: &Recipe, setup: &Setup) -> Result<Answers, Error> {
         if let recipe::Teacher::Logits { logits } = &recipe.teacher {
             let (_, report, test) = given_logits(recipe, setup, logits)?;
-            let train = logits_of(&setup.split.train, logits, "train")?;
+            let train = train_logits(&setup.split, logits)?;
             return Ok(Answers { model: None, train, test, report });
         }
         let place = self.folder.join(Arm::Teacher.folder());

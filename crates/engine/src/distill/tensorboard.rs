@@ -42,18 +42,17 @@ impl TensorBoard {
         Self { folder: run.join(FOLDER), files: BTreeMap::new() }
     }
 
-    /// Adds the scalars of an epoch.
-    pub fn epoch(
+    /// Adds the scalars of a step: what was measured on each of some sets.
+    pub fn add(
         &mut self,
         arm: Arm,
         step: u32,
         learning_rate: f32,
-        train: &Metrics,
-        test: &Metrics,
+        sets: &[(&str, &Metrics)],
     ) -> Result<(), Error> {
         let mut scalars = vec![("learning_rate".to_owned(), learning_rate)];
-        for (set, metrics) in [("train", train), ("test", test)] {
-            let Metrics { loss, soft, hard, accuracy, agreement } = *metrics;
+        for (set, metrics) in sets {
+            let Metrics { loss, soft, hard, accuracy, agreement } = **metrics;
             let values = [
                 ("loss", Some(loss)),
                 ("soft", soft),

@@ -1,4 +1,4 @@
-//! Trains one arm.
+//! One arm in training: its store, its plans, and step after step.
 
 use std::collections::HashMap;
 
@@ -6,19 +6,18 @@ use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::TERMS;
 use distil_gpu_kernels::optimizer::Rule;
 
-use super::checkpoint::{Checkpoints, State};
-use super::diagnose::diagnose;
-use super::evaluate::{Evaluator, fill_labels, metric_sums, reset_metrics};
+use super::Arm;
+use super::checkpoint::{Best, State};
+use super::evaluate::{fill_labels, metric_sums, set_metrics};
 use super::feeds::Feeds;
 use super::program::{self, TEACHER_LOGITS, TeacherInput};
 use super::rates::rates;
 use super::teacher::{Named, Teacher};
-use super::{Arm, Event, Metrics, Observer};
 use crate::data::{Dataset, Shift};
 use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
-use crate::models::{BatchShape, Feed, HostBatch, ModelConfig, Start};
+use crate::models::{BatchShape, HostBatch, ModelConfig, Start};
 use crate::recipe::{self, Optimizer};
 use crate::store::{Layout, ParameterSpec, Part, Store, StorePart};
 
@@ -39,6 +38,8 @@ pub struct Lesson<'a> {
     pub data: &'a Dataset,
     /// Examples to measure on.
     pub test: &'a Dataset,
+    /// Examples to choose the best parameters on.
+    pub validation: Option<&'a Dataset>,
     /// The teacher, if it has one.
     pub teacher: Option<&'a Teacher>,
     /// The teacher's raw logits of the test examples.
@@ -82,15 +83,6 @@ impl Lesson<'_> {
             Some(Teacher::Logits { .. }) => TeacherInput::Given,
         }
     }
-}
-
-/// A trained model.
-#[derive(Debug)]
-pub struct Trained {
-    /// Its parameters, in the model's order.
-    pub parameters: Vec<Vec<f32>>,
-    /// Steps taken, those before an interruption included.
-    pub steps: u32,
 }
 
 /// The update that a recipe asks for, and the betas of its moments (0 where it has none).
@@ -146,6 +138,8 @@ pub(super) struct Trainer<'a> {
     pub steps: u32,
     /// Number of the next step, from 0.
     pub step: u32,
+    /// The best so far, where it is kept.
+    pub best: Option<Best>,
     /// An epoch's number and the examples of its steps.
     epoch: Option<(u32, Vec<Vec<u32>>)>,
     next: Next,
@@ -187,6 +181,7 @@ impl<'a> Trainer<'a> {
             steps_per_epoch,
             steps: train.length.total_steps(steps_per_epoch),
             step: 0,
+            best: None,
             epoch: None,
             next,
         };
@@ -199,7 +194,7 @@ impl<'a> Trainer<'a> {
         let parameters = Start::initial(self.specs(), self.lesson.start, self.lesson.seed);
         let zeros = || self.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
         let moments = self.moments().iter().map(|_| zeros()).collect();
-        State { step: 0, parameters, moments, metrics: [0.0; TERMS] }
+        State { step: 0, parameters, moments, metrics: [0.0; TERMS], best: None }
     }
 
     /// The model's parameters.
@@ -223,27 +218,35 @@ impl<'a> Trainer<'a> {
         all.try_for_each(|(index, values)| self.store.write(device, part, index, values))
     }
 
+    /// A part of every parameter.
+    pub fn read(&self, device: &mut dyn Device, part: Part) -> Result<Vec<Vec<f32>>, Error> {
+        let all = 0..self.specs().len();
+        all.map(|index| self.store.read(device, part, index)).collect()
+    }
+
     /// All that the next steps depend on: the rest follows from the recipe and the number of the step.
     pub fn state(&self, device: &mut dyn Device) -> Result<State, Error> {
         let metrics = metric_sums(device, self.store)?;
-        let mut read = |part| {
-            let all = 0..self.specs().len();
-            all.map(|index| self.store.read(device, part, index)).collect::<Result<Vec<_>, _>>()
-        };
-        let parameters = read(Part::Parameters)?;
-        let moments = self.moments().into_iter().map(read).collect::<Result<_, _>>()?;
-        Ok(State { step: self.step, parameters, moments, metrics })
+        let parameters = self.read(device, Part::Parameters)?;
+        let moments = self.moments().into_iter().map(|part| self.read(device, part));
+        let moments = moments.collect::<Result<_, _>>()?;
+        Ok(State { step: self.step, parameters, moments, metrics, best: self.best.clone() })
     }
 
     /// Goes to a state.
     pub fn restore(&mut self, device: &mut dyn Device, state: &State) -> Result<(), Error> {
         self.step = state.step;
+        self.best.clone_from(&state.best);
         self.write(device, Part::Parameters, &state.parameters)?;
         for (part, values) in self.moments().into_iter().zip(&state.moments) {
             self.write(device, part, values)?;
         }
-        let id = self.store.buffer(Part::Metrics, 0).expect("stores of models keep metrics");
-        device.write(id, 0, &state.metrics)
+        set_metrics(device, self.store, &state.metrics)
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u32 {
+        self.steps_per_epoch
     }
 
     /// Number of the epoch that the next step belongs to, from 0.
@@ -252,7 +255,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Whether the next step begins an epoch, or there is none.
-    fn at_epoch_edge(&self) -> bool {
+    pub fn at_epoch_edge(&self) -> bool {
         self.step.is_multiple_of(self.steps_per_epoch) || self.step == self.steps
     }
 
@@ -360,7 +363,7 @@ impl<'a> Trainer<'a> {
     /// Takes the next step.
     pub fn advance(&mut self, device: &mut dyn Device) -> Result<(), Error> {
         if self.step.is_multiple_of(self.steps_per_epoch) {
-            reset_metrics(device, self.store)?;
+            set_metrics(device, self.store, &[0.0; TERMS])?;
         }
         for number in 0..self.batches() {
             self.run_batch(device, number, None)?;
@@ -379,7 +382,7 @@ impl<'a> Trainer<'a> {
 }
 
 /// A store for training the lesson's model.
-fn training_store(device: &mut dyn Device, lesson: &Lesson<'_>) -> Result<Store, Error> {
+pub(super) fn training_store(device: &mut dyn Device, lesson: &Lesson<'_>) -> Result<Store, Error> {
     let (optimizer, _) = optimizer_config(lesson.train);
     let layout = Layout::new(lesson.config.model().parameters())?;
     Store::new(device, lesson.arm.name(), layout, &training_parts(&optimizer), TERMS)
@@ -392,70 +395,4 @@ fn examples(epoch: &Option<(u32, Vec<Vec<u32>>)>, step: u32) -> &[u32] {
 
 fn scale(rows: usize) -> f32 {
     if rows == 0 { 0.0 } else { 1.0 / rows as f32 }
-}
-
-/// Trains a model to the last step of the recipe: from its first weights, or on from its last checkpoint.
-///
-/// # Errors
-/// When the device fails, the loss stops being a number, a checkpoint cannot be written, or the observer
-/// asks to stop.
-pub fn train(
-    device: &mut dyn Device,
-    lesson: &Lesson<'_>,
-    checkpoints: &mut Checkpoints,
-    observer: &mut dyn Observer,
-) -> Result<Trained, Error> {
-    let Lesson { arm, config, .. } = *lesson;
-    let store = training_store(device, lesson)?;
-    let mut trainer = Trainer::new(device, lesson, &store)?;
-    if let Some(state) = checkpoints.latest(arm, trainer.specs(), trainer.moments().len())? {
-        trainer.restore(device, &state)?;
-    }
-    let (first, steps) = (trainer.step, trainer.steps);
-    observer.event(&Event::Started { arm, steps, done: first, batch: lesson.step_rows() });
-    checkpoints.start();
-    let mut evaluator = Evaluator::new(config, &store);
-    let test = Feed::new(&config.input, lesson.test.examples())?;
-    while trainer.step < steps {
-        trainer.advance(device)?;
-        observer.event(&Event::Step { arm, done: trainer.step });
-        if trainer.at_epoch_edge() {
-            let sums = metric_sums(device, &store)?;
-            let train = Metrics::from_sums(&sums, lesson.alpha);
-            let (temperature, alpha) = (lesson.temperature, lesson.alpha);
-            let answers = lesson.test_answers;
-            let labels = lesson.test.labels();
-            let measured = evaluator.metrics(device, &test, labels, answers, temperature, alpha)?;
-            // The last step may have spoilt what the training batches no longer show.
-            if !(train.loss.is_finite() && measured.loss.is_finite()) {
-                return Err(diagnose(device, lesson, &mut trainer, &store, checkpoints)?);
-            }
-            observer.event(&Event::Epoch {
-                arm,
-                epoch: (trainer.step - 1) / trainer.steps_per_epoch + 1,
-                step: trainer.step,
-                learning_rate: trainer.learning_rate(),
-                train: &train,
-                test: &measured,
-            });
-        }
-        let stop = observer.stop();
-        if (stop || checkpoints.due()) && trainer.step < steps {
-            checkpoints.begin();
-            let state = trainer.state(device)?;
-            if !state.is_finite() {
-                return Err(diagnose(device, lesson, &mut trainer, &store, checkpoints)?);
-            }
-            checkpoints.save(arm, trainer.specs(), &state)?;
-            if stop {
-                return Err(Error::Interrupted { arm: arm.name(), step: trainer.step });
-            }
-        }
-    }
-    let parameters = trainer.state(device)?.parameters;
-    evaluator.close(device);
-    trainer.close(device);
-    store.free(device);
-    observer.event(&Event::Finished { arm });
-    Ok(Trained { parameters, steps })
 }

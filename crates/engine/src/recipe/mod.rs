@@ -29,7 +29,7 @@ use rules::{
 };
 use sets::Set;
 
-pub use data::{Column, Data, Normalise, Source};
+pub use data::{Column, Data, Normalise, Source, Validation};
 pub use error::{Place, RecipeError};
 pub use groups::Group;
 pub use model::Model;
@@ -37,7 +37,7 @@ pub use optimizer::{Adam, Optimizer, Sgd};
 pub use schedule::Schedule;
 pub use task::Task;
 pub use teacher::Teacher;
-pub use train::{Length, Train};
+pub use train::{Criterion, Keep, Length, Train};
 
 /// The text of the default recipe, which runs on the embedded data.
 pub const DEFAULT_RECIPE: &str = include_str!("../../../../recipes/default.toml");
@@ -197,18 +197,23 @@ impl Recipe {
             train,
             name,
         };
-        recipe.check_shift(&train_table, recipe.train.shift)?;
+        recipe.check_train(&train_table, &recipe.train)?;
         if let (Teacher::Trained { train, .. }, Some(table)) =
             (&recipe.teacher, teacher_table.table("train")?)
         {
-            recipe.check_shift(&table, train.shift)?;
+            recipe.check_train(&table, train)?;
         }
         Ok(recipe)
     }
 
-    /// Rows of a table cannot be moved as images can.
-    fn check_shift(&self, table: &Table<'_>, shift: u32) -> Result<(), RecipeError> {
-        if shift > 0 && matches!(self.data.source, Source::Csv { .. }) {
+    /// Rows of a table cannot be moved as images can, and the test data must not choose what they measure.
+    fn check_train(&self, table: &Table<'_>, train: &Train) -> Result<(), RecipeError> {
+        if train.keep == Keep::Best && self.data.validation.is_none() {
+            let problem = "the best is chosen on data that are neither learnt from nor tested on: set \
+                           `data.validation`, as to 0.1 for a tenth of the training data";
+            return Err(table.conflict("keep", problem));
+        }
+        if train.shift > 0 && matches!(self.data.source, Source::Csv { .. }) {
             let problem = "`shift` moves images, and a CSV file has none: leave it out";
             return Err(table.conflict("shift", problem));
         }

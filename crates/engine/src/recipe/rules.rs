@@ -132,7 +132,7 @@ fn number(value: &DeValue<'_>) -> Option<f32> {
     number.is_finite().then_some(number)
 }
 
-fn double(value: &DeValue<'_>) -> Option<f64> {
+pub(super) fn double(value: &DeValue<'_>) -> Option<f64> {
     match value {
         DeValue::Float(float) => float.as_str().parse().ok(),
         DeValue::Integer(_) => number(value).map(f64::from),

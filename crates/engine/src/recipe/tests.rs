@@ -75,6 +75,10 @@ fn fills_in_defaults() {
             weight_decay: 0.0,
         }),
         schedule: Schedule::Cosine { warmup_steps: 0, final_lr: 0.0 },
+        evaluate_every: None,
+        keep: Keep::Last,
+        best_by: None,
+        patience: None,
         layer_decay: 1.0,
         groups: Vec::new(),
     };
@@ -262,7 +266,8 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[teacher.train]\nepoch = 8")],
         "a.toml:11:1: unknown key `epoch` in [teacher.train]; did you mean `epochs`? Known keys: epochs, \
-         steps, batch, accumulate, shift, clip, max_norm, optimizer, schedule, layer_decay, groups",
+         steps, batch, accumulate, shift, clip, max_norm, optimizer, schedule, evaluate_every, keep, \
+         best_by, patience, layer_decay, groups",
     );
     bad_data(
         "source = \"embedded\"\nnormalise = { means = [0] }",

@@ -29,11 +29,42 @@ pub struct Train {
     pub optimizer: Optimizer,
     /// The learning rate's schedule.
     pub schedule: Schedule,
+    /// The model is measured after every so many steps, and after the last; after each epoch unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate_every: Option<u32>,
+    /// Which parameters the training ends with; the last unless given.
+    pub keep: Keep,
+    /// What the best are best in; accuracy unless given. Absent where the last are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_by: Option<Criterion>,
+    /// The training ends after so many measurements in a row that were no better than the best before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
     /// What the learning rate is multiplied by from each layer to the one below; 1 unless given.
     pub layer_decay: f32,
     /// Parameters that are trained otherwise; each is of the first group that matches its name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
+}
+
+/// Which parameters a training ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Those that did best on the validation data.
+    Best,
+    /// Those of the last step.
+    Last,
+}
+
+/// What tells the better of two measurements on the validation data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Criterion {
+    /// More examples right.
+    Accuracy,
+    /// A lower cross-entropy with the labels.
+    Loss,
 }
 
 /// How long a training is.
@@ -68,11 +99,27 @@ impl Train {
             "max_norm",
             "optimizer",
             "schedule",
+            "evaluate_every",
+            "keep",
+            "best_by",
+            "patience",
             "layer_decay",
             "groups",
         ])?;
         let optimizer = table.table("optimizer")?.map(|table| Optimizer::read(&table));
         let schedule = table.table("schedule")?.map(|table| Schedule::read(&table));
+        let keep = table.choice("keep", &[("best", Keep::Best), ("last", Keep::Last)])?;
+        let criteria = [("accuracy", Criterion::Accuracy), ("loss", Criterion::Loss)];
+        let best_by = table.choice("best_by", &criteria)?;
+        if keep != Some(Keep::Best) {
+            for key in ["best_by", "patience"] {
+                if table.has(key) {
+                    let problem =
+                        format!("`{key}` goes with keep = \"best\": set that, or leave it out");
+                    return Err(table.conflict(key, problem));
+                }
+            }
+        }
         let train = Self {
             length: Length::read(table)?,
             batch: table.get("batch", &SIZE)?.unwrap_or(128),
@@ -82,6 +129,13 @@ impl Train {
             max_norm: table.get("max_norm", &POSITIVE)?,
             optimizer: optimizer.transpose()?.unwrap_or_default(),
             schedule: schedule.transpose()?.unwrap_or_default(),
+            evaluate_every: table.get("evaluate_every", &COUNT)?,
+            keep: keep.unwrap_or(Keep::Last),
+            best_by: match keep {
+                Some(Keep::Best) => best_by.or(Some(Criterion::Accuracy)),
+                _ => None,
+            },
+            patience: table.get("patience", &COUNT)?,
             layer_decay: table.get("layer_decay", &POSITIVE_SHARE)?.unwrap_or(1.0),
             groups: table.tables("groups")?.iter().map(Group::read).collect::<Result<_, _>>()?,
         };

@@ -26,6 +26,17 @@ pub struct Epoch {
     pub test: Metrics,
 }
 
+/// What every other line has.
+#[derive(Deserialize)]
+struct Measured {
+    #[serde(rename = "arm")]
+    _arm: Arm,
+    #[serde(rename = "step")]
+    _step: u32,
+    #[serde(rename = "train")]
+    _train: Metrics,
+}
+
 /// Everything that the page of a run shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -94,6 +105,8 @@ fn epochs(path: &Path) -> Result<Vec<Epoch>, Error> {
         let last = lines.peek().is_none();
         match serde_json::from_str::<Epoch>(line) {
             Ok(epoch) => _ = epochs.insert((epoch.arm, epoch.epoch), epoch),
+            // A measurement within an epoch.
+            Err(_) if serde_json::from_str::<Measured>(line).is_ok() => {}
             // Where the writer was stopped; or the nothing after the last line's end.
             Err(_) if last => {}
             Err(error) => {
@@ -132,6 +145,14 @@ mod tests {
         let lines = [line("control", 1, 0.5), line("control", 2, 0.4), line("control", 2, 0.3)];
         let wanted = [(Arm::Control, 1, 0.5), (Arm::Control, 2, 0.3)];
         assert_eq!(epochs_of(&(lines.join("\n") + "\n")).unwrap(), wanted);
+    }
+
+    #[test]
+    fn measurements_within_an_epoch_are_none() {
+        let within =
+            line("control", 2, 0.4).replace("\"epoch\":2,", "").replace("test", "validation");
+        let text = [line("control", 1, 0.5), within].join("\n");
+        assert_eq!(epochs_of(&text).unwrap(), [(Arm::Control, 1, 0.5)]);
     }
 
     #[test]

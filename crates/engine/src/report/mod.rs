@@ -50,6 +50,9 @@ pub struct ArmReport {
     pub examples_per_second: Option<f64>,
     /// Steps trained in this run; absent for a teacher that was loaded.
     pub steps: Option<u32>,
+    /// After which of them its parameters were the best, if those were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_step: Option<u32>,
     /// With a bias added to the logit of a class that the students never saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bias_corrected: Vec<BiasCorrection>,
@@ -119,6 +122,9 @@ pub struct Examples {
     pub students: usize,
     /// The test examples.
     pub test: usize,
+    /// The examples that the best parameters were chosen on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<usize>,
 }
 
 impl Report {

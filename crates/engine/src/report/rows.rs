@@ -37,6 +37,10 @@ impl Report {
                 arm.bias_corrected.get(i).map(|c| c.errors.to_string())
             }));
         }
+        if arms.iter().flatten().any(|arm| arm.kept_step.is_some()) {
+            let kept = |arm: &ArmReport| Some(format!("{} of {}", arm.kept_step?, arm.steps?));
+            rows.push(row("best step on the validation data", &kept));
+        }
         rows.extend([
             row("parameters", &|arm| arm.parameters.map(thousands)),
             row("size", &|arm| arm.bytes.map(|bytes| format!("{:.2} MB", bytes as f64 / 1e6))),

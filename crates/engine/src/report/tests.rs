@@ -21,6 +21,7 @@ pub(super) fn arm(errors: &[usize], parameters: usize) -> ArmReport {
         latency_ms: Some(parameters as f64 / 1e4),
         examples_per_second: Some(1e6),
         steps: Some(2),
+        kept_step: None,
         bias_corrected: Vec::new(),
     }
 }
@@ -55,7 +56,7 @@ fn record(name: &str, teacher: bool) -> Record {
             gap_closed,
             agreement: teacher.then_some(0.5),
             target: None,
-            examples: Examples { teacher: 9, students: 9, test: 6 },
+            examples: Examples { teacher: 9, students: 9, test: 6, validation: None },
             seed: 0,
             device: format!("{name} device"),
             backend: "none".to_owned(),
