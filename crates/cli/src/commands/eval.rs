@@ -59,6 +59,8 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         let report = json!({
             "accuracy": accuracy,
             "errors": errors,
+            "macro_f1": metrics.macro_f1,
+            "matthews": metrics.matthews,
             "errors_per_class": per_class,
             "examples": test.len(),
             "cross_entropy": metrics.hard,
@@ -71,6 +73,8 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     }
     let examples = test.len();
     say(format_args!("accuracy      {:.2} % ({errors} errors in {examples})", 100.0 * accuracy))?;
+    say(format_args!("macro F1      {:.4}", metrics.macro_f1.unwrap_or(f64::NAN)))?;
+    say(format_args!("Matthews      {:.4}", metrics.matthews.unwrap_or(f64::NAN)))?;
     say(format_args!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN)))?;
     say(format_args!("latency       {latency_ms:.3} ms for one example"))?;
     say(format_args!("throughput    {:.0} examples/s", speed.examples_per_second))?;

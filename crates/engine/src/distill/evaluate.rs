@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::{PADDING, TERMS};
 
-use super::Metrics;
 use super::program::{self, LABELS, LOGITS, TEACHER_LOGITS, TeacherInput};
 use super::teacher::{Named, Teacher};
+use super::{Metrics, Scores};
 use crate::device::{Device, ProgramId};
 use crate::error::Error;
 use crate::models::{BatchShape, Feed, HostBatch, Input, ModelConfig};
@@ -123,6 +123,7 @@ impl<'a> Evaluator<'a> {
         set_metrics(device, self.store, &[0.0; TERMS])?;
         let state = StepState { temperature, alpha, ..StepState::default() };
         let mut known = HostBatch::default();
+        let mut scores = Scores::new(classes);
         for batch in data.all(rows) {
             let shape = data.shape(&batch, rows);
             let program = self.loss(device, shape, given)?;
@@ -134,8 +135,11 @@ impl<'a> Evaluator<'a> {
             }
             let inputs: Vec<Named<'_>> = self.batch.inputs().chain(known.inputs()).collect();
             device.run(program, &state, &inputs)?;
+            let labels: Vec<i32> = batch.iter().map(|&row| labels[row as usize]).collect();
+            scores.add(&device.output(program, LOGITS)?, &labels);
         }
-        Ok(Metrics::from_sums(&metric_sums(device, self.store)?, alpha))
+        let sums = metric_sums(device, self.store)?;
+        Ok(Metrics::from_sums(&sums, alpha).with_scores(&scores))
     }
 
     /// Measures latency and throughput on examples of a data set.

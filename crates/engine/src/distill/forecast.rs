@@ -283,7 +283,7 @@ fn on_device(
     for training in trainings {
         let name = training.arm.name();
         let model = if training.arm == Arm::Teacher { teacher.unwrap_or(student) } else { student };
-        largest_read = largest_read.max(model.largest_read());
+        largest_read = largest_read.max(model.largest_read()).max(model.logits);
         let mut memory = Memory { phase: format!("training the {name}"), ..Memory::default() };
         memory.store(&model.layout, &training.parts);
         if let Some(teacher) = frozen {
@@ -295,7 +295,6 @@ fn on_device(
         }
         memory.staging += device.other_bytes(largest_read);
         phases.push(memory);
-        largest_read = largest_read.max(model.logits);
         phases.push(measuring(device, &format!("the {name}"), frozen, model, largest_read));
         if training.arm == Arm::Teacher {
             frozen = teacher;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::Scores;
 use super::evaluate::{Evaluator, errors_per_class};
 use crate::data::Split;
 use crate::device::Device;
@@ -64,9 +65,12 @@ pub(super) fn count(split: &Split, logits: &[f32], taken: Taken) -> ArmReport {
     let test = &split.test;
     let errors_per_class = errors_per_class(logits, test.labels(), test.classes(), None);
     let errors = errors_per_class.iter().sum();
+    let scores = Scores::of(logits, test.labels(), test.classes());
     ArmReport {
         accuracy: (test.len() - errors) as f64 / test.len() as f64,
         errors,
+        macro_f1: scores.macro_f1(),
+        matthews: scores.matthews(),
         errors_per_class,
         parameters: None,
         bytes: None,

@@ -3,6 +3,8 @@
 use distil_gpu_kernels::distill_loss::TERMS;
 use serde::{Deserialize, Serialize};
 
+use super::Scores;
+
 /// Means over the rows that count; `None` where none did.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -15,6 +17,12 @@ pub struct Metrics {
     pub hard: Option<f64>,
     /// Share of rows whose largest logit is the true class.
     pub accuracy: Option<f64>,
+    /// See [`Scores::macro_f1`]; absent of training batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macro_f1: Option<f64>,
+    /// See [`Scores::matthews`]; absent of training batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matthews: Option<f64>,
     /// Share of rows whose largest logit is the teacher's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
@@ -36,7 +44,14 @@ impl Metrics {
             soft,
             hard,
             accuracy: mean(correct, hard_rows),
+            macro_f1: None,
+            matthews: None,
             agreement: mean(agrees, soft_rows),
         }
+    }
+
+    /// With what the predictions tell.
+    pub fn with_scores(self, scores: &Scores) -> Self {
+        Self { macro_f1: scores.macro_f1(), matthews: scores.matthews(), ..self }
     }
 }

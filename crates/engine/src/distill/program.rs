@@ -18,7 +18,7 @@ pub const TEACHER: usize = 1;
 pub const LABELS: &str = "labels";
 /// Name of the plans' input, where the teacher's answers are given: [rows, classes].
 pub const TEACHER_LOGITS: &str = "teacher_logits";
-/// Name of the forward plan's output: [rows, classes].
+/// Name of the output of forward and loss plans: [rows, classes].
 pub const LOGITS: &str = "logits";
 
 /// Where a plan's teacher logits come from.
@@ -44,12 +44,21 @@ fn layout(config: &ModelConfig) -> Result<Layout, Error> {
     Layout::new(config.model().parameters())
 }
 
+/// A model, its teacher and the loss between them.
+struct Loss {
+    graph: Graph,
+    /// The rows' losses.
+    rows: TensorId,
+    /// The model's logits.
+    logits: TensorId,
+}
+
 fn loss(
     student: &ModelConfig,
     teacher: TeacherInput<'_>,
     shape: BatchShape,
     training: bool,
-) -> Result<(Graph, TensorId), Error> {
+) -> Result<Loss, Error> {
     let rows = shape.rows;
     let mut stores = vec![layout(student)?];
     if let TeacherInput::Model(config) = teacher {
@@ -71,9 +80,9 @@ fn loss(
         TeacherInput::Given => Some(graph.input(TEACHER_LOGITS, &[rows, classes], DType::F32)),
     };
     let logits = student.model().forward(&mut graph, STUDENT, &inputs, training)?.logits()?;
-    let (row_loss, terms) = graph.distill_loss(logits, labels, answers, classes)?;
+    let (rows, terms) = graph.distill_loss(logits, labels, answers, classes)?;
     graph.accumulate(terms, STUDENT)?;
-    Ok((graph, row_loss))
+    Ok(Loss { graph, rows, logits })
 }
 
 fn parameters(graph: &mut Graph, store: usize) -> Vec<TensorId> {
@@ -105,11 +114,11 @@ pub fn step_plan(
     update: &Update,
     accumulates: bool,
 ) -> Result<Plan, Error> {
-    let (mut graph, row_loss) = loss(student, teacher, shape, true)?;
+    let Loss { mut graph, rows, .. } = loss(student, teacher, shape, true)?;
     let parameters = parameters(&mut graph, STUDENT);
     let trained = update.trained(parameters.len());
     let learning: Vec<TensorId> = trained.iter().map(|&index| parameters[index]).collect();
-    let gradients = differentiate(&mut graph, &[row_loss], &learning)?;
+    let gradients = differentiate(&mut graph, &[rows], &learning)?;
     if accumulates {
         let mut all = trained.into_iter().zip(gradients);
         all.try_for_each(|(index, gradient)| graph.add_to(STUDENT, index, gradient))?;
@@ -139,9 +148,9 @@ pub fn open_plan(
     teacher: TeacherInput<'_>,
     shape: BatchShape,
 ) -> Result<(Plan, Vec<String>), Error> {
-    let (mut graph, row_loss) = loss(student, teacher, shape, true)?;
+    let Loss { mut graph, rows, .. } = loss(student, teacher, shape, true)?;
     let parameters = parameters(&mut graph, STUDENT);
-    let gradients = differentiate(&mut graph, &[row_loss], &parameters)?;
+    let gradients = differentiate(&mut graph, &[rows], &parameters)?;
     let mut names = Vec::new();
     for id in graph.nodes.iter().flat_map(|node| node.outputs.clone()).collect::<Vec<_>>() {
         let shape = graph.shape(id);
@@ -160,7 +169,7 @@ pub fn open_plan(
     Ok((Plan::compile(&graph, Options { fuse: false })?, names))
 }
 
-/// The loss terms of a batch, added onto the store's metrics.
+/// The loss terms of a batch, added onto the store's metrics, and its logits.
 ///
 /// # Errors
 /// When a shape does not fit.
@@ -169,7 +178,8 @@ pub fn loss_plan(
     teacher: TeacherInput<'_>,
     shape: BatchShape,
 ) -> Result<Plan, Error> {
-    let (graph, _) = loss(student, teacher, shape, false)?;
+    let Loss { mut graph, logits, .. } = loss(student, teacher, shape, false)?;
+    graph.output(LOGITS, logits);
     Plan::compile(&graph, Options::default())
 }
 

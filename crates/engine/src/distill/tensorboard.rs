@@ -52,12 +52,14 @@ impl TensorBoard {
     ) -> Result<(), Error> {
         let mut scalars = vec![("learning_rate".to_owned(), learning_rate)];
         for (set, metrics) in sets {
-            let Metrics { loss, soft, hard, accuracy, agreement } = **metrics;
+            let Metrics { loss, soft, hard, accuracy, macro_f1, matthews, agreement } = **metrics;
             let values = [
                 ("loss", Some(loss)),
                 ("soft", soft),
                 ("hard", hard),
                 ("accuracy", accuracy),
+                ("macro_f1", macro_f1),
+                ("matthews", matthews),
                 ("agreement", agreement),
             ];
             let named = values.into_iter().filter_map(|(name, value)| Some((name, value?)));

@@ -174,9 +174,13 @@ impl Training<'_, '_> {
         }
         if let (Some(chosen), Keep::Best) = (&chosen, how.keep) {
             let score = match how.best_by.unwrap_or(Criterion::Accuracy) {
-                Criterion::Accuracy => chosen.accuracy.unwrap_or(0.0),
-                Criterion::Loss => -chosen.loss,
+                Criterion::Accuracy => chosen.accuracy,
+                Criterion::MacroF1 => chosen.macro_f1,
+                Criterion::Matthews => chosen.matthews,
+                Criterion::Loss => chosen.hard.map(|loss| -loss),
             };
+            // Every example of a data set has a label.
+            let score = score.unwrap_or(f64::MIN);
             match &mut trainer.best {
                 Some(best) if score <= best.score => best.missed += 1,
                 _ => {

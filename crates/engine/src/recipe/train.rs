@@ -59,10 +59,14 @@ pub enum Keep {
 
 /// What tells the better of two measurements on the validation data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Criterion {
     /// More examples right.
     Accuracy,
+    /// A higher mean F1 of the classes.
+    MacroF1,
+    /// A higher Matthews correlation.
+    Matthews,
     /// A lower cross-entropy with the labels.
     Loss,
 }
@@ -109,7 +113,12 @@ impl Train {
         let optimizer = table.table("optimizer")?.map(|table| Optimizer::read(&table));
         let schedule = table.table("schedule")?.map(|table| Schedule::read(&table));
         let keep = table.choice("keep", &[("best", Keep::Best), ("last", Keep::Last)])?;
-        let criteria = [("accuracy", Criterion::Accuracy), ("loss", Criterion::Loss)];
+        let criteria = [
+            ("accuracy", Criterion::Accuracy),
+            ("macro_f1", Criterion::MacroF1),
+            ("matthews", Criterion::Matthews),
+            ("loss", Criterion::Loss),
+        ];
         let best_by = table.choice("best_by", &criteria)?;
         if keep != Some(Keep::Best) {
             for key in ["best_by", "patience"] {

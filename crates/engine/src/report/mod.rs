@@ -38,7 +38,13 @@ pub struct ArmReport {
     pub accuracy: f64,
     /// Number of test examples that it gets wrong.
     pub errors: usize,
-    /// The same by true class.
+    /// Mean F1 of the classes; see [`crate::distill::Scores::macro_f1`].
+    #[serde(default)]
+    pub macro_f1: Option<f64>,
+    /// Matthews correlation with the labels; see [`crate::distill::Scores::matthews`].
+    #[serde(default)]
+    pub matthews: Option<f64>,
+    /// Errors by true class.
     pub errors_per_class: Vec<usize>,
     /// Number of parameters; absent for a teacher that is a file of logits.
     pub parameters: Option<usize>,

@@ -25,6 +25,10 @@ impl Report {
             row("accuracy", &|arm| Some(format!("{:.2} %", 100.0 * arm.accuracy))),
             row(&format!("errors of {}", self.examples.test), &|arm| Some(arm.errors.to_string())),
         ];
+        if arms.iter().flatten().any(|arm| arm.macro_f1.is_some()) {
+            rows.push(row("macro F1", &|arm| arm.macro_f1.map(|f1| format!("{f1:.4}"))));
+            rows.push(row("Matthews correlation", &|arm| arm.matthews.map(|r| format!("{r:.4}"))));
+        }
         for (i, correction) in self.arms.distilled.bias_corrected.iter().enumerate() {
             let class = correction.class;
             rows.push(row(&format!("errors on class {class}, unseen by the students"), &|arm| {

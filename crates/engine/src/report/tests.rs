@@ -15,6 +15,8 @@ pub(super) fn arm(errors: &[usize], parameters: usize) -> ArmReport {
     ArmReport {
         accuracy: (6 - all) as f64 / 6.0,
         errors: all,
+        macro_f1: None,
+        matthews: None,
         errors_per_class: errors.to_vec(),
         parameters: Some(parameters),
         bytes: Some(4 * parameters as u64),
