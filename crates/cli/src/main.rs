@@ -1,7 +1,7 @@
 //! The `distil-gpu` program: arguments, progress and exit codes. The work is the engine's.
 //!
 //! Exit codes: 0 done; 1 something failed, said on stderr; 2 the arguments make no sense; 3 the student missed
-//! the recipe's target; 130 stopped by Ctrl-C, with all that was learned saved.
+//! the recipe's target; 4 students of a sweep failed; 130 stopped by Ctrl-C, with all that was learned saved.
 
 mod commands;
 mod progress;
@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 #[command(after_help = "Begin with `distil-gpu run`: it needs no files and takes under a minute.
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 the student missed the recipe's target,
-130 stopped by Ctrl-C (what was learned is saved)")]
+4 students of a sweep failed, 130 stopped by Ctrl-C (what was learned is saved)")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -59,6 +59,8 @@ enum Command {
 
 /// Exit code of a run whose student missed the recipe's target.
 const TARGET_MISSED: u8 = 3;
+/// Exit code of a sweep in which the loss of a student stopped being a number.
+const STUDENTS_FAILED: u8 = 4;
 /// Exit code of a run that was stopped by Ctrl-C, as shells give it.
 const INTERRUPTED: u8 = 130;
 

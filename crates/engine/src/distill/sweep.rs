@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ use crate::files::{io_error, remove_temporary, write_atomically};
 use crate::models::Feed;
 use crate::recipe::{self, Recipe};
 use crate::report::{
-    self, ArmReport, SWEEP, SWEEP_PAGE, Setting, SweepPoint, SweepReport, SweepRun,
+    self, ArmReport, FailedRun, SWEEP, SWEEP_PAGE, Setting, SweepPoint, SweepReport, SweepRun,
 };
 
 /// Name of the file that says what is swept.
@@ -87,13 +88,21 @@ pub struct Sweep {
     pub report: SweepReport,
 }
 
-/// What was measured of one student.
+/// What came of one student.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Outcome {
-    report: ArmReport,
-    agreement: Option<f64>,
+    #[serde(flatten)]
+    result: Learned,
     /// Time of its training, in seconds.
     seconds: f64,
+}
+
+/// What was measured of a student, or why there is nothing to measure.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Learned {
+    Measured { report: Box<ArmReport>, agreement: Option<f64> },
+    Failed { failed: String },
 }
 
 impl Outcome {
@@ -124,7 +133,8 @@ struct Point {
 }
 
 /// Runs a sweep: the teacher is trained or run once, and its answers are used again for every student. A
-/// control is trained once for all students that differ in the distillation alone.
+/// control is trained once for all students that differ in the distillation alone. A student whose loss stops
+/// being a number is entered as failed.
 ///
 /// # Errors
 /// When a combination is no recipe or changes data or teacher, and as [`super::run`].
@@ -168,6 +178,7 @@ pub fn sweep(
                 outcome
             }
         };
+        let place_name = place.strip_prefix(&folder).unwrap_or(place).display().to_string();
         let settings = &combinations[number / grid.seeds as usize];
         let shown: Vec<String> =
             settings.iter().map(|Setting { key, value }| format!("{key}={value}")).collect();
@@ -179,19 +190,36 @@ pub fn sweep(
             recipe.seed
         ));
         let outcome = work.student(Arm::Distilled, recipe, &of_point, place, Some(&teacher))?;
-        runs.push(SweepRun {
-            seed: recipe.seed,
-            folder: place.strip_prefix(&folder).unwrap_or(place).display().to_string(),
-            model: serde_json::to_string(&recipe.student.model).expect("a model is plain data"),
-            agreement: outcome.agreement,
-            distilled: outcome.report,
-            control: control.report,
+        let seed = recipe.seed;
+        let failed = |reason| Err(FailedRun { seed, folder: place_name.clone(), reason });
+        runs.push(match (outcome.result, control.result) {
+            (
+                Learned::Measured { report: distilled, agreement },
+                Learned::Measured { report: control, .. },
+            ) => Ok(SweepRun {
+                seed,
+                folder: place_name,
+                model: serde_json::to_string(&recipe.student.model).expect("a model is plain data"),
+                agreement,
+                distilled: *distilled,
+                control: *control,
+            }),
+            // Without a student alone there is nothing to compare with.
+            (Learned::Failed { failed: reason }, _) | (_, Learned::Failed { failed: reason }) => {
+                failed(reason)
+            }
         });
     }
     let mut runs = runs.into_iter();
-    let points = combinations.into_iter().map(|settings| SweepPoint {
-        settings,
-        runs: runs.by_ref().take(grid.seeds as usize).collect(),
+    let points = combinations.into_iter().map(|settings| {
+        let (mut measured, mut failed) = (Vec::new(), Vec::new());
+        for run in runs.by_ref().take(grid.seeds as usize) {
+            match run {
+                Ok(run) => measured.push(run),
+                Err(run) => failed.push(run),
+            }
+        }
+        SweepPoint { settings, runs: measured, failed }
     });
     let info = work.device.info();
     let axes = grid.axes.iter().map(|axis| (axis.key.clone(), axis.values.clone())).collect();
@@ -312,11 +340,15 @@ impl Work<'_> {
         };
         self.seconds += seconds;
         let finished = known.is_some();
-        let known = known.map(|known| known.report);
+        let known = known.and_then(|known| match known.result {
+            Learned::Measured { report, .. } => Some(*report),
+            Learned::Failed { .. } => None,
+        });
         let measured = saved.measure(self.device, &setup.split, &[], known)?;
         if !finished {
-            let report = measured.report.clone();
-            Outcome { report, agreement: None, seconds }.write(&place)?;
+            let report = Box::new(measured.report.clone());
+            let result = Learned::Measured { report, agreement: None };
+            Outcome { result, seconds }.write(&place)?;
         }
         let mut evaluator = Evaluator::new(lesson.config, &measured.store);
         let examples = Feed::new(&lesson.config.input, setup.split.train.examples())?;
@@ -326,7 +358,8 @@ impl Work<'_> {
         Ok(Answers { model: Some(model), train, test, report })
     }
 
-    /// Trains and measures a student, alone or distilled, unless it is finished.
+    /// Trains and measures a student, alone or distilled, unless it is finished. That its loss stops being a
+    /// number is an outcome too.
     fn student(
         &mut self,
         arm: Arm,
@@ -350,15 +383,27 @@ impl Work<'_> {
         };
         let test = answers.and_then(|answers| answers.test.as_deref());
         let lesson = setup.lesson(recipe, arm, teacher.map(|teacher| (teacher, test)));
-        let (saved, seconds) = self.train(recipe, &lesson, place)?;
+        let start = Instant::now();
+        let (result, seconds) = match self.train(recipe, &lesson, place) {
+            Ok((saved, seconds)) => {
+                let omitted = &recipe.distil.omit_classes;
+                let Measured { store, report, logits } =
+                    saved.measure(self.device, &setup.split, omitted, None)?;
+                store.free(self.device);
+                let classes = setup.split.test.classes();
+                let agreement = test.map(|test| agreement(&logits, test, classes));
+                (Learned::Measured { report: Box::new(report), agreement }, seconds)
+            }
+            // Settings that lead nowhere are a result; the other students are not to blame.
+            Err(Error::NotFinite(failed)) => {
+                self.note(&format!("Failed: {failed}"));
+                Checkpoints::new(place, 0.0).remove()?;
+                (Learned::Failed { failed }, start.elapsed().as_secs_f64())
+            }
+            Err(error) => return Err(error),
+        };
         self.seconds += seconds;
-        let omitted = &recipe.distil.omit_classes;
-        let Measured { store, report, logits } =
-            saved.measure(self.device, &setup.split, omitted, None)?;
-        store.free(self.device);
-        let classes = setup.split.test.classes();
-        let agreement = test.map(|test| agreement(&logits, test, classes));
-        let outcome = Outcome { report, agreement, seconds };
+        let outcome = Outcome { result, seconds };
         outcome.write(place)?;
         Ok(outcome)
     }

@@ -24,8 +24,8 @@ pub use page::{PAGE, single, write_page};
 use rows::percent;
 pub use rows::{Row, thousands};
 pub use sweep::{
-    SWEEP, SWEEP_PAGE, Setting, Spread, SweepPoint, SweepReport, SweepRow, SweepRun, sweep_page,
-    write_sweep_page,
+    FailedRun, SWEEP, SWEEP_PAGE, Setting, Spread, SweepPoint, SweepReport, SweepRow, SweepRun,
+    sweep_page, write_sweep_page,
 };
 
 /// Name of the report in a run's folder.

@@ -90,11 +90,14 @@ fn teacher(report: &SweepReport) -> Option<String> {
 }
 
 fn facts(report: &SweepReport) -> Vec<(&'static str, String)> {
-    vec![
+    let failed = report.failures().into_iter();
+    let failed = failed.map(|(student, reason)| ("Failed", format!("{student}: {reason}")));
+    let facts = vec![
         ("Device", report.device.clone()),
         ("Driver", report.backend.clone()),
         ("distil-gpu", report.version.clone()),
         ("Seeds of each combination", report.seeds.to_string()),
         ("All trainings", format!("{:.1} s", report.seconds)),
-    ]
+    ];
+    facts.into_iter().chain(failed).collect()
 }
