@@ -15,6 +15,7 @@ pub mod nn;
 pub mod plan;
 pub mod recipe;
 pub mod report;
+pub mod scratch;
 pub mod session;
 pub mod store;
 pub mod verify;

@@ -28,6 +28,8 @@ pub enum Part {
     Moment2,
     /// Sums over an epoch; see [`crate::distill::metrics`].
     Metrics,
+    /// Of no store: memory that plans share; see [`crate::scratch::Scratch`].
+    Scratch,
 }
 
 /// Names one buffer of one store.

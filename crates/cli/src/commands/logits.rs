@@ -8,7 +8,7 @@ use distil_gpu_engine::data::{self, Examples};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::files;
 use distil_gpu_engine::models::{self, Feed};
-use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::recipe::{Data, Recipe};
 
 use crate::{Voice, say};
 
@@ -42,7 +42,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = models::load(&args.model)?;
     let (split, examples);
     let inputs: Vec<(&str, &Examples)> = if args.input.extension().is_some_and(|e| e == "toml") {
-        split = data::load(&Recipe::load(&args.input, &[])?.data)?;
+        // A teacher's logits are of all examples: what is kept for validation is chosen when students learn.
+        let data = Recipe::load(&args.input, &[])?.data;
+        split = data::load(&Data { validation: None, ..data })?;
         vec![("train", split.train.examples()), ("test", split.test.examples())]
     } else {
         examples = Examples::from(data::load_features(&args.input, &args.tensor)?);

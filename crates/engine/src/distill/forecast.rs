@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::evaluate;
 use super::feeds::Feeds;
+use super::plans::{TrainingPlans, shapes};
 use super::program::{self, TeacherInput};
 use super::trainer::{training_parts, update};
 use super::{Arm, Setup};
@@ -17,6 +18,7 @@ use crate::error::Error;
 use crate::models::{BatchShape, Feed, ModelConfig};
 use crate::plan::{BufferKind, Plan};
 use crate::recipe::{self, Recipe, Train};
+use crate::scratch::Scratch;
 use crate::store::{ALIGNMENT, Layout, Part};
 
 /// Most of the largest tensors that are listed.
@@ -110,30 +112,34 @@ impl Memory {
                 Part::Parameters => self.parameters += bytes,
                 Part::Gradients => self.gradients += bytes,
                 Part::Moment1 | Part::Moment2 => self.moments += bytes,
-                Part::Metrics => {}
+                Part::Metrics | Part::Scratch => {}
             }
         }
         self.activations += TERMS as u64 * 4;
     }
 
-    /// Adds a loaded plan.
-    fn plan(&mut self, plan: &Plan, device: &Outlook) {
-        for buffer in &plan.buffers {
-            let bytes = buffer.len as u64 * 4;
-            match buffer.kind {
-                BufferKind::Slot => self.activations += bytes,
-                BufferKind::Input(_) | BufferKind::Output(_) => self.data += bytes,
-                BufferKind::Persistent(_) => {}
+    /// Adds loaded plans that share their scratch memory.
+    fn plans<'p>(&mut self, plans: impl Iterator<Item = &'p Plan> + Clone, device: &Outlook) {
+        let bytes = |len: usize| len as u64 * 4;
+        self.activations += Scratch::lens(plans.clone()).into_iter().map(bytes).sum::<u64>();
+        for plan in plans {
+            for buffer in &plan.buffers {
+                if let BufferKind::Input(_) | BufferKind::Output(_) = buffer.kind {
+                    self.data += bytes(buffer.len);
+                }
             }
+            self.staging += device.plan_bytes(plan);
         }
-        self.staging += device.plan_bytes(plan);
     }
 }
 
 /// A model that is measured, its plans made once for all devices.
 struct Measured {
     layout: Layout,
-    plans: Vec<Plan>,
+    /// Those of its answers to the test set.
+    answers: Vec<Plan>,
+    /// Those of its speed.
+    speed: Vec<Plan>,
     /// Elements of the logits that the host reads.
     logits: usize,
 }
@@ -142,30 +148,27 @@ struct Measured {
 struct Training {
     arm: Arm,
     parts: Vec<Part>,
-    /// Plans of a batch, by its shape, the largest last.
-    steps: Vec<Plan>,
+    plans: TrainingPlans,
     /// Batches of a step.
     batches: usize,
-    /// The update's own plan, where a step may be several batches.
-    update: Option<Plan>,
-    /// Those that measure the test set.
-    tests: Vec<Plan>,
 }
 
 impl Training {
+    /// The plan of the largest batch.
     fn step(&self) -> &Plan {
-        self.steps.last().expect("there is a step")
+        self.plans.batches.values().last().expect("there is a step")
     }
 
     /// Something of a step that its plans have.
     fn count(&self, of: impl Fn(&Plan) -> usize) -> usize {
-        self.batches * of(self.step()) + self.update.as_ref().map_or(0, of)
+        self.batches * of(self.step()) + self.plans.update.as_ref().map_or(0, of)
     }
 
     /// Work of a step.
     fn cost(&self) -> Cost {
         let batches = std::iter::repeat_n(self.step(), self.batches);
-        batches.chain(&self.update).fold(Cost::default(), |sum, plan| sum + plan.cost())
+        let all = batches.chain(&self.plans.update);
+        all.fold(Cost::default(), |sum, plan| sum + plan.cost())
     }
 }
 
@@ -187,31 +190,25 @@ impl Forecast {
         let mut arms = Vec::new();
         let test = split.test.examples();
         let mut train = |arm, config: &ModelConfig, how: &Train, teacher, given, data: &Dataset| {
-            let rows = how.batch.min(data.len());
-            let step_rows = how.batch.saturating_mul(how.accumulate).min(data.len());
+            let (rows, step_rows) = (how.rows(data.len()), how.step_rows(data.len()));
             let (optimizer, _) = update(how, config)?;
-            let steps_per_epoch = data.len().div_ceil(step_rows) as u32;
-            let steps = how.length.total_steps(steps_per_epoch);
             let feeds = Feeds::new(config, teacher, data.examples())?;
-            let epochs = steps.div_ceil(steps_per_epoch);
-            let shapes = feeds.shapes((rows, step_rows), recipe.seed, epochs);
-            let accumulates = how.accumulate > 1;
-            let step = |shape| program::step_plan(config, teacher, shape, &optimizer, accumulates);
-            let update = accumulates.then(|| program::update_plan(config, &optimizer));
-            let plans = shapes.into_iter().map(step).collect::<Result<Vec<_>, _>>()?;
-            let input = if given { TeacherInput::Given } else { TeacherInput::None };
-            let measured = |shape| program::loss_plan(config, input, shape);
-            let tests = test_shapes(config, test)?.into_iter().map(measured);
-            let tests = tests.collect::<Result<_, _>>()?;
+            let mut measured = BTreeSet::new();
+            for (set, given) in [(Some(&split.test), given), (split.validation.as_ref(), false)] {
+                let Some(set) = set else { continue };
+                let feed = Feed::new(&config.input, set.examples())?;
+                measured.extend(shapes(config, &feed).into_iter().map(|shape| (shape, given)));
+            }
+            let (examples, how_of) = ((&feeds, data.len()), (how, recipe.seed));
+            let plans = TrainingPlans::new(config, how_of, teacher, examples, measured)?;
             let (parts, batches) = (training_parts(&optimizer.config), step_rows.div_ceil(rows));
-            let training =
-                Training { arm, parts, steps: plans, batches, update: update.transpose()?, tests };
+            let training = Training { arm, parts, plans, batches };
             let cost = training.cost();
             arms.push(ArmForecast {
                 arm,
                 parameters: config.parameter_count(),
                 batch: step_rows,
-                steps,
+                steps: how.length.total_steps(how.steps_per_epoch(data.len())),
                 calls: training.count(|plan| plan.calls.len()),
                 flops: cost.flops,
                 bytes_moved: cost.bytes_read + cost.bytes_written,
@@ -234,26 +231,19 @@ impl Forecast {
     }
 }
 
-/// The shapes of the batches in which a test set is measured.
-fn test_shapes(config: &ModelConfig, test: &Examples) -> Result<BTreeSet<BatchShape>, Error> {
-    let rows = evaluate::rows(config);
-    let feed = Feed::new(&config.input, test)?;
-    Ok(feed.all(rows).iter().map(|batch| feed.shape(batch, rows)).collect())
-}
-
 impl Measured {
     fn new(config: &ModelConfig, test: &Examples) -> Result<Self, Error> {
         let layout = Layout::new(config.model().parameters())?;
         let feed = Feed::new(&config.input, test)?;
-        let rows = evaluate::rows(config);
-        let mut shapes = test_shapes(config, test)?;
-        // Those whose speed is measured.
-        shapes.extend([1, rows].map(|rows| feed.shape(&feed.sample(rows), rows)));
-        let plans = shapes.into_iter().map(|shape| program::forward_plan(config, shape));
+        let plans = |shapes: BTreeSet<BatchShape>| {
+            let plans = shapes.into_iter().map(|shape| program::forward_plan(config, shape));
+            plans.collect::<Result<Vec<_>, Error>>()
+        };
         Ok(Self {
             layout,
-            plans: plans.collect::<Result<_, _>>()?,
-            logits: rows * config.classes(),
+            answers: plans(shapes(config, &feed))?,
+            speed: plans(evaluate::speed_shapes(config, &feed))?,
+            logits: evaluate::rows(config) * config.classes(),
         })
     }
 }
@@ -289,8 +279,8 @@ fn on_device(
         if let Some(teacher) = frozen {
             memory.store(&teacher.layout, &[Part::Parameters]);
         }
-        for plan in training.steps.iter().chain(&training.update).chain(&training.tests) {
-            memory.plan(plan, device);
+        memory.plans(training.plans.all(), device);
+        for plan in training.plans.all() {
             exceeding.extend(exceeded(plan, device.limits).iter().map(ToString::to_string));
         }
         memory.staging += device.other_bytes(largest_read);
@@ -322,13 +312,18 @@ fn measuring(
     model: &Measured,
     largest_read: usize,
 ) -> Memory {
-    let mut memory = Memory { phase: format!("measuring {name}"), ..Memory::default() };
-    for layout in teacher.into_iter().chain([model]).map(|measured| &measured.layout) {
-        memory.store(layout, &[Part::Parameters]);
-    }
-    model.plans.iter().for_each(|plan| memory.plan(plan, device));
-    memory.staging += device.other_bytes(largest_read);
-    memory
+    // Its answers first, then its speed: what the one takes is free before the other.
+    let phases = [&model.answers, &model.speed].map(|plans| {
+        let mut memory = Memory { phase: format!("measuring {name}"), ..Memory::default() };
+        for layout in teacher.into_iter().chain([model]).map(|measured| &measured.layout) {
+            memory.store(layout, &[Part::Parameters]);
+        }
+        memory.plans(plans.iter(), device);
+        memory.staging += device.other_bytes(largest_read);
+        memory
+    });
+    let [answers, speed] = phases;
+    if answers.total() > speed.total() { answers } else { speed }
 }
 
 /// The largest tensors of the models in training and of their steps; buffers that serve several tensors count

@@ -11,6 +11,7 @@ mod log;
 mod measure;
 pub mod metrics;
 mod observer;
+mod plans;
 pub(crate) mod program;
 pub mod rates;
 mod saved;

@@ -3,12 +3,13 @@
 use super::checkpoint::{Best, Checkpoints};
 use super::diagnose::diagnose;
 use super::evaluate::{Evaluator, metric_sums, set_metrics};
+use super::plans::shapes;
 use super::trainer::{Lesson, Trainer, training_store};
 use super::{Event, Metrics, Observer};
 use crate::data::{DataError, Dataset};
 use crate::device::Device;
 use crate::error::Error;
-use crate::models::{Feed, ModelConfig};
+use crate::models::{BatchShape, Feed, ModelConfig};
 use crate::recipe::{Criterion, Keep};
 use crate::store::{Part, Store};
 
@@ -35,19 +36,19 @@ pub fn train(
     checkpoints: &mut Checkpoints,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
+    let Lesson { config, test, validation, test_answers, .. } = *lesson;
+    let test = Measured::new(config, test, test_answers)?;
+    let validation = validation.map(|data| Measured::new(config, data, None)).transpose()?;
+    let shapes = test.shapes(config).into_iter();
+    let shapes = shapes.chain(validation.iter().flat_map(|set| set.shapes(config))).collect();
     let store = training_store(device, lesson)?;
-    let trained = match Trainer::new(device, lesson, &store) {
+    let trained = match Trainer::new(device, lesson, &store, shapes) {
         Err(error) => Err(error),
         Ok(mut trainer) => {
             let mut evaluator = Evaluator::new(lesson.config, &store);
-            let mut training = Training {
-                device,
-                lesson,
-                store: &store,
-                checkpoints: &mut *checkpoints,
-                observer,
-            };
-            let trained = training.run(&mut trainer, &mut evaluator);
+            let sets = (&test, validation.as_ref());
+            let mut training = Training { device, lesson, store: &store, checkpoints, observer };
+            let trained = training.run(&mut trainer, &mut evaluator, sets);
             evaluator.close(training.device);
             trainer.close(training.device);
             trained
@@ -82,6 +83,12 @@ impl<'a> Measured<'a> {
         let feed = Feed::new(&config.input, data.examples())?;
         Ok(Self { feed, labels: data.labels(), answers })
     }
+
+    /// The shapes of its batches, and whether a teacher's answers go with them.
+    fn shapes(&self, config: &ModelConfig) -> Vec<(BatchShape, bool)> {
+        let with = |shape| (shape, self.answers.is_some());
+        shapes(config, &self.feed).into_iter().map(with).collect()
+    }
 }
 
 impl Training<'_, '_> {
@@ -89,8 +96,10 @@ impl Training<'_, '_> {
         &mut self,
         trainer: &mut Trainer<'_>,
         evaluator: &mut Evaluator<'_>,
+        (test, validation): (&Measured<'_>, Option<&Measured<'_>>),
     ) -> Result<Trained, Error> {
-        let Lesson { arm, config, test, validation, test_answers, train: how, .. } = *self.lesson;
+        let Lesson { arm, train: how, .. } = *self.lesson;
+        trainer.lend(self.device, evaluator)?;
         let moments = trainer.moments().len();
         if let Some(state) = self.checkpoints.latest(arm, trainer.specs(), moments)? {
             trainer.restore(self.device, &state)?;
@@ -98,8 +107,6 @@ impl Training<'_, '_> {
         let (steps, done, batch) = (trainer.steps, trainer.step, self.lesson.step_rows());
         self.observer.event(&Event::Started { arm, steps, done, batch });
         self.checkpoints.start();
-        let test = Measured::new(config, test, test_answers)?;
-        let validation = validation.map(|data| Measured::new(config, data, None)).transpose()?;
         while trainer.step < steps {
             trainer.advance(self.device)?;
             self.observer.event(&Event::Step { arm, done: trainer.step });
@@ -108,8 +115,8 @@ impl Training<'_, '_> {
                 None => trainer.at_epoch_edge(),
             };
             if due || trainer.at_epoch_edge() {
-                let validation = validation.as_ref().filter(|_| due);
-                self.measure(trainer, evaluator, &test, validation)?;
+                let validation = validation.filter(|_| due);
+                self.measure(trainer, evaluator, test, validation)?;
             }
             let missed = trainer.best.as_ref().map_or(0, |best| best.missed);
             if how.patience.is_some_and(|patience| missed >= patience) {

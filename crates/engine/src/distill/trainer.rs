@@ -1,6 +1,6 @@
 //! One arm in training: its store, its plans, and step after step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::TERMS;
@@ -8,8 +8,9 @@ use distil_gpu_kernels::optimizer::Rule;
 
 use super::Arm;
 use super::checkpoint::{Best, State};
-use super::evaluate::{fill_labels, metric_sums, set_metrics};
+use super::evaluate::{Evaluator, fill_labels, metric_sums, set_metrics};
 use super::feeds::Feeds;
+use super::plans::TrainingPlans;
 use super::program::{self, TEACHER_LOGITS, TeacherInput};
 use super::rates::rates;
 use super::teacher::{Named, Teacher};
@@ -18,7 +19,9 @@ use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
 use crate::models::{BatchShape, HostBatch, ModelConfig, Start};
+use crate::plan::Plan;
 use crate::recipe::{self, Optimizer};
+use crate::scratch::Scratch;
 use crate::store::{Layout, ParameterSpec, Part, Store, StorePart};
 
 /// What an arm is trained with.
@@ -53,17 +56,12 @@ pub struct Lesson<'a> {
 impl Lesson<'_> {
     /// Examples of a batch.
     pub fn rows(&self) -> usize {
-        self.train.batch.min(self.data.len())
+        self.train.rows(self.data.len())
     }
 
     /// Examples of a step: of one batch, or of several whose gradients are summed.
     pub fn step_rows(&self) -> usize {
-        self.train.batch.saturating_mul(self.train.accumulate).min(self.data.len())
-    }
-
-    /// Whether a step may be several batches.
-    pub fn accumulates(&self) -> bool {
-        self.train.accumulate > 1
+        self.train.step_rows(self.data.len())
     }
 
     /// The device's buffer of a part of the trained model's or the teacher's store.
@@ -127,9 +125,11 @@ pub(super) struct Trainer<'a> {
     lesson: &'a Lesson<'a>,
     store: &'a Store,
     feeds: Feeds<'a>,
-    optimizer: Update,
     betas: [f64; 2],
-    /// The training plans, by batch shape.
+    plans: TrainingPlans,
+    /// What all plans of the training make between their kernels.
+    scratch: Scratch,
+    /// The plans of batches, loaded as their shapes are met.
     programs: HashMap<BatchShape, ProgramId>,
     /// The update's own plan, where a step is several batches.
     update: Option<ProgramId>,
@@ -155,15 +155,22 @@ struct Next {
 }
 
 impl<'a> Trainer<'a> {
-    /// A trainer before its first step. The store has the parts that [`training_store`] gives it.
+    /// A trainer before its first step, with plans for measurements of these shapes too. The store has the parts
+    /// that [`training_store`] gives it.
     pub fn new(
         device: &mut dyn Device,
         lesson: &'a Lesson<'a>,
         store: &'a Store,
+        measured: BTreeSet<(BatchShape, bool)>,
     ) -> Result<Self, Error> {
-        let Lesson { config, train, data, .. } = *lesson;
-        let (optimizer, betas) = update(train, config)?;
-        let steps_per_epoch = data.len().div_ceil(lesson.step_rows()) as u32;
+        let Lesson { config, train, data, seed, .. } = *lesson;
+        let (_, betas) = update(train, config)?;
+        let steps_per_epoch = train.steps_per_epoch(data.len());
+        let teacher = lesson.teacher_input();
+        let feeds = Feeds::new(config, teacher, data.examples())?;
+        let how = (train, seed);
+        let plans = TrainingPlans::new(config, how, teacher, (&feeds, data.len()), measured)?;
+        let scratch = Scratch::new(device, plans.all())?;
         let next = Next {
             shape: BatchShape::of_numbers(lesson.rows()),
             student: HostBatch::default(),
@@ -173,9 +180,10 @@ impl<'a> Trainer<'a> {
         let trainer = Self {
             lesson,
             store,
-            feeds: Feeds::new(config, lesson.teacher_input(), data.examples())?,
-            optimizer,
+            feeds,
             betas,
+            plans,
+            scratch,
             programs: HashMap::new(),
             update: None,
             steps_per_epoch,
@@ -335,29 +343,37 @@ impl<'a> Trainer<'a> {
 
     /// The training plan for the next step's batch.
     fn program(&mut self, device: &mut dyn Device) -> Result<ProgramId, Error> {
-        let (lesson, shape) = (self.lesson, self.next.shape);
+        let shape = self.next.shape;
         if let Some(&known) = self.programs.get(&shape) {
             return Ok(known);
         }
-        let (teacher, accumulates) = (lesson.teacher_input(), lesson.accumulates());
-        let plan = program::step_plan(lesson.config, teacher, shape, &self.optimizer, accumulates)?;
-        let program = device.load(&plan, &|part| lesson.buffer(self.store, part))?;
+        let program = self.load(device, &self.plans.batches[&shape])?;
         self.programs.insert(shape, program);
         Ok(program)
     }
 
+    fn load(&self, device: &mut dyn Device, plan: &Plan) -> Result<ProgramId, Error> {
+        let place =
+            |part| self.scratch.buffer(part).or_else(|| self.lesson.buffer(self.store, part));
+        device.load(&Scratch::shared(plan.clone()), &place)
+    }
+
+    /// Gives an evaluator the plans of measurements.
+    pub fn lend(
+        &self,
+        device: &mut dyn Device,
+        evaluator: &mut Evaluator<'_>,
+    ) -> Result<(), Error> {
+        let plans = &self.plans.measured;
+        plans.iter().try_for_each(|(key, plan)| evaluator.lend(*key, self.load(device, plan)?))
+    }
+
     /// Updates the parameters from the gradients of several batches.
     fn update(&mut self, device: &mut dyn Device) -> Result<(), Error> {
-        let lesson = self.lesson;
-        let program = match self.update {
-            Some(known) => known,
-            None => {
-                let plan = program::update_plan(lesson.config, &self.optimizer)?;
-                let made = device.load(&plan, &|part| lesson.buffer(self.store, part))?;
-                *self.update.insert(made)
-            }
-        };
-        device.run(program, &self.next.state, &[])
+        if let (None, Some(plan)) = (self.update, &self.plans.update) {
+            self.update = Some(self.load(device, plan)?);
+        }
+        self.update.map_or(Ok(()), |program| device.run(program, &self.next.state, &[]))
     }
 
     /// Takes the next step.
@@ -368,16 +384,15 @@ impl<'a> Trainer<'a> {
         for number in 0..self.batches() {
             self.run_batch(device, number, None)?;
         }
-        if self.lesson.accumulates() {
-            self.update(device)?;
-        }
+        self.update(device)?;
         self.step += 1;
         Ok(())
     }
 
-    /// Unloads the plans.
+    /// Unloads the plans. Evaluators that were lent some are closed before.
     pub fn close(self, device: &mut dyn Device) {
         self.programs.into_values().chain(self.update).for_each(|program| device.unload(program));
+        self.scratch.free(device);
     }
 }
 

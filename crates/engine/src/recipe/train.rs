@@ -92,6 +92,21 @@ impl Length {
 }
 
 impl Train {
+    /// Examples of a batch, of so many there are.
+    pub fn rows(&self, examples: usize) -> usize {
+        self.batch.min(examples)
+    }
+
+    /// Examples of a step: of one batch, or of several whose gradients are summed.
+    pub fn step_rows(&self, examples: usize) -> usize {
+        self.batch.saturating_mul(self.accumulate).min(examples)
+    }
+
+    /// Steps of a pass over so many examples.
+    pub fn steps_per_epoch(&self, examples: usize) -> u32 {
+        examples.div_ceil(self.step_rows(examples)) as u32
+    }
+
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
         table.known(&[
             "epochs",

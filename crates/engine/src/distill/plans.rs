@@ -1,0 +1,69 @@
+//! Every plan of a training, known before its first step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::evaluate;
+use super::feeds::Feeds;
+use super::program::{self, TeacherInput};
+use super::trainer::update;
+use crate::error::Error;
+use crate::models::{BatchShape, Feed, ModelConfig};
+use crate::plan::Plan;
+use crate::recipe::Train;
+
+/// Every plan of a training.
+#[derive(Debug)]
+pub(super) struct TrainingPlans {
+    /// Of a batch, by its shape.
+    pub batches: BTreeMap<BatchShape, Plan>,
+    /// The update's own, where a step may be several batches.
+    pub update: Option<Plan>,
+    /// Of measurements: by shape, and by whether the teacher's answers are given.
+    pub measured: BTreeMap<(BatchShape, bool), Plan>,
+}
+
+impl TrainingPlans {
+    /// Of a training on so many `examples`, which `feeds` read, with measurements in these batches.
+    ///
+    /// # Errors
+    /// When a shape does not fit, or a group has no parameter.
+    pub fn new(
+        config: &ModelConfig,
+        (how, seed): (&Train, u32),
+        teacher: TeacherInput<'_>,
+        (feeds, examples): (&Feeds<'_>, usize),
+        measured: BTreeSet<(BatchShape, bool)>,
+    ) -> Result<Self, Error> {
+        let (optimizer, _) = update(how, config)?;
+        let accumulates = how.accumulate > 1;
+        let steps_per_epoch = how.steps_per_epoch(examples);
+        let epochs = how.length.total_steps(steps_per_epoch).div_ceil(steps_per_epoch);
+        let rows = (how.rows(examples), how.step_rows(examples));
+        let batch = |shape| {
+            let plan = program::step_plan(config, teacher, shape, &optimizer, accumulates)?;
+            Ok((shape, plan))
+        };
+        let measure = |(shape, given)| {
+            let answers = if given { TeacherInput::Given } else { TeacherInput::None };
+            Ok(((shape, given), program::loss_plan(config, answers, shape)?))
+        };
+        let batches = feeds.shapes(rows, seed, epochs).into_iter().map(batch);
+        let update = accumulates.then(|| program::update_plan(config, &optimizer));
+        Ok(Self {
+            batches: batches.collect::<Result<_, Error>>()?,
+            update: update.transpose()?,
+            measured: measured.into_iter().map(measure).collect::<Result<_, Error>>()?,
+        })
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Plan> + Clone {
+        self.batches.values().chain(&self.update).chain(self.measured.values())
+    }
+}
+
+/// The shapes of the batches in which a data set is measured.
+pub(super) fn shapes(config: &ModelConfig, feed: &Feed<'_>) -> BTreeSet<BatchShape> {
+    let rows = evaluate::rows(config);
+    feed.all(rows).iter().map(|batch| feed.shape(batch, rows)).collect()
+}
