@@ -8,8 +8,8 @@ use distil_gpu_engine::data::{Dataset, Features, Normalisation, Numbers, Text, T
 use distil_gpu_engine::device::Device;
 use distil_gpu_engine::distill::rates::rates;
 use distil_gpu_engine::distill::{
-    Arm, Checkpoints, Event, Lesson, Metrics, Observer, Silent, TeacherInput, Trained,
-    forward_plan, optimizer_config, step_plan, train,
+    Arm, Checkpoints, Event, Lesson, Metrics, Observer, Shares, Silent, Teacher, TeacherInput,
+    Trained, forward_plan, optimizer_config, step_plan, train,
 };
 use distil_gpu_engine::graph::ops::Update;
 use distil_gpu_engine::models::{self, Architecture, BatchShape, Input, Mlp, ModelConfig};
@@ -94,6 +94,18 @@ fn learn_watched(
     train_as: &Train,
     observer: &mut dyn Observer,
 ) -> Trained {
+    learn_from(device, subject, train_as, None, 0.5, observer)
+}
+
+/// Trains on the labels, and with a weight of `alpha` on a teacher's answers.
+fn learn_from(
+    device: &mut dyn Device,
+    subject: &Subject,
+    train_as: &Train,
+    teacher: Option<&Teacher>,
+    alpha: f32,
+    observer: &mut dyn Observer,
+) -> Trained {
     let Subject { config, start, data, .. } = subject;
     let lesson = Lesson {
         arm: Arm::Control,
@@ -104,10 +116,11 @@ fn learn_watched(
         data,
         test: data,
         validation: Some(data),
-        teacher: None,
+        teacher,
         test_answers: None,
         temperature: 2.0,
-        alpha: 0.5,
+        alpha,
+        gradient_shares: true,
     };
     let folder = tempfile::tempdir().unwrap();
     let mut checkpoints = Checkpoints::new(folder.path(), 0.0);
@@ -268,12 +281,14 @@ fn what_stays_as_it_is_costs_nothing() {
 struct Watch {
     validation: Vec<(u32, Metrics)>,
     train: Vec<Metrics>,
+    shares: Vec<Option<Shares>>,
 }
 
 impl Observer for Watch {
     fn event(&mut self, event: &Event<'_>) {
         match *event {
-            Event::Epoch { step, train, validation, .. } => {
+            Event::Epoch { step, train, validation, shares, .. } => {
+                self.shares.push(shares);
                 self.train.push(*train);
                 self.validation.extend(validation.map(|metrics| (step, *metrics)));
             }
@@ -324,6 +339,50 @@ fn the_best_parameters_are_kept() {
             assert!(end.iter().all(|score| *score <= top) && before.last() == Some(&top));
             assert_eq!(early.kept, Some(early.steps - 6));
             assert!(early.steps < 40);
+        }
+    }
+}
+
+#[test]
+fn shares_of_the_gradient_are_those_of_the_terms_alone() {
+    let subject = encoder();
+    let values = narrow(&random(150 * 3, 8));
+    let teacher = Teacher::Logits { values, classes: 3 };
+    // One step over all examples: what a step of plain descent at rate 1 changes is the gradient.
+    let step = |rate: &str, more: &str| {
+        let optimizer = format!("optimizer = {{ name = \"sgd\", lr = {rate}, momentum = 0.0 }}");
+        how(&format!("steps = 1\nschedule = {{ name = \"constant\" }}\n{optimizer}\n{more}"))
+    };
+    for more in [
+        "batch = 150",
+        "batch = 60\naccumulate = 3",
+        "batch = 150\ngroups = [{ match = \"*.bias\", lr = 0.0 }]",
+    ] {
+        for device in devices().iter_mut().filter(|device| !is_slow(&***device)) {
+            let mut learn = |rate, alpha, observer: &mut dyn Observer| {
+                let step = step(rate, more);
+                learn_from(&mut **device, &subject, &step, Some(&teacher), alpha, observer)
+            };
+            let mut seen = Watch::default();
+            let start = learn("1e-30", 0.7, &mut seen);
+            let found = seen.shares[0].unwrap();
+            assert!((found.soft + found.hard - 1.0).abs() < 1e-12);
+            if more.contains("accumulate") {
+                // Of the step's first batch alone, which has other examples.
+                assert!(found.soft > 0.0 && found.hard > 0.0);
+                continue;
+            }
+            let mut norm = |alpha| {
+                let after = learn("1.0", alpha, &mut Silent);
+                change(&subject, &start, &after)
+                    .iter()
+                    .map(|change| change * change)
+                    .sum::<f64>()
+                    .sqrt()
+            };
+            let (soft, hard) = (0.7 * norm(1.0), 0.3 * norm(0.0));
+            let expected = soft / (soft + hard);
+            assert!((found.soft - expected).abs() < 1e-4, "{} against {expected}", found.soft);
         }
     }
 }

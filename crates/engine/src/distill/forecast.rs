@@ -200,7 +200,8 @@ impl Forecast {
                 measured.extend(shapes(config, &feed).into_iter().map(|shape| (shape, given)));
             }
             let (examples, how_of) = ((&feeds, data.len()), (how, recipe.seed));
-            let plans = TrainingPlans::new(config, how_of, teacher, examples, measured)?;
+            let shares = recipe.distil.gradient_shares;
+            let plans = TrainingPlans::new(config, how_of, teacher, examples, measured, shares)?;
             let (parts, batches) = (training_parts(&optimizer.config), step_rows.div_ceil(rows));
             let training = Training { arm, parts, plans, batches };
             let cost = training.cost();

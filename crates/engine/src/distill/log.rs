@@ -101,8 +101,8 @@ impl<'a> Log<'a> {
 
     fn write(&mut self, event: &Event<'_>) -> Result<(), Error> {
         let seconds = self.seconds();
-        let (arm, step, learning_rate, line, sets) = match event {
-            Event::Epoch { arm, epoch, step, learning_rate, train, test, validation } => {
+        let (arm, step, learning_rate, shares, mut line, sets) = match event {
+            Event::Epoch { arm, epoch, step, learning_rate, train, test, validation, shares } => {
                 let mut line = json!({
                     "arm": arm.name(),
                     "epoch": epoch,
@@ -117,9 +117,9 @@ impl<'a> Log<'a> {
                 }
                 let sets = [("train", *train), ("test", *test)].into_iter();
                 let sets = sets.chain(validation.map(|metrics| ("validation", metrics)));
-                (*arm, *step, *learning_rate, line, sets.collect::<Vec<_>>())
+                (*arm, *step, *learning_rate, shares, line, sets.collect::<Vec<_>>())
             }
-            Event::Measured { arm, step, learning_rate, train, metrics, validation } => {
+            Event::Measured { arm, step, learning_rate, train, metrics, validation, shares } => {
                 let set = if *validation { "validation" } else { "test" };
                 let line = json!({
                     "arm": arm.name(),
@@ -129,10 +129,20 @@ impl<'a> Log<'a> {
                     "train": train,
                     set: metrics,
                 });
-                (*arm, *step, *learning_rate, line, vec![("train", *train), (set, *metrics)])
+                (
+                    *arm,
+                    *step,
+                    *learning_rate,
+                    shares,
+                    line,
+                    vec![("train", *train), (set, *metrics)],
+                )
             }
             _ => return Ok(()),
         };
+        if let Some(shares) = shares {
+            line["gradient_shares"] = json!(shares);
+        }
         let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
         written.map_err(io_error(&self.path))?;
         match &mut self.tensorboard {

@@ -28,6 +28,23 @@ pub struct Metrics {
     pub agreement: Option<f64>,
 }
 
+/// How much of a gradient is each term's: norms of their own, with the terms' weights, over the sum of both.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shares {
+    /// Of the soft term.
+    pub soft: f64,
+    /// Of the hard term.
+    pub hard: f64,
+}
+
+impl Shares {
+    /// Of two norms; absent where both are 0 or one is no number.
+    pub fn of(soft: f64, hard: f64) -> Option<Self> {
+        let sum = soft + hard;
+        (sum > 0.0 && sum.is_finite()).then(|| Self { soft: soft / sum, hard: hard / sum })
+    }
+}
+
 impl Metrics {
     /// From the sums of the columns of `distill_loss`'s terms.
     pub fn from_sums(sums: &[f32; TERMS], alpha: f32) -> Self {

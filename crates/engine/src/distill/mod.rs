@@ -27,7 +27,7 @@ pub use arms::{Begin, Prepared, Run, prepare, run};
 pub use checkpoint::{Best, Checkpoints, State};
 pub use evaluate::Evaluator;
 pub use forecast::Forecast;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Shares};
 pub use observer::{Arm, Event, Observer, Silent};
 pub use program::{TeacherInput, forward_plan, loss_plan, step_plan, training_plan, update_plan};
 pub use scores::Scores;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Metrics;
+use super::{Metrics, Shares};
 
 /// One of the three models of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,6 +91,8 @@ pub enum Event<'a> {
         test: &'a Metrics,
         /// Over the validation data, if they were looked at now.
         validation: Option<&'a Metrics>,
+        /// How the gradient is made up, if that was asked for.
+        shares: Option<Shares>,
     },
     /// The model was measured within an epoch.
     Measured {
@@ -106,6 +108,8 @@ pub enum Event<'a> {
         metrics: &'a Metrics,
         /// Whether those are the validation data.
         validation: bool,
+        /// How the gradient is made up, if that was asked for.
+        shares: Option<Shares>,
     },
     /// An arm is done.
     Finished {

@@ -18,6 +18,8 @@ pub(super) struct TrainingPlans {
     pub batches: BTreeMap<BatchShape, Plan>,
     /// The update's own, where a step may be several batches.
     pub update: Option<Plan>,
+    /// Of the first batch and of a norm, for what the terms have of the gradient, if that is asked for.
+    pub shares: Option<[Plan; 2]>,
     /// Of measurements: by shape, and by whether the teacher's answers are given.
     pub measured: BTreeMap<(BatchShape, bool), Plan>,
 }
@@ -33,6 +35,7 @@ impl TrainingPlans {
         teacher: TeacherInput<'_>,
         (feeds, examples): (&Feeds<'_>, usize),
         measured: BTreeSet<(BatchShape, bool)>,
+        shares: bool,
     ) -> Result<Self, Error> {
         let (optimizer, _) = update(how, config)?;
         let accumulates = how.accumulate > 1;
@@ -47,18 +50,29 @@ impl TrainingPlans {
             let answers = if given { TeacherInput::Given } else { TeacherInput::None };
             Ok(((shape, given), program::loss_plan(config, answers, shape)?))
         };
+        let shares = match shares && !matches!(teacher, TeacherInput::None) {
+            true => {
+                let step = feeds.epoch(rows.1, seed, 0).swap_remove(0);
+                let shape = feeds.shape(&step[..step.len().min(rows.0)], rows.0);
+                let batch = program::step_plan(config, teacher, shape, &optimizer, true)?;
+                Some([batch, program::norm_plan(config, &optimizer)?])
+            }
+            false => None,
+        };
         let batches = feeds.shapes(rows, seed, epochs).into_iter().map(batch);
         let update = accumulates.then(|| program::update_plan(config, &optimizer));
         Ok(Self {
             batches: batches.collect::<Result<_, Error>>()?,
             update: update.transpose()?,
+            shares,
             measured: measured.into_iter().map(measure).collect::<Result<_, Error>>()?,
         })
     }
 
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Plan> + Clone {
-        self.batches.values().chain(&self.update).chain(self.measured.values())
+        let shares = self.shares.iter().flatten();
+        self.batches.values().chain(&self.update).chain(shares).chain(self.measured.values())
     }
 }
 

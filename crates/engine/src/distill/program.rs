@@ -21,6 +21,9 @@ pub const TEACHER_LOGITS: &str = "teacher_logits";
 /// Name of the output of forward and loss plans: [rows, classes].
 pub const LOGITS: &str = "logits";
 
+/// Name of the output of [`norm_plan`]: [2], of which the first is the squared norm.
+pub const NORM: &str = "norm";
+
 /// Where a plan's teacher logits come from.
 #[derive(Clone, Copy, Debug)]
 pub enum TeacherInput<'a> {
@@ -135,6 +138,17 @@ pub fn step_plan(
 pub fn update_plan(student: &ModelConfig, update: &Update) -> Result<Plan, Error> {
     let mut graph = Graph::new(vec![layout(student)?]);
     graph.optimize(STUDENT, &[], update.clone())?;
+    Plan::compile(&graph, Options::default())
+}
+
+/// The norm of the gradients that the store has, which are 0 afterwards.
+///
+/// # Errors
+/// When a parameter is too large for any device.
+pub fn norm_plan(student: &ModelConfig, update: &Update) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![layout(student)?]);
+    let norm = graph.take_norm(STUDENT, update)?;
+    graph.output(NORM, norm);
     Plan::compile(&graph, Options::default())
 }
 

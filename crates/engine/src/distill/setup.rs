@@ -152,6 +152,7 @@ impl Setup {
             test_answers: teacher.and_then(|(_, answers)| answers),
             temperature: recipe.distil.temperature,
             alpha: recipe.distil.alpha,
+            gradient_shares: recipe.distil.gradient_shares,
         }
     }
 

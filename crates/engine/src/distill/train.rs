@@ -173,6 +173,7 @@ impl Training<'_, '_> {
         };
         let chosen = validation.map(&mut metrics).transpose()?;
         let test = (edge || chosen.is_none()).then(|| metrics(test)).transpose()?;
+        let shares = trainer.gradient_shares(self.device)?;
         set_metrics(self.device, self.store, &sums)?;
         // The last step may have spoilt what the training batches no longer show.
         let all = [Some(&train), chosen.as_ref(), test.as_ref()];
@@ -205,6 +206,7 @@ impl Training<'_, '_> {
                 train: &train,
                 test,
                 validation: validation.as_ref(),
+                shares,
             }),
             (test, validation) => {
                 for metrics in validation.iter().chain(test) {
@@ -215,6 +217,7 @@ impl Training<'_, '_> {
                         train: &train,
                         metrics,
                         validation: validation.is_some(),
+                        shares,
                     });
                 }
             }

@@ -10,6 +10,7 @@ use super::Arm;
 use super::checkpoint::{Best, State};
 use super::evaluate::{Evaluator, fill_labels, metric_sums, set_metrics};
 use super::feeds::Feeds;
+use super::metrics::Shares;
 use super::plans::TrainingPlans;
 use super::program::{self, TEACHER_LOGITS, TeacherInput};
 use super::rates::rates;
@@ -51,6 +52,8 @@ pub struct Lesson<'a> {
     pub temperature: f32,
     /// Weight of the soft term.
     pub alpha: f32,
+    /// Whether measurements tell how much of the gradient is each term's.
+    pub gradient_shares: bool,
 }
 
 impl Lesson<'_> {
@@ -133,6 +136,8 @@ pub(super) struct Trainer<'a> {
     programs: HashMap<BatchShape, ProgramId>,
     /// The update's own plan, where a step is several batches.
     update: Option<ProgramId>,
+    /// Those that tell the terms' shares of the gradient: of a batch, and of its norm.
+    shares: Option<[ProgramId; 2]>,
     steps_per_epoch: u32,
     /// Steps of the whole training.
     pub steps: u32,
@@ -169,7 +174,9 @@ impl<'a> Trainer<'a> {
         let teacher = lesson.teacher_input();
         let feeds = Feeds::new(config, teacher, data.examples())?;
         let how = (train, seed);
-        let plans = TrainingPlans::new(config, how, teacher, (&feeds, data.len()), measured)?;
+        let examples = (&feeds, data.len());
+        let shares = lesson.gradient_shares;
+        let plans = TrainingPlans::new(config, how, teacher, examples, measured, shares)?;
         let scratch = Scratch::new(device, plans.all())?;
         let next = Next {
             shape: BatchShape::of_numbers(lesson.rows()),
@@ -186,6 +193,7 @@ impl<'a> Trainer<'a> {
             scratch,
             programs: HashMap::new(),
             update: None,
+            shares: None,
             steps_per_epoch,
             steps: train.length.total_steps(steps_per_epoch),
             step: 0,
@@ -376,6 +384,32 @@ impl<'a> Trainer<'a> {
         self.update.map_or(Ok(()), |program| device.run(program, &self.next.state, &[]))
     }
 
+    /// How the gradient of the training's first batch is made up, with the parameters as they are; absent without a
+    /// teacher, and where it was not asked for. It may change what the store has summed.
+    pub fn gradient_shares(&mut self, device: &mut dyn Device) -> Result<Option<Shares>, Error> {
+        if let (None, Some([batch, norm])) = (self.shares, &self.plans.shares) {
+            self.shares = Some([self.load(device, batch)?, self.load(device, norm)?]);
+        }
+        let Some([batch, norm]) = self.shares else { return Ok(None) };
+        let before = (std::mem::take(&mut self.step), self.epoch.take());
+        self.gather(0);
+        let StepState { alpha, soft_scale, hard_scale, .. } = self.next.state;
+        // Each term alone, with its own weight. What the last step left is taken away first.
+        let soft = StepState { alpha: 1.0, soft_scale: alpha * soft_scale, ..self.next.state };
+        let hard = (1.0 - alpha) * hard_scale;
+        let hard = StepState { alpha: 0.0, hard_scale: hard, ..self.next.state };
+        device.run(norm, &soft, &[])?;
+        let Next { student, teacher, .. } = &self.next;
+        let inputs: Vec<Named<'_>> = student.inputs().chain(teacher.inputs()).collect();
+        let [soft, hard] = [soft, hard].map(|state| {
+            device.run(batch, &state, &inputs)?;
+            device.run(norm, &state, &[])?;
+            Ok::<_, Error>(f64::from(device.output(norm, program::NORM)?[0]).sqrt())
+        });
+        (self.step, self.epoch) = before;
+        Ok(Shares::of(soft?, hard?))
+    }
+
     /// Takes the next step.
     pub fn advance(&mut self, device: &mut dyn Device) -> Result<(), Error> {
         if self.step.is_multiple_of(self.steps_per_epoch) {
@@ -391,7 +425,11 @@ impl<'a> Trainer<'a> {
 
     /// Unloads the plans. Evaluators that were lent some are closed before.
     pub fn close(self, device: &mut dyn Device) {
-        self.programs.into_values().chain(self.update).for_each(|program| device.unload(program));
+        self.programs
+            .into_values()
+            .chain(self.update)
+            .chain(self.shares.into_iter().flatten())
+            .for_each(|program| device.unload(program));
         self.scratch.free(device);
     }
 }

@@ -103,6 +103,8 @@ pub struct Distil {
     pub alpha: f32,
     /// Classes left out of the students' training data; none unless given.
     pub omit_classes: Vec<usize>,
+    /// Whether each measurement tells how much of the gradient is each term's; not unless given.
+    pub gradient_shares: bool,
     /// Only so many of the remaining training examples for the students, the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
@@ -240,13 +242,14 @@ impl Target {
 impl Distil {
     fn read(table: Option<Table<'_>>) -> Result<Self, RecipeError> {
         let Some(table) = table else { return Ok(Self::default()) };
-        table.known(&["temperature", "alpha", "omit_classes", "train_limit"])?;
+        table.known(&["temperature", "alpha", "omit_classes", "train_limit", "gradient_shares"])?;
         let default = Self::default();
         Ok(Self {
             temperature: table.get("temperature", &POSITIVE)?.unwrap_or(default.temperature),
             alpha: table.get("alpha", &FRACTION)?.unwrap_or(default.alpha),
             omit_classes: table.get("omit_classes", &CLASSES)?.unwrap_or_default(),
             train_limit: table.get("train_limit", &SIZE)?,
+            gradient_shares: table.get("gradient_shares", &FLAG)?.unwrap_or(false),
         })
     }
 }
@@ -254,6 +257,12 @@ impl Distil {
 /// T = 4, alpha = 0.9, nothing left out.
 impl Default for Distil {
     fn default() -> Self {
-        Self { temperature: 4.0, alpha: 0.9, omit_classes: Vec::new(), train_limit: None }
+        Self {
+            temperature: 4.0,
+            alpha: 0.9,
+            omit_classes: Vec::new(),
+            train_limit: None,
+            gradient_shares: false,
+        }
     }
 }

@@ -58,8 +58,13 @@ fn fills_in_defaults() {
     assert_eq!((recipe.name.as_str(), recipe.seed, recipe.device.as_str()), ("fashion", 0, "auto"));
     assert_eq!(recipe.out, None);
     assert_eq!(recipe.data.normalise, Some(Normalise::Standardise));
-    let distil =
-        Distil { temperature: 4.0, alpha: 0.9, omit_classes: Vec::new(), train_limit: None };
+    let distil = Distil {
+        omit_classes: Vec::new(),
+        train_limit: None,
+        gradient_shares: false,
+        temperature: 4.0,
+        alpha: 0.9,
+    };
     assert_eq!(recipe.distil, distil);
     let train = Train {
         length: Length::Epochs(8),
@@ -107,13 +112,13 @@ fn what_is_written_is_read_as_the_same() {
             (
                 "source = \"embedded\"",
                 "source = \"idx\"\ntrain_images = \"a\"\ntrain_labels = \"b\"\ntest_images = \"c\"\n\
-                 test_labels = \"d\"\nnormalise = { mean = [0.1], std = [0.3] }",
+                 test_labels = \"d\"\nvalidation = 0.1\nnormalise = { mean = [0.1], std = [0.3] }",
             ),
             (
                 "epochs = 8",
                 "steps = 1000\nbatch = 32\nshift = 2\nclip = 1\nmax_norm = 15.0\noptimizer = { name = \
                  \"adamw\", lr = 3e-4, eps = 1e-7 }\nschedule = { name = \"step\", every = 3, \
-                 warmup_steps = 10 }\naccumulate = 4\nlayer_decay = 0.9\ngroups = [{ match = \"a.*\", lr = 0.0 }, { \
+                 warmup_steps = 10 }\naccumulate = 4\nkeep = \"best\"\nbest_by = \"macro_f1\"\npatience = 3\nlayer_decay = 0.9\ngroups = [{ match = \"a.*\", lr = 0.0 }, { \
                  match = \"b\", lr_factor = 2.0, weight_decay = 0.1 }]\n[distil]\ntemperature = 0.7\nomit_classes = [3, 0]\ntrain_limit = 9",
             ),
         ]),
@@ -195,7 +200,7 @@ fn refuses_bad_sets() {
     bad_set(
         "distil.tempature=8",
         "--set distil.tempature=8: unknown key `tempature` in [distil]; did you mean `temperature`? \
-         Known keys: temperature, alpha, omit_classes, train_limit",
+         Known keys: temperature, alpha, omit_classes, train_limit, gradient_shares",
     );
     bad_set(
         "train.batch=0",
@@ -252,7 +257,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     bad_data(
         "source = \"csv\"\ntrain = \"a\"\ntest = \"b\"\nlabels = \"y\"",
         "a.toml:6:1: unknown key `labels` in [data]; did you mean `label`? Known keys: source, train, \
-         test, label, header, train_limit, test_limit, normalise",
+         test, label, header, train_limit, test_limit, validation, normalise",
     );
     refused(
         &[("hidden_sizes = [800", "hiden_sizes = [800")],
@@ -508,5 +513,48 @@ fn refuses_what_does_not_go_together() {
     bad_data(
         "source = \"embedded\"\nnormalise = { mean = [0], std = [-1] }",
         "a.toml:4:33: `data.normalise.std` is [-1]; it must be a list of one or more numbers of at least 0",
+    );
+}
+
+#[test]
+fn the_best_is_chosen_on_validation_data() {
+    bad_train(
+        "epochs = 8\nkeep = \"best\"",
+        "a.toml:10:1: the best is chosen on data that are neither learnt from nor tested on: set \
+         `data.validation`, as to 0.1 for a tenth of the training data",
+    );
+    bad_train(
+        "epochs = 8\npatience = 2",
+        "a.toml:10:1: `patience` goes with keep = \"best\": set that, or leave it out",
+    );
+    bad_data(
+        "source = \"embedded\"\nvalidation = 1.0",
+        "a.toml:4:14: `data.validation` is 1.0; it must be a number between 0 and 1",
+    );
+    let recipe = set(&["train.keep=best", "data.validation=0.25"]);
+    assert_eq!(recipe.train.best_by, Some(Criterion::Accuracy));
+    assert_eq!(recipe.data.validation, Some(Validation::Share(0.25)));
+    let text = edited(&[(
+        "source = \"embedded\"",
+        "source = \"csv\"\ntrain = \"a\"\ntest = \"b\"\nvalidation = \"/c\"",
+    )]);
+    let recipe = Recipe::parse(&text, "a.toml").unwrap();
+    assert_eq!(recipe.data.validation, Some(Validation::Path("/c".into())));
+}
+
+#[test]
+fn groups_are_told_what_they_lack() {
+    let group = |keys: &str| format!("epochs = 8\ngroups = [{{ {keys} }}]");
+    bad_train(
+        &group("match = \"a\", lr = 0.1, lr_factor = 2.0"),
+        "a.toml:10:38: give `lr` or `lr_factor`, not both: leave one out",
+    );
+    bad_train(
+        &group("match = \"a\""),
+        "a.toml:10:11: [train.groups.0] needs `lr`, `lr_factor` or `weight_decay`: a number of at least 0",
+    );
+    bad_train(
+        "epochs = 8\ngroups = [1]",
+        "a.toml:10:10: `train.groups` is [1]; it must be a list of tables",
     );
 }

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use distil_gpu_kernels::DType;
-use distil_gpu_kernels::chain::{Chain, Stage};
-use distil_gpu_kernels::elementwise::Elementwise;
-use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 
+use super::gradients::Gradients;
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
@@ -86,21 +84,22 @@ pub struct OptimizerStep {
     trained: Vec<usize>,
     /// Where they lie: runs of neighbours that are treated alike, in order.
     runs: Vec<Run>,
+    gradients: Gradients,
 }
 
 /// Neighbouring parameters that are treated alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Run {
-    segment: usize,
-    offset: usize,
+pub(super) struct Run {
+    pub segment: usize,
+    pub offset: usize,
     /// Elements, alignment gaps included: they hold zeros and stay zero.
-    len: usize,
+    pub len: usize,
     lr_scale: f32,
     weight_decay: f32,
 }
 
 /// The runs of a layout, those that stay as they are left out.
-fn runs(layout: &Layout, update: &Update) -> Vec<Run> {
+pub(super) fn runs(layout: &Layout, update: &Update) -> Vec<Run> {
     let run = |index: usize| {
         let (spec, place, rate) =
             (&layout.parameters[index], layout.places[index], update.rate(index));
@@ -125,64 +124,12 @@ fn runs(layout: &Layout, update: &Update) -> Vec<Run> {
     runs
 }
 
-const PARTIALS: usize = 0;
+/// Of the outputs, with clipping.
 const NORM: usize = 1;
 
 impl OptimizerStep {
     fn part(&self, part: Part, segment: usize, offset: usize, len: usize) -> ArgRef {
         ArgRef::Store { part: StorePart { store: self.store, part, segment }, offset, len }
-    }
-
-    /// The least part of each segment that has every gradient: segment, first element, length.
-    fn spans(&self) -> Vec<(usize, usize, usize)> {
-        let mut spans: Vec<(usize, usize, usize)> = Vec::new();
-        for &Run { segment, offset, len, .. } in &self.runs {
-            match spans.last_mut() {
-                // What stays as it is between two runs has gradients of 0.
-                Some((known, start, span)) if *known == segment => *span = offset + len - *start,
-                _ => spans.push((segment, offset, len)),
-            }
-        }
-        spans
-    }
-
-    /// First partial sum and number of them, for each span.
-    fn partials(&self) -> Vec<(usize, GradNormPartial)> {
-        let mut first = 0;
-        let place = |(_, _, len)| {
-            let mut kernel = GradNormPartial::new(len);
-            // No gap between the spans' shares: all of the array is summed.
-            kernel.partials = kernel.partials.next_multiple_of(ALIGNMENT);
-            let at = first;
-            first += kernel.partials;
-            (at, kernel)
-        };
-        self.spans().into_iter().map(place).collect()
-    }
-
-    /// Partial sums of all spans.
-    fn partials_len(&self) -> usize {
-        let partials = self.partials();
-        partials.last().map_or(0, |(first, kernel)| first + kernel.partials)
-    }
-
-    fn lower_clip(&self, max_norm: f32) -> Vec<Lowered> {
-        let mut calls: Vec<Lowered> = self
-            .spans()
-            .into_iter()
-            .zip(self.partials())
-            .map(|((segment, start, span), (offset, kernel))| {
-                let grads = self.part(Part::Gradients, segment, start, span);
-                let len = kernel.partials;
-                Lowered::new(
-                    kernel,
-                    vec![grads, ArgRef::OutputPart { output: PARTIALS, offset, len }],
-                )
-            })
-            .collect();
-        let finish = GradNormFinish { partials: self.partials_len(), max_norm };
-        calls.push(Lowered::new(finish, vec![ArgRef::Output(PARTIALS), ArgRef::Output(NORM)]));
-        calls
     }
 
     fn lower_update(&self) -> Vec<Lowered> {
@@ -200,19 +147,6 @@ impl OptimizerStep {
             Lowered::new(kernel, args)
         };
         self.runs.iter().map(update).collect()
-    }
-
-    /// Sets the gradients to 0, for the next sums.
-    fn lower_clear(&self) -> Vec<Lowered> {
-        let clear = |(segment, start, len): (usize, usize, usize)| {
-            let kernel = Elementwise {
-                extent: [1, 1, 1, len as u32],
-                main_strides: None,
-                chain: Chain { stages: vec![Stage::Fill(0.0)], operands: Vec::new() },
-            };
-            Lowered::new(kernel, vec![self.part(Part::Gradients, segment, start, len)])
-        };
-        self.spans().into_iter().map(clear).collect()
     }
 
     fn lower_max_norm(&self, layout: &Layout, bound: f32) -> Vec<Lowered> {
@@ -239,7 +173,7 @@ impl Op for OptimizerStep {
             return Err(mismatch(self.name(), inputs, "the gradients of a store"));
         }
         Ok(match self.update.config.clip {
-            Some(_) => vec![vec![self.partials_len()], vec![2]],
+            Some(_) => self.gradients.norm_shapes(),
             None => Vec::new(),
         })
     }
@@ -250,13 +184,13 @@ impl Op for OptimizerStep {
 
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
         let OptimizerConfig { clip, max_norm, .. } = self.update.config;
-        let mut calls = clip.map_or_else(Vec::new, |bound| self.lower_clip(bound));
+        let mut calls = clip.map_or_else(Vec::new, |bound| self.gradients.norm(bound));
         calls.extend(self.lower_update());
         if let Some(bound) = max_norm {
             calls.extend(self.lower_max_norm(&site.stores[self.store], bound));
         }
         if site.inputs.is_empty() {
-            calls.extend(self.lower_clear());
+            calls.extend(self.gradients.clear());
         }
         Ok(calls)
     }
@@ -289,7 +223,10 @@ impl Graph {
         let (layout, update) = (&self.stores[store], update.into());
         let trained = update.trained(layout.parameters.len());
         let runs = runs(layout, &update);
-        self.add(Arc::new(OptimizerStep { store, update, trained, runs }), gradients).map(|_| ())
+        let places = runs.iter().map(|run| (run.segment, run.offset, run.len));
+        let sums = Gradients::new(store, places);
+        let step = OptimizerStep { store, update, trained, runs, gradients: sums };
+        self.add(Arc::new(step), gradients).map(|_| ())
     }
 }
 
