@@ -163,6 +163,15 @@ pub struct Launch {
     pub workgroups: [u32; 3],
 }
 
+/// One way to run a kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// What tells it from the kernel's others.
+    pub name: String,
+    /// Its launches, in order.
+    pub launches: Vec<Launch>,
+}
+
 /// Values that change every step, in one uniform, so that no change of them recompiles anything.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -214,9 +223,13 @@ pub trait Kernel: Debug + Send + Sync {
     fn operands(&self) -> Vec<Operand>;
     /// How a GPU with these capabilities runs it; launches run in order.
     fn launches(&self, caps: &Caps) -> Vec<Launch>;
-    /// Every way that a device with these capabilities may run it, its own choice first.
-    fn variants(&self, caps: &Caps) -> Vec<Vec<Launch>> {
-        vec![self.launches(caps)]
+    /// Every way that a device with these capabilities may run it, the one of [`Kernel::launches`] first.
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        vec![Variant { name: "only".to_owned(), launches: self.launches(caps) }]
+    }
+    /// Kernels of one name and bucket are alike enough for one of them to be timed for all.
+    fn bucket(&self) -> String {
+        String::new()
     }
     /// Its work.
     fn cost(&self) -> Cost;

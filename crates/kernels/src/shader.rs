@@ -24,6 +24,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "layer_norm",
     "matmul",
     "matmul_subgroup",
+    "matmul_vectors",
     "max_norm",
     "optimizer",
     "reduce",

@@ -181,18 +181,10 @@ fn launches() -> Vec<(Launch, Vec<Operand>)> {
     let mut launches = Vec::new();
     for kernel in kernels() {
         for caps in capabilities() {
-            for launch in kernel.launches(&caps) {
+            for launch in kernel.variants(&caps).into_iter().flat_map(|variant| variant.launches) {
                 assert!(launch.shader.starts_with(kernel.name()));
                 launches.push((launch, kernel.operands()));
             }
-        }
-    }
-    // Devices choose among a product's tiles by timing them.
-    for matmul in matmuls() {
-        let caps = Caps { subgroup_lanes: Some(8), ..Caps::default() };
-        for tile in Tile::ALL.iter().filter(|tile| matmul.fits(tile, &caps)) {
-            let tiled = matmul.launches_with(tile, &caps);
-            launches.extend(tiled.into_iter().map(|launch| (launch, matmul.operands())));
         }
     }
     launches
