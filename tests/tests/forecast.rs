@@ -4,7 +4,7 @@
 
 use distil_gpu_engine::data;
 use distil_gpu_engine::device::{
-    Choice, CpuDevice, Device, GpuOptions, Limits, Outlook, adapters, select,
+    Choice, Choices, CpuDevice, Device, GpuOptions, Limits, Outlook, adapters, select,
 };
 use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
 use distil_gpu_engine::files::save_tensors;
@@ -86,7 +86,7 @@ fn everywhere(text: &str, sets: &[String]) {
     for (number, adapter) in adapters().iter().enumerate() {
         let choice = Choice::Gpu(Some(number));
         let mut gpu = select(choice, GpuOptions::default()).unwrap().device;
-        check(&mut *gpu, &Outlook::of(adapter), text, sets);
+        check(&mut *gpu, &Outlook::of(adapter, Choices::default()), text, sets);
     }
 }
 

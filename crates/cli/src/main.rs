@@ -51,6 +51,8 @@ enum Command {
     Check(commands::check::Args),
     /// Measure a recipe's training steps, forward passes and kernels
     Bench(commands::bench::Args),
+    /// Find the fastest variant of each of a recipe's kernels on this GPU
+    Tune(commands::tune::Args),
     /// List the GPUs and drivers this program can use
     Devices(commands::devices::Args),
     /// Write a commented starter recipe
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
         Command::Sweep(args) => commands::sweep::run(args, voice),
         Command::Check(args) => commands::check::run(args, voice).map(success),
         Command::Bench(args) => commands::bench::run(args, voice).map(success),
+        Command::Tune(args) => commands::tune::run(args, voice).map(success),
         Command::Devices(args) => commands::devices::run(args, voice).map(success),
         Command::Init(args) => commands::init::run(args, voice).map(success),
     };

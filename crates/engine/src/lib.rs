@@ -18,6 +18,7 @@ pub mod report;
 pub mod scratch;
 pub mod session;
 pub mod store;
+pub mod tune;
 pub mod verify;
 
 pub use distil_gpu_kernels as kernels;

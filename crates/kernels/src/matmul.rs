@@ -367,10 +367,8 @@ impl Kernel for Matmul {
     fn variants(&self, caps: &Caps) -> Vec<Variant> {
         let default = self.default_tile(caps);
         let others = Tile::ALL.into_iter().filter(|tile| *tile != default && self.fits(tile, caps));
-        let variant = |tile: Tile| Variant {
-            name: tile.name(),
-            launches: self.launches_with(&tile, caps),
-        };
+        let variant =
+            |tile: Tile| Variant { name: tile.name(), launches: self.launches_with(&tile, caps) };
         [default].into_iter().chain(others).map(variant).collect()
     }
 

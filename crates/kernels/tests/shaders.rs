@@ -11,7 +11,7 @@ use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
-use distil_gpu_kernels::matmul::{Matmul, Tile};
+use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};

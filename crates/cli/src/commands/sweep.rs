@@ -68,6 +68,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         }
     };
     let mut device = super::open(&recipe.device, false, voice)?;
+    super::tune::apply(&mut *device, &recipe, None, voice)?;
     let mut watch = Watch::new(voice)?;
     let sweep = match distill::sweep(&recipe, &grid, &mut *device, begin, &mut watch) {
         Ok(sweep) => sweep,

@@ -92,6 +92,7 @@ pub fn run(
     let (journal, note) = match begin {
         Begin::Resume => {
             let (journal, other) = Journal::open(&folder, split, device.info())?;
+            device.choose(journal.choices.clone());
             if let Some(config) = teacher_config {
                 check_finished(&journal, &folder, Arm::Teacher, config)?;
             }
@@ -107,7 +108,7 @@ pub fn run(
         }
         Begin::New | Begin::Replace => {
             prepare_folder(recipe, &folder)?;
-            (Journal::begin(&folder, split, device.info())?, None)
+            (Journal::begin(&folder, split, device)?, None)
         }
     };
     write_atomically(&folder.join("recipe.toml"), resolved.as_bytes())?;

@@ -1,9 +1,10 @@
 //! What a run will need, known before anything is allocated: work of a step, memory of each phase, limits.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use distil_gpu_kernels::Cost;
 use distil_gpu_kernels::distill_loss::TERMS;
+use distil_gpu_kernels::{Cost, Kernel};
 use serde::Serialize;
 
 use super::evaluate;
@@ -178,8 +179,38 @@ impl Forecast {
     /// # Errors
     /// When data or teacher cannot be used, or a parameter is too large for any device.
     pub fn of(recipe: &Recipe, devices: &[Outlook]) -> Result<Self, Error> {
-        let setup = Setup::read(recipe, None)?;
-        let Setup { split, students, teacher, student, .. } = &setup;
+        let Planned { arms, teacher, student, trainings } =
+            Planned::of(recipe, &Setup::read(recipe, None)?)?;
+        let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
+        let largest = largest(&trainings, teacher.as_ref(), &student);
+        Ok(Self { arms, devices: devices.iter().map(on).collect(), largest })
+    }
+}
+
+/// The kernels that a run of a recipe will launch, with the data and models that it was read to.
+///
+/// # Errors
+/// When a plan cannot be made.
+pub fn kernels(recipe: &Recipe, setup: &Setup) -> Result<Vec<Arc<dyn Kernel>>, Error> {
+    let Planned { teacher, student, trainings, .. } = Planned::of(recipe, setup)?;
+    let trained = trainings.iter().flat_map(|training| training.plans.all());
+    let measured =
+        teacher.iter().chain([&student]).flat_map(|model| model.answers.iter().chain(&model.speed));
+    let calls = trained.chain(measured).flat_map(|plan| &plan.calls);
+    Ok(calls.map(|call| call.kernel.clone()).collect())
+}
+
+/// All plans of a run.
+struct Planned {
+    arms: Vec<ArmForecast>,
+    teacher: Option<Measured>,
+    student: Measured,
+    trainings: Vec<Training>,
+}
+
+impl Planned {
+    fn of(recipe: &Recipe, setup: &Setup) -> Result<Self, Error> {
+        let Setup { split, students, teacher, student, .. } = setup;
         let (answers, test_answers) = match (teacher, &recipe.teacher) {
             (Some(config), _) => (TeacherInput::Model(config), true),
             (None, recipe::Teacher::Logits { logits }) => {
@@ -226,9 +257,7 @@ impl Forecast {
         trainings.push(train(Arm::Distilled, student, how, answers, test_answers, students)?);
         let teacher = teacher.as_ref().map(|config| Measured::new(config, test)).transpose()?;
         let student = Measured::new(student, test)?;
-        let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
-        let largest = largest(&trainings, teacher.as_ref(), &student);
-        Ok(Self { arms, devices: devices.iter().map(on).collect(), largest })
+        Ok(Self { arms, teacher, student, trainings })
     }
 }
 

@@ -45,8 +45,13 @@ impl Case {
 
     /// A kernel over random numbers in `low..high`.
     pub fn random(kernel: impl Kernel + 'static, low: f64, high: f64) -> Self {
-        let data = filled(&kernel, low, high);
-        Self::new(kernel, data)
+        Self::filled(Arc::new(kernel), low, high)
+    }
+
+    /// The same of a kernel that is shared.
+    pub fn filled(kernel: Arc<dyn Kernel>, low: f64, high: f64) -> Self {
+        let data = filled(&*kernel, low, high);
+        Self { kernel, state: StepState::default(), data }
     }
 
     /// In a step of this state.
@@ -64,25 +69,55 @@ impl Case {
     /// # Errors
     /// When the device refuses or fails.
     pub fn distances(&self, device: &mut dyn Device) -> Result<Vec<Distance>, Error> {
-        let Self { kernel, state, data } = self;
-        let expected = run_kernel(&mut oracle(), kernel, state, data)?;
-        let operands = kernel.operands();
-        let names = operands.iter().filter(|o| o.access != Access::Read).map(|o| o.name);
-        let names: Vec<&str> = names.collect();
+        let expected = self.expected()?;
         let mut distances = Vec::new();
-        for (variant, forced) in variants(kernel, device) {
-            let found = run_kernel(device, &forced, state, data)?;
-            for ((found, expected), name) in found.iter().zip(&expected).zip(&names) {
-                let error = match *name {
-                    // How the total is shared out is the device's own affair.
-                    "partials" => nmse(&[found.iter().sum()], &[expected.iter().sum()]),
-                    _ => nmse(found, expected),
-                };
-                let what = format!("{name} of {kernel:?}, variant {variant}");
-                distances.push(Distance { what, error, limit: limit(&**kernel, name) });
-            }
+        for (variant, forced) in variants(&self.kernel, device) {
+            let found = self.found(device, &forced)?;
+            distances.extend(self.distances_of(&variant, &found, &expected));
         }
         Ok(distances)
+    }
+
+    /// What the oracle writes to each operand that the kernel writes.
+    ///
+    /// # Errors
+    /// When the kernel writes behind its operands.
+    pub fn expected(&self) -> Result<Vec<Vec<f64>>, Error> {
+        self.found(&mut oracle(), &self.kernel)
+    }
+
+    /// What a device writes to them with the kernel, or a variant of it.
+    ///
+    /// # Errors
+    /// When the device refuses or fails.
+    pub fn found(
+        &self,
+        device: &mut dyn Device,
+        kernel: &Arc<dyn Kernel>,
+    ) -> Result<Vec<Vec<f64>>, Error> {
+        run_kernel(device, kernel, &self.state, &self.data)
+    }
+
+    /// How far a variant's results are from the expected ones.
+    pub fn distances_of(
+        &self,
+        variant: &str,
+        found: &[Vec<f64>],
+        expected: &[Vec<f64>],
+    ) -> Vec<Distance> {
+        let operands = self.kernel.operands();
+        let written = operands.iter().filter(|operand| operand.access != Access::Read);
+        let compared = written.zip(found).zip(expected).map(|((operand, found), expected)| {
+            let error = match operand.name {
+                // How the total is shared out is the device's own affair.
+                "partials" => nmse(&[found.iter().sum()], &[expected.iter().sum()]),
+                _ => nmse(found, expected),
+            };
+            let name = operand.name;
+            let what = format!("{name} of {:?}, variant {variant}", self.kernel);
+            Distance { what, error, limit: limit(&*self.kernel, name) }
+        });
+        compared.collect()
     }
 }
 
