@@ -14,6 +14,7 @@ pub mod attention;
 pub mod chain;
 pub mod distill_loss;
 pub mod elementwise;
+pub mod feature_loss;
 pub mod gather;
 pub mod grad_norm;
 pub mod layer_norm;
@@ -23,6 +24,7 @@ pub mod optimizer;
 pub mod random;
 mod real;
 pub mod reduce;
+pub mod relation_loss;
 pub mod roof;
 mod row;
 pub mod shader;
@@ -194,8 +196,10 @@ pub struct StepState {
     pub bias_correction1: f32,
     /// Adam's 1 - beta2^(step + 1).
     pub bias_correction2: f32,
+    /// 1 / number of tokens that are no padding, over the whole batch.
+    pub token_scale: f32,
     /// Keeps the struct at a multiple of 16 bytes.
-    pub padding: [u32; 3],
+    pub padding: [u32; 2],
 }
 
 impl Default for StepState {
@@ -210,7 +214,8 @@ impl Default for StepState {
             hard_scale: 1.0,
             bias_correction1: 1.0,
             bias_correction2: 1.0,
-            padding: [0; 3],
+            token_scale: 1.0,
+            padding: [0; 2],
         }
     }
 }

@@ -19,6 +19,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "attention_query",
     "distill_loss",
     "elementwise",
+    "feature_loss",
     "gather",
     "grad_norm",
     "layer_norm",
@@ -28,6 +29,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "max_norm",
     "optimizer",
     "reduce",
+    "relation_loss",
     "roof",
     "softmax",
 ];

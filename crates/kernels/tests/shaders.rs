@@ -8,6 +8,7 @@ use distil_gpu_kernels::attention::Attention;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::distill_loss::DistillLoss;
 use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
@@ -15,6 +16,7 @@ use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
+use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Access, Caps, DType, Kernel, Launch, Operand, StepState, shader};
@@ -144,6 +146,35 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
                     DistillLoss { rows, classes, student_stride, teacher_stride, gradient };
                 kernels.push(Box::new(kernel));
             }
+        }
+    }
+    for gradient in [false, true] {
+        for (rows, cols) in [(16, 1), (4_000_000, 32)] {
+            for measure in [Measure::Cosine, Measure::Square] {
+                for (positions, tokens) in [(1, false), (16, true)] {
+                    let weight = 0.5;
+                    kernels.push(Box::new(FeatureLoss {
+                        rows,
+                        cols,
+                        measure,
+                        positions,
+                        tokens,
+                        weight,
+                        gradient,
+                    }));
+                }
+            }
+        }
+        for (batch, length, head_dim, teacher_dim) in [(1, 1, 1, 3), (6000, 200, 64, 128)] {
+            kernels.push(Box::new(RelationLoss {
+                batch,
+                length,
+                heads: 12,
+                head_dim,
+                teacher_dim,
+                weight: 0.5,
+                gradient,
+            }));
         }
     }
     let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);

@@ -19,6 +19,7 @@ use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Access, Kernel, StepState};
 
 pub use super::attention_cases::attention;
+pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel, variants};
 use super::limits::limit;
 use super::numbers::{nmse, random, random_in, random_labels};
@@ -133,6 +134,8 @@ pub fn all() -> Vec<Case> {
         gather,
         layer_norm,
         distill_loss,
+        feature_loss,
+        relation_loss,
         optimizer,
         grad_norm,
         max_norm,

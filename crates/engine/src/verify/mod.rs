@@ -5,6 +5,7 @@
 
 mod attention_cases;
 pub mod cases;
+mod feature_cases;
 pub mod kernel;
 mod limits;
 pub mod numbers;
