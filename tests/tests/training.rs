@@ -8,8 +8,8 @@ use distil_gpu_engine::data::{Dataset, Features, Normalisation, Numbers, Text, T
 use distil_gpu_engine::device::Device;
 use distil_gpu_engine::distill::rates::rates;
 use distil_gpu_engine::distill::{
-    Arm, Checkpoints, Event, Lesson, Metrics, Observer, Shares, Silent, Teacher, TeacherInput,
-    Trained, forward_plan, optimizer_config, step_plan, train,
+    Arm, Checkpoints, Event, Lesson, Metrics, NO_FEATURES, Observer, Shares, Silent, Teacher,
+    TeacherInput, Trained, forward_plan, optimizer_config, step_plan, train,
 };
 use distil_gpu_engine::graph::ops::Update;
 use distil_gpu_engine::models::{self, Architecture, BatchShape, Input, Mlp, ModelConfig};
@@ -121,6 +121,7 @@ fn learn_from(
         temperature: 2.0,
         alpha,
         gradient_shares: true,
+        features: &NO_FEATURES,
     };
     let folder = tempfile::tempdir().unwrap();
     let mut checkpoints = Checkpoints::new(folder.path(), 0.0);

@@ -38,6 +38,9 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = models::load(&args.model)?;
+    if config.embeds() {
+        anyhow::bail!("{} makes embeddings: `eval` measures classifiers", args.model.display());
+    }
     let unfit = || format!("{} cannot be measured on {}", args.model.display(), args.data);
     let test = load(&args)?;
     let test = test.with_classes(&config.class_names).with_context(unfit)?;

@@ -62,7 +62,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let mut tensors = Vec::new();
     for (name, data) in &inputs {
         let logits = evaluator.logits(&mut *device, data, &mut |rows| bar.inc(rows as u64))?;
-        tensors.push((*name, vec![data.len(), config.classes()], logits));
+        tensors.push((*name, vec![data.len(), config.answer_len()], logits));
     }
     bar.finish_and_clear();
     files::save_tensors(&args.out, &tensors, HashMap::new())?;

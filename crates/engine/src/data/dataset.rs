@@ -1,5 +1,6 @@
 //! Labelled examples, and the two sets of a split.
 
+use distil_gpu_kernels::distill_loss::IGNORED;
 use distil_gpu_kernels::random;
 
 use super::{DataError, Examples, Features, Numbers};
@@ -7,7 +8,8 @@ use super::{DataError, Examples, Features, Numbers};
 /// The most classes a data set may have: a label beyond it is surely no class number.
 pub(super) const MAX_CLASSES: usize = 1 << 20;
 
-/// Labelled examples, at least one; every label is below the number of classes. Clones share the features.
+/// Labelled examples, at least one; every label is below the number of classes, unless there are none and the labels
+/// are [`IGNORED`]. Clones share the features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     examples: Examples,
@@ -52,6 +54,13 @@ impl Dataset {
         let classes = usize::try_from(highest).map_or(1, |highest| highest + 1);
         let names = (0..classes.min(MAX_CLASSES)).map(|class| class.to_string()).collect();
         Self::new(examples, labels, names)
+    }
+
+    /// Examples without labels, and so without classes.
+    pub fn unlabelled(examples: impl Into<Examples>) -> Self {
+        let examples = examples.into();
+        let labels = vec![IGNORED; examples.len()];
+        Self { examples, labels, class_names: Vec::new() }
     }
 
     /// Checks that there is a label for each example and a class for each label.

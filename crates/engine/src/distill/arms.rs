@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::{self, Checkpoints};
 use super::journal::Journal;
 use super::log::{self, Log};
-use super::measure::{Taken, agreement, count};
+use super::measure::{Taken, agreement, compare, count};
 use super::saved::{Measured, MeasuredTeacher, Saved};
 use super::setup::Setup;
 use super::teacher::Teacher;
@@ -17,7 +17,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, write_atomically};
 use crate::models::{self, ModelConfig};
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, Task};
 use crate::report::{self, Arms, Examples, Report};
 
 /// A finished run.
@@ -139,16 +139,27 @@ pub fn run(
     let (control, alone) = learn(Arm::Control, None)?;
     let (distilled, logits) = learn(Arm::Distilled, Some((&teacher, answers.as_deref())))?;
 
-    let arms = Arms { teacher: teacher_arm, control, distilled };
+    let mut arms = Arms { teacher: teacher_arm, control, distilled };
+    if let (Task::Embedding, Some(answers), Some(config)) = (recipe.task, &answers, teacher_config)
+    {
+        let (theirs, width) = ((&**answers, config.answer_len()), student.answer_len());
+        arms.teacher.iter_mut().for_each(|teacher| compare(teacher, theirs, theirs));
+        compare(&mut arms.control, (&alone, width), theirs);
+        compare(&mut arms.distilled, (&logits, width), theirs);
+    }
     let (retained, gap_closed) = Report::ratios(&arms);
-    let agreement =
-        answers.as_ref().map(|answers| agreement(&logits, answers, split.test.classes()));
-    let logits =
-        report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
-    report::Answers::collect(&split.test, recipe.distil.temperature, logits).write(&folder)?;
+    let labelled = recipe.task == Task::Classification;
+    let known = answers.as_ref().filter(|_| labelled);
+    let agreement = known.map(|answers| agreement(&logits, answers, split.test.classes()));
+    if labelled {
+        let logits =
+            report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
+        report::Answers::collect(&split.test, recipe.distil.temperature, logits).write(&folder)?;
+    }
     let info = device.info();
     let report = Report {
         name: recipe.name.clone(),
+        task: recipe.task,
         arms,
         retained,
         gap_closed,

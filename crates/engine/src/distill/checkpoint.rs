@@ -24,6 +24,7 @@ const KEPT: usize = 2;
 const SHARE: u32 = 60;
 const STEP: &str = "step";
 const METRICS: &str = "metrics";
+const FEATURES: &str = "features";
 const PARAMETERS: &str = "parameters";
 const BEST: &str = "best";
 /// In a file's metadata: step, score and misses of the best.
@@ -41,8 +42,21 @@ pub struct State {
     pub moments: Vec<Vec<Vec<f32>>>,
     /// Sums over the epoch so far.
     pub metrics: [f32; TERMS],
+    /// Those of the losses of features; see [`super::Features::sums`].
+    pub features: Vec<f32>,
     /// The best so far, where it is kept.
     pub best: Option<Best>,
+}
+
+/// What the state of a training consists of.
+#[derive(Clone, Copy, Debug)]
+pub struct StateShape<'a> {
+    /// The parameters.
+    pub specs: &'a [ParameterSpec],
+    /// Number of the optimizer's moments.
+    pub moments: usize,
+    /// Number of the losses of features.
+    pub features: usize,
 }
 
 /// The parameters that did best on the validation data.
@@ -62,7 +76,7 @@ impl State {
     /// Whether every number is one.
     pub fn is_finite(&self) -> bool {
         let all = self.parameters.iter().chain(self.moments.iter().flatten());
-        all.flatten().chain(&self.metrics).all(|value| value.is_finite())
+        all.flatten().chain(&self.metrics).chain(&self.features).all(|value| value.is_finite())
     }
 
     /// The first parameter that holds NaN or infinity, in itself or in its moments.
@@ -146,6 +160,9 @@ impl Checkpoints {
     pub fn save(&mut self, arm: Arm, specs: &[ParameterSpec], state: &State) -> Result<(), Error> {
         fs::create_dir_all(&self.folder).map_err(io_error(&self.folder))?;
         let mut tensors = vec![(METRICS.to_owned(), vec![TERMS], &state.metrics[..])];
+        if !state.features.is_empty() {
+            tensors.push((FEATURES.to_owned(), vec![state.features.len()], &state.features));
+        }
         let groups = [(PARAMETERS, &state.parameters)].into_iter();
         let groups = groups.chain(MOMENTS.into_iter().zip(&state.moments));
         for (group, values) in groups.chain(state.best.iter().map(|best| (BEST, &best.parameters)))
@@ -170,16 +187,12 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// The arm's newest checkpoint, if it has one, for parameters of these shapes and so many moments.
+    /// The arm's newest checkpoint, if it has one, of this shape.
     ///
     /// # Errors
     /// [`Error::Model`] naming the file when it is damaged or of another model.
-    pub fn latest(
-        &self,
-        arm: Arm,
-        specs: &[ParameterSpec],
-        moments: usize,
-    ) -> Result<Option<State>, Error> {
+    pub fn latest(&self, arm: Arm, shape: &StateShape<'_>) -> Result<Option<State>, Error> {
+        let StateShape { specs, moments, features } = *shape;
         let list = self.list(arm)?;
         let Some((_, path)) = list.first() else { return Ok(None) };
         let file = TensorFile::read(path)?;
@@ -194,6 +207,10 @@ impl Checkpoints {
             Error::Model { path: path.display().to_string(), problem: problem.to_owned() }
         })?;
         let metrics = file.tensor(METRICS, &[TERMS])?;
+        let features = match features {
+            0 => Vec::new(),
+            terms => file.tensor(FEATURES, &[terms])?,
+        };
         let [best_step, score, missed] = BEST_OF.map(|key| file.metadata(key));
         let best = match best_step {
             None => None,
@@ -213,6 +230,7 @@ impl Checkpoints {
             parameters: read(PARAMETERS)?,
             moments: MOMENTS.into_iter().take(moments).map(read).collect::<Result<_, _>>()?,
             metrics: metrics.try_into().expect("the shape was checked"),
+            features,
             best,
         }))
     }

@@ -22,7 +22,7 @@ pub(super) fn diagnose(
     checkpoints: &Checkpoints,
 ) -> Result<Error, Error> {
     let end = trainer.step;
-    let saved = checkpoints.latest(lesson.arm, trainer.specs(), trainer.moments().len())?;
+    let saved = checkpoints.latest(lesson.arm, &trainer.shape_of_state())?;
     let start = saved.unwrap_or_else(|| trainer.initial());
     let mut before = start.clone();
     trainer.restore(device, &start)?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::{PADDING, TERMS};
 
+use super::embeddings::mean_cosine;
 use super::plans::shapes;
 use super::program::{self, LABELS, LOGITS, TEACHER_LOGITS, TeacherInput};
 use super::teacher::{Named, Teacher};
@@ -66,13 +67,17 @@ impl<'a> Evaluator<'a> {
         Self { config, store, scratch, programs, batch }
     }
 
-    /// Takes over a loaded plan for loss terms, by shape and by whether the teacher's answers are given.
+    /// Takes over a loaded plan of a measurement, by shape and by whether the teacher's answers are given.
     pub(super) fn lend(
         &mut self,
         (shape, given): (BatchShape, bool),
         program: ProgramId,
     ) -> Result<(), Error> {
-        self.programs.insert(Kind::Loss(shape, given), program);
+        let kind = match self.config.embeds() {
+            true => Kind::Forward(shape),
+            false => Kind::Loss(shape, given),
+        };
+        self.programs.insert(kind, program);
         Ok(())
     }
 
@@ -108,7 +113,7 @@ impl<'a> Evaluator<'a> {
         failed
     }
 
-    /// Raw logits [examples, classes].
+    /// Raw logits [examples, classes], or embeddings [examples, hidden_size].
     ///
     /// # Errors
     /// When the device fails.
@@ -118,7 +123,7 @@ impl<'a> Evaluator<'a> {
         data: &Feed<'_>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<f32>, Error> {
-        let (rows, classes) = (rows(self.config), self.config.classes());
+        let (rows, classes) = (rows(self.config), self.config.answer_len());
         let mut logits = vec![0.0; data.len() * classes];
         self.prepare(device, shapes(self.config, data).into_iter().map(Kind::Forward))?;
         for batch in data.all(rows) {
@@ -137,7 +142,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Metrics over a data set with these labels; with the teacher's raw logits for it, agreement and the soft
-    /// term too.
+    /// term too. Of a model that embeds, how near it is to the teacher's embeddings.
     ///
     /// # Errors
     /// When the device fails.
@@ -150,6 +155,13 @@ impl<'a> Evaluator<'a> {
         temperature: f32,
         alpha: f32,
     ) -> Result<Metrics, Error> {
+        if self.config.embeds() {
+            let (ours, width) = (self.logits(device, data, &mut |_| ())?, self.config.answer_len());
+            let theirs = teacher.filter(|theirs| theirs.len() == ours.len());
+            return Ok(Metrics::of_embeddings(
+                theirs.map(|theirs| mean_cosine(&ours, theirs, width)),
+            ));
+        }
         let (rows, classes) = (rows(self.config), self.config.classes());
         let given = teacher.is_some();
         set_metrics(device, self.store, &[0.0; TERMS])?;

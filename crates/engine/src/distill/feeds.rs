@@ -22,7 +22,9 @@ impl<'a> Feeds<'a> {
         examples: &'a Examples,
     ) -> Result<Self, DataError> {
         let other = match teacher {
-            TeacherInput::Model(theirs) if !program::read_alike(config, theirs) => Some(theirs),
+            TeacherInput::Model { config: theirs, .. } => {
+                Some(theirs).filter(|theirs| !program::read_alike(config, theirs))
+            }
             _ => None,
         };
         let teacher = other.map(|theirs| Feed::new(&theirs.input, examples)).transpose()?;
@@ -57,6 +59,13 @@ impl<'a> Feeds<'a> {
             step.chunks(rows).map(|batch| self.shape(batch, rows)).collect()
         };
         steps.flat_map(shapes).collect()
+    }
+
+    /// Tokens of these examples, padding left out.
+    pub fn tokens(&self, indices: &[u32]) -> usize {
+        let tokens = self.own.tokens();
+        let length = |&row: &u32| tokens.length(row as usize);
+        if self.texts { indices.iter().map(length).sum() } else { 0 }
     }
 
     /// Writes a batch of these examples.

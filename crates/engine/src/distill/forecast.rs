@@ -105,8 +105,8 @@ impl Memory {
         parameters + gradients + moments + activations + data + staging
     }
 
-    /// Adds a store with these parts and its metrics.
-    fn store(&mut self, layout: &Layout, parts: &[Part]) {
+    /// Adds a store with these parts and so many metrics.
+    fn store(&mut self, layout: &Layout, parts: &[Part], metrics: usize) {
         let bytes: u64 = layout.segments.iter().map(|&len| len.max(ALIGNMENT) as u64 * 4).sum();
         for part in parts {
             match part {
@@ -116,7 +116,7 @@ impl Memory {
                 Part::Metrics | Part::Scratch => {}
             }
         }
-        self.activations += TERMS as u64 * 4;
+        self.activations += metrics as u64 * 4;
     }
 
     /// Adds loaded plans that share their scratch memory.
@@ -148,7 +148,10 @@ struct Measured {
 /// A training, its plans made once for all devices.
 struct Training {
     arm: Arm,
+    layout: Layout,
     parts: Vec<Part>,
+    /// Elements of the store's metrics.
+    metrics: usize,
     plans: TrainingPlans,
     /// Batches of a step.
     batches: usize,
@@ -182,7 +185,7 @@ impl Forecast {
         let Planned { arms, teacher, student, trainings } =
             Planned::of(recipe, &Setup::read(recipe, None)?)?;
         let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
-        let largest = largest(&trainings, teacher.as_ref(), &student);
+        let largest = largest(&trainings);
         Ok(Self { arms, devices: devices.iter().map(on).collect(), largest })
     }
 }
@@ -212,7 +215,7 @@ impl Planned {
     fn of(recipe: &Recipe, setup: &Setup) -> Result<Self, Error> {
         let Setup { split, students, teacher, student, .. } = setup;
         let (answers, test_answers) = match (teacher, &recipe.teacher) {
-            (Some(config), _) => (TeacherInput::Model(config), true),
+            (Some(config), _) => (TeacherInput::Model { config, features: &setup.features }, true),
             (None, recipe::Teacher::Logits { logits }) => {
                 (TeacherInput::Given, data::read_logits(logits, "test").is_ok())
             }
@@ -228,13 +231,16 @@ impl Planned {
             for (set, given) in [(Some(&split.test), given), (split.validation.as_ref(), false)] {
                 let Some(set) = set else { continue };
                 let feed = Feed::new(&config.input, set.examples())?;
+                let given = given && !config.embeds();
                 measured.extend(shapes(config, &feed).into_iter().map(|shape| (shape, given)));
             }
             let (examples, how_of) = ((&feeds, data.len()), (how, recipe.seed));
             let shares = recipe.distil.gradient_shares;
             let plans = TrainingPlans::new(config, how_of, teacher, examples, measured, shares)?;
             let (parts, batches) = (training_parts(&optimizer.config), step_rows.div_ceil(rows));
-            let training = Training { arm, parts, plans, batches };
+            let layout = program::student_layout(config, teacher)?;
+            let metrics = teacher.features().metrics_len(TERMS);
+            let training = Training { arm, layout, parts, metrics, plans, batches };
             let cost = training.cost();
             arms.push(ArmForecast {
                 arm,
@@ -253,7 +259,10 @@ impl Planned {
             trainings.push(train(Arm::Teacher, config, how, TeacherInput::None, false, data)?);
         }
         let how = &recipe.train;
-        trainings.push(train(Arm::Control, student, how, TeacherInput::None, false, students)?);
+        if setup.loaded(Arm::Control).is_none() {
+            let nothing = TeacherInput::None;
+            trainings.push(train(Arm::Control, student, how, nothing, false, students)?);
+        }
         trainings.push(train(Arm::Distilled, student, how, answers, test_answers, students)?);
         let teacher = teacher.as_ref().map(|config| Measured::new(config, test)).transpose()?;
         let student = Measured::new(student, test)?;
@@ -273,12 +282,12 @@ impl Measured {
             layout,
             answers: plans(shapes(config, &feed))?,
             speed: plans(evaluate::speed_shapes(config, &feed))?,
-            logits: evaluate::rows(config) * config.classes(),
+            logits: evaluate::rows(config) * config.answer_len(),
         })
     }
 }
 
-impl Measured {
+impl Training {
     /// Elements of the largest tensor that the host reads when the model is trained.
     fn largest_read(&self) -> usize {
         let parameters = self.layout.parameters.iter().map(|spec| spec.len());
@@ -303,11 +312,11 @@ fn on_device(
     for training in trainings {
         let name = training.arm.name();
         let model = if training.arm == Arm::Teacher { teacher.unwrap_or(student) } else { student };
-        largest_read = largest_read.max(model.largest_read()).max(model.logits);
+        largest_read = largest_read.max(training.largest_read()).max(model.logits);
         let mut memory = Memory { phase: format!("training the {name}"), ..Memory::default() };
-        memory.store(&model.layout, &training.parts);
+        memory.store(&training.layout, &training.parts, training.metrics);
         if let Some(teacher) = frozen {
-            memory.store(&teacher.layout, &[Part::Parameters]);
+            memory.store(&teacher.layout, &[Part::Parameters], TERMS);
         }
         memory.plans(training.plans.all(), device);
         for plan in training.plans.all() {
@@ -346,7 +355,7 @@ fn measuring(
     let phases = [&model.answers, &model.speed].map(|plans| {
         let mut memory = Memory { phase: format!("measuring {name}"), ..Memory::default() };
         for layout in teacher.into_iter().chain([model]).map(|measured| &measured.layout) {
-            memory.store(layout, &[Part::Parameters]);
+            memory.store(layout, &[Part::Parameters], TERMS);
         }
         memory.plans(plans.iter(), device);
         memory.staging += device.other_bytes(largest_read);
@@ -358,21 +367,16 @@ fn measuring(
 
 /// The largest tensors of the models in training and of their steps; buffers that serve several tensors count
 /// as the largest of them.
-fn largest(
-    trainings: &[Training],
-    teacher: Option<&Measured>,
-    student: &Measured,
-) -> Vec<TensorForecast> {
+fn largest(trainings: &[Training]) -> Vec<TensorForecast> {
     let mut tensors = Vec::new();
     for training in trainings {
         let of_teacher = training.arm == Arm::Teacher;
-        let model = teacher.filter(|_| of_teacher).unwrap_or(student);
         let owner = if of_teacher { "teacher" } else { "student" };
         let mut add = |name: &str, len: usize| {
             tensors
                 .push(TensorForecast { name: format!("{owner}: {name}"), bytes: len as u64 * 4 });
         };
-        for spec in &model.layout.parameters {
+        for spec in &training.layout.parameters {
             add(&format!("{} {:?}", spec.name, spec.shape), spec.len());
         }
         let own = |kind: &BufferKind| !matches!(kind, BufferKind::Persistent(_));

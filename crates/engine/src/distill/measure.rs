@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Scores;
+use super::embeddings::Nearness;
 use super::evaluate::{Evaluator, errors_per_class};
 use crate::data::Split;
 use crate::device::Device;
@@ -45,7 +46,13 @@ pub(super) fn measure(
     taken: Taken,
 ) -> Result<ArmReport, Error> {
     let mut evaluator = Evaluator::new(config, store);
-    let mut arm = count(split, logits, taken);
+    let mut arm = match config.embeds() {
+        true => {
+            let Taken { steps, kept } = taken;
+            ArmReport { steps, kept_step: kept, ..ArmReport::default() }
+        }
+        false => count(split, logits, taken),
+    };
     if !omitted.is_empty() {
         let train = Feed::new(&config.input, split.train.examples())?;
         let known = evaluator.logits(device, &train, &mut |_| ())?;
@@ -60,6 +67,14 @@ pub(super) fn measure(
     Ok(arm)
 }
 
+/// How near an arm's embeddings of the test texts are to the teacher's, each with their width.
+pub(super) fn compare(arm: &mut ArmReport, ours: (&[f32], usize), theirs: (&[f32], usize)) {
+    let near = Nearness::of(ours, theirs);
+    arm.accuracy = near.neighbours;
+    arm.errors = near.other_nearest;
+    arm.cosine = near.cosine;
+}
+
 /// What logits of the test set alone tell.
 pub(super) fn count(split: &Split, logits: &[f32], taken: Taken) -> ArmReport {
     let test = &split.test;
@@ -72,13 +87,9 @@ pub(super) fn count(split: &Split, logits: &[f32], taken: Taken) -> ArmReport {
         macro_f1: scores.macro_f1(),
         matthews: scores.matthews(),
         errors_per_class,
-        parameters: None,
-        bytes: None,
-        latency_ms: None,
-        examples_per_second: None,
         steps: taken.steps,
         kept_step: taken.kept,
-        bias_corrected: Vec::new(),
+        ..ArmReport::default()
     }
 }
 

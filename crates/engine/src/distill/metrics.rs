@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Scores;
 
 /// Means over the rows that count; `None` where none did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// alpha · soft + (1 - alpha) · hard, or hard without a teacher.
     pub loss: f64,
@@ -26,26 +26,39 @@ pub struct Metrics {
     /// Share of rows whose largest logit is the teacher's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
+    /// Of embeddings, mean cosine with the teacher's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosine: Option<f64>,
 }
 
-/// How much of a gradient is each term's: norms of their own, with the terms' weights, over the sum of both.
+/// How much of a gradient is each term's: norms of their own, with the terms' weights, over the sum of all.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
     /// Of the soft term.
     pub soft: f64,
     /// Of the hard term.
     pub hard: f64,
+    /// Of the losses of features together, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<f64>,
 }
 
 impl Shares {
-    /// Of two norms; absent where both are 0 or one is no number.
-    pub fn of(soft: f64, hard: f64) -> Option<Self> {
-        let sum = soft + hard;
-        (sum > 0.0 && sum.is_finite()).then(|| Self { soft: soft / sum, hard: hard / sum })
+    /// Of norms; absent where all are 0 or one is no number.
+    pub fn of(soft: f64, hard: f64, features: Option<f64>) -> Option<Self> {
+        let sum = soft + hard + features.unwrap_or(0.0);
+        let share = |norm| norm / sum;
+        let made = || Self { soft: share(soft), hard: share(hard), features: features.map(share) };
+        (sum > 0.0 && sum.is_finite()).then(made)
     }
 }
 
 impl Metrics {
+    /// Of embeddings with this mean cosine with the teacher's, if they can be compared.
+    pub fn of_embeddings(cosine: Option<f64>) -> Self {
+        Self { loss: cosine.map_or(0.0, |cosine| 1.0 - cosine), cosine, ..Self::default() }
+    }
+
     /// From the sums of the columns of `distill_loss`'s terms.
     pub fn from_sums(sums: &[f32; TERMS], alpha: f32) -> Self {
         let [soft, hard, correct, agrees, soft_rows, hard_rows] = sums.map(f64::from);
@@ -64,6 +77,7 @@ impl Metrics {
             macro_f1: None,
             matthews: None,
             agreement: mean(agrees, soft_rows),
+            cosine: None,
         }
     }
 

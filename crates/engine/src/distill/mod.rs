@@ -3,7 +3,9 @@
 mod arms;
 mod checkpoint;
 mod diagnose;
+pub mod embeddings;
 pub mod evaluate;
+mod features;
 mod feeds;
 pub mod forecast;
 mod journal;
@@ -24,12 +26,15 @@ mod train;
 mod trainer;
 
 pub use arms::{Begin, Prepared, Run, prepare, run};
-pub use checkpoint::{Best, Checkpoints, State};
+pub use checkpoint::{Best, Checkpoints, State, StateShape};
 pub use evaluate::Evaluator;
+pub use features::{Features, NO_FEATURES, TermMetrics};
 pub use forecast::Forecast;
 pub use metrics::{Metrics, Shares};
 pub use observer::{Arm, Event, Observer, Silent};
-pub use program::{TeacherInput, forward_plan, loss_plan, step_plan, training_plan, update_plan};
+pub use program::{
+    TeacherInput, forward_plan, loss_plan, step_plan, student_layout, training_plan, update_plan,
+};
 pub use scores::Scores;
 pub use setup::Setup;
 pub(crate) use sweep::GRID;

@@ -48,19 +48,24 @@ impl TrainingPlans {
         };
         let measure = |(shape, given)| {
             let answers = if given { TeacherInput::Given } else { TeacherInput::None };
-            Ok(((shape, given), program::loss_plan(config, answers, shape)?))
+            let plan = match config.embeds() {
+                true => program::forward_plan(config, shape)?,
+                false => program::loss_plan(config, answers, shape)?,
+            };
+            Ok(((shape, given), plan))
         };
-        let shares = match shares && !matches!(teacher, TeacherInput::None) {
+        let shares = shares && !config.embeds() && !matches!(teacher, TeacherInput::None);
+        let shares = match shares {
             true => {
                 let step = feeds.epoch(rows.1, seed, 0).swap_remove(0);
                 let shape = feeds.shape(&step[..step.len().min(rows.0)], rows.0);
                 let batch = program::step_plan(config, teacher, shape, &optimizer, true)?;
-                Some([batch, program::norm_plan(config, &optimizer)?])
+                Some([batch, program::norm_plan(config, teacher, &optimizer)?])
             }
             false => None,
         };
         let batches = feeds.shapes(rows, seed, epochs).into_iter().map(batch);
-        let update = accumulates.then(|| program::update_plan(config, &optimizer));
+        let update = accumulates.then(|| program::update_plan(config, teacher, &optimizer));
         Ok(Self {
             batches: batches.collect::<Result<_, Error>>()?,
             update: update.transpose()?,

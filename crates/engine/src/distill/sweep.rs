@@ -21,7 +21,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, remove_temporary, write_atomically};
 use crate::models::Feed;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, Task};
 use crate::report::{
     self, ArmReport, FailedRun, SWEEP, SWEEP_PAGE, Setting, SweepPoint, SweepReport, SweepRun,
 };
@@ -145,6 +145,10 @@ pub fn sweep(
     begin: Begin,
     observer: &mut dyn Observer,
 ) -> Result<Sweep, Error> {
+    if recipe.task != Task::Classification {
+        let what = format!("a sweep with `task = \"{}\"`", recipe.task.name());
+        return Err(Error::Unsupported { what });
+    }
     let named = Recipe { name: format!("{}-sweep", recipe.name), ..recipe.clone() };
     let folder = choose_folder(&named, begin)?;
     let resolved = recipe.to_toml()?;
@@ -301,7 +305,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
 
 /// A teacher with all its answers.
 struct Answers {
-    /// The model, where students see shifted images and its answers must be made anew.
+    /// The model, for students that see shifted images, whose answers must be made anew, or learn from its inside.
     model: Option<Teacher>,
     /// Raw logits of all training examples.
     train: Vec<f32>,
@@ -375,7 +379,11 @@ impl Work<'_> {
         let given;
         let teacher = match answers {
             None => None,
-            Some(Answers { model: Some(model), .. }) if recipe.train.shift > 0 => Some(model),
+            Some(Answers { model: Some(model), .. })
+                if recipe.train.shift > 0 || !setup.features.is_empty() =>
+            {
+                Some(model)
+            }
             Some(answers) => {
                 given = setup.answers(recipe, &answers.train)?;
                 Some(&given)

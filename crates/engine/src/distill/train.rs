@@ -86,7 +86,7 @@ impl<'a> Measured<'a> {
 
     /// The shapes of its batches, and whether a teacher's answers go with them.
     fn shapes(&self, config: &ModelConfig) -> Vec<(BatchShape, bool)> {
-        let with = |shape| (shape, self.answers.is_some());
+        let with = |shape| (shape, self.answers.is_some() && !config.embeds());
         shapes(config, &self.feed).into_iter().map(with).collect()
     }
 }
@@ -100,8 +100,7 @@ impl Training<'_, '_> {
     ) -> Result<Trained, Error> {
         let Lesson { arm, train: how, .. } = *self.lesson;
         trainer.lend(self.device, evaluator)?;
-        let moments = trainer.moments().len();
-        if let Some(state) = self.checkpoints.latest(arm, trainer.specs(), moments)? {
+        if let Some(state) = self.checkpoints.latest(arm, &trainer.shape_of_state())? {
             trainer.restore(self.device, &state)?;
         }
         let (steps, done, batch) = (trainer.steps, trainer.step, self.lesson.step_rows());
@@ -140,13 +139,13 @@ impl Training<'_, '_> {
             }
         }
         let steps = trainer.step;
-        Ok(match trainer.best.take() {
-            Some(Best { step, parameters, .. }) => Trained { parameters, steps, kept: Some(step) },
-            None => {
-                let parameters = trainer.read(self.device, Part::Parameters)?;
-                Trained { parameters, steps, kept: None }
-            }
-        })
+        let (mut parameters, kept) = match trainer.best.take() {
+            Some(Best { step, parameters, .. }) => (parameters, Some(step)),
+            None => (trainer.read(self.device, Part::Parameters)?, None),
+        };
+        // What the features needed is no part of the model.
+        parameters.truncate(parameters.len() - trainer.features().parameters().len());
+        Ok(Trained { parameters, steps, kept })
     }
 
     fn diagnose(&mut self, trainer: &mut Trainer<'_>) -> Result<Error, Error> {
@@ -162,11 +161,16 @@ impl Training<'_, '_> {
         test: &Measured<'_>,
         validation: Option<&Measured<'_>>,
     ) -> Result<(), Error> {
-        let Lesson { arm, temperature, alpha, train: how, .. } = *self.lesson;
+        let Lesson { arm, config, temperature, alpha, train: how, .. } = *self.lesson;
         let (step, learning_rate, edge) =
             (trainer.step, trainer.learning_rate(), trainer.at_epoch_edge());
         let sums = metric_sums(self.device, self.store)?;
-        let train = Metrics::from_sums(&sums, alpha);
+        let mut train = Metrics::from_sums(&sums, alpha);
+        let (feature_sums, terms) = trainer.terms(self.device)?;
+        if config.embeds() {
+            // All that it learns from.
+            train.loss = terms.iter().map(|term| f64::from(term.weight) * term.value).sum();
+        }
         let mut metrics = |set: &Measured<'_>| {
             let Measured { feed, labels, answers } = set;
             evaluator.metrics(self.device, feed, labels, *answers, temperature, alpha)
@@ -175,9 +179,11 @@ impl Training<'_, '_> {
         let test = (edge || chosen.is_none()).then(|| metrics(test)).transpose()?;
         let shares = trainer.gradient_shares(self.device)?;
         set_metrics(self.device, self.store, &sums)?;
+        trainer.features().set_sums(self.device, self.store, &feature_sums)?;
         // The last step may have spoilt what the training batches no longer show.
         let all = [Some(&train), chosen.as_ref(), test.as_ref()];
-        if !all.into_iter().flatten().all(|metrics| metrics.loss.is_finite()) {
+        let losses = all.into_iter().flatten().map(|metrics| metrics.loss);
+        if !losses.chain(terms.iter().map(|term| term.value)).all(f64::is_finite) {
             return Err(self.diagnose(trainer)?);
         }
         if let (Some(chosen), Keep::Best) = (&chosen, how.keep) {
@@ -205,6 +211,7 @@ impl Training<'_, '_> {
                 learning_rate,
                 train: &train,
                 test,
+                terms: &terms,
                 validation: validation.as_ref(),
                 shares,
             }),
@@ -216,6 +223,7 @@ impl Training<'_, '_> {
                         learning_rate,
                         train: &train,
                         metrics,
+                        terms: &terms,
                         validation: validation.is_some(),
                         shares,
                     });

@@ -6,8 +6,7 @@ use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::TERMS;
 use distil_gpu_kernels::optimizer::Rule;
 
-use super::Arm;
-use super::checkpoint::{Best, State};
+use super::checkpoint::{Best, State, StateShape};
 use super::evaluate::{Evaluator, fill_labels, metric_sums, set_metrics};
 use super::feeds::Feeds;
 use super::metrics::Shares;
@@ -15,6 +14,7 @@ use super::plans::TrainingPlans;
 use super::program::{self, TEACHER_LOGITS, TeacherInput};
 use super::rates::rates;
 use super::teacher::{Named, Teacher};
+use super::{Arm, Features, TermMetrics};
 use crate::data::{Dataset, Shift};
 use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
@@ -23,7 +23,7 @@ use crate::models::{BatchShape, HostBatch, ModelConfig, Start};
 use crate::plan::Plan;
 use crate::recipe::{self, Optimizer};
 use crate::scratch::Scratch;
-use crate::store::{Layout, ParameterSpec, Part, Store, StorePart};
+use crate::store::{ParameterSpec, Part, Store, StorePart};
 
 /// What an arm is trained with.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub struct Lesson<'a> {
     pub alpha: f32,
     /// Whether measurements tell how much of the gradient is each term's.
     pub gradient_shares: bool,
+    /// What is learnt from a teacher that is a model besides its answers.
+    pub features: &'a Features,
 }
 
 impl Lesson<'_> {
@@ -80,7 +82,9 @@ impl Lesson<'_> {
     pub(super) fn teacher_input(&self) -> TeacherInput<'_> {
         match self.teacher {
             None => TeacherInput::None,
-            Some(Teacher::Model { config, .. }) => TeacherInput::Model(config),
+            Some(Teacher::Model { config, .. }) => {
+                TeacherInput::Model { config, features: self.features }
+            }
             Some(Teacher::Logits { .. }) => TeacherInput::Given,
         }
     }
@@ -210,10 +214,30 @@ impl<'a> Trainer<'a> {
         let parameters = Start::initial(self.specs(), self.lesson.start, self.lesson.seed);
         let zeros = || self.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
         let moments = self.moments().iter().map(|_| zeros()).collect();
-        State { step: 0, parameters, moments, metrics: [0.0; TERMS], best: None }
+        let features = vec![0.0; self.features().len()];
+        State { step: 0, parameters, moments, metrics: [0.0; TERMS], features, best: None }
     }
 
-    /// The model's parameters.
+    /// What is learnt besides answers.
+    pub fn features(&self) -> &'a Features {
+        self.lesson.teacher_input().features()
+    }
+
+    /// The epoch's sums of those so far, and what they come to.
+    pub fn terms(&self, device: &mut dyn Device) -> Result<(Vec<f32>, Vec<TermMetrics>), Error> {
+        let sums = self.features().sums(device, self.store)?;
+        let steps = (self.step - 1) % self.steps_per_epoch + 1;
+        let terms = self.features().metrics(&sums, steps);
+        Ok((sums, terms))
+    }
+
+    /// What a checkpoint of it holds.
+    pub fn shape_of_state(&self) -> StateShape<'a> {
+        let (moments, features) = (self.moments().len(), self.features().len());
+        StateShape { specs: self.specs(), moments, features }
+    }
+
+    /// The parameters that are trained: the model's, then those of the features.
     pub fn specs(&self) -> &'a [ParameterSpec] {
         &self.store.layout.parameters
     }
@@ -243,10 +267,12 @@ impl<'a> Trainer<'a> {
     /// All that the next steps depend on: the rest follows from the recipe and the number of the step.
     pub fn state(&self, device: &mut dyn Device) -> Result<State, Error> {
         let metrics = metric_sums(device, self.store)?;
+        let features = self.features().sums(device, self.store)?;
         let parameters = self.read(device, Part::Parameters)?;
         let moments = self.moments().into_iter().map(|part| self.read(device, part));
         let moments = moments.collect::<Result<_, _>>()?;
-        Ok(State { step: self.step, parameters, moments, metrics, best: self.best.clone() })
+        let (step, best) = (self.step, self.best.clone());
+        Ok(State { step, parameters, moments, metrics, features, best })
     }
 
     /// Goes to a state.
@@ -257,7 +283,8 @@ impl<'a> Trainer<'a> {
         for (part, values) in self.moments().into_iter().zip(&state.moments) {
             self.write(device, part, values)?;
         }
-        set_metrics(device, self.store, &state.metrics)
+        set_metrics(device, self.store, &state.metrics)?;
+        self.features().set_sums(device, self.store, &state.features)
     }
 
     /// Steps of an epoch.
@@ -302,7 +329,9 @@ impl<'a> Trainer<'a> {
         let shift = Shift { pixels: train.shift, seed, step, first: first as u32 };
         let shift = Some(shift).filter(|shift| shift.pixels > 0);
         self.feeds.fill(indices, *shape, shift, student, teacher);
-        fill_labels(student, indices, data.labels(), rows);
+        if !self.lesson.config.embeds() {
+            fill_labels(student, indices, data.labels(), rows);
+        }
         if let Some(Teacher::Logits { values, classes }) = self.lesson.teacher {
             let answers = student.floats(TEACHER_LOGITS, rows * classes);
             Teacher::gather(values, *classes, indices, answers);
@@ -320,6 +349,7 @@ impl<'a> Trainer<'a> {
             alpha: self.lesson.alpha,
             soft_scale: scale(all.len()),
             hard_scale: scale(labelled),
+            token_scale: scale(self.feeds.tokens(all)),
             bias_correction1: power(self.betas[0]),
             bias_correction2: power(self.betas[1]),
             ..StepState::default()
@@ -395,25 +425,31 @@ impl<'a> Trainer<'a> {
         self.gather(0);
         let StepState { alpha, soft_scale, hard_scale, .. } = self.next.state;
         // Each term alone, with its own weight. What the last step left is taken away first.
-        let soft = StepState { alpha: 1.0, soft_scale: alpha * soft_scale, ..self.next.state };
+        let answers = StepState { token_scale: 0.0, ..self.next.state };
+        let soft = StepState { alpha: 1.0, soft_scale: alpha * soft_scale, ..answers };
         let hard = (1.0 - alpha) * hard_scale;
-        let hard = StepState { alpha: 0.0, hard_scale: hard, ..self.next.state };
+        let hard = StepState { alpha: 0.0, hard_scale: hard, ..answers };
+        let features = StepState { soft_scale: 0.0, hard_scale: 0.0, ..self.next.state };
         device.run(norm, &soft, &[])?;
         let Next { student, teacher, .. } = &self.next;
         let inputs: Vec<Named<'_>> = student.inputs().chain(teacher.inputs()).collect();
-        let [soft, hard] = [soft, hard].map(|state| {
+        let mut norm_in = |state: StepState| {
             device.run(batch, &state, &inputs)?;
             device.run(norm, &state, &[])?;
             Ok::<_, Error>(f64::from(device.output(norm, program::NORM)?[0]).sqrt())
-        });
+        };
+        let (soft, hard) = (norm_in(soft), norm_in(hard));
+        let features = (!self.lesson.features.is_empty()).then(|| norm_in(features));
         (self.step, self.epoch) = before;
-        Ok(Shares::of(soft?, hard?))
+        Ok(Shares::of(soft?, hard?, features.transpose()?))
     }
 
     /// Takes the next step.
     pub fn advance(&mut self, device: &mut dyn Device) -> Result<(), Error> {
         if self.step.is_multiple_of(self.steps_per_epoch) {
             set_metrics(device, self.store, &[0.0; TERMS])?;
+            let features = self.features();
+            features.set_sums(device, self.store, &vec![0.0; features.len()])?;
         }
         for number in 0..self.batches() {
             self.run_batch(device, number, None)?;
@@ -437,8 +473,10 @@ impl<'a> Trainer<'a> {
 /// A store for training the lesson's model.
 pub(super) fn training_store(device: &mut dyn Device, lesson: &Lesson<'_>) -> Result<Store, Error> {
     let (optimizer, _) = optimizer_config(lesson.train);
-    let layout = Layout::new(lesson.config.model().parameters())?;
-    Store::new(device, lesson.arm.name(), layout, &training_parts(&optimizer), TERMS)
+    let teacher = lesson.teacher_input();
+    let layout = program::student_layout(lesson.config, teacher)?;
+    let metrics = teacher.features().metrics_len(TERMS);
+    Store::new(device, lesson.arm.name(), layout, &training_parts(&optimizer), metrics)
 }
 
 /// Examples of a step of the epoch.

@@ -6,6 +6,7 @@
 mod data;
 mod document;
 mod error;
+mod features;
 mod groups;
 mod model;
 mod optimizer;
@@ -31,6 +32,7 @@ use sets::Set;
 
 pub use data::{Column, Data, Normalise, Source, Validation};
 pub use error::{Place, RecipeError};
+pub use features::{HiddenDistance, HiddenLoss, Relation, RelationLoss};
 pub use groups::Group;
 pub use model::Model;
 pub use optimizer::{Adam, Optimizer, Sgd};
@@ -108,6 +110,12 @@ pub struct Distil {
     /// Only so many of the remaining training examples for the students, the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
+    /// Hidden states drawn to the teacher's; none unless given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<HiddenLoss>,
+    /// Self-attention relations drawn to the teacher's; none unless given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub relations: Vec<RelationLoss>,
 }
 
 impl Recipe {
@@ -200,12 +208,31 @@ impl Recipe {
             name,
         };
         recipe.check_train(&train_table, &recipe.train)?;
+        recipe.check_features(root)?;
         if let (Teacher::Trained { train, .. }, Some(table)) =
             (&recipe.teacher, teacher_table.table("train")?)
         {
             recipe.check_train(&table, train)?;
         }
         Ok(recipe)
+    }
+
+    /// A file of logits has no inside.
+    fn check_features(&self, root: &Table<'_>) -> Result<(), RecipeError> {
+        let features = [
+            ("hidden", self.distil.hidden.is_empty()),
+            ("relations", self.distil.relations.is_empty()),
+        ];
+        let asked = features.into_iter().find(|(_, none)| !none);
+        match (asked, &self.teacher, root.table("distil")?) {
+            (Some((key, _)), Teacher::Logits { .. }, Some(table)) => Err(table.conflict(
+                key,
+                format!(
+                    "`{key}` needs a teacher that is a model, and this one is a file of logits"
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Rows of a table cannot be moved as images can, and the test data must not choose what they measure.
@@ -242,7 +269,15 @@ impl Target {
 impl Distil {
     fn read(table: Option<Table<'_>>) -> Result<Self, RecipeError> {
         let Some(table) = table else { return Ok(Self::default()) };
-        table.known(&["temperature", "alpha", "omit_classes", "train_limit", "gradient_shares"])?;
+        table.known(&[
+            "temperature",
+            "alpha",
+            "omit_classes",
+            "train_limit",
+            "gradient_shares",
+            "hidden",
+            "relations",
+        ])?;
         let default = Self::default();
         Ok(Self {
             temperature: table.get("temperature", &POSITIVE)?.unwrap_or(default.temperature),
@@ -250,6 +285,16 @@ impl Distil {
             omit_classes: table.get("omit_classes", &CLASSES)?.unwrap_or_default(),
             train_limit: table.get("train_limit", &SIZE)?,
             gradient_shares: table.get("gradient_shares", &FLAG)?.unwrap_or(false),
+            hidden: table
+                .tables("hidden")?
+                .iter()
+                .map(HiddenLoss::read)
+                .collect::<Result<_, _>>()?,
+            relations: table
+                .tables("relations")?
+                .iter()
+                .map(RelationLoss::read)
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -263,6 +308,8 @@ impl Default for Distil {
             omit_classes: Vec::new(),
             train_limit: None,
             gradient_shares: false,
+            hidden: Vec::new(),
+            relations: Vec::new(),
         }
     }
 }

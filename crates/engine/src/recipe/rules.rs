@@ -103,6 +103,13 @@ pub(super) const LAYERS: Rule<Vec<usize>> = Rule {
         (!layers.is_empty()).then_some(layers)
     },
 };
+pub(super) const LAYER: Rule<i32> = Rule {
+    allowed: "the number of a layer, from the first as 1 or from the last as -1",
+    read: |value| {
+        let integer = value.as_integer()?;
+        i32::from_str_radix(integer.as_str(), integer.radix()).ok()
+    },
+};
 pub(super) const PATH: Rule<String> = Rule { allowed: "a path in quotes", read: text };
 pub(super) const NAME: Rule<String> = Rule {
     allowed: "a name in quotes, without / and \\, and not . or ..",

@@ -59,11 +59,13 @@ fn fills_in_defaults() {
     assert_eq!(recipe.out, None);
     assert_eq!(recipe.data.normalise, Some(Normalise::Standardise));
     let distil = Distil {
+        temperature: 4.0,
+        alpha: 0.9,
         omit_classes: Vec::new(),
         train_limit: None,
         gradient_shares: false,
-        temperature: 4.0,
-        alpha: 0.9,
+        hidden: Vec::new(),
+        relations: Vec::new(),
     };
     assert_eq!(recipe.distil, distil);
     let train = Train {
@@ -134,6 +136,8 @@ fn what_is_written_is_read_as_the_same() {
             ("source = \"embedded\"", "source = \"csv\"\ntrain = \"a\"\ntest = \"b\"\nnormalise = \"none\""),
             ("epochs = 8", "epochs = 8\nschedule = { name = \"constant\" }"),
         ]),
+        edited(&[("epochs = 8", "epochs = 8\n[distil]\nhidden = [{ loss = \"mse\", teacher_layer = 3 }, \
+             { loss = \"cosine\" }]\nrelations = [{ of = \"values\", weight = 0.5 }]")]),
         edited(&[(
             "source = \"embedded\"",
             "source = \"images\"\ntrain = \"a\"\ntest = \"b\"\nsize = [28, 20]\nchannels = 3",
@@ -154,6 +158,46 @@ fn what_is_written_is_read_as_the_same() {
         again.name = "other".to_owned();
         assert_ne!(again, recipe);
     }
+}
+
+#[test]
+fn losses_of_features_have_their_keys() {
+    let recipe = set(&["distil.hidden=[{ loss = \"cosine\", student_layer = 2 }]"]);
+    let term = HiddenLoss {
+        loss: HiddenDistance::Cosine,
+        student_layer: 2,
+        teacher_layer: -1,
+        weight: 1.0,
+    };
+    assert_eq!(recipe.distil.hidden, [term]);
+    bad_train(
+        "epochs = 8\n[[distil.hidden]]\nloss = \"mse\"\n[[distil.hidden]]\nloss = \"mae\"",
+        "a.toml:13:8: `distil.hidden.1.loss` is the string \"mae\"; it must be one of \"cosine\", \"mse\"; did you mean `mse`?",
+    );
+    bad_train(
+        "epochs = 8\n[distil]\nrelations = [{ off = \"values\" }]",
+        "a.toml:11:16: unknown key `off` in [distil.relations.0]; did you mean `of`? Known keys: of, \
+         student_layer, teacher_layer, weight",
+    );
+    bad_set(
+        "distil.hidden={ loss = \"mse\" }",
+        "--set distil.hidden={ loss = \"mse\" }: `distil.hidden` is a table; it must be a list of tables",
+    );
+    bad_set(
+        "distil.hidden=[{ loss = \"mse\", teacher_layer = 0.5 }]",
+        "--set distil.hidden=[{ loss = \"mse\", teacher_layer = 0.5 }]: `distil.hidden.0.teacher_layer` is \
+         0.5; it must be the number of a layer, from the first as 1 or from the last as -1",
+    );
+    refused(
+        &[
+            (
+                "model = { type = \"mlp\", hidden_sizes = [1200, 1200], activation = \"gelu\", dropout = 0.5 }",
+                "logits = \"t\"",
+            ),
+            ("epochs = 8", "epochs = 8\n[distil]\nhidden = [{ loss = \"mse\" }]"),
+        ],
+        "a.toml:11:1: `hidden` needs a teacher that is a model, and this one is a file of logits",
+    );
 }
 
 #[test]
@@ -200,7 +244,7 @@ fn refuses_bad_sets() {
     bad_set(
         "distil.tempature=8",
         "--set distil.tempature=8: unknown key `tempature` in [distil]; did you mean `temperature`? \
-         Known keys: temperature, alpha, omit_classes, train_limit, gradient_shares",
+         Known keys: temperature, alpha, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_set(
         "train.batch=0",
@@ -243,7 +287,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[distil]\nalpha = 0.5\n  tempature = 4")],
         "a.toml:12:3: unknown key `tempature` in [distil]; did you mean `temperature`? Known keys: \
-         temperature, alpha, omit_classes, train_limit",
+         temperature, alpha, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_train(
         "epochs = 8\noptimizer = { name = \"sgd\", lr = 0.1, momentun = 0.9 }",

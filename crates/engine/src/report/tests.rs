@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::knowledge::{Matrix, Shown};
 use super::*;
 use crate::data::{Dataset, Features, Numbers};
+use crate::recipe::Task;
 
 /// What a page must never run.
 pub(super) const HOSTILE: &str =
@@ -23,8 +24,7 @@ pub(super) fn arm(errors: &[usize], parameters: usize) -> ArmReport {
         latency_ms: Some(parameters as f64 / 1e4),
         examples_per_second: Some(1e6),
         steps: Some(2),
-        kept_step: None,
-        bias_corrected: Vec::new(),
+        ..ArmReport::default()
     }
 }
 
@@ -53,6 +53,7 @@ fn record(name: &str, teacher: bool) -> Record {
     Record {
         report: Report {
             name: name.to_owned(),
+            task: Task::default(),
             arms,
             retained,
             gap_closed,

@@ -1,4 +1,4 @@
-//! Files of labelled texts: CSV, TSV and JSON lines with named columns.
+//! Files of labelled texts: CSV, TSV and JSON lines with named columns; plain files of texts alone, one a line.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ struct File<'a> {
     label: &'a str,
 }
 
-/// Loads both files; a text is one column or two. The classes are the training data's labels: in order of
+/// Loads both files; a text is one column or two, or a line of a .txt file, which has no label. The classes are the training data's labels: in order of
 /// number if all are whole numbers, else sorted.
 ///
 /// # Errors
@@ -32,6 +32,9 @@ pub fn load(
     label: &str,
 ) -> Result<(Dataset, Dataset), DataError> {
     let file = |path: &Path| File { path: path.display().to_string(), columns, label };
+    if [train, test].iter().all(|path| path.extension().is_some_and(|e| e == "txt")) {
+        return Ok((file(train).plain(train)?, file(test).plain(test)?));
+    }
     let (train, train_rows) = (file(train), file(train).read(train)?);
     let (test, test_rows) = (file(test), file(test).read(test)?);
     let mut classes: Vec<String> = train_rows.iter().map(|row| row.label.clone()).collect();
@@ -53,15 +56,28 @@ impl File<'_> {
         DataError::Cell { path, line, column, problem }
     }
 
+    fn bytes(&self, path: &Path) -> Result<Vec<u8>, DataError> {
+        std::fs::read(path).map_err(|source| DataError::Read { path: self.path.clone(), source })
+    }
+
+    /// The lines that are not empty, each a text.
+    fn plain(&self, path: &Path) -> Result<Dataset, DataError> {
+        let text = String::from_utf8(self.bytes(path)?)
+            .map_err(|error| self.bad(format!("it is no UTF-8 text: {error}")))?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let texts = lines.map(|line| Text { first: line.to_owned(), second: None }).collect();
+        let texts = Texts::new(texts).map_err(|_| self.bad("it holds no text"))?;
+        Ok(Dataset::unlabelled(texts))
+    }
+
     fn read(&self, path: &Path) -> Result<Vec<Row>, DataError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| DataError::Read { path: self.path.clone(), source })?;
+        let bytes = self.bytes(path)?;
         let extension = path.extension().and_then(|extension| extension.to_str());
         let rows = match extension {
             Some("csv") => self.table(&bytes, b','),
             Some("tsv") => self.table(&bytes, b'\t'),
             Some("jsonl") => self.json_lines(&bytes),
-            _ => Err(self.bad("texts are read from .csv, .tsv and .jsonl files")),
+            _ => Err(self.bad("texts are read from .csv, .tsv and .jsonl files, and without labels from two .txt files")),
         }?;
         if rows.is_empty() {
             return Err(self.bad("it holds no text"));
@@ -193,6 +209,14 @@ mod tests {
     }
 
     #[test]
+    fn plain_texts_have_no_labels() {
+        let (train, _) = loaded("a.txt", "one\r\n\n  two, 3 \n", &["text"]).unwrap();
+        assert_eq!((train.labels(), train.classes()), (&[-100, -100][..], 0));
+        let texts = train.examples().texts().unwrap().all();
+        assert_eq!([&*texts[0].first, &*texts[1].first], ["one", "two, 3"]);
+    }
+
+    #[test]
     fn reads_pairs_and_numbered_classes() {
         let content = "a,b,label\nx,y,10\nx,z,9\n";
         let (train, _) = loaded("a.csv", content, &["a", "b"]).unwrap();
@@ -217,6 +241,7 @@ mod tests {
             ("a.jsonl", "{\"text\": 3, \"label\": 1}", "line 1, column `text`: 3 is no text"),
             ("a.jsonl", "[1]", "line 1 is no JSON object"),
             ("a.pdf", "", "texts are read from .csv, .tsv and .jsonl files"),
+            ("a.txt", "\n \n", "it holds no text"),
         ] {
             let error = loaded(name, content, &["text"]).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");

@@ -75,7 +75,7 @@ fn tiles(report: &SweepReport) -> Vec<Tile> {
         }),
         Some((format!("{} × {}", report.points.len(), report.seeds), "combinations and seeds")),
     ];
-    all.into_iter().flatten().map(|(value, what)| Tile { value, what }).collect()
+    all.into_iter().flatten().map(|(value, what)| Tile { value, what: what.to_owned() }).collect()
 }
 
 /// What the teacher is, in a line.
