@@ -29,6 +29,7 @@ pub mod roof;
 mod row;
 pub mod shader;
 pub mod softmax;
+mod vector_math;
 
 use std::fmt::Debug;
 
