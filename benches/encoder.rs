@@ -20,10 +20,11 @@ use distil_gpu_engine::kernels::layer_norm::{LayerNorm, LayerNormBackward};
 use distil_gpu_engine::kernels::optimizer::{Optimizer, Rule};
 use distil_gpu_engine::kernels::{Access, DType, StepState};
 use distil_gpu_engine::models::{
-    Architecture, BatchShape, Encoder, Family, HostBatch, Input, ModelConfig, load_start,
+    Architecture, BatchShape, Encoder, Family, Head, HostBatch, Input, ModelConfig, load_start,
 };
 use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::plan::Plan;
+use distil_gpu_engine::recipe::Task;
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::Layout;
 
@@ -41,7 +42,7 @@ const RULE: Rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 fn model() -> (ModelConfig, Vec<Option<Vec<f32>>>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/cache/minilm");
     if folder.is_dir() {
-        let start = load_start(&folder).expect("a model folder");
+        let start = load_start(&folder, Task::Classification).expect("a model folder");
         return (start.config, start.parameters);
     }
     let encoder = Encoder {
@@ -59,7 +60,7 @@ fn model() -> (ModelConfig, Vec<Option<Vec<f32>>>) {
         hidden_dropout: 0.1,
         attention_dropout: 0.1,
         classifier_dropout: 0.1,
-        num_labels: CLASSES,
+        head: Head::Classes(CLASSES),
     };
     let input = Input::Tokens(encoder.input());
     let class_names = (0..CLASSES).map(|class| class.to_string()).collect();
