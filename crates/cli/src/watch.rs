@@ -44,9 +44,9 @@ impl Watch {
                 note(format_args!("Stopped after step {step} of the {arm}. Go on with: {resume}"));
                 Ok(INTERRUPTED.into())
             }
-            Error::NotFinite(_) if command == "sweep" => {
-                Err(anyhow!("{error}; begin a sweep without this combination"))
-            }
+            Error::NotFinite(_) if command == "sweep" => Err(anyhow!(
+                "{error}; without a teacher there is no sweep: begin it anew, with --force"
+            )),
             Error::NotFinite(_) => Err(anyhow!(
                 "{error}; to go on from the last good checkpoint with other settings: {resume} --set \
                  KEY=VALUE"

@@ -339,7 +339,9 @@ fn eval_agrees_with_the_report_in_every_format() {
         assert!(number(&arm["errors"]) > 0.0 && number(&arm["accuracy"]) > 0.4, "{arm}");
         for data in ["test.safetensors", "test.csv", "images", "run/recipe.toml"] {
             let measured = eval(model, data);
-            for key in ["accuracy", "errors", "errors_per_class", "parameters"] {
+            for key in
+                ["accuracy", "errors", "macro_f1", "matthews", "errors_per_class", "parameters"]
+            {
                 assert_eq!(measured[key], arm[key], "{model} on {data}");
             }
         }
@@ -348,8 +350,8 @@ fn eval_agrees_with_the_report_in_every_format() {
         let wanted = &arm["errors_per_class"];
         assert_eq!(some, &json!([0, wanted[1], wanted[2]]), "{model}");
     }
-    let all = "accuracy errors errors_per_class examples cross_entropy parameters latency_ms \
-               examples_per_second device";
+    let all = "accuracy errors macro_f1 matthews errors_per_class examples cross_entropy \
+               parameters latency_ms examples_per_second device";
     assert_eq!(keys(&eval("student", "images")), words(all));
 }
 

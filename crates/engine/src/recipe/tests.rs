@@ -591,7 +591,7 @@ fn groups_are_told_what_they_lack() {
     let group = |keys: &str| format!("epochs = 8\ngroups = [{{ {keys} }}]");
     bad_train(
         &group("match = \"a\", lr = 0.1, lr_factor = 2.0"),
-        "a.toml:10:38: give `lr` or `lr_factor`, not both: leave one out",
+        "a.toml:10:36: give `lr` or `lr_factor`, not both: leave one out",
     );
     bad_train(
         &group("match = \"a\""),
