@@ -3,7 +3,8 @@
 
 Each folder is a model as transformers saves it, with a tokenizer, and `expected.safetensors`: a padded batch
 (`tokens`, `types`, `lengths`, `labels`), the logits of f64 arithmetic, and the gradient of the mean cross-entropy by
-every parameter (`gradient.<name>`). Needs torch and transformers.
+every parameter (`gradient.<name>`). Of BERT there is `training.safetensors` too: two batches that 50 steps of AdamW take in
+turns, and the losses. Needs torch and transformers.
 """
 
 from pathlib import Path
@@ -36,6 +37,35 @@ def tokenizer() -> Tokenizer:
     made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     made.add_special_tokens(words[:5])
     return made
+
+
+def fine_tune(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """50 steps of AdamW without dropout, in f64; decay acts on matrices alone."""
+    steps, batches, rows, length = 50, 2, 8, 12
+    generator = torch.Generator().manual_seed(2)
+    lengths = torch.randint(2, length + 1, (batches, rows), generator=generator)
+    mask = torch.arange(length) < lengths[..., None]
+    tokens = torch.randint(5, VOCAB, (batches, rows, length), generator=generator) * mask
+    labels = torch.randint(LABELS, (batches, rows), generator=generator)
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=2e-3, betas=(0.9, 0.999), eps=1e-8)
+    losses = []
+    for step in range(steps):
+        optimizer.zero_grad()
+        batch = step % batches
+        logits = model(input_ids=tokens[batch], attention_mask=mask[batch].long()).logits
+        loss = F.cross_entropy(logits, labels[batch])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return {
+        "tokens": tokens.int(),
+        "lengths": lengths.int(),
+        "labels": labels.int(),
+        "losses": torch.tensor(losses, dtype=torch.float64),
+    }
 
 
 def main() -> None:
@@ -92,6 +122,8 @@ def main() -> None:
         for parameter_name, parameter in model.named_parameters():
             expected[f"gradient.{parameter_name}"] = parameter.grad.contiguous()
         save_file(expected, folder / "expected.safetensors")
+        if name == "bert":
+            save_file(fine_tune(model), folder / "training.safetensors")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,11 @@ struct Expected(Vec<u8>);
 
 impl Expected {
     fn of(family: &str) -> Self {
-        Self(std::fs::read(folder(family).join("expected.safetensors")).unwrap())
+        Self::read(family, "expected.safetensors")
+    }
+
+    fn read(family: &str, name: &str) -> Self {
+        Self(std::fs::read(folder(family).join(name)).unwrap())
     }
 
     fn integers(&self, name: &str) -> Vec<i32> {
@@ -58,6 +62,17 @@ impl Expected {
         *batch.integers("labels", 0) = self.integers("labels");
         (batch, shape)
     }
+}
+
+/// A model as it is saved, but without dropout.
+fn without_dropout(family: &str) -> (ModelConfig, Vec<Vec<f32>>) {
+    let (mut config, values) = models::load(&folder(family)).unwrap();
+    let models::Architecture::Encoder(encoder) = &mut config.architecture else {
+        panic!("{family} is an encoder")
+    };
+    (encoder.hidden_dropout, encoder.attention_dropout) = (0.0, 0.0);
+    encoder.classifier_dropout = 0.0;
+    (config, values)
 }
 
 fn session<'a>(
@@ -104,12 +119,7 @@ fn logits_are_those_of_transformers() {
 fn gradients_are_those_of_transformers() {
     for family in FAMILIES {
         let expected = Expected::of(family);
-        let (mut config, values) = models::load(&folder(family)).unwrap();
-        let models::Architecture::Encoder(encoder) = &mut config.architecture else {
-            panic!("{family} is an encoder")
-        };
-        (encoder.hidden_dropout, encoder.attention_dropout) = (0.0, 0.0);
-        encoder.classifier_dropout = 0.0;
+        let (config, values) = without_dropout(family);
         let (batch, shape) = expected.batch(&config, 9);
         // One step of plain descent at rate 1 takes the gradient away from each parameter.
         let descent = OptimizerConfig {
@@ -158,5 +168,70 @@ fn texts_and_saved_models_are_read_again() {
         let examples = Examples::from(Texts::new(vec![text; 2]).unwrap());
         let feed = Feed::new(&config.input, &examples).unwrap();
         assert_eq!(feed.tokens().row(1).0, [2, 5, 7, 8, 36, 39, 6, 37, 3], "{family}");
+    }
+}
+
+#[test]
+fn fine_tuning_follows_pytorch() {
+    // AdamW's first steps take the sign of gradients that may be all rounding.
+    const ROUNDED: f64 = 1e-3;
+    // Learning rate and scale of the mean are f32.
+    const EXACT: f64 = 1e-6;
+    const SHAPE: BatchShape = BatchShape { rows: 8, length: 12 };
+    let expected = Expected::read("bert", "training.safetensors");
+    let (config, values) = without_dropout("bert");
+    let Input::Tokens(input) = &config.input else { panic!("an encoder reads tokens") };
+    let adamw = OptimizerConfig {
+        rule: Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+        weight_decay: 0.05,
+        clip: None,
+        max_norm: None,
+    };
+    let [tokens, lengths, labels] = ["tokens", "lengths", "labels"].map(|n| expected.integers(n));
+    let losses = |device: &mut dyn Device| {
+        let plan = training_plan(&config, TeacherInput::None, SHAPE, adamw).unwrap();
+        let mut session = session(device, &config, plan, &values);
+        let (mut losses, mut sum) = (Vec::new(), 0.0);
+        for step in 0..50 {
+            let batch = step as usize % 2 * SHAPE.rows;
+            let tokens = &tokens[batch * SHAPE.length..][..SHAPE.rows * SHAPE.length];
+            let lengths = &lengths[batch..][..SHAPE.rows];
+            let labels = &labels[batch..][..SHAPE.rows];
+            let zeros = vec![0; SHAPE.length];
+            let rows: Vec<_> = (tokens.chunks(SHAPE.length).zip(lengths))
+                .map(|(row, &length)| (&row[..length as usize], &zeros[..length as usize]))
+                .collect();
+            let mut batch = HostBatch::default();
+            batch.texts(input, SHAPE, &rows);
+            *batch.integers("labels", 0) = labels.to_vec();
+            let correction = |beta: f64| (1.0 - beta.powi(step + 1)) as f32;
+            let state = StepState {
+                step: step as u32,
+                learning_rate: 2e-3,
+                hard_scale: 1.0 / SHAPE.rows as f32,
+                bias_correction1: correction(0.9),
+                bias_correction2: correction(0.999),
+                ..StepState::default()
+            };
+            let inputs: Vec<(&str, HostTensor<'_>)> = batch.inputs().collect();
+            session.run(&state, &inputs).unwrap();
+            // The store's metrics are sums over all steps so far.
+            let before = std::mem::replace(&mut sum, session.metrics(0).unwrap()[1]);
+            losses.push((sum - before) / SHAPE.rows as f64);
+        }
+        losses
+    };
+    let theirs = expected.floats("losses");
+    let worst = |found: Vec<f64>| {
+        let errors = found.iter().zip(&theirs).map(|(found, theirs)| (found / theirs - 1.0).abs());
+        errors.fold(0.0, f64::max)
+    };
+    assert!(theirs[49] < 0.8 * theirs[0], "nothing was learnt: {theirs:?}");
+    let error = worst(losses(&mut oracle()));
+    assert!(error < EXACT, "in f64: {error}");
+    for device in &mut devices() {
+        let error = worst(losses(&mut **device));
+        println!("{error:9.1e}  losses on {}", device.info().name);
+        assert!(error < ROUNDED, "{}: {error}", device.info().name);
     }
 }
