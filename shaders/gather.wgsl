@@ -1,8 +1,9 @@
 // forward   out[i, c] = table[ids[i], c], or 0 where ids[i] names no row of the table
-// backward  dtable[t, c] = Σ dy[i, c] over the i with ids[i] = t
+// backward  dtable[t, c] = Σ dy[i, c] over the i with ids[i] = t, added onto what is there with ACCUMULATE
 // `order` sorts the positions i by their ids, so those of one row t are a run in it, found by binary search
 // and summed in an order that depends on the run alone. Every element of dtable is written once, zeros where
-// the run is empty, so nothing has to be cleared before and no atomics are needed. Ids and order are the
+// the run is empty, so nothing has to be cleared before and no atomics are needed; with ACCUMULATE, rows of empty
+// runs are left alone. Ids and order are the
 // host's data: every index made of them is kept in range here.
 //
 // dims   uniform: rows of out, rows of the table, cols, table rows of a block, length of the longest short
@@ -32,6 +33,7 @@ struct Dims {
 
 override LANES: u32 = 64u;
 override ROWS: u32 = 1u;
+override ACCUMULATE: bool = false;
 
 const TILE_COLUMNS: u32 = 16u;
 const TILE_LANES: u32 = 16u;
@@ -104,9 +106,12 @@ fn short_runs(
         if start < dims.rows && id_at(start) == i32(row) {
             end = lower_bound(i32(row) + 1, start, dims.rows);
         }
-        if end - start <= dims.short {
+        if end - start <= dims.short && !(ACCUMULATE && end == start) {
             for (var c = local.x; c < dims.cols; c += LANES) {
                 var sum = 0.0;
+                if ACCUMULATE {
+                    sum = out[row * dims.cols + c];
+                }
                 for (var place = start; place < end; place += 1u) {
                     sum += input[row_at(place) * dims.cols + c];
                 }
@@ -151,6 +156,10 @@ fn long_runs(
         for (var lane = 1u; lane < TILE_LANES; lane += 1u) {
             sum += partials[lane * TILE_COLUMNS + local.x];
         }
-        out[u32(id) * dims.cols + column] = sum;
+        let at = u32(id) * dims.cols + column;
+        if ACCUMULATE {
+            sum += out[at];
+        }
+        out[at] = sum;
     }
 }

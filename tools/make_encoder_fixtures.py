@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Make tests/fixtures/{bert,distilbert,roberta}/: tiny random models of Hugging Face transformers, and what it computes.
+"""Make tests/fixtures/{bert,distilbert,roberta}{,-mlm}/: tiny random models of Hugging Face transformers, and what it
+computes.
 
 Each folder is a model as transformers saves it, with a tokenizer, and `expected.safetensors`: a padded batch
 (`tokens`, `types`, `lengths`, `labels`), the logits of f64 arithmetic, and the gradient of the mean cross-entropy by
-every parameter (`gradient.<name>`). Of BERT there is `training.safetensors` too: two batches that 50 steps of AdamW take in
-turns, and the losses. Needs torch and transformers.
+every parameter (`gradient.<name>`). Of BERT there is `training.safetensors` too: two batches that 50 steps of AdamW
+take in turns, and the losses. Those of masked language models (`-mlm`) have logits and labels at `places` of the
+batch alone; that of BERT also holds the losses and the gradients (`distilled.<name>`) of 0.3 T² KL to the teacher in
+`bert-mlm-teacher` + 0.7 cross-entropy + 1 - cosine of the last hidden states, at T = 2. Needs torch and transformers.
 """
 
 from pathlib import Path
@@ -15,15 +18,25 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     DistilBertConfig,
+    DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
     RobertaConfig,
+    RobertaForMaskedLM,
     RobertaForSequenceClassification,
 )
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests/fixtures"
 VOCAB, LABELS, LENGTHS = 40, 3, [9, 4, 1]
+BERT = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "max_position_embeddings": 16,
+}
 
 
 def tokenizer() -> Tokenizer:
@@ -68,42 +81,111 @@ def fine_tune(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def spread(model: torch.nn.Module) -> None:
+    """As spread as trained ones, so that nothing is nearly linear."""
+    for parameter in model.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+
+
+def batch(name: str, padding: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens, types and mask."""
+    generator = torch.Generator().manual_seed(1)
+    rows, length = len(LENGTHS), max(LENGTHS)
+    mask = torch.arange(length)[None] < torch.tensor(LENGTHS)[:, None]
+    tokens = torch.randint(5, VOCAB, (rows, length), generator=generator)
+    tokens = torch.where(mask, tokens, padding)
+    types = (torch.arange(length)[None] >= 5).expand(rows, length) & mask
+    types = types.long() if name == "bert" else torch.zeros_like(tokens)
+    return tokens, types, mask
+
+
+def language_models() -> None:
+    """The masked language models; written later than the classifiers, with a seed of their own."""
+    torch.manual_seed(2)
+    teacher = BertConfig(
+        vocab_size=VOCAB, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=16,
+    )
+    teacher = BertForMaskedLM(teacher)
+    spread(teacher)
+    folder = FIXTURES / "bert-mlm-teacher"
+    teacher.save_pretrained(folder)
+    tokenizer().save(str(folder / "tokenizer.json"))
+    teacher = teacher.double().eval()
+    for name, model in {
+        "bert": BertForMaskedLM(BertConfig(vocab_size=VOCAB, **BERT)),
+        "distilbert": DistilBertForMaskedLM(
+            DistilBertConfig(
+                vocab_size=VOCAB, dim=24, n_layers=2, n_heads=3, hidden_dim=40, max_position_embeddings=16
+            )
+        ),
+        "roberta": RobertaForMaskedLM(
+            RobertaConfig(vocab_size=VOCAB, **BERT, type_vocab_size=1, layer_norm_eps=1e-5)
+        ),
+    }.items():
+        spread(model)
+        folder = FIXTURES / f"{name}-mlm"
+        model.save_pretrained(folder)
+        tokenizer().save(str(folder / "tokenizer.json"))
+        tokens, types, mask = batch(name, model.config.pad_token_id)
+        places = torch.tensor([1, 4, 8, 9 + 2, 2 * 9])
+        labels = torch.tensor([5, 39, 17, 6, 22])
+        inputs = {"input_ids": tokens, "attention_mask": mask.long()}
+        if name == "bert":
+            inputs["token_type_ids"] = types
+        model = model.double().eval()
+        outputs = model(**inputs, output_hidden_states=True)
+        logits = outputs.logits.reshape(-1, VOCAB)[places]
+        hard = F.cross_entropy(logits, labels)
+        hard.backward(retain_graph=True)
+        expected = {
+            "tokens": tokens.int(),
+            "types": types.int(),
+            "lengths": torch.tensor(LENGTHS).int(),
+            "places": places.int(),
+            "labels": labels.int(),
+            "logits": logits.detach(),
+        }
+        for parameter_name, parameter in model.named_parameters():
+            expected[f"gradient.{parameter_name}"] = parameter.grad.contiguous()
+        if name == "bert":
+            model.zero_grad()
+            with torch.no_grad():
+                taught = teacher(**inputs, output_hidden_states=True)
+                theirs = taught.logits.reshape(-1, VOCAB)[places]
+            soft = 4 * F.kl_div(
+                F.log_softmax(logits / 2, -1), F.log_softmax(theirs / 2, -1), reduction="batchmean", log_target=True
+            )
+            states = [answer.hidden_states[-1] for answer in (outputs, taught)]
+            cosine = (1 - F.cosine_similarity(*states, dim=-1))[mask].mean()
+            loss = 0.3 * soft + 0.7 * hard + cosine
+            loss.backward()
+            for parameter_name, parameter in model.named_parameters():
+                expected[f"distilled.{parameter_name}"] = parameter.grad.contiguous()
+            expected["loss"] = torch.stack([soft, hard, cosine, loss]).detach()
+        save_file(expected, folder / "expected.safetensors")
+
+
 def main() -> None:
     torch.manual_seed(0)
     common = {"vocab_size": VOCAB, "num_labels": LABELS}
-    bert = {
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "intermediate_size": 40,
-        "max_position_embeddings": 16,
-    }
     for name, model in {
-        "bert": BertForSequenceClassification(BertConfig(**common, **bert)),
+        "bert": BertForSequenceClassification(BertConfig(**common, **BERT)),
         "distilbert": DistilBertForSequenceClassification(
             DistilBertConfig(
                 **common, dim=24, n_layers=2, n_heads=3, hidden_dim=40, max_position_embeddings=16
             )
         ),
         "roberta": RobertaForSequenceClassification(
-            RobertaConfig(**common, **bert, type_vocab_size=1, layer_norm_eps=1e-5)
+            RobertaConfig(**common, **BERT, type_vocab_size=1, layer_norm_eps=1e-5)
         ),
     }.items():
-        # As spread as trained ones, so that nothing is nearly linear.
-        for parameter in model.parameters():
-            parameter.data += 0.2 * torch.randn_like(parameter)
+        spread(model)
         folder = FIXTURES / name
         model.save_pretrained(folder)
         tokenizer().save(str(folder / "tokenizer.json"))
 
-        generator = torch.Generator().manual_seed(1)
-        rows, length = len(LENGTHS), max(LENGTHS)
-        mask = torch.arange(length)[None] < torch.tensor(LENGTHS)[:, None]
-        padding = model.config.pad_token_id
-        tokens = torch.randint(5, VOCAB, (rows, length), generator=generator)
-        tokens = torch.where(mask, tokens, padding)
-        types = (torch.arange(length)[None] >= 5).expand(rows, length) & mask
-        types = types.long() if name == "bert" else torch.zeros_like(tokens)
+        tokens, types, mask = batch(name, model.config.pad_token_id)
         labels = torch.tensor([2, 0, 1])
 
         model = model.double().eval()
@@ -124,6 +206,7 @@ def main() -> None:
         save_file(expected, folder / "expected.safetensors")
         if name == "bert":
             save_file(fine_tune(model), folder / "training.safetensors")
+    language_models()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,12 @@ use crate::error::Error;
 /// Parameters start at multiples of this many elements: 256 bytes, the offset alignment of every device.
 pub const ALIGNMENT: usize = 64;
 
-/// Most elements of a segment: 128 MiB, the binding size every device offers.
+/// Most elements of a segment: 128 MiB, the binding size every device offers. A parameter that is larger has a segment
+/// of its own, and devices that cannot bind so much refuse it when a plan is loaded.
 pub const SEGMENT_LEN: usize = (128 << 20) / 4;
+
+/// Most elements of a parameter: kernels count them in u32.
+const MOST_ELEMENTS: usize = u32::MAX as usize - ALIGNMENT;
 
 /// The kinds of buffer a store has, one of each per segment (and one for all metrics).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,7 +127,7 @@ impl Layout {
     /// Packs the parameters: those with decay first, then the others, each kind in declared order.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when one parameter exceeds a segment.
+    /// [`Error::TooLarge`] when one parameter has more elements than a kernel can count.
     pub fn new(parameters: Vec<ParameterSpec>) -> Result<Self, Error> {
         let mut layout = Self {
             places: vec![Place { segment: 0, offset: 0 }; parameters.len()],
@@ -136,15 +140,15 @@ impl Layout {
                     continue;
                 }
                 let len = parameter.len().next_multiple_of(ALIGNMENT);
-                if len > SEGMENT_LEN {
+                if len > MOST_ELEMENTS {
                     return Err(Error::TooLarge {
                         tensor: parameter.name.clone(),
                         bytes: len as u64 * 4,
-                        limit: "binding size",
-                        allowed: SEGMENT_LEN as u64 * 4,
+                        limit: "range of indices",
+                        allowed: MOST_ELEMENTS as u64 * 4,
                     });
                 }
-                if offset + len > SEGMENT_LEN {
+                if offset > 0 && offset + len > SEGMENT_LEN {
                     layout.segments.push(offset);
                     (segment, offset) = (segment + 1, 0);
                 }

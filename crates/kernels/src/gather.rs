@@ -13,7 +13,8 @@ const SHORT_RUN: usize = 32;
 /// Elements of one CPU task.
 const TASK_LEN: usize = 1 << 14;
 
-/// Forward out[i] = table[ids[i]]; backward dtable[t] = Σ dy[i] over the i with ids[i] = t.
+/// Forward out[i] = table[ids[i]]; backward dtable[t] = Σ dy[i] over the i with ids[i] = t, added onto dtable with
+/// `accumulate`.
 ///
 /// Operands: forward `table` [table_rows, cols], `ids` [rows], `out` [rows, cols]; backward `dy`
 /// [rows, cols], `ids` [rows], `order` [rows] as [`sorted_order`] makes it, `dtable` [table_rows, cols].
@@ -28,6 +29,8 @@ pub struct Gather {
     pub cols: usize,
     /// Whether this is the table's gradient.
     pub backward: bool,
+    /// Whether the table's gradient is added onto what is there.
+    pub accumulate: bool,
 }
 
 /// The positions of `ids`, sorted by id; positions of the same id stay in order.
@@ -71,7 +74,9 @@ impl Gather {
             let mut rest = &order[order.partition_point(|&p| id_at(p) < first)..];
             for (row, sum) in (first..).zip(dtable.chunks_exact_mut(self.cols)) {
                 let run = rest.iter().take_while(|&&p| id_at(p) == row).count();
-                sum.fill(F::zero());
+                if !self.accumulate {
+                    sum.fill(F::zero());
+                }
                 for &position in &rest[..run] {
                     add(sum, &dy[row_at(position) * self.cols..][..self.cols]);
                 }
@@ -89,12 +94,18 @@ impl Gather {
     fn launch(&self, entry: &'static str, [block, short]: [usize; 2], grid: [u32; 3]) -> Launch {
         let [lanes, rows] = self.tile();
         let tiled = entry != "long_runs";
-        let overrides = [("LANES", lanes as f64), ("ROWS", rows as f64)];
+        let mut overrides = match tiled {
+            true => vec![("LANES", lanes as f64), ("ROWS", rows as f64)],
+            false => Vec::new(),
+        };
+        if self.accumulate {
+            overrides.push(("ACCUMULATE", 1.0));
+        }
         Launch {
             shader: "gather",
             entry,
             consts: Vec::new(),
-            overrides: if tiled { overrides.to_vec() } else { Vec::new() },
+            overrides,
             dims: [self.rows, self.table_rows, self.cols, block, short].map(|n| n as u32).to_vec(),
             bindings: if self.backward { &[0, 1, 3, 2][..] } else { &[0, 1, 2] }
                 .iter()
@@ -126,7 +137,8 @@ impl Kernel for Gather {
         let ids = Operand::read_i32("ids", self.rows);
         if self.backward {
             let order = Operand::read_i32("order", self.rows);
-            vec![Operand::read("dy", rows), ids, order, Operand::write("dtable", table)]
+            let dtable = if self.accumulate { Operand::update } else { Operand::write };
+            vec![Operand::read("dy", rows), ids, order, dtable("dtable", table)]
         } else {
             vec![Operand::read("table", table), ids, Operand::write("out", rows)]
         }
@@ -152,10 +164,13 @@ impl Kernel for Gather {
     fn cost(&self) -> Cost {
         let (table, rows) = (self.table_rows * self.cols, self.rows * self.cols);
         if self.backward {
+            // What is added onto is read and written where there is something to add.
+            let (onto, written) =
+                if self.accumulate { (rows.min(table), rows.min(table)) } else { (0, table) };
             Cost {
                 flops: rows as u64,
-                bytes_read: bytes(rows + 2 * self.rows),
-                bytes_written: bytes(table),
+                bytes_read: bytes(rows + 2 * self.rows + onto),
+                bytes_written: bytes(written),
             }
         } else {
             Cost {
@@ -200,7 +215,7 @@ mod tests {
         for [rows, table_rows, cols] in SHAPES {
             let (table, ids) = (numbers(table_rows * cols), some_ids(rows, table_rows));
             let mut out = vec![f64::NAN; rows * cols];
-            let gather = Gather { rows, table_rows, cols, backward: false };
+            let gather = Gather { rows, table_rows, cols, backward: false, accumulate: false };
             let args = vec![Arg::Read(&table), Arg::ReadI32(&ids), Arg::Write(&mut out)];
             gather.run_f64(Args::new(args), &StepState::default());
             for (out, &id) in out.chunks(cols).zip(&ids) {
@@ -217,23 +232,26 @@ mod tests {
         for [rows, table_rows, cols] in SHAPES {
             let (dy, ids) = (numbers(rows * cols), some_ids(rows, table_rows));
             let order = sorted_order(&ids);
-            let mut dtable = vec![f64::NAN; table_rows * cols];
-            let gather = Gather { rows, table_rows, cols, backward: true };
-            let args = vec![
-                Arg::Read(&dy),
-                Arg::ReadI32(&ids),
-                Arg::ReadI32(&order),
-                Arg::Write(&mut dtable),
-            ];
-            gather.run_f64(Args::new(args), &StepState::default());
-            let mut expected = vec![0.0; table_rows * cols];
-            for (dy, &id) in dy.chunks(cols).zip(&ids) {
-                if (0..table_rows as i32).contains(&id) {
-                    let row = &mut expected[id as usize * cols..][..cols];
-                    row.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
+            for accumulate in [false, true] {
+                let start = if accumulate { 0.5 } else { f64::NAN };
+                let mut dtable = vec![start; table_rows * cols];
+                let gather = Gather { rows, table_rows, cols, backward: true, accumulate };
+                let args = vec![
+                    Arg::Read(&dy),
+                    Arg::ReadI32(&ids),
+                    Arg::ReadI32(&order),
+                    Arg::Write(&mut dtable),
+                ];
+                gather.run_f64(Args::new(args), &StepState::default());
+                let mut expected = vec![if accumulate { 0.5 } else { 0.0 }; table_rows * cols];
+                for (dy, &id) in dy.chunks(cols).zip(&ids) {
+                    if (0..table_rows as i32).contains(&id) {
+                        let row = &mut expected[id as usize * cols..][..cols];
+                        row.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
+                    }
                 }
+                assert_eq!(dtable, expected);
             }
-            assert_eq!(dtable, expected);
         }
     }
 
@@ -249,7 +267,7 @@ mod tests {
         let mut dtable = [f64::NAN; 2];
         let args =
             vec![Arg::Read(&dy), Arg::ReadI32(&ids), Arg::ReadI32(&order), Arg::Write(&mut dtable)];
-        let gather = Gather { rows: 2, table_rows: 2, cols: 1, backward: true };
+        let gather = Gather { rows: 2, table_rows: 2, cols: 1, backward: true, accumulate: false };
         gather.run_f64(Args::new(args), &StepState::default());
         assert_eq!(dtable, [0.0, 4.0]);
     }

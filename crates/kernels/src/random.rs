@@ -15,6 +15,8 @@ pub mod stream {
     pub const SHUFFLE: u32 = 0x2000_0000;
     /// Random shifts of images.
     pub const SHIFT: u32 = 0x3000_0000;
+    /// Which tokens are masked.
+    pub const MASKING: u32 = 0x5000_0000;
     /// Dropout masks; the layer's number is added.
     pub const DROPOUT: u32 = 0x4000_0000;
 }

@@ -133,7 +133,13 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
         kernels.push(Box::new(backward));
         for table_rows in [2, 5_000_000] {
             for backward in [false, true] {
-                kernels.push(Box::new(Gather { rows, table_rows, cols, backward }));
+                kernels.push(Box::new(Gather {
+                    rows,
+                    table_rows,
+                    cols,
+                    backward,
+                    accumulate: backward,
+                }));
             }
         }
     }

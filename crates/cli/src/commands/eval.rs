@@ -43,6 +43,12 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     }
     let unfit = || format!("{} cannot be measured on {}", args.model.display(), args.data);
     let test = load(&args)?;
+    if config.input.masks() {
+        anyhow::bail!(
+            "{} guesses masked tokens: `eval` measures classifiers",
+            args.model.display()
+        );
+    }
     let test = test.with_classes(&config.class_names).with_context(unfit)?;
     let feed = Feed::new(&config.input, test.examples()).with_context(unfit)?;
     let mut device = super::open(&args.device, false, voice)?;

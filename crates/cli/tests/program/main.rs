@@ -6,6 +6,7 @@
 mod bad_input;
 mod check_and_bench;
 mod commands;
+mod guessing;
 mod interrupted;
 mod report;
 mod sweep;

@@ -16,7 +16,7 @@ use crate::data::{self, DataError, Dataset, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, write_atomically};
-use crate::models::{self, ModelConfig};
+use crate::models::{self, Feed, ModelConfig};
 use crate::recipe::{self, Recipe, Task};
 use crate::report::{self, Arms, Examples, Report};
 
@@ -132,12 +132,12 @@ pub fn run(
         (None, None) => unreachable!("a teacher that is no model is a file of logits"),
     };
     let mut learn = |arm: Arm, teacher: Option<(&Teacher, Option<&[f32]>)>| {
-        let Measured { store, report, logits } = work.arm(device, arm, teacher)?;
+        let Measured { store, report, logits, agreement } = work.arm(device, arm, teacher)?;
         store.free(device);
-        Ok::<_, Error>((report, logits))
+        Ok::<_, Error>((report, logits, agreement))
     };
-    let (control, alone) = learn(Arm::Control, None)?;
-    let (distilled, logits) = learn(Arm::Distilled, Some((&teacher, answers.as_deref())))?;
+    let (control, alone, _) = learn(Arm::Control, None)?;
+    let (distilled, logits, agrees) = learn(Arm::Distilled, Some((&teacher, answers.as_deref())))?;
 
     let mut arms = Arms { teacher: teacher_arm, control, distilled };
     if let (Task::Embedding, Some(answers), Some(config)) = (recipe.task, &answers, teacher_config)
@@ -150,7 +150,14 @@ pub fn run(
     let (retained, gap_closed) = Report::ratios(&arms);
     let labelled = recipe.task == Task::Classification;
     let known = answers.as_ref().filter(|_| labelled);
-    let agreement = known.map(|answers| agreement(&logits, answers, split.test.classes()));
+    let agreement = match known {
+        Some(answers) => Some(agreement(&logits, answers, split.test.classes())),
+        None => agrees,
+    };
+    let masked = match student.input.masks() {
+        true => Some(Feed::new(&student.input, split.test.examples())?.masked_tokens()),
+        false => None,
+    };
     if labelled {
         let logits =
             report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
@@ -170,6 +177,7 @@ pub fn run(
             students: students.len(),
             test: split.test.len(),
             validation: split.validation.as_ref().map(Dataset::len),
+            masked,
         },
         seed: recipe.seed,
         device: info.name.clone(),
@@ -215,7 +223,9 @@ impl Work<'_> {
             (false, Some(parameters)) => Saved::copy(&folder, lesson.config, parameters)?,
             (false, None) => Saved::train(device, &lesson, &folder, checkpoints, log)?,
         };
-        let measured = saved.measure(device, &setup.split, &recipe.distil.omit_classes, known)?;
+        let omitted = &recipe.distil.omit_classes;
+        let teacher = teacher.map(|(teacher, _)| teacher);
+        let measured = saved.measure(device, &setup.split, omitted, known, teacher)?;
         if !finished {
             journal.finish(arm, &measured.report, log.seconds())?;
             checkpoints.clear(arm)?;

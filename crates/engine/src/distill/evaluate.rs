@@ -13,7 +13,7 @@ use super::teacher::{Named, Teacher};
 use super::{Metrics, Scores};
 use crate::device::{Device, ProgramId};
 use crate::error::Error;
-use crate::models::{BatchShape, Feed, HostBatch, Input, ModelConfig};
+use crate::models::{BatchShape, Draw, Feed, HostBatch, Input, ModelConfig};
 use crate::plan::Plan;
 use crate::scratch::Scratch;
 use crate::store::{Part, Store, StorePart};
@@ -49,6 +49,8 @@ pub struct Evaluator<'a> {
     scratch: Vec<Scratch>,
     programs: HashMap<Kind, ProgramId>,
     batch: HostBatch,
+    /// What answers within the plans: a language model's answers are too many to keep.
+    teacher: Option<(&'a ModelConfig, &'a Store)>,
 }
 
 /// What a plan is for.
@@ -56,7 +58,7 @@ pub struct Evaluator<'a> {
 enum Kind {
     /// Logits.
     Forward(BatchShape),
-    /// Loss terms, the teacher's answers being given or not.
+    /// Loss terms, with the teacher's answers or without.
     Loss(BatchShape, bool),
 }
 
@@ -64,7 +66,18 @@ impl<'a> Evaluator<'a> {
     /// Evaluates the model whose parameters are in `store`.
     pub fn new(config: &'a ModelConfig, store: &'a Store) -> Self {
         let (scratch, programs, batch) = (Vec::new(), HashMap::new(), HostBatch::default());
-        Self { config, store, scratch, programs, batch }
+        Self { config, store, scratch, programs, batch, teacher: None }
+    }
+
+    /// A language model's guesses are compared with those of this teacher, if it is a model.
+    pub fn against(self, teacher: Option<&'a Teacher>) -> Self {
+        let teacher = match teacher {
+            Some(Teacher::Model { config, store }) if self.config.input.masks() => {
+                Some((&**config, &**store))
+            }
+            _ => None,
+        };
+        Self { teacher, ..self }
     }
 
     /// Takes over a loaded plan of a measurement, by shape and by whether the teacher's answers are given.
@@ -92,7 +105,11 @@ impl<'a> Evaluator<'a> {
         let plan = |kind: &Kind| match *kind {
             Kind::Forward(shape) => program::forward_plan(self.config, shape),
             Kind::Loss(shape, given) => {
-                let answers = if given { TeacherInput::Given } else { TeacherInput::None };
+                let answers = match (given, self.teacher) {
+                    (false, _) => TeacherInput::None,
+                    (true, Some((config, _))) => TeacherInput::model(config),
+                    (true, None) => TeacherInput::Given,
+                };
                 program::loss_plan(self.config, answers, shape)
             }
         };
@@ -100,7 +117,11 @@ impl<'a> Evaluator<'a> {
         let scratch = Scratch::new(device, &plans)?;
         let mut loaded = missing.into_iter().zip(plans).map(|(kind, plan)| {
             let place = |part: StorePart| {
-                scratch.buffer(part).or_else(|| self.store.buffer(part.part, part.segment))
+                let store = match (part.store, self.teacher) {
+                    (program::TEACHER, Some((_, teacher))) => teacher,
+                    _ => self.store,
+                };
+                scratch.buffer(part).or_else(|| store.buffer(part.part, part.segment))
             };
             Ok::<_, Error>((kind, device.load(&Scratch::shared(plan), &place)?))
         });
@@ -123,13 +144,17 @@ impl<'a> Evaluator<'a> {
         data: &Feed<'_>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<f32>, Error> {
+        if self.config.input.masks() {
+            let what = "the logits of all masked tokens".to_owned();
+            return Err(Error::Unsupported { what });
+        }
         let (rows, classes) = (rows(self.config), self.config.answer_len());
         let mut logits = vec![0.0; data.len() * classes];
         self.prepare(device, shapes(self.config, data).into_iter().map(Kind::Forward))?;
         for batch in data.all(rows) {
             let shape = data.shape(&batch, rows);
             let program = self.programs[&Kind::Forward(shape)];
-            data.fill(&batch, shape, None, &mut self.batch);
+            data.fill(&batch, shape, Draw::FIXED, &mut self.batch);
             let inputs: Vec<Named<'_>> = self.batch.inputs().collect();
             device.run(program, &StepState::default(), &inputs)?;
             let answers = device.output(program, LOGITS)?;
@@ -142,7 +167,8 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Metrics over a data set with these labels; with the teacher's raw logits for it, agreement and the soft
-    /// term too. Of a model that embeds, how near it is to the teacher's embeddings.
+    /// term too. Of a model that embeds, how near it is to the teacher's embeddings; of a language model, of the masked
+    /// tokens, compared with the teacher that it was given.
     ///
     /// # Errors
     /// When the device fails.
@@ -163,17 +189,33 @@ impl<'a> Evaluator<'a> {
             ));
         }
         let (rows, classes) = (rows(self.config), self.config.classes());
-        let given = teacher.is_some();
+        let masks = self.config.input.masks();
+        let given = if masks { self.teacher.is_some() } else { teacher.is_some() };
+        let theirs = match self.teacher {
+            Some((config, _)) if !program::read_alike(self.config, config) => {
+                Some(data.of(&config.input)?)
+            }
+            _ => None,
+        };
         set_metrics(device, self.store, &[0.0; TERMS])?;
         let kinds = shapes(self.config, data).into_iter().map(|shape| Kind::Loss(shape, given));
         self.prepare(device, kinds)?;
         let state = StepState { temperature, alpha, ..StepState::default() };
-        let mut known = HostBatch::default();
+        let (mut known, mut other) =
+            (HostBatch::default(), HostBatch::new(program::TEACHER_PREFIX));
         let mut scores = Scores::new(classes);
         for batch in data.all(rows) {
             let shape = data.shape(&batch, rows);
             let program = self.programs[&Kind::Loss(shape, given)];
-            data.fill(&batch, shape, None, &mut self.batch);
+            data.fill(&batch, shape, Draw::FIXED, &mut self.batch);
+            if let Some(theirs) = &theirs {
+                theirs.fill(&batch, shape, Draw::FIXED, &mut other);
+            }
+            if masks {
+                let inputs = self.batch.inputs().chain(other.inputs());
+                device.run(program, &state, &inputs.collect::<Vec<Named<'_>>>())?;
+                continue;
+            }
             fill_labels(&mut known, &batch, labels, rows);
             if let Some(values) = teacher {
                 let answers = known.floats(TEACHER_LOGITS, rows * classes);
@@ -185,7 +227,8 @@ impl<'a> Evaluator<'a> {
             scores.add(&device.output(program, LOGITS)?, &labels);
         }
         let sums = metric_sums(device, self.store)?;
-        Ok(Metrics::from_sums(&sums, alpha).with_scores(&scores))
+        let metrics = Metrics::from_sums(&sums, alpha);
+        Ok(if masks { metrics } else { metrics.with_scores(&scores) })
     }
 
     /// Measures latency and throughput on examples of a data set.
@@ -194,10 +237,19 @@ impl<'a> Evaluator<'a> {
     /// When the device fails.
     pub fn speed(&mut self, device: &mut dyn Device, data: &Feed<'_>) -> Result<Speed, Error> {
         let rows = rows(self.config);
-        self.prepare(device, speed_shapes(self.config, data).into_iter().map(Kind::Forward))?;
+        let kinds = speed_shapes(self.config, data).into_iter();
+        self.prepare(device, kinds.map(|shape| self.kind_of_speed(shape)).collect::<Vec<_>>())?;
         let one = self.time(device, data, 1, 20, Duration::from_millis(200))?;
         let many = self.time(device, data, rows, 3, Duration::from_millis(300))?;
         Ok(Speed { latency: one, examples_per_second: rows as f64 / many.as_secs_f64() })
+    }
+
+    /// What a language model says of every token is too much to read: its masked tokens are scored instead.
+    fn kind_of_speed(&self, shape: BatchShape) -> Kind {
+        match self.config.input.masks() {
+            true => Kind::Loss(shape, false),
+            false => Kind::Forward(shape),
+        }
     }
 
     /// Median time of a forward pass over `rows` examples, after two passes that count for nothing.
@@ -211,15 +263,19 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Duration, Error> {
         let indices = data.sample(rows);
         let shape = data.shape(&indices, rows);
-        let program = self.programs[&Kind::Forward(shape)];
-        data.fill(&indices, shape, None, &mut self.batch);
+        let kind = self.kind_of_speed(shape);
+        let program = self.programs[&kind];
+        data.fill(&indices, shape, Draw::FIXED, &mut self.batch);
         let inputs: Vec<Named<'_>> = self.batch.inputs().collect();
         let mut times = Vec::new();
         let start = Instant::now();
         while times.len() < least + 2 || start.elapsed() < budget {
             let pass = Instant::now();
             device.run(program, &StepState::default(), &inputs)?;
-            device.output(program, LOGITS)?;
+            match kind {
+                Kind::Forward(_) => device.output(program, LOGITS).map(|_| ())?,
+                Kind::Loss(..) => metric_sums(device, self.store).map(|_| ())?,
+            }
             times.push(pass.elapsed());
         }
         let counted = &mut times[2..];

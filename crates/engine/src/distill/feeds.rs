@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::program::{self, TeacherInput};
-use crate::data::{DataError, Examples, Shift};
-use crate::models::{BatchShape, Feed, HostBatch, Input, ModelConfig};
+use crate::data::{DataError, Examples};
+use crate::models::{BatchShape, Draw, Feed, HostBatch, Input, ModelConfig};
 
 /// Examples as the model in training reads them, and as its teacher does.
 #[derive(Debug)]
@@ -61,6 +61,12 @@ impl<'a> Feeds<'a> {
         steps.flat_map(shapes).collect()
     }
 
+    /// Masked tokens of these examples, the same number in every epoch.
+    pub fn masked(&self, indices: &[u32]) -> usize {
+        let count = |&row: &u32| self.own.masked(row, Draw::FIXED).map_or(0, |m| m.places.len());
+        indices.iter().map(count).sum()
+    }
+
     /// Tokens of these examples, padding left out.
     pub fn tokens(&self, indices: &[u32]) -> usize {
         let tokens = self.own.tokens();
@@ -73,13 +79,13 @@ impl<'a> Feeds<'a> {
         &self,
         indices: &[u32],
         shape: BatchShape,
-        shift: Option<Shift>,
+        draw: Draw,
         student: &mut HostBatch,
         teacher: &mut HostBatch,
     ) {
-        self.own.fill(indices, shape, shift, student);
+        self.own.fill(indices, shape, draw, student);
         if let Some(feed) = &self.teacher {
-            feed.fill(indices, shape, shift, teacher);
+            feed.fill(indices, shape, draw, teacher);
         }
     }
 }

@@ -141,7 +141,7 @@ struct Measured {
     answers: Vec<Plan>,
     /// Those of its speed.
     speed: Vec<Plan>,
-    /// Elements of the logits that the host reads.
+    /// Elements of the logits, or of the sums of a language model's terms, that the host reads.
     logits: usize,
 }
 
@@ -231,7 +231,10 @@ impl Planned {
             for (set, given) in [(Some(&split.test), given), (split.validation.as_ref(), false)] {
                 let Some(set) = set else { continue };
                 let feed = Feed::new(&config.input, set.examples())?;
-                let given = given && !config.embeds();
+                let given = match config.input.masks() {
+                    true => !matches!(teacher, TeacherInput::None),
+                    false => given && !config.embeds(),
+                };
                 measured.extend(shapes(config, &feed).into_iter().map(|shape| (shape, given)));
             }
             let (examples, how_of) = ((&feeds, data.len()), (how, recipe.seed));
@@ -274,15 +277,20 @@ impl Measured {
     fn new(config: &ModelConfig, test: &Examples) -> Result<Self, Error> {
         let layout = Layout::new(config.model().parameters())?;
         let feed = Feed::new(&config.input, test)?;
+        // A language model's masked tokens are scored, and its logits stay where they are.
+        let masks = config.input.masks();
+        let plan = |shape| match masks {
+            true => program::loss_plan(config, TeacherInput::None, shape),
+            false => program::forward_plan(config, shape),
+        };
         let plans = |shapes: BTreeSet<BatchShape>| {
-            let plans = shapes.into_iter().map(|shape| program::forward_plan(config, shape));
-            plans.collect::<Result<Vec<_>, Error>>()
+            shapes.into_iter().map(plan).collect::<Result<Vec<_>, Error>>()
         };
         Ok(Self {
             layout,
             answers: plans(shapes(config, &feed))?,
             speed: plans(evaluate::speed_shapes(config, &feed))?,
-            logits: evaluate::rows(config) * config.answer_len(),
+            logits: if masks { TERMS } else { evaluate::rows(config) * config.answer_len() },
         })
     }
 }

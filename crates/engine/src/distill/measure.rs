@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::Scores;
 use super::embeddings::Nearness;
-use super::evaluate::{Evaluator, errors_per_class};
+use super::evaluate::{Evaluator, Speed, errors_per_class};
+use super::teacher::Teacher;
 use crate::data::Split;
 use crate::device::Device;
 use crate::error::Error;
@@ -35,6 +36,42 @@ pub(super) fn test_logits(
     Ok(logits)
 }
 
+/// Measures a masked language model that is saved in `folder`, and tells what share of its first guesses is the
+/// teacher's.
+pub(super) fn measure_guesses(
+    device: &mut dyn Device,
+    test: &Feed<'_>,
+    teacher: Option<&Teacher>,
+    (config, store): (&ModelConfig, &Store),
+    folder: &Path,
+    taken: Taken,
+) -> Result<(ArmReport, Option<f64>), Error> {
+    let mut evaluator = Evaluator::new(config, store).against(teacher);
+    let metrics = evaluator.metrics(device, test, &[], None, 1.0, 0.0)?;
+    let speed = evaluator.speed(device, test)?;
+    evaluator.close(device);
+    let (tokens, accuracy) = (test.masked_tokens(), metrics.accuracy.unwrap_or(0.0));
+    let mut arm = ArmReport {
+        accuracy,
+        errors: tokens - (accuracy * tokens as f64).round() as usize,
+        cross_entropy: metrics.hard,
+        perplexity: metrics.hard.map(f64::exp),
+        steps: taken.steps,
+        kept_step: taken.kept,
+        ..ArmReport::default()
+    };
+    of_model(&mut arm, config, folder, &speed);
+    Ok((arm, metrics.agreement))
+}
+
+/// What the model itself adds to a report.
+fn of_model(arm: &mut ArmReport, config: &ModelConfig, folder: &Path, speed: &Speed) {
+    arm.parameters = Some(config.parameter_count());
+    arm.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);
+    arm.examples_per_second = Some(speed.examples_per_second);
+    arm.bytes = fs::metadata(folder.join(models::WEIGHTS)).map(|metadata| metadata.len()).ok();
+}
+
 /// Measures a model that is saved in `folder` and whose logits of the test set are known.
 pub(super) fn measure(
     device: &mut dyn Device,
@@ -60,10 +97,7 @@ pub(super) fn measure(
     }
     let speed = evaluator.speed(device, test)?;
     evaluator.close(device);
-    arm.parameters = Some(config.parameter_count());
-    arm.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);
-    arm.examples_per_second = Some(speed.examples_per_second);
-    arm.bytes = fs::metadata(folder.join(models::WEIGHTS)).map(|metadata| metadata.len()).ok();
+    of_model(&mut arm, config, folder, &speed);
     Ok(arm)
 }
 

@@ -8,7 +8,7 @@ use super::Scores;
 /// Means over the rows that count; `None` where none did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// alpha · soft + (1 - alpha) · hard, or hard without a teacher.
+    /// alpha · soft + (1 - alpha) · hard, or both by their weights; hard without a teacher.
     pub loss: f64,
     /// T² · KL to the teacher's softened answers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +54,11 @@ impl Shares {
 }
 
 impl Metrics {
+    /// With the loss multiplied by the sum of its terms' weights.
+    pub fn weighed(self, weight: f32) -> Self {
+        Self { loss: self.loss * f64::from(weight), ..self }
+    }
+
     /// Of embeddings with this mean cosine with the teacher's, if they can be compared.
     pub fn of_embeddings(cosine: Option<f64>) -> Self {
         Self { loss: cosine.map_or(0.0, |cosine| 1.0 - cosine), cosine, ..Self::default() }

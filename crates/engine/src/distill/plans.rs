@@ -47,7 +47,13 @@ impl TrainingPlans {
             Ok((shape, plan))
         };
         let measure = |(shape, given)| {
-            let answers = if given { TeacherInput::Given } else { TeacherInput::None };
+            let answers = match (given, teacher) {
+                (false, _) => TeacherInput::None,
+                (true, TeacherInput::Model { config: theirs, .. }) if config.input.masks() => {
+                    TeacherInput::model(theirs)
+                }
+                (true, _) => TeacherInput::Given,
+            };
             let plan = match config.embeds() {
                 true => program::forward_plan(config, shape)?,
                 false => program::loss_plan(config, answers, shape)?,

@@ -4,7 +4,7 @@ use distil_gpu_kernels::DType;
 
 use super::features::{Features, NO_FEATURES};
 use crate::error::Error;
-use crate::graph::ops::{OptimizerConfig, Update};
+use crate::graph::ops::{OptimizerConfig, Update, chunk_rows};
 use crate::graph::{Graph, TensorId, differentiate};
 use crate::models::{Answer, BatchShape, ModelConfig};
 use crate::plan::{Options, Plan};
@@ -15,8 +15,8 @@ pub const STUDENT: usize = 0;
 /// Store of the teacher.
 pub const TEACHER: usize = 1;
 
-/// Name of the plans' input: labels [rows].
-pub const LABELS: &str = "labels";
+/// Name of the plans' input: labels, one for each example, or for each masked token.
+pub(crate) use crate::models::LABELS;
 /// Name of the plans' input, where the teacher's answers are given: [rows, classes].
 pub const TEACHER_LOGITS: &str = "teacher_logits";
 /// Name of the output of forward and loss plans: [rows, classes].
@@ -73,8 +73,8 @@ struct Loss {
     graph: Graph,
     /// Losses, all elements of which are to be summed.
     losses: Vec<TensorId>,
-    /// The model's logits, or its embeddings.
-    answer: TensorId,
+    /// The model's logits, or its embeddings; nothing of a language model, whose logits never exist whole.
+    answer: Option<TensorId>,
 }
 
 /// The layout of a student's store in training: its own parameters, then those that its teacher's features need.
@@ -113,6 +113,22 @@ fn loss(
     };
     let outputs = student.model().forward(&mut graph, STUDENT, &inputs, training)?;
     let mut losses = Vec::new();
+    if let Answer::Vocabulary(ours) = outputs.answer {
+        let count = student.input.labels(shape);
+        let labels = graph.input(LABELS, &[count], DType::I32);
+        let theirs = match (taught.as_ref().map(|(outputs, _)| outputs.answer), teacher) {
+            (Some(Answer::Vocabulary(theirs)), _) => Some(theirs),
+            (None, TeacherInput::None) => None,
+            _ => {
+                let what = "a teacher that guesses no tokens, or is a file,".to_owned();
+                return Err(Error::Unsupported { what });
+            }
+        };
+        let chunk = chunk_rows(count, student.answers());
+        let (row_loss, terms) = graph.vocabulary_loss(ours, labels, theirs, chunk)?;
+        graph.accumulate(terms, STUDENT)?;
+        losses.push(row_loss);
+    }
     if let Answer::Logits(logits) = outputs.answer {
         let labels = graph.input(LABELS, &[rows], DType::I32);
         let answers = match (&taught, teacher) {
@@ -129,7 +145,11 @@ fn loss(
     if let Some((theirs, features)) = taught {
         losses.extend(features.losses(&mut graph, &inputs, &outputs, &theirs)?);
     }
-    Ok(Loss { graph, losses, answer: outputs.vectors()? })
+    let answer = match outputs.answer {
+        Answer::Vocabulary(_) => None,
+        _ => Some(outputs.vectors()?),
+    };
+    Ok(Loss { graph, losses, answer })
 }
 
 fn parameters(graph: &mut Graph, store: usize) -> Vec<TensorId> {
@@ -235,7 +255,7 @@ pub fn open_plan(
     Ok((Plan::compile(&graph, Options { fuse: false })?, names))
 }
 
-/// The loss terms of a batch, added onto the store's metrics, and its logits.
+/// The loss terms of a batch, added onto the store's metrics, and its logits, but of a language model.
 ///
 /// # Errors
 /// When a shape does not fit.
@@ -245,11 +265,11 @@ pub fn loss_plan(
     shape: BatchShape,
 ) -> Result<Plan, Error> {
     let Loss { mut graph, answer, .. } = loss(student, teacher, shape, false)?;
-    graph.output(LOGITS, answer);
+    answer.into_iter().for_each(|answer| graph.output(LOGITS, answer));
     Plan::compile(&graph, Options::default())
 }
 
-/// The logits of a batch, or its embeddings.
+/// The logits of a batch, or its embeddings; of masked tokens [tokens, vocab_size], whole.
 ///
 /// # Errors
 /// When a shape does not fit.
@@ -257,6 +277,13 @@ pub fn forward_plan(config: &ModelConfig, shape: BatchShape) -> Result<Plan, Err
     let mut graph = Graph::new(vec![layout(config)?]);
     let inputs = config.input.of_graph(&mut graph, "", shape);
     let outputs = config.model().forward(&mut graph, STUDENT, &inputs, false)?;
-    graph.output(LOGITS, outputs.vectors()?);
+    let answer = match outputs.answer {
+        Answer::Vocabulary(decoder) => {
+            let product = graph.matmul(decoder.hidden, decoder.weight, false, true)?;
+            graph.plus(product, decoder.bias)?
+        }
+        _ => outputs.vectors()?,
+    };
+    graph.output(LOGITS, answer);
     Plan::compile(&graph, Options::default())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::checkpoint::Checkpoints;
 use super::log::Log;
-use super::measure::{Taken, measure, test_logits};
+use super::measure::{Taken, measure, measure_guesses, test_logits};
 use super::teacher::{Teacher, frozen_store};
 use super::train::train;
 use super::trainer::Lesson;
@@ -57,17 +57,26 @@ impl<'a> Saved<'a> {
         Ok(Self { folder, config, parameters: parameters.into(), taken: Taken::default() })
     }
 
-    /// Measures the model, unless it is `known` from before an interruption what that gave.
+    /// Measures the model, unless it is `known` from before an interruption what that gave. A language model's guesses
+    /// are compared with the `teacher`'s.
     pub fn measure(
         self,
         device: &mut dyn Device,
         split: &Split,
         omitted: &[usize],
         known: Option<ArmReport>,
+        teacher: Option<&Teacher>,
     ) -> Result<Measured, Error> {
         let Self { folder, config, parameters, taken } = self;
         let store = frozen_store(device, config, &parameters)?;
         let test = Feed::new(&config.input, split.test.examples())?;
+        if config.input.masks() {
+            let model = (config, &store);
+            let (report, agreement) =
+                measure_guesses(device, &test, teacher, model, folder, taken)?;
+            let (report, logits) = (known.unwrap_or(report), Vec::new());
+            return Ok(Measured { store, report, logits, agreement });
+        }
         let logits = test_logits(device, &test, config, &store)?;
         let report = match known {
             Some(report) => report,
@@ -76,15 +85,18 @@ impl<'a> Saved<'a> {
                 measure(device, data, omitted, (config, &store), &logits, folder, taken)?
             }
         };
-        Ok(Measured { store, report, logits })
+        Ok(Measured { store, report, logits, agreement: None })
     }
 }
 
-/// A saved model on the device, what was measured of it, and its raw logits of the test set.
+/// A saved model on the device, what was measured of it, and its raw logits of the test set;
+/// none of a language model.
 pub(super) struct Measured {
     pub store: Store,
     pub report: ArmReport,
     pub logits: Vec<f32>,
+    /// Share of a language model's guesses that are its teacher's.
+    pub agreement: Option<f64>,
 }
 
 /// A teacher, what was measured of it, and its raw logits of the test set.
@@ -94,6 +106,7 @@ impl Measured {
     /// As the teacher of students.
     pub fn into_teacher(self, config: &ModelConfig) -> MeasuredTeacher {
         let (config, store) = (Box::new(config.clone()), Box::new(self.store));
-        (Teacher::Model { config, store }, Some(self.report), Some(self.logits))
+        let logits = (!self.logits.is_empty()).then_some(self.logits);
+        (Teacher::Model { config, store }, Some(self.report), logits)
     }
 }

@@ -6,7 +6,7 @@ use super::rates::rates;
 use super::{Arm, Features, Lesson, Teacher};
 use crate::data::{self, DataError, Dataset, Normalisation, Split};
 use crate::error::Error;
-use crate::models::{self, ModelConfig, Start};
+use crate::models::{self, Input, ModelConfig, Start};
 use crate::recipe::{self, Keep, Normalise, Recipe, Task, Train};
 use crate::store::Layout;
 
@@ -77,6 +77,9 @@ impl Setup {
             rates(train, &config.model().parameters())?;
         }
         rates(&recipe.train, &student.model().parameters())?;
+        if let (Task::MaskedLm, Some(teacher)) = (recipe.task, &teacher) {
+            guess_alike(teacher, &student)?;
+        }
         let students = student_data(recipe, &split.train)?;
         let features = Features::of(&recipe.distil, &student, teacher.as_ref())?;
         let control_parameters = student
@@ -166,6 +169,8 @@ impl Setup {
             test_answers: teacher.and_then(|(_, answers)| answers),
             temperature: recipe.distil.temperature,
             alpha: recipe.distil.alpha,
+            // Alone, the student has one term, whose weight changes nothing but the learning rate.
+            weight: if arm == Arm::Distilled { recipe.distil.weight() } else { 1.0 },
             features: &self.features,
             gradient_shares: recipe.distil.gradient_shares,
         }
@@ -225,7 +230,9 @@ fn normalisation(
 fn check_task(recipe: &Recipe) -> Result<(), Error> {
     let folder = matches!(recipe.teacher, recipe::Teacher::Folder { .. });
     let what = match recipe.task {
-        Task::MaskedLm => format!("`task = \"{}\"`", recipe.task.name()),
+        Task::MaskedLm if matches!(recipe.teacher, recipe::Teacher::Logits { .. }) => {
+            "a masked language model's teacher as a file of logits".to_owned()
+        }
         Task::Embedding if recipe.train.keep == Keep::Best => {
             "keeping the best of embeddings, which have no labels to tell it by".to_owned()
         }
@@ -238,14 +245,37 @@ fn check_task(recipe: &Recipe) -> Result<(), Error> {
     Err(Error::Unsupported { what })
 }
 
+/// Refuses a teacher that guesses other tokens than the student does.
+fn guess_alike(teacher: &ModelConfig, student: &ModelConfig) -> Result<(), Error> {
+    let tokens = |config: &ModelConfig| match &config.input {
+        Input::Tokens(tokens) => {
+            Some((tokens.tokenizer.clone(), tokens.vocab_size, tokens.max_length))
+        }
+        Input::Numbers { .. } => None,
+    };
+    if tokens(teacher) == tokens(student) {
+        return Ok(());
+    }
+    Err(Error::Model {
+        path: "student.model".to_owned(),
+        problem: "teacher and student guess the same tokens: they need the same tokenizer and `max_length`"
+            .to_owned(),
+    })
+}
+
 /// Refuses a loaded teacher that is for another task or other data.
 fn fits(config: &ModelConfig, task: Task, split: &Split) -> Result<(), Error> {
     config.input.check(split.train.examples())?;
-    if (task == Task::Embedding) != config.embeds() {
+    let same = match task {
+        Task::Embedding => config.embeds(),
+        Task::MaskedLm => config.input.masks(),
+        Task::Classification => !config.embeds() && !config.input.masks(),
+    };
+    if !same {
         let problem = format!("the teacher is not made for `task = \"{}\"`", task.name());
         return Err(Error::Model { path: "teacher.folder".to_owned(), problem });
     }
-    if task == Task::Embedding {
+    if task != Task::Classification {
         return Ok(());
     }
     let (theirs, ours) = (&config.class_names, split.train.class_names());

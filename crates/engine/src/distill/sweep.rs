@@ -348,7 +348,7 @@ impl Work<'_> {
             Learned::Measured { report, .. } => Some(*report),
             Learned::Failed { .. } => None,
         });
-        let measured = saved.measure(self.device, &setup.split, &[], known)?;
+        let measured = saved.measure(self.device, &setup.split, &[], known, None)?;
         if !finished {
             let report = Box::new(measured.report.clone());
             let result = Learned::Measured { report, agreement: None };
@@ -395,8 +395,8 @@ impl Work<'_> {
         let (result, seconds) = match self.train(recipe, &lesson, place) {
             Ok((saved, seconds)) => {
                 let omitted = &recipe.distil.omit_classes;
-                let Measured { store, report, logits } =
-                    saved.measure(self.device, &setup.split, omitted, None)?;
+                let Measured { store, report, logits, .. } =
+                    saved.measure(self.device, &setup.split, omitted, None, None)?;
                 store.free(self.device);
                 let classes = setup.split.test.classes();
                 let agreement = test.map(|test| agreement(&logits, test, classes));

@@ -39,13 +39,13 @@ pub fn train(
     let Lesson { config, test, validation, test_answers, .. } = *lesson;
     let test = Measured::new(config, test, test_answers)?;
     let validation = validation.map(|data| Measured::new(config, data, None)).transpose()?;
-    let shapes = test.shapes(config).into_iter();
-    let shapes = shapes.chain(validation.iter().flat_map(|set| set.shapes(config))).collect();
+    let shapes = test.shapes(lesson).into_iter();
+    let shapes = shapes.chain(validation.iter().flat_map(|set| set.shapes(lesson))).collect();
     let store = training_store(device, lesson)?;
     let trained = match Trainer::new(device, lesson, &store, shapes) {
         Err(error) => Err(error),
         Ok(mut trainer) => {
-            let mut evaluator = Evaluator::new(lesson.config, &store);
+            let mut evaluator = Evaluator::new(lesson.config, &store).against(lesson.teacher);
             let sets = (&test, validation.as_ref());
             let mut training = Training { device, lesson, store: &store, checkpoints, observer };
             let trained = training.run(&mut trainer, &mut evaluator, sets);
@@ -85,8 +85,13 @@ impl<'a> Measured<'a> {
     }
 
     /// The shapes of its batches, and whether a teacher's answers go with them.
-    fn shapes(&self, config: &ModelConfig) -> Vec<(BatchShape, bool)> {
-        let with = |shape| (shape, self.answers.is_some() && !config.embeds());
+    fn shapes(&self, lesson: &Lesson<'_>) -> Vec<(BatchShape, bool)> {
+        let config = lesson.config;
+        let given = match config.input.masks() {
+            true => lesson.teacher.is_some(),
+            false => self.answers.is_some() && !config.embeds(),
+        };
+        let with = |shape| (shape, given);
         shapes(config, &self.feed).into_iter().map(with).collect()
     }
 }
@@ -161,11 +166,11 @@ impl Training<'_, '_> {
         test: &Measured<'_>,
         validation: Option<&Measured<'_>>,
     ) -> Result<(), Error> {
-        let Lesson { arm, config, temperature, alpha, train: how, .. } = *self.lesson;
+        let Lesson { arm, config, temperature, alpha, weight, train: how, .. } = *self.lesson;
         let (step, learning_rate, edge) =
             (trainer.step, trainer.learning_rate(), trainer.at_epoch_edge());
         let sums = metric_sums(self.device, self.store)?;
-        let mut train = Metrics::from_sums(&sums, alpha);
+        let mut train = Metrics::from_sums(&sums, alpha).weighed(weight);
         let (feature_sums, terms) = trainer.terms(self.device)?;
         if config.embeds() {
             // All that it learns from.
@@ -173,7 +178,9 @@ impl Training<'_, '_> {
         }
         let mut metrics = |set: &Measured<'_>| {
             let Measured { feed, labels, answers } = set;
-            evaluator.metrics(self.device, feed, labels, *answers, temperature, alpha)
+            let metrics =
+                evaluator.metrics(self.device, feed, labels, *answers, temperature, alpha)?;
+            Ok::<_, Error>(metrics.weighed(weight))
         };
         let chosen = validation.map(&mut metrics).transpose()?;
         let test = (edge || chosen.is_none()).then(|| metrics(test)).transpose()?;

@@ -19,7 +19,7 @@ use crate::data::{Dataset, Shift};
 use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
-use crate::models::{BatchShape, HostBatch, ModelConfig, Start};
+use crate::models::{BatchShape, Draw, HostBatch, ModelConfig, Start};
 use crate::plan::Plan;
 use crate::recipe::{self, Optimizer};
 use crate::scratch::Scratch;
@@ -50,8 +50,10 @@ pub struct Lesson<'a> {
     pub test_answers: Option<&'a [f32]>,
     /// Temperature.
     pub temperature: f32,
-    /// Weight of the soft term.
+    /// Weight of the soft term, as a share of both.
     pub alpha: f32,
+    /// Sum of the weights of the soft and the hard term.
+    pub weight: f32,
     /// Whether measurements tell how much of the gradient is each term's.
     pub gradient_shares: bool,
     /// What is learnt from a teacher that is a model besides its answers.
@@ -328,8 +330,10 @@ impl<'a> Trainer<'a> {
         *shape = self.feeds.shape(indices, rows);
         let shift = Shift { pixels: train.shift, seed, step, first: first as u32 };
         let shift = Some(shift).filter(|shift| shift.pixels > 0);
-        self.feeds.fill(indices, *shape, shift, student, teacher);
-        if !self.lesson.config.embeds() {
+        let draw = Draw { shift, seed, epoch: step / self.steps_per_epoch };
+        self.feeds.fill(indices, *shape, draw, student, teacher);
+        let masks = self.lesson.config.input.masks();
+        if !self.lesson.config.embeds() && !masks {
             fill_labels(student, indices, data.labels(), rows);
         }
         if let Some(Teacher::Logits { values, classes }) = self.lesson.teacher {
@@ -337,7 +341,13 @@ impl<'a> Trainer<'a> {
             Teacher::gather(values, *classes, indices, answers);
         }
         // The means are over the whole step, so that it does not matter how many batches it is.
-        let labelled = all.iter().filter(|&&row| data.labels()[row as usize] >= 0).count();
+        let (counted, labelled) = match masks {
+            true => (self.feeds.masked(all), self.feeds.masked(all)),
+            false => {
+                let labelled = all.iter().filter(|&&row| data.labels()[row as usize] >= 0).count();
+                (all.len(), labelled)
+            }
+        };
         let power = |beta: f64| (1.0 - beta.powf(f64::from(step) + 1.0)) as f32;
         let base_lr = train.optimizer.lr();
         *state = StepState {
@@ -347,8 +357,8 @@ impl<'a> Trainer<'a> {
             learning_rate: train.schedule.lr(step, self.steps, self.steps_per_epoch, base_lr),
             temperature: self.lesson.temperature,
             alpha: self.lesson.alpha,
-            soft_scale: scale(all.len()),
-            hard_scale: scale(labelled),
+            soft_scale: scale(counted) * self.lesson.weight,
+            hard_scale: scale(labelled) * self.lesson.weight,
             token_scale: scale(self.feeds.tokens(all)),
             bias_correction1: power(self.betas[0]),
             bias_correction2: power(self.betas[1]),

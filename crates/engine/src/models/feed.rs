@@ -1,10 +1,12 @@
 //! Examples as one model reads them: batches on the host.
 
+use distil_gpu_kernels::distill_loss::PADDING;
 use distil_gpu_kernels::gather::sorted_order;
 use distil_gpu_kernels::random;
 
 use super::inputs::{BatchShape, Input, Pooling, TokenInput, names};
 use crate::data::text::buckets;
+use crate::data::text::masking::{Masked, Masking};
 use crate::data::{DataError, Examples, Shift, Tokens};
 use crate::device::HostTensor;
 
@@ -15,6 +17,24 @@ pub struct Feed<'a> {
     examples: &'a Examples,
     /// The texts' tokens, where examples are texts.
     tokens: Tokens,
+    /// What hides some of them, where a model is to guess them.
+    masking: Option<Masking>,
+}
+
+/// What differs between one time that examples are read and the next.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// How images are moved.
+    pub shift: Option<Shift>,
+    /// Seed of the tokens that are masked.
+    pub seed: u32,
+    /// Their epoch.
+    pub epoch: u32,
+}
+
+impl Draw {
+    /// As models are measured: images unmoved, and always the same tokens masked.
+    pub const FIXED: Self = Self { shift: None, seed: 0, epoch: u32::MAX };
 }
 
 impl<'a> Feed<'a> {
@@ -33,7 +53,36 @@ impl<'a> Feed<'a> {
             }
             _ => Tokens::default(),
         };
-        Ok(Self { input, examples, tokens })
+        let masking = match input {
+            Input::Tokens(TokenInput { tokenizer: Some(tokenizer), .. }) if input.masks() => {
+                Some(Masking::new(tokenizer)?)
+            }
+            _ => None,
+        };
+        Ok(Self { input, examples, tokens, masking })
+    }
+
+    /// A text with some of its tokens masked, and which.
+    ///
+    /// # Panics
+    /// When there is no such text.
+    pub fn masked(&self, row: u32, draw: Draw) -> Option<Masked> {
+        let masking = self.masking.as_ref()?;
+        Some(masking.draw(self.tokens.row(row as usize).0, draw.seed, draw.epoch, row))
+    }
+
+    /// Masked tokens of all examples, as models are measured; 0 where none are masked.
+    pub fn masked_tokens(&self) -> usize {
+        let count = |row| self.masked(row, Draw::FIXED).map_or(0, |masked| masked.places.len());
+        (0..self.len() as u32).map(count).sum()
+    }
+
+    /// The same examples as another model reads them.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of<'b>(&'b self, input: &'b Input) -> Result<Feed<'b>, DataError> {
+        Feed::new(input, self.examples)
     }
 
     /// The texts' tokens; none where examples are numbers.
@@ -104,28 +153,35 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Writes a batch of these examples; rows behind them are padding.
+    /// Writes a batch of these examples; rows behind them are padding. Masked tokens are written with their labels.
     ///
     /// # Panics
     /// When an index is out of range, or there are more than `shape.rows`.
-    pub fn fill(
-        &self,
-        indices: &[u32],
-        shape: BatchShape,
-        shift: Option<Shift>,
-        out: &mut HostBatch,
-    ) {
+    pub fn fill(&self, indices: &[u32], shape: BatchShape, draw: Draw, out: &mut HostBatch) {
         match (self.input, self.examples) {
             (Input::Numbers { normalisation, .. }, Examples::Numbers(numbers)) => {
                 let width = numbers.example_len();
                 let features = out.floats(names::FEATURES, shape.rows * width);
                 let filled = &mut features[..indices.len() * width];
-                numbers.gather(indices, normalisation, shift, filled);
+                numbers.gather(indices, normalisation, draw.shift, filled);
             }
             (Input::Tokens(input), _) => {
                 let rows: Vec<_> =
                     indices.iter().map(|&row| self.tokens.row(row as usize)).collect();
-                out.texts(input, shape, &rows);
+                let masked: Option<Vec<Masked>> =
+                    indices.iter().map(|&row| self.masked(row, draw)).collect();
+                let Some(masked) = masked else { return out.texts(input, shape, &rows) };
+                let given: Vec<_> =
+                    rows.iter().zip(&masked).map(|(row, masked)| (&*masked.given, row.1)).collect();
+                out.texts(input, shape, &given);
+                let mut hidden = Vec::new();
+                for (at, Masked { places, .. }) in masked.iter().enumerate() {
+                    let tokens = rows[at].0;
+                    hidden.extend(
+                        places.iter().map(|&place| (at * shape.length + place, tokens[place])),
+                    );
+                }
+                out.masked(self.input.labels(shape), &hidden);
             }
             _ => unreachable!("a feed is made of what its model reads"),
         }
@@ -222,13 +278,36 @@ impl HostBatch {
         let lengths = self.integers(names::LENGTHS, shape.rows);
         lengths.fill(0);
         lengths.iter_mut().zip(rows).for_each(|(len, (ids, _))| *len = ids.len() as i32);
+        if input.pooling == Pooling::Masked {
+            return;
+        }
         let pooling = self.floats(names::POOLING, shape.rows * length);
         pooling.fill(0.0);
         for (weights, (ids, _)) in pooling.chunks_exact_mut(length).zip(rows) {
             match input.pooling {
                 Pooling::First => weights[0] = 1.0,
                 Pooling::Mean => weights[..ids.len()].fill(1.0 / ids.len() as f32),
+                Pooling::Masked => unreachable!("masked tokens stand for themselves"),
             }
+        }
+    }
+
+    /// Writes where the masked tokens of the batch are, rising, and what stood there, in `count` places; those behind
+    /// them are padding. Labels are the student's alone.
+    ///
+    /// # Panics
+    /// When there are more than `count`.
+    pub fn masked(&mut self, count: usize, hidden: &[(usize, i32)]) {
+        assert!(hidden.len() <= count, "{} masked tokens in {count} places", hidden.len());
+        let places = self.integers(names::MASKED, count);
+        places.fill(-1);
+        places.iter_mut().zip(hidden).for_each(|(out, (place, _))| *out = *place as i32);
+        let order = sorted_order(places);
+        *self.integers(&format!("{}{}", names::MASKED, names::ORDER), 0) = order;
+        if self.prefix.is_empty() {
+            let labels = self.integers(names::LABELS, count);
+            labels.fill(PADDING);
+            labels.iter_mut().zip(hidden).for_each(|(out, (_, token))| *out = *token);
         }
     }
 }

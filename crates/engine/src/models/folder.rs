@@ -157,11 +157,11 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
 }
 
 /// A model to start from for a task: its configuration, with the task's head, and the parameters that it has, in
-/// the model's order. Those of the head may be missing.
+/// the model's order. Those of the head may be missing; with `random`, all start afresh.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_start(folder: &Path, task: Task) -> Result<Start, Error> {
+pub fn load_start(folder: &Path, task: Task, random: bool) -> Result<Start, Error> {
     let mut config = load_config(folder)?;
     let fresh = match (&mut config.architecture, &mut config.input) {
         (Architecture::Encoder(encoder), Input::Tokens(tokens)) => {
@@ -171,6 +171,10 @@ pub fn load_start(folder: &Path, task: Task) -> Result<Start, Error> {
         }
         _ => &[],
     };
+    if random {
+        let parameters = vec![None; config.model().parameters().len()];
+        return Ok(Start { config, parameters });
+    }
     let naming = naming(&config.architecture, fresh);
     let parameters = weights::read(folder, &config.model().parameters(), naming)?;
     Ok(Start { config, parameters })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::DType;
 
+use crate::data::text::masking;
 use crate::data::{DataError, Examples, Normalisation, Tokenizer};
 use crate::graph::{Graph, TensorId};
 
@@ -45,6 +46,8 @@ pub enum Pooling {
     First,
     /// The mean of its tokens.
     Mean,
+    /// Nothing: its masked tokens stand for themselves.
+    Masked,
 }
 
 /// Extents of a batch.
@@ -85,8 +88,17 @@ pub struct TokenTensors {
     pub positions: Ids,
     /// Tokens that are not padding [rows].
     pub lengths: TensorId,
-    /// Weights [rows, 1, length] of the tokens in what stands for the whole text.
-    pub pooling: TensorId,
+    /// What a head works on.
+    pub pooled: Pooled,
+}
+
+/// What a head works on, of the last hidden states.
+#[derive(Clone, Copy, Debug)]
+pub enum Pooled {
+    /// Sums of the tokens of each text with these weights [rows, 1, length].
+    Weights(TensorId),
+    /// The masked tokens: their places [tokens] among all of the batch.
+    Masked(Ids),
 }
 
 /// Rows of a table, and the order in which a gradient gathers them: see [`Graph::gather`].
@@ -106,6 +118,8 @@ pub(crate) mod names {
     pub const POSITIONS: &str = "positions";
     pub const LENGTHS: &str = "lengths";
     pub const POOLING: &str = "pooling";
+    pub const MASKED: &str = "masked tokens";
+    pub const LABELS: &str = "labels";
     /// Behind the name of row numbers.
     pub const ORDER: &str = " in order";
 }
@@ -122,6 +136,21 @@ impl Input {
     /// Whether an example is nothing.
     pub fn is_empty(&self) -> bool {
         false
+    }
+
+    /// Labels of a batch: one for each example, or for each masked token.
+    pub fn labels(&self, shape: BatchShape) -> usize {
+        match self {
+            Self::Tokens(tokens) if tokens.pooling == Pooling::Masked => {
+                shape.rows * masking::most(shape.length)
+            }
+            _ => shape.rows,
+        }
+    }
+
+    /// Whether it is a text some of whose tokens are masked.
+    pub fn masks(&self) -> bool {
+        matches!(self, Self::Tokens(tokens) if tokens.pooling == Pooling::Masked)
     }
 
     /// Checks that examples are what the model takes.
@@ -156,23 +185,31 @@ impl Input {
             let features = name(names::FEATURES);
             return Inputs::Numbers(graph.input(&features, &[rows, self.len()], DType::F32));
         };
-        let mut ids = |of: &str| Ids {
-            ids: graph.input(&name(of), &[rows, length], DType::I32),
-            order: graph.input(
-                &name(&format!("{of}{}", names::ORDER)),
-                &[rows * length],
-                DType::I32,
-            ),
+        let mut ids = |of: &str, shape: &[usize]| {
+            let order = name(&format!("{of}{}", names::ORDER));
+            Ids {
+                ids: graph.input(&name(of), shape, DType::I32),
+                order: graph.input(&order, &[shape.iter().product()], DType::I32),
+            }
         };
-        let (words, positions) = (ids(names::TOKENS), ids(names::POSITIONS));
-        let types = tokens.types.then(|| ids(names::TYPES));
+        let all = [rows, length];
+        let (words, positions) = (ids(names::TOKENS, &all), ids(names::POSITIONS, &all));
+        let types = tokens.types.then(|| ids(names::TYPES, &all));
+        let masked = self.masks().then(|| ids(names::MASKED, &[self.labels(shape)]));
+        let pooled = match masked {
+            Some(masked) => Pooled::Masked(masked),
+            None => {
+                let weights = name(names::POOLING);
+                Pooled::Weights(graph.input(&weights, &[rows, 1, length], DType::F32))
+            }
+        };
         Inputs::Tokens(TokenTensors {
             shape,
             tokens: words,
             types,
             positions,
             lengths: graph.input(&name(names::LENGTHS), &[rows], DType::I32),
-            pooling: graph.input(&name(names::POOLING), &[rows, 1, length], DType::F32),
+            pooled,
         })
     }
 }

@@ -11,15 +11,17 @@ mod weights;
 use std::fmt::Debug;
 
 pub use encoder::{Encoder, Family, Head};
-pub use feed::{Feed, HostBatch};
+pub use feed::{Draw, Feed, HostBatch};
 pub use folder::{CONFIG, WEIGHTS, load, load_config, load_start, save};
 pub(crate) use inputs::names::FEATURES;
-pub use inputs::{BatchShape, Ids, Input, Inputs, Pooling, TokenInput, TokenTensors};
+pub(crate) use inputs::names::LABELS;
+pub use inputs::{BatchShape, Ids, Input, Inputs, Pooled, Pooling, TokenInput, TokenTensors};
 pub use mlp::Mlp;
 pub use start::Start;
 
 use crate::data::Normalisation;
 use crate::error::Error;
+use crate::graph::ops::Decoder;
 use crate::graph::{Graph, TensorId};
 use crate::store::ParameterSpec;
 
@@ -50,16 +52,8 @@ pub struct ModelConfig {
 pub enum Answer {
     /// Logits [rows, classes].
     Logits(TensorId),
-    /// Logits of the whole vocabulary for the batch's masked tokens, before they are made: they are
-    /// hidden · weightᵀ + bias.
-    Vocabulary {
-        /// Hidden states [tokens, hidden_size].
-        hidden: TensorId,
-        /// The decoder's weight [vocab_size, hidden_size].
-        weight: TensorId,
-        /// Its bias [vocab_size].
-        bias: TensorId,
-    },
+    /// Logits of the whole vocabulary for the batch's masked tokens, before they are made.
+    Vocabulary(Decoder),
     /// A vector for each example [rows, hidden_size].
     Embedding(TensorId),
 }
@@ -106,7 +100,9 @@ impl Outputs {
     pub fn logits(&self) -> Result<TensorId, Error> {
         match self.answer {
             Answer::Logits(logits) => Ok(logits),
-            _ => Err(Error::Unsupported { what: "a model without classes here".to_owned() }),
+            _ => {
+                Err(Error::Unsupported { what: "the logits of a model without classes".to_owned() })
+            }
         }
     }
 }
@@ -144,6 +140,14 @@ impl ModelConfig {
         match &self.architecture {
             Architecture::Mlp(mlp) => mlp,
             Architecture::Encoder(encoder) => encoder,
+        }
+    }
+
+    /// Answers that it chooses from: classes, or tokens.
+    pub fn answers(&self) -> usize {
+        match &self.input {
+            Input::Tokens(tokens) if self.input.masks() => tokens.vocab_size,
+            _ => self.classes(),
         }
     }
 

@@ -27,6 +27,10 @@ impl Start {
         data: &Dataset,
         normalisation: &Normalisation,
     ) -> Result<Self, Error> {
+        if task != Task::Classification && matches!(model, recipe::Model::Mlp { .. }) {
+            let problem = format!("`task = \"{}\"` needs models of type \"encoder\"", task.name());
+            return Err(unfit(&problem));
+        }
         match (model, data.numbers()) {
             (recipe::Model::Mlp { .. }, Some(numbers)) => {
                 let config = perceptron(model, data, numbers, normalisation);
@@ -88,11 +92,11 @@ fn perceptron(
 }
 
 fn encoder(model: &recipe::Model, task: Task, data: &Dataset) -> Result<Start, Error> {
-    let recipe::Model::Encoder { from, layers, max_length, dropout } = model else {
+    let recipe::Model::Encoder { from, layers, random, max_length, dropout } = model else {
         unreachable!("it is one");
     };
     let bad = |problem: String| Error::Model { path: from.display().to_string(), problem };
-    let Start { config: base, parameters: values } = load_start(from, task)?;
+    let Start { config: base, parameters: values } = load_start(from, task, *random)?;
     let (Architecture::Encoder(theirs), Input::Tokens(tokens)) = (&base.architecture, &base.input)
     else {
         return Err(bad("it is no transformer encoder".to_owned()));

@@ -145,6 +145,7 @@ impl Compiler {
                 if reads[&root] == 1 && !self.memory.contains_key(&root) {
                     let memory = self.gradient(graph, store, node.op.parameter_of(index));
                     self.memory.insert(root, memory);
+                    self.place_source(graph, nodes, &reads, root);
                 }
             }
         }
@@ -156,6 +157,24 @@ impl Compiler {
                     self.buffer(kind, DType::F32, graph.tensor(*id).len(), graph.describe(*id));
                 self.memory.insert(root, memory);
             }
+        }
+    }
+
+    /// Puts what is turned into a tensor in place, where nothing else reads it, where the tensor is.
+    fn place_source(
+        &mut self,
+        graph: &Graph,
+        nodes: &[Node],
+        reads: &HashMap<TensorId, usize>,
+        id: TensorId,
+    ) {
+        let Some(node) = nodes.iter().find(|node| node.outputs.contains(&id)) else { return };
+        let Some((input, output)) = node.op.in_place() else { return };
+        let source = root(graph, node.inputs[input]);
+        let wanted = graph.outputs.iter().any(|(_, output)| root(graph, *output) == source);
+        let free = reads[&source] == 1 && !wanted && !self.memory.contains_key(&source);
+        if node.outputs[output] == id && free {
+            self.memory.insert(source, self.memory[&id]);
         }
     }
 
@@ -263,7 +282,9 @@ impl Compiler {
             self.memory.insert(output, from);
         } else {
             let to = self.memory(graph, output);
-            self.copy(graph, input, from, to);
+            if from != to {
+                self.copy(graph, input, from, to);
+            }
         }
     }
 

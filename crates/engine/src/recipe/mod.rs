@@ -101,8 +101,15 @@ pub struct Student {
 pub struct Distil {
     /// Temperature T of the soft targets, above 0; 4 unless given.
     pub temperature: f32,
-    /// Weight of the soft term, in [0, 1]; the hard term has the rest; 0.9 unless given.
+    /// Weight of the soft term, in [0, 1]; the hard term has the rest; 0.9 unless given. Its share of both, where
+    /// both have weights of their own.
     pub alpha: f32,
+    /// Weight of the soft term, of any size; `hard_weight` goes with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_weight: Option<f32>,
+    /// Weight of the hard term.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hard_weight: Option<f32>,
     /// Classes left out of the students' training data; none unless given.
     pub omit_classes: Vec<usize>,
     /// Whether each measurement tells how much of the gradient is each term's; not unless given.
@@ -272,6 +279,8 @@ impl Distil {
         table.known(&[
             "temperature",
             "alpha",
+            "soft_weight",
+            "hard_weight",
             "omit_classes",
             "train_limit",
             "gradient_shares",
@@ -279,9 +288,30 @@ impl Distil {
             "relations",
         ])?;
         let default = Self::default();
+        let soft_weight = table.get("soft_weight", &NOT_NEGATIVE)?;
+        let hard_weight = table.get("hard_weight", &NOT_NEGATIVE)?;
+        let given = table.get("alpha", &FRACTION)?;
+        let share = match (soft_weight, hard_weight) {
+            (Some(soft), Some(hard)) if soft + hard > 0.0 => Some(soft / (soft + hard)),
+            (None, None) => None,
+            (soft, _) => {
+                let key = if soft.is_some() { "soft_weight" } else { "hard_weight" };
+                let problem =
+                    "`soft_weight` and `hard_weight` go together, and one of them is above 0";
+                return Err(table.conflict(key, problem));
+            }
+        };
+        if let (Some(share), Some(alpha)) = (share, given)
+            && share != alpha
+        {
+            let problem = "`alpha` is the share of `soft_weight`: give it or both weights";
+            return Err(table.conflict("alpha", problem));
+        }
         Ok(Self {
             temperature: table.get("temperature", &POSITIVE)?.unwrap_or(default.temperature),
-            alpha: table.get("alpha", &FRACTION)?.unwrap_or(default.alpha),
+            alpha: share.or(given).unwrap_or(default.alpha),
+            soft_weight,
+            hard_weight,
             omit_classes: table.get("omit_classes", &CLASSES)?.unwrap_or_default(),
             train_limit: table.get("train_limit", &SIZE)?,
             gradient_shares: table.get("gradient_shares", &FLAG)?.unwrap_or(false),
@@ -299,12 +329,24 @@ impl Distil {
     }
 }
 
+impl Distil {
+    /// Sum of the weights of the soft and the hard term.
+    pub fn weight(&self) -> f32 {
+        match (self.soft_weight, self.hard_weight) {
+            (Some(soft), Some(hard)) => soft + hard,
+            _ => 1.0,
+        }
+    }
+}
+
 /// T = 4, alpha = 0.9, nothing left out.
 impl Default for Distil {
     fn default() -> Self {
         Self {
             temperature: 4.0,
             alpha: 0.9,
+            soft_weight: None,
+            hard_weight: None,
             omit_classes: Vec::new(),
             train_limit: None,
             gradient_shares: false,

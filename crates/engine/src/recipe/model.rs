@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{BELOW_ONE, LAYERS, SIZE, WIDTHS};
+use super::rules::{BELOW_ONE, FLAG, LAYERS, SIZE, WIDTHS};
 use crate::nn::Activation;
 
 /// A model as a recipe describes it; the data add the shape of an example and the number of classes.
@@ -25,13 +25,15 @@ pub enum Model {
         /// Probability of dropping an input in training, in [0, 1).
         input_dropout: f32,
     },
-    /// A transformer encoder of the BERT family with a classifier, which starts from a trained one.
+    /// A transformer encoder of the BERT family, which starts from a trained one, or from one's configuration.
     Encoder {
         /// The folder of the one it starts from, as Hugging Face transformers saves it.
         from: PathBuf,
         /// The layers that it takes over, counted from 0; all unless given.
         #[serde(skip_serializing_if = "Option::is_none")]
         layers: Option<Vec<usize>>,
+        /// Whether its weights start at random: of the folder, only `config.json` and the tokenizer are read then.
+        random: bool,
         /// Most tokens of a text, what is longer being cut; as many as it has positions for unless given.
         #[serde(skip_serializing_if = "Option::is_none")]
         max_length: Option<usize>,
@@ -51,10 +53,11 @@ impl Model {
 }
 
 fn encoder(table: &Table<'_>) -> Result<Model, RecipeError> {
-    table.known(&["type", "from", "layers", "max_length", "dropout"])?;
+    table.known(&["type", "from", "layers", "random", "max_length", "dropout"])?;
     Ok(Model::Encoder {
         from: table.path("from")?,
         layers: table.get("layers", &LAYERS)?,
+        random: table.get("random", &FLAG)?.unwrap_or(false),
         max_length: table.get("max_length", &SIZE)?,
         dropout: table.get("dropout", &BELOW_ONE)?,
     })

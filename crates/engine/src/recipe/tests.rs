@@ -59,6 +59,8 @@ fn fills_in_defaults() {
     assert_eq!(recipe.out, None);
     assert_eq!(recipe.data.normalise, Some(Normalise::Standardise));
     let distil = Distil {
+        soft_weight: None,
+        hard_weight: None,
         temperature: 4.0,
         alpha: 0.9,
         omit_classes: Vec::new(),
@@ -121,7 +123,7 @@ fn what_is_written_is_read_as_the_same() {
                 "steps = 1000\nbatch = 32\nshift = 2\nclip = 1\nmax_norm = 15.0\noptimizer = { name = \
                  \"adamw\", lr = 3e-4, eps = 1e-7 }\nschedule = { name = \"step\", every = 3, \
                  warmup_steps = 10 }\naccumulate = 4\nkeep = \"best\"\nbest_by = \"macro_f1\"\npatience = 3\nlayer_decay = 0.9\ngroups = [{ match = \"a.*\", lr = 0.0 }, { \
-                 match = \"b\", lr_factor = 2.0, weight_decay = 0.1 }]\n[distil]\ntemperature = 0.7\nomit_classes = [3, 0]\ntrain_limit = 9",
+                 match = \"b\", lr_factor = 2.0, weight_decay = 0.1 }]\n[distil]\ntemperature = 0.7\nsoft_weight = 5.0\nhard_weight = 2.0\nomit_classes = [3, 0]\ntrain_limit = 9",
             ),
         ]),
         edited(&[
@@ -244,7 +246,7 @@ fn refuses_bad_sets() {
     bad_set(
         "distil.tempature=8",
         "--set distil.tempature=8: unknown key `tempature` in [distil]; did you mean `temperature`? \
-         Known keys: temperature, alpha, omit_classes, train_limit, gradient_shares, hidden, relations",
+         Known keys: temperature, alpha, soft_weight, hard_weight, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_set(
         "train.batch=0",
@@ -438,6 +440,17 @@ fn refuses_values_out_of_range() {
         &[("dropout = 0.5", "dropout = 1.0")],
         "a.toml:5:85: `teacher.model.dropout` is 1.0; it must be a number of at least 0 and below 1",
     );
+
+    for (distil, problem) in [
+        ("soft_weight = 5", "`soft_weight` and `hard_weight` go together"),
+        ("hard_weight = 2", "`soft_weight` and `hard_weight` go together"),
+        ("soft_weight = 0\nhard_weight = 0", "one of them is above 0"),
+        ("alpha = 0.5\nsoft_weight = 5\nhard_weight = 2", "`alpha` is the share of `soft_weight`"),
+    ] {
+        let text = edited(&[("[data]", &format!("[distil]\n{distil}\n[data]"))]);
+        let error = Recipe::parse(&text, "a.toml").unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
 
     let top = |value: &str, message: &str| {
         refused(&[("[data]", &format!("{value}\n[data]"))], &format!("a.toml:2:{message}"));

@@ -35,7 +35,7 @@ pub const REPORT: &str = "report.json";
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ArmReport {
     /// Share of the test examples that it gets right; of embeddings, of a text's ten nearest neighbours among the test
-    /// texts that are the teacher's.
+    /// texts that are the teacher's; of a masked language model, of the masked tokens.
     pub accuracy: f64,
     /// Number of test examples that it gets wrong: of embeddings, whose nearest neighbour is not the teacher's.
     pub errors: usize,
@@ -50,6 +50,12 @@ pub struct ArmReport {
     /// Of embeddings, mean cosine with the teacher's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cosine: Option<f64>,
+    /// Mean of -ln of the probability given to a masked token, in nats; absent where none are guessed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_entropy: Option<f64>,
+    /// e to its power.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
     /// Number of parameters; absent for a teacher that is a file of logits.
     pub parameters: Option<usize>,
     /// Bytes of `model.safetensors`; absent likewise.
@@ -138,6 +144,9 @@ pub struct Examples {
     /// The examples that the best parameters were chosen on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<usize>,
+    /// Masked tokens of the test examples, where a model guesses those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked: Option<usize>,
 }
 
 impl Report {

@@ -22,16 +22,23 @@ impl Report {
             name: name.to_owned(),
             cells: arms.map(|arm| arm.and_then(value).unwrap_or_else(|| "-".to_owned())),
         };
-        let (score, errors) = match self.task {
-            Task::Embedding => {
-                ("ten nearest neighbours kept", "texts with another nearest neighbour, of")
+        let (score, errors) = match (self.task, self.examples.masked) {
+            (Task::Embedding, _) => (
+                "ten nearest neighbours kept",
+                format!("texts with another nearest neighbour, of {}", self.examples.test),
+            ),
+            (_, Some(tokens)) => {
+                ("accuracy", format!("errors of {} masked tokens", thousands(tokens)))
             }
-            _ => ("accuracy", "errors of"),
+            (_, None) => ("accuracy", format!("errors of {}", self.examples.test)),
         };
         let mut rows = vec![
             row(score, &|arm| Some(format!("{:.2} %", 100.0 * arm.accuracy))),
-            row(&format!("{errors} {}", self.examples.test), &|arm| Some(arm.errors.to_string())),
+            row(&errors, &|arm| Some(arm.errors.to_string())),
         ];
+        if self.examples.masked.is_some() {
+            rows.push(row("perplexity", &|arm| arm.perplexity.map(|p| format!("{p:.2}"))));
+        }
         if self.task == Task::Embedding {
             rows.push(row("mean cosine with the teacher's", &|arm| {
                 arm.cosine.map(|cosine| format!("{cosine:.4}"))

@@ -59,7 +59,7 @@ fn record(name: &str, teacher: bool) -> Record {
             gap_closed,
             agreement: teacher.then_some(0.5),
             target: None,
-            examples: Examples { teacher: 9, students: 9, test: 6, validation: None },
+            examples: Examples { teacher: 9, students: 9, test: 6, validation: None, masked: None },
             seed: 0,
             device: format!("{name} device"),
             backend: "none".to_owned(),
@@ -143,6 +143,23 @@ fn a_run_without_answers_has_a_page() {
     // Classes then go by number.
     assert_eq!(charts(&page)[5]["labels"], json!(["0", "1", "2"]));
     assert_eq!(charts(&page)[5]["totals"], json!([]));
+}
+
+#[test]
+fn guessed_tokens_are_counted_instead_of_examples() {
+    let mut run = record("run ", true);
+    run.answers = None;
+    run.report.examples.masked = Some(1234);
+    let Arms { teacher, control, distilled } = &mut run.report.arms;
+    for arm in teacher.iter_mut().chain([control, distilled]) {
+        arm.errors_per_class.clear();
+        (arm.cross_entropy, arm.perplexity) = (Some(1.5), Some(1.5_f64.exp()));
+    }
+    let page = single(&run);
+    for wanted in ["errors of 1,234 masked tokens", "perplexity", "4.48"] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    assert!(!ids(&charts(&page)).contains(&"per-class"));
 }
 
 #[test]

@@ -378,15 +378,19 @@ pub fn gather() -> Vec<Case> {
         (2048, 30_522, 384),
     ] {
         for backward in [false, true] {
-            cases.push(Case::random(Gather { rows, table_rows, cols, backward }, -1.0, 2.0));
+            let kernel = Gather { rows, table_rows, cols, backward, accumulate: false };
+            cases.push(Case::random(kernel, -1.0, 2.0));
         }
+        let kernel = Gather { rows, table_rows, cols, backward: true, accumulate: true };
+        cases.push(Case::random(kernel, -1.0, 2.0));
     }
     // A run of 32 is summed by one thread, one of 33 by many; both ends of the order, and the ids' range.
     let lens = [(-1, 40), (0, 33), (1, 32), (3, 1), (4, 31), (6, 64), (i32::MAX, 2), (i32::MIN, 5)];
     let ids: Vec<i32> = lens.iter().flat_map(|&(id, len)| vec![id; len]).collect();
     let (rows, order) = (ids.len(), sorted_order(&ids));
     for table_rows in [5, 7, 8] {
-        let kernel = Gather { rows, table_rows, cols: 20, backward: true };
+        let accumulate = table_rows == 7;
+        let kernel = Gather { rows, table_rows, cols: 20, backward: true, accumulate };
         let dy = Data::Floats(random_in(-1.0, 2.0, rows * 20, 1));
         let [ids, order] = [&ids, &order].map(|values| Data::Integers(values.clone()));
         cases.push(Case::new(kernel, vec![dy, ids, order, Data::Unwritten]));

@@ -135,8 +135,9 @@ impl Lesson<'_> {
     /// Random examples for a step, of which one is without a label and one is padding.
     pub fn batch(&self, step: u32) -> Batch {
         let (rows, classes) = (self.rows, self.student.classes());
-        let mut labels = random_labels(rows, classes, 200 + step);
-        if rows > 2 {
+        let answers = self.student.input.labels(self.shape());
+        let mut labels = random_labels(answers, self.student.answers(), 200 + step);
+        if answers > 2 {
             (labels[0], labels[1]) = (IGNORED, PADDING);
         }
         let count = |counts: &dyn Fn(i32) -> bool| {
@@ -154,7 +155,7 @@ impl Lesson<'_> {
         let mut student = HostBatch::default();
         made_up(&self.student.input, self.shape(), 100 + step, &mut student);
         if !self.student.embeds() {
-            *student.integers(LABELS, rows) = labels;
+            *student.integers(LABELS, answers) = labels;
         }
         let mut teacher = HostBatch::new(TEACHER_PREFIX);
         match self.teacher {
@@ -197,6 +198,11 @@ pub fn made_up(input: &Input, shape: BatchShape, salt: u32, batch: &mut HostBatc
             };
             let rows: Vec<_> = (0..shape.rows).map(text).collect();
             batch.texts(tokens, shape, &rows);
+            if input.masks() {
+                let first = |row: usize| (row * shape.length, 0);
+                let places: Vec<_> = (0..shape.rows).map(first).collect();
+                batch.masked(input.labels(shape), &places);
+            }
         }
     }
 }
@@ -347,11 +353,16 @@ fn with_hidden_size(mut config: ModelConfig, size: usize) -> ModelConfig {
 }
 
 /// The encoder with a head for embeddings.
-fn embedding(mut config: ModelConfig) -> ModelConfig {
+fn embedding(config: ModelConfig) -> ModelConfig {
+    with_head(config, Head::Embedding)
+}
+
+/// The encoder with another head, which has no classes.
+fn with_head(mut config: ModelConfig, head: Head) -> ModelConfig {
     if let (Architecture::Encoder(encoder), Input::Tokens(tokens)) =
         (&mut config.architecture, &mut config.input)
     {
-        encoder.head = Head::Embedding;
+        encoder.head = head;
         *tokens = encoder.input();
     }
     config.class_names.clear();
@@ -368,6 +379,9 @@ pub struct Models {
     embedding_teacher: ModelConfig,
     embedding_features: Features,
     encoders: [(&'static str, ModelConfig); 3],
+    guesser_teacher: ModelConfig,
+    guesser_features: Features,
+    guessers: [(&'static str, ModelConfig); 2],
 }
 
 /// Every kind of loss of features, between models of any size.
@@ -393,7 +407,18 @@ impl Default for Models {
         let encoder_teacher = with_hidden_size(encoder(Family::Bert, 2, 0.0), 30);
         let embedding = embedding(encoder(Family::Bert, 1, 0.0));
         let embedding_teacher = self::embedding(encoder_teacher.clone());
+        let guesser = |family, layers, dropout| {
+            with_head(encoder(family, layers, dropout), Head::MaskedLanguage)
+        };
+        let guesser_teacher = guesser(Family::Bert, 2, 0.0);
+        let guessing = guesser(Family::DistilBert, 1, 0.0);
         Self {
+            guesser_features: every_feature(&guessing, &guesser_teacher),
+            guesser_teacher,
+            guessers: [
+                ("masked tokens, DistilBERT", guessing),
+                ("masked tokens, RoBERTa", guesser(Family::Roberta, 1, 0.1)),
+            ],
             teacher: mlp(&[40, 40], Activation::Relu, 0.0),
             students: [
                 ("relu and dropout", mlp(&[20, 17], Activation::Relu, 0.4)),
@@ -449,8 +474,11 @@ impl Models {
         let answers = TeacherInput::Model { config, features };
         let (config, features) = (&self.embedding_teacher, &self.embedding_features);
         let embeddings = TeacherInput::Model { config, features };
-        let teachers = [answers, TeacherInput::None, embeddings];
-        for ((family, student), teacher) in self.encoders.iter().zip(teachers) {
+        let (config, features) = (&self.guesser_teacher, &self.guesser_features);
+        let guesses = TeacherInput::Model { config, features };
+        let teachers = [answers, TeacherInput::None, embeddings, guesses, TeacherInput::None];
+        let students = self.encoders.iter().chain(&self.guessers);
+        for ((family, student), teacher) in students.zip(teachers) {
             lessons.push(Lesson {
                 name: format!("training: encoder, {family}"),
                 student,

@@ -1,6 +1,7 @@
 //! Texts, and how they become tokens and batches.
 
 pub mod buckets;
+pub mod masking;
 mod read;
 mod tokenizer;
 mod tokens;
@@ -8,6 +9,7 @@ mod tokens;
 use std::fmt;
 use std::sync::Arc;
 
+pub use masking::Masking;
 pub use read::load;
 pub use tokenizer::Tokenizer;
 pub use tokens::Tokens;

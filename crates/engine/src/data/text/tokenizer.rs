@@ -62,6 +62,22 @@ impl Tokenizer {
         Ok(Self { inner, json, path: path.to_owned() })
     }
 
+    /// The token that stands for one to be guessed, if there is one.
+    pub fn mask(&self) -> Option<i32> {
+        let known = ["[MASK]", "<mask>"].into_iter();
+        known.filter_map(|token| self.inner.token_to_id(token)).next().map(|id| id as i32)
+    }
+
+    /// The numbers of all tokens that are not special, rising.
+    pub fn ordinary(&self) -> Vec<i32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let special = |id: &u32| added.get(id).is_some_and(|token| token.special);
+        let all = self.inner.get_vocab(true).into_values();
+        let mut ordinary: Vec<i32> = all.filter(|id| !special(id)).map(|id| id as i32).collect();
+        ordinary.sort_unstable();
+        ordinary
+    }
+
     /// Saves it into a model's folder, the same bytes as it was loaded from.
     ///
     /// # Errors
@@ -126,7 +142,7 @@ impl Tokenizer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Words of a tiny WordPiece vocabulary, as BERT's.
@@ -140,6 +156,8 @@ mod tests {
             {"id": 2, "content": "[CLS]", "single_word": false, "lstrip": false, "rstrip": false,
              "normalized": false, "special": true},
             {"id": 3, "content": "[SEP]", "single_word": false, "lstrip": false, "rstrip": false,
+             "normalized": false, "special": true},
+            {"id": 8, "content": "[MASK]", "single_word": false, "lstrip": true, "rstrip": false,
              "normalized": false, "special": true}],
         "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
             "strip_accents": null, "lowercase": true},
@@ -148,8 +166,20 @@ mod tests {
         "decoder": null,
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100,
-            "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "good": 4, "film": 5, "##s": 6, "bad": 7}}
+            "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "good": 4, "film": 5, "##s": 6, "bad": 7, "[MASK]": 8}}
     }"###;
+
+    /// That of the tests.
+    pub fn tiny() -> Tokenizer {
+        Tokenizer::parse("t.json", JSON.to_owned()).unwrap()
+    }
+
+    impl Tokenizer {
+        /// The text of its file.
+        pub fn json(&self) -> &str {
+            &self.json
+        }
+    }
 
     fn texts(rows: &[(&str, Option<&str>)]) -> Texts {
         let text = |&(first, second): &(&str, Option<&str>)| Text {
@@ -184,7 +214,7 @@ mod tests {
     #[test]
     fn another_models_tokenizer_is_refused() {
         let tokenizer = Tokenizer::parse("t.json", JSON.to_owned()).unwrap();
-        tokenizer.check(8).unwrap();
+        tokenizer.check(9).unwrap();
         let error = tokenizer.check(6).unwrap_err().to_string();
         assert!(
             error.contains("its token `##s` has number 6, and the model knows 6 tokens"),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use distil_gpu_kernels::chain::{Binary, Stage};
 use distil_gpu_kernels::{DType, gather};
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
@@ -47,7 +48,8 @@ impl Op for Gather {
     fn gradient(&self, at: &mut Gradient<'_>) -> Result<Vec<Option<TensorId>>, Error> {
         let table_rows = at.graph.shape(at.input(0))[0];
         let inputs = [at.upstream(0), at.input(1), at.input(2)];
-        let dtable = at.graph.add_one(Arc::new(GatherGradient { table_rows }), &inputs)?;
+        let dtable =
+            at.graph.add_one(Arc::new(GatherGradient { table_rows, onto: false }), &inputs)?;
         Ok(vec![Some(dtable), None, None])
     }
 
@@ -57,16 +59,19 @@ impl Op for Gather {
             table_rows: site.inputs[0].shape[0],
             cols: site.inputs[0].shape[1],
             backward: false,
+            accumulate: false,
         };
         let args = vec![ArgRef::Input(0), ArgRef::Input(1), ArgRef::Output(0)];
         Ok(vec![Lowered::new(kernel, args)])
     }
 }
 
-/// Inputs: dy [.., cols], ids [..], order [number of ids]. Output: the table's gradient [table_rows, cols].
+/// Inputs: dy [.., cols], ids [..], order [number of ids], and perhaps what the gradient is added `onto`. Output: the
+/// table's gradient [table_rows, cols].
 #[derive(Clone, Copy, Debug)]
 struct GatherGradient {
     table_rows: usize,
+    onto: bool,
 }
 
 impl Op for GatherGradient {
@@ -89,10 +94,21 @@ impl Op for GatherGradient {
             table_rows: self.table_rows,
             cols: site.outputs[0].shape[1],
             backward: true,
+            accumulate: self.onto,
         };
         let mut args: Vec<ArgRef> = (0..3).map(ArgRef::Input).collect();
         args.push(ArgRef::Output(0));
         Ok(vec![Lowered::new(kernel, args)])
+    }
+
+    /// A table that is used elsewhere too, as the weight of a head: its gradients add up in one place.
+    fn absorb(&self, stages: &[Stage]) -> Option<Arc<dyn Op>> {
+        let adds = !self.onto && *stages == [Stage::Binary(Binary::Add, 0)];
+        adds.then(|| Arc::new(Self { onto: true, ..*self }) as Arc<dyn Op>)
+    }
+
+    fn in_place(&self) -> Option<(usize, usize)> {
+        self.onto.then_some((3, 0))
     }
 }
 

@@ -41,6 +41,8 @@ struct File {
     sinusoidal_pos_embds: bool,
     #[serde(default)]
     architectures: Vec<String>,
+    #[serde(default = "yes")]
+    tie_word_embeddings: bool,
 }
 
 fn gelu() -> String {
@@ -53,6 +55,10 @@ fn epsilon() -> f32 {
 
 fn tenth() -> f32 {
     0.1
+}
+
+fn yes() -> bool {
+    true
 }
 
 const ACTIVATIONS: [(&str, Activation); 5] = [
@@ -75,6 +81,9 @@ pub fn from_json(family: Family, json: &Value) -> Result<(Encoder, Vec<String>),
     };
     if file.position_embedding_type.as_deref().is_some_and(|kind| kind != "absolute") {
         return Err("position_embedding_type must be `absolute`".to_owned());
+    }
+    if !file.tie_word_embeddings {
+        return Err("tie_word_embeddings must be true".to_owned());
     }
     if file.sinusoidal_pos_embds {
         return Err("sinusoidal_pos_embds must be false".to_owned());
@@ -261,6 +270,7 @@ mod tests {
             ("hidden_dropout_prob", json!(1.0), "below 1"),
             ("layer_norm_eps", json!(-1.0), "layer_norm_eps"),
             ("position_embedding_type", json!("relative_key"), "must be `absolute`"),
+            ("tie_word_embeddings", json!(false), "must be true"),
             ("id2label", json!({"0": "a", "2": "b"}), "id2label has no class 1"),
             ("num_hidden_layers", json!("two"), "invalid type"),
         ] {

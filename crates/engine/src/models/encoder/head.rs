@@ -28,8 +28,9 @@ impl Head {
     /// What of a text it works on.
     pub(in crate::models) fn pooling(self) -> Pooling {
         match self {
-            Self::Classes(_) | Self::MaskedLanguage => Pooling::First,
+            Self::Classes(_) => Pooling::First,
             Self::Embedding => Pooling::Mean,
+            Self::MaskedLanguage => Pooling::Masked,
         }
     }
 

@@ -7,14 +7,14 @@ mod file;
 mod head;
 mod names;
 
-use super::inputs::{Inputs, TokenInput, TokenTensors};
+use super::inputs::{Inputs, Pooled, TokenInput, TokenTensors};
 use super::{Answer, Model, Outputs, SelfAttention};
 use crate::error::Error;
-use crate::graph::ops::AttentionConfig;
+use crate::graph::ops::{AttentionConfig, Decoder};
 use crate::graph::{Graph, TensorId};
 use crate::nn::{self, Activation};
 use crate::store::{Init, ParameterSpec};
-use names::{ClassifierNames, LayerNames};
+use names::{ClassifierNames, LanguageNames, LayerNames};
 
 pub(super) use file::{from_json, to_json};
 pub use head::Head;
@@ -91,9 +91,13 @@ fn table(name: String, rows: usize, columns: usize) -> ParameterSpec {
     }
 }
 
-fn linear(name: &str, inputs: usize, outputs: usize) -> [ParameterSpec; 2] {
+fn bias_of(name: &str, outputs: usize) -> ParameterSpec {
     let (shape, init) = (vec![outputs], Init::Constant(0.0));
-    let bias = ParameterSpec { name: format!("{name}.bias"), shape, decay: false, init };
+    ParameterSpec { name: name.to_owned(), shape, decay: false, init }
+}
+
+fn linear(name: &str, inputs: usize, outputs: usize) -> [ParameterSpec; 2] {
+    let bias = bias_of(&format!("{name}.bias"), outputs);
     [table(format!("{name}.weight"), outputs, inputs), bias]
 }
 
@@ -128,10 +132,19 @@ impl Model for Encoder {
             specs.extend(linear(&names.narrow, wide, hidden));
             specs.extend(norm(&names.output_norm, hidden));
         }
-        if let Head::Classes(classes) = self.head {
-            let ClassifierNames { dense, classifier, .. } = self.family.classifier_names();
-            specs.extend(linear(dense, hidden, hidden));
-            specs.extend(linear(classifier, hidden, classes));
+        match self.head {
+            Head::Classes(classes) => {
+                let ClassifierNames { dense, classifier, .. } = self.family.classifier_names();
+                specs.extend(linear(dense, hidden, hidden));
+                specs.extend(linear(classifier, hidden, classes));
+            }
+            Head::MaskedLanguage => {
+                let LanguageNames { dense, norm: names, bias } = self.family.language_names();
+                specs.extend(linear(dense, hidden, hidden));
+                specs.extend(norm(names, hidden));
+                specs.push(bias_of(bias, self.vocab_size));
+            }
+            Head::Embedding => {}
         }
         specs
     }
@@ -159,10 +172,15 @@ impl Model for Encoder {
         let answer = match self.head {
             Head::Classes(_) => Answer::Logits(pass.classify(last, inputs)?),
             Head::Embedding => Answer::Embedding(pass.embedding(last, inputs)?),
-            head => return Err(Error::Unsupported { what: head.name().to_owned() }),
+            Head::MaskedLanguage => Answer::Vocabulary(pass.guess(last, inputs)?),
         };
         Ok(Outputs { answer, states, attention })
     }
+}
+
+fn unfit(inputs: &TokenTensors) -> Error {
+    let needed = "what its head works on of a text".to_owned();
+    Error::Shape { op: "encoder", found: format!("{:?}", inputs.pooled), needed }
 }
 
 /// A forward pass being added to a graph.
@@ -263,7 +281,8 @@ impl Pass<'_> {
 
     /// What stands for each text [rows, hidden_size].
     fn pool(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
-        let pooled = self.graph.matmul(inputs.pooling, x, false, false)?;
+        let Pooled::Weights(weights) = inputs.pooled else { return Err(unfit(inputs)) };
+        let pooled = self.graph.matmul(weights, x, false, false)?;
         self.graph.reshape(pooled, &[inputs.shape.rows, self.model.hidden_size])
     }
 
@@ -285,5 +304,25 @@ impl Pass<'_> {
         let active = nn::activate(self.graph, activation, dense, 0.0, 0)?;
         let active = self.dropout(active, rate)?;
         self.linear(classifier, active)
+    }
+
+    /// The masked tokens' hidden states, ready for the decoder, whose weight is the table of words.
+    fn guess(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<Decoder, Error> {
+        let Pooled::Masked(places) = inputs.pooled else { return Err(unfit(inputs)) };
+        let model = self.model;
+        let LanguageNames { dense, norm, bias } = model.family.language_names();
+        let states = self.graph.rows(x)?;
+        let chosen = self.graph.gather(states, places.ids, places.order)?;
+        let dense = self.linear(dense, chosen)?;
+        // RoBERTa's head has this one whatever its layers have.
+        let activation = match model.family {
+            Family::Roberta => Activation::Gelu,
+            Family::Bert | Family::DistilBert => model.activation,
+        };
+        let active = nn::activate(self.graph, activation, dense, 0.0, 0)?;
+        let hidden = self.norm(norm, active)?;
+        let weight = self.graph.named(self.store, &model.family.embeddings().words);
+        let bias = self.graph.named(self.store, bias);
+        Ok(Decoder { hidden, weight, bias })
     }
 }

@@ -43,6 +43,14 @@ pub(super) struct ClassifierNames {
     pub drop_first: bool,
 }
 
+/// The transform in front of the decoder of a masked language model, and the decoder's bias; its weight is the table
+/// of words.
+pub(super) struct LanguageNames {
+    pub dense: &'static str,
+    pub norm: &'static str,
+    pub bias: &'static str,
+}
+
 impl Family {
     /// All of them, by the name in `model_type`.
     pub const ALL: [(&'static str, Self); 3] =
@@ -66,13 +74,23 @@ impl Family {
     pub(in crate::models) fn unneeded(self, head: Head) -> &'static [&'static str] {
         match (self, head) {
             (Self::Bert, Head::Classes(_)) => &["embeddings.position_ids", "cls."],
-            (Self::Bert, Head::MaskedLanguage | Head::Embedding) => {
+            (Self::Bert, Head::MaskedLanguage) => &[
+                "embeddings.position_ids",
+                "cls.seq_relationship.",
+                "cls.predictions.decoder.",
+                "pooler.",
+                "classifier.",
+            ],
+            (Self::Bert, Head::Embedding) => {
                 &["embeddings.position_ids", "cls.", "pooler.", "classifier."]
             }
             (Self::DistilBert, Head::Classes(_)) => {
                 &["vocab_transform.", "vocab_layer_norm.", "vocab_projector."]
             }
-            (Self::DistilBert, Head::MaskedLanguage | Head::Embedding) => &[
+            (Self::DistilBert, Head::MaskedLanguage) => {
+                &["vocab_projector.weight", "pre_classifier.", "classifier."]
+            }
+            (Self::DistilBert, Head::Embedding) => &[
                 "vocab_transform.",
                 "vocab_layer_norm.",
                 "vocab_projector.",
@@ -82,7 +100,10 @@ impl Family {
             (Self::Roberta, Head::Classes(_)) => {
                 &["embeddings.position_ids", "lm_head.", "pooler."]
             }
-            (Self::Roberta, Head::MaskedLanguage | Head::Embedding) => {
+            (Self::Roberta, Head::MaskedLanguage) => {
+                &["embeddings.position_ids", "lm_head.decoder.", "pooler.", "classifier."]
+            }
+            (Self::Roberta, Head::Embedding) => {
                 &["embeddings.position_ids", "lm_head.", "pooler.", "classifier."]
             }
         }
@@ -94,7 +115,12 @@ impl Family {
             (Self::Bert, Head::Classes(_)) => &["bert.pooler.", "classifier."],
             (Self::DistilBert, Head::Classes(_)) => &["pre_classifier.", "classifier."],
             (Self::Roberta, Head::Classes(_)) => &["classifier."],
-            (_, Head::MaskedLanguage | Head::Embedding) => &[],
+            (Self::Bert, Head::MaskedLanguage) => &["cls.predictions."],
+            (Self::DistilBert, Head::MaskedLanguage) => {
+                &["vocab_transform.", "vocab_layer_norm.", "vocab_projector."]
+            }
+            (Self::Roberta, Head::MaskedLanguage) => &["lm_head."],
+            (_, Head::Embedding) => &[],
         }
     }
 
@@ -174,6 +200,19 @@ impl Family {
         let [query, key, value, attended, attention_norm, widen, narrow, output_norm] =
             parts.map(|part| format!("{}{stack}.{layer}.{part}", self.prefix()));
         LayerNames { query, key, value, attended, attention_norm, widen, narrow, output_norm }
+    }
+
+    pub(super) fn language_names(self) -> LanguageNames {
+        let (dense, norm, bias) = match self {
+            Self::Bert => (
+                "cls.predictions.transform.dense",
+                "cls.predictions.transform.LayerNorm",
+                "cls.predictions.bias",
+            ),
+            Self::DistilBert => ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
+            Self::Roberta => ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
+        };
+        LanguageNames { dense, norm, bias }
     }
 
     pub(super) fn classifier_names(self) -> ClassifierNames {

@@ -1,0 +1,127 @@
+//! Runs whose models guess masked words: of rows of letters, which a model can learn.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::Home;
+use super::interrupted::killed_and_resumed;
+
+/// So many texts: letters one after another from some place in the alphabet on, round and round.
+fn letters(count: usize, salt: usize) -> String {
+    let mut texts = String::new();
+    for row in 0..count {
+        let start = (row * 7 + salt) % 26;
+        let len = 6 + (row * 5 + salt) % 8;
+        for at in start..start + len {
+            write!(texts, "{} ", char::from(b'a' + (at % 26) as u8)).unwrap();
+        }
+        texts.push('\n');
+    }
+    texts
+}
+
+/// A home with texts, and `guess.toml`: a teacher of two layers and students of one, from random weights.
+fn home() -> Home {
+    let home = Home::new();
+    home.write("train.txt", letters(256, 0));
+    home.write("test.txt", letters(64, 3));
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/bert-mlm");
+    let from = from.to_str().unwrap().replace('\\', "/");
+    let recipe = format!(
+        r#"
+task = "masked-lm"
+
+[data]
+source = "text"
+train = "train.txt"
+test = "test.txt"
+
+[teacher]
+model = {{ type = "encoder", from = "{from}", random = true, dropout = 0.0 }}
+
+[teacher.train]
+epochs = 60
+batch = 16
+optimizer = {{ name = "adamw", lr = 3e-3, weight_decay = 0.01 }}
+
+[student]
+model = {{ type = "encoder", from = "{from}", layers = [1], random = true, dropout = 0.1 }}
+
+[distil]
+temperature = 2.0
+soft_weight = 5.0
+hard_weight = 2.0
+hidden = [{{ loss = "cosine" }}]
+
+[train]
+epochs = 60
+batch = 16
+clip = 5.0
+optimizer = {{ name = "adamw", lr = 3e-3, weight_decay = 0.01 }}
+"#
+    );
+    home.write("guess.toml", recipe);
+    home
+}
+
+#[test]
+fn three_models_learn_the_alphabet() {
+    let home = home();
+    home.done("run guess.toml --device cpu -q --out run");
+    let report = home.json("run/report.json");
+    let masked = report["examples"]["masked"].as_u64().unwrap();
+    assert!(masked > 64, "{masked} masked tokens of 64 texts");
+    for arm in ["teacher", "control", "distilled"] {
+        let of = |key: &str| report["arms"][arm][key].as_f64().unwrap();
+        let (loss, accuracy) = (of("cross_entropy"), of("accuracy"));
+        assert!((of("perplexity") - loss.exp()).abs() < 1e-9 * loss.exp(), "{report}");
+        assert!((accuracy - (1.0 - of("errors") / masked as f64)).abs() < 1e-6, "{report}");
+        // By chance one letter of 26 is right, and ln 26 the loss.
+        let least = if arm == "teacher" { 0.5 } else { 0.2 };
+        assert!(accuracy > least && loss < 3.0, "{arm}: {report}");
+    }
+    assert!(report["agreement"].as_f64().unwrap() > 0.2, "{report}");
+
+    // The last line is of the distilled student: both terms count by their weights.
+    let log = String::from_utf8(home.read("run/metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    let of = |key: &str| last["test"][key].as_f64().unwrap();
+    let sum = 5.0 * of("soft") + 2.0 * of("hard");
+    assert!((of("loss") - sum).abs() < 1e-5 * sum, "{last}");
+    assert!(
+        (of("accuracy") - report["arms"]["distilled"]["accuracy"].as_f64().unwrap()).abs() < 1e-6
+    );
+
+    for (model, layers) in [("teacher", 2), ("control", 1), ("student", 1)] {
+        let config = home.json(&format!("run/{model}/config.json"));
+        assert_eq!(config["architectures"][0], "BertForMaskedLM");
+        assert_eq!(config["num_hidden_layers"], layers);
+    }
+    let page = String::from_utf8(home.read("run/report.html")).unwrap();
+    assert!(page.contains("perplexity") && page.contains("masked tokens"));
+
+    // A trained one is a teacher, also on a GPU; what has no meaning for it is refused.
+    let saved =
+        "run guess.toml --set teacher={folder=\"run/teacher\"} --set train.epochs=1 --device gpu";
+    home.done(&format!("{saved} -q --out again --verify"));
+    let accuracy = |run: &str| {
+        let report = home.json(&format!("{run}/report.json"));
+        report["arms"]["teacher"]["accuracy"].as_f64().unwrap()
+    };
+    assert!((accuracy("again") - accuracy("run")).abs() < 0.02);
+    home.done("plan guess.toml");
+    home.refused("eval run/student --data test.txt", &["guesses masked tokens"]);
+    home.refused(
+        "sweep guess.toml --set distil.temperature=1,2",
+        &["a sweep with `task = \"masked-lm\"` is not supported yet"],
+    );
+    let classify = "run guess.toml --set task=\"classification\"";
+    home.refused(classify, &["the data have no labels"]);
+}
+
+#[test]
+fn a_killed_run_draws_the_same_masks() {
+    let home = home();
+    let short = "--set teacher.train.epochs=8 --set train.epochs=12";
+    killed_and_resumed(&home, &format!("run guess.toml --device cpu {short}"), &[0, 31, 7, 59]);
+}
