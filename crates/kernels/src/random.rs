@@ -3,8 +3,6 @@
 //! Threefry-2x32 with 20 rounds, from Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as
 //! easy as 1, 2, 3" (SC 2011). `shaders/common/random.wgsl` is its twin.
 
-use std::array::from_fn;
-
 use crate::row::vectorised;
 
 /// Streams keep the purposes a seed serves apart; dropout layers take `DROPOUT + layer`.
@@ -21,36 +19,29 @@ pub mod stream {
     pub const DROPOUT: u32 = 0x4000_0000;
 }
 
-const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
-
-/// Two random words for `key` and `counter`.
-#[inline]
+/// Two random words for `key` and `counter`. Without a loop, so that a loop over it becomes vector instructions.
+#[inline(always)]
 pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
-    let [[x], [y]] = threefry(key, counter.map(|word| [word]));
-    [x, y]
+    let keys = [key[0], key[1], 0x1BD1_1BDA ^ key[0] ^ key[1]];
+    let add = |[x, y]: [u32; 2], group: u32, [first, second]: [usize; 2]| {
+        [x.wrapping_add(keys[first]), y.wrapping_add(keys[second]).wrapping_add(group)]
+    };
+    let x = add(counter, 0, [0, 1]);
+    let x = add(rounds::<13, 15, 26, 6>(x), 1, [1, 2]);
+    let x = add(rounds::<17, 29, 16, 24>(x), 2, [2, 0]);
+    let x = add(rounds::<13, 15, 26, 6>(x), 3, [0, 1]);
+    let x = add(rounds::<17, 29, 16, 24>(x), 4, [1, 2]);
+    add(rounds::<13, 15, 26, 6>(x), 5, [2, 0])
 }
 
-/// The generator for `N` counters side by side: their first words, and their second ones.
+/// Four rounds with these rotations.
 #[inline(always)]
-fn threefry<const N: usize>(key: [u32; 2], [mut x, mut y]: [[u32; N]; 2]) -> [[u32; N]; 2] {
-    let keys = [key[0], key[1], 0x1BD1_1BDA ^ key[0] ^ key[1]];
-    let add = |words: &mut [u32; N], key: u32| {
-        words.iter_mut().for_each(|word| *word = word.wrapping_add(key));
+fn rounds<const A: u32, const B: u32, const C: u32, const D: u32>(x: [u32; 2]) -> [u32; 2] {
+    let round = |[x, y]: [u32; 2], rotation| {
+        let x = x.wrapping_add(y);
+        [x, y.rotate_left(rotation) ^ x]
     };
-    add(&mut x, keys[0]);
-    add(&mut y, keys[1]);
-    for group in 0..5_usize {
-        for round in 0..4 {
-            let rotation = ROTATIONS[(group % 2) * 4 + round];
-            for (x, y) in x.iter_mut().zip(&mut y) {
-                *x = x.wrapping_add(*y);
-                *y = y.rotate_left(rotation) ^ *x;
-            }
-        }
-        add(&mut x, keys[(group + 1) % 3]);
-        add(&mut y, keys[(group + 2) % 3].wrapping_add(group as u32 + 1));
-    }
-    [x, y]
+    round(round(round(round(x, A), B), C), D)
 }
 
 /// The word of element `index` at `step`: even and odd neighbours share one block.
@@ -69,9 +60,12 @@ pub(crate) fn words(seed: u32, stream: u32, step: u32, first: u32, out: &mut [u3
         #[inline(always)]
         || {
             for out in rest.chunks_mut(2 * LANES) {
-                // An index has 32 bits, half of it 31.
-                let blocks = from_fn(|i| block.wrapping_add(i as u32) & (u32::MAX >> 1));
-                let [even, odd] = threefry([seed, stream], [blocks, [step; LANES]]);
+                let (mut even, mut odd) = ([0; LANES], [0; LANES]);
+                for i in 0..LANES {
+                    // An index has 32 bits, half of it 31.
+                    let block = block.wrapping_add(i as u32) & (u32::MAX >> 1);
+                    [even[i], odd[i]] = threefry2x32([seed, stream], [block, step]);
+                }
                 let mut words = [0; 2 * LANES];
                 for i in 0..LANES {
                     (words[2 * i], words[2 * i + 1]) = (even[i], odd[i]);

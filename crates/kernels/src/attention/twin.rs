@@ -115,11 +115,10 @@ impl Attention {
         heads.for_each_init(Scratch::default, |scratch, (pair, (stats, lse))| {
             let (stride, head_dim) = (self.stride(), self.head_dim);
             let base = self.at(pair, 0);
-            for (row, (stats, &lse)) in stats.chunks_mut(2).zip(lse).enumerate() {
+            for (row, (stats, &lse)) in stats.as_chunks_mut().0.iter_mut().zip(lse).enumerate() {
                 let at = base + row * stride;
                 let (out, dout) = (&out[at..at + head_dim], &dout[at..at + head_dim]);
-                stats[0] = lse;
-                stats[1] = out.iter().zip(dout).map(|(&out, &dout)| out * dout).sum();
+                *stats = [lse, dot(out, dout)];
                 for gradient in [&dq, &dk, &dv] {
                     // SAFETY: the head's columns of the example are this task's.
                     unsafe { self.out_row(gradient, at) }.fill(F::zero());
@@ -300,6 +299,25 @@ impl Attention {
         let kept = F::one() / (F::one() - F::of(self.dropout));
         if random::unit(word) >= self.dropout { kept } else { F::zero() }
     }
+}
+
+/// Σ a · b over the columns of a head.
+fn dot<F: Real>(a: &[F], b: &[F]) -> F {
+    vectorised(
+        #[inline(always)]
+        || {
+            let (a, a_rest) = a.as_chunks::<LANES>();
+            let (b, b_rest) = b.as_chunks::<LANES>();
+            let mut sums = [F::zero(); LANES];
+            for (a, b) in a.iter().zip(b) {
+                for i in 0..LANES {
+                    sums[i] += a[i] * b[i];
+                }
+            }
+            let rest: F = a_rest.iter().zip(b_rest).map(|(&a, &b)| a * b).sum();
+            folded(sums, |a, b| a + b) + rest
+        },
+    )
 }
 
 /// Puts exp(scale · score - max) in place of each score of a row; returns max and their sum.
