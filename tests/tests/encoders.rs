@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use distil_gpu_engine::data::{Examples, Text, Texts};
+use distil_gpu_engine::data::{Dataset, Examples, Normalisation, Text, Texts};
 use distil_gpu_engine::device::{Device, HostTensor};
 use distil_gpu_engine::distill::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
-use distil_gpu_engine::models::{self, BatchShape, Feed, HostBatch, Input, ModelConfig};
+use distil_gpu_engine::models::{self, BatchShape, Feed, HostBatch, Input, ModelConfig, Start};
+use distil_gpu_engine::recipe;
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::Layout;
 use distil_gpu_kernels::StepState;
@@ -142,6 +143,51 @@ fn gradients_are_those_of_transformers() {
             // The scale of the mean is an f32 third.
             assert_close(&format!("{family}: {}", spec.name), &gradient, &theirs, 1e-13);
         }
+    }
+}
+
+/// The logits of these examples.
+fn logits(config: &ModelConfig, values: &[Vec<f32>], examples: &Examples) -> Vec<f64> {
+    let feed = Feed::new(&config.input, examples).unwrap();
+    let all: Vec<u32> = (0..examples.len() as u32).collect();
+    let shape = feed.shape(&all, all.len());
+    let mut batch = HostBatch::default();
+    feed.fill(&all, shape, None, &mut batch);
+    let mut device = oracle();
+    let mut session = session(&mut device, config, forward_plan(config, shape).unwrap(), values);
+    let inputs: Vec<(&str, HostTensor<'_>)> = batch.inputs().collect();
+    session.run(&StepState::default(), &inputs).unwrap();
+    session.output("logits").unwrap()
+}
+
+#[test]
+fn a_trimmed_vocabulary_changes_no_answer_to_the_training_texts() {
+    let texts = ["Good films, the bad!", "a bad film"]
+        .map(|text| Text { first: text.to_owned(), second: None });
+    let examples = Texts::new(texts.to_vec()).unwrap();
+    for family in FAMILIES {
+        let (config, values) = models::load(&folder(family)).unwrap();
+        let data = Dataset::new(examples.clone(), vec![0, 1], config.class_names.clone()).unwrap();
+        let model = recipe::Model::Encoder {
+            from: folder(family),
+            layers: None,
+            vocabulary: recipe::Vocabulary::Trimmed,
+            max_length: None,
+            dropout: None,
+        };
+        let start =
+            Start::of(&model, recipe::Task::Classification, &data, &Normalisation::identity())
+                .unwrap();
+        let trimmed: Vec<_> = start.parameters.into_iter().map(Option::unwrap).collect();
+        assert!(trimmed[0].len() < values[0].len(), "{family}: a token less");
+        assert_eq!(
+            logits(&start.config, &trimmed, data.examples()),
+            logits(&config, &values, data.examples()),
+            "{family}"
+        );
+        let copy = tempfile::tempdir().unwrap();
+        models::save(copy.path(), &start.config, &trimmed).unwrap();
+        assert!(models::load(copy.path()).unwrap() == (start.config, trimmed), "{family}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Models: what a model folder describes.
 
+mod cut;
 mod encoder;
 mod feed;
 mod folder;

@@ -1,6 +1,7 @@
 //! A recipe's model before its first step: what it is, and the values that it starts from.
 
-use super::{Architecture, Encoder, Head, Input, Mlp, ModelConfig, load_start};
+use super::cut::Cut;
+use super::{Architecture, Head, Input, Mlp, ModelConfig, load_start};
 use crate::data::{DataError, Dataset, Normalisation, Numbers};
 use crate::error::Error;
 use crate::recipe::{self, Task};
@@ -88,43 +89,11 @@ fn perceptron(
 }
 
 fn encoder(model: &recipe::Model, task: Task, data: &Dataset) -> Result<Start, Error> {
-    let recipe::Model::Encoder { from, layers, max_length, dropout } = model else {
-        unreachable!("it is one");
-    };
-    let bad = |problem: String| Error::Model { path: from.display().to_string(), problem };
-    let Start { config: base, parameters: values } = load_start(from, task)?;
-    let (Architecture::Encoder(theirs), Input::Tokens(tokens)) = (&base.architecture, &base.input)
-    else {
-        return Err(bad("it is no transformer encoder".to_owned()));
-    };
-    let all: Vec<usize> = (0..theirs.num_hidden_layers).collect();
-    let taken = layers.as_ref().unwrap_or(&all);
-    if let Some(layer) = taken.iter().find(|&&layer| layer >= all.len()) {
-        let count = all.len();
-        return Err(bad(format!("it has no layer {layer}: its {count} layers are counted from 0")));
-    }
+    let recipe::Model::Encoder { from, .. } = model else { unreachable!("it is one") };
+    let base = load_start(from, task)?;
     let head = Head::of_task(task, data.classes());
-    let mut ours = Encoder { num_hidden_layers: taken.len(), head, ..theirs.clone() };
-    if let Some(rate) = *dropout {
-        (ours.hidden_dropout, ours.attention_dropout, ours.classifier_dropout) = (rate, rate, rate);
-    }
-    let mut tokens = tokens.clone();
-    tokens.max_length = max_length.map_or(tokens.max_length, |most| most.min(tokens.max_length));
-    let config = ModelConfig {
-        architecture: Architecture::Encoder(ours),
-        input: Input::Tokens(tokens),
-        class_names: data.class_names()[..head.classes()].to_vec(),
-    };
-    // A classifier of other classes is of no use.
-    let same_classes = base.class_names == config.class_names;
-    let old = base.model().parameters();
-    let origin = |spec: &ParameterSpec| {
-        let family = theirs.family;
-        let name = family.of_layer(&spec.name, |layer| taken[layer]);
-        let is_output = !same_classes && family.is_output(&spec.name);
-        let index = old.iter().position(|known| known.name == name).filter(|_| !is_output)?;
-        values[index].clone()
-    };
-    let parameters = config.model().parameters().iter().map(origin).collect();
-    Ok(Start { config, parameters })
+    let cut = Cut::of(model, head, &base.config, data)
+        .map_err(|problem| Error::Model { path: from.display().to_string(), problem })?;
+    let parameters = cut.values(&base.parameters);
+    Ok(Start { config: cut.config, parameters })
 }

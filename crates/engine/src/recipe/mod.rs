@@ -30,7 +30,7 @@ use sets::Set;
 
 pub use data::{Column, Data, Normalise, Source};
 pub use error::{Place, RecipeError};
-pub use model::Model;
+pub use model::{Model, Vocabulary};
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use schedule::Schedule;
 pub use task::Task;

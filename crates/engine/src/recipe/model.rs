@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{BELOW_ONE, LAYERS, SIZE, WIDTHS};
+use super::rules::{BELOW_ONE, COUNT, LAYERS, SIZE, WIDTHS};
 use crate::nn::Activation;
 
 /// A model as a recipe describes it; the data add the shape of an example and the number of classes.
@@ -32,6 +32,9 @@ pub enum Model {
         /// The layers that it takes over, counted from 0; all unless given.
         #[serde(skip_serializing_if = "Option::is_none")]
         layers: Option<Vec<usize>>,
+        /// Which of its tokens it knows; all unless given.
+        #[serde(default, skip_serializing_if = "Vocabulary::is_full")]
+        vocabulary: Vocabulary,
         /// Most tokens of a text, what is longer being cut; as many as it has positions for unless given.
         #[serde(skip_serializing_if = "Option::is_none")]
         max_length: Option<usize>,
@@ -39,6 +42,48 @@ pub enum Model {
         #[serde(skip_serializing_if = "Option::is_none")]
         dropout: Option<f32>,
     },
+}
+
+/// Which tokens a model knows of those that the one it starts from does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vocabulary {
+    /// All.
+    #[default]
+    Full,
+    /// Those that the training texts use, with what spells other words; see [`crate::data::text::trim`].
+    Trimmed,
+    /// Those that the training texts use at least so often, with what spells other words.
+    #[serde(untagged)]
+    Common {
+        /// How often; above 0.
+        min_count: u32,
+    },
+}
+
+impl Vocabulary {
+    fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
+
+    /// How often the training texts must use a token; nothing where all tokens stay.
+    pub fn min_count(self) -> Option<u32> {
+        match self {
+            Self::Full => None,
+            Self::Trimmed => Some(1),
+            Self::Common { min_count } => Some(min_count),
+        }
+    }
+
+    fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+        if !table.has_table("vocabulary") {
+            let words = [("full", Self::Full), ("trimmed", Self::Trimmed)];
+            return Ok(table.choice("vocabulary", &words)?.unwrap_or_default());
+        }
+        let common = table.need_table("vocabulary", "a table")?;
+        common.known(&["min_count"])?;
+        Ok(Self::Common { min_count: common.need("min_count", &COUNT)? })
+    }
 }
 
 type Reader = fn(&Table<'_>) -> Result<Model, RecipeError>;
@@ -51,10 +96,11 @@ impl Model {
 }
 
 fn encoder(table: &Table<'_>) -> Result<Model, RecipeError> {
-    table.known(&["type", "from", "layers", "max_length", "dropout"])?;
+    table.known(&["type", "from", "layers", "vocabulary", "max_length", "dropout"])?;
     Ok(Model::Encoder {
         from: table.path("from")?,
         layers: table.get("layers", &LAYERS)?,
+        vocabulary: Vocabulary::read(table)?,
         max_length: table.get("max_length", &SIZE)?,
         dropout: table.get("dropout", &BELOW_ONE)?,
     })

@@ -501,3 +501,38 @@ fn refuses_what_does_not_go_together() {
         "a.toml:4:33: `data.normalise.std` is [-1]; it must be a list of one or more numbers of at least 0",
     );
 }
+
+/// `GOOD` with an encoder of these further keys for its student.
+fn with_encoder(keys: &str) -> Result<Recipe, RecipeError> {
+    let encoder = format!("{{ type = \"encoder\", from = \"/minilm\"{keys} }}");
+    Recipe::parse(&edited(&[("{ type = \"mlp\", hidden_sizes = [800, 800] }", &encoder)]), "a.toml")
+}
+
+#[test]
+fn encoders_may_know_fewer_tokens() {
+    for (keys, wanted) in [
+        ("", Vocabulary::Full),
+        (", vocabulary = \"full\"", Vocabulary::Full),
+        (", vocabulary = \"trimmed\"", Vocabulary::Trimmed),
+        (", vocabulary = { min_count = 3 }", Vocabulary::Common { min_count: 3 }),
+    ] {
+        let recipe = with_encoder(keys).unwrap();
+        let Model::Encoder { vocabulary, .. } = &recipe.student.model else { panic!("{keys}") };
+        assert_eq!(*vocabulary, wanted);
+        let again = Recipe::parse(&recipe.to_toml().unwrap(), "a.toml").unwrap();
+        assert_eq!(again, recipe, "{keys}");
+    }
+    for (keys, wanted) in [
+        (
+            ", vocabulary = \"small\"",
+            "a.toml:7:60: `student.model.vocabulary` is the string \"small\"; it must be one of \"full\", \
+             \"trimmed\"",
+        ),
+        (
+            ", vocabulary = { min_count = 0 }",
+            "a.toml:7:74: `student.model.vocabulary.min_count` is 0; it must be a whole number of at least 1",
+        ),
+    ] {
+        assert_eq!(with_encoder(keys).unwrap_err().to_string(), wanted);
+    }
+}

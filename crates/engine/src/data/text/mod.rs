@@ -4,6 +4,7 @@ pub mod buckets;
 mod read;
 mod tokenizer;
 mod tokens;
+mod trim;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub use read::load;
 pub use tokenizer::Tokenizer;
 pub use tokens::Tokens;
+pub use trim::{Trimmed, trim};
 
 use super::DataError;
 

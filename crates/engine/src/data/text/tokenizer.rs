@@ -70,6 +70,29 @@ impl Tokenizer {
         write_atomically(&folder.join(FILE), self.json.as_bytes())
     }
 
+    /// The text of its file.
+    pub(super) fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// All tokens with their numbers, in the order of these.
+    pub(super) fn vocabulary(&self) -> Vec<(u32, String)> {
+        let all = self.inner.get_vocab(true).into_iter();
+        let mut all: Vec<(u32, String)> = all.map(|(token, id)| (id, token)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The number of a token.
+    pub(super) fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Whether a token was added to the model's own, as special ones are.
+    pub(super) fn is_added(&self, id: u32) -> bool {
+        self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
+    }
+
     /// Checks that a model with a vocabulary of this size knows every token.
     ///
     /// # Errors
