@@ -68,7 +68,7 @@ fn assert_same(home: &Home, run: &str, other: &str) {
 }
 
 /// Kills the run after one checkpoint or another, several times, and resumes it.
-fn killed_and_resumed(home: &Home, command: &str, moments: &[u64]) {
+pub fn killed_and_resumed(home: &Home, command: &str, moments: &[u64]) {
     home.done(&format!("{command} -q --out whole"));
     let mut child = start(home.command(&format!("{command} {OFTEN} --out killed")));
     let mut kills = 0;

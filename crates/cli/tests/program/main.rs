@@ -1,5 +1,6 @@
 //! The real program: `commands` and `check_and_bench` are what it does, `interrupted` how it goes on after it was
-//! stopped, `report` the pages it makes, `sweep` many runs at once, `bad_input` what it says to input that is wrong.
+//! stopped, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `bad_input` what it says
+//! to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod bad_input;
@@ -8,6 +9,7 @@ mod commands;
 mod interrupted;
 mod report;
 mod sweep;
+mod texts;
 
 use std::collections::BTreeMap;
 use std::fs;

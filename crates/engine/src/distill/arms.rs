@@ -193,8 +193,9 @@ impl Work<'_> {
         teacher: Option<(&Teacher, Option<&[f32]>)>,
     ) -> Result<Measured, Error> {
         let Self { recipe, setup, folder, journal, checkpoints, log } = self;
+        let start = setup.start(arm, &folder.join(Arm::Teacher.folder()))?;
         let folder = folder.join(arm.folder());
-        let lesson = setup.lesson(recipe, arm, teacher);
+        let lesson = setup.lesson(recipe, arm, &start, teacher);
         let known = journal.finished(arm).cloned();
         let finished = known.is_some();
         let saved = match (finished, setup.loaded(arm)) {

@@ -24,12 +24,32 @@ const LARGEST: usize = 5;
 /// What a run will need.
 #[derive(Clone, Debug, Serialize)]
 pub struct Forecast {
+    /// The teacher, if it is a model, and the student.
+    pub models: Vec<ModelForecast>,
     /// The arms that are trained, in their order.
     pub arms: Vec<ArmForecast>,
     /// Each device that was asked about.
     pub devices: Vec<DeviceForecast>,
     /// The largest tensors of the training steps.
     pub largest: Vec<TensorForecast>,
+}
+
+/// A model.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelForecast {
+    /// `teacher` or `student`.
+    pub name: &'static str,
+    /// Kind and sizes.
+    pub sizes: String,
+    /// Number of parameters.
+    pub parameters: usize,
+}
+
+impl ModelForecast {
+    fn of(name: &'static str, config: &ModelConfig) -> Self {
+        let sizes = config.architecture.to_string();
+        Self { name, sizes, parameters: config.parameter_count() }
+    }
 }
 
 /// One arm's training.
@@ -204,11 +224,13 @@ impl Forecast {
         let how = &recipe.train;
         trainings.push(train(Arm::Control, student, how, TeacherInput::None, false, students)?);
         trainings.push(train(Arm::Distilled, student, how, answers, test_answers, students)?);
+        let models = teacher.iter().map(|config| ModelForecast::of("teacher", config));
+        let models = models.chain([ModelForecast::of("student", student)]).collect();
         let teacher = teacher.as_ref().map(|config| Measured::new(config, test)).transpose()?;
         let student = Measured::new(student, test)?;
         let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
         let largest = largest(&trainings, teacher.as_ref(), &student);
-        Ok(Self { arms, devices: devices.iter().map(on).collect(), largest })
+        Ok(Self { models, arms, devices: devices.iter().map(on).collect(), largest })
     }
 }
 

@@ -1,11 +1,12 @@
 //! What a recipe works with: its data, and its models before any training.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::{Arm, Lesson, Teacher};
 use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
-use crate::models::{self, ModelConfig, Start};
+use crate::models::{self, First, ModelConfig, Start};
 use crate::recipe::{self, Normalise, Recipe, Task, Train};
 use crate::store::Layout;
 
@@ -22,10 +23,10 @@ pub struct Setup {
     pub teacher_parameters: Option<Vec<Vec<f32>>>,
     /// The student.
     pub student: ModelConfig,
-    /// Where the teacher's parameters start, if it is trained; see [`Start`].
-    teacher_start: Vec<Option<Vec<f32>>>,
+    /// Where the teacher's parameters start, if it is trained.
+    teacher_start: First,
     /// Where the student's start.
-    student_start: Vec<Option<Vec<f32>>>,
+    student_start: First,
     /// What numbers go through before a model sees them.
     normalisation: Normalisation,
 }
@@ -52,15 +53,17 @@ impl Setup {
         if let Some(config) = &loaded {
             fits(config, &split)?;
         }
-        let start_of = |model| Start::of(model, recipe.task, &split.train, &normalisation);
+        let start_of =
+            |model, teacher| Start::of(model, recipe.task, &split.train, &normalisation, teacher);
         let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
             recipe::Teacher::Trained { model, train } => {
-                let Start { config, parameters } = start_of(model)?;
-                (Some(config), parameters, Some(train))
+                let Start { config, first } = start_of(model, None)?;
+                (Some(config), first, Some(train))
             }
-            _ => (loaded, Vec::new(), None),
+            _ => (loaded, First::Values(Vec::new()), None),
         };
-        let Start { config: student, parameters: student_start } = start_of(&recipe.student.model)?;
+        let Start { config: student, first: student_start } =
+            start_of(&recipe.student.model, teacher.as_ref())?;
         for train in teacher_train.into_iter().chain([&recipe.train]) {
             split.train.examples().check_shift(train.shift)?;
         }
@@ -87,8 +90,13 @@ impl Setup {
     pub fn for_students(&self, recipe: &Recipe) -> Result<Self, Error> {
         self.split.train.examples().check_shift(recipe.train.shift)?;
         let Self { split, teacher, normalisation, .. } = self;
-        let Start { config: student, parameters: student_start } =
-            Start::of(&recipe.student.model, recipe.task, &split.train, normalisation)?;
+        let Start { config: student, first: student_start } = Start::of(
+            &recipe.student.model,
+            recipe.task,
+            &split.train,
+            normalisation,
+            teacher.as_ref(),
+        )?;
         Layout::new(student.model().parameters())?;
         let students = student_data(recipe, &split.train)?;
         let (split, teacher, normalisation) =
@@ -99,7 +107,7 @@ impl Setup {
             teacher,
             teacher_parameters: None,
             student,
-            teacher_start: Vec::new(),
+            teacher_start: First::Values(Vec::new()),
             student_start,
             normalisation,
         })
@@ -118,16 +126,28 @@ impl Setup {
         Ok(Teacher::Logits { values: rows.iter().flat_map(row).copied().collect(), classes })
     }
 
-    /// What an arm is trained with. A student's `teacher` comes with its raw logits of the test set.
+    /// First values of an arm's parameters, `teacher` being the folder of the finished teacher; see
+    /// [`First::values`].
+    pub(super) fn start(
+        &self,
+        arm: Arm,
+        teacher: &Path,
+    ) -> Result<Cow<'_, [Option<Vec<f32>>]>, Error> {
+        let first = if arm == Arm::Teacher { &self.teacher_start } else { &self.student_start };
+        first.values(teacher)
+    }
+
+    /// What an arm is trained with, from these first values. A student's `teacher` comes with its raw logits of the test set.
     pub(super) fn lesson<'a>(
         &'a self,
         recipe: &'a Recipe,
         arm: Arm,
+        start: &'a [Option<Vec<f32>>],
         teacher: Option<(&'a Teacher, Option<&'a [f32]>)>,
     ) -> Lesson<'a> {
-        let (config, start, data) = match (arm, &self.teacher) {
-            (Arm::Teacher, Some(config)) => (config, &self.teacher_start, &self.split.train),
-            _ => (&self.student, &self.student_start, &self.students),
+        let (config, data) = match (arm, &self.teacher) {
+            (Arm::Teacher, Some(config)) => (config, &self.split.train),
+            _ => (&self.student, &self.students),
         };
         let train = match (arm, &recipe.teacher) {
             (Arm::Teacher, recipe::Teacher::Trained { train, .. }) => train,

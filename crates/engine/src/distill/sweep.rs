@@ -303,7 +303,8 @@ impl Work<'_> {
             return Ok(Answers { model: None, train, test, report });
         }
         let place = self.folder.join(Arm::Teacher.folder());
-        let lesson = setup.lesson(recipe, Arm::Teacher, None);
+        let start = setup.start(Arm::Teacher, &place)?;
+        let lesson = setup.lesson(recipe, Arm::Teacher, &start, None);
         let known = Outcome::read(&place)?;
         let (saved, seconds) = match (&known, setup.loaded(Arm::Teacher)) {
             (Some(known), _) => (Saved::load(&place, lesson.config)?, known.seconds),
@@ -349,7 +350,8 @@ impl Work<'_> {
             }
         };
         let test = answers.and_then(|answers| answers.test.as_deref());
-        let lesson = setup.lesson(recipe, arm, teacher.map(|teacher| (teacher, test)));
+        let start = setup.start(arm, &self.folder.join(Arm::Teacher.folder()))?;
+        let lesson = setup.lesson(recipe, arm, &start, teacher.map(|teacher| (teacher, test)));
         let (saved, seconds) = self.train(recipe, &lesson, place)?;
         self.seconds += seconds;
         let omitted = &recipe.distil.omit_classes;

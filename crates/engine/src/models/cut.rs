@@ -1,6 +1,8 @@
-//! An encoder cut out of another one: some of its layers and tokens.
+//! An encoder cut out of another one: some of its layers and tokens, or narrower.
 
 use std::sync::Arc;
+
+use distil_gpu_kernels::attention::MAX_HEAD_DIM;
 
 use super::{Architecture, Encoder, Family, Head, Input, ModelConfig, TokenInput};
 use crate::data::Dataset;
@@ -8,91 +10,128 @@ use crate::data::text::{Trimmed, trim};
 use crate::recipe;
 use crate::store::ParameterSpec;
 
-/// A model, and what it takes over from another one.
+/// What a model takes over from another one: for each of its parameters a part of one of the other's.
 #[derive(Clone, Debug)]
-pub(super) struct Cut {
-    /// The model.
-    pub config: ModelConfig,
-    /// For each of its parameters what it takes over.
-    copies: Vec<Option<Copied>>,
-}
+pub struct Copies(Vec<Option<Copied>>);
 
-/// Part of a parameter of the other model.
+/// The first columns of some rows of a parameter of the other model.
 #[derive(Clone, Debug)]
 struct Copied {
-    /// Its place.
     parameter: usize,
-    /// Its rows, all of them unless given.
-    rows: Option<Arc<Vec<u32>>>,
+    rows: Arc<Vec<u32>>,
+    columns: usize,
+    /// Columns of the other model's parameter.
+    of_columns: usize,
 }
 
-impl Cut {
-    /// The encoder with this head that a recipe asks for, out of `base`, for these training examples; what is wrong with that
-    /// otherwise.
-    pub fn of(
-        model: &recipe::Model,
-        head: Head,
-        base: &ModelConfig,
-        data: &Dataset,
-    ) -> Result<Self, String> {
-        let recipe::Model::Encoder { layers, vocabulary, max_length, dropout, .. } = model else {
-            return Err("a model of type \"mlp\" starts from nothing".to_owned());
-        };
-        let (Architecture::Encoder(theirs), Input::Tokens(read)) =
-            (&base.architecture, &base.input)
-        else {
-            return Err("it is no transformer encoder".to_owned());
-        };
-        let all: Vec<usize> = (0..theirs.num_hidden_layers).collect();
-        let taken = layers.as_ref().unwrap_or(&all);
-        if let Some(layer) = taken.iter().find(|&&layer| layer >= all.len()) {
-            let count = all.len();
-            return Err(format!("it has no layer {layer}: its {count} layers are counted from 0"));
-        }
-        let mut ours = Encoder { num_hidden_layers: taken.len(), head, ..theirs.clone() };
-        if let Some(rate) = *dropout {
-            (ours.hidden_dropout, ours.attention_dropout) = (rate, rate);
-            ours.classifier_dropout = rate;
-        }
-        let mut input = read.clone();
-        input.max_length = max_length.map_or(read.max_length, |most| most.min(read.max_length));
-        let old = match vocabulary.min_count() {
-            None => None,
-            Some(min_count) => Some(trim_to(data, min_count, &mut ours, &mut input)?),
-        };
-        let config = ModelConfig {
-            architecture: Architecture::Encoder(ours),
-            input: Input::Tokens(input),
-            class_names: data.class_names()[..head.classes()].to_vec(),
-        };
-        // A classifier of other classes is of no use.
-        let same_classes = base.class_names == config.class_names;
-        let (family, known) = (theirs.family, base.model().parameters());
-        let copied = |spec: &ParameterSpec| {
-            let name = family.of_layer(&spec.name, |layer| taken[layer]);
-            let is_output = !same_classes && family.is_output(&spec.name);
-            let found = known.iter().position(|known| known.name == name).filter(|_| !is_output);
-            let rows = old.clone().filter(|_| family.is_of_tokens(&spec.name));
-            found.map(|parameter| Copied { parameter, rows })
-        };
-        let copies = config.model().parameters().iter().map(copied).collect();
-        Ok(Self { config, copies })
-    }
-
-    /// The values that it takes over, `base` being those of the other model; nothing for parameters that start at
-    /// random.
+impl Copies {
+    /// The parts, `base` being the parameters of the other model; nothing for those that start at random.
     pub fn values(&self, base: &[Option<Vec<f32>>]) -> Vec<Option<Vec<f32>>> {
-        let specs = self.config.model().parameters();
-        let values = |(copied, spec): (&Option<Copied>, &ParameterSpec)| {
-            let Copied { parameter, rows } = copied.as_ref()?;
+        let part = |copied: &Option<Copied>| {
+            let Copied { parameter, rows, columns, of_columns } = copied.as_ref()?;
             let values = base[*parameter].as_ref()?;
-            let Some(rows) = rows else { return Some(values.clone()) };
-            let columns: usize = spec.shape[1..].iter().product();
-            let row = |&row: &u32| &values[row as usize * columns..][..columns];
+            let row = |&row: &u32| &values[row as usize * of_columns..][..*columns];
             Some(rows.iter().flat_map(row).copied().collect())
         };
-        self.copies.iter().zip(&specs).map(values).collect()
+        self.0.iter().map(part).collect()
     }
+}
+
+/// The encoder with this head that a recipe asks for, out of `base`, for these training examples, and what it takes over; what is
+/// wrong with that otherwise.
+///
+/// Of a wider parameter it takes the first rows and columns, so the first units of a feed-forward layer, the first
+/// columns of hidden states, and with these the first heads; see Samragh et al. 2023, "Weight subcloning".
+pub(super) fn cut(
+    model: &recipe::Model,
+    head: Head,
+    base: &ModelConfig,
+    data: &Dataset,
+) -> Result<(ModelConfig, Copies), String> {
+    let recipe::Model::Encoder { layers, vocabulary, max_length, .. } = model else {
+        return Err("a model of type \"mlp\" starts from nothing".to_owned());
+    };
+    let (Architecture::Encoder(theirs), Input::Tokens(read)) = (&base.architecture, &base.input)
+    else {
+        return Err("it is no transformer encoder".to_owned());
+    };
+    let count = theirs.num_hidden_layers;
+    let taken = layers.as_ref().map_or((0..count).collect(), |layers| layers.of(count));
+    if let Some(layer) = taken.iter().find(|&&layer| layer >= count) {
+        return Err(format!("it has no layer {layer}: its {count} layers are counted from 0"));
+    }
+    let mut ours = sized(model, theirs)?;
+    (ours.num_hidden_layers, ours.head) = (taken.len(), head);
+    let mut input = read.clone();
+    input.max_length = max_length.map_or(read.max_length, |most| most.min(read.max_length));
+    let tokens = match vocabulary.min_count() {
+        None => None,
+        Some(min_count) => Some(trim_to(data, min_count, &mut ours, &mut input)?),
+    };
+    let config = ModelConfig {
+        architecture: Architecture::Encoder(ours),
+        input: Input::Tokens(input),
+        class_names: data.class_names()[..head.classes()].to_vec(),
+    };
+    // A classifier of other classes is of no use.
+    let same_classes = base.class_names == config.class_names;
+    let (family, known) = (theirs.family, base.model().parameters());
+    let copied = |spec: &ParameterSpec| {
+        let name = family.of_layer(&spec.name, |layer| taken[layer]);
+        let is_output = !same_classes && family.is_output(&spec.name);
+        let found = known.iter().position(|known| known.name == name).filter(|_| !is_output)?;
+        let columns = |shape: &[usize]| shape[1..].iter().product();
+        let (columns, of_columns) = (columns(&spec.shape), columns(&known[found].shape));
+        let tokens = tokens.clone().filter(|_| family.is_of_tokens(&spec.name));
+        let rows = tokens.unwrap_or_else(|| Arc::new((0..spec.shape[0] as u32).collect()));
+        Some(Copied { parameter: found, rows, columns, of_columns })
+    };
+    let copies = config.model().parameters().iter().map(copied).collect();
+    Ok((config, Copies(copies)))
+}
+
+/// An encoder with the sizes and the dropout that a recipe asks for, the rest as another's.
+fn sized(model: &recipe::Model, theirs: &Encoder) -> Result<Encoder, String> {
+    let recipe::Model::Encoder {
+        hidden_size, num_attention_heads, intermediate_size, dropout, ..
+    } = model
+    else {
+        unreachable!("it is one");
+    };
+    let head = theirs.hidden_size / theirs.num_attention_heads;
+    let hidden = hidden_size.unwrap_or(theirs.hidden_size);
+    let heads = num_attention_heads.unwrap_or(hidden.div_ceil(head));
+    let wide = intermediate_size.unwrap_or(theirs.intermediate_size);
+    for (key, size, most) in [
+        ("hidden_size", hidden, theirs.hidden_size),
+        ("num_attention_heads", heads, theirs.num_attention_heads),
+        ("intermediate_size", wide, theirs.intermediate_size),
+    ] {
+        if size > most {
+            return Err(format!(
+                "its {key} is {most}, and what starts from it can have no more: {size} is too much"
+            ));
+        }
+    }
+    if !hidden.is_multiple_of(heads) {
+        return Err(format!(
+            "its heads are {head} wide: give a hidden_size that is a multiple of {head}, or a \
+             num_attention_heads that {hidden} is a multiple of"
+        ));
+    }
+    if hidden / heads > MAX_HEAD_DIM {
+        return Err(format!(
+            "a hidden_size of {hidden} shared by {heads} heads makes them {} wide, and {MAX_HEAD_DIM} is the \
+             most: give a larger num_attention_heads",
+            hidden / heads
+        ));
+    }
+    let mut ours = theirs.clone();
+    (ours.hidden_size, ours.num_attention_heads, ours.intermediate_size) = (hidden, heads, wide);
+    if let Some(rate) = *dropout {
+        (ours.hidden_dropout, ours.attention_dropout, ours.classifier_dropout) = (rate, rate, rate);
+    }
+    Ok(ours)
 }
 
 /// Leaves a model the tokens alone that these texts need; for each of them its old number.

@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::weights::{self, Naming};
-use super::{
-    Architecture, Encoder, Family, Head, Input, Mlp, ModelConfig, Start, TokenInput, encoder,
-};
+use super::{Architecture, Encoder, Family, Head, Input, Mlp, ModelConfig, TokenInput, encoder};
 use crate::data::{Normalisation, Tokenizer};
 use crate::error::Error;
 use crate::files::{io_error, save_tensors, write_atomically};
@@ -161,7 +159,10 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_start(folder: &Path, task: Task) -> Result<Start, Error> {
+pub fn load_start(
+    folder: &Path,
+    task: Task,
+) -> Result<(ModelConfig, Vec<Option<Vec<f32>>>), Error> {
     let mut config = load_config(folder)?;
     let fresh = match &mut config.architecture {
         Architecture::Encoder(encoder) => {
@@ -172,7 +173,7 @@ pub fn load_start(folder: &Path, task: Task) -> Result<Start, Error> {
     };
     let naming = naming(&config.architecture, fresh);
     let parameters = weights::read(folder, &config.model().parameters(), naming)?;
-    Ok(Start { config, parameters })
+    Ok((config, parameters))
 }
 
 fn naming(architecture: &Architecture, fresh: &'static [&'static str]) -> Naming {

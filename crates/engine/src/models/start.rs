@@ -1,7 +1,10 @@
 //! A recipe's model before its first step: what it is, and the values that it starts from.
 
-use super::cut::Cut;
-use super::{Architecture, Head, Input, Mlp, ModelConfig, load_start};
+use std::borrow::Cow;
+use std::path::Path;
+
+use super::cut::{Copies, cut};
+use super::{Architecture, Head, Input, Mlp, ModelConfig, load, load_start};
 use crate::data::{DataError, Dataset, Normalisation, Numbers};
 use crate::error::Error;
 use crate::recipe::{self, Task};
@@ -12,13 +15,39 @@ use crate::store::ParameterSpec;
 pub struct Start {
     /// The model.
     pub config: ModelConfig,
-    /// First values of its parameters, in the model's order; nothing for those that start at random, and empty if
-    /// all do.
-    pub parameters: Vec<Option<Vec<f32>>>,
+    /// First values of its parameters.
+    pub first: First,
+}
+
+/// First values of a model's parameters.
+#[derive(Clone, Debug)]
+pub enum First {
+    /// These, in the model's order; nothing for those that start at random, and empty if all do.
+    Values(Vec<Option<Vec<f32>>>),
+    /// Parts of those that the run's teacher has at its end.
+    OfTeacher(Copies),
+}
+
+impl First {
+    /// The values, in the model's order, `teacher` being the folder of the finished teacher; nothing for those that
+    /// start at random, and empty if all do.
+    ///
+    /// # Errors
+    /// When the teacher is asked for and cannot be read.
+    pub fn values(&self, teacher: &Path) -> Result<Cow<'_, [Option<Vec<f32>>]>, Error> {
+        Ok(match self {
+            Self::Values(values) => values.into(),
+            Self::OfTeacher(copies) => {
+                let (_, values) = load(teacher)?;
+                copies.values(&values.into_iter().map(Some).collect::<Vec<_>>()).into()
+            }
+        })
+    }
 }
 
 impl Start {
-    /// A recipe's model for its task and this data. `normalisation` is what numbers go through.
+    /// A recipe's model for its task and this data. `normalisation` is what numbers go through, `teacher` the model that a
+    /// student may start from.
     ///
     /// # Errors
     /// When data and model do not go together, or the model that it starts from cannot be read.
@@ -27,13 +56,16 @@ impl Start {
         task: Task,
         data: &Dataset,
         normalisation: &Normalisation,
+        teacher: Option<&ModelConfig>,
     ) -> Result<Self, Error> {
         match (model, data.numbers()) {
             (recipe::Model::Mlp { .. }, Some(numbers)) => {
                 let config = perceptron(model, data, numbers, normalisation);
-                Ok(Self { config, parameters: Vec::new() })
+                Ok(Self { config, first: First::Values(Vec::new()) })
             }
-            (recipe::Model::Encoder { .. }, None) => encoder(model, task, data),
+            (recipe::Model::Encoder { from, .. }, None) => {
+                encoder(model, from, task, data, teacher)
+            }
             (recipe::Model::Mlp { .. }, None) => Err(unfit(
                 "a model of type \"mlp\" reads numbers, and \
                 the data are texts: give it type \"encoder\"",
@@ -88,12 +120,29 @@ fn perceptron(
     }
 }
 
-fn encoder(model: &recipe::Model, task: Task, data: &Dataset) -> Result<Start, Error> {
-    let recipe::Model::Encoder { from, .. } = model else { unreachable!("it is one") };
-    let base = load_start(from, task)?;
+fn encoder(
+    model: &recipe::Model,
+    from: &recipe::Origin,
+    task: Task,
+    data: &Dataset,
+    teacher: Option<&ModelConfig>,
+) -> Result<Start, Error> {
+    let bad = |path: String| move |problem: String| Error::Model { path, problem };
     let head = Head::of_task(task, data.classes());
-    let cut = Cut::of(model, head, &base.config, data)
-        .map_err(|problem| Error::Model { path: from.display().to_string(), problem })?;
-    let parameters = cut.values(&base.parameters);
-    Ok(Start { config: cut.config, parameters })
+    match (from, teacher) {
+        (recipe::Origin::Folder(folder), _) => {
+            let (base, values) = load_start(folder, task)?;
+            let problem = bad(folder.display().to_string());
+            let (config, copies) = cut(model, head, &base, data).map_err(problem)?;
+            Ok(Start { config, first: First::Values(copies.values(&values)) })
+        }
+        (recipe::Origin::Teacher, Some(base)) => {
+            let problem = bad("student.model.from, the teacher".to_owned());
+            let (config, copies) = cut(model, head, base, data).map_err(problem)?;
+            Ok(Start { config, first: First::OfTeacher(copies) })
+        }
+        (recipe::Origin::Teacher, None) => {
+            Err(unfit("a model cannot start from the teacher where the teacher is no model"))
+        }
+    }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{BELOW_ONE, COUNT, LAYERS, SIZE, WIDTHS};
+use super::rules::{BELOW_ONE, COUNT, Rule, SIZE, WIDTHS, numbers, text};
 use crate::nn::Activation;
 
 /// A model as a recipe describes it; the data add the shape of an example and the number of classes.
@@ -27,11 +27,20 @@ pub enum Model {
     },
     /// A transformer encoder of the BERT family with a classifier, which starts from a trained one.
     Encoder {
-        /// The folder of the one it starts from, as Hugging Face transformers saves it.
-        from: PathBuf,
-        /// The layers that it takes over, counted from 0; all unless given.
+        /// The one it starts from.
+        from: Origin,
+        /// The layers that it takes over; all unless given.
         #[serde(skip_serializing_if = "Option::is_none")]
-        layers: Option<Vec<usize>>,
+        layers: Option<Layers>,
+        /// Width of a token's hidden state; as that of the one it starts from unless given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hidden_size: Option<usize>,
+        /// Attention heads of a layer; unless given, as many as keep their width.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        num_attention_heads: Option<usize>,
+        /// Width within a feed-forward layer; as that of the one it starts from unless given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        intermediate_size: Option<usize>,
         /// Which of its tokens it knows; all unless given.
         #[serde(default, skip_serializing_if = "Vocabulary::is_full")]
         vocabulary: Vocabulary,
@@ -42,6 +51,38 @@ pub enum Model {
         #[serde(skip_serializing_if = "Option::is_none")]
         dropout: Option<f32>,
     },
+}
+
+/// What a model starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The run's own teacher, once it is trained or loaded.
+    Teacher,
+    /// A folder, as Hugging Face transformers saves it.
+    #[serde(untagged)]
+    Folder(PathBuf),
+}
+
+/// The layers that a model takes over from the one it starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layers {
+    /// Every other one, from the first on.
+    Alternate,
+    /// These, counted from 0.
+    #[serde(untagged)]
+    Listed(Vec<usize>),
+}
+
+impl Layers {
+    /// Their numbers, of so many layers.
+    pub fn of(&self, count: usize) -> Vec<usize> {
+        match self {
+            Self::Alternate => (0..count).step_by(2).collect(),
+            Self::Listed(layers) => layers.clone(),
+        }
+    }
 }
 
 /// Which tokens a model knows of those that the one it starts from does.
@@ -86,9 +127,24 @@ impl Vocabulary {
     }
 }
 
+const ORIGIN: Rule<String> =
+    Rule { allowed: "the path of a model's folder, or \"teacher\"", read: text };
+const LAYERS: Rule<Layers> = Rule {
+    allowed: "\"alternate\", or a list of one or more layer numbers, counted from 0",
+    read: |value| match text(value) {
+        Some(word) => (word == "alternate").then_some(Layers::Alternate),
+        None => numbers(value).filter(|layers| !layers.is_empty()).map(Layers::Listed),
+    },
+};
+
 type Reader = fn(&Table<'_>) -> Result<Model, RecipeError>;
 
 impl Model {
+    /// Whether it starts from the run's teacher.
+    pub fn follows_teacher(&self) -> bool {
+        matches!(self, Self::Encoder { from: Origin::Teacher, .. })
+    }
+
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
         let kinds: [(&str, Reader); 2] = [("mlp", mlp), ("encoder", encoder)];
         table.need_choice("type", &kinds)?(table)
@@ -96,10 +152,27 @@ impl Model {
 }
 
 fn encoder(table: &Table<'_>) -> Result<Model, RecipeError> {
-    table.known(&["type", "from", "layers", "vocabulary", "max_length", "dropout"])?;
+    table.known(&[
+        "type",
+        "from",
+        "layers",
+        "hidden_size",
+        "num_attention_heads",
+        "intermediate_size",
+        "vocabulary",
+        "max_length",
+        "dropout",
+    ])?;
+    let from = match table.need("from", &ORIGIN)?.as_str() {
+        "teacher" => Origin::Teacher,
+        _ => Origin::Folder(table.path("from")?),
+    };
     Ok(Model::Encoder {
-        from: table.path("from")?,
+        from,
         layers: table.get("layers", &LAYERS)?,
+        hidden_size: table.get("hidden_size", &SIZE)?,
+        num_attention_heads: table.get("num_attention_heads", &SIZE)?,
+        intermediate_size: table.get("intermediate_size", &SIZE)?,
         vocabulary: Vocabulary::read(table)?,
         max_length: table.get("max_length", &SIZE)?,
         dropout: table.get("dropout", &BELOW_ONE)?,

@@ -56,6 +56,11 @@ impl Teacher {
 
     fn trained(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
         let model = Model::read(&table.need_table("model", "a table")?)?;
+        if model.follows_teacher() {
+            let problem =
+                "the teacher cannot start from itself: give the path of a model's folder in `from`";
+            return Err(table.conflict("model", problem));
+        }
         let train = match table.table("train")? {
             Some(table) => Train::read(&table)?,
             None => students.clone(),
