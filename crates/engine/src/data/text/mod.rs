@@ -1,6 +1,8 @@
 //! Texts, and how they become tokens and batches.
 
 pub mod buckets;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod read;
 mod tokenizer;
 mod tokens;
@@ -9,7 +11,7 @@ mod trim;
 use std::fmt;
 use std::sync::Arc;
 
-pub use read::load;
+pub use read::{load, read_texts};
 pub use tokenizer::Tokenizer;
 pub use tokens::Tokens;
 pub use trim::{Trimmed, trim};
@@ -23,6 +25,13 @@ pub struct Text {
     pub first: String,
     /// The second one of a pair.
     pub second: Option<String>,
+}
+
+impl From<&str> for Text {
+    /// A single text.
+    fn from(text: &str) -> Self {
+        Self { first: text.to_owned(), second: None }
+    }
 }
 
 impl fmt::Display for Text {
