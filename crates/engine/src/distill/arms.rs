@@ -86,6 +86,7 @@ pub fn run(
 ) -> Result<Run, Error> {
     let Prepared { recipe, begin, folder, setup, given } = prepared;
     let resolved = recipe.to_toml()?;
+    let notes = setup.notes()?;
     let Setup { split, students, teacher: teacher_config, student, .. } = &setup;
 
     // What can be refused beforehand has been: from here on there are files.
@@ -119,7 +120,7 @@ pub fn run(
     let mut log = Log::open(&folder, recipe.tensorboard, kept, observer)?;
     log.begin_after(journal.seconds);
     log.event(&Event::Opened { folder: &folder });
-    note.iter().for_each(|note| log.note(note));
+    notes.iter().chain(&note).for_each(|note| log.note(note));
     if let recipe::Teacher::Folder { folder } = &recipe.teacher {
         log.note(&format!("The teacher comes from {}", folder.display()));
     }

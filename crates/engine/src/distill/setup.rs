@@ -6,8 +6,9 @@ use std::path::Path;
 use super::{Arm, Lesson, Teacher};
 use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
-use crate::models::{self, First, ModelConfig, Start};
+use crate::models::{self, Feed, First, Input, ModelConfig, Start};
 use crate::recipe::{self, Normalise, Recipe, Task, Train};
+use crate::report::thousands;
 use crate::store::Layout;
 
 /// A recipe's data and models.
@@ -111,6 +112,28 @@ impl Setup {
             student_start,
             normalisation,
         })
+    }
+
+    /// What a person should know of the data: which model reads less than the whole of some texts.
+    ///
+    /// # Errors
+    /// When a text cannot become tokens.
+    pub fn notes(&self) -> Result<Vec<String>, Error> {
+        let train = self.split.train.examples();
+        let models = self.teacher.iter().map(|config| ("teacher", config));
+        let mut notes = Vec::new();
+        for (name, config) in models.chain([("student", &self.student)]) {
+            let Input::Tokens(tokens) = &config.input else { continue };
+            let cut = Feed::new(&config.input, train)?.tokens().cut();
+            if cut > 0 {
+                let (most, all) = (tokens.max_length, thousands(train.len()));
+                notes.push(format!(
+                    "The {name} reads {most} tokens of a text: {} of the {all} training texts lose their end",
+                    thousands(cut)
+                ));
+            }
+        }
+        Ok(notes)
     }
 
     /// A teacher of which only the raw logits [examples, classes] of all training examples are there, for the

@@ -141,6 +141,7 @@ pub fn sweep(
     let combinations = grid.combinations();
     let points = points(recipe, &resolved, grid, &combinations, &folder)?;
     let setup = Setup::read(recipe, None)?;
+    let notes = setup.notes()?;
     if begin != Begin::Resume {
         if begin == Begin::Replace {
             clear(&folder)?;
@@ -150,6 +151,7 @@ pub fn sweep(
         write_json(&folder.join(GRID), grid)?;
     }
     observer.event(&Event::Opened { folder: &folder });
+    notes.iter().for_each(|note| observer.event(&Event::Note(note)));
     let mut work = Work { device, observer, folder: &folder, seconds: 0.0 };
 
     let teacher = work.teacher(recipe, &setup)?;

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use tokenizers::{EncodeInput, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{
+    EncodeInput, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy,
+};
 
 use super::{Text, Texts, Tokens};
 use crate::data::DataError;
@@ -116,9 +118,17 @@ impl Tokenizer {
     /// is cut first.
     ///
     /// # Errors
-    /// [`DataError::Unfit`] when a text cannot be encoded, or becomes no token.
+    /// [`DataError::Unfit`] when no text fits into so few tokens, a text cannot be encoded, or becomes no token.
     pub fn encode_all(&self, texts: &Texts, max_length: usize) -> Result<Tokens, DataError> {
         let unfit = |error| DataError::Unfit(format!("texts cannot become tokens: {error}"));
+        let added =
+            self.inner.get_post_processor().map_or(0, |one| one.added_tokens(texts.are_pairs()));
+        if max_length <= added {
+            return Err(DataError::Unfit(format!(
+                "a text can have {max_length} tokens here, and the tokenizer adds {added} to each: set a \
+                 larger `max_length`"
+            )));
+        }
         let mut tokenizer = self.inner.clone();
         let truncation = TruncationParams {
             max_length,
