@@ -169,7 +169,7 @@ fn two_texts(class_names: &[String]) -> Dataset {
 }
 
 /// The model of a recipe with these keys beside `from`, which is the family's folder, for two texts.
-fn started(family: &str, keys: &str) -> Result<(ModelConfig, Vec<Option<Vec<f32>>>), Error> {
+fn started(family: &str, keys: &str) -> Result<(ModelConfig, models::Values), Error> {
     let text = format!(
         "[data]\nsource = \"embedded\"\n[teacher]\nlogits = \"z\"\n[train]\nsteps = 1\n[student]\n\
          model = {{ type = \"encoder\", from = {:?}{keys} }}",

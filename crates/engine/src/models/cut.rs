@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::attention::MAX_HEAD_DIM;
 
-use super::{Architecture, Encoder, Family, Head, Input, ModelConfig, TokenInput};
+use super::{Architecture, Encoder, Family, Head, Input, ModelConfig, TokenInput, Values};
 use crate::data::Dataset;
 use crate::data::text::{Trimmed, trim};
 use crate::recipe;
@@ -26,7 +26,7 @@ struct Copied {
 
 impl Copies {
     /// The parts, `base` being the parameters of the other model; nothing for those that start at random.
-    pub fn values(&self, base: &[Option<Vec<f32>>]) -> Vec<Option<Vec<f32>>> {
+    pub fn values(&self, base: &[Option<Vec<f32>>]) -> Values {
         let part = |copied: &Option<Copied>| {
             let Copied { parameter, rows, columns, of_columns } = copied.as_ref()?;
             let values = base[*parameter].as_ref()?;

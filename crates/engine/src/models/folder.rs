@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::weights::{self, Naming};
-use super::{Architecture, Encoder, Family, Head, Input, Mlp, ModelConfig, TokenInput, encoder};
+use super::{
+    Architecture, Encoder, Family, Head, Input, Mlp, ModelConfig, TokenInput, Values, encoder,
+};
 use crate::data::{Normalisation, Tokenizer};
 use crate::error::Error;
 use crate::files::{io_error, save_tensors, write_atomically};
@@ -159,10 +161,7 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_start(
-    folder: &Path,
-    task: Task,
-) -> Result<(ModelConfig, Vec<Option<Vec<f32>>>), Error> {
+pub fn load_start(folder: &Path, task: Task) -> Result<(ModelConfig, Values), Error> {
     let mut config = load_config(folder)?;
     let fresh = match &mut config.architecture {
         Architecture::Encoder(encoder) => {

@@ -18,7 +18,7 @@ pub use folder::{CONFIG, WEIGHTS, load, load_config, load_start, save};
 pub(crate) use inputs::names::FEATURES;
 pub use inputs::{BatchShape, Ids, Input, Inputs, Pooling, TokenInput, TokenTensors};
 pub use mlp::Mlp;
-pub use start::{First, Start};
+pub use start::{First, Start, Values};
 
 use crate::data::Normalisation;
 use crate::error::Error;

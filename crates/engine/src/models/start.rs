@@ -19,11 +19,14 @@ pub struct Start {
     pub first: First,
 }
 
+/// Values of a model's parameters, in its order, where there are any.
+pub type Values = Vec<Option<Vec<f32>>>;
+
 /// First values of a model's parameters.
 #[derive(Clone, Debug)]
 pub enum First {
-    /// These, in the model's order; nothing for those that start at random, and empty if all do.
-    Values(Vec<Option<Vec<f32>>>),
+    /// These; nothing for those that start at random, and empty if all do.
+    Values(Values),
     /// Parts of those that the run's teacher has at its end.
     OfTeacher(Copies),
 }
