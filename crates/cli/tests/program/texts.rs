@@ -84,6 +84,50 @@ fn a_student_starts_from_what_its_teacher_has_learnt() {
     assert_eq!(home.json("s/students/001/config.json")["num_attention_heads"], 1);
 }
 
+/// Rows of tokens that no text has take no part in training: without them, every other value is the same.
+#[test]
+fn a_trimmed_vocabulary_changes_nothing_of_what_is_learnt() {
+    let home = home();
+    for vocabulary in ["full", "trimmed"] {
+        let set =
+            format!("--set student.model.vocabulary=\"{vocabulary}\" --set train.optimizer.lr=0.1");
+        home.done(&format!("run texts.toml -q --out {vocabulary} {set}"));
+    }
+    let files =
+        ["full", "trimmed"].map(|run| home.read(&format!("{run}/student/model.safetensors")));
+    let words = "bert.embeddings.word_embeddings.weight";
+    for name in safetensors::SafeTensors::deserialize(&files[0]).unwrap().names() {
+        let [full, trimmed] = [&files[0], &files[1]].map(|file| tensor(file, name));
+        assert!(name == words || full == trimmed, "{name}");
+    }
+    let [full, trimmed] = [&files[0], &files[1]].map(|file| tensor(file, words).1);
+    let vocabulary = |run: &str| {
+        home.json(&format!("{run}/student/tokenizer.json"))["model"]["vocab"]
+            .as_object()
+            .unwrap()
+            .clone()
+    };
+    let (all, few) = (vocabulary("full"), vocabulary("trimmed"));
+    assert!(few.len() < all.len() && few.contains_key("film") && !few.contains_key("q"), "{few:?}");
+    for (token, place) in &few {
+        let row = |values: &[f32], id: &serde_json::Value| {
+            values[id.as_u64().unwrap() as usize * 16..][..16].to_vec()
+        };
+        assert_eq!(row(&trimmed, place), row(&full, &all[token]), "{token}");
+    }
+}
+
+/// A student that spells what its teacher knows as a word has more tokens, and gets batches with room for both.
+#[test]
+fn teacher_and_student_may_read_texts_of_different_lengths() {
+    let home = home();
+    let set = "--set student.model.vocabulary={min_count=9} --set teacher.model.max_length=6";
+    home.done(&format!("run texts.toml -q --out a {set} --set student.model.from=\"bert\""));
+    let tokenizer = String::from_utf8(home.read("a/student/tokenizer.json")).unwrap();
+    assert!(!tokenizer.contains("\"film\""), "{tokenizer}");
+    assert!(home.json("a/report.json")["agreement"].is_number());
+}
+
 #[test]
 fn killed_while_students_follow_their_teacher() {
     let longer =
