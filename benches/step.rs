@@ -48,7 +48,7 @@ fn step(c: &mut Criterion) {
     };
     let plan = training_plan(
         &student_config,
-        TeacherInput::Model(&teacher_config),
+        TeacherInput::model(&teacher_config),
         BatchShape::of_numbers(ROWS),
         optimizer,
     )

@@ -5,29 +5,20 @@ Loss as in the README: KL at temperature T and cross-entropy, over given teacher
 gradient of the student's, in f32. `benches/distill_loss.rs` times the same here.
 """
 
-import argparse
-import json
-import statistics
-import time
-
 import torch
 import torch.nn.functional as F
+
+import timing
 
 TEMPERATURE, ALPHA = 2.0, 0.9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__, warmup=2, runs=10)
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--classes", type=int, default=32768)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+    timing.begin(args)
     teacher = torch.rand(args.rows, args.classes) * 8 - 4
     student = (torch.rand(args.rows, args.classes) * 8 - 4).requires_grad_()
     labels = torch.randint(args.classes, (args.rows,))
@@ -43,29 +34,8 @@ def main() -> None:
         loss = ALPHA * TEMPERATURE**2 * soft + (1 - ALPHA) * F.cross_entropy(student, labels)
         loss.backward()
 
-    times = []
-    for _ in range(args.warmup + args.runs):
-        start = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - start) * 1e3)
-    times = times[args.warmup :]
-
-    result = {
-        "torch": torch.__version__,
-        "threads": args.threads,
-        "rows": args.rows,
-        "classes": args.classes,
-        "runs": args.runs,
-        "median_ms": round(statistics.median(times), 3),
-        "mean_ms": round(statistics.fmean(times), 3),
-    }
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print(
-            f"median {result['median_ms']} ms, mean {result['mean_ms']} ms for {args.rows} x"
-            f" {args.classes} ({args.threads} threads)"
-        )
+    what = f"loss of {args.rows} x {args.classes}"
+    timing.report(what, run, args, rows=args.rows, classes=args.classes)
 
 
 if __name__ == "__main__":

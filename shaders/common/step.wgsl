@@ -10,9 +10,9 @@ struct Step {
     hard_scale: f32,
     bias_correction1: f32,
     bias_correction2: f32,
+    token_scale: f32,
     padding0: u32,
     padding1: u32,
-    padding2: u32,
 }
 
 @group(0) @binding(1) var<uniform> state: Step;

@@ -4,7 +4,7 @@
 
 use distil_gpu_engine::data;
 use distil_gpu_engine::device::{
-    Choice, CpuDevice, Device, GpuOptions, Limits, Outlook, adapters, select,
+    Choice, Choices, CpuDevice, Device, GpuOptions, Limits, Outlook, adapters, select,
 };
 use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
 use distil_gpu_engine::files::save_tensors;
@@ -34,11 +34,11 @@ fn recipe(sets: &[String]) -> Recipe {
 }
 
 /// Runs the recipe and compares the most bytes that there ever were, and a step's launches.
-fn check(device: &mut dyn Device, outlook: &Outlook, sets: &[String]) {
+fn check(device: &mut dyn Device, outlook: &Outlook, text: &str, sets: &[String]) {
     let folder = tempfile::tempdir().unwrap();
     let mut all = sets.to_vec();
     all.push(format!("out={:?}", folder.path().join("run").display().to_string()));
-    let recipe = recipe(&all);
+    let recipe = Recipe::parse_with(text, "tiny.toml", &all).unwrap();
     let forecast = Forecast::of(&recipe, std::slice::from_ref(outlook)).unwrap();
     let before = device.stats().bytes;
     run(prepare(&recipe, Begin::New).unwrap(), device, &mut Silent).unwrap();
@@ -70,15 +70,63 @@ fn memory_is_foretold_to_the_byte() {
         vec![format!("teacher={{logits={:?}}}", logits.display().to_string())],
         // A student larger than its teacher, and a batch larger than those of the measurements.
         vec!["student.model.hidden_sizes=[90]".to_owned(), "train.batch=300".to_owned()],
+        // Steps of several batches, and measurements on validation data.
+        ["train.accumulate=3", "data.validation=0.2", "train.keep=best", "train.evaluate_every=1"]
+            .map(str::to_owned)
+            .to_vec(),
     ];
     for sets in &ways {
-        check(&mut CpuDevice::<f32>::new(), &Outlook::cpu(), sets);
-        for (number, adapter) in adapters().iter().enumerate() {
-            let choice = Choice::Gpu(Some(number));
-            let mut gpu = select(choice, GpuOptions::default()).unwrap().device;
-            check(&mut *gpu, &Outlook::of(adapter), sets);
-        }
+        everywhere(RECIPE, sets);
     }
+}
+
+/// Checks a recipe on every device.
+fn everywhere(text: &str, sets: &[String]) {
+    check(&mut CpuDevice::<f32>::new(), &Outlook::cpu(), text, sets);
+    for (number, adapter) in adapters().iter().enumerate() {
+        let choice = Choice::Gpu(Some(number));
+        let mut gpu = select(choice, GpuOptions::default()).unwrap().device;
+        check(&mut *gpu, &Outlook::of(adapter, Choices::default()), text, sets);
+    }
+}
+
+/// Batches of texts have many shapes, whose plans share their memory.
+#[test]
+fn memory_of_texts_is_foretold_to_the_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["good", "bad", "film", "films", "the", "!"];
+    let texts = |rows: std::ops::Range<usize>| {
+        let row = |row: usize| {
+            let words: Vec<&str> = (0..1 + row % 13).map(|at| words[(row + at * at) % 6]).collect();
+            format!("{},{}\n", words.join(" "), ["x", "y", "z"][row % 3])
+        };
+        format!("text,label\n{}", rows.map(row).collect::<String>())
+    };
+    std::fs::write(folder.path().join("train.csv"), texts(0..60)).unwrap();
+    std::fs::write(folder.path().join("test.csv"), texts(60..130)).unwrap();
+    let bert = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bert");
+    let data = folder.path();
+    let recipe = format!(
+        r#"
+[data]
+source = "text"
+train = {:?}
+test = {:?}
+[teacher]
+model = {{ type = "encoder", from = {bert:?} }}
+[student]
+model = {{ type = "encoder", from = {bert:?}, layers = [0] }}
+[train]
+epochs = 2
+batch = 8
+optimizer = {{ name = "adamw", lr = 0.001 }}
+"#,
+        data.join("train.csv"),
+        data.join("test.csv"),
+    );
+    everywhere(&recipe, &[]);
+    let more = ["train.accumulate=2", "data.validation=0.3", "train.keep=best"];
+    everywhere(&recipe, &more.map(str::to_owned));
 }
 
 #[test]

@@ -4,13 +4,14 @@
 
 use distil_gpu_engine::Error;
 use distil_gpu_engine::device::HostTensor;
-use distil_gpu_engine::graph::ops::{AttentionConfig, Decoder};
+use distil_gpu_engine::graph::ops::{AttentionConfig, Decoder, FeatureLoss, RelationLoss};
 use distil_gpu_engine::graph::{Graph, TensorId, differentiate};
 use distil_gpu_engine::nn::{self, Activation};
 use distil_gpu_engine::plan::Options;
 use distil_gpu_kernels::DType;
 use distil_gpu_kernels::chain::{Binary, Stage};
 use distil_gpu_kernels::distill_loss::{IGNORED, PADDING};
+use distil_gpu_kernels::feature_loss::Measure;
 use distil_gpu_kernels::gather::sorted_order;
 use distil_gpu_kernels::reduce::ReduceOp;
 use distil_gpu_tests::{
@@ -288,6 +289,76 @@ fn attention_with_every_mask() {
         };
         check_with(&format!("one tensor, {config:?}"), &[&shape], &lengths, op, weigh);
     }
+}
+
+/// Features of a teacher: one tensor, which nothing is learnt of.
+fn teacher_input(graph: &mut Graph, name: &str, shape: &[usize]) -> TensorId {
+    graph.input(name, shape, DType::F32)
+}
+
+#[test]
+fn feature_losses_of_tokens_and_of_examples() {
+    let lengths = [4, 0, 2];
+    for measure in [Measure::Cosine, Measure::Square] {
+        for shape in [&[3, 4, 5][..], &[3, 6], &[3, 1, 1]] {
+            let teacher = narrow(&random(shape.iter().product(), 9));
+            let inputs = [("lengths", HostTensor::I32(&lengths)), ("t", HostTensor::F32(&teacher))];
+            let op = |graph: &mut Graph, p: &[TensorId]| {
+                let lengths = graph.input("lengths", &[3], DType::I32);
+                let t = teacher_input(graph, "t", shape);
+                graph.feature_loss(p[0], t, lengths, FeatureLoss { measure, weight: 0.7 })
+            };
+            // The only element of a row has its own direction.
+            if shape[shape.len() - 1] == 1 && measure == Measure::Cosine {
+                continue;
+            }
+            let what = format!("{measure:?} of {shape:?}");
+            check_with(&what, &[shape], &inputs, op, weigh);
+            check_with(&format!("plain {what}"), &[shape], &inputs, op, |_, loss| Ok(loss));
+        }
+    }
+    // Behind a projection, as where the student is narrower than its teacher.
+    let teacher = narrow(&random(3 * 4 * 6, 9));
+    let inputs = [("lengths", HostTensor::I32(&lengths)), ("t", HostTensor::F32(&teacher))];
+    let op = |graph: &mut Graph, p: &[TensorId]| {
+        let lengths = graph.input("lengths", &[3], DType::I32);
+        let t = teacher_input(graph, "t", &[3, 4, 6]);
+        let wide = graph.matmul(p[0], p[1], false, true)?;
+        let op = FeatureLoss { measure: Measure::Square, weight: 0.7 };
+        graph.feature_loss(wide, t, lengths, op)
+    };
+    check_with("projected", &[&[3, 4, 2], &[6, 2]], &inputs, op, weigh);
+}
+
+#[test]
+fn relation_losses_of_two_tensors_and_of_one() {
+    let lengths = [4, 0, 2];
+    for (heads, own, theirs) in [(1, 3, 3), (2, 6, 4), (3, 3, 9)] {
+        let (shape, teacher_shape) = ([3, 4, own], [3, 4, theirs]);
+        let [ta, tb] = [7, 8].map(|salt| narrow(&random(3 * 4 * theirs, salt)));
+        let inputs = [
+            ("lengths", HostTensor::I32(&lengths)),
+            ("ta", HostTensor::F32(&ta)),
+            ("tb", HostTensor::F32(&tb)),
+        ];
+        let op = |graph: &mut Graph, a: TensorId, b: TensorId| {
+            let lengths = graph.input("lengths", &[3], DType::I32);
+            let teacher = ["ta", "tb"].map(|name| teacher_input(graph, name, &teacher_shape));
+            let op = RelationLoss { heads, weight: 0.7 };
+            graph.relation_loss([a, b], teacher, lengths, op)
+        };
+        let two = |graph: &mut Graph, p: &[TensorId]| op(graph, p[0], p[1]);
+        let one = |graph: &mut Graph, p: &[TensorId]| op(graph, p[0], p[0]);
+        let what = format!("{heads} heads, {own} columns and {theirs}");
+        check_with(&what, &[&shape, &shape], &inputs, two, weigh);
+        check_with(&format!("plain, {what}"), &[&shape, &shape], &inputs, two, |_, loss| Ok(loss));
+        check_with(&format!("one tensor, {what}"), &[&shape], &inputs, one, weigh);
+    }
+}
+
+#[test]
+fn unit_rows_by_their_input() {
+    check("unit rows", &[&[3, 5]], |graph, p| nn::unit_rows(graph, p[0]));
 }
 
 const LABELS: [i32; 5] = [3, IGNORED, 0, PADDING, 5];

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use distil_gpu_engine::verify::cases::{self, epilogues, flat, rules};
+use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::attention::Attention;
 use distil_gpu_kernels::chain::{Chain, Stage};
 use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
@@ -16,6 +18,7 @@ use distil_gpu_kernels::matmul::{Matmul, Tile};
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::Optimizer;
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
+use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Caps, Kernel, StepState, random as counter};
@@ -56,6 +59,21 @@ fn layer_norm_goes_both_ways() {
 #[test]
 fn attention_has_every_head_mask_and_pass() {
     hold(&cases::attention());
+}
+
+#[test]
+fn feature_loss_has_every_measure_and_shape() {
+    hold(&cases::feature_loss());
+}
+
+#[test]
+fn relation_loss_has_every_head_and_length() {
+    hold(&cases::relation_loss());
+}
+
+#[test]
+fn sums_grow_in_place() {
+    hold(&cases::add_to());
 }
 
 #[test]
@@ -150,6 +168,30 @@ fn checked_shaders_give_the_same_bits() {
             }
         }
     }
+    for gradient in [false, true] {
+        for measure in [Measure::Cosine, Measure::Square] {
+            let (rows, cols, positions, weight) = (30, 77, 10, 0.5);
+            sample(Arc::new(FeatureLoss {
+                rows,
+                cols,
+                measure,
+                positions,
+                tokens: true,
+                weight,
+                gradient,
+            }));
+        }
+        sample(Arc::new(RelationLoss {
+            batch: 2,
+            length: 35,
+            heads: 3,
+            head_dim: 10,
+            teacher_dim: 17,
+            weight: 0.5,
+            gradient,
+        }));
+    }
+    sample(Arc::new(AddTo { len: 333 }));
     sample(Arc::new(Roof { len: 333, rounds: 8 }));
     sample(Arc::new(GradNormPartial::new(10_000)));
     sample(Arc::new(GradNormFinish { partials: 64, max_norm: 0.5 }));

@@ -1,4 +1,4 @@
-//! Against PyTorch: losses, gradients, GELU, layer norm and whole training runs; see
+//! Against PyTorch: losses, gradients, GELU, layer norm, losses of features and whole training runs; see
 //! tests/fixtures/README.md.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -15,8 +15,10 @@ use distil_gpu_engine::store::Part;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::distill_loss::{DistillLoss, TERMS};
 use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::optimizer::Rule;
+use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::{DType, Kernel, StepState};
 use distil_gpu_tests::{
     Data, assert_close, devices, max_error, mlp, mlp_layout, narrow, oracle, parameters,
@@ -270,6 +272,96 @@ fn layer_norm_and_its_gradients() {
                 let what = format!("{part} of case {i} on {}", device.info().name);
                 assert_close(&what, &found, &file.floats(&name(part)), ROUNDED);
             }
+        }
+    }
+}
+
+/// What `features.safetensors` holds of a loss, by the kernel that makes it: the sum of the row losses, and the
+/// gradients, each after its name in the file.
+type Made = Vec<(&'static str, Vec<f64>)>;
+
+fn hidden_losses(file: &Fixtures, device: &mut dyn Device, state: &StepState) -> Made {
+    let shape = file.shape("hidden.student").unwrap();
+    let features = ["hidden.student", "hidden.teacher"].map(|name| file.floats(name));
+    let mut made = Vec::new();
+    for (measure, value, gradient) in
+        [(Measure::Cosine, "cosine", "cosine.grad"), (Measure::Square, "square", "square.grad")]
+    {
+        let kernel: Arc<dyn Kernel> = Arc::new(FeatureLoss {
+            rows: shape[0] * shape[1],
+            cols: shape[2],
+            measure,
+            positions: shape[1],
+            tokens: true,
+            weight: 1.0,
+            gradient: true,
+        });
+        let mut data = features.clone().map(Data::Floats).to_vec();
+        data.push(Data::Integers(file.integers("lengths")));
+        data.extend([Data::Unwritten, Data::Unwritten]);
+        let [row_loss, slope] =
+            run_kernel(device, &kernel, state, &data).unwrap().try_into().unwrap();
+        made.extend([(value, vec![row_loss.iter().sum()]), (gradient, slope)]);
+    }
+    made
+}
+
+fn relation_losses(file: &Fixtures, device: &mut dyn Device, state: &StepState) -> Made {
+    const HEADS: usize = 3;
+    let part = |of: &str, part: &str| format!("relations.{of}.{part}");
+    let columns = |of: &str| file.shape(&part(of, "queries")).unwrap()[2] / HEADS;
+    let shape = file.shape(&part("student", "queries")).unwrap();
+    let kernel: Arc<dyn Kernel> = Arc::new(RelationLoss {
+        batch: shape[0],
+        length: shape[1],
+        heads: HEADS,
+        head_dim: columns("student"),
+        teacher_dim: columns("teacher"),
+        weight: 1.0,
+        gradient: true,
+    });
+    let mut run = |a: &str, b: &str| -> [Vec<f64>; 3] {
+        let operands = ["student", "teacher"].map(|of| [a, b].map(|name| part(of, name)));
+        let mut data: Vec<Data> =
+            operands.iter().flatten().map(|name| Data::Floats(file.floats(name))).collect();
+        data.push(Data::Integers(file.integers("lengths")));
+        data.extend([(); 4].map(|()| Data::Unwritten));
+        let mut made = run_kernel(device, &kernel, state, &data).unwrap();
+        made.remove(1);
+        made.try_into().unwrap()
+    };
+    let [attention, queries, keys] = run("queries", "keys");
+    let [values, da, db] = run("values", "values");
+    let both = da.iter().zip(&db).map(|(da, db)| da + db).collect();
+    vec![
+        ("attention", vec![attention.iter().sum()]),
+        ("attention.grad.queries", queries),
+        ("attention.grad.keys", keys),
+        ("value_relations", vec![values.iter().sum()]),
+        ("value_relations.grad", both),
+    ]
+}
+
+#[test]
+fn losses_of_features_and_their_gradients() {
+    // The scale of the mean is an f32 eleventh.
+    const EXACT: f64 = 1e-13;
+    const ROUNDED: f64 = 1e-11;
+    let file = Fixtures::open("features.safetensors");
+    let tokens: i32 = file.integers("lengths").iter().sum();
+    let state = StepState { token_scale: 1.0 / tokens as f32, ..StepState::default() };
+    let made = |device: &mut dyn Device| {
+        let mut made = hidden_losses(&file, device, &state);
+        made.extend(relation_losses(&file, device, &state));
+        made
+    };
+    for (name, found) in made(&mut oracle()) {
+        assert_close(&format!("{name} in f64"), &found, &file.floats(name), EXACT);
+    }
+    for device in &mut devices() {
+        for (name, found) in made(&mut **device) {
+            let what = format!("{name} on {}", device.info().name);
+            assert_close(&what, &found, &file.floats(name), ROUNDED);
         }
     }
 }

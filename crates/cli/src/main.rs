@@ -1,7 +1,7 @@
 //! The `distil-gpu` program: arguments, progress and exit codes. The work is the engine's.
 //!
 //! Exit codes: 0 done; 1 something failed, said on stderr; 2 the arguments make no sense; 3 the student missed
-//! the recipe's target; 130 stopped by Ctrl-C, with all that was learned saved.
+//! the recipe's target; 4 students of a sweep failed; 130 stopped by Ctrl-C, with all that was learned saved.
 
 mod commands;
 mod progress;
@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 #[command(after_help = "Begin with `distil-gpu run`: it needs no files and takes under a minute.
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 the student missed the recipe's target,
-130 stopped by Ctrl-C (what was learned is saved)")]
+4 students of a sweep failed, 130 stopped by Ctrl-C (what was learned is saved)")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -51,6 +51,8 @@ enum Command {
     Check(commands::check::Args),
     /// Measure a recipe's training steps, forward passes and kernels
     Bench(commands::bench::Args),
+    /// Find the fastest variant of each of a recipe's kernels on this GPU
+    Tune(commands::tune::Args),
     /// List the GPUs and drivers this program can use
     Devices(commands::devices::Args),
     /// Write a commented starter recipe
@@ -59,6 +61,8 @@ enum Command {
 
 /// Exit code of a run whose student missed the recipe's target.
 const TARGET_MISSED: u8 = 3;
+/// Exit code of a sweep in which the loss of a student stopped being a number.
+const STUDENTS_FAILED: u8 = 4;
 /// Exit code of a run that was stopped by Ctrl-C, as shells give it.
 const INTERRUPTED: u8 = 130;
 
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
         Command::Sweep(args) => commands::sweep::run(args, voice),
         Command::Check(args) => commands::check::run(args, voice).map(success),
         Command::Bench(args) => commands::bench::run(args, voice).map(success),
+        Command::Tune(args) => commands::tune::run(args, voice).map(success),
         Command::Devices(args) => commands::devices::run(args, voice).map(success),
         Command::Init(args) => commands::init::run(args, voice).map(success),
     };

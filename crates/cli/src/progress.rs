@@ -52,6 +52,14 @@ impl Observer for Progress {
             Event::Epoch { test, .. } => {
                 if let Some(accuracy) = test.accuracy {
                     self.bar.set_message(format!("test accuracy {:.2} %", 100.0 * accuracy));
+                } else if let Some(cosine) = test.cosine {
+                    self.bar.set_message(format!("cosine with the teacher's {cosine:.4}"));
+                }
+            }
+            Event::Measured { metrics, validation, .. } => {
+                if let Some(accuracy) = metrics.accuracy {
+                    let set = if *validation { "validation" } else { "test" };
+                    self.bar.set_message(format!("{set} accuracy {:.2} %", 100.0 * accuracy));
                 }
             }
             Event::Finished { arm } => {

@@ -15,8 +15,10 @@ pub mod nn;
 pub mod plan;
 pub mod recipe;
 pub mod report;
+pub mod scratch;
 pub mod session;
 pub mod store;
+pub mod tune;
 pub mod verify;
 
 pub use distil_gpu_kernels as kernels;

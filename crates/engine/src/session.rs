@@ -5,7 +5,7 @@ use distil_gpu_kernels::distill_loss::TERMS;
 
 use crate::device::{Device, HostTensor, ProgramId};
 use crate::error::Error;
-use crate::plan::{BufferKind, Plan};
+use crate::plan::{BufferKind, BufferSpec, Plan};
 use crate::store::{Layout, Part, Store, StorePart};
 
 /// A loaded plan and its stores, freed when this is dropped.
@@ -47,13 +47,23 @@ impl<'a> Session<'a> {
             let others = [Part::Gradients, Part::Moment1, Part::Moment2];
             let parts = others.into_iter().filter(|&part| touches(part));
             let parts: Vec<Part> = [Part::Parameters].into_iter().chain(parts).collect();
-            let store = Store::new(session.device, "store", layout, &parts, TERMS)?;
+            let metrics = session.metrics_len(index);
+            let store = Store::new(session.device, "store", layout, &parts, metrics)?;
             session.stores.push(store);
         }
         let stores = &session.stores;
         let place = |at: StorePart| stores.get(at.store)?.buffer(at.part, at.segment);
         session.program = session.device.load(&session.plan, &place)?;
         Ok(session)
+    }
+
+    /// Elements of a store's metrics: those that the plan touches, and the loss's terms.
+    fn metrics_len(&self, store: usize) -> usize {
+        let of_metrics = |buffer: &&BufferSpec| match buffer.kind {
+            BufferKind::Persistent(at) => (at.store, at.part) == (store, Part::Metrics),
+            _ => false,
+        };
+        self.plan.buffers.iter().find(of_metrics).map_or(TERMS, |buffer| buffer.len.max(TERMS))
     }
 
     /// Gives a parameter its values.
@@ -130,7 +140,7 @@ impl<'a> Session<'a> {
     /// When the device is lost.
     pub fn metrics(&mut self, store: usize) -> Result<Vec<f64>, Error> {
         let id = self.stores[store].buffer(Part::Metrics, 0).expect("a store has metrics");
-        self.device.read_exact(id, 0, TERMS)
+        self.device.read_exact(id, 0, self.metrics_len(store))
     }
 
     /// Runs the plan once.

@@ -28,6 +28,8 @@ pub enum Part {
     Moment2,
     /// Sums over an epoch; see [`crate::distill::metrics`].
     Metrics,
+    /// Of no store: memory that plans share; see [`crate::scratch::Scratch`].
+    Scratch,
 }
 
 /// Names one buffer of one store.
@@ -106,19 +108,6 @@ pub struct Place {
     pub offset: usize,
 }
 
-/// A run of parameters that an optimizer treats alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// Segment.
-    pub segment: usize,
-    /// First element.
-    pub offset: usize,
-    /// Elements, alignment gaps included (they hold zeros and stay zero).
-    pub len: usize,
-    /// Whether weight decay applies.
-    pub decay: bool,
-}
-
 /// Names, shapes and places of a store's parameters.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
@@ -128,8 +117,6 @@ pub struct Layout {
     pub places: Vec<Place>,
     /// Elements of each segment.
     pub segments: Vec<usize>,
-    /// Runs of like parameters, in order.
-    pub ranges: Vec<Range>,
 }
 
 impl Layout {
@@ -162,10 +149,6 @@ impl Layout {
                     (segment, offset) = (segment + 1, 0);
                 }
                 layout.places[index] = Place { segment, offset };
-                match layout.ranges.last_mut() {
-                    Some(last) if last.segment == segment && last.decay == decay => last.len += len,
-                    _ => layout.ranges.push(Range { segment, offset, len, decay }),
-                }
                 offset += len;
             }
         }

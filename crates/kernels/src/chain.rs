@@ -208,13 +208,21 @@ impl Chain {
         for stage in &self.stages {
             match *stage {
                 Stage::Relu => map(values, |v| if v < F::zero() { F::zero() } else { v }),
-                Stage::GeluErf => map(values, |v| v * normal_cdf(v)),
+                Stage::GeluErf => map(
+                    values,
+                    #[inline(always)]
+                    |v| v.gelu(),
+                ),
                 Stage::GeluTanh => map(
                     values,
                     #[inline(always)]
                     |v| gelu_tanh(v),
                 ),
-                Stage::Tanh => map(values, F::tanh),
+                Stage::Tanh => map(
+                    values,
+                    #[inline(always)]
+                    |v| v.fast_tanh(),
+                ),
                 Stage::Sigmoid => map(
                     values,
                     #[inline(always)]
@@ -306,7 +314,13 @@ fn binary<F: Real>(values: &mut [F], op: Binary, x: &[F], step: usize) {
         Binary::Max => zip(values, x, step, F::max),
         Binary::Min => zip(values, x, step, F::min),
         Binary::ReluGrad => zip(values, x, step, |v, x| if x > F::zero() { v } else { F::zero() }),
-        Binary::GeluErfGrad => zip(values, x, step, |v, x| v * gelu_erf_derivative(x)),
+        Binary::GeluErfGrad => zip(
+            values,
+            x,
+            step,
+            #[inline(always)]
+            |v, x| v * x.gelu_derivative(),
+        ),
         Binary::GeluTanhGrad => zip(
             values,
             x,
@@ -322,26 +336,23 @@ fn binary<F: Real>(values: &mut [F], op: Binary, x: &[F], step: usize) {
 }
 
 fn dropout<F: Real>(values: &mut [F], rate: f32, stream: u32, first: u32, state: &StepState) {
-    let keep = F::one() - F::of(rate);
-    let mut words = [0; 2];
-    for (i, v) in values.iter_mut().enumerate() {
-        let index = first.wrapping_add(i as u32);
-        if i == 0 || index & 1 == 0 {
-            words = random::threefry2x32([state.seed, stream], [index >> 1, state.step]);
-        }
-        let unit = random::unit(words[(index & 1) as usize]);
-        *v = if unit >= rate { *v / keep } else { F::zero() };
+    const PART: usize = 256;
+    let scale = F::one() / (F::one() - F::of(rate));
+    let mut words = [0; PART];
+    let mut first = first;
+    for values in values.chunks_mut(PART) {
+        let words = &mut words[..values.len()];
+        random::words(state.seed, stream, state.step, first, words);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (v, &word) in values.iter_mut().zip(&*words) {
+                    *v = if random::unit(word) >= rate { *v * scale } else { F::zero() };
+                }
+            },
+        );
+        first = first.wrapping_add(PART as u32);
     }
-}
-
-/// Φ(x) through erfc, which keeps the left tail that 1 + erf loses.
-fn normal_cdf<F: Real>(x: F) -> F {
-    F::of(0.5) * (-x * F::of64(std::f64::consts::FRAC_1_SQRT_2)).erfc()
-}
-
-fn gelu_erf_derivative<F: Real>(x: F) -> F {
-    let density = F::of64(0.398_942_280_401_432_7) * (F::of(-0.5) * x * x).exp();
-    normal_cdf(x) + x * density
 }
 
 const SQRT_TWO_OVER_PI: f64 = 0.797_884_560_802_865_4;

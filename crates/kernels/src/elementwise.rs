@@ -8,6 +8,8 @@ use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, t
 const THREADS: usize = 64;
 /// Elements of one CPU task.
 const TASK_LEN: usize = 1 << 14;
+/// Elements that go through a chain together.
+const PART_LEN: usize = 1 << 11;
 
 /// out[coord] = chain(main[coord])
 #[derive(Clone, Debug)]
@@ -33,20 +35,27 @@ impl Elementwise {
             (0..self.chain.operands.len()).map(|i| args.read(first + i)).collect();
         let out = args.write(first + operands.len());
         let [_, y, z, w] = self.extent.map(|e| e as usize);
+        // The elements of a row from `first` on; parts go through all stages while they are in the nearest cache.
+        let elements = |row: usize, first: usize, values: &mut [F]| {
+            for (part, values) in values.chunks_mut(PART_LEN).enumerate() {
+                let coord = [row / z / y, row / z % y, row % z, first + part * PART_LEN];
+                let coord = coord.map(|c| c as u32);
+                if let Some((main, strides)) = main {
+                    load(values, &main[chain::offset(coord, strides)..], strides[3] as usize);
+                }
+                self.chain.apply_row(values, coord, self.extent, &operands, state);
+            }
+        };
         // A task takes several short rows, or a part of a long one.
         let rows_a_task = (TASK_LEN / w).max(1);
         out.par_chunks_mut(w * rows_a_task).enumerate().for_each(|(task, rows)| {
-            rows.par_chunks_mut(w).with_min_len(rows_a_task).enumerate().for_each(|(i, row)| {
-                let at = task * rows_a_task + i;
-                let coord = [at / z / y, at / z % y, at % z, 0].map(|c| c as u32);
-                row.par_chunks_mut(TASK_LEN).enumerate().for_each(|(part, values)| {
-                    let coord = [coord[0], coord[1], coord[2], (part * TASK_LEN) as u32];
-                    if let Some((main, strides)) = main {
-                        load(values, &main[chain::offset(coord, strides)..], strides[3] as usize);
-                    }
-                    self.chain.apply_row(values, coord, self.extent, &operands, state);
-                });
-            });
+            let first = task * rows_a_task;
+            if rows_a_task > 1 {
+                rows.chunks_mut(w).zip(first..).for_each(|(values, row)| elements(row, 0, values));
+            } else {
+                let parts = rows.par_chunks_mut(TASK_LEN).enumerate();
+                parts.for_each(|(part, values)| elements(first, part * TASK_LEN, values));
+            }
         });
     }
 }

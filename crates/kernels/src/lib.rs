@@ -8,11 +8,13 @@
 //! Every shader binds the same way, in group 0: binding 0 is the launch's [`Launch::dims`] (uniform),
 //! binding 1 the [`StepState`] (uniform), bindings 2 and up are [`Launch::bindings`] (storage).
 
+pub mod add_to;
 mod args;
 pub mod attention;
 pub mod chain;
 pub mod distill_loss;
 pub mod elementwise;
+pub mod feature_loss;
 pub mod gather;
 pub mod grad_norm;
 pub mod layer_norm;
@@ -22,10 +24,12 @@ pub mod optimizer;
 pub mod random;
 mod real;
 pub mod reduce;
+pub mod relation_loss;
 pub mod roof;
 mod row;
 pub mod shader;
 pub mod softmax;
+mod vector_math;
 
 use std::fmt::Debug;
 
@@ -162,6 +166,15 @@ pub struct Launch {
     pub workgroups: [u32; 3],
 }
 
+/// One way to run a kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// What tells it from the kernel's others.
+    pub name: String,
+    /// Its launches, in order.
+    pub launches: Vec<Launch>,
+}
+
 /// Values that change every step, in one uniform, so that no change of them recompiles anything.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -184,8 +197,10 @@ pub struct StepState {
     pub bias_correction1: f32,
     /// Adam's 1 - beta2^(step + 1).
     pub bias_correction2: f32,
+    /// 1 / number of tokens that are no padding, over the whole batch.
+    pub token_scale: f32,
     /// Keeps the struct at a multiple of 16 bytes.
-    pub padding: [u32; 3],
+    pub padding: [u32; 2],
 }
 
 impl Default for StepState {
@@ -200,7 +215,8 @@ impl Default for StepState {
             hard_scale: 1.0,
             bias_correction1: 1.0,
             bias_correction2: 1.0,
-            padding: [0; 3],
+            token_scale: 1.0,
+            padding: [0; 2],
         }
     }
 }
@@ -213,9 +229,13 @@ pub trait Kernel: Debug + Send + Sync {
     fn operands(&self) -> Vec<Operand>;
     /// How a GPU with these capabilities runs it; launches run in order.
     fn launches(&self, caps: &Caps) -> Vec<Launch>;
-    /// Every way that a device with these capabilities may run it, its own choice first.
-    fn variants(&self, caps: &Caps) -> Vec<Vec<Launch>> {
-        vec![self.launches(caps)]
+    /// Every way that a device with these capabilities may run it, the one of [`Kernel::launches`] first.
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        vec![Variant { name: "only".to_owned(), launches: self.launches(caps) }]
+    }
+    /// Kernels of one name and bucket are alike enough for one of them to be timed for all.
+    fn bucket(&self) -> String {
+        String::new()
     }
     /// Its work.
     fn cost(&self) -> Cost;

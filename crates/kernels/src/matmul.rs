@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::chain::{Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, Variant, bytes, twin};
 
 /// A launch above this many operations is split by rows: 2e11 take a slow GPU (0.2 TFLOP/s) one second,
 /// half of what Windows grants before it resets the driver.
@@ -36,10 +36,11 @@ pub struct Matmul {
     pub extent: Coord,
 }
 
-/// Tile of a variant; see `shaders/matmul.wgsl` and `shaders/matmul_subgroup.wgsl`.
+/// Tile of a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
-    /// Entry point: `tiled`, or `quads` or `scalars` of `matmul_subgroup`.
+    /// Entry point: `tiled` of `shaders/matmul.wgsl`, `vectors` of `matmul_vectors.wgsl`, `quads` or `scalars` of
+    /// `matmul_subgroup.wgsl`.
     pub entry: &'static str,
     /// Register tile.
     pub thread: [u32; 2],
@@ -56,6 +57,21 @@ impl Tile {
     pub const MEDIUM: Self = Self { entry: "tiled", thread: [4, 4], group: [16, 16], block_k: 16 };
     /// 32 × 32 outputs by 256 threads: products too small to fill a GPU otherwise.
     pub const SMALL: Self = Self { entry: "tiled", thread: [2, 2], group: [16, 16], block_k: 32 };
+    /// As [`Tile::LARGE`], in vectors of four.
+    pub const VECTORS_LARGE: Self =
+        Self { entry: "vectors", thread: [8, 8], group: [16, 16], block_k: 16 };
+    /// 64 × 128 outputs by 256 threads, in vectors of four.
+    pub const VECTORS_WIDE: Self =
+        Self { entry: "vectors", thread: [4, 8], group: [16, 16], block_k: 16 };
+    /// 64 × 64 outputs by 256 threads, in vectors of four.
+    pub const VECTORS_MEDIUM: Self =
+        Self { entry: "vectors", thread: [4, 4], group: [16, 16], block_k: 16 };
+    /// 64 × 64 outputs by 64 threads, in vectors of four.
+    pub const VECTORS_FEW: Self =
+        Self { entry: "vectors", thread: [8, 8], group: [8, 8], block_k: 16 };
+    /// 32 × 32 outputs by 64 threads, in vectors of four.
+    pub const VECTORS_SMALL: Self =
+        Self { entry: "vectors", thread: [4, 4], group: [8, 8], block_k: 32 };
     /// 64 × 64 outputs by 64 threads: fewer threads at each barrier, for drivers that run on the processor
     /// and have other subgroups than [`Tile::QUADS`] needs.
     pub const SOFTWARE: Self = Self { entry: "tiled", thread: [8, 8], group: [8, 8], block_k: 16 };
@@ -64,8 +80,25 @@ impl Tile {
     /// The same word by word, for any shape.
     pub const SCALARS: Self = Self { entry: "scalars", ..Self::QUADS };
     /// Every variant, for tests and tuning.
-    pub const ALL: [Self; 6] =
-        [Self::LARGE, Self::MEDIUM, Self::SMALL, Self::SOFTWARE, Self::QUADS, Self::SCALARS];
+    pub const ALL: [Self; 11] = [
+        Self::LARGE,
+        Self::MEDIUM,
+        Self::SMALL,
+        Self::VECTORS_LARGE,
+        Self::VECTORS_WIDE,
+        Self::VECTORS_MEDIUM,
+        Self::VECTORS_FEW,
+        Self::VECTORS_SMALL,
+        Self::SOFTWARE,
+        Self::QUADS,
+        Self::SCALARS,
+    ];
+
+    /// Its name among the variants.
+    pub fn name(&self) -> String {
+        let Self { entry, thread, group, block_k } = self;
+        format!("{entry} {}x{} by {}x{}, {block_k}", thread[0], thread[1], group[0], group[1])
+    }
 
     fn blocks(&self, m: usize, n: usize) -> [usize; 2] {
         let [rows, cols] = [0, 1].map(|i| (self.thread[i] * self.group[i]) as usize);
@@ -103,19 +136,26 @@ impl Matmul {
         [row, col, if self.shared_b { 0 } else { self.k * self.n }]
     }
 
+    /// Whether four neighbours of an operand are one aligned vector, in k and along its contiguous direction.
+    fn in_fours(&self) -> bool {
+        self.k.is_multiple_of(4)
+            && (!self.trans_a || self.m.is_multiple_of(4))
+            && (self.trans_b || self.n.is_multiple_of(4))
+    }
+
     /// Whether a variant can run this product on the device.
     pub fn fits(&self, tile: &Tile, caps: &Caps) -> bool {
         let [rows, cols] = [0, 1].map(|i| tile.thread[i] * tile.group[i]);
-        let memory = 4 * tile.block_k * (rows + cols + 2);
         let threads = tile.group[0] * tile.group[1];
         let one_subgroup = caps.subgroup_lanes == Some(threads);
-        let in_fours = self.k.is_multiple_of(4)
-            && (!self.trans_a || self.m.is_multiple_of(4))
-            && (self.trans_b || self.n.is_multiple_of(4));
+        let padding = if tile.entry == "tiled" { 2 } else { 0 };
+        let memory = 4 * tile.block_k * (rows + cols + padding);
+        let fits_memory = threads <= caps.max_workgroup_threads && memory <= caps.workgroup_memory;
         match tile.entry {
-            "quads" => one_subgroup && in_fours,
+            "quads" => one_subgroup && self.in_fours(),
             "scalars" => one_subgroup,
-            _ => threads <= caps.max_workgroup_threads && memory <= caps.workgroup_memory,
+            "vectors" => self.in_fours() && fits_memory,
+            _ => fits_memory,
         }
     }
 
@@ -164,8 +204,8 @@ impl Matmul {
             overrides.push(("B_N_CONTIGUOUS", f64::from(u8::from(!self.trans_b))));
         }
         let (shader, consts) = match tile.entry {
-            "tiled" => (
-                "matmul",
+            "tiled" | "vectors" => (
+                if tile.entry == "tiled" { "matmul" } else { "matmul_vectors" },
                 vec![
                     ("THREAD_M", tile.thread[0]),
                     ("THREAD_N", tile.thread[1]),
@@ -324,10 +364,22 @@ impl Kernel for Matmul {
         self.launches_with(&self.default_tile(caps), caps)
     }
 
-    fn variants(&self, caps: &Caps) -> Vec<Vec<Launch>> {
-        let fitting = Tile::ALL.iter().filter(|tile| self.fits(tile, caps));
-        let tiled = fitting.map(|tile| self.launches_with(tile, caps));
-        [self.launches(caps)].into_iter().chain(tiled).collect()
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        let default = self.default_tile(caps);
+        let others = Tile::ALL.into_iter().filter(|tile| *tile != default && self.fits(tile, caps));
+        let variant =
+            |tile: Tile| Variant { name: tile.name(), launches: self.launches_with(&tile, caps) };
+        [default].into_iter().chain(others).map(variant).collect()
+    }
+
+    /// Sizes to the next power of two, the operands' layouts, and whether they lie in fours.
+    fn bucket(&self) -> String {
+        let [m, n, k, batch] =
+            [self.m, self.n, self.k, self.batch].map(|size| size.max(1).next_power_of_two());
+        let layout = [self.trans_a, self.trans_b].map(|trans| if trans { 'T' } else { 'N' });
+        let [a, b] = layout;
+        let fours = if self.in_fours() { " in fours" } else { "" };
+        format!("{batch} of {m}x{n}x{k} {a}{b}{fours}")
     }
 
     fn cost(&self) -> Cost {

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::row::vectorised;
 use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
 
 const THREADS: usize = 64;
@@ -79,42 +80,56 @@ impl Optimizer {
         let tasks = params.zip(args.read(1).par_chunks(TASK));
         match self.rule {
             Rule::Sgd { .. } if moments == 0 => tasks.for_each(|(params, grads)| {
-                for (p, &g) in params.iter_mut().zip(grads) {
-                    *p = *p - lr * (g * clip + decay * *p);
-                }
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (p, &g) in params.iter_mut().zip(grads) {
+                            *p = *p - lr * (g * clip + decay * *p);
+                        }
+                    },
+                );
             }),
             Rule::Sgd { momentum, nesterov } => {
                 let momentum = F::of(momentum);
                 let tasks = tasks.zip(args.write(2).par_chunks_mut(TASK));
                 tasks.for_each(|((params, grads), m)| {
-                    for ((p, &g), m) in params.iter_mut().zip(grads).zip(m) {
-                        let g = g * clip + decay * *p;
-                        *m = momentum * *m + g;
-                        let direction = if nesterov { g + momentum * *m } else { *m };
-                        *p = *p - lr * direction;
-                    }
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for ((p, &g), m) in params.iter_mut().zip(grads).zip(m) {
+                                let g = g * clip + decay * *p;
+                                *m = momentum * *m + g;
+                                let direction = if nesterov { g + momentum * *m } else { *m };
+                                *p = *p - lr * direction;
+                            }
+                        },
+                    );
                 });
             }
             Rule::Adam { beta1, beta2, eps } | Rule::AdamW { beta1, beta2, eps } => {
-                let decoupled = self.decoupled();
                 let [rate1, beta2, rate2] = [1.0 - beta1, beta2, 1.0 - beta2].map(F::of64);
                 let step = lr / F::of(state.bias_correction1);
                 let root = F::of(state.bias_correction2).sqrt();
                 let eps = F::of(eps);
+                // What decays: the parameter itself, or by way of the gradient.
+                let [kept, decay] = match self.decoupled() {
+                    true => [F::one() - lr * decay, F::zero()],
+                    false => [F::one(), decay],
+                };
                 let tasks = tasks.zip(args.write(2).par_chunks_mut(TASK));
                 let tasks = tasks.zip(args.write(3).par_chunks_mut(TASK));
                 tasks.for_each(|(((params, grads), m), v)| {
-                    for (((p, &g), m), v) in params.iter_mut().zip(grads).zip(m).zip(v) {
-                        let mut g = g * clip;
-                        if decoupled {
-                            *p *= F::one() - lr * decay;
-                        } else {
-                            g += decay * *p;
-                        }
-                        *m += rate1 * (g - *m);
-                        *v = beta2 * *v + rate2 * g * g;
-                        *p = *p - step * *m / (v.sqrt() / root + eps);
-                    }
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for (((p, &g), m), v) in params.iter_mut().zip(grads).zip(m).zip(v) {
+                                let g = g * clip + decay * *p;
+                                *m += rate1 * (g - *m);
+                                *v = beta2 * *v + rate2 * g * g;
+                                *p = *p * kept - step * *m / (v.sqrt() / root + eps);
+                            }
+                        },
+                    );
                 });
             }
         }

@@ -3,6 +3,8 @@
 //! Threefry-2x32 with 20 rounds, from Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as
 //! easy as 1, 2, 3" (SC 2011). `shaders/common/random.wgsl` is its twin.
 
+use std::array::from_fn;
+
 use crate::row::vectorised;
 
 /// Streams keep the purposes a seed serves apart; dropout layers take `DROPOUT + layer`.
@@ -22,16 +24,29 @@ const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
 /// Two random words for `key` and `counter`.
 #[inline]
 pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
+    let [[x], [y]] = threefry(key, counter.map(|word| [word]));
+    [x, y]
+}
+
+/// The generator for `N` counters side by side: their first words, and their second ones.
+#[inline(always)]
+fn threefry<const N: usize>(key: [u32; 2], [mut x, mut y]: [[u32; N]; 2]) -> [[u32; N]; 2] {
     let keys = [key[0], key[1], 0x1BD1_1BDA ^ key[0] ^ key[1]];
-    let mut x = counter[0].wrapping_add(keys[0]);
-    let mut y = counter[1].wrapping_add(keys[1]);
+    let add = |words: &mut [u32; N], key: u32| {
+        words.iter_mut().for_each(|word| *word = word.wrapping_add(key));
+    };
+    add(&mut x, keys[0]);
+    add(&mut y, keys[1]);
     for group in 0..5_usize {
         for round in 0..4 {
-            x = x.wrapping_add(y);
-            y = y.rotate_left(ROTATIONS[(group % 2) * 4 + round]) ^ x;
+            let rotation = ROTATIONS[(group % 2) * 4 + round];
+            for (x, y) in x.iter_mut().zip(&mut y) {
+                *x = x.wrapping_add(*y);
+                *y = y.rotate_left(rotation) ^ *x;
+            }
         }
-        x = x.wrapping_add(keys[(group + 1) % 3]);
-        y = y.wrapping_add(keys[(group + 2) % 3]).wrapping_add(group as u32 + 1);
+        add(&mut x, keys[(group + 1) % 3]);
+        add(&mut y, keys[(group + 2) % 3].wrapping_add(group as u32 + 1));
     }
     [x, y]
 }
@@ -44,24 +59,30 @@ pub fn word(seed: u32, stream: u32, step: u32, index: u32) -> u32 {
 
 /// The words of the elements from `first` on, indices taken modulo 2³².
 pub(crate) fn words(seed: u32, stream: u32, step: u32, first: u32, out: &mut [u32]) {
-    let (odd, pairs) = out.split_at_mut(((first & 1) as usize).min(out.len()));
+    const LANES: usize = 16;
+    let (odd, rest) = out.split_at_mut(((first & 1) as usize).min(out.len()));
     odd.iter_mut().for_each(|out| *out = word(seed, stream, step, first));
-    let first = (first >> 1).wrapping_add(first & 1);
+    let mut block = (first >> 1).wrapping_add(first & 1);
     vectorised(
         #[inline(always)]
         || {
-            for (i, pair) in pairs.chunks_mut(2).enumerate() {
+            for out in rest.chunks_mut(2 * LANES) {
                 // An index has 32 bits, half of it 31.
-                let block = first.wrapping_add(i as u32) & (u32::MAX >> 1);
-                let words = threefry2x32([seed, stream], [block, step]);
-                pair.copy_from_slice(&words[..pair.len()]);
+                let blocks = from_fn(|i| block.wrapping_add(i as u32) & (u32::MAX >> 1));
+                let [even, odd] = threefry([seed, stream], [blocks, [step; LANES]]);
+                let mut words = [0; 2 * LANES];
+                for i in 0..LANES {
+                    (words[2 * i], words[2 * i + 1]) = (even[i], odd[i]);
+                }
+                out.copy_from_slice(&words[..out.len()]);
+                block = block.wrapping_add(LANES as u32);
             }
         },
     );
 }
 
 /// The word as a number in [0, 1), exact in f32: its upper 24 bits.
-#[inline]
+#[inline(always)]
 pub fn unit(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }

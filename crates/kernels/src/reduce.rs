@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::row::vectorised;
 use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
 
 /// Columns of a workgroup of `columns`.
@@ -28,7 +29,7 @@ impl ReduceOp {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn combine(self, a: f64, b: f64) -> f64 {
         match self {
             Self::Sum | Self::Mean => a + b,
@@ -92,11 +93,22 @@ impl Reduce {
     fn columns<F: Real>(&self, x: &[F]) -> Vec<f64> {
         let fold = |x: &[F]| {
             let mut folded = vec![self.op.neutral(); self.inner];
-            for row in x.chunks_exact(self.inner) {
-                for (folded, v) in folded.iter_mut().zip(row) {
-                    *folded = self.op.combine(*folded, v.f64());
-                }
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for row in x.chunks_exact(self.inner) {
+                        match self.op {
+                            ReduceOp::Sum | ReduceOp::Mean => {
+                                folded.iter_mut().zip(row).for_each(|(sum, v)| *sum += v.f64());
+                            }
+                            ReduceOp::Max => {
+                                let columns = folded.iter_mut().zip(row);
+                                columns.for_each(|(top, v)| *top = self.op.combine(*top, v.f64()));
+                            }
+                        }
+                    }
+                },
+            );
             folded
         };
         let rows = BLOCK.div_ceil(self.inner).max(16);

@@ -122,18 +122,19 @@ fn peak_of<F: Real>(row: &[F]) -> (F, usize) {
 /// The lanes' sum, in a tree: a chain of additions would take as long as a short row.
 #[inline(always)]
 fn sum_of<F: Real>(lanes: [F; LANES]) -> f64 {
-    let mut sums = lanes.map(
+    let sums: [F; LANES / 2] = from_fn(
         #[inline(always)]
-        |lane| lane.f64(),
+        |i| lanes[i] + lanes[i + LANES / 2],
     );
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            sums[i] += sums[i + half];
-        }
-        half /= 2;
-    }
-    sums[0]
+    let sums: [f64; LANES / 4] = from_fn(
+        #[inline(always)]
+        |i| sums[i].f64() + sums[i + LANES / 4].f64(),
+    );
+    let sums: [f64; LANES / 8] = from_fn(
+        #[inline(always)]
+        |i| sums[i] + sums[i + LANES / 8],
+    );
+    (sums[0] + sums[2]) + (sums[1] + sums[3])
 }
 
 /// The end of a row, made as long as the lanes by its first element, whose results are dropped.

@@ -12,20 +12,24 @@ macro_rules! sources {
 
 /// The kernels' shaders, by file stem.
 pub const SHADERS: &[(&str, &str)] = sources![
+    "add_to",
     "attention",
     "attention_delta",
     "attention_key_value",
     "attention_query",
     "distill_loss",
     "elementwise",
+    "feature_loss",
     "gather",
     "grad_norm",
     "layer_norm",
     "matmul",
     "matmul_subgroup",
+    "matmul_vectors",
     "max_norm",
     "optimizer",
     "reduce",
+    "relation_loss",
     "roof",
     "softmax",
 ];

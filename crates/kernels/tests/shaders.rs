@@ -3,17 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::attention::Attention;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::distill_loss::DistillLoss;
 use distil_gpu_kernels::elementwise::Elementwise;
+use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
-use distil_gpu_kernels::matmul::{Matmul, Tile};
+use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
+use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Access, Caps, DType, Kernel, Launch, Operand, StepState, shader};
@@ -99,6 +102,7 @@ fn attentions() -> Vec<Attention> {
 
 fn kernels() -> Vec<Box<dyn Kernel>> {
     let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
+    kernels.push(Box::new(AddTo { len: 10_000_000 }));
     for attention in attentions() {
         kernels.push(Box::new(attention));
     }
@@ -144,6 +148,35 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
             }
         }
     }
+    for gradient in [false, true] {
+        for (rows, cols) in [(16, 1), (4_000_000, 32)] {
+            for measure in [Measure::Cosine, Measure::Square] {
+                for (positions, tokens) in [(1, false), (16, true)] {
+                    let weight = 0.5;
+                    kernels.push(Box::new(FeatureLoss {
+                        rows,
+                        cols,
+                        measure,
+                        positions,
+                        tokens,
+                        weight,
+                        gradient,
+                    }));
+                }
+            }
+        }
+        for (batch, length, head_dim, teacher_dim) in [(1, 1, 1, 3), (6000, 200, 64, 128)] {
+            kernels.push(Box::new(RelationLoss {
+                batch,
+                length,
+                heads: 12,
+                head_dim,
+                teacher_dim,
+                weight: 0.5,
+                gradient,
+            }));
+        }
+    }
     let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
     for rule in [
         Rule::Sgd { momentum: 0.0, nesterov: false },
@@ -179,18 +212,10 @@ fn launches() -> Vec<(Launch, Vec<Operand>)> {
     let mut launches = Vec::new();
     for kernel in kernels() {
         for caps in capabilities() {
-            for launch in kernel.launches(&caps) {
+            for launch in kernel.variants(&caps).into_iter().flat_map(|variant| variant.launches) {
                 assert!(launch.shader.starts_with(kernel.name()));
                 launches.push((launch, kernel.operands()));
             }
-        }
-    }
-    // Devices choose among a product's tiles by timing them.
-    for matmul in matmuls() {
-        let caps = Caps { subgroup_lanes: Some(8), ..Caps::default() };
-        for tile in Tile::ALL.iter().filter(|tile| matmul.fits(tile, &caps)) {
-            let tiled = matmul.launches_with(tile, &caps);
-            launches.extend(tiled.into_iter().map(|launch| (launch, matmul.operands())));
         }
     }
     launches

@@ -38,6 +38,9 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = models::load(&args.model)?;
+    if config.embeds() {
+        anyhow::bail!("{} makes embeddings: `eval` measures classifiers", args.model.display());
+    }
     let unfit = || format!("{} cannot be measured on {}", args.model.display(), args.data);
     let test = load(&args)?;
     let test = test.with_classes(&config.class_names).with_context(unfit)?;
@@ -59,6 +62,8 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         let report = json!({
             "accuracy": accuracy,
             "errors": errors,
+            "macro_f1": metrics.macro_f1,
+            "matthews": metrics.matthews,
             "errors_per_class": per_class,
             "examples": test.len(),
             "cross_entropy": metrics.hard,
@@ -71,6 +76,8 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     }
     let examples = test.len();
     say(format_args!("accuracy      {:.2} % ({errors} errors in {examples})", 100.0 * accuracy))?;
+    say(format_args!("macro F1      {:.4}", metrics.macro_f1.unwrap_or(f64::NAN)))?;
+    say(format_args!("Matthews      {:.4}", metrics.matthews.unwrap_or(f64::NAN)))?;
     say(format_args!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN)))?;
     say(format_args!("latency       {latency_ms:.3} ms for one example"))?;
     say(format_args!("throughput    {:.0} examples/s", speed.examples_per_second))?;
@@ -104,6 +111,7 @@ fn load(args: &Args) -> Result<Dataset> {
             args.data
         ),
     };
-    let data = Data { source, train_limit: None, test_limit: None, normalise: None };
+    let data =
+        Data { source, train_limit: None, test_limit: None, validation: None, normalise: None };
     Ok(data::load(&data)?.test)
 }

@@ -8,7 +8,7 @@ use distil_gpu_engine::data::{self, Examples};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::files;
 use distil_gpu_engine::models::{self, Feed, Input};
-use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::recipe::{Data, Recipe};
 
 use crate::{Voice, say};
 
@@ -47,7 +47,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = models::load(&args.model)?;
     let (split, examples);
     let inputs: Vec<(&str, &Examples)> = if args.input.extension().is_some_and(|e| e == "toml") {
-        split = data::load(&Recipe::load(&args.input, &[])?.data)?;
+        // A teacher's logits are of all examples: what is kept for validation is chosen when students learn.
+        let data = Recipe::load(&args.input, &[])?.data;
+        split = data::load(&Data { validation: None, ..data })?;
         vec![("train", split.train.examples()), ("test", split.test.examples())]
     } else {
         examples = match config.input {
@@ -70,7 +72,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let mut tensors = Vec::new();
     for (name, data) in &inputs {
         let logits = evaluator.logits(&mut *device, data, &mut |rows| bar.inc(rows as u64))?;
-        tensors.push((*name, vec![data.len(), config.classes()], logits));
+        tensors.push((*name, vec![data.len(), config.answer_len()], logits));
     }
     bar.finish_and_clear();
     files::save_tensors(&args.out, &tensors, HashMap::new())?;

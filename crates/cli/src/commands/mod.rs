@@ -10,6 +10,7 @@ pub mod plan;
 pub mod report;
 pub mod run;
 pub mod sweep;
+pub mod tune;
 
 use std::path::Path;
 

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use distil_gpu_engine::device::{Outlook, adapters};
+use distil_gpu_engine::device::{Adapter, Outlook, adapters};
 use distil_gpu_engine::distill::Forecast;
 use distil_gpu_engine::distill::forecast::{DeviceForecast, Memory};
 use distil_gpu_engine::report::thousands;
+use distil_gpu_engine::tune::Cache;
 
 use crate::{Voice, say, table};
 
@@ -29,7 +30,9 @@ pub struct Args {
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let recipe = super::recipe(args.recipe.as_deref(), &args.set)?;
     let gpus = adapters();
-    let devices: Vec<Outlook> = gpus.iter().map(Outlook::of).chain([Outlook::cpu()]).collect();
+    let choices = |gpu: &Adapter| Cache::open(&gpu.info).map(|cache| cache.choices());
+    let outlook = |gpu: &Adapter| Outlook::of(gpu, choices(gpu).unwrap_or_default());
+    let devices: Vec<Outlook> = gpus.iter().map(outlook).chain([Outlook::cpu()]).collect();
     let forecast = Forecast::of(&recipe, &devices)?;
     if voice.json {
         return say(serde_json::to_string_pretty(&forecast)?);

@@ -46,6 +46,9 @@ pub struct Args {
     /// Keep the bounds checks in the GPU's kernels
     #[arg(long)]
     checked: bool,
+    /// Run each kernel as it is by default, whatever was or could be tuned
+    #[arg(long)]
+    no_tune: bool,
     /// Hold the recipe's kernels and first steps to 64-bit arithmetic before training
     #[arg(long)]
     verify: bool,
@@ -69,6 +72,11 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     };
     let mut device = super::open(&recipe.device, args.checked, voice)?;
     let prepared = distill::prepare(&recipe, begin)?;
+    if !args.no_tune {
+        // What was interrupted goes on with the variants it began with.
+        let setup = args.resume.is_none().then_some(prepared.setup());
+        super::tune::apply(&mut *device, &recipe, setup, voice)?;
+    }
     if args.verify {
         super::check::recipe(&mut *device, &recipe, prepared.setup(), voice)?;
     }

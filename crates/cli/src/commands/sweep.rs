@@ -10,7 +10,7 @@ use distil_gpu_engine::report::{SWEEP_PAGE, SweepReport};
 
 use super::toml_string;
 use crate::watch::Watch;
-use crate::{Voice, say, table};
+use crate::{STUDENTS_FAILED, Voice, say, table};
 
 /// Arguments of `sweep`.
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,10 @@ Examples:
   distil-gpu sweep mine.toml --set 'student.model.hidden_sizes=[30],[100],[300]'
       Students of three sizes
   distil-gpu sweep --resume runs/default-sweep
-      Go on with a sweep that was interrupted")]
+      Go on with a sweep that was interrupted
+
+A student whose loss stops being a number is entered as failed, with the reason, and the sweep goes on; it then
+ends with exit code 4.")]
 pub struct Args {
     /// Recipe to vary [default: the one that comes with the program]
     recipe: Option<PathBuf>,
@@ -65,6 +68,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         }
     };
     let mut device = super::open(&recipe.device, false, voice)?;
+    super::tune::apply(&mut *device, &recipe, None, voice)?;
     let mut watch = Watch::new(voice)?;
     let sweep = match distill::sweep(&recipe, &grid, &mut *device, begin, &mut watch) {
         Ok(sweep) => sweep,
@@ -75,11 +79,17 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     } else {
         say(points(&sweep.report))?;
         say(sweep.report.sentence())?;
+        for (student, reason) in sweep.report.failures() {
+            say(format_args!("Failed: {student}: {reason}"))?;
+        }
         say(format_args!("* marks {}.", SweepReport::FRONT))?;
         say(format_args!("Results: {}", sweep.folder.display()))?;
         say(format_args!("Report: {}", sweep.folder.join(SWEEP_PAGE).display()))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(match sweep.report.failures().is_empty() {
+        true => ExitCode::SUCCESS,
+        false => STUDENTS_FAILED.into(),
+    })
 }
 
 /// Splits `--set`s into axes and into those with one value.

@@ -86,7 +86,7 @@ fn a_run_leaves_what_it_promises() {
     ];
     for (i, (name, units, [config, weights])) in arms.into_iter().enumerate() {
         let arm = &report["arms"][name];
-        let all = "accuracy errors errors_per_class parameters bytes latency_ms \
+        let all = "accuracy errors macro_f1 matthews errors_per_class parameters bytes latency_ms \
                    examples_per_second steps";
         assert_eq!(keys(arm), words(all));
         let per_class = arm["errors_per_class"].as_array().unwrap();

@@ -1,6 +1,7 @@
 //! Runs that are killed, stopped, starved of disk, or aimed at a target.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -108,6 +109,63 @@ fn a_killed_run_goes_on_bit_for_bit() {
 fn so_it_does_on_a_gpu() {
     let home = Home::new();
     killed_and_resumed(&home, &format!("{SMALL} --device gpu"), &[0, 17, 5]);
+}
+
+/// A tiny BERT and a student of one of its layers, with all that a training can have a state of: steps of several
+/// batches, measurements within epochs, the best parameters so far, rates of their own.
+#[test]
+fn texts_go_on_bit_for_bit() {
+    let home = Home::new();
+    let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/bert");
+    let texts = |rows: std::ops::Range<usize>| {
+        let words = ["good", "bad", "film", "films", "the", "a", "!", "?"];
+        let row = |row: usize| {
+            let text: Vec<&str> =
+                (0..2 + row * 7 % 11).map(|at| words[(row * 5 + at * at) % 8]).collect();
+            format!("{},{}\n", text.join(" "), ["x", "y", "z"][row * row % 7 % 3])
+        };
+        format!("text,label\n{}", rows.map(row).collect::<String>())
+    };
+    home.write("train.csv", texts(0..240));
+    home.write("test.csv", texts(240..300));
+    let recipe = format!(
+        r#"
+device = "cpu"
+[data]
+source = "text"
+train = "train.csv"
+test = "test.csv"
+validation = 0.2
+[teacher]
+model = {{ type = "encoder", from = {bert:?}, dropout = 0.1 }}
+[teacher.train]
+epochs = 6
+batch = 16
+optimizer = {{ name = "adamw", lr = 2e-3 }}
+[student]
+model = {{ type = "encoder", from = {bert:?}, layers = [1], dropout = 0.1 }}
+[train]
+epochs = 20
+batch = 8
+accumulate = 3
+clip = 1.0
+evaluate_every = 5
+keep = "best"
+optimizer = {{ name = "adamw", lr = 2e-3 }}
+layer_decay = 0.9
+groups = [{{ match = "classifier", lr_factor = 2.0 }}, {{ match = "*embeddings*", lr = 0.0 }}]
+"#
+    );
+    home.write("texts.toml", recipe);
+    killed_and_resumed(&home, "run texts.toml", &[0, 90, 15, 230, 60]);
+    let report = home.json("whole/report.json");
+    for arm in ["control", "distilled"] {
+        let arm = &report["arms"][arm];
+        assert_eq!(arm["steps"], 160, "{arm}");
+        assert!(arm["kept_step"].as_u64().is_some_and(|step| step % 5 == 0), "{arm}");
+    }
+    assert_eq!(report["arms"]["teacher"]["kept_step"], serde_json::Value::Null);
+    assert_eq!(report["examples"]["validation"], 48);
 }
 
 #[cfg(unix)]

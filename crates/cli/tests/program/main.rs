@@ -1,6 +1,6 @@
 //! The real program: `commands` and `check_and_bench` are what it does, `interrupted` how it goes on after it was
-//! stopped, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `bad_input` and
-//! `bad_texts` what it says to input that is wrong.
+//! stopped, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `tune` how it chooses among
+//! variants of kernels, `bad_input` and `bad_texts` what it says to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod bad_input;
@@ -11,6 +11,7 @@ mod interrupted;
 mod report;
 mod sweep;
 mod texts;
+mod tune;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,6 +59,9 @@ const HAND_WEIGHTS: [(&str, &[usize], &[f32]); 4] = [
     ("layers.1.weight", &[3, 2], &[1.0, 0.0, -1.0, 2.0, 0.5, 0.5]),
     ("layers.1.bias", &[3], &[0.0, 0.25, -0.5]),
 ];
+
+/// Where it keeps what it finds about devices.
+const CACHE: &str = "cache";
 
 /// A folder to run the program in, gone when this is. `tiny.toml` is there from the start.
 struct Home {
@@ -150,6 +154,8 @@ impl Home {
     fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_distil-gpu"));
         command.args(arguments.split_whitespace()).current_dir(&self.folder);
+        // Not what this machine's user tuned.
+        command.env("DISTIL_GPU_CACHE", self.folder.join(CACHE));
         command
     }
 

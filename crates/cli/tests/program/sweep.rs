@@ -246,3 +246,40 @@ fn a_page_of_what_is_no_sweep_is_refused() {
     home.write("half/sweep.json", whole);
     home.refused("report half half", &["half: ", "a page of its own"]);
 }
+
+#[test]
+fn a_student_that_diverges_stops_no_sweep() {
+    let home = Home::new();
+    let command = "sweep tiny.toml --set train.optimizer.lr=0.05,1e30 --set distil.alpha=0.5,0.9 --set teacher.train.epochs=1";
+    let said = say(home.command(&format!("{command} --quiet --out a")));
+    assert_eq!(said.code, Some(4), "{said:?}");
+    assert!(
+        said.out.contains("Failed: train.optimizer.lr = 1e30, distil.alpha = 0.5, seed 0: the "),
+        "{}",
+        said.out
+    );
+    assert_eq!(said.out.matches("stopped being numbers").count(), 2, "{}", said.out);
+    let report = home.json("a/sweep.json");
+    let points = list(&report["points"]);
+    for (place, point) in points.iter().enumerate() {
+        let [runs, failed] =
+            ["runs", "failed"].map(|key| point[key].as_array().map_or(0, Vec::len));
+        assert_eq!([runs, failed], if place < 2 { [1, 0] } else { [0, 1] }, "{point}");
+    }
+    let reason = points[3]["failed"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("lower optimizer.lr"), "{reason}");
+    let page = String::from_utf8(home.read("a/sweep.html")).unwrap();
+    assert!(page.contains("stopped being numbers"));
+    assert!(home.paths().iter().all(|path| !path.to_string_lossy().contains("checkpoints")));
+    // What failed is not tried again, and the students before it are those of a sweep without it.
+    let again = say(home.command("sweep --resume a --quiet"));
+    assert_eq!((again.code, &again.out), (Some(4), &said.out));
+    assert_eq!(home.json("a/sweep.json")["points"], report["points"]);
+    home.done(
+        "sweep tiny.toml --set distil.alpha=0.5,0.9 --set teacher.train.epochs=1 --quiet --out b",
+    );
+    for student in ["001", "002"] {
+        let file = format!("students/{student}/model.safetensors");
+        assert!(home.read(&format!("a/{file}")) == home.read(&format!("b/{file}")), "{student}");
+    }
+}

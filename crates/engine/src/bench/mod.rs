@@ -18,6 +18,7 @@ use crate::models::{BatchShape, HostBatch, ModelConfig};
 use crate::recipe::Recipe;
 use crate::session::Session;
 use crate::store::Layout;
+use crate::tune::Cache;
 use crate::verify::{Lesson, Trainings, made_up, made_up_length};
 
 /// Rows of the forward passes that are timed.
@@ -76,7 +77,7 @@ pub struct Report {
     pub kernels: Option<Vec<KernelTime>>,
 }
 
-/// Measures a device at the work of a recipe, with random data. Each measurement takes about `budget`;
+/// Measures a device at the work of a recipe, with random data and the variants that it was tuned to. Each measurement takes about `budget`;
 /// `progress` is told what comes next.
 ///
 /// # Errors
@@ -90,6 +91,8 @@ pub fn bench(
     let trainings = Trainings::of(recipe, &Setup::read(recipe, None)?);
     let mut selected = select(choice, GpuOptions::default())?;
     let device = &mut *selected.device;
+    let variants = Cache::open(device.info()).map(|cache| cache.choices()).unwrap_or_default();
+    device.choose(variants.clone());
     progress("roofs");
     let roofs = Roofs::measure(device, budget)?;
     let mut throughput = Vec::new();
@@ -111,19 +114,20 @@ pub fn bench(
     progress("kernels");
     // Timestamps cost time themselves: what is above was measured without.
     let mut timed = select(choice, GpuOptions { timestamps: true, ..GpuOptions::default() })?;
+    timed.device.choose(variants);
     let kernels = kernels(&mut *timed.device, &lessons[1], roofs, budget)?;
     let (device, backend, driver) = (info.name, info.backend, info.driver);
     Ok(Report { device, backend, driver, roofs, throughput, kernels })
 }
 
 /// The median of some numbers.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Median seconds of `work`, run for about `budget` in slices that end when the device is done.
-fn seconds(
+pub(crate) fn seconds(
     device: &mut dyn Device,
     budget: Duration,
     mut work: impl FnMut(&mut dyn Device) -> Result<(), Error>,

@@ -1,11 +1,15 @@
 //! Labelled examples, and the two sets of a split.
 
+use distil_gpu_kernels::distill_loss::IGNORED;
+use distil_gpu_kernels::random;
+
 use super::{DataError, Examples, Features, Numbers};
 
 /// The most classes a data set may have: a label beyond it is surely no class number.
 pub(super) const MAX_CLASSES: usize = 1 << 20;
 
-/// Labelled examples, at least one; every label is below the number of classes. Clones share the features.
+/// Labelled examples, at least one; every label is below the number of classes, unless there are none and the labels
+/// are [`IGNORED`]. Clones share the features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     examples: Examples,
@@ -20,6 +24,10 @@ pub struct Split {
     pub train: Dataset,
     /// Data to measure on.
     pub test: Dataset,
+    /// Data to choose on.
+    pub validation: Option<Dataset>,
+    /// The rows of what was given as training data that are in `train`, where some were kept for validation.
+    pub rows: Option<Vec<u32>>,
 }
 
 impl Dataset {
@@ -46,6 +54,13 @@ impl Dataset {
         let classes = usize::try_from(highest).map_or(1, |highest| highest + 1);
         let names = (0..classes.min(MAX_CLASSES)).map(|class| class.to_string()).collect();
         Self::new(examples, labels, names)
+    }
+
+    /// Examples without labels, and so without classes.
+    pub fn unlabelled(examples: impl Into<Examples>) -> Self {
+        let examples = examples.into();
+        let labels = vec![IGNORED; examples.len()];
+        Self { examples, labels, class_names: Vec::new() }
     }
 
     /// Checks that there is a label for each example and a class for each label.
@@ -161,9 +176,17 @@ impl Dataset {
         if omitted.is_empty() {
             return Ok(self.clone());
         }
-        let rows = self.rows_without_classes(omitted)?;
+        self.select(&self.rows_without_classes(omitted)?)
+    }
+
+    /// The examples of these numbers, in their order.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when a number is out of range or none is given.
+    pub fn select(&self, rows: &[u32]) -> Result<Self, DataError> {
+        let examples = self.examples.select(rows)?;
         let labels = rows.iter().map(|&row| self.labels[row as usize]).collect();
-        Self::new(self.examples.select(&rows)?, labels, self.class_names.clone())
+        Self::new(examples, labels, self.class_names.clone())
     }
 
     /// How many examples each class has.
@@ -241,7 +264,45 @@ impl Split {
             return Err(DataError::Mismatch { what: "features are", train, test });
         }
         let classes = train.classes().max(test.classes());
-        Ok(Self { train: train.widened(classes), test: test.widened(classes) })
+        let (train, test) = (train.widened(classes), test.widened(classes));
+        Ok(Self { train, test, validation: None, rows: None })
+    }
+
+    /// Keeps a share of the training data for validation: at least one example, and never all. The same share of
+    /// as many examples is the same.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when there is but one example.
+    pub fn hold_out(self, share: f64) -> Result<Self, DataError> {
+        let Self { train, test, .. } = self;
+        if train.len() < 2 {
+            let problem = "one training example cannot be divided: leave `data.validation` out";
+            return Err(DataError::Unfit(problem.to_owned()));
+        }
+        let count = ((train.len() as f64 * share).round() as usize).clamp(1, train.len() - 1);
+        let mut held = random::permutation(train.len(), 0, 0);
+        let mut rows = held.split_off(count);
+        held.sort_unstable();
+        rows.sort_unstable();
+        let (validation, train) = (train.select(&held)?, train.select(&rows)?);
+        Ok(Self { train, test, validation: Some(validation), rows: Some(rows) })
+    }
+
+    /// Of values [rows, width] for all that was given as training data, those for what is learnt from.
+    pub fn of_train(&self, values: Vec<f32>, width: usize) -> Vec<f32> {
+        match &self.rows {
+            None => values,
+            Some(rows) => {
+                let row = |&row: &u32| &values[row as usize * width..][..width];
+                rows.iter().flat_map(row).copied().collect()
+            }
+        }
+    }
+
+    /// Number of examples that were given as training data.
+    pub fn given(&self) -> usize {
+        let held = self.rows.as_ref().and(self.validation.as_ref());
+        self.train.len() + held.map_or(0, Dataset::len)
     }
 }
 
@@ -343,6 +404,27 @@ mod tests {
         assert_eq!(last.with_classes(&numbers).unwrap().labels(), [1, 3, 2, 3, 1, 3]);
         let few = Dataset { class_names: names(&["ant", "bee", "cat"]), ..six() };
         refused(few.with_classes(&numbers), "the model has no class `ant`, only 0, 1, 2, 3");
+    }
+
+    #[test]
+    fn a_share_is_held_out() {
+        let all = Split::new(six(), six()).unwrap();
+        let split = all.clone().hold_out(0.3).unwrap();
+        let (validation, rows) = (split.validation.clone().unwrap(), split.rows.clone().unwrap());
+        assert_eq!((validation.len(), split.train.len(), split.given()), (2, 4, 6));
+        assert_eq!(split.train, six().select(&rows).unwrap());
+        let held: Vec<u32> = (0..6).filter(|row| !rows.contains(row)).collect();
+        assert_eq!(validation, six().select(&held).unwrap());
+        let kept = split.of_train((0..12).map(|i| i as f32).collect(), 2);
+        assert_eq!(&Features::F32(kept), split.train.numbers().unwrap().features());
+        assert_eq!(all.clone().hold_out(0.3).unwrap(), split);
+        for (share, count) in [(1e-9, 1), (1.0 - 1e-9, 5)] {
+            assert_eq!(all.clone().hold_out(share).unwrap().validation.unwrap().len(), count);
+        }
+        refused(
+            Split::new(six().take(1), six()).unwrap().hold_out(0.5),
+            "one training example cannot be divided: leave `data.validation` out",
+        );
     }
 
     #[test]

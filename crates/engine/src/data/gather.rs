@@ -14,6 +14,8 @@ pub struct Shift {
     pub seed: u32,
     /// Number of the training step.
     pub step: u32,
+    /// Position of the batch's first image among those of the step.
+    pub first: u32,
 }
 
 /// Batches of fewer numbers are written by one thread.
@@ -109,7 +111,7 @@ impl Batch<'_> {
     ) {
         if let Some(shift) = self.shift {
             let [_, _, width] = *self.image else { panic!("{:?} is no image", self.image) };
-            let (dx, dy) = shift.offsets(position as u32);
+            let (dx, dy) = shift.offsets(shift.first + position as u32);
             let planes = source.chunks_exact(self.plane).zip(out.chunks_exact_mut(self.plane));
             for (group, (source, out)) in planes.enumerate() {
                 write_moved(source, out, width, (dx, dy), normalise(group));
@@ -131,7 +133,7 @@ impl Batch<'_> {
 }
 
 impl Shift {
-    /// How far the image at a position of the batch moves, in x (to the right) and in y (down).
+    /// How far the image at a position of the step moves, in x (to the right) and in y (down).
     pub fn offsets(self, position: u32) -> (i64, i64) {
         let words = threefry2x32([self.seed, stream::SHIFT], [position, self.step]);
         let places = 2 * u64::from(self.pixels) + 1;
@@ -219,7 +221,7 @@ mod tests {
         let normalisation = Normalisation { mean: vec![0.5, 0.25], std: vec![2.0, 0.0] };
         let indices = [2, 1, 1, 0, 3, 3, 3, 3, 3, 3];
         for limit in [1, 2, 9] {
-            let shift = Shift { pixels: limit, seed: 11, step: 5 };
+            let shift = Shift { pixels: limit, seed: 11, step: 5, first: 0 };
             let mut out = vec![f32::NAN; indices.len() * 30];
             examples.gather(&indices, &normalisation, Some(shift), &mut out);
             for (i, found) in out.iter().enumerate() {
@@ -241,7 +243,7 @@ mod tests {
 
     #[test]
     fn moves_are_uniform_and_repeat() {
-        let shift = Shift { pixels: 1, seed: 0, step: 0 };
+        let shift = Shift { pixels: 1, seed: 0, step: 0, first: 0 };
         let mut counts = [[0_u32; 3]; 3];
         for position in 0..9000 {
             let (dx, dy) = shift.offsets(position);
@@ -261,7 +263,7 @@ mod tests {
         let examples = pixels(20, [1, 28, 28]);
         let normalisation = examples.normalisation();
         let indices: Vec<u32> = (0..100).map(|i| i * 7 % 20).collect();
-        let shift = Some(Shift { pixels: 3, seed: 1, step: 2 });
+        let shift = Some(Shift { pixels: 3, seed: 1, step: 2, first: 0 });
         let mut all = vec![0.0; 100 * 784];
         assert!(all.len() > PARALLEL);
         examples.gather(&indices, &normalisation, shift, &mut all);

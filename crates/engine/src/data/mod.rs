@@ -16,7 +16,7 @@ mod numbers;
 mod safetensors;
 pub mod text;
 
-use crate::recipe::{Data, Source};
+use crate::recipe::{Data, Source, Validation};
 
 pub(crate) use dataset::class_places;
 pub use dataset::{Dataset, Split};
@@ -36,7 +36,27 @@ pub use text::{Text, Texts, Tokenizer, Tokens};
 /// # Errors
 /// [`DataError`], naming the file and the place in it, or how training and test data differ.
 pub fn load(data: &Data) -> Result<Split, DataError> {
-    let (train, test) = match &data.source {
+    let split = load_source(&data.source)?;
+    let limited = |set: Dataset, limit: Option<usize>| match limit {
+        Some(limit) => set.take(limit),
+        None => set,
+    };
+    let test = limited(split.test, data.test_limit);
+    let split = Split { train: limited(split.train, data.train_limit), test, ..split };
+    match &data.validation {
+        None => Ok(split),
+        Some(Validation::Share(share)) => split.hold_out(*share),
+        Some(Validation::Path(path)) => {
+            let validation = load_source(&data.source.tested_on(path))?.test;
+            let train = split.train.clone();
+            let checked = Split::new(train, validation.with_classes(split.train.class_names())?)?;
+            Ok(Split { validation: Some(checked.test), ..split })
+        }
+    }
+}
+
+fn load_source(source: &Source) -> Result<Split, DataError> {
+    let (train, test) = match source {
         Source::Embedded => embedded::load(),
         Source::Idx { train_images, train_labels, test_images, test_labels } => {
             let train = idx::load(train_images, train_labels)?;
@@ -51,12 +71,7 @@ pub fn load(data: &Data) -> Result<Split, DataError> {
             images::load(train, test, *size, *channels)
         }
     }?;
-    let Split { train, test } = Split::new(train, test)?;
-    let limited = |set: Dataset, limit: Option<usize>| match limit {
-        Some(limit) => set.take(limit),
-        None => set,
-    };
-    Ok(Split { train: limited(train, data.train_limit), test: limited(test, data.test_limit) })
+    Split::new(train, test)
 }
 
 #[cfg(test)]
@@ -70,6 +85,7 @@ mod tests {
             source: Source::Embedded,
             train_limit: Some(50),
             test_limit: Some(20),
+            validation: None,
             normalise: Some(Normalise::Standardise),
         };
         let split = load(&data).unwrap();

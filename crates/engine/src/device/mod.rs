@@ -1,5 +1,6 @@
 //! Devices: what runs a plan.
 
+mod choices;
 mod cpu;
 mod gpu;
 mod outlook;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use distil_gpu_kernels::{Caps, DType, StepState};
 
+pub use choices::Choices;
 pub use cpu::{CpuDevice, CpuReal};
 pub use gpu::{Adapter, GpuDevice, GpuOptions, adapters};
 pub use outlook::Outlook;
@@ -115,6 +117,14 @@ pub trait Device {
     fn limits(&self) -> Limits;
     /// Counts so far.
     fn stats(&self) -> Stats;
+    /// The variants that plans run, where the device has any.
+    fn choices(&self) -> Choices {
+        Choices::default()
+    }
+    /// Has plans that are loaded from now on run these variants.
+    fn choose(&mut self, choices: Choices) {
+        let _ = choices;
+    }
 
     /// A zeroed buffer of `len` elements.
     ///

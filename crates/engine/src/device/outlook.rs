@@ -3,7 +3,7 @@
 use distil_gpu_kernels::Caps;
 
 use super::gpu::{Adapter, program_bytes, readback_bytes, resident_bytes};
-use super::{CpuDevice, Device, Limits};
+use super::{Choices, CpuDevice, Device, Limits};
 use crate::plan::Plan;
 
 /// A device that is not opened.
@@ -15,6 +15,8 @@ pub struct Outlook {
     pub caps: Caps,
     /// What it allows.
     pub limits: Limits,
+    /// The variants it was tuned to.
+    pub choices: Choices,
     /// At whose multiples a uniform may start; `None` for the CPU path, which has no need of any buffer that
     /// is no tensor.
     uniform_alignment: Option<usize>,
@@ -28,16 +30,18 @@ impl Outlook {
             name: device.info().name.clone(),
             caps: device.caps(),
             limits: device.limits(),
+            choices: Choices::default(),
             uniform_alignment: None,
         }
     }
 
-    /// A GPU.
-    pub fn of(adapter: &Adapter) -> Self {
+    /// A GPU, tuned to these variants.
+    pub fn of(adapter: &Adapter, choices: Choices) -> Self {
         Self {
             name: adapter.info.name.clone(),
             caps: adapter.caps,
             limits: adapter.limits,
+            choices,
             uniform_alignment: Some(adapter.uniform_alignment()),
         }
     }
@@ -45,7 +49,7 @@ impl Outlook {
     /// Kernel launches of one run of a plan.
     pub fn launches(&self, plan: &Plan) -> usize {
         let launches = |kernel: &dyn distil_gpu_kernels::Kernel| match self.uniform_alignment {
-            Some(_) => kernel.launches(&self.caps).len(),
+            Some(_) => self.choices.launches(kernel, &self.caps).len(),
             None => 1,
         };
         plan.calls.iter().map(|call| launches(&*call.kernel)).sum()
@@ -53,7 +57,8 @@ impl Outlook {
 
     /// Bytes beside its tensors that a loaded plan takes: staging buffers and the launches' dims.
     pub fn plan_bytes(&self, plan: &Plan) -> u64 {
-        self.uniform_alignment.map_or(0, |alignment| program_bytes(plan, &self.caps, alignment))
+        let bytes = |alignment| program_bytes(plan, &self.caps, &self.choices, alignment);
+        self.uniform_alignment.map_or(0, bytes)
     }
 
     /// Bytes beside tensors and plans, the largest read by the host being of so many elements.

@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::{self, Checkpoints};
 use super::journal::Journal;
 use super::log::{self, Log};
-use super::measure::{agreement, count};
+use super::measure::{Taken, agreement, compare, count};
 use super::saved::{Measured, MeasuredTeacher, Saved};
 use super::setup::Setup;
 use super::teacher::Teacher;
 use super::tensorboard;
 use super::{Arm, Event, Observer};
-use crate::data::{self, DataError, Dataset};
+use crate::data::{self, DataError, Dataset, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, write_atomically};
 use crate::models::{self, ModelConfig};
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, Task};
 use crate::report::{self, Arms, Examples, Report};
 
 /// A finished run.
@@ -93,6 +93,7 @@ pub fn run(
     let (journal, note) = match begin {
         Begin::Resume => {
             let (journal, other) = Journal::open(&folder, split, device.info())?;
+            device.choose(journal.choices.clone());
             if let Some(config) = teacher_config {
                 check_finished(&journal, &folder, Arm::Teacher, config)?;
             }
@@ -108,7 +109,7 @@ pub fn run(
         }
         Begin::New | Begin::Replace => {
             prepare_folder(recipe, &folder)?;
-            (Journal::begin(&folder, split, device.info())?, None)
+            (Journal::begin(&folder, split, device)?, None)
         }
     };
     write_atomically(&folder.join("recipe.toml"), resolved.as_bytes())?;
@@ -139,16 +140,27 @@ pub fn run(
     let (control, alone) = learn(Arm::Control, None)?;
     let (distilled, logits) = learn(Arm::Distilled, Some((&teacher, answers.as_deref())))?;
 
-    let arms = Arms { teacher: teacher_arm, control, distilled };
+    let mut arms = Arms { teacher: teacher_arm, control, distilled };
+    if let (Task::Embedding, Some(answers), Some(config)) = (recipe.task, &answers, teacher_config)
+    {
+        let (theirs, width) = ((&**answers, config.answer_len()), student.answer_len());
+        arms.teacher.iter_mut().for_each(|teacher| compare(teacher, theirs, theirs));
+        compare(&mut arms.control, (&alone, width), theirs);
+        compare(&mut arms.distilled, (&logits, width), theirs);
+    }
     let (retained, gap_closed) = Report::ratios(&arms);
-    let agreement =
-        answers.as_ref().map(|answers| agreement(&logits, answers, split.test.classes()));
-    let logits =
-        report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
-    report::Answers::collect(&split.test, recipe.distil.temperature, logits).write(&folder)?;
+    let labelled = recipe.task == Task::Classification;
+    let known = answers.as_ref().filter(|_| labelled);
+    let agreement = known.map(|answers| agreement(&logits, answers, split.test.classes()));
+    if labelled {
+        let logits =
+            report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
+        report::Answers::collect(&split.test, recipe.distil.temperature, logits).write(&folder)?;
+    }
     let info = device.info();
     let report = Report {
         name: recipe.name.clone(),
+        task: recipe.task,
         arms,
         retained,
         gap_closed,
@@ -158,6 +170,7 @@ pub fn run(
             teacher: split.train.len(),
             students: students.len(),
             test: split.test.len(),
+            validation: split.validation.as_ref().map(Dataset::len),
         },
         seed: recipe.seed,
         device: info.name.clone(),
@@ -229,9 +242,14 @@ fn check_finished(
     Err(Error::Model { path: folder.display().to_string(), problem: problem.to_owned() })
 }
 
-/// A teacher's raw logits [examples, classes] of a data set, from a file.
-pub(super) fn logits_of(data: &Dataset, path: &Path, name: &str) -> Result<Vec<f32>, Error> {
-    let (rows, classes) = (data.len(), data.classes());
+/// A teacher's raw logits [examples, classes] of what is learnt from, out of a file for all that was given.
+pub(super) fn train_logits(split: &Split, path: &Path) -> Result<Vec<f32>, Error> {
+    let classes = split.train.classes();
+    Ok(split.of_train(logits_of((split.given(), classes), path, "train")?, classes))
+}
+
+/// A teacher's raw logits [rows, classes] of a data set, from a file.
+fn logits_of((rows, classes): (usize, usize), path: &Path, name: &str) -> Result<Vec<f32>, Error> {
     let (found, columns, values) = data::read_logits(path, name)?;
     if (found, columns) == (rows, classes) {
         return Ok(values);
@@ -250,12 +268,13 @@ pub(super) fn given_logits(
     path: &Path,
 ) -> Result<MeasuredTeacher, Error> {
     let split = &setup.split;
-    let teacher = setup.answers(recipe, &logits_of(&split.train, path, "train")?)?;
-    let answers = match logits_of(&split.test, path, "test") {
+    let teacher = setup.answers(recipe, &train_logits(split, path)?)?;
+    let test = (split.test.len(), split.test.classes());
+    let answers = match logits_of(test, path, "test") {
         Err(Error::Data(DataError::MissingTensor { .. })) => None,
         answers => Some(answers?),
     };
-    let arm = answers.as_ref().map(|logits| count(split, logits, None));
+    let arm = answers.as_ref().map(|logits| count(split, logits, Taken::default()));
     Ok((teacher, arm, answers))
 }
 

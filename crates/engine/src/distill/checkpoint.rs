@@ -24,7 +24,11 @@ const KEPT: usize = 2;
 const SHARE: u32 = 60;
 const STEP: &str = "step";
 const METRICS: &str = "metrics";
+const FEATURES: &str = "features";
 const PARAMETERS: &str = "parameters";
+const BEST: &str = "best";
+/// In a file's metadata: step, score and misses of the best.
+const BEST_OF: [&str; 3] = ["best_step", "best_score", "best_missed"];
 const MOMENTS: [&str; 2] = ["moment1", "moment2"];
 
 /// What the next steps of a training depend on.
@@ -38,13 +42,41 @@ pub struct State {
     pub moments: Vec<Vec<Vec<f32>>>,
     /// Sums over the epoch so far.
     pub metrics: [f32; TERMS],
+    /// Those of the losses of features; see [`super::Features::sums`].
+    pub features: Vec<f32>,
+    /// The best so far, where it is kept.
+    pub best: Option<Best>,
+}
+
+/// What the state of a training consists of.
+#[derive(Clone, Copy, Debug)]
+pub struct StateShape<'a> {
+    /// The parameters.
+    pub specs: &'a [ParameterSpec],
+    /// Number of the optimizer's moments.
+    pub moments: usize,
+    /// Number of the losses of features.
+    pub features: usize,
+}
+
+/// The parameters that did best on the validation data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Best {
+    /// The steps that led to them.
+    pub step: u32,
+    /// How well they did: more is better.
+    pub score: f64,
+    /// Measurements since, none of which was better.
+    pub missed: u32,
+    /// Values of each parameter, in the model's order.
+    pub parameters: Vec<Vec<f32>>,
 }
 
 impl State {
     /// Whether every number is one.
     pub fn is_finite(&self) -> bool {
         let all = self.parameters.iter().chain(self.moments.iter().flatten());
-        all.flatten().chain(&self.metrics).all(|value| value.is_finite())
+        all.flatten().chain(&self.metrics).chain(&self.features).all(|value| value.is_finite())
     }
 
     /// The first parameter that holds NaN or infinity, in itself or in its moments.
@@ -128,13 +160,23 @@ impl Checkpoints {
     pub fn save(&mut self, arm: Arm, specs: &[ParameterSpec], state: &State) -> Result<(), Error> {
         fs::create_dir_all(&self.folder).map_err(io_error(&self.folder))?;
         let mut tensors = vec![(METRICS.to_owned(), vec![TERMS], &state.metrics[..])];
+        if !state.features.is_empty() {
+            tensors.push((FEATURES.to_owned(), vec![state.features.len()], &state.features));
+        }
         let groups = [(PARAMETERS, &state.parameters)].into_iter();
-        for (group, values) in groups.chain(MOMENTS.into_iter().zip(&state.moments)) {
+        let groups = groups.chain(MOMENTS.into_iter().zip(&state.moments));
+        for (group, values) in groups.chain(state.best.iter().map(|best| (BEST, &best.parameters)))
+        {
             for (spec, values) in specs.iter().zip(values) {
                 tensors.push((format!("{group}/{}", spec.name), spec.shape.clone(), values));
             }
         }
-        let metadata = HashMap::from([(STEP.to_owned(), state.step.to_string())]);
+        let mut metadata = HashMap::from([(STEP.to_owned(), state.step.to_string())]);
+        if let Some(Best { step, score, missed, .. }) = &state.best {
+            // What is written of a float is read as the same.
+            let values = [step.to_string(), score.to_string(), missed.to_string()];
+            metadata.extend(BEST_OF.into_iter().map(str::to_owned).zip(values));
+        }
         let path = self.folder.join(format!("{}-{}.safetensors", arm.name(), state.step));
         save_tensors(&path, &tensors, metadata)?;
         for (_, old) in self.list(arm)?.into_iter().skip(KEPT) {
@@ -145,16 +187,12 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// The arm's newest checkpoint, if it has one, for parameters of these shapes and so many moments.
+    /// The arm's newest checkpoint, if it has one, of this shape.
     ///
     /// # Errors
     /// [`Error::Model`] naming the file when it is damaged or of another model.
-    pub fn latest(
-        &self,
-        arm: Arm,
-        specs: &[ParameterSpec],
-        moments: usize,
-    ) -> Result<Option<State>, Error> {
+    pub fn latest(&self, arm: Arm, shape: &StateShape<'_>) -> Result<Option<State>, Error> {
+        let StateShape { specs, moments, features } = *shape;
         let list = self.list(arm)?;
         let Some((_, path)) = list.first() else { return Ok(None) };
         let file = TensorFile::read(path)?;
@@ -169,11 +207,31 @@ impl Checkpoints {
             Error::Model { path: path.display().to_string(), problem: problem.to_owned() }
         })?;
         let metrics = file.tensor(METRICS, &[TERMS])?;
+        let features = match features {
+            0 => Vec::new(),
+            terms => file.tensor(FEATURES, &[terms])?,
+        };
+        let [best_step, score, missed] = BEST_OF.map(|key| file.metadata(key));
+        let best = match best_step {
+            None => None,
+            Some(step) => {
+                let numbers =
+                    (|| Some((step.parse().ok()?, score?.parse().ok()?, missed?.parse().ok()?)))();
+                let (step, score, missed) = numbers.ok_or_else(|| {
+                    let problem = "what its metadata tell of the best step is no number: delete it, and \
+                                   the checkpoint before it is used";
+                    Error::Model { path: path.display().to_string(), problem: problem.to_owned() }
+                })?;
+                Some(Best { step, score, missed, parameters: read(BEST)? })
+            }
+        };
         Ok(Some(State {
             step,
             parameters: read(PARAMETERS)?,
             moments: MOMENTS.into_iter().take(moments).map(read).collect::<Result<_, _>>()?,
             metrics: metrics.try_into().expect("the shape was checked"),
+            features,
+            best,
         }))
     }
 

@@ -22,7 +22,7 @@ pub(super) fn diagnose(
     checkpoints: &Checkpoints,
 ) -> Result<Error, Error> {
     let end = trainer.step;
-    let saved = checkpoints.latest(lesson.arm, trainer.specs(), trainer.moments().len())?;
+    let saved = checkpoints.latest(lesson.arm, &trainer.shape_of_state())?;
     let start = saved.unwrap_or_else(|| trainer.initial());
     let mut before = start.clone();
     trainer.restore(device, &start)?;
@@ -59,19 +59,24 @@ fn first_bad_tensor(
     trainer: &mut Trainer<'_>,
     store: &Store,
 ) -> Result<Option<String>, Error> {
-    let (plan, tensors) =
-        program::open_plan(lesson.config, lesson.teacher_input(), trainer.shape())?;
-    let program = device.load(&plan, &|part| lesson.buffer(store, part))?;
-    trainer.run_batch(device, Some(program))?;
-    let mut first = None;
-    for name in tensors {
-        if device.output(program, &name)?.iter().any(|value| !value.is_finite()) {
-            first = Some(name);
-            break;
+    for number in 0..trainer.batches() {
+        let shape = trainer.shape(number);
+        let (plan, tensors) = program::open_plan(lesson.config, lesson.teacher_input(), shape)?;
+        let program = device.load(&plan, &|part| lesson.buffer(store, part))?;
+        trainer.run_batch(device, number, Some(program))?;
+        let mut first = None;
+        for name in tensors {
+            if device.output(program, &name)?.iter().any(|value| !value.is_finite()) {
+                first = Some(name);
+                break;
+            }
+        }
+        device.unload(program);
+        if first.is_some() {
+            return Ok(first);
         }
     }
-    device.unload(program);
-    Ok(first)
+    Ok(None)
 }
 
 fn error(lesson: &Lesson<'_>, trainer: &Trainer<'_>, step: u32, tensor: &str) -> Error {

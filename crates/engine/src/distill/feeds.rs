@@ -22,7 +22,9 @@ impl<'a> Feeds<'a> {
         examples: &'a Examples,
     ) -> Result<Self, DataError> {
         let other = match teacher {
-            TeacherInput::Model(theirs) if !program::read_alike(config, theirs) => Some(theirs),
+            TeacherInput::Model { config: theirs, .. } => {
+                Some(theirs).filter(|theirs| !program::read_alike(config, theirs))
+            }
             _ => None,
         };
         let teacher = other.map(|theirs| Feed::new(&theirs.input, examples)).transpose()?;
@@ -30,7 +32,7 @@ impl<'a> Feeds<'a> {
         Ok(Self { own: Feed::new(&config.input, examples)?, teacher, texts })
     }
 
-    /// An epoch's batches of `rows` examples.
+    /// An epoch's batches of `rows` examples: those of its steps.
     pub fn epoch(&self, rows: usize, seed: u32, epoch: u32) -> Vec<Vec<u32>> {
         self.own.epoch(rows, seed, epoch)
     }
@@ -42,13 +44,28 @@ impl<'a> Feeds<'a> {
         shapes.max().unwrap_or(BatchShape::of_numbers(rows))
     }
 
-    /// Every shape that batches of `rows` have in so many epochs.
-    pub fn shapes(&self, rows: usize, seed: u32, epochs: u32) -> BTreeSet<BatchShape> {
+    /// Every shape that batches of `rows` have in so many epochs, whose steps are of `step_rows` examples.
+    pub fn shapes(
+        &self,
+        (rows, step_rows): (usize, usize),
+        seed: u32,
+        epochs: u32,
+    ) -> BTreeSet<BatchShape> {
         if !self.texts {
             return BTreeSet::from([BatchShape::of_numbers(rows)]);
         }
-        let batches = (0..epochs).flat_map(|epoch| self.epoch(rows, seed, epoch));
-        batches.map(|batch| self.shape(&batch, rows)).collect()
+        let steps = (0..epochs).flat_map(|epoch| self.epoch(step_rows, seed, epoch));
+        let shapes = |step: Vec<u32>| -> Vec<BatchShape> {
+            step.chunks(rows).map(|batch| self.shape(batch, rows)).collect()
+        };
+        steps.flat_map(shapes).collect()
+    }
+
+    /// Tokens of these examples, padding left out.
+    pub fn tokens(&self, indices: &[u32]) -> usize {
+        let tokens = self.own.tokens();
+        let length = |&row: &u32| tokens.length(row as usize);
+        if self.texts { indices.iter().map(length).sum() } else { 0 }
     }
 
     /// Writes a batch of these examples.

@@ -1,14 +1,17 @@
 //! What a run will need, known before anything is allocated: work of a step, memory of each phase, limits.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use distil_gpu_kernels::distill_loss::TERMS;
+use distil_gpu_kernels::{Cost, Kernel};
 use serde::Serialize;
 
 use super::evaluate;
 use super::feeds::Feeds;
+use super::plans::{TrainingPlans, shapes};
 use super::program::{self, TeacherInput};
-use super::trainer::{optimizer_config, training_parts};
+use super::trainer::{training_parts, update};
 use super::{Arm, Setup};
 use crate::data::{self, Dataset, Examples};
 use crate::device::{Outlook, exceeded};
@@ -16,6 +19,7 @@ use crate::error::Error;
 use crate::models::{BatchShape, Feed, ModelConfig};
 use crate::plan::{BufferKind, Plan};
 use crate::recipe::{self, Recipe, Train};
+use crate::scratch::Scratch;
 use crate::store::{ALIGNMENT, Layout, Part};
 
 /// Most of the largest tensors that are listed.
@@ -121,38 +125,42 @@ impl Memory {
         parameters + gradients + moments + activations + data + staging
     }
 
-    /// Adds a store with these parts and its metrics.
-    fn store(&mut self, layout: &Layout, parts: &[Part]) {
+    /// Adds a store with these parts and so many metrics.
+    fn store(&mut self, layout: &Layout, parts: &[Part], metrics: usize) {
         let bytes: u64 = layout.segments.iter().map(|&len| len.max(ALIGNMENT) as u64 * 4).sum();
         for part in parts {
             match part {
                 Part::Parameters => self.parameters += bytes,
                 Part::Gradients => self.gradients += bytes,
                 Part::Moment1 | Part::Moment2 => self.moments += bytes,
-                Part::Metrics => {}
+                Part::Metrics | Part::Scratch => {}
             }
         }
-        self.activations += TERMS as u64 * 4;
+        self.activations += metrics as u64 * 4;
     }
 
-    /// Adds a loaded plan.
-    fn plan(&mut self, plan: &Plan, device: &Outlook) {
-        for buffer in &plan.buffers {
-            let bytes = buffer.len as u64 * 4;
-            match buffer.kind {
-                BufferKind::Slot => self.activations += bytes,
-                BufferKind::Input(_) | BufferKind::Output(_) => self.data += bytes,
-                BufferKind::Persistent(_) => {}
+    /// Adds loaded plans that share their scratch memory.
+    fn plans<'p>(&mut self, plans: impl Iterator<Item = &'p Plan> + Clone, device: &Outlook) {
+        let bytes = |len: usize| len as u64 * 4;
+        self.activations += Scratch::lens(plans.clone()).into_iter().map(bytes).sum::<u64>();
+        for plan in plans {
+            for buffer in &plan.buffers {
+                if let BufferKind::Input(_) | BufferKind::Output(_) = buffer.kind {
+                    self.data += bytes(buffer.len);
+                }
             }
+            self.staging += device.plan_bytes(plan);
         }
-        self.staging += device.plan_bytes(plan);
     }
 }
 
 /// A model that is measured, its plans made once for all devices.
 struct Measured {
     layout: Layout,
-    plans: Vec<Plan>,
+    /// Those of its answers to the test set.
+    answers: Vec<Plan>,
+    /// Those of its speed.
+    speed: Vec<Plan>,
     /// Elements of the logits that the host reads.
     logits: usize,
 }
@@ -160,16 +168,31 @@ struct Measured {
 /// A training, its plans made once for all devices.
 struct Training {
     arm: Arm,
+    layout: Layout,
     parts: Vec<Part>,
-    /// Plans of a step, by batch shape, the largest last.
-    steps: Vec<Plan>,
-    /// Those that measure the test set.
-    tests: Vec<Plan>,
+    /// Elements of the store's metrics.
+    metrics: usize,
+    plans: TrainingPlans,
+    /// Batches of a step.
+    batches: usize,
 }
 
 impl Training {
+    /// The plan of the largest batch.
     fn step(&self) -> &Plan {
-        self.steps.last().expect("there is a step")
+        self.plans.batches.values().last().expect("there is a step")
+    }
+
+    /// Something of a step that its plans have.
+    fn count(&self, of: impl Fn(&Plan) -> usize) -> usize {
+        self.batches * of(self.step()) + self.plans.update.as_ref().map_or(0, of)
+    }
+
+    /// Work of a step.
+    fn cost(&self) -> Cost {
+        let batches = std::iter::repeat_n(self.step(), self.batches);
+        let all = batches.chain(&self.plans.update);
+        all.fold(Cost::default(), |sum, plan| sum + plan.cost())
     }
 }
 
@@ -180,9 +203,41 @@ impl Forecast {
     /// When data or teacher cannot be used, or a parameter is too large for any device.
     pub fn of(recipe: &Recipe, devices: &[Outlook]) -> Result<Self, Error> {
         let setup = Setup::read(recipe, None)?;
-        let Setup { split, students, teacher, student, .. } = &setup;
+        let models = setup.teacher.iter().map(|config| ModelForecast::of("teacher", config));
+        let models = models.chain([ModelForecast::of("student", &setup.student)]).collect();
+        let Planned { arms, teacher, student, trainings } = Planned::of(recipe, &setup)?;
+        let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
+        let largest = largest(&trainings);
+        Ok(Self { models, arms, devices: devices.iter().map(on).collect(), largest })
+    }
+}
+
+/// The kernels that a run of a recipe will launch, with the data and models that it was read to.
+///
+/// # Errors
+/// When a plan cannot be made.
+pub fn kernels(recipe: &Recipe, setup: &Setup) -> Result<Vec<Arc<dyn Kernel>>, Error> {
+    let Planned { teacher, student, trainings, .. } = Planned::of(recipe, setup)?;
+    let trained = trainings.iter().flat_map(|training| training.plans.all());
+    let measured =
+        teacher.iter().chain([&student]).flat_map(|model| model.answers.iter().chain(&model.speed));
+    let calls = trained.chain(measured).flat_map(|plan| &plan.calls);
+    Ok(calls.map(|call| call.kernel.clone()).collect())
+}
+
+/// All plans of a run.
+struct Planned {
+    arms: Vec<ArmForecast>,
+    teacher: Option<Measured>,
+    student: Measured,
+    trainings: Vec<Training>,
+}
+
+impl Planned {
+    fn of(recipe: &Recipe, setup: &Setup) -> Result<Self, Error> {
+        let Setup { split, students, teacher, student, .. } = setup;
         let (answers, test_answers) = match (teacher, &recipe.teacher) {
-            (Some(config), _) => (TeacherInput::Model(config), true),
+            (Some(config), _) => (TeacherInput::Model { config, features: &setup.features }, true),
             (None, recipe::Teacher::Logits { logits }) => {
                 (TeacherInput::Given, data::read_logits(logits, "test").is_ok())
             }
@@ -191,26 +246,30 @@ impl Forecast {
         let mut arms = Vec::new();
         let test = split.test.examples();
         let mut train = |arm, config: &ModelConfig, how: &Train, teacher, given, data: &Dataset| {
-            let rows = how.batch.min(data.len());
-            let (optimizer, _) = optimizer_config(how);
-            let steps = how.length.total_steps(data.len().div_ceil(rows) as u32);
-            let epochs = (u64::from(steps) * rows as u64).div_ceil(data.len() as u64) as u32;
+            let (rows, step_rows) = (how.rows(data.len()), how.step_rows(data.len()));
+            let (optimizer, _) = update(how, config)?;
             let feeds = Feeds::new(config, teacher, data.examples())?;
-            let shapes = feeds.shapes(rows, recipe.seed, epochs);
-            let step = |shape| program::training_plan(config, teacher, shape, optimizer);
-            let plans = shapes.into_iter().map(step).collect::<Result<Vec<_>, _>>()?;
-            let input = if given { TeacherInput::Given } else { TeacherInput::None };
-            let measured = |shape| program::loss_plan(config, input, shape);
-            let tests = test_shapes(config, test)?.into_iter().map(measured);
-            let tests = tests.collect::<Result<_, _>>()?;
-            let training = Training { arm, parts: training_parts(&optimizer), steps: plans, tests };
-            let cost = training.step().cost();
+            let mut measured = BTreeSet::new();
+            for (set, given) in [(Some(&split.test), given), (split.validation.as_ref(), false)] {
+                let Some(set) = set else { continue };
+                let feed = Feed::new(&config.input, set.examples())?;
+                let given = given && !config.embeds();
+                measured.extend(shapes(config, &feed).into_iter().map(|shape| (shape, given)));
+            }
+            let (examples, how_of) = ((&feeds, data.len()), (how, recipe.seed));
+            let shares = recipe.distil.gradient_shares;
+            let plans = TrainingPlans::new(config, how_of, teacher, examples, measured, shares)?;
+            let (parts, batches) = (training_parts(&optimizer.config), step_rows.div_ceil(rows));
+            let layout = program::student_layout(config, teacher)?;
+            let metrics = teacher.features().metrics_len(TERMS);
+            let training = Training { arm, layout, parts, metrics, plans, batches };
+            let cost = training.cost();
             arms.push(ArmForecast {
                 arm,
                 parameters: config.parameter_count(),
-                batch: rows,
-                steps,
-                calls: training.step().calls.len(),
+                batch: step_rows,
+                steps: how.length.total_steps(how.steps_per_epoch(data.len())),
+                calls: training.count(|plan| plan.calls.len()),
                 flops: cost.flops,
                 bytes_moved: cost.bytes_read + cost.bytes_written,
             });
@@ -222,43 +281,35 @@ impl Forecast {
             trainings.push(train(Arm::Teacher, config, how, TeacherInput::None, false, data)?);
         }
         let how = &recipe.train;
-        trainings.push(train(Arm::Control, student, how, TeacherInput::None, false, students)?);
+        if setup.loaded(Arm::Control).is_none() {
+            let nothing = TeacherInput::None;
+            trainings.push(train(Arm::Control, student, how, nothing, false, students)?);
+        }
         trainings.push(train(Arm::Distilled, student, how, answers, test_answers, students)?);
-        let models = teacher.iter().map(|config| ModelForecast::of("teacher", config));
-        let models = models.chain([ModelForecast::of("student", student)]).collect();
         let teacher = teacher.as_ref().map(|config| Measured::new(config, test)).transpose()?;
         let student = Measured::new(student, test)?;
-        let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
-        let largest = largest(&trainings, teacher.as_ref(), &student);
-        Ok(Self { models, arms, devices: devices.iter().map(on).collect(), largest })
+        Ok(Self { arms, teacher, student, trainings })
     }
-}
-
-/// The shapes of the batches in which a test set is measured.
-fn test_shapes(config: &ModelConfig, test: &Examples) -> Result<BTreeSet<BatchShape>, Error> {
-    let rows = evaluate::rows(config);
-    let feed = Feed::new(&config.input, test)?;
-    Ok(feed.all(rows).iter().map(|batch| feed.shape(batch, rows)).collect())
 }
 
 impl Measured {
     fn new(config: &ModelConfig, test: &Examples) -> Result<Self, Error> {
         let layout = Layout::new(config.model().parameters())?;
         let feed = Feed::new(&config.input, test)?;
-        let rows = evaluate::rows(config);
-        let mut shapes = test_shapes(config, test)?;
-        // Those whose speed is measured.
-        shapes.extend([1, rows].map(|rows| feed.shape(&feed.sample(rows), rows)));
-        let plans = shapes.into_iter().map(|shape| program::forward_plan(config, shape));
+        let plans = |shapes: BTreeSet<BatchShape>| {
+            let plans = shapes.into_iter().map(|shape| program::forward_plan(config, shape));
+            plans.collect::<Result<Vec<_>, Error>>()
+        };
         Ok(Self {
             layout,
-            plans: plans.collect::<Result<_, _>>()?,
-            logits: rows * config.classes(),
+            answers: plans(shapes(config, &feed))?,
+            speed: plans(evaluate::speed_shapes(config, &feed))?,
+            logits: evaluate::rows(config) * config.answer_len(),
         })
     }
 }
 
-impl Measured {
+impl Training {
     /// Elements of the largest tensor that the host reads when the model is trained.
     fn largest_read(&self) -> usize {
         let parameters = self.layout.parameters.iter().map(|spec| spec.len());
@@ -283,19 +334,18 @@ fn on_device(
     for training in trainings {
         let name = training.arm.name();
         let model = if training.arm == Arm::Teacher { teacher.unwrap_or(student) } else { student };
-        largest_read = largest_read.max(model.largest_read());
+        largest_read = largest_read.max(training.largest_read()).max(model.logits);
         let mut memory = Memory { phase: format!("training the {name}"), ..Memory::default() };
-        memory.store(&model.layout, &training.parts);
+        memory.store(&training.layout, &training.parts, training.metrics);
         if let Some(teacher) = frozen {
-            memory.store(&teacher.layout, &[Part::Parameters]);
+            memory.store(&teacher.layout, &[Part::Parameters], TERMS);
         }
-        for plan in training.steps.iter().chain(&training.tests) {
-            memory.plan(plan, device);
+        memory.plans(training.plans.all(), device);
+        for plan in training.plans.all() {
             exceeding.extend(exceeded(plan, device.limits).iter().map(ToString::to_string));
         }
         memory.staging += device.other_bytes(largest_read);
         phases.push(memory);
-        largest_read = largest_read.max(model.logits);
         phases.push(measuring(device, &format!("the {name}"), frozen, model, largest_read));
         if training.arm == Arm::Teacher {
             frozen = teacher;
@@ -305,7 +355,10 @@ fn on_device(
     exceeding.dedup();
     DeviceForecast {
         device: device.name.clone(),
-        launches: trainings.iter().map(|training| device.launches(training.step())).collect(),
+        launches: trainings
+            .iter()
+            .map(|training| training.count(|plan| device.launches(plan)))
+            .collect(),
         peak_bytes: phases.iter().map(Memory::total).max().unwrap_or(0),
         phases,
         exceeded: exceeding,
@@ -320,32 +373,32 @@ fn measuring(
     model: &Measured,
     largest_read: usize,
 ) -> Memory {
-    let mut memory = Memory { phase: format!("measuring {name}"), ..Memory::default() };
-    for layout in teacher.into_iter().chain([model]).map(|measured| &measured.layout) {
-        memory.store(layout, &[Part::Parameters]);
-    }
-    model.plans.iter().for_each(|plan| memory.plan(plan, device));
-    memory.staging += device.other_bytes(largest_read);
-    memory
+    // Its answers first, then its speed: what the one takes is free before the other.
+    let phases = [&model.answers, &model.speed].map(|plans| {
+        let mut memory = Memory { phase: format!("measuring {name}"), ..Memory::default() };
+        for layout in teacher.into_iter().chain([model]).map(|measured| &measured.layout) {
+            memory.store(layout, &[Part::Parameters], TERMS);
+        }
+        memory.plans(plans.iter(), device);
+        memory.staging += device.other_bytes(largest_read);
+        memory
+    });
+    let [answers, speed] = phases;
+    if answers.total() > speed.total() { answers } else { speed }
 }
 
 /// The largest tensors of the models in training and of their steps; buffers that serve several tensors count
 /// as the largest of them.
-fn largest(
-    trainings: &[Training],
-    teacher: Option<&Measured>,
-    student: &Measured,
-) -> Vec<TensorForecast> {
+fn largest(trainings: &[Training]) -> Vec<TensorForecast> {
     let mut tensors = Vec::new();
     for training in trainings {
         let of_teacher = training.arm == Arm::Teacher;
-        let model = teacher.filter(|_| of_teacher).unwrap_or(student);
         let owner = if of_teacher { "teacher" } else { "student" };
         let mut add = |name: &str, len: usize| {
             tensors
                 .push(TensorForecast { name: format!("{owner}: {name}"), bytes: len as u64 * 4 });
         };
-        for spec in &model.layout.parameters {
+        for spec in &training.layout.parameters {
             add(&format!("{} {:?}", spec.name, spec.shape), spec.len());
         }
         let own = |kind: &BufferKind| !matches!(kind, BufferKind::Persistent(_));

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Arm;
 use super::checkpoint;
-use crate::data::Split;
-use crate::device::DeviceInfo;
+use crate::data::{Dataset, Split};
+use crate::device::{Choices, Device, DeviceInfo};
 use crate::error::Error;
 use crate::files::{io_error, remove_temporary, write_atomically};
 use crate::report::ArmReport;
@@ -22,10 +22,13 @@ const NAME: &str = "run.json";
 pub(super) struct Journal {
     #[serde(skip)]
     path: PathBuf,
-    /// Digests of training and test data: other data cannot be gone on with.
-    data: [u32; 2],
+    /// Digests of training, test and validation data: other data cannot be gone on with.
+    data: [u32; 3],
     /// The device: on another one, no bit is promised.
     device: String,
+    /// The variants of kernels that it ran: with others, no bit is promised either.
+    #[serde(default, skip_serializing_if = "Choices::is_empty")]
+    pub choices: Choices,
     /// Time that the run has taken up to the last finished arm.
     pub seconds: f64,
     arms: BTreeMap<Arm, ArmReport>,
@@ -33,13 +36,14 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Begins the journal of a new run.
-    pub fn begin(run: &Path, split: &Split, device: &DeviceInfo) -> Result<Self, Error> {
+    pub fn begin(run: &Path, split: &Split, device: &dyn Device) -> Result<Self, Error> {
         let folder = run.join(checkpoint::FOLDER);
         fs::create_dir_all(&folder).map_err(io_error(&folder))?;
         let journal = Self {
             path: folder.join(NAME),
             data: digests(split),
-            device: describe(device),
+            device: describe(device.info()),
+            choices: device.choices(),
             seconds: 0.0,
             arms: BTreeMap::new(),
         };
@@ -107,8 +111,9 @@ impl Journal {
     }
 }
 
-fn digests(split: &Split) -> [u32; 2] {
-    [split.train.digest(), split.test.digest()]
+fn digests(split: &Split) -> [u32; 3] {
+    let validation = split.validation.as_ref().map_or(0, Dataset::digest);
+    [split.train.digest(), split.test.digest(), validation]
 }
 
 fn describe(device: &DeviceInfo) -> String {

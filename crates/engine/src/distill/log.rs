@@ -1,4 +1,5 @@
-//! `metrics.jsonl`: a line for each epoch of each arm.
+//! `metrics.jsonl`: a line for each epoch of each arm, and for each measurement within one; behind it, one for each loss
+//! of features.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::tensorboard::TensorBoard;
-use super::{Arm, Event, Observer};
+use super::{Arm, Event, Observer, TermMetrics};
 use crate::error::Error;
 use crate::files::{io_error, write_atomically};
 
@@ -100,22 +101,83 @@ impl<'a> Log<'a> {
     }
 
     fn write(&mut self, event: &Event<'_>) -> Result<(), Error> {
-        let Event::Epoch { arm, epoch, step, learning_rate, train, test } = event else {
-            return Ok(());
+        let seconds = self.seconds();
+        let (arm, epoch, step, learning_rate, shares, mut line, sets, terms) = match event {
+            Event::Epoch {
+                arm,
+                epoch,
+                step,
+                learning_rate,
+                train,
+                test,
+                terms,
+                validation,
+                shares,
+            } => {
+                let mut line = json!({
+                    "arm": arm.name(),
+                    "epoch": epoch,
+                    "step": step,
+                    "learning_rate": learning_rate,
+                    "seconds": seconds,
+                    "train": train,
+                    "test": test,
+                });
+                if let Some(validation) = validation {
+                    line["validation"] = json!(validation);
+                }
+                let sets = [("train", *train), ("test", *test)].into_iter();
+                let sets = sets.chain(validation.map(|metrics| ("validation", metrics)));
+                let sets = sets.collect::<Vec<_>>();
+                (*arm, Some(*epoch), *step, *learning_rate, shares, line, sets, *terms)
+            }
+            Event::Measured {
+                arm,
+                step,
+                learning_rate,
+                train,
+                metrics,
+                terms,
+                validation,
+                shares,
+            } => {
+                let set = if *validation { "validation" } else { "test" };
+                let line = json!({
+                    "arm": arm.name(),
+                    "step": step,
+                    "learning_rate": learning_rate,
+                    "seconds": seconds,
+                    "train": train,
+                    set: metrics,
+                });
+                let sets = vec![("train", *train), (set, *metrics)];
+                (*arm, None, *step, *learning_rate, shares, line, sets, *terms)
+            }
+            _ => return Ok(()),
         };
-        let line = json!({
-            "arm": arm.name(),
-            "epoch": epoch,
-            "step": step,
-            "learning_rate": learning_rate,
-            "seconds": self.seconds(),
-            "train": train,
-            "test": test,
-        });
-        let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
+        if let Some(shares) = shares {
+            line["gradient_shares"] = json!(shares);
+        }
+        let mut lines = vec![line];
+        for TermMetrics { term, weight, value } in terms {
+            let mut line = json!({
+                "arm": arm.name(),
+                "step": step,
+                "seconds": seconds,
+                "term": term,
+                "weight": weight,
+                "value": value,
+            });
+            if let Some(epoch) = epoch {
+                line["epoch"] = json!(epoch);
+            }
+            lines.push(line);
+        }
+        let mut written = lines.iter().map(|line| writeln!(self.file, "{line}"));
+        let written = written.try_for_each(|written| written).and_then(|()| self.file.flush());
         written.map_err(io_error(&self.path))?;
         match &mut self.tensorboard {
-            Some(board) => board.epoch(*arm, *step, *learning_rate, train, test),
+            Some(board) => board.add(arm, step, learning_rate, &sets, terms),
             None => Ok(()),
         }
     }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use super::Scores;
+use super::embeddings::Nearness;
 use super::evaluate::{Evaluator, errors_per_class};
 use crate::data::Split;
 use crate::device::Device;
@@ -10,6 +12,15 @@ use crate::error::Error;
 use crate::models::{self, Feed, ModelConfig};
 use crate::report::{ArmReport, BiasCorrection};
 use crate::store::Store;
+
+/// The steps of a training.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
+    /// How many; none of a model that was loaded.
+    pub steps: Option<u32>,
+    /// After which its parameters were the best, if those were kept.
+    pub kept: Option<u32>,
+}
 
 /// Raw logits [examples, classes] of a saved model for the test set.
 pub(super) fn test_logits(
@@ -32,10 +43,16 @@ pub(super) fn measure(
     (config, store): (&ModelConfig, &Store),
     logits: &[f32],
     folder: &Path,
-    steps: Option<u32>,
+    taken: Taken,
 ) -> Result<ArmReport, Error> {
     let mut evaluator = Evaluator::new(config, store);
-    let mut arm = count(split, logits, steps);
+    let mut arm = match config.embeds() {
+        true => {
+            let Taken { steps, kept } = taken;
+            ArmReport { steps, kept_step: kept, ..ArmReport::default() }
+        }
+        false => count(split, logits, taken),
+    };
     if !omitted.is_empty() {
         let train = Feed::new(&config.input, split.train.examples())?;
         let known = evaluator.logits(device, &train, &mut |_| ())?;
@@ -50,21 +67,29 @@ pub(super) fn measure(
     Ok(arm)
 }
 
+/// How near an arm's embeddings of the test texts are to the teacher's, each with their width.
+pub(super) fn compare(arm: &mut ArmReport, ours: (&[f32], usize), theirs: (&[f32], usize)) {
+    let near = Nearness::of(ours, theirs);
+    arm.accuracy = near.neighbours;
+    arm.errors = near.other_nearest;
+    arm.cosine = near.cosine;
+}
+
 /// What logits of the test set alone tell.
-pub(super) fn count(split: &Split, logits: &[f32], steps: Option<u32>) -> ArmReport {
+pub(super) fn count(split: &Split, logits: &[f32], taken: Taken) -> ArmReport {
     let test = &split.test;
     let errors_per_class = errors_per_class(logits, test.labels(), test.classes(), None);
     let errors = errors_per_class.iter().sum();
+    let scores = Scores::of(logits, test.labels(), test.classes());
     ArmReport {
         accuracy: (test.len() - errors) as f64 / test.len() as f64,
         errors,
+        macro_f1: scores.macro_f1(),
+        matthews: scores.matthews(),
         errors_per_class,
-        parameters: None,
-        bytes: None,
-        latency_ms: None,
-        examples_per_second: None,
-        steps,
-        bias_corrected: Vec::new(),
+        steps: taken.steps,
+        kept_step: taken.kept,
+        ..ArmReport::default()
     }
 }
 
@@ -76,7 +101,7 @@ fn correct_biases(
     train_logits: &[f32],
     test_logits: &[f32],
 ) -> Vec<BiasCorrection> {
-    let Split { train, test } = split;
+    let Split { train, test, .. } = split;
     let classes = train.classes();
     let correct = |&class: &usize| {
         let errors = |shift: f32| -> usize {

@@ -3,8 +3,10 @@
 use distil_gpu_kernels::distill_loss::TERMS;
 use serde::{Deserialize, Serialize};
 
+use super::Scores;
+
 /// Means over the rows that count; `None` where none did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// alpha · soft + (1 - alpha) · hard, or hard without a teacher.
     pub loss: f64,
@@ -15,12 +17,48 @@ pub struct Metrics {
     pub hard: Option<f64>,
     /// Share of rows whose largest logit is the true class.
     pub accuracy: Option<f64>,
+    /// See [`Scores::macro_f1`]; absent of training batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macro_f1: Option<f64>,
+    /// See [`Scores::matthews`]; absent of training batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matthews: Option<f64>,
     /// Share of rows whose largest logit is the teacher's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
+    /// Of embeddings, mean cosine with the teacher's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosine: Option<f64>,
+}
+
+/// How much of a gradient is each term's: norms of their own, with the terms' weights, over the sum of all.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shares {
+    /// Of the soft term.
+    pub soft: f64,
+    /// Of the hard term.
+    pub hard: f64,
+    /// Of the losses of features together, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<f64>,
+}
+
+impl Shares {
+    /// Of norms; absent where all are 0 or one is no number.
+    pub fn of(soft: f64, hard: f64, features: Option<f64>) -> Option<Self> {
+        let sum = soft + hard + features.unwrap_or(0.0);
+        let share = |norm| norm / sum;
+        let made = || Self { soft: share(soft), hard: share(hard), features: features.map(share) };
+        (sum > 0.0 && sum.is_finite()).then(made)
+    }
 }
 
 impl Metrics {
+    /// Of embeddings with this mean cosine with the teacher's, if they can be compared.
+    pub fn of_embeddings(cosine: Option<f64>) -> Self {
+        Self { loss: cosine.map_or(0.0, |cosine| 1.0 - cosine), cosine, ..Self::default() }
+    }
+
     /// From the sums of the columns of `distill_loss`'s terms.
     pub fn from_sums(sums: &[f32; TERMS], alpha: f32) -> Self {
         let [soft, hard, correct, agrees, soft_rows, hard_rows] = sums.map(f64::from);
@@ -36,7 +74,15 @@ impl Metrics {
             soft,
             hard,
             accuracy: mean(correct, hard_rows),
+            macro_f1: None,
+            matthews: None,
             agreement: mean(agrees, soft_rows),
+            cosine: None,
         }
+    }
+
+    /// With what the predictions tell.
+    pub fn with_scores(self, scores: &Scores) -> Self {
+        Self { macro_f1: scores.macro_f1(), matthews: scores.matthews(), ..self }
     }
 }

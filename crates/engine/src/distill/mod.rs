@@ -3,7 +3,9 @@
 mod arms;
 mod checkpoint;
 mod diagnose;
+pub mod embeddings;
 pub mod evaluate;
+mod features;
 mod feeds;
 pub mod forecast;
 mod journal;
@@ -11,23 +13,32 @@ mod log;
 mod measure;
 pub mod metrics;
 mod observer;
+mod plans;
 pub(crate) mod program;
+pub mod rates;
 mod saved;
+pub mod scores;
 mod setup;
 mod sweep;
 mod teacher;
 mod tensorboard;
+mod train;
 mod trainer;
 
 pub use arms::{Begin, Prepared, Run, prepare, run};
-pub use checkpoint::{Checkpoints, State};
+pub use checkpoint::{Best, Checkpoints, State, StateShape};
 pub use evaluate::Evaluator;
+pub use features::{Features, NO_FEATURES, TermMetrics};
 pub use forecast::Forecast;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Shares};
 pub use observer::{Arm, Event, Observer, Silent};
-pub use program::{TeacherInput, forward_plan, loss_plan, training_plan};
+pub use program::{
+    TeacherInput, forward_plan, loss_plan, step_plan, student_layout, training_plan, update_plan,
+};
+pub use scores::Scores;
 pub use setup::Setup;
 pub(crate) use sweep::GRID;
 pub use sweep::{Axis, Grid, Sweep, sweep};
 pub use teacher::{Teacher, frozen_store};
-pub use trainer::{Lesson, Trained, optimizer_config, train, training_parts};
+pub use train::{Trained, train};
+pub use trainer::{Lesson, optimizer_config, training_parts};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Metrics;
+use super::{Metrics, Shares, TermMetrics};
 
 /// One of the three models of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -89,6 +89,31 @@ pub enum Event<'a> {
         train: &'a Metrics,
         /// Over the test set, after the epoch.
         test: &'a Metrics,
+        /// Losses of features, over the epoch's training batches.
+        terms: &'a [TermMetrics],
+        /// Over the validation data, if they were looked at now.
+        validation: Option<&'a Metrics>,
+        /// How the gradient is made up, if that was asked for.
+        shares: Option<Shares>,
+    },
+    /// The model was measured within an epoch.
+    Measured {
+        /// Which arm.
+        arm: Arm,
+        /// Steps so far.
+        step: u32,
+        /// Learning rate of the last step.
+        learning_rate: f32,
+        /// Over the epoch's training batches so far, as they were met.
+        train: &'a Metrics,
+        /// Over the validation data, or over the test set where there are none.
+        metrics: &'a Metrics,
+        /// Losses of features, over the epoch's training batches so far.
+        terms: &'a [TermMetrics],
+        /// Whether those are the validation data.
+        validation: bool,
+        /// How the gradient is made up, if that was asked for.
+        shares: Option<Shares>,
     },
     /// An arm is done.
     Finished {

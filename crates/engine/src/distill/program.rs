@@ -2,10 +2,11 @@
 
 use distil_gpu_kernels::DType;
 
+use super::features::{Features, NO_FEATURES};
 use crate::error::Error;
-use crate::graph::ops::OptimizerConfig;
+use crate::graph::ops::{OptimizerConfig, Update};
 use crate::graph::{Graph, TensorId, differentiate};
-use crate::models::{BatchShape, ModelConfig};
+use crate::models::{Answer, BatchShape, ModelConfig};
 use crate::plan::{Options, Plan};
 use crate::store::Layout;
 
@@ -18,8 +19,11 @@ pub const TEACHER: usize = 1;
 pub const LABELS: &str = "labels";
 /// Name of the plans' input, where the teacher's answers are given: [rows, classes].
 pub const TEACHER_LOGITS: &str = "teacher_logits";
-/// Name of the forward plan's output: [rows, classes].
+/// Name of the output of forward and loss plans: [rows, classes].
 pub const LOGITS: &str = "logits";
+
+/// Name of the output of [`norm_plan`]: [2], of which the first is the squared norm.
+pub const NORM: &str = "norm";
 
 /// Where a plan's teacher logits come from.
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +31,29 @@ pub enum TeacherInput<'a> {
     /// Nowhere: cross-entropy alone.
     None,
     /// A model in the same plan.
-    Model(&'a ModelConfig),
+    Model {
+        /// What it is.
+        config: &'a ModelConfig,
+        /// What the student learns from it besides its answers.
+        features: &'a Features,
+    },
     /// An input.
     Given,
+}
+
+impl<'a> TeacherInput<'a> {
+    /// A model of which the student learns the answers alone.
+    pub fn model(config: &'a ModelConfig) -> Self {
+        Self::Model { config, features: &NO_FEATURES }
+    }
+
+    /// What the student learns from it besides its answers.
+    pub fn features(&self) -> &'a Features {
+        match self {
+            Self::Model { features, .. } => features,
+            Self::None | Self::Given => &NO_FEATURES,
+        }
+    }
 }
 
 /// What the names of a teacher's inputs begin with, where it reads other inputs than the student.
@@ -44,36 +68,68 @@ fn layout(config: &ModelConfig) -> Result<Layout, Error> {
     Layout::new(config.model().parameters())
 }
 
+/// A model, its teacher and the loss between them.
+struct Loss {
+    graph: Graph,
+    /// Losses, all elements of which are to be summed.
+    losses: Vec<TensorId>,
+    /// The model's logits, or its embeddings.
+    answer: TensorId,
+}
+
+/// The layout of a student's store in training: its own parameters, then those that its teacher's features need.
+///
+/// # Errors
+/// [`Error::TooLarge`] when a parameter is too large for any device.
+pub fn student_layout(student: &ModelConfig, teacher: TeacherInput<'_>) -> Result<Layout, Error> {
+    let mut parameters = student.model().parameters();
+    parameters.extend(teacher.features().parameters());
+    Layout::new(parameters)
+}
+
 fn loss(
     student: &ModelConfig,
     teacher: TeacherInput<'_>,
     shape: BatchShape,
     training: bool,
-) -> Result<(Graph, TensorId), Error> {
+) -> Result<Loss, Error> {
     let rows = shape.rows;
-    let mut stores = vec![layout(student)?];
-    if let TeacherInput::Model(config) = teacher {
+    let mut stores = vec![student_layout(student, teacher)?];
+    if let TeacherInput::Model { config, .. } = teacher {
         stores.push(layout(config)?);
     }
     let mut graph = Graph::new(stores);
     let inputs = student.input.of_graph(&mut graph, "", shape);
-    let labels = graph.input(LABELS, &[rows], DType::I32);
     let classes = student.classes();
-    let answers = match teacher {
-        TeacherInput::None => None,
-        TeacherInput::Model(config) => {
+    let taught = match teacher {
+        TeacherInput::Model { config, features } => {
             let inputs = match read_alike(student, config) {
                 true => inputs,
                 false => config.input.of_graph(&mut graph, TEACHER_PREFIX, shape),
             };
-            Some(config.model().forward(&mut graph, TEACHER, &inputs, false)?.logits()?)
+            Some((config.model().forward(&mut graph, TEACHER, &inputs, false)?, features))
         }
-        TeacherInput::Given => Some(graph.input(TEACHER_LOGITS, &[rows, classes], DType::F32)),
+        TeacherInput::None | TeacherInput::Given => None,
     };
-    let logits = student.model().forward(&mut graph, STUDENT, &inputs, training)?.logits()?;
-    let (row_loss, terms) = graph.distill_loss(logits, labels, answers, classes)?;
-    graph.accumulate(terms, STUDENT)?;
-    Ok((graph, row_loss))
+    let outputs = student.model().forward(&mut graph, STUDENT, &inputs, training)?;
+    let mut losses = Vec::new();
+    if let Answer::Logits(logits) = outputs.answer {
+        let labels = graph.input(LABELS, &[rows], DType::I32);
+        let answers = match (&taught, teacher) {
+            (Some((outputs, _)), _) => Some(outputs.logits()?),
+            (None, TeacherInput::Given) => {
+                Some(graph.input(TEACHER_LOGITS, &[rows, classes], DType::F32))
+            }
+            (None, _) => None,
+        };
+        let (row_loss, terms) = graph.distill_loss(logits, labels, answers, classes)?;
+        graph.accumulate(terms, STUDENT)?;
+        losses.push(row_loss);
+    }
+    if let Some((theirs, features)) = taught {
+        losses.extend(features.losses(&mut graph, &inputs, &outputs, &theirs)?);
+    }
+    Ok(Loss { graph, losses, answer: outputs.vectors()? })
 }
 
 fn parameters(graph: &mut Graph, store: usize) -> Vec<TensorId> {
@@ -90,10 +146,61 @@ pub fn training_plan(
     shape: BatchShape,
     optimizer: OptimizerConfig,
 ) -> Result<Plan, Error> {
-    let (mut graph, row_loss) = loss(student, teacher, shape, true)?;
+    step_plan(student, teacher, shape, &optimizer.into(), false)
+}
+
+/// As [`training_plan`], of those parameters that learn. Where a step is several batches, the gradients are added
+/// onto those that the store has, for [`update_plan`].
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn step_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    shape: BatchShape,
+    update: &Update,
+    accumulates: bool,
+) -> Result<Plan, Error> {
+    let Loss { mut graph, losses, .. } = loss(student, teacher, shape, true)?;
     let parameters = parameters(&mut graph, STUDENT);
-    let gradients = differentiate(&mut graph, &[row_loss], &parameters)?;
-    graph.optimize(STUDENT, &gradients, optimizer)?;
+    let trained = update.trained(parameters.len());
+    let learning: Vec<TensorId> = trained.iter().map(|&index| parameters[index]).collect();
+    let gradients = differentiate(&mut graph, &losses, &learning)?;
+    if accumulates {
+        let mut all = trained.into_iter().zip(gradients);
+        all.try_for_each(|(index, gradient)| graph.add_to(STUDENT, index, gradient))?;
+    } else {
+        graph.optimize(STUDENT, &gradients, update.clone())?;
+    }
+    Plan::compile(&graph, Options::default())
+}
+
+/// The update from the gradients that the store has, which are 0 afterwards.
+///
+/// # Errors
+/// When a parameter is too large for any device.
+pub fn update_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    update: &Update,
+) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![student_layout(student, teacher)?]);
+    graph.optimize(STUDENT, &[], update.clone())?;
+    Plan::compile(&graph, Options::default())
+}
+
+/// The norm of the gradients that the store has, which are 0 afterwards.
+///
+/// # Errors
+/// When a parameter is too large for any device.
+pub fn norm_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    update: &Update,
+) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![student_layout(student, teacher)?]);
+    let norm = graph.take_norm(STUDENT, update)?;
+    graph.output(NORM, norm);
     Plan::compile(&graph, Options::default())
 }
 
@@ -107,9 +214,9 @@ pub fn open_plan(
     teacher: TeacherInput<'_>,
     shape: BatchShape,
 ) -> Result<(Plan, Vec<String>), Error> {
-    let (mut graph, row_loss) = loss(student, teacher, shape, true)?;
+    let Loss { mut graph, losses, .. } = loss(student, teacher, shape, true)?;
     let parameters = parameters(&mut graph, STUDENT);
-    let gradients = differentiate(&mut graph, &[row_loss], &parameters)?;
+    let gradients = differentiate(&mut graph, &losses, &parameters)?;
     let mut names = Vec::new();
     for id in graph.nodes.iter().flat_map(|node| node.outputs.clone()).collect::<Vec<_>>() {
         let shape = graph.shape(id);
@@ -128,7 +235,7 @@ pub fn open_plan(
     Ok((Plan::compile(&graph, Options { fuse: false })?, names))
 }
 
-/// The loss terms of a batch, added onto the store's metrics.
+/// The loss terms of a batch, added onto the store's metrics, and its logits.
 ///
 /// # Errors
 /// When a shape does not fit.
@@ -137,11 +244,12 @@ pub fn loss_plan(
     teacher: TeacherInput<'_>,
     shape: BatchShape,
 ) -> Result<Plan, Error> {
-    let (graph, _) = loss(student, teacher, shape, false)?;
+    let Loss { mut graph, answer, .. } = loss(student, teacher, shape, false)?;
+    graph.output(LOGITS, answer);
     Plan::compile(&graph, Options::default())
 }
 
-/// The logits of a batch.
+/// The logits of a batch, or its embeddings.
 ///
 /// # Errors
 /// When a shape does not fit.
@@ -149,6 +257,6 @@ pub fn forward_plan(config: &ModelConfig, shape: BatchShape) -> Result<Plan, Err
     let mut graph = Graph::new(vec![layout(config)?]);
     let inputs = config.input.of_graph(&mut graph, "", shape);
     let outputs = config.model().forward(&mut graph, STUDENT, &inputs, false)?;
-    graph.output(LOGITS, outputs.logits()?);
+    graph.output(LOGITS, outputs.vectors()?);
     Plan::compile(&graph, Options::default())
 }

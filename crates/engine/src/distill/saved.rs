@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::checkpoint::Checkpoints;
 use super::log::Log;
-use super::measure::{measure, test_logits};
+use super::measure::{Taken, measure, test_logits};
 use super::teacher::{Teacher, frozen_store};
-use super::trainer::{Lesson, train};
+use super::train::train;
+use super::trainer::Lesson;
 use crate::data::Split;
 use crate::device::Device;
 use crate::error::Error;
@@ -20,8 +21,8 @@ pub(super) struct Saved<'a> {
     folder: &'a Path,
     config: &'a ModelConfig,
     parameters: Cow<'a, [Vec<f32>]>,
-    /// Steps trained now; absent for a model that was loaded.
-    steps: Option<u32>,
+    /// The steps of its training; none of a model that was loaded.
+    taken: Taken,
 }
 
 impl<'a> Saved<'a> {
@@ -35,8 +36,9 @@ impl<'a> Saved<'a> {
     ) -> Result<Self, Error> {
         let trained = train(device, lesson, checkpoints, log).map_err(|error| log.cause(error))?;
         models::save(folder, lesson.config, &trained.parameters)?;
-        let (parameters, steps) = (trained.parameters.into(), Some(trained.steps));
-        Ok(Self { folder, config: lesson.config, parameters, steps })
+        let taken = Taken { steps: Some(trained.steps), kept: trained.kept };
+        let parameters = trained.parameters.into();
+        Ok(Self { folder, config: lesson.config, parameters, taken })
     }
 
     /// Saves a model that was trained elsewhere.
@@ -46,13 +48,13 @@ impl<'a> Saved<'a> {
         parameters: &'a [Vec<f32>],
     ) -> Result<Self, Error> {
         models::save(folder, config, parameters)?;
-        Ok(Self { folder, config, parameters: parameters.into(), steps: None })
+        Ok(Self { folder, config, parameters: parameters.into(), taken: Taken::default() })
     }
 
     /// Loads a model that was saved before an interruption.
     pub fn load(folder: &'a Path, config: &'a ModelConfig) -> Result<Self, Error> {
         let (_, parameters) = models::load(folder)?;
-        Ok(Self { folder, config, parameters: parameters.into(), steps: None })
+        Ok(Self { folder, config, parameters: parameters.into(), taken: Taken::default() })
     }
 
     /// Measures the model, unless it is `known` from before an interruption what that gave.
@@ -63,7 +65,7 @@ impl<'a> Saved<'a> {
         omitted: &[usize],
         known: Option<ArmReport>,
     ) -> Result<Measured, Error> {
-        let Self { folder, config, parameters, steps } = self;
+        let Self { folder, config, parameters, taken } = self;
         let store = frozen_store(device, config, &parameters)?;
         let test = Feed::new(&config.input, split.test.examples())?;
         let logits = test_logits(device, &test, config, &store)?;
@@ -71,7 +73,7 @@ impl<'a> Saved<'a> {
             Some(report) => report,
             None => {
                 let data = (split, &test);
-                measure(device, data, omitted, (config, &store), &logits, folder, steps)?
+                measure(device, data, omitted, (config, &store), &logits, folder, taken)?
             }
         };
         Ok(Measured { store, report, logits })

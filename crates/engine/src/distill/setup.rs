@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use super::{Arm, Lesson, Teacher};
-use crate::data::{self, Dataset, Normalisation, Split};
+use super::rates::rates;
+use super::{Arm, Features, Lesson, Teacher};
+use crate::data::{self, DataError, Dataset, Normalisation, Split};
 use crate::error::Error;
 use crate::models::{self, Feed, First, Input, ModelConfig, Start};
-use crate::recipe::{self, Normalise, Recipe, Task, Train};
+use crate::recipe::{self, Keep, Normalise, Recipe, Task, Train};
 use crate::report::thousands;
 use crate::store::Layout;
 
@@ -24,10 +25,14 @@ pub struct Setup {
     pub teacher_parameters: Option<Vec<Vec<f32>>>,
     /// The student.
     pub student: ModelConfig,
+    /// What the distilled student learns from the teacher besides its answers.
+    pub features: Features,
     /// Where the teacher's parameters start, if it is trained.
     teacher_start: First,
     /// Where the student's start.
     student_start: First,
+    /// The parameters of a control that has nothing to learn from: a student that embeds, at its start.
+    control_parameters: Option<Vec<Vec<f32>>>,
     /// What numbers go through before a model sees them.
     normalisation: Normalisation,
 }
@@ -38,11 +43,12 @@ impl Setup {
     /// # Errors
     /// When data or teacher cannot be used, or do not go together.
     pub fn read(recipe: &Recipe, folder: Option<&Path>) -> Result<Self, Error> {
-        if recipe.task != Task::Classification {
-            let what = format!("`task = \"{}\"`", recipe.task.name());
-            return Err(Error::Unsupported { what });
-        }
+        check_task(recipe)?;
         let split = data::load(&recipe.data)?;
+        if recipe.task == Task::Classification && split.train.classes() == 0 {
+            let problem = "the data have no labels, and `task = \"classification\"` learns them";
+            return Err(DataError::Unfit(problem.to_owned()).into());
+        }
         let loaded = match &recipe.teacher {
             recipe::Teacher::Folder { folder: original } => {
                 Some(models::load(folder.unwrap_or(original))?)
@@ -52,13 +58,13 @@ impl Setup {
         let (loaded, teacher_parameters) = loaded.unzip();
         let normalisation = normalisation(recipe, &split, loaded.as_ref())?;
         if let Some(config) = &loaded {
-            fits(config, &split)?;
+            fits(config, recipe.task, &split)?;
         }
         let start_of =
             |model, teacher| Start::of(model, recipe.task, &split.train, &normalisation, teacher);
         let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
             recipe::Teacher::Trained { model, train } => {
-                let Start { config, first } = start_of(model, None)?;
+                let Start { config, first } = start_of(&**model, None)?;
                 (Some(config), first, Some(train))
             }
             _ => (loaded, First::Values(Vec::new()), None),
@@ -71,15 +77,26 @@ impl Setup {
         for config in teacher.iter().chain([&student]) {
             Layout::new(config.model().parameters())?;
         }
+        if let (Some(config), Some(train)) = (&teacher, teacher_train) {
+            rates(train, &config.model().parameters())?;
+        }
+        rates(&recipe.train, &student.model().parameters())?;
         let students = student_data(recipe, &split.train)?;
+        let features = Features::of(&recipe.distil, &student, teacher.as_ref())?;
+        let control_parameters = student.embeds().then(|| {
+            let start = student_start.values_of(teacher_parameters.as_deref().unwrap_or_default());
+            Start::initial(&student.model().parameters(), &start, recipe.seed)
+        });
         Ok(Self {
             split,
             students,
             teacher,
             teacher_parameters,
             student,
+            features,
             teacher_start,
             student_start,
+            control_parameters,
             normalisation,
         })
     }
@@ -99,7 +116,9 @@ impl Setup {
             teacher.as_ref(),
         )?;
         Layout::new(student.model().parameters())?;
+        rates(&recipe.train, &student.model().parameters())?;
         let students = student_data(recipe, &split.train)?;
+        let features = Features::of(&recipe.distil, &student, teacher.as_ref())?;
         let (split, teacher, normalisation) =
             (split.clone(), teacher.clone(), normalisation.clone());
         Ok(Self {
@@ -108,8 +127,10 @@ impl Setup {
             teacher,
             teacher_parameters: None,
             student,
+            features,
             teacher_start: First::Values(Vec::new()),
             student_start,
+            control_parameters: None,
             normalisation,
         })
     }
@@ -184,16 +205,23 @@ impl Setup {
             seed: recipe.seed,
             data,
             test: &self.split.test,
+            validation: self.split.validation.as_ref(),
             teacher: teacher.map(|(teacher, _)| teacher),
             test_answers: teacher.and_then(|(_, answers)| answers),
             temperature: recipe.distil.temperature,
             alpha: recipe.distil.alpha,
+            features: &self.features,
+            gradient_shares: recipe.distil.gradient_shares,
         }
     }
 
     /// The parameters of an arm that is loaded instead of trained.
     pub(super) fn loaded(&self, arm: Arm) -> Option<&[Vec<f32>]> {
-        self.teacher_parameters.as_deref().filter(|_| arm == Arm::Teacher)
+        match arm {
+            Arm::Teacher => self.teacher_parameters.as_deref(),
+            Arm::Control => self.control_parameters.as_deref(),
+            Arm::Distilled => None,
+        }
     }
 
     /// The teacher's model and how it is trained, if it is trained in the run.
@@ -237,9 +265,33 @@ fn normalisation(
     }
 }
 
-/// Refuses a loaded teacher that is for other data.
-fn fits(config: &ModelConfig, split: &Split) -> Result<(), Error> {
+/// Refuses what no run can do.
+fn check_task(recipe: &Recipe) -> Result<(), Error> {
+    let folder = matches!(recipe.teacher, recipe::Teacher::Folder { .. });
+    let what = match recipe.task {
+        Task::MaskedLm => format!("`task = \"{}\"`", recipe.task.name()),
+        Task::Embedding if recipe.train.keep == Keep::Best => {
+            "keeping the best of embeddings, which have no labels to tell it by".to_owned()
+        }
+        Task::Embedding if !folder => {
+            "training the teacher of embeddings, or one that is a file: give the `folder` of one"
+                .to_owned()
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Unsupported { what })
+}
+
+/// Refuses a loaded teacher that is for another task or other data.
+fn fits(config: &ModelConfig, task: Task, split: &Split) -> Result<(), Error> {
     config.input.check(split.train.examples())?;
+    if (task == Task::Embedding) != config.embeds() {
+        let problem = format!("the teacher is not made for `task = \"{}\"`", task.name());
+        return Err(Error::Model { path: "teacher.folder".to_owned(), problem });
+    }
+    if task == Task::Embedding {
+        return Ok(());
+    }
     let (theirs, ours) = (&config.class_names, split.train.class_names());
     let places = data::class_places(ours, theirs)?;
     if theirs.len() == ours.len() && places.into_iter().eq(0..ours.len()) {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::arms::{Begin, choose_folder, given_logits, logits_of};
+use super::arms::{Begin, choose_folder, given_logits, train_logits};
 use super::checkpoint::Checkpoints;
 use super::evaluate::Evaluator;
 use super::log::Log;
@@ -20,9 +21,9 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, remove_temporary, write_atomically};
 use crate::models::Feed;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, Task};
 use crate::report::{
-    self, ArmReport, SWEEP, SWEEP_PAGE, Setting, SweepPoint, SweepReport, SweepRun,
+    self, ArmReport, FailedRun, SWEEP, SWEEP_PAGE, Setting, SweepPoint, SweepReport, SweepRun,
 };
 
 /// Name of the file that says what is swept.
@@ -87,13 +88,21 @@ pub struct Sweep {
     pub report: SweepReport,
 }
 
-/// What was measured of one student.
+/// What came of one student.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Outcome {
-    report: ArmReport,
-    agreement: Option<f64>,
+    #[serde(flatten)]
+    result: Learned,
     /// Time of its training, in seconds.
     seconds: f64,
+}
+
+/// What was measured of a student, or why there is nothing to measure.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Learned {
+    Measured { report: Box<ArmReport>, agreement: Option<f64> },
+    Failed { failed: String },
 }
 
 impl Outcome {
@@ -124,7 +133,8 @@ struct Point {
 }
 
 /// Runs a sweep: the teacher is trained or run once, and its answers are used again for every student. A
-/// control is trained once for all students that differ in the distillation alone.
+/// control is trained once for all students that differ in the distillation alone. A student whose loss stops
+/// being a number is entered as failed.
 ///
 /// # Errors
 /// When a combination is no recipe or changes data or teacher, and as [`super::run`].
@@ -135,6 +145,10 @@ pub fn sweep(
     begin: Begin,
     observer: &mut dyn Observer,
 ) -> Result<Sweep, Error> {
+    if recipe.task != Task::Classification {
+        let what = format!("a sweep with `task = \"{}\"`", recipe.task.name());
+        return Err(Error::Unsupported { what });
+    }
     let named = Recipe { name: format!("{}-sweep", recipe.name), ..recipe.clone() };
     let folder = choose_folder(&named, begin)?;
     let resolved = recipe.to_toml()?;
@@ -170,6 +184,7 @@ pub fn sweep(
                 outcome
             }
         };
+        let place_name = place.strip_prefix(&folder).unwrap_or(place).display().to_string();
         let settings = &combinations[number / grid.seeds as usize];
         let shown: Vec<String> =
             settings.iter().map(|Setting { key, value }| format!("{key}={value}")).collect();
@@ -181,19 +196,36 @@ pub fn sweep(
             recipe.seed
         ));
         let outcome = work.student(Arm::Distilled, recipe, &of_point, place, Some(&teacher))?;
-        runs.push(SweepRun {
-            seed: recipe.seed,
-            folder: place.strip_prefix(&folder).unwrap_or(place).display().to_string(),
-            model: serde_json::to_string(&recipe.student.model).expect("a model is plain data"),
-            agreement: outcome.agreement,
-            distilled: outcome.report,
-            control: control.report,
+        let seed = recipe.seed;
+        let failed = |reason| Err(FailedRun { seed, folder: place_name.clone(), reason });
+        runs.push(match (outcome.result, control.result) {
+            (
+                Learned::Measured { report: distilled, agreement },
+                Learned::Measured { report: control, .. },
+            ) => Ok(SweepRun {
+                seed,
+                folder: place_name,
+                model: serde_json::to_string(&recipe.student.model).expect("a model is plain data"),
+                agreement,
+                distilled: *distilled,
+                control: *control,
+            }),
+            // Without a student alone there is nothing to compare with.
+            (Learned::Failed { failed: reason }, _) | (_, Learned::Failed { failed: reason }) => {
+                failed(reason)
+            }
         });
     }
     let mut runs = runs.into_iter();
-    let points = combinations.into_iter().map(|settings| SweepPoint {
-        settings,
-        runs: runs.by_ref().take(grid.seeds as usize).collect(),
+    let points = combinations.into_iter().map(|settings| {
+        let (mut measured, mut failed) = (Vec::new(), Vec::new());
+        for run in runs.by_ref().take(grid.seeds as usize) {
+            match run {
+                Ok(run) => measured.push(run),
+                Err(run) => failed.push(run),
+            }
+        }
+        SweepPoint { settings, runs: measured, failed }
     });
     let info = work.device.info();
     let axes = grid.axes.iter().map(|axis| (axis.key.clone(), axis.values.clone())).collect();
@@ -275,7 +307,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
 
 /// A teacher with all its answers.
 struct Answers {
-    /// The model, where students see shifted images and its answers must be made anew.
+    /// The model, for students that see shifted images, whose answers must be made anew, or learn from its inside.
     model: Option<Teacher>,
     /// Raw logits of all training examples.
     train: Vec<f32>,
@@ -301,7 +333,7 @@ impl Work<'_> {
     fn teacher(&mut self, recipe: &Recipe, setup: &Setup) -> Result<Answers, Error> {
         if let recipe::Teacher::Logits { logits } = &recipe.teacher {
             let (_, report, test) = given_logits(recipe, setup, logits)?;
-            let train = logits_of(&setup.split.train, logits, "train")?;
+            let train = train_logits(&setup.split, logits)?;
             return Ok(Answers { model: None, train, test, report });
         }
         let place = self.folder.join(Arm::Teacher.folder());
@@ -315,11 +347,15 @@ impl Work<'_> {
         };
         self.seconds += seconds;
         let finished = known.is_some();
-        let known = known.map(|known| known.report);
+        let known = known.and_then(|known| match known.result {
+            Learned::Measured { report, .. } => Some(*report),
+            Learned::Failed { .. } => None,
+        });
         let measured = saved.measure(self.device, &setup.split, &[], known)?;
         if !finished {
-            let report = measured.report.clone();
-            Outcome { report, agreement: None, seconds }.write(&place)?;
+            let report = Box::new(measured.report.clone());
+            let result = Learned::Measured { report, agreement: None };
+            Outcome { result, seconds }.write(&place)?;
         }
         let mut evaluator = Evaluator::new(lesson.config, &measured.store);
         let examples = Feed::new(&lesson.config.input, setup.split.train.examples())?;
@@ -329,7 +365,8 @@ impl Work<'_> {
         Ok(Answers { model: Some(model), train, test, report })
     }
 
-    /// Trains and measures a student, alone or distilled, unless it is finished.
+    /// Trains and measures a student, alone or distilled, unless it is finished. That its loss stops being a
+    /// number is an outcome too.
     fn student(
         &mut self,
         arm: Arm,
@@ -345,24 +382,40 @@ impl Work<'_> {
         let given;
         let teacher = match answers {
             None => None,
-            Some(Answers { model: Some(model), .. }) if recipe.train.shift > 0 => Some(model),
+            Some(Answers { model: Some(model), .. })
+                if recipe.train.shift > 0 || !setup.features.is_empty() =>
+            {
+                Some(model)
+            }
             Some(answers) => {
                 given = setup.answers(recipe, &answers.train)?;
                 Some(&given)
             }
         };
         let test = answers.and_then(|answers| answers.test.as_deref());
-        let start = setup.start(arm, &self.folder.join(Arm::Teacher.folder()))?;
-        let lesson = setup.lesson(recipe, arm, &start, teacher.map(|teacher| (teacher, test)));
-        let (saved, seconds) = self.train(recipe, &lesson, place)?;
+        let first = setup.start(arm, &self.folder.join(Arm::Teacher.folder()))?;
+        let lesson = setup.lesson(recipe, arm, &first, teacher.map(|teacher| (teacher, test)));
+        let start = Instant::now();
+        let (result, seconds) = match self.train(recipe, &lesson, place) {
+            Ok((saved, seconds)) => {
+                let omitted = &recipe.distil.omit_classes;
+                let Measured { store, report, logits } =
+                    saved.measure(self.device, &setup.split, omitted, None)?;
+                store.free(self.device);
+                let classes = setup.split.test.classes();
+                let agreement = test.map(|test| agreement(&logits, test, classes));
+                (Learned::Measured { report: Box::new(report), agreement }, seconds)
+            }
+            // Settings that lead nowhere are a result; the other students are not to blame.
+            Err(Error::NotFinite(failed)) => {
+                self.note(&format!("Failed: {failed}"));
+                Checkpoints::new(place, 0.0).remove()?;
+                (Learned::Failed { failed }, start.elapsed().as_secs_f64())
+            }
+            Err(error) => return Err(error),
+        };
         self.seconds += seconds;
-        let omitted = &recipe.distil.omit_classes;
-        let Measured { store, report, logits } =
-            saved.measure(self.device, &setup.split, omitted, None)?;
-        store.free(self.device);
-        let classes = setup.split.test.classes();
-        let agreement = test.map(|test| agreement(&logits, test, classes));
-        let outcome = Outcome { report, agreement, seconds };
+        let outcome = Outcome { result, seconds };
         outcome.write(place)?;
         Ok(outcome)
     }

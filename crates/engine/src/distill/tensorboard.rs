@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Arm, Metrics};
+use super::{Arm, Metrics, TermMetrics};
 use crate::error::Error;
 use crate::files::io_error;
 
@@ -42,28 +42,34 @@ impl TensorBoard {
         Self { folder: run.join(FOLDER), files: BTreeMap::new() }
     }
 
-    /// Adds the scalars of an epoch.
-    pub fn epoch(
+    /// Adds the scalars of a step: what was measured on each of some sets.
+    pub fn add(
         &mut self,
         arm: Arm,
         step: u32,
         learning_rate: f32,
-        train: &Metrics,
-        test: &Metrics,
+        sets: &[(&str, &Metrics)],
+        terms: &[TermMetrics],
     ) -> Result<(), Error> {
         let mut scalars = vec![("learning_rate".to_owned(), learning_rate)];
-        for (set, metrics) in [("train", train), ("test", test)] {
-            let Metrics { loss, soft, hard, accuracy, agreement } = *metrics;
+        for (set, metrics) in sets {
+            let Metrics { loss, soft, hard, accuracy, macro_f1, matthews, agreement, cosine } =
+                **metrics;
             let values = [
                 ("loss", Some(loss)),
                 ("soft", soft),
                 ("hard", hard),
                 ("accuracy", accuracy),
+                ("macro_f1", macro_f1),
+                ("matthews", matthews),
                 ("agreement", agreement),
+                ("cosine", cosine),
             ];
             let named = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
             scalars.extend(named.map(|(name, value)| (format!("{set}/{name}"), value as f32)));
         }
+        let named = terms.iter().map(|term| (format!("train/{}", term.term), term.value as f32));
+        scalars.extend(named);
         let mut summary = Vec::new();
         for (name, value) in scalars {
             let mut entry = Vec::new();

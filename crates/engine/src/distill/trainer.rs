@@ -1,25 +1,29 @@
-//! Trains one arm.
+//! One arm in training: its store, its plans, and step after step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::TERMS;
 use distil_gpu_kernels::optimizer::Rule;
 
-use super::checkpoint::{Checkpoints, State};
-use super::diagnose::diagnose;
-use super::evaluate::{Evaluator, fill_labels, metric_sums, reset_metrics};
+use super::checkpoint::{Best, State, StateShape};
+use super::evaluate::{Evaluator, fill_labels, metric_sums, set_metrics};
 use super::feeds::Feeds;
+use super::metrics::Shares;
+use super::plans::TrainingPlans;
 use super::program::{self, TEACHER_LOGITS, TeacherInput};
+use super::rates::rates;
 use super::teacher::{Named, Teacher};
-use super::{Arm, Event, Metrics, Observer};
+use super::{Arm, Features, TermMetrics};
 use crate::data::{Dataset, Shift};
 use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
-use crate::graph::ops::OptimizerConfig;
-use crate::models::{BatchShape, Feed, HostBatch, ModelConfig, Start};
+use crate::graph::ops::{OptimizerConfig, Update};
+use crate::models::{BatchShape, HostBatch, ModelConfig, Start};
+use crate::plan::Plan;
 use crate::recipe::{self, Optimizer};
-use crate::store::{Layout, ParameterSpec, Part, Store, StorePart};
+use crate::scratch::Scratch;
+use crate::store::{ParameterSpec, Part, Store, StorePart};
 
 /// What an arm is trained with.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub struct Lesson<'a> {
     pub data: &'a Dataset,
     /// Examples to measure on.
     pub test: &'a Dataset,
+    /// Examples to choose the best parameters on.
+    pub validation: Option<&'a Dataset>,
     /// The teacher, if it has one.
     pub teacher: Option<&'a Teacher>,
     /// The teacher's raw logits of the test examples.
@@ -46,12 +52,21 @@ pub struct Lesson<'a> {
     pub temperature: f32,
     /// Weight of the soft term.
     pub alpha: f32,
+    /// Whether measurements tell how much of the gradient is each term's.
+    pub gradient_shares: bool,
+    /// What is learnt from a teacher that is a model besides its answers.
+    pub features: &'a Features,
 }
 
 impl Lesson<'_> {
-    /// Rows of a step.
+    /// Examples of a batch.
     pub fn rows(&self) -> usize {
-        self.train.batch.min(self.data.len())
+        self.train.rows(self.data.len())
+    }
+
+    /// Examples of a step: of one batch, or of several whose gradients are summed.
+    pub fn step_rows(&self) -> usize {
+        self.train.step_rows(self.data.len())
     }
 
     /// The device's buffer of a part of the trained model's or the teacher's store.
@@ -67,19 +82,12 @@ impl Lesson<'_> {
     pub(super) fn teacher_input(&self) -> TeacherInput<'_> {
         match self.teacher {
             None => TeacherInput::None,
-            Some(Teacher::Model { config, .. }) => TeacherInput::Model(config),
+            Some(Teacher::Model { config, .. }) => {
+                TeacherInput::Model { config, features: self.features }
+            }
             Some(Teacher::Logits { .. }) => TeacherInput::Given,
         }
     }
-}
-
-/// A trained model.
-#[derive(Debug)]
-pub struct Trained {
-    /// Its parameters, in the model's order.
-    pub parameters: Vec<Vec<f32>>,
-    /// Steps taken, those before an interruption included.
-    pub steps: u32,
 }
 
 /// The update that a recipe asks for, and the betas of its moments (0 where it has none).
@@ -102,6 +110,16 @@ pub fn optimizer_config(train: &recipe::Train) -> (OptimizerConfig, [f64; 2]) {
     (config, betas)
 }
 
+/// How a recipe trains the parameters of a model, and the betas of the moments.
+///
+/// # Errors
+/// As [`rates`].
+pub fn update(train: &recipe::Train, config: &ModelConfig) -> Result<(Update, [f64; 2]), Error> {
+    let (optimizer, betas) = optimizer_config(train);
+    let rates = rates(train, &config.model().parameters())?;
+    Ok((Update { config: optimizer, rates }, betas))
+}
+
 /// The store's parts that training with this optimizer needs.
 pub fn training_parts(optimizer: &OptimizerConfig) -> Vec<Part> {
     let moments = [Part::Moment1, Part::Moment2].into_iter().take(optimizer.rule.moments());
@@ -114,16 +132,24 @@ pub(super) struct Trainer<'a> {
     lesson: &'a Lesson<'a>,
     store: &'a Store,
     feeds: Feeds<'a>,
-    optimizer: OptimizerConfig,
     betas: [f64; 2],
-    /// The training plans, by batch shape.
+    plans: TrainingPlans,
+    /// What all plans of the training make between their kernels.
+    scratch: Scratch,
+    /// The plans of batches, loaded as their shapes are met.
     programs: HashMap<BatchShape, ProgramId>,
+    /// The update's own plan, where a step is several batches.
+    update: Option<ProgramId>,
+    /// Those that tell the terms' shares of the gradient: of a batch, and of its norm.
+    shares: Option<[ProgramId; 2]>,
     steps_per_epoch: u32,
     /// Steps of the whole training.
     pub steps: u32,
     /// Number of the next step, from 0.
     pub step: u32,
-    /// An epoch's number and its batches.
+    /// The best so far, where it is kept.
+    pub best: Option<Best>,
+    /// An epoch's number and the examples of its steps.
     epoch: Option<(u32, Vec<Vec<u32>>)>,
     next: Next,
 }
@@ -138,18 +164,26 @@ struct Next {
 }
 
 impl<'a> Trainer<'a> {
-    /// A trainer before its first step. The store has the parts that [`training_store`] gives it.
+    /// A trainer before its first step, with plans for measurements of these shapes too. The store has the parts
+    /// that [`training_store`] gives it.
     pub fn new(
         device: &mut dyn Device,
         lesson: &'a Lesson<'a>,
         store: &'a Store,
+        measured: BTreeSet<(BatchShape, bool)>,
     ) -> Result<Self, Error> {
-        let Lesson { config, train, data, .. } = *lesson;
-        let (optimizer, betas) = optimizer_config(train);
-        let rows = lesson.rows();
-        let steps_per_epoch = data.len().div_ceil(rows) as u32;
+        let Lesson { config, train, data, seed, .. } = *lesson;
+        let (_, betas) = update(train, config)?;
+        let steps_per_epoch = train.steps_per_epoch(data.len());
+        let teacher = lesson.teacher_input();
+        let feeds = Feeds::new(config, teacher, data.examples())?;
+        let how = (train, seed);
+        let examples = (&feeds, data.len());
+        let shares = lesson.gradient_shares;
+        let plans = TrainingPlans::new(config, how, teacher, examples, measured, shares)?;
+        let scratch = Scratch::new(device, plans.all())?;
         let next = Next {
-            shape: BatchShape::of_numbers(rows),
+            shape: BatchShape::of_numbers(lesson.rows()),
             student: HostBatch::default(),
             teacher: HostBatch::new(program::TEACHER_PREFIX),
             state: StepState::default(),
@@ -157,13 +191,17 @@ impl<'a> Trainer<'a> {
         let trainer = Self {
             lesson,
             store,
-            feeds: Feeds::new(config, lesson.teacher_input(), data.examples())?,
-            optimizer,
+            feeds,
             betas,
+            plans,
+            scratch,
             programs: HashMap::new(),
+            update: None,
+            shares: None,
             steps_per_epoch,
             steps: train.length.total_steps(steps_per_epoch),
             step: 0,
+            best: None,
             epoch: None,
             next,
         };
@@ -176,10 +214,30 @@ impl<'a> Trainer<'a> {
         let parameters = Start::initial(self.specs(), self.lesson.start, self.lesson.seed);
         let zeros = || self.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
         let moments = self.moments().iter().map(|_| zeros()).collect();
-        State { step: 0, parameters, moments, metrics: [0.0; TERMS] }
+        let features = vec![0.0; self.features().len()];
+        State { step: 0, parameters, moments, metrics: [0.0; TERMS], features, best: None }
     }
 
-    /// The model's parameters.
+    /// What is learnt besides answers.
+    pub fn features(&self) -> &'a Features {
+        self.lesson.teacher_input().features()
+    }
+
+    /// The epoch's sums of those so far, and what they come to.
+    pub fn terms(&self, device: &mut dyn Device) -> Result<(Vec<f32>, Vec<TermMetrics>), Error> {
+        let sums = self.features().sums(device, self.store)?;
+        let steps = (self.step - 1) % self.steps_per_epoch + 1;
+        let terms = self.features().metrics(&sums, steps);
+        Ok((sums, terms))
+    }
+
+    /// What a checkpoint of it holds.
+    pub fn shape_of_state(&self) -> StateShape<'a> {
+        let (moments, features) = (self.moments().len(), self.features().len());
+        StateShape { specs: self.specs(), moments, features }
+    }
+
+    /// The parameters that are trained: the model's, then those of the features.
     pub fn specs(&self) -> &'a [ParameterSpec] {
         &self.store.layout.parameters
     }
@@ -200,27 +258,38 @@ impl<'a> Trainer<'a> {
         all.try_for_each(|(index, values)| self.store.write(device, part, index, values))
     }
 
+    /// A part of every parameter.
+    pub fn read(&self, device: &mut dyn Device, part: Part) -> Result<Vec<Vec<f32>>, Error> {
+        let all = 0..self.specs().len();
+        all.map(|index| self.store.read(device, part, index)).collect()
+    }
+
     /// All that the next steps depend on: the rest follows from the recipe and the number of the step.
     pub fn state(&self, device: &mut dyn Device) -> Result<State, Error> {
         let metrics = metric_sums(device, self.store)?;
-        let mut read = |part| {
-            let all = 0..self.specs().len();
-            all.map(|index| self.store.read(device, part, index)).collect::<Result<Vec<_>, _>>()
-        };
-        let parameters = read(Part::Parameters)?;
-        let moments = self.moments().into_iter().map(read).collect::<Result<_, _>>()?;
-        Ok(State { step: self.step, parameters, moments, metrics })
+        let features = self.features().sums(device, self.store)?;
+        let parameters = self.read(device, Part::Parameters)?;
+        let moments = self.moments().into_iter().map(|part| self.read(device, part));
+        let moments = moments.collect::<Result<_, _>>()?;
+        let (step, best) = (self.step, self.best.clone());
+        Ok(State { step, parameters, moments, metrics, features, best })
     }
 
     /// Goes to a state.
     pub fn restore(&mut self, device: &mut dyn Device, state: &State) -> Result<(), Error> {
         self.step = state.step;
+        self.best.clone_from(&state.best);
         self.write(device, Part::Parameters, &state.parameters)?;
         for (part, values) in self.moments().into_iter().zip(&state.moments) {
             self.write(device, part, values)?;
         }
-        let id = self.store.buffer(Part::Metrics, 0).expect("stores of models keep metrics");
-        device.write(id, 0, &state.metrics)
+        set_metrics(device, self.store, &state.metrics)?;
+        self.features().set_sums(device, self.store, &state.features)
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u32 {
+        self.steps_per_epoch
     }
 
     /// Number of the epoch that the next step belongs to, from 0.
@@ -229,59 +298,78 @@ impl<'a> Trainer<'a> {
     }
 
     /// Whether the next step begins an epoch, or there is none.
-    fn at_epoch_edge(&self) -> bool {
+    pub fn at_epoch_edge(&self) -> bool {
         self.step.is_multiple_of(self.steps_per_epoch) || self.step == self.steps
     }
 
-    /// Fills the batch of the next step.
-    fn gather(&mut self) {
-        let Lesson { train, data, seed, .. } = *self.lesson;
-        let (epoch, step, rows) = (self.epoch(), self.step, self.lesson.rows());
+    /// Makes the batches of the next step known.
+    fn open_epoch(&mut self) {
+        let (epoch, rows) = (self.epoch(), self.lesson.step_rows());
         if self.epoch.as_ref().is_none_or(|(known, _)| *known != epoch) {
-            self.epoch = Some((epoch, self.feeds.epoch(rows, seed, epoch)));
+            self.epoch = Some((epoch, self.feeds.epoch(rows, self.lesson.seed, epoch)));
         }
-        let batches = self.epoch.as_ref().map_or(&[][..], |(_, batches)| batches);
-        let indices = &batches[(step % self.steps_per_epoch) as usize];
+    }
 
+    /// Number of the next step's batches.
+    pub fn batches(&mut self) -> usize {
+        self.open_epoch();
+        let step = self.step % self.steps_per_epoch;
+        examples(&self.epoch, step).len().div_ceil(self.lesson.rows())
+    }
+
+    /// Fills batch `number` of the next step.
+    fn gather(&mut self, number: usize) {
+        self.open_epoch();
+        let Lesson { train, data, seed, .. } = *self.lesson;
+        let (step, rows, first) = (self.step, self.lesson.rows(), number * self.lesson.rows());
+        let all = examples(&self.epoch, step % self.steps_per_epoch);
+        let indices = &all[first..all.len().min(first + rows)];
         let Next { shape, student, teacher, state } = &mut self.next;
         *shape = self.feeds.shape(indices, rows);
-        let shift = (train.shift > 0).then_some(Shift { pixels: train.shift, seed, step });
+        let shift = Shift { pixels: train.shift, seed, step, first: first as u32 };
+        let shift = Some(shift).filter(|shift| shift.pixels > 0);
         self.feeds.fill(indices, *shape, shift, student, teacher);
-        fill_labels(student, indices, data.labels(), rows);
+        if !self.lesson.config.embeds() {
+            fill_labels(student, indices, data.labels(), rows);
+        }
         if let Some(Teacher::Logits { values, classes }) = self.lesson.teacher {
             let answers = student.floats(TEACHER_LOGITS, rows * classes);
             Teacher::gather(values, *classes, indices, answers);
         }
-        let labelled = indices.iter().filter(|&&row| data.labels()[row as usize] >= 0).count();
+        // The means are over the whole step, so that it does not matter how many batches it is.
+        let labelled = all.iter().filter(|&&row| data.labels()[row as usize] >= 0).count();
         let power = |beta: f64| (1.0 - beta.powf(f64::from(step) + 1.0)) as f32;
         let base_lr = train.optimizer.lr();
         *state = StepState {
-            step,
+            // Each batch has random numbers of its own.
+            step: step.wrapping_mul(train.accumulate as u32).wrapping_add(number as u32),
             seed,
             learning_rate: train.schedule.lr(step, self.steps, self.steps_per_epoch, base_lr),
             temperature: self.lesson.temperature,
             alpha: self.lesson.alpha,
-            soft_scale: scale(indices.len()),
+            soft_scale: scale(all.len()),
             hard_scale: scale(labelled),
+            token_scale: scale(self.feeds.tokens(all)),
             bias_correction1: power(self.betas[0]),
             bias_correction2: power(self.betas[1]),
             ..StepState::default()
         };
     }
 
-    /// The shape of the next step's batch.
-    pub fn shape(&mut self) -> BatchShape {
-        self.gather();
+    /// The shape of batch `number` of the next step.
+    pub fn shape(&mut self, number: usize) -> BatchShape {
+        self.gather(number);
         self.next.shape
     }
 
-    /// Runs the training plan, or another of the same inputs, on the batch of the next step.
+    /// Runs the training plan, or another of the same inputs, on batch `number` of the next step.
     pub fn run_batch(
         &mut self,
         device: &mut dyn Device,
+        number: usize,
         program: Option<ProgramId>,
     ) -> Result<(), Error> {
-        self.gather();
+        self.gather(number);
         let program = match program {
             Some(program) => program,
             None => self.program(device)?,
@@ -293,106 +381,109 @@ impl<'a> Trainer<'a> {
 
     /// The training plan for the next step's batch.
     fn program(&mut self, device: &mut dyn Device) -> Result<ProgramId, Error> {
-        let (lesson, shape) = (self.lesson, self.next.shape);
+        let shape = self.next.shape;
         if let Some(&known) = self.programs.get(&shape) {
             return Ok(known);
         }
-        let teacher = lesson.teacher_input();
-        let plan = program::training_plan(lesson.config, teacher, shape, self.optimizer)?;
-        let program = device.load(&plan, &|part| lesson.buffer(self.store, part))?;
+        let program = self.load(device, &self.plans.batches[&shape])?;
         self.programs.insert(shape, program);
         Ok(program)
+    }
+
+    fn load(&self, device: &mut dyn Device, plan: &Plan) -> Result<ProgramId, Error> {
+        let place =
+            |part| self.scratch.buffer(part).or_else(|| self.lesson.buffer(self.store, part));
+        device.load(&Scratch::shared(plan.clone()), &place)
+    }
+
+    /// Gives an evaluator the plans of measurements.
+    pub fn lend(
+        &self,
+        device: &mut dyn Device,
+        evaluator: &mut Evaluator<'_>,
+    ) -> Result<(), Error> {
+        let plans = &self.plans.measured;
+        plans.iter().try_for_each(|(key, plan)| evaluator.lend(*key, self.load(device, plan)?))
+    }
+
+    /// Updates the parameters from the gradients of several batches.
+    fn update(&mut self, device: &mut dyn Device) -> Result<(), Error> {
+        if let (None, Some(plan)) = (self.update, &self.plans.update) {
+            self.update = Some(self.load(device, plan)?);
+        }
+        self.update.map_or(Ok(()), |program| device.run(program, &self.next.state, &[]))
+    }
+
+    /// How the gradient of the training's first batch is made up, with the parameters as they are; absent without a
+    /// teacher, and where it was not asked for. It may change what the store has summed.
+    pub fn gradient_shares(&mut self, device: &mut dyn Device) -> Result<Option<Shares>, Error> {
+        if let (None, Some([batch, norm])) = (self.shares, &self.plans.shares) {
+            self.shares = Some([self.load(device, batch)?, self.load(device, norm)?]);
+        }
+        let Some([batch, norm]) = self.shares else { return Ok(None) };
+        let before = (std::mem::take(&mut self.step), self.epoch.take());
+        self.gather(0);
+        let StepState { alpha, soft_scale, hard_scale, .. } = self.next.state;
+        // Each term alone, with its own weight. What the last step left is taken away first.
+        let answers = StepState { token_scale: 0.0, ..self.next.state };
+        let soft = StepState { alpha: 1.0, soft_scale: alpha * soft_scale, ..answers };
+        let hard = (1.0 - alpha) * hard_scale;
+        let hard = StepState { alpha: 0.0, hard_scale: hard, ..answers };
+        let features = StepState { soft_scale: 0.0, hard_scale: 0.0, ..self.next.state };
+        device.run(norm, &soft, &[])?;
+        let Next { student, teacher, .. } = &self.next;
+        let inputs: Vec<Named<'_>> = student.inputs().chain(teacher.inputs()).collect();
+        let mut norm_in = |state: StepState| {
+            device.run(batch, &state, &inputs)?;
+            device.run(norm, &state, &[])?;
+            Ok::<_, Error>(f64::from(device.output(norm, program::NORM)?[0]).sqrt())
+        };
+        let (soft, hard) = (norm_in(soft), norm_in(hard));
+        let features = (!self.lesson.features.is_empty()).then(|| norm_in(features));
+        (self.step, self.epoch) = before;
+        Ok(Shares::of(soft?, hard?, features.transpose()?))
     }
 
     /// Takes the next step.
     pub fn advance(&mut self, device: &mut dyn Device) -> Result<(), Error> {
         if self.step.is_multiple_of(self.steps_per_epoch) {
-            reset_metrics(device, self.store)?;
+            set_metrics(device, self.store, &[0.0; TERMS])?;
+            let features = self.features();
+            features.set_sums(device, self.store, &vec![0.0; features.len()])?;
         }
-        self.run_batch(device, None)?;
+        for number in 0..self.batches() {
+            self.run_batch(device, number, None)?;
+        }
+        self.update(device)?;
         self.step += 1;
         Ok(())
     }
 
-    /// Unloads the plans.
+    /// Unloads the plans. Evaluators that were lent some are closed before.
     pub fn close(self, device: &mut dyn Device) {
-        self.programs.into_values().for_each(|program| device.unload(program));
+        self.programs
+            .into_values()
+            .chain(self.update)
+            .chain(self.shares.into_iter().flatten())
+            .for_each(|program| device.unload(program));
+        self.scratch.free(device);
     }
 }
 
 /// A store for training the lesson's model.
-fn training_store(device: &mut dyn Device, lesson: &Lesson<'_>) -> Result<Store, Error> {
+pub(super) fn training_store(device: &mut dyn Device, lesson: &Lesson<'_>) -> Result<Store, Error> {
     let (optimizer, _) = optimizer_config(lesson.train);
-    let layout = Layout::new(lesson.config.model().parameters())?;
-    Store::new(device, lesson.arm.name(), layout, &training_parts(&optimizer), TERMS)
+    let teacher = lesson.teacher_input();
+    let layout = program::student_layout(lesson.config, teacher)?;
+    let metrics = teacher.features().metrics_len(TERMS);
+    Store::new(device, lesson.arm.name(), layout, &training_parts(&optimizer), metrics)
+}
+
+/// Examples of a step of the epoch.
+fn examples(epoch: &Option<(u32, Vec<Vec<u32>>)>, step: u32) -> &[u32] {
+    epoch.as_ref().map_or(&[][..], |(_, steps)| &steps[step as usize])
 }
 
 fn scale(rows: usize) -> f32 {
     if rows == 0 { 0.0 } else { 1.0 / rows as f32 }
-}
-
-/// Trains a model to the last step of the recipe: from its first weights, or on from its last checkpoint.
-///
-/// # Errors
-/// When the device fails, the loss stops being a number, a checkpoint cannot be written, or the observer
-/// asks to stop.
-pub fn train(
-    device: &mut dyn Device,
-    lesson: &Lesson<'_>,
-    checkpoints: &mut Checkpoints,
-    observer: &mut dyn Observer,
-) -> Result<Trained, Error> {
-    let Lesson { arm, config, .. } = *lesson;
-    let store = training_store(device, lesson)?;
-    let mut trainer = Trainer::new(device, lesson, &store)?;
-    if let Some(state) = checkpoints.latest(arm, trainer.specs(), trainer.moments().len())? {
-        trainer.restore(device, &state)?;
-    }
-    let (first, steps) = (trainer.step, trainer.steps);
-    observer.event(&Event::Started { arm, steps, done: first, batch: lesson.rows() });
-    checkpoints.start();
-    let mut evaluator = Evaluator::new(config, &store);
-    let test = Feed::new(&config.input, lesson.test.examples())?;
-    while trainer.step < steps {
-        trainer.advance(device)?;
-        observer.event(&Event::Step { arm, done: trainer.step });
-        if trainer.at_epoch_edge() {
-            let sums = metric_sums(device, &store)?;
-            let train = Metrics::from_sums(&sums, lesson.alpha);
-            let (temperature, alpha) = (lesson.temperature, lesson.alpha);
-            let answers = lesson.test_answers;
-            let labels = lesson.test.labels();
-            let measured = evaluator.metrics(device, &test, labels, answers, temperature, alpha)?;
-            // The last step may have spoilt what the training batches no longer show.
-            if !(train.loss.is_finite() && measured.loss.is_finite()) {
-                return Err(diagnose(device, lesson, &mut trainer, &store, checkpoints)?);
-            }
-            observer.event(&Event::Epoch {
-                arm,
-                epoch: (trainer.step - 1) / trainer.steps_per_epoch + 1,
-                step: trainer.step,
-                learning_rate: trainer.learning_rate(),
-                train: &train,
-                test: &measured,
-            });
-        }
-        let stop = observer.stop();
-        if (stop || checkpoints.due()) && trainer.step < steps {
-            checkpoints.begin();
-            let state = trainer.state(device)?;
-            if !state.is_finite() {
-                return Err(diagnose(device, lesson, &mut trainer, &store, checkpoints)?);
-            }
-            checkpoints.save(arm, trainer.specs(), &state)?;
-            if stop {
-                return Err(Error::Interrupted { arm: arm.name(), step: trainer.step });
-            }
-        }
-    }
-    let parameters = trainer.state(device)?.parameters;
-    evaluator.close(device);
-    trainer.close(device);
-    store.free(device);
-    observer.event(&Event::Finished { arm });
-    Ok(Trained { parameters, steps })
 }

@@ -25,11 +25,11 @@ struct Copied {
 }
 
 impl Copies {
-    /// The parts, `base` being the parameters of the other model; nothing for those that start at random.
-    pub fn values(&self, base: &[Option<Vec<f32>>]) -> Values {
+    /// The parts, `base` giving the parameters of the other model; nothing for those that start at random.
+    pub fn values<'a>(&self, base: impl Fn(usize) -> Option<&'a [f32]>) -> Values {
         let part = |copied: &Option<Copied>| {
             let Copied { parameter, rows, columns, of_columns } = copied.as_ref()?;
-            let values = base[*parameter].as_ref()?;
+            let values = base(*parameter)?;
             let row = |&row: &u32| &values[row as usize * of_columns..][..*columns];
             Some(rows.iter().flat_map(row).copied().collect())
         };

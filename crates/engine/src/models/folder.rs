@@ -163,12 +163,13 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
 /// As [`load`].
 pub fn load_start(folder: &Path, task: Task) -> Result<(ModelConfig, Values), Error> {
     let mut config = load_config(folder)?;
-    let fresh = match &mut config.architecture {
-        Architecture::Encoder(encoder) => {
+    let fresh = match (&mut config.architecture, &mut config.input) {
+        (Architecture::Encoder(encoder), Input::Tokens(tokens)) => {
             encoder.head = Head::of_task(task, config.class_names.len());
+            tokens.pooling = encoder.head.pooling();
             encoder.family.of_head(encoder.head)
         }
-        Architecture::Mlp(_) => &[],
+        _ => &[],
     };
     let naming = naming(&config.architecture, fresh);
     let parameters = weights::read(folder, &config.model().parameters(), naming)?;

@@ -62,7 +62,7 @@ impl Model for Mlp {
             x = nn::activate(graph, self.activation, x, rate(self.dropout), 1 + layer as u32)?;
         }
         let logits = nn::linear(graph, store, &name(hidden), x)?;
-        Ok(Outputs { answer: Answer::Logits(logits), states: Vec::new() })
+        Ok(Outputs { answer: Answer::Logits(logits), states: Vec::new(), attention: Vec::new() })
     }
 }
 

@@ -102,9 +102,33 @@ pub struct Outputs {
     /// Hidden states [rows, length, hidden_size]: before the first layer, and behind each; none of a model
     /// that has no such thing.
     pub states: Vec<TensorId>,
+    /// What each layer attends with; none of a model that does not.
+    pub attention: Vec<SelfAttention>,
+}
+
+/// What the heads of a layer attend with, each [rows, length, hidden_size].
+#[derive(Clone, Copy, Debug)]
+pub struct SelfAttention {
+    /// Of the positions that look.
+    pub queries: TensorId,
+    /// Of the positions that are looked at.
+    pub keys: TensorId,
+    /// What is seen there.
+    pub values: TensorId,
 }
 
 impl Outputs {
+    /// Logits [rows, classes], or embeddings [rows, hidden_size].
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the model has neither.
+    pub fn vectors(&self) -> Result<TensorId, Error> {
+        match self.answer {
+            Answer::Embedding(embedding) => Ok(embedding),
+            _ => self.logits(),
+        }
+    }
+
     /// Logits [rows, classes].
     ///
     /// # Errors
@@ -151,6 +175,19 @@ impl ModelConfig {
             Architecture::Mlp(mlp) => mlp,
             Architecture::Encoder(encoder) => encoder,
         }
+    }
+
+    /// Numbers of an answer: logits, or those of an embedding.
+    pub fn answer_len(&self) -> usize {
+        match &self.architecture {
+            Architecture::Encoder(encoder) if self.embeds() => encoder.hidden_size,
+            _ => self.classes(),
+        }
+    }
+
+    /// Whether its answers are embeddings.
+    pub fn embeds(&self) -> bool {
+        matches!(&self.architecture, Architecture::Encoder(e) if e.head == Head::Embedding)
     }
 
     /// Number of classes.

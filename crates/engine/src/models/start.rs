@@ -40,11 +40,18 @@ impl First {
     pub fn values(&self, teacher: &Path) -> Result<Cow<'_, [Option<Vec<f32>>]>, Error> {
         Ok(match self {
             Self::Values(values) => values.into(),
-            Self::OfTeacher(copies) => {
-                let (_, values) = load(teacher)?;
-                copies.values(&values.into_iter().map(Some).collect::<Vec<_>>()).into()
-            }
+            Self::OfTeacher(_) => self.values_of(&load(teacher)?.1).into_owned().into(),
         })
+    }
+
+    /// The values, `teacher` being the parameters of the finished teacher; as [`First::values`].
+    pub fn values_of(&self, teacher: &[Vec<f32>]) -> Cow<'_, [Option<Vec<f32>>]> {
+        match self {
+            Self::Values(values) => values.into(),
+            Self::OfTeacher(copies) => {
+                copies.values(|index| teacher.get(index).map(|v| &**v)).into()
+            }
+        }
     }
 }
 
@@ -137,7 +144,10 @@ fn encoder(
             let (base, values) = load_start(folder, task)?;
             let problem = bad(folder.display().to_string());
             let (config, copies) = cut(model, head, &base, data).map_err(problem)?;
-            Ok(Start { config, first: First::Values(copies.values(&values)) })
+            Ok(Start {
+                config,
+                first: First::Values(copies.values(|index| values[index].as_deref())),
+            })
         }
         (recipe::Origin::Teacher, Some(base)) => {
             let problem = bad("student.model.from, the teacher".to_owned());

@@ -2,6 +2,7 @@
 
 use distil_gpu_kernels::chain::Stage;
 use distil_gpu_kernels::random::stream;
+use distil_gpu_kernels::reduce::ReduceOp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -99,4 +100,16 @@ pub fn activate(
     }
     let active = graph.map(activation.stage(), x)?;
     dropout(graph, active, rate, layer)
+}
+
+/// Rows of x [rows, columns] at length 1: x / √(Σ x² + 1e-24), which for all but rows of zeros is x / max(|x|, 1e-12).
+///
+/// # Errors
+/// [`Error::Shape`] when x is no matrix of floats.
+pub fn unit_rows(graph: &mut Graph, x: TensorId) -> Result<TensorId, Error> {
+    let squares = graph.map(Stage::Square, x)?;
+    let sums = graph.reduce(ReduceOp::Sum, squares, 1, 1)?;
+    let sums = graph.affine(sums, 1.0, 1e-24)?;
+    let norms = graph.map(Stage::Sqrt, sums)?;
+    graph.div(x, norms)
 }

@@ -59,7 +59,7 @@ impl Plan {
     /// [`Error::Shape`] when no kernel can run an op.
     pub fn compile(graph: &Graph, options: Options) -> Result<Self, Error> {
         let live = fuse::live_nodes(graph);
-        let nodes = fuse::fuse(graph, &live, options.fuse);
+        let nodes = fuse::early(fuse::fuse(graph, &live, options.fuse));
         let mut compiler = Compiler::default();
         compiler.place_known(graph, &nodes);
         let last_reads = last_reads(graph, &nodes);
@@ -143,7 +143,7 @@ impl Compiler {
                 // A gradient that something else reads is copied there instead: another gradient may be made
                 // from it, and no kernel can read and write the same buffer.
                 if reads[&root] == 1 && !self.memory.contains_key(&root) {
-                    let memory = self.gradient(graph, store, index);
+                    let memory = self.gradient(graph, store, node.op.parameter_of(index));
                     self.memory.insert(root, memory);
                 }
             }
@@ -194,7 +194,8 @@ impl Compiler {
             self.share(graph, node, (input, output), last_reads, index);
         }
         if let Some(store) = node.op.gradients_of() {
-            for (parameter, &id) in node.inputs.iter().enumerate() {
+            for (input, &id) in node.inputs.iter().enumerate() {
+                let parameter = node.op.parameter_of(input);
                 let (target, memory) =
                     (self.gradient(graph, store, parameter), self.memory(graph, id));
                 if memory != target {

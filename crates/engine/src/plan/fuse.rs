@@ -1,5 +1,6 @@
 //! Fusion: an elementwise node joins the node that makes its main input, if nothing else reads that.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use distil_gpu_kernels::chain::{Binary, Stage};
@@ -68,6 +69,21 @@ pub(super) fn fuse(graph: &Graph, live: &[bool], enabled: bool) -> Vec<Node> {
         work[index] = Some(Node { op, inputs, outputs: vec![output] });
     }
     work.into_iter().flatten().collect()
+}
+
+/// The same nodes, those that make nothing right behind what they read: the memory of that is free sooner. An
+/// update of parameters stays where it is.
+pub(super) fn early(nodes: Vec<Node>) -> Vec<Node> {
+    let mut made: HashMap<TensorId, usize> = HashMap::new();
+    let mut keyed: Vec<(usize, Node)> = Vec::with_capacity(nodes.len());
+    for (index, node) in nodes.into_iter().enumerate() {
+        node.outputs.iter().for_each(|id| _ = made.insert(*id, index));
+        let moves = node.outputs.is_empty() && node.op.gradients_of().is_none();
+        let ready = node.inputs.iter().filter_map(|id| made.get(id)).max();
+        keyed.push((ready.copied().filter(|_| moves).unwrap_or(index), node));
+    }
+    keyed.sort_by_key(|(place, _)| *place);
+    keyed.into_iter().map(|(_, node)| node).collect()
 }
 
 fn commutes(stages: Option<&[Stage]>) -> bool {

@@ -1,13 +1,15 @@
 //! `[data]`: what is learnt from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use toml::de::DeValue;
 
 use super::document::Table;
 use super::error::RecipeError;
 use super::rules::{
-    CHANNELS, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, TEXT_COLUMNS, text, whole,
+    CHANNELS, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, TEXT_COLUMNS, double, text,
+    whole,
 };
 use crate::data::Normalisation;
 
@@ -23,6 +25,9 @@ pub struct Data {
     /// Only so many test examples, the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
+    /// What the best parameters are chosen on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
     /// What features go through before a model sees them; absent where examples are texts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalise: Option<Normalise>,
@@ -96,6 +101,31 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// The same with this in the place of the test data, where those are one file or folder.
+    pub(crate) fn tested_on(&self, path: &Path) -> Self {
+        let mut other = self.clone();
+        match &mut other {
+            Self::Csv { test, .. }
+            | Self::Safetensors { test, .. }
+            | Self::Text { test, .. }
+            | Self::Images { test, .. } => path.clone_into(test),
+            Self::Embedded | Self::Idx { .. } => {}
+        }
+        other
+    }
+}
+
+/// Data to choose on: neither learnt from nor tested on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Validation {
+    /// This share of the training data, drawn by chance, the same examples whatever the seed.
+    Share(f64),
+    /// A file or folder like that of the training data.
+    Path(PathBuf),
+}
+
 /// A column of a CSV file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -129,6 +159,17 @@ const COLUMN: Rule<Column> = Rule {
     },
 };
 
+/// A share of the training data, or a path.
+const PART: Rule<Validation> = Rule {
+    allowed: "a number between 0 and 1, or a path in quotes",
+    read: |value| share(value).or_else(|| text(value).map(|path| Validation::Path(path.into()))),
+};
+const SHARE_ONLY: Rule<Validation> = Rule { allowed: "a number between 0 and 1", read: share };
+
+fn share(value: &DeValue<'_>) -> Option<Validation> {
+    double(value).filter(|share| *share > 0.0 && *share < 1.0).map(Validation::Share)
+}
+
 type Reader = fn(&Table<'_>) -> Result<Source, RecipeError>;
 
 impl Data {
@@ -143,10 +184,16 @@ impl Data {
         ];
         let source = table.need_choice("source", &sources)?(table)?;
         let numbers = !matches!(source, Source::Text { .. });
+        let files = !matches!(source, Source::Embedded | Source::Idx { .. });
+        let validation = match table.get("validation", if files { &PART } else { &SHARE_ONLY })? {
+            Some(Validation::Path(_)) => Some(Validation::Path(table.path("validation")?)),
+            share => share,
+        };
         Ok(Self {
             source,
             train_limit: table.get("train_limit", &SIZE)?,
             test_limit: table.get("test_limit", &SIZE)?,
+            validation,
             normalise: numbers.then(|| Normalise::read(table)).transpose()?,
         })
     }
@@ -154,7 +201,9 @@ impl Data {
 
 /// Refuses keys that are neither of all sources nor among `own`.
 fn known(table: &Table<'_>, own: &[&str]) -> Result<(), RecipeError> {
-    table.known(&[&["source"], own, &["train_limit", "test_limit", "normalise"]].concat())
+    table.known(
+        &[&["source"], own, &["train_limit", "test_limit", "validation", "normalise"]].concat(),
+    )
 }
 
 fn embedded(table: &Table<'_>) -> Result<Source, RecipeError> {

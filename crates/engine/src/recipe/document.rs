@@ -138,6 +138,23 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The tables of the list at `key`; none if the key is not there.
+    pub fn tables(&self, key: &str) -> Result<Vec<Table<'a>>, RecipeError> {
+        let Some(value) = self.entries.get(key) else { return Ok(Vec::new()) };
+        let refuse = || self.refuse(key, value, "a list of tables".to_owned(), None);
+        let items = value.get_ref().as_array().ok_or_else(refuse)?;
+        let table = |(number, item): (usize, &'a Spanned<DeValue<'a>>)| match item.get_ref() {
+            DeValue::Table(entries) => Ok(Table {
+                document: self.document,
+                path: self.path_of(&format!("{key}.{number}")),
+                span: item.span(),
+                entries,
+            }),
+            _ => Err(refuse()),
+        };
+        items.iter().enumerate().map(table).collect()
+    }
+
     /// The table at `key`, which must be there; `what` says what it is.
     pub fn need_table(&self, key: &str, what: &str) -> Result<Table<'a>, RecipeError> {
         let shown = if self.path.is_empty() { format!("[{key}]") } else { format!("`{key}`") };

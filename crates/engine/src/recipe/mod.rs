@@ -6,6 +6,8 @@
 mod data;
 mod document;
 mod error;
+mod features;
+mod groups;
 mod model;
 mod optimizer;
 mod rules;
@@ -28,14 +30,16 @@ use rules::{
 };
 use sets::Set;
 
-pub use data::{Column, Data, Normalise, Source};
+pub use data::{Column, Data, Normalise, Source, Validation};
 pub use error::{Place, RecipeError};
+pub use features::{HiddenDistance, HiddenLoss, Relation, RelationLoss};
+pub use groups::Group;
 pub use model::{Layers, Model, Origin, Vocabulary};
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use schedule::Schedule;
 pub use task::Task;
 pub use teacher::Teacher;
-pub use train::{Length, Train};
+pub use train::{Criterion, Keep, Length, Train};
 
 /// The text of the default recipe, which runs on the embedded data.
 pub const DEFAULT_RECIPE: &str = include_str!("../../../../recipes/default.toml");
@@ -101,9 +105,17 @@ pub struct Distil {
     pub alpha: f32,
     /// Classes left out of the students' training data; none unless given.
     pub omit_classes: Vec<usize>,
+    /// Whether each measurement tells how much of the gradient is each term's; not unless given.
+    pub gradient_shares: bool,
     /// Only so many of the remaining training examples for the students, the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
+    /// Hidden states drawn to the teacher's; none unless given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<HiddenLoss>,
+    /// Self-attention relations drawn to the teacher's; none unless given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub relations: Vec<RelationLoss>,
 }
 
 impl Recipe {
@@ -203,18 +215,42 @@ impl Recipe {
                            in `from`, or the teacher's `folder`";
             return Err(student_table.conflict("model", problem));
         }
-        recipe.check_shift(&train_table, recipe.train.shift)?;
+        recipe.check_train(&train_table, &recipe.train)?;
+        recipe.check_features(root)?;
         if let (Teacher::Trained { train, .. }, Some(table)) =
             (&recipe.teacher, teacher_table.table("train")?)
         {
-            recipe.check_shift(&table, train.shift)?;
+            recipe.check_train(&table, train)?;
         }
         Ok(recipe)
     }
 
-    /// Rows of a table cannot be moved as images can.
-    fn check_shift(&self, table: &Table<'_>, shift: u32) -> Result<(), RecipeError> {
-        if shift > 0 && matches!(self.data.source, Source::Csv { .. }) {
+    /// A file of logits has no inside.
+    fn check_features(&self, root: &Table<'_>) -> Result<(), RecipeError> {
+        let features = [
+            ("hidden", self.distil.hidden.is_empty()),
+            ("relations", self.distil.relations.is_empty()),
+        ];
+        let asked = features.into_iter().find(|(_, none)| !none);
+        match (asked, &self.teacher, root.table("distil")?) {
+            (Some((key, _)), Teacher::Logits { .. }, Some(table)) => Err(table.conflict(
+                key,
+                format!(
+                    "`{key}` needs a teacher that is a model, and this one is a file of logits"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rows of a table cannot be moved as images can, and the test data must not choose what they measure.
+    fn check_train(&self, table: &Table<'_>, train: &Train) -> Result<(), RecipeError> {
+        if train.keep == Keep::Best && self.data.validation.is_none() {
+            let problem = "the best is chosen on data that are neither learnt from nor tested on: set \
+                           `data.validation`, as to 0.1 for a tenth of the training data";
+            return Err(table.conflict("keep", problem));
+        }
+        if train.shift > 0 && matches!(self.data.source, Source::Csv { .. }) {
             let problem = "`shift` moves images, and a CSV file has none: leave it out";
             return Err(table.conflict("shift", problem));
         }
@@ -241,13 +277,32 @@ impl Target {
 impl Distil {
     fn read(table: Option<Table<'_>>) -> Result<Self, RecipeError> {
         let Some(table) = table else { return Ok(Self::default()) };
-        table.known(&["temperature", "alpha", "omit_classes", "train_limit"])?;
+        table.known(&[
+            "temperature",
+            "alpha",
+            "omit_classes",
+            "train_limit",
+            "gradient_shares",
+            "hidden",
+            "relations",
+        ])?;
         let default = Self::default();
         Ok(Self {
             temperature: table.get("temperature", &POSITIVE)?.unwrap_or(default.temperature),
             alpha: table.get("alpha", &FRACTION)?.unwrap_or(default.alpha),
             omit_classes: table.get("omit_classes", &CLASSES)?.unwrap_or_default(),
             train_limit: table.get("train_limit", &SIZE)?,
+            gradient_shares: table.get("gradient_shares", &FLAG)?.unwrap_or(false),
+            hidden: table
+                .tables("hidden")?
+                .iter()
+                .map(HiddenLoss::read)
+                .collect::<Result<_, _>>()?,
+            relations: table
+                .tables("relations")?
+                .iter()
+                .map(RelationLoss::read)
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -255,6 +310,14 @@ impl Distil {
 /// T = 4, alpha = 0.9, nothing left out.
 impl Default for Distil {
     fn default() -> Self {
-        Self { temperature: 4.0, alpha: 0.9, omit_classes: Vec::new(), train_limit: None }
+        Self {
+            temperature: 4.0,
+            alpha: 0.9,
+            omit_classes: Vec::new(),
+            train_limit: None,
+            gradient_shares: false,
+            hidden: Vec::new(),
+            relations: Vec::new(),
+        }
     }
 }

@@ -21,6 +21,10 @@ pub(super) const FRACTION: Rule<f32> = Rule {
     allowed: "a number from 0 to 1",
     read: |value| number(value).filter(|x| (0.0..=1.0).contains(x)),
 };
+pub(super) const POSITIVE_SHARE: Rule<f32> = Rule {
+    allowed: "a number above 0, up to 1",
+    read: |value| number(value).filter(|x| *x > 0.0 && *x <= 1.0),
+};
 pub(super) const SHARE: Rule<f64> = Rule {
     allowed: FRACTION.allowed,
     read: |value| double(value).filter(|x| (0.0..=1.0).contains(x)),
@@ -43,6 +47,8 @@ pub(super) const COUNT: Rule<u32> = Rule {
 };
 pub(super) const SIZE: Rule<usize> =
     Rule { allowed: "a whole number of at least 1", read: |value| size(value, u32::MAX.into()) };
+pub(super) const FEW: Rule<usize> =
+    Rule { allowed: "a whole number from 1 to 65536", read: |value| size(value, 1 << 16) };
 pub(super) const SHIFT: Rule<u32> = Rule {
     allowed: "a whole number of pixels from 0 to 1024",
     read: |value| word(value).filter(|pixels| *pixels <= 1024),
@@ -88,6 +94,13 @@ pub(super) const TEXT_COLUMNS: Rule<Vec<String>> = Rule {
         None => list(value, text).filter(|columns| matches!(columns.len(), 1 | 2)),
     },
 };
+pub(super) const LAYER: Rule<i32> = Rule {
+    allowed: "the number of a layer, from the first as 1 or from the last as -1",
+    read: |value| {
+        let integer = value.as_integer()?;
+        i32::from_str_radix(integer.as_str(), integer.radix()).ok()
+    },
+};
 pub(super) const PATH: Rule<String> = Rule { allowed: "a path in quotes", read: text };
 pub(super) const NAME: Rule<String> = Rule {
     allowed: "a name in quotes, without / and \\, and not . or ..",
@@ -117,7 +130,7 @@ fn number(value: &DeValue<'_>) -> Option<f32> {
     number.is_finite().then_some(number)
 }
 
-fn double(value: &DeValue<'_>) -> Option<f64> {
+pub(super) fn double(value: &DeValue<'_>) -> Option<f64> {
     match value {
         DeValue::Float(float) => float.as_str().parse().ok(),
         DeValue::Integer(_) => number(value).map(f64::from),

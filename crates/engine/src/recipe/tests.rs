@@ -58,12 +58,20 @@ fn fills_in_defaults() {
     assert_eq!((recipe.name.as_str(), recipe.seed, recipe.device.as_str()), ("fashion", 0, "auto"));
     assert_eq!(recipe.out, None);
     assert_eq!(recipe.data.normalise, Some(Normalise::Standardise));
-    let distil =
-        Distil { temperature: 4.0, alpha: 0.9, omit_classes: Vec::new(), train_limit: None };
+    let distil = Distil {
+        temperature: 4.0,
+        alpha: 0.9,
+        omit_classes: Vec::new(),
+        train_limit: None,
+        gradient_shares: false,
+        hidden: Vec::new(),
+        relations: Vec::new(),
+    };
     assert_eq!(recipe.distil, distil);
     let train = Train {
         length: Length::Epochs(8),
         batch: 128,
+        accumulate: 1,
         shift: 0,
         clip: None,
         max_norm: None,
@@ -74,6 +82,12 @@ fn fills_in_defaults() {
             weight_decay: 0.0,
         }),
         schedule: Schedule::Cosine { warmup_steps: 0, final_lr: 0.0 },
+        evaluate_every: None,
+        keep: Keep::Last,
+        best_by: None,
+        patience: None,
+        layer_decay: 1.0,
+        groups: Vec::new(),
     };
     assert_eq!(recipe.train, train);
     let model = Model::Mlp {
@@ -82,7 +96,7 @@ fn fills_in_defaults() {
         dropout: 0.5,
         input_dropout: 0.0,
     };
-    assert_eq!(recipe.teacher, Teacher::Trained { model, train });
+    assert_eq!(recipe.teacher, Teacher::Trained { model: Box::new(model), train });
 }
 
 #[test]
@@ -100,13 +114,14 @@ fn what_is_written_is_read_as_the_same() {
             (
                 "source = \"embedded\"",
                 "source = \"idx\"\ntrain_images = \"a\"\ntrain_labels = \"b\"\ntest_images = \"c\"\n\
-                 test_labels = \"d\"\nnormalise = { mean = [0.1], std = [0.3] }",
+                 test_labels = \"d\"\nvalidation = 0.1\nnormalise = { mean = [0.1], std = [0.3] }",
             ),
             (
                 "epochs = 8",
                 "steps = 1000\nbatch = 32\nshift = 2\nclip = 1\nmax_norm = 15.0\noptimizer = { name = \
                  \"adamw\", lr = 3e-4, eps = 1e-7 }\nschedule = { name = \"step\", every = 3, \
-                 warmup_steps = 10 }\n[distil]\ntemperature = 0.7\nomit_classes = [3, 0]\ntrain_limit = 9",
+                 warmup_steps = 10 }\naccumulate = 4\nkeep = \"best\"\nbest_by = \"macro_f1\"\npatience = 3\nlayer_decay = 0.9\ngroups = [{ match = \"a.*\", lr = 0.0 }, { \
+                 match = \"b\", lr_factor = 2.0, weight_decay = 0.1 }]\n[distil]\ntemperature = 0.7\nomit_classes = [3, 0]\ntrain_limit = 9",
             ),
         ]),
         edited(&[
@@ -121,6 +136,8 @@ fn what_is_written_is_read_as_the_same() {
             ("source = \"embedded\"", "source = \"csv\"\ntrain = \"a\"\ntest = \"b\"\nnormalise = \"none\""),
             ("epochs = 8", "epochs = 8\nschedule = { name = \"constant\" }"),
         ]),
+        edited(&[("epochs = 8", "epochs = 8\n[distil]\nhidden = [{ loss = \"mse\", teacher_layer = 3 }, \
+             { loss = \"cosine\" }]\nrelations = [{ of = \"values\", weight = 0.5 }]")]),
         edited(&[(
             "source = \"embedded\"",
             "source = \"images\"\ntrain = \"a\"\ntest = \"b\"\nsize = [28, 20]\nchannels = 3",
@@ -141,6 +158,46 @@ fn what_is_written_is_read_as_the_same() {
         again.name = "other".to_owned();
         assert_ne!(again, recipe);
     }
+}
+
+#[test]
+fn losses_of_features_have_their_keys() {
+    let recipe = set(&["distil.hidden=[{ loss = \"cosine\", student_layer = 2 }]"]);
+    let term = HiddenLoss {
+        loss: HiddenDistance::Cosine,
+        student_layer: 2,
+        teacher_layer: -1,
+        weight: 1.0,
+    };
+    assert_eq!(recipe.distil.hidden, [term]);
+    bad_train(
+        "epochs = 8\n[[distil.hidden]]\nloss = \"mse\"\n[[distil.hidden]]\nloss = \"mae\"",
+        "a.toml:13:8: `distil.hidden.1.loss` is the string \"mae\"; it must be one of \"cosine\", \"mse\"; did you mean `mse`?",
+    );
+    bad_train(
+        "epochs = 8\n[distil]\nrelations = [{ off = \"values\" }]",
+        "a.toml:11:16: unknown key `off` in [distil.relations.0]; did you mean `of`? Known keys: of, \
+         student_layer, teacher_layer, weight",
+    );
+    bad_set(
+        "distil.hidden={ loss = \"mse\" }",
+        "--set distil.hidden={ loss = \"mse\" }: `distil.hidden` is a table; it must be a list of tables",
+    );
+    bad_set(
+        "distil.hidden=[{ loss = \"mse\", teacher_layer = 0.5 }]",
+        "--set distil.hidden=[{ loss = \"mse\", teacher_layer = 0.5 }]: `distil.hidden.0.teacher_layer` is \
+         0.5; it must be the number of a layer, from the first as 1 or from the last as -1",
+    );
+    refused(
+        &[
+            (
+                "model = { type = \"mlp\", hidden_sizes = [1200, 1200], activation = \"gelu\", dropout = 0.5 }",
+                "logits = \"t\"",
+            ),
+            ("epochs = 8", "epochs = 8\n[distil]\nhidden = [{ loss = \"mse\" }]"),
+        ],
+        "a.toml:11:1: `hidden` needs a teacher that is a model, and this one is a file of logits",
+    );
 }
 
 #[test]
@@ -187,7 +244,7 @@ fn refuses_bad_sets() {
     bad_set(
         "distil.tempature=8",
         "--set distil.tempature=8: unknown key `tempature` in [distil]; did you mean `temperature`? \
-         Known keys: temperature, alpha, omit_classes, train_limit",
+         Known keys: temperature, alpha, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_set(
         "train.batch=0",
@@ -230,7 +287,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[distil]\nalpha = 0.5\n  tempature = 4")],
         "a.toml:12:3: unknown key `tempature` in [distil]; did you mean `temperature`? Known keys: \
-         temperature, alpha, omit_classes, train_limit",
+         temperature, alpha, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_train(
         "epochs = 8\noptimizer = { name = \"sgd\", lr = 0.1, momentun = 0.9 }",
@@ -244,7 +301,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     bad_data(
         "source = \"csv\"\ntrain = \"a\"\ntest = \"b\"\nlabels = \"y\"",
         "a.toml:6:1: unknown key `labels` in [data]; did you mean `label`? Known keys: source, train, \
-         test, label, header, train_limit, test_limit, normalise",
+         test, label, header, train_limit, test_limit, validation, normalise",
     );
     refused(
         &[("hidden_sizes = [800", "hiden_sizes = [800")],
@@ -258,7 +315,8 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[teacher.train]\nepoch = 8")],
         "a.toml:11:1: unknown key `epoch` in [teacher.train]; did you mean `epochs`? Known keys: epochs, \
-         steps, batch, shift, clip, max_norm, optimizer, schedule",
+         steps, batch, accumulate, shift, clip, max_norm, optimizer, schedule, evaluate_every, keep, \
+         best_by, patience, layer_decay, groups",
     );
     bad_data(
         "source = \"embedded\"\nnormalise = { means = [0] }",
@@ -590,5 +648,48 @@ fn students_may_start_from_their_teacher() {
         &[(&format!("model = {teacher}"), "logits = \"z\""), (mlp, encoder)],
         "a.toml:7:1: a student cannot start from the teacher's logits: give the path of a model's folder in \
          `from`, or the teacher's `folder`",
+    );
+}
+
+#[test]
+fn the_best_is_chosen_on_validation_data() {
+    bad_train(
+        "epochs = 8\nkeep = \"best\"",
+        "a.toml:10:1: the best is chosen on data that are neither learnt from nor tested on: set \
+         `data.validation`, as to 0.1 for a tenth of the training data",
+    );
+    bad_train(
+        "epochs = 8\npatience = 2",
+        "a.toml:10:1: `patience` goes with keep = \"best\": set that, or leave it out",
+    );
+    bad_data(
+        "source = \"embedded\"\nvalidation = 1.0",
+        "a.toml:4:14: `data.validation` is 1.0; it must be a number between 0 and 1",
+    );
+    let recipe = set(&["train.keep=best", "data.validation=0.25"]);
+    assert_eq!(recipe.train.best_by, Some(Criterion::Accuracy));
+    assert_eq!(recipe.data.validation, Some(Validation::Share(0.25)));
+    let text = edited(&[(
+        "source = \"embedded\"",
+        "source = \"csv\"\ntrain = \"a\"\ntest = \"b\"\nvalidation = \"/c\"",
+    )]);
+    let recipe = Recipe::parse(&text, "a.toml").unwrap();
+    assert_eq!(recipe.data.validation, Some(Validation::Path("/c".into())));
+}
+
+#[test]
+fn groups_are_told_what_they_lack() {
+    let group = |keys: &str| format!("epochs = 8\ngroups = [{{ {keys} }}]");
+    bad_train(
+        &group("match = \"a\", lr = 0.1, lr_factor = 2.0"),
+        "a.toml:10:38: give `lr` or `lr_factor`, not both: leave one out",
+    );
+    bad_train(
+        &group("match = \"a\""),
+        "a.toml:10:11: [train.groups.0] needs `lr`, `lr_factor` or `weight_decay`: a number of at least 0",
+    );
+    bad_train(
+        "epochs = 8\ngroups = [1]",
+        "a.toml:10:10: `train.groups` is [1]; it must be a list of tables",
     );
 }

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{COUNT, POSITIVE, SHIFT, SIZE};
-use super::{Optimizer, Schedule};
+use super::rules::{COUNT, FEW, POSITIVE, POSITIVE_SHARE, SHIFT, SIZE};
+use super::{Group, Optimizer, Schedule};
 
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -13,8 +13,10 @@ pub struct Train {
     /// For how long.
     #[serde(flatten)]
     pub length: Length,
-    /// Examples of a step; 128 unless given.
+    /// Examples that are in memory at once; 128 unless given.
     pub batch: usize,
+    /// Batches of a step, their gradients summed; 1 unless given.
+    pub accumulate: usize,
     /// Each training image is moved by up to so many pixels either way; 0 unless given.
     pub shift: u32,
     /// The most that the L2 norm of all gradients together may be.
@@ -27,6 +29,46 @@ pub struct Train {
     pub optimizer: Optimizer,
     /// The learning rate's schedule.
     pub schedule: Schedule,
+    /// The model is measured after every so many steps, and after the last; after each epoch unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate_every: Option<u32>,
+    /// Which parameters the training ends with; the last unless given.
+    pub keep: Keep,
+    /// What the best are best in; accuracy unless given. Absent where the last are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_by: Option<Criterion>,
+    /// The training ends after so many measurements in a row that were no better than the best before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
+    /// What the learning rate is multiplied by from each layer to the one below; 1 unless given.
+    pub layer_decay: f32,
+    /// Parameters that are trained otherwise; each is of the first group that matches its name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
+}
+
+/// Which parameters a training ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Those that did best on the validation data.
+    Best,
+    /// Those of the last step.
+    Last,
+}
+
+/// What tells the better of two measurements on the validation data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Criterion {
+    /// More examples right.
+    Accuracy,
+    /// A higher mean F1 of the classes.
+    MacroF1,
+    /// A higher Matthews correlation.
+    Matthews,
+    /// A lower cross-entropy with the labels.
+    Loss,
 }
 
 /// How long a training is.
@@ -50,27 +92,76 @@ impl Length {
 }
 
 impl Train {
+    /// Examples of a batch, of so many there are.
+    pub fn rows(&self, examples: usize) -> usize {
+        self.batch.min(examples)
+    }
+
+    /// Examples of a step: of one batch, or of several whose gradients are summed.
+    pub fn step_rows(&self, examples: usize) -> usize {
+        self.batch.saturating_mul(self.accumulate).min(examples)
+    }
+
+    /// Steps of a pass over so many examples.
+    pub fn steps_per_epoch(&self, examples: usize) -> u32 {
+        examples.div_ceil(self.step_rows(examples)) as u32
+    }
+
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
         table.known(&[
             "epochs",
             "steps",
             "batch",
+            "accumulate",
             "shift",
             "clip",
             "max_norm",
             "optimizer",
             "schedule",
+            "evaluate_every",
+            "keep",
+            "best_by",
+            "patience",
+            "layer_decay",
+            "groups",
         ])?;
         let optimizer = table.table("optimizer")?.map(|table| Optimizer::read(&table));
         let schedule = table.table("schedule")?.map(|table| Schedule::read(&table));
+        let keep = table.choice("keep", &[("best", Keep::Best), ("last", Keep::Last)])?;
+        let criteria = [
+            ("accuracy", Criterion::Accuracy),
+            ("macro_f1", Criterion::MacroF1),
+            ("matthews", Criterion::Matthews),
+            ("loss", Criterion::Loss),
+        ];
+        let best_by = table.choice("best_by", &criteria)?;
+        if keep != Some(Keep::Best) {
+            for key in ["best_by", "patience"] {
+                if table.has(key) {
+                    let problem =
+                        format!("`{key}` goes with keep = \"best\": set that, or leave it out");
+                    return Err(table.conflict(key, problem));
+                }
+            }
+        }
         let train = Self {
             length: Length::read(table)?,
             batch: table.get("batch", &SIZE)?.unwrap_or(128),
+            accumulate: table.get("accumulate", &FEW)?.unwrap_or(1),
             shift: table.get("shift", &SHIFT)?.unwrap_or(0),
             clip: table.get("clip", &POSITIVE)?,
             max_norm: table.get("max_norm", &POSITIVE)?,
             optimizer: optimizer.transpose()?.unwrap_or_default(),
             schedule: schedule.transpose()?.unwrap_or_default(),
+            evaluate_every: table.get("evaluate_every", &COUNT)?,
+            keep: keep.unwrap_or(Keep::Last),
+            best_by: match keep {
+                Some(Keep::Best) => best_by.or(Some(Criterion::Accuracy)),
+                _ => None,
+            },
+            patience: table.get("patience", &COUNT)?,
+            layer_decay: table.get("layer_decay", &POSITIVE_SHARE)?.unwrap_or(1.0),
+            groups: table.tables("groups")?.iter().map(Group::read).collect::<Result<_, _>>()?,
         };
         let warmup = train.schedule.warmup_steps();
         match train.length {

@@ -141,6 +141,15 @@ pub fn curves(run: &Named<'_>) -> Vec<Chart> {
             &ARMS,
             |epoch| epoch.test.hard,
         ),
+        curve(
+            "cosine",
+            "Cosine with the teacher's embeddings",
+            "After each epoch, the mean over the test texts.".to_owned(),
+            Axis { title: "mean cosine", unit: "", log: false },
+            &[run],
+            &ARMS,
+            |epoch| epoch.test.cosine,
+        ),
         Chart {
             wide: true,
             ..curve(

@@ -26,6 +26,24 @@ pub struct Epoch {
     pub test: Metrics,
 }
 
+/// What every other line has.
+#[derive(Deserialize)]
+struct Measured {
+    #[serde(rename = "arm")]
+    _arm: Arm,
+    #[serde(rename = "step")]
+    _step: u32,
+    #[serde(rename = "train")]
+    _train: Metrics,
+}
+
+/// What tells a line of a loss of features.
+#[derive(Deserialize)]
+struct Term {
+    #[serde(rename = "term")]
+    _term: String,
+}
+
 /// Everything that the page of a run shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -94,6 +112,10 @@ fn epochs(path: &Path) -> Result<Vec<Epoch>, Error> {
         let last = lines.peek().is_none();
         match serde_json::from_str::<Epoch>(line) {
             Ok(epoch) => _ = epochs.insert((epoch.arm, epoch.epoch), epoch),
+            // Of a loss of features.
+            Err(_) if serde_json::from_str::<Term>(line).is_ok() => {}
+            // A measurement within an epoch.
+            Err(_) if serde_json::from_str::<Measured>(line).is_ok() => {}
             // Where the writer was stopped; or the nothing after the last line's end.
             Err(_) if last => {}
             Err(error) => {
@@ -132,6 +154,23 @@ mod tests {
         let lines = [line("control", 1, 0.5), line("control", 2, 0.4), line("control", 2, 0.3)];
         let wanted = [(Arm::Control, 1, 0.5), (Arm::Control, 2, 0.3)];
         assert_eq!(epochs_of(&(lines.join("\n") + "\n")).unwrap(), wanted);
+    }
+
+    #[test]
+    fn measurements_within_an_epoch_are_none() {
+        let within =
+            line("control", 2, 0.4).replace("\"epoch\":2,", "").replace("test", "validation");
+        let text = [line("control", 1, 0.5), within].join("\n");
+        assert_eq!(epochs_of(&text).unwrap(), [(Arm::Control, 1, 0.5)]);
+    }
+
+    #[test]
+    fn losses_of_features_are_no_epochs() {
+        let term = r#"{"arm":"distilled","epoch":1,"step":1,"seconds":1.0,"term":"hidden mse 3 to 6","weight":1.0,"value":0.5}"#;
+        let text =
+            format!("{}\n{term}\n{}\n", line("distilled", 1, 0.5), line("distilled", 2, 0.4));
+        let wanted = [(Arm::Distilled, 1, 0.5), (Arm::Distilled, 2, 0.4)];
+        assert_eq!(epochs_of(&text).unwrap(), wanted);
     }
 
     #[test]

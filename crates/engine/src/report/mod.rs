@@ -15,7 +15,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::distill::Arm;
-use crate::recipe::Target;
+use crate::recipe::{Target, Task};
 
 pub use answers::{Answers, TestLogits};
 pub use compare::compare;
@@ -24,22 +24,32 @@ pub use page::{PAGE, single, write_page};
 use rows::percent;
 pub use rows::{Row, thousands};
 pub use sweep::{
-    SWEEP, SWEEP_PAGE, Setting, Spread, SweepPoint, SweepReport, SweepRow, SweepRun, sweep_page,
-    write_sweep_page,
+    FailedRun, SWEEP, SWEEP_PAGE, Setting, Spread, SweepPoint, SweepReport, SweepRow, SweepRun,
+    sweep_page, write_sweep_page,
 };
 
 /// Name of the report in a run's folder.
 pub const REPORT: &str = "report.json";
 
 /// Measured of one arm.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ArmReport {
-    /// Share of the test examples that it gets right.
+    /// Share of the test examples that it gets right; of embeddings, of a text's ten nearest neighbours among the test
+    /// texts that are the teacher's.
     pub accuracy: f64,
-    /// Number of test examples that it gets wrong.
+    /// Number of test examples that it gets wrong: of embeddings, whose nearest neighbour is not the teacher's.
     pub errors: usize,
-    /// The same by true class.
+    /// Mean F1 of the classes; see [`crate::distill::Scores::macro_f1`].
+    #[serde(default)]
+    pub macro_f1: Option<f64>,
+    /// Matthews correlation with the labels; see [`crate::distill::Scores::matthews`].
+    #[serde(default)]
+    pub matthews: Option<f64>,
+    /// Errors by true class.
     pub errors_per_class: Vec<usize>,
+    /// Of embeddings, mean cosine with the teacher's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosine: Option<f64>,
     /// Number of parameters; absent for a teacher that is a file of logits.
     pub parameters: Option<usize>,
     /// Bytes of `model.safetensors`; absent likewise.
@@ -50,6 +60,9 @@ pub struct ArmReport {
     pub examples_per_second: Option<f64>,
     /// Steps trained in this run; absent for a teacher that was loaded.
     pub steps: Option<u32>,
+    /// After which of them its parameters were the best, if those were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_step: Option<u32>,
     /// With a bias added to the logit of a class that the students never saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bias_corrected: Vec<BiasCorrection>,
@@ -85,6 +98,9 @@ pub struct Arms {
 pub struct Report {
     /// The recipe's name.
     pub name: String,
+    /// What the models do.
+    #[serde(default)]
+    pub task: Task,
     /// The three arms.
     pub arms: Arms,
     /// distilled accuracy / teacher accuracy.
@@ -119,6 +135,9 @@ pub struct Examples {
     pub students: usize,
     /// The test examples.
     pub test: usize,
+    /// The examples that the best parameters were chosen on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<usize>,
 }
 
 impl Report {
@@ -149,19 +168,10 @@ impl Report {
 
     /// What happened, in plain words.
     pub fn sentence(&self) -> String {
-        let Arms { teacher, control, distilled } = &self.arms;
-        let gained = control.errors as i64 - distilled.errors as i64;
-        let verdict = match gained {
-            1.. => format!("{gained} fewer mistakes than the same student alone"),
-            0 => "as many mistakes as the same student alone: distillation gained nothing here"
-                .to_owned(),
-            _ => format!(
-                "{} more mistakes than the same student alone: distillation hurt here",
-                -gained
-            ),
-        };
+        let Arms { teacher, distilled, .. } = &self.arms;
+        let verdict = self.verdict();
         let Some(teacher) = teacher else {
-            return format!("The distilled student makes {verdict}.");
+            return format!("The distilled student {verdict}.");
         };
         let size = match (teacher.parameters, distilled.parameters) {
             (Some(large), Some(small)) if small < large => {
@@ -173,7 +183,7 @@ impl Report {
             _ => String::new(),
         };
         let kept = self.retained.map_or_else(String::new, |kept| {
-            format!("keeps {:.1} % of the teacher's accuracy, ", 100.0 * kept)
+            format!("keeps {:.1} % of {}, ", 100.0 * kept, self.kept())
         });
         let speed = match (teacher.latency_ms, distilled.latency_ms) {
             (Some(slow), Some(fast)) if slow > fast => {
@@ -181,6 +191,39 @@ impl Report {
             }
             _ => String::new(),
         };
-        format!("The distilled student {size}{kept}{speed}and makes {verdict}.")
+        format!("The distilled student {size}{kept}{speed}and {verdict}.")
+    }
+
+    /// What it is that a student keeps of its teacher.
+    pub fn kept(&self) -> &'static str {
+        match self.task {
+            Task::Embedding => "the teacher's ten nearest neighbours of a text",
+            _ => "the teacher's accuracy",
+        }
+    }
+
+    /// What distillation gained.
+    fn verdict(&self) -> String {
+        let Arms { control, distilled, .. } = &self.arms;
+        if self.task == Task::Embedding {
+            return format!(
+                "finds the teacher's nearest neighbour for {} of {} texts, for {} before it was distilled",
+                self.examples.test - distilled.errors,
+                self.examples.test,
+                self.examples.test - control.errors,
+            );
+        }
+        let gained = control.errors as i64 - distilled.errors as i64;
+        match gained {
+            1.. => format!("makes {gained} fewer mistakes than the same student alone"),
+            0 => {
+                "makes as many mistakes as the same student alone: distillation gained nothing here"
+                    .to_owned()
+            }
+            _ => format!(
+                "makes {} more mistakes than the same student alone: distillation hurt here",
+                -gained
+            ),
+        }
     }
 }

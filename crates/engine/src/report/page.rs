@@ -83,7 +83,7 @@ struct Single<'a> {
 /// A figure that sums a run up.
 pub(super) struct Tile {
     pub value: String,
-    pub what: &'static str,
+    pub what: String,
 }
 
 fn tiles(report: &Report) -> Vec<Tile> {
@@ -93,10 +93,10 @@ fn tiles(report: &Report) -> Vec<Tile> {
     let smaller = teacher.and_then(|t| Some(t.parameters? as f64 / student.parameters? as f64));
     let faster = teacher.and_then(|t| Some(t.latency_ms? / student.latency_ms?));
     let all = [
-        (share(report.retained), "of the teacher's accuracy kept"),
-        (share(report.gap_closed), "of the gap to the teacher closed"),
-        (times(smaller), "smaller than the teacher"),
-        (times(faster), "as fast as the teacher"),
+        (share(report.retained), format!("of {} kept", report.kept())),
+        (share(report.gap_closed), "of the gap to the teacher closed".to_owned()),
+        (times(smaller), "smaller than the teacher".to_owned()),
+        (times(faster), "as fast as the teacher".to_owned()),
     ];
     let tile = |(value, what): (Option<String>, _)| Some(Tile { value: value?, what });
     all.into_iter().filter_map(tile).collect()

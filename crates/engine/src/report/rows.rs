@@ -1,6 +1,7 @@
 //! The table of a run, as the terminal and the page show it.
 
 use super::{ArmReport, Report};
+use crate::recipe::Task;
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +22,25 @@ impl Report {
             name: name.to_owned(),
             cells: arms.map(|arm| arm.and_then(value).unwrap_or_else(|| "-".to_owned())),
         };
+        let (score, errors) = match self.task {
+            Task::Embedding => {
+                ("ten nearest neighbours kept", "texts with another nearest neighbour, of")
+            }
+            _ => ("accuracy", "errors of"),
+        };
         let mut rows = vec![
-            row("accuracy", &|arm| Some(format!("{:.2} %", 100.0 * arm.accuracy))),
-            row(&format!("errors of {}", self.examples.test), &|arm| Some(arm.errors.to_string())),
+            row(score, &|arm| Some(format!("{:.2} %", 100.0 * arm.accuracy))),
+            row(&format!("{errors} {}", self.examples.test), &|arm| Some(arm.errors.to_string())),
         ];
+        if self.task == Task::Embedding {
+            rows.push(row("mean cosine with the teacher's", &|arm| {
+                arm.cosine.map(|cosine| format!("{cosine:.4}"))
+            }));
+        }
+        if arms.iter().flatten().any(|arm| arm.macro_f1.is_some()) {
+            rows.push(row("macro F1", &|arm| arm.macro_f1.map(|f1| format!("{f1:.4}"))));
+            rows.push(row("Matthews correlation", &|arm| arm.matthews.map(|r| format!("{r:.4}"))));
+        }
         for (i, correction) in self.arms.distilled.bias_corrected.iter().enumerate() {
             let class = correction.class;
             rows.push(row(&format!("errors on class {class}, unseen by the students"), &|arm| {
@@ -36,6 +52,10 @@ impl Report {
             rows.push(row("errors in all, bias corrected", &|arm| {
                 arm.bias_corrected.get(i).map(|c| c.errors.to_string())
             }));
+        }
+        if arms.iter().flatten().any(|arm| arm.kept_step.is_some()) {
+            let kept = |arm: &ArmReport| Some(format!("{} of {}", arm.kept_step?, arm.steps?));
+            rows.push(row("best step on the validation data", &kept));
         }
         rows.extend([
             row("parameters", &|arm| arm.parameters.map(thousands)),
@@ -49,11 +69,13 @@ impl Report {
             name: name.to_owned(),
             cells: [String::new(), String::new(), percent(value)],
         };
-        rows.extend([
-            only("kept of the teacher's accuracy", self.retained),
-            only("gap to the teacher closed", self.gap_closed),
-            only("same answer as the teacher", self.agreement),
-        ]);
+        if self.task != Task::Embedding {
+            rows.push(only("kept of the teacher's accuracy", self.retained));
+        }
+        rows.push(only("gap to the teacher closed", self.gap_closed));
+        if self.task != Task::Embedding {
+            rows.push(only("same answer as the teacher", self.agreement));
+        }
         rows
     }
 }

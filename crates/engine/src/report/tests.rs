@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::knowledge::{Matrix, Shown};
 use super::*;
 use crate::data::{Dataset, Features, Numbers};
+use crate::recipe::Task;
 
 /// What a page must never run.
 pub(super) const HOSTILE: &str =
@@ -15,13 +16,15 @@ pub(super) fn arm(errors: &[usize], parameters: usize) -> ArmReport {
     ArmReport {
         accuracy: (6 - all) as f64 / 6.0,
         errors: all,
+        macro_f1: None,
+        matthews: None,
         errors_per_class: errors.to_vec(),
         parameters: Some(parameters),
         bytes: Some(4 * parameters as u64),
         latency_ms: Some(parameters as f64 / 1e4),
         examples_per_second: Some(1e6),
         steps: Some(2),
-        bias_corrected: Vec::new(),
+        ..ArmReport::default()
     }
 }
 
@@ -50,12 +53,13 @@ fn record(name: &str, teacher: bool) -> Record {
     Record {
         report: Report {
             name: name.to_owned(),
+            task: Task::default(),
             arms,
             retained,
             gap_closed,
             agreement: teacher.then_some(0.5),
             target: None,
-            examples: Examples { teacher: 9, students: 9, test: 6 },
+            examples: Examples { teacher: 9, students: 9, test: 6, validation: None },
             seed: 0,
             device: format!("{name} device"),
             backend: "none".to_owned(),

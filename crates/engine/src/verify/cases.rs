@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::distill_loss::{DistillLoss, IGNORED, PADDING};
 use distil_gpu_kernels::elementwise::Elementwise;
@@ -18,6 +19,7 @@ use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Access, Kernel, StepState};
 
 pub use super::attention_cases::attention;
+pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel, variants};
 use super::limits::limit;
 use super::numbers::{nmse, random, random_in, random_labels};
@@ -44,8 +46,13 @@ impl Case {
 
     /// A kernel over random numbers in `low..high`.
     pub fn random(kernel: impl Kernel + 'static, low: f64, high: f64) -> Self {
-        let data = filled(&kernel, low, high);
-        Self::new(kernel, data)
+        Self::filled(Arc::new(kernel), low, high)
+    }
+
+    /// The same of a kernel that is shared.
+    pub fn filled(kernel: Arc<dyn Kernel>, low: f64, high: f64) -> Self {
+        let data = filled(&*kernel, low, high);
+        Self { kernel, state: StepState::default(), data }
     }
 
     /// In a step of this state.
@@ -63,25 +70,55 @@ impl Case {
     /// # Errors
     /// When the device refuses or fails.
     pub fn distances(&self, device: &mut dyn Device) -> Result<Vec<Distance>, Error> {
-        let Self { kernel, state, data } = self;
-        let expected = run_kernel(&mut oracle(), kernel, state, data)?;
-        let operands = kernel.operands();
-        let names = operands.iter().filter(|o| o.access != Access::Read).map(|o| o.name);
-        let names: Vec<&str> = names.collect();
+        let expected = self.expected()?;
         let mut distances = Vec::new();
-        for (variant, forced) in variants(kernel, device) {
-            let found = run_kernel(device, &forced, state, data)?;
-            for ((found, expected), name) in found.iter().zip(&expected).zip(&names) {
-                let error = match *name {
-                    // How the total is shared out is the device's own affair.
-                    "partials" => nmse(&[found.iter().sum()], &[expected.iter().sum()]),
-                    _ => nmse(found, expected),
-                };
-                let what = format!("{name} of {kernel:?}, variant {variant}");
-                distances.push(Distance { what, error, limit: limit(&**kernel, name) });
-            }
+        for (variant, forced) in variants(&self.kernel, device) {
+            let found = self.found(device, &forced)?;
+            distances.extend(self.distances_of(&variant, &found, &expected));
         }
         Ok(distances)
+    }
+
+    /// What the oracle writes to each operand that the kernel writes.
+    ///
+    /// # Errors
+    /// When the kernel writes behind its operands.
+    pub fn expected(&self) -> Result<Vec<Vec<f64>>, Error> {
+        self.found(&mut oracle(), &self.kernel)
+    }
+
+    /// What a device writes to them with the kernel, or a variant of it.
+    ///
+    /// # Errors
+    /// When the device refuses or fails.
+    pub fn found(
+        &self,
+        device: &mut dyn Device,
+        kernel: &Arc<dyn Kernel>,
+    ) -> Result<Vec<Vec<f64>>, Error> {
+        run_kernel(device, kernel, &self.state, &self.data)
+    }
+
+    /// How far a variant's results are from the expected ones.
+    pub fn distances_of(
+        &self,
+        variant: &str,
+        found: &[Vec<f64>],
+        expected: &[Vec<f64>],
+    ) -> Vec<Distance> {
+        let operands = self.kernel.operands();
+        let written = operands.iter().filter(|operand| operand.access != Access::Read);
+        let compared = written.zip(found).zip(expected).map(|((operand, found), expected)| {
+            let error = match operand.name {
+                // How the total is shared out is the device's own affair.
+                "partials" => nmse(&[found.iter().sum()], &[expected.iter().sum()]),
+                _ => nmse(found, expected),
+            };
+            let name = operand.name;
+            let what = format!("{name} of {:?}, variant {variant}", self.kernel);
+            Distance { what, error, limit: limit(&*self.kernel, name) }
+        });
+        compared.collect()
     }
 }
 
@@ -89,6 +126,7 @@ impl Case {
 pub fn all() -> Vec<Case> {
     let mut cases = elementwise();
     let kernels = [
+        add_to,
         attention,
         matmul,
         reduce,
@@ -96,6 +134,8 @@ pub fn all() -> Vec<Case> {
         gather,
         layer_norm,
         distill_loss,
+        feature_loss,
+        relation_loss,
         optimizer,
         grad_norm,
         max_norm,
@@ -523,6 +563,11 @@ pub fn grad_norm() -> Vec<Case> {
     let lost = GradNormFinish { partials: 64, max_norm: 1.0 };
     cases.push(Case::new(lost, vec![spoilt(64), Data::Unwritten]));
     cases
+}
+
+/// Lengths around a workgroup's, and a grid that has to be folded.
+pub fn add_to() -> Vec<Case> {
+    [1, 63, 65, 5000, 4_200_000].map(|len| Case::random(AddTo { len }, -1.0, 1.0)).to_vec()
 }
 
 /// Rows within the bound and above it.

@@ -155,9 +155,9 @@ pub fn variants(kernel: &Arc<dyn Kernel>, device: &dyn Device) -> Vec<(String, A
     let folded = Caps { max_workgroups: 3, ..own };
     let mut launches: Vec<(String, Vec<Launch>)> = Vec::new();
     for (name, caps) in [("own", own), ("other", other), ("folded", folded)] {
-        for (number, variant) in kernel.variants(&caps).into_iter().enumerate() {
-            if !launches.iter().any(|(_, known)| *known == variant) {
-                launches.push((format!("{name} {number}"), variant));
+        for variant in kernel.variants(&caps) {
+            if !launches.iter().any(|(_, known)| *known == variant.launches) {
+                launches.push((format!("{name} {}", variant.name), variant.launches));
             }
         }
     }

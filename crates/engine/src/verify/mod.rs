@@ -5,6 +5,7 @@
 
 mod attention_cases;
 pub mod cases;
+mod feature_cases;
 pub mod kernel;
 mod limits;
 pub mod numbers;
@@ -197,9 +198,7 @@ pub fn trainings(
         for call in lesson.plan()?.calls {
             if seen.insert(format!("{:?}", call.kernel)) {
                 // Around 0.5, so that no sum is a small difference of large parts.
-                let data = kernel::filled(&*call.kernel, -1.0, 2.0);
-                let state = lesson.batch(1).state;
-                cases.push(Case { kernel: call.kernel, state, data });
+                cases.push(Case::filled(call.kernel, -1.0, 2.0).at(lesson.batch(1).state));
             }
         }
     }

@@ -2,7 +2,7 @@
 //! their order.
 
 use distil_gpu_kernels::StepState;
-use distil_gpu_kernels::distill_loss::{IGNORED, PADDING};
+use distil_gpu_kernels::distill_loss::{IGNORED, PADDING, TERMS};
 
 use super::cases::{rules, update_state};
 use super::numbers::{narrow, nmse, random, random_labels};
@@ -10,7 +10,9 @@ use super::{Distance, oracle};
 use crate::data::Normalisation;
 use crate::device::{Device, HostTensor};
 use crate::distill::program::{LABELS, STUDENT, TEACHER_LOGITS, TEACHER_PREFIX, read_alike};
-use crate::distill::{Setup, TeacherInput, optimizer_config, training_plan};
+use crate::distill::{
+    Features, Setup, TeacherInput, optimizer_config, student_layout, training_plan,
+};
 use crate::error::Error;
 use crate::graph::ops::OptimizerConfig;
 use crate::models::{
@@ -18,7 +20,7 @@ use crate::models::{
 };
 use crate::nn::Activation;
 use crate::plan::Plan;
-use crate::recipe::Recipe;
+use crate::recipe::{Distil, HiddenDistance, HiddenLoss, Recipe, Relation, RelationLoss};
 use crate::session::Session;
 use crate::store::{Layout, Part};
 
@@ -70,7 +72,7 @@ impl Lesson<'_> {
         let found = self.results(device)?;
         let teacher = match self.teacher {
             TeacherInput::None => "alone",
-            TeacherInput::Model(_) => "with a teacher",
+            TeacherInput::Model { .. } => "with a teacher",
             TeacherInput::Given => "with given logits",
         };
         let distance =
@@ -106,7 +108,8 @@ impl Lesson<'_> {
         let change = end.iter().zip(&start).map(|(end, start)| end - start).collect();
         let metrics = session.metrics(STUDENT)?;
         // Right answers and agreement hang on which of two logits is larger.
-        let losses = [0, 1, 4, 5].map(|term| metrics[term]).to_vec();
+        let mut losses = [0, 1, 4, 5].map(|term| metrics[term]).to_vec();
+        losses.extend(&metrics[TERMS..]);
         let mut results = vec![("losses", losses), ("change of parameters", change)];
         let moments = [("first moments", Part::Moment1), ("second moments", Part::Moment2)];
         for (name, part) in moments.into_iter().take(self.optimizer.rule.moments()) {
@@ -120,10 +123,9 @@ impl Lesson<'_> {
     /// # Errors
     /// When a shape does not fit, or the device refuses.
     pub fn session<'d>(&self, device: &'d mut dyn Device) -> Result<Session<'d>, Error> {
-        let layout = |config: &ModelConfig| Layout::new(config.model().parameters());
-        let mut layouts = vec![layout(self.student)?];
-        if let TeacherInput::Model(config) = self.teacher {
-            layouts.push(layout(config)?);
+        let mut layouts = vec![student_layout(self.student, self.teacher)?];
+        if let TeacherInput::Model { config, .. } = self.teacher {
+            layouts.push(Layout::new(config.model().parameters())?);
         }
         let mut session = Session::new(device, self.plan()?, layouts)?;
         session.initialise(1)?;
@@ -146,14 +148,17 @@ impl Lesson<'_> {
             alpha: 0.7,
             soft_scale: 1.0 / count(&|label| label != PADDING),
             hard_scale: 1.0 / count(&|label| label >= 0),
+            token_scale: 0.01,
             ..update_state(self.optimizer.rule, step)
         };
         let mut student = HostBatch::default();
         made_up(&self.student.input, self.shape(), 100 + step, &mut student);
-        *student.integers(LABELS, rows) = labels;
+        if !self.student.embeds() {
+            *student.integers(LABELS, rows) = labels;
+        }
         let mut teacher = HostBatch::new(TEACHER_PREFIX);
         match self.teacher {
-            TeacherInput::Model(config) if !read_alike(self.student, config) => {
+            TeacherInput::Model { config, .. } if !read_alike(self.student, config) => {
                 made_up(&config.input, self.shape(), 100 + step, &mut teacher);
             }
             TeacherInput::Given => {
@@ -227,6 +232,7 @@ pub struct Trainings {
     pub teacher: Option<(ModelConfig, Option<(OptimizerConfig, usize)>)>,
     /// The student.
     pub student: ModelConfig,
+    features: Features,
     optimizer: OptimizerConfig,
     rows: usize,
 }
@@ -243,24 +249,28 @@ impl Trainings {
         Self {
             teacher,
             student: setup.student.clone(),
+            features: setup.features.clone(),
             optimizer: optimizer_config(&recipe.train).0,
             rows: recipe.train.batch.min(setup.students.len()),
         }
     }
 
-    /// The student's trainings: alone, and with the recipe's teacher.
-    pub fn students(&self) -> [Lesson<'_>; 2] {
+    /// The student's trainings: alone, unless it then has nothing to learn, and with the recipe's teacher.
+    pub fn students(&self) -> Vec<Lesson<'_>> {
         let answers = self.teacher.as_ref();
-        let answers =
-            answers.map_or(TeacherInput::Given, |(config, _)| TeacherInput::Model(config));
-        [("student alone", TeacherInput::None), ("student distilled", answers)].map(
-            |(name, teacher)| lesson(name, &self.student, teacher, (self.optimizer, self.rows)),
-        )
+        let answers = answers.map_or(TeacherInput::Given, |(config, _)| TeacherInput::Model {
+            config,
+            features: &self.features,
+        });
+        let alone = (!self.student.embeds()).then_some(("student alone", TeacherInput::None));
+        let trainings = alone.into_iter().chain([("student distilled", answers)]);
+        let how = (self.optimizer, self.rows);
+        trainings.map(|(name, teacher)| lesson(name, &self.student, teacher, how)).collect()
     }
 
     /// All trainings of the recipe.
     pub fn all(&self) -> Vec<Lesson<'_>> {
-        let mut lessons = self.students().to_vec();
+        let mut lessons = self.students();
         if let Some((config, Some(how))) = &self.teacher {
             lessons.insert(0, lesson("teacher", config, TeacherInput::None, *how));
         }
@@ -329,17 +339,60 @@ fn encoder(family: Family, layers: usize, dropout: f32) -> ModelConfig {
     }
 }
 
+fn with_hidden_size(mut config: ModelConfig, size: usize) -> ModelConfig {
+    if let Architecture::Encoder(encoder) = &mut config.architecture {
+        encoder.hidden_size = size;
+    }
+    config
+}
+
+/// The encoder with a head for embeddings.
+fn embedding(mut config: ModelConfig) -> ModelConfig {
+    if let (Architecture::Encoder(encoder), Input::Tokens(tokens)) =
+        (&mut config.architecture, &mut config.input)
+    {
+        encoder.head = Head::Embedding;
+        *tokens = encoder.input();
+    }
+    config.class_names.clear();
+    config
+}
+
 /// Small models of every family.
 #[derive(Debug)]
 pub struct Models {
     teacher: ModelConfig,
     students: [(&'static str, ModelConfig); 3],
     encoder_teacher: ModelConfig,
-    encoders: [(&'static str, ModelConfig); 2],
+    features: Features,
+    embedding_teacher: ModelConfig,
+    embedding_features: Features,
+    encoders: [(&'static str, ModelConfig); 3],
+}
+
+/// Every kind of loss of features, between models of any size.
+fn every_feature(student: &ModelConfig, teacher: &ModelConfig) -> Features {
+    let hidden = |loss, student_layer, teacher_layer| HiddenLoss {
+        loss,
+        student_layer,
+        teacher_layer,
+        weight: 0.5,
+    };
+    let relation = |of| RelationLoss { of, student_layer: -1, teacher_layer: -1, weight: 2.0 };
+    let distil = Distil {
+        hidden: vec![hidden(HiddenDistance::Cosine, -1, -1), hidden(HiddenDistance::Mse, 0, 1)],
+        relations: vec![relation(Relation::Attention), relation(Relation::Values)],
+        ..Distil::default()
+    };
+    Features::of(&distil, student, Some(teacher)).expect("the models have such layers")
 }
 
 impl Default for Models {
     fn default() -> Self {
+        let student = encoder(Family::Bert, 2, 0.2);
+        let encoder_teacher = with_hidden_size(encoder(Family::Bert, 2, 0.0), 30);
+        let embedding = embedding(encoder(Family::Bert, 1, 0.0));
+        let embedding_teacher = self::embedding(encoder_teacher.clone());
         Self {
             teacher: mlp(&[40, 40], Activation::Relu, 0.0),
             students: [
@@ -347,10 +400,14 @@ impl Default for Models {
                 ("gelu", mlp(&[20, 20], Activation::Gelu, 0.0)),
                 ("tanh", mlp(&[33], Activation::Tanh, 0.0)),
             ],
-            encoder_teacher: encoder(Family::Bert, 2, 0.0),
+            features: every_feature(&student, &encoder_teacher),
+            encoder_teacher,
+            embedding_features: every_feature(&embedding, &embedding_teacher),
+            embedding_teacher,
             encoders: [
-                ("BERT and dropout", encoder(Family::Bert, 2, 0.2)),
+                ("BERT, dropout and features", student),
                 ("RoBERTa", encoder(Family::Roberta, 1, 0.0)),
+                ("embeddings", embedding),
             ],
         }
     }
@@ -363,7 +420,7 @@ impl Models {
         for (i, (family, student)) in self.students.iter().enumerate() {
             for (j, rule) in rules().into_iter().enumerate() {
                 let teacher = match (i + j) % 3 {
-                    0 => TeacherInput::Model(&self.teacher),
+                    0 => TeacherInput::model(&self.teacher),
                     1 => TeacherInput::None,
                     _ => TeacherInput::Given,
                 };
@@ -388,11 +445,12 @@ impl Models {
         let [.., adamw] = rules();
         let optimizer =
             OptimizerConfig { rule: adamw, weight_decay: 1e-2, clip: Some(0.5), max_norm: None };
-        for ((family, student), teacher) in self
-            .encoders
-            .iter()
-            .zip([TeacherInput::Model(&self.encoder_teacher), TeacherInput::None])
-        {
+        let (config, features) = (&self.encoder_teacher, &self.features);
+        let answers = TeacherInput::Model { config, features };
+        let (config, features) = (&self.embedding_teacher, &self.embedding_features);
+        let embeddings = TeacherInput::Model { config, features };
+        let teachers = [answers, TeacherInput::None, embeddings];
+        for ((family, student), teacher) in self.encoders.iter().zip(teachers) {
             lessons.push(Lesson {
                 name: format!("training: encoder, {family}"),
                 student,

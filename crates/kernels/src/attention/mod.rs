@@ -8,6 +8,8 @@
 mod tests;
 mod twin;
 
+pub(crate) use twin::product;
+
 use crate::matmul::MAX_FLOPS_A_LAUNCH;
 use crate::{Caps, Cost, Kernel, Launch, Operand, bytes, twin};
 

@@ -16,7 +16,7 @@ const BLOCK: usize = 64;
 const LANES: usize = 16;
 
 /// A matrix in a larger one: first element, strides of rows and columns.
-type Place<P> = (P, usize, usize);
+pub(crate) type Place<P> = (P, usize, usize);
 
 /// What a task works in.
 #[derive(Default)]
@@ -341,7 +341,7 @@ fn folded<F: Real>(mut lanes: [F; LANES], f: impl Fn(F, F) -> F) -> F {
 ///
 /// # Safety
 /// The places hold matrices of these sizes, and nothing else touches the target.
-unsafe fn product<F: Real>(
+pub(crate) unsafe fn product<F: Real>(
     [m, n, k]: [usize; 3],
     target: Place<*mut F>,
     add: bool,

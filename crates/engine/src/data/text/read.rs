@@ -33,7 +33,8 @@ pub fn read_texts(path: &Path, columns: &[String]) -> Result<Texts, DataError> {
     Texts::new(file.read(path)?.into_iter().map(|row| row.text).collect())
 }
 
-/// Loads both files with their labels; a text is one column or two. The classes are the training data's labels: in order of
+/// Loads both files with their labels, or of two `.txt` files the texts, which have none; a text is one column or two.
+/// The classes are the training data's labels: in order of
 /// number if all are whole numbers, else sorted.
 ///
 /// # Errors
@@ -44,6 +45,10 @@ pub fn load(
     columns: &[String],
     label: &str,
 ) -> Result<(Dataset, Dataset), DataError> {
+    if [train, test].iter().all(|path| path.extension().is_some_and(|e| e == "txt")) {
+        let texts = |path| read_texts(path, columns).map(Dataset::unlabelled);
+        return Ok((texts(train)?, texts(test)?));
+    }
     let file = |path: &Path| File { path: path.display().to_string(), columns, label: Some(label) };
     let (train, train_rows) = (file(train), file(train).read(train)?);
     let (test, test_rows) = (file(test), file(test).read(test)?);
@@ -170,7 +175,9 @@ impl File<'_> {
         }
         let lines = (1..).zip(self.utf8(bytes)?.lines());
         let texts = lines.filter(|(_, text)| !text.trim().is_empty());
-        Ok(texts.map(|(line, text)| Row { line, text: Text::from(text), label: None }).collect())
+        Ok(texts
+            .map(|(line, text)| Row { line, text: Text::from(text.trim()), label: None })
+            .collect())
     }
 
     #[cfg(not(feature = "parquet"))]
@@ -250,6 +257,14 @@ mod tests {
     }
 
     #[test]
+    fn plain_texts_have_no_labels() {
+        let (train, _) = loaded("a.txt", "one\r\n\n  two, 3 \n", &["text"]).unwrap();
+        assert_eq!((train.labels(), train.classes()), (&[-100, -100][..], 0));
+        let texts = train.examples().texts().unwrap().all();
+        assert_eq!([&*texts[0].first, &*texts[1].first], ["one", "two, 3"]);
+    }
+
+    #[test]
     fn reads_pairs_and_numbered_classes() {
         let content = "a,b,label\nx,y,10\nx,z,9\n";
         let (train, _) = loaded("a.csv", content, &["a", "b"]).unwrap();
@@ -300,7 +315,7 @@ mod tests {
             ("a.jsonl", "[1]", "line 1 is no JSON object"),
             ("a.jsonl", "\n{\"text\": \"b\"}", "there is no column `label`; it has `text`"),
             ("a.pdf", "", "texts are read from .csv, .tsv, .jsonl, .parquet and .txt files"),
-            ("a.txt", "good", "a .txt file holds texts alone, and here each needs a label"),
+            ("a.txt", "\n \n", "it holds no text"),
         ] {
             let error = loaded(name, content, &["text"]).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");

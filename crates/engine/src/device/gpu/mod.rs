@@ -25,7 +25,7 @@ use self::pipelines::Pipelines;
 use self::program::{Program, Shared};
 use self::timer::{Timing, elapsed};
 use crate::device::{
-    BufferId, Device, DeviceInfo, HostTensor, Limits, ProgramId, Stats, check_limits,
+    BufferId, Choices, Device, DeviceInfo, HostTensor, Limits, ProgramId, Stats, check_limits,
 };
 use crate::error::Error;
 use crate::plan::{BufferKind, Plan};
@@ -104,6 +104,7 @@ pub struct GpuDevice {
     timing: Timing,
     context: Context,
     pipelines: Pipelines,
+    choices: Choices,
     /// By [`BufferId`]; ids are not used twice, so that a stale one is noticed.
     tensors: Vec<Option<Tensor>>,
     /// By [`ProgramId`].
@@ -143,6 +144,7 @@ impl GpuDevice {
             timing,
             context,
             pipelines: Pipelines::new(options.checked),
+            choices: Choices::default(),
             tensors: Vec::new(),
             programs: Vec::new(),
             state,
@@ -231,6 +233,14 @@ impl Device for GpuDevice {
         self.context.stats
     }
 
+    fn choices(&self) -> Choices {
+        self.choices.clone()
+    }
+
+    fn choose(&mut self, choices: Choices) {
+        self.choices = choices;
+    }
+
     fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error> {
         let bytes = buffer_bytes(len);
         let Limits { buffer_bytes, binding_bytes } = self.limits;
@@ -296,6 +306,7 @@ impl Device for GpuDevice {
             found.insert(index, tensor.clone());
         }
         let mut shared = Shared {
+            choices: &self.choices,
             caps: self.caps,
             timing: self.timing,
             state: &self.state,

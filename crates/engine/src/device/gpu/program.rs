@@ -8,7 +8,7 @@ use super::context::Context;
 use super::pipelines::{PipelineKey, Pipelines};
 use super::timer::{Timer, Timing};
 use super::{IN_FLIGHT, Tensor, buffer_bytes};
-use crate::device::HostTensor;
+use crate::device::{Choices, HostTensor};
 use crate::error::Error;
 use crate::plan::{BufferKind, Call, Plan, View};
 use crate::store::ALIGNMENT;
@@ -19,6 +19,7 @@ const STAGING_ALIGNMENT: u64 = 256;
 /// What all plans of a device share.
 pub(super) struct Shared<'a> {
     pub caps: Caps,
+    pub choices: &'a Choices,
     pub timing: Timing,
     /// Holds the [`StepState`].
     pub state: &'a wgpu::Buffer,
@@ -74,7 +75,8 @@ impl Program {
             let operands = call.kernel.operands();
             check_call(plan, call, &operands)
                 .map_err(|reason| context.refused(call.kernel.name(), reason))?;
-            launches.extend(call.kernel.launches(&shared.caps).into_iter().map(|launch| {
+            let chosen = shared.choices.launches(&*call.kernel, &shared.caps);
+            launches.extend(chosen.into_iter().map(|launch| {
                 let key = PipelineKey::new(&launch, &operands);
                 (index, launch, key)
             }));
@@ -327,9 +329,9 @@ fn staging_bytes(plan: &Plan) -> u64 {
 
 /// Bytes that a loaded plan takes beside its tensors, on a device of these capabilities whose uniforms start
 /// at multiples of `alignment`.
-pub fn program_bytes(plan: &Plan, caps: &Caps, alignment: usize) -> u64 {
-    let launches: Vec<Launch> =
-        plan.calls.iter().flat_map(|call| call.kernel.launches(caps)).collect();
+pub fn program_bytes(plan: &Plan, caps: &Caps, choices: &Choices, alignment: usize) -> u64 {
+    let launches = |call: &Call| choices.launches(&*call.kernel, caps);
+    let launches: Vec<Launch> = plan.calls.iter().flat_map(launches).collect();
     let dims = dims(launches.iter(), alignment).0.len() as u64;
     IN_FLIGHT as u64 * staging_bytes(plan) + dims
 }

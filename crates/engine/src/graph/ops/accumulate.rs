@@ -10,11 +10,13 @@ use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 use crate::store::{Part, StorePart};
 
-/// Adds the column sums of x [rows, columns] onto a store's metrics [columns].
+/// Adds the column sums of x [rows, columns] onto columns of a store's metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Accumulate {
     /// The store.
     pub store: usize,
+    /// The first column; a multiple of [`crate::store::ALIGNMENT`].
+    pub offset: usize,
 }
 
 impl Op for Accumulate {
@@ -43,7 +45,7 @@ impl Op for Accumulate {
             accumulate: true,
         };
         let part = StorePart { store: self.store, part: Part::Metrics, segment: 0 };
-        let sums = ArgRef::Store { part, offset: 0, len: columns };
+        let sums = ArgRef::Store { part, offset: self.offset, len: columns };
         Ok(vec![Lowered::new(kernel, vec![ArgRef::Input(0), sums])])
     }
 
@@ -58,6 +60,14 @@ impl Graph {
     /// # Errors
     /// [`Error::Shape`] for another shape.
     pub fn accumulate(&mut self, x: TensorId, store: usize) -> Result<(), Error> {
-        self.add(Arc::new(Accumulate { store }), &[x]).map(|_| ())
+        self.accumulate_at(x, store, 0)
+    }
+
+    /// As [`Self::accumulate`], onto the metrics from `offset` on, a multiple of [`crate::store::ALIGNMENT`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another shape.
+    pub fn accumulate_at(&mut self, x: TensorId, store: usize, offset: usize) -> Result<(), Error> {
+        self.add(Arc::new(Accumulate { store, offset }), &[x]).map(|_| ())
     }
 }

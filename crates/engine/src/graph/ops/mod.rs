@@ -1,14 +1,18 @@
 //! The ops: shape rule, gradient rule and kernel of each, one file an op.
 
 mod accumulate;
+mod add_to;
 mod attention;
 mod distill_loss;
+mod feature_loss;
 mod gather;
+mod gradients;
 mod layer_norm;
 mod matmul;
 mod optimizer_step;
 mod pointwise;
 mod reduce;
+mod relation_loss;
 mod reshape;
 mod softmax;
 mod vocabulary_loss;
@@ -20,14 +24,18 @@ use distil_gpu_kernels::Kernel;
 use distil_gpu_kernels::chain::Stage;
 
 pub use accumulate::Accumulate;
+pub use add_to::AddTo;
 pub use attention::{Attention, AttentionConfig};
 pub use distill_loss::DistillLoss;
+pub use feature_loss::FeatureLoss;
 pub use gather::Gather;
+pub use gradients::TakeNorm;
 pub use layer_norm::LayerNorm;
 pub use matmul::Matmul;
-pub use optimizer_step::{OptimizerConfig, OptimizerStep};
+pub use optimizer_step::{OptimizerConfig, OptimizerStep, Rate, Update};
 pub use pointwise::Pointwise;
 pub use reduce::Reduce;
+pub use relation_loss::RelationLoss;
 pub use reshape::Reshape;
 pub use softmax::Softmax;
 pub use vocabulary_loss::{Decoder, VocabularyLoss, chunk_rows};
@@ -146,9 +154,14 @@ pub trait Op: Debug + Send + Sync {
         None
     }
 
-    /// The store whose gradients the inputs are, in the order of its parameters.
+    /// The store whose gradients the inputs are.
     fn gradients_of(&self) -> Option<usize> {
         None
+    }
+
+    /// The parameter of that store whose gradient an input is.
+    fn parameter_of(&self, input: usize) -> usize {
+        input
     }
 
     /// Whether the op must run though nothing reads its outputs.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
+use distil_gpu_kernels::DType;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 
+use super::gradients::Gradients;
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
@@ -24,19 +25,106 @@ pub struct OptimizerConfig {
     pub max_norm: Option<f32>,
 }
 
-/// Updates a store from the gradients of all its parameters, its inputs in the parameters' order.
+/// How fast one parameter learns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Factor of the learning rate; 0 leaves the parameter as it is.
+    pub lr_scale: f32,
+    /// Weight decay in the place of the optimizer's, if the parameter decays.
+    pub weight_decay: Option<f32>,
+}
+
+impl Rate {
+    /// As the rest.
+    pub const WHOLE: Self = Self { lr_scale: 1.0, weight_decay: None };
+
+    /// Whether the parameter stays as it is.
+    pub fn is_frozen(&self) -> bool {
+        self.lr_scale == 0.0
+    }
+}
+
+/// How the parameters of a store are updated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// The optimizer.
+    pub config: OptimizerConfig,
+    /// Rate of each parameter; none where all are [`Rate::WHOLE`].
+    pub rates: Vec<Rate>,
+}
+
+impl From<OptimizerConfig> for Update {
+    fn from(config: OptimizerConfig) -> Self {
+        Self { config, rates: Vec::new() }
+    }
+}
+
+impl Update {
+    /// How fast parameter `index` learns.
+    pub fn rate(&self, index: usize) -> Rate {
+        self.rates.get(index).copied().unwrap_or(Rate::WHOLE)
+    }
+
+    /// The parameters that learn, of so many.
+    pub fn trained(&self, parameters: usize) -> Vec<usize> {
+        (0..parameters).filter(|&index| !self.rate(index).is_frozen()).collect()
+    }
+}
+
+/// Updates a store from the gradients of all its parameters that learn, its inputs in the parameters' order;
+/// without inputs, from the gradients that the store has, which are 0 afterwards.
 /// Outputs, with clipping: partial sums of squares, and [squared norm, clip factor].
 #[derive(Clone, Debug)]
 pub struct OptimizerStep {
     /// The store.
     pub store: usize,
     /// How.
-    pub config: OptimizerConfig,
-    /// Elements of each of the store's segments.
-    pub segments: Vec<usize>,
+    pub update: Update,
+    /// The parameters that learn.
+    trained: Vec<usize>,
+    /// Where they lie: runs of neighbours that are treated alike, in order.
+    runs: Vec<Run>,
+    gradients: Gradients,
 }
 
-const PARTIALS: usize = 0;
+/// Neighbouring parameters that are treated alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Run {
+    pub segment: usize,
+    pub offset: usize,
+    /// Elements, alignment gaps included: they hold zeros and stay zero.
+    pub len: usize,
+    lr_scale: f32,
+    weight_decay: f32,
+}
+
+/// The runs of a layout, those that stay as they are left out.
+pub(super) fn runs(layout: &Layout, update: &Update) -> Vec<Run> {
+    let run = |index: usize| {
+        let (spec, place, rate) =
+            (&layout.parameters[index], layout.places[index], update.rate(index));
+        let decay = rate.weight_decay.unwrap_or(update.config.weight_decay);
+        Run {
+            segment: place.segment,
+            offset: place.offset,
+            len: spec.len().next_multiple_of(ALIGNMENT),
+            lr_scale: rate.lr_scale,
+            weight_decay: if spec.decay { decay } else { 0.0 },
+        }
+    };
+    let mut runs: Vec<Run> = (0..layout.parameters.len()).map(run).collect();
+    runs.sort_by_key(|run| (run.segment, run.offset));
+    runs.dedup_by(|next, kept| {
+        let alike = (next.segment, next.lr_scale, next.weight_decay)
+            == (kept.segment, kept.lr_scale, kept.weight_decay);
+        kept.len += if alike { next.len } else { 0 };
+        alike
+    });
+    runs.retain(|run| run.lr_scale != 0.0);
+    runs
+}
+
+/// Of the outputs, with clipping.
 const NORM: usize = 1;
 
 impl OptimizerStep {
@@ -44,83 +132,28 @@ impl OptimizerStep {
         ArgRef::Store { part: StorePart { store: self.store, part, segment }, offset, len }
     }
 
-    /// First partial sum and number of them, for each segment.
-    fn partials(&self) -> Vec<(usize, GradNormPartial)> {
-        let mut first = 0;
-        let place = |&len: &usize| {
-            let mut kernel = GradNormPartial::new(len);
-            // No gap between the segments' shares: all of the array is summed.
-            kernel.partials = kernel.partials.next_multiple_of(ALIGNMENT);
-            let at = first;
-            first += kernel.partials;
-            (at, kernel)
-        };
-        self.segments.iter().map(place).collect()
-    }
-
-    /// Partial sums of all segments.
-    fn partials_len(&self) -> usize {
-        let partials = self.partials();
-        partials.last().map_or(0, |(first, kernel)| first + kernel.partials)
-    }
-
-    fn lower_clip(&self, max_norm: f32) -> Vec<Lowered> {
-        let mut calls: Vec<Lowered> = self
-            .partials()
-            .into_iter()
-            .enumerate()
-            .map(|(segment, (offset, kernel))| {
-                let grads = self.part(Part::Gradients, segment, 0, kernel.len);
-                let len = kernel.partials;
-                Lowered::new(
-                    kernel,
-                    vec![grads, ArgRef::OutputPart { output: PARTIALS, offset, len }],
-                )
-            })
-            .collect();
-        let finish = GradNormFinish { partials: self.partials_len(), max_norm };
-        calls.push(Lowered::new(finish, vec![ArgRef::Output(PARTIALS), ArgRef::Output(NORM)]));
-        calls
-    }
-
-    fn lower_update(&self, layout: &Layout) -> Vec<Lowered> {
-        let decays = self.config.weight_decay != 0.0;
-        let mut calls: Vec<Lowered> = Vec::new();
-        let mut ranges = layout.ranges.clone();
-        if !decays {
-            // All alike: one launch a segment.
-            ranges.dedup_by(|next, kept| {
-                let same = next.segment == kept.segment;
-                if same {
-                    kept.len += next.len;
-                }
-                same
-            });
-        }
-        for range in ranges {
-            let kernel = Optimizer {
-                rule: self.config.rule,
-                len: range.len,
-                lr_scale: 1.0,
-                weight_decay: if range.decay { self.config.weight_decay } else { 0.0 },
-                clip: self.config.clip.is_some(),
-            };
-            let view = |part| self.part(part, range.segment, range.offset, range.len);
-            let moments = [Part::Moment1, Part::Moment2].into_iter().take(kernel.rule.moments());
+    fn lower_update(&self) -> Vec<Lowered> {
+        let OptimizerConfig { rule, clip, .. } = self.update.config;
+        let update = |run: &Run| {
+            let &Run { segment, offset, len, lr_scale, weight_decay } = run;
+            let kernel = Optimizer { rule, len, lr_scale, weight_decay, clip: clip.is_some() };
+            let view = |part| self.part(part, segment, offset, len);
+            let moments = [Part::Moment1, Part::Moment2].into_iter().take(rule.moments());
             let mut args = vec![view(Part::Parameters), view(Part::Gradients)];
             args.extend(moments.map(view));
             if kernel.clip {
                 args.push(ArgRef::Output(NORM));
             }
-            calls.push(Lowered::new(kernel, args));
-        }
-        calls
+            Lowered::new(kernel, args)
+        };
+        self.runs.iter().map(update).collect()
     }
 
     fn lower_max_norm(&self, layout: &Layout, bound: f32) -> Vec<Lowered> {
-        let matrices =
-            layout.parameters.iter().zip(&layout.places).filter(|(p, _)| p.shape.len() == 2);
-        matrices
+        let trained = self.trained.iter();
+        let trained = trained.map(|&index| (&layout.parameters[index], &layout.places[index]));
+        trained
+            .filter(|(parameter, _)| parameter.shape.len() == 2)
             .map(|(parameter, place)| {
                 let (rows, cols) = (parameter.shape[0], parameter.shape[1]);
                 let weights = self.part(Part::Parameters, place.segment, place.offset, rows * cols);
@@ -136,11 +169,11 @@ impl Op for OptimizerStep {
     }
 
     fn infer(&self, inputs: &[&Tensor]) -> Result<Vec<Vec<usize>>, Error> {
-        if inputs.is_empty() {
+        if inputs.iter().any(|gradient| gradient.dtype != DType::F32) {
             return Err(mismatch(self.name(), inputs, "the gradients of a store"));
         }
-        Ok(match self.config.clip {
-            Some(_) => vec![vec![self.partials_len()], vec![2]],
+        Ok(match self.update.config.clip {
+            Some(_) => self.gradients.norm_shapes(),
             None => Vec::new(),
         })
     }
@@ -150,11 +183,14 @@ impl Op for OptimizerStep {
     }
 
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
-        let layout = &site.stores[self.store];
-        let mut calls = self.config.clip.map_or_else(Vec::new, |bound| self.lower_clip(bound));
-        calls.extend(self.lower_update(layout));
-        if let Some(bound) = self.config.max_norm {
-            calls.extend(self.lower_max_norm(layout, bound));
+        let OptimizerConfig { clip, max_norm, .. } = self.update.config;
+        let mut calls = clip.map_or_else(Vec::new, |bound| self.gradients.norm(bound));
+        calls.extend(self.lower_update());
+        if let Some(bound) = max_norm {
+            calls.extend(self.lower_max_norm(&site.stores[self.store], bound));
+        }
+        if site.inputs.is_empty() {
+            calls.extend(self.gradients.clear());
         }
         Ok(calls)
     }
@@ -163,23 +199,81 @@ impl Op for OptimizerStep {
         Some(self.store)
     }
 
+    fn parameter_of(&self, input: usize) -> usize {
+        self.trained[input]
+    }
+
     fn has_effect(&self) -> bool {
         true
     }
 }
 
 impl Graph {
-    /// Updates a store at each run; `gradients` in the order of its parameters.
+    /// Updates a store at each run; `gradients` in the order of its parameters, of those that learn. Without any,
+    /// the store's own are taken, which [`Graph::add_to`] sums, and set to 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] without gradients.
+    /// [`Error::Shape`] for gradients that are integers.
     pub fn optimize(
         &mut self,
         store: usize,
         gradients: &[TensorId],
-        config: OptimizerConfig,
+        update: impl Into<Update>,
     ) -> Result<(), Error> {
-        let segments = self.stores[store].segments.clone();
-        self.add(Arc::new(OptimizerStep { store, config, segments }), gradients).map(|_| ())
+        let (layout, update) = (&self.stores[store], update.into());
+        let trained = update.trained(layout.parameters.len());
+        let runs = runs(layout, &update);
+        let places = runs.iter().map(|run| (run.segment, run.offset, run.len));
+        let sums = Gradients::new(store, places);
+        let step = OptimizerStep { store, update, trained, runs, gradients: sums };
+        self.add(Arc::new(step), gradients).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Init, ParameterSpec};
+
+    #[test]
+    fn neighbours_that_are_alike_are_one_launch() {
+        let spec = |(index, decay): (usize, &bool)| ParameterSpec {
+            name: index.to_string(),
+            shape: vec![ALIGNMENT],
+            decay: *decay,
+            init: Init::Constant(0.0),
+        };
+        let specs = [true, false, true, false, true].iter().enumerate().map(spec).collect();
+        let layout = Layout::new(specs).unwrap();
+        let config = OptimizerConfig {
+            rule: Rule::Sgd { momentum: 0.0, nesterov: false },
+            weight_decay: 0.5,
+            clip: None,
+            max_norm: None,
+        };
+        let of = |weight_decay, rates: &[(f32, Option<f32>)]| {
+            let rate = |&(lr_scale, weight_decay)| Rate { lr_scale, weight_decay };
+            let config = OptimizerConfig { weight_decay, ..config };
+            let update = Update { config, rates: rates.iter().map(rate).collect() };
+            let runs = runs(&layout, &update);
+            runs.iter()
+                .map(|r| (r.offset / ALIGNMENT, r.len / ALIGNMENT, r.lr_scale, r.weight_decay))
+                .collect::<Vec<_>>()
+        };
+        // In memory: 0, 2, 4, then 1, 3.
+        assert_eq!(of(0.0, &[]), [(0, 5, 1.0, 0.0)]);
+        assert_eq!(of(0.5, &[]), [(0, 3, 1.0, 0.5), (3, 2, 1.0, 0.0)]);
+        let half = (0.5, None);
+        assert_eq!(of(0.0, &[half, half, half, half, half]), [(0, 5, 0.5, 0.0)]);
+        let (frozen, whole) = ((0.0, None), (1.0, None));
+        assert_eq!(
+            of(0.5, &[frozen, frozen, whole, whole, whole]),
+            [(1, 2, 1.0, 0.5), (4, 1, 1.0, 0.0)]
+        );
+        let other = (1.0, Some(0.25));
+        assert_eq!(
+            of(0.5, &[whole, whole, whole, other, other]),
+            [(0, 2, 1.0, 0.5), (2, 1, 1.0, 0.25), (3, 2, 1.0, 0.0)]
+        );
     }
 }

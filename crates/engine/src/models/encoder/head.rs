@@ -1,6 +1,7 @@
 //! What stands on an encoder: what it is for.
 
 use super::Family;
+use crate::models::Pooling;
 use crate::recipe::Task;
 
 /// What an encoder's hidden states are made into.
@@ -21,6 +22,14 @@ impl Head {
             Task::Classification => Self::Classes(classes),
             Task::MaskedLm => Self::MaskedLanguage,
             Task::Embedding => Self::Embedding,
+        }
+    }
+
+    /// What of a text it works on.
+    pub(in crate::models) fn pooling(self) -> Pooling {
+        match self {
+            Self::Classes(_) | Self::MaskedLanguage => Pooling::First,
+            Self::Embedding => Pooling::Mean,
         }
     }
 

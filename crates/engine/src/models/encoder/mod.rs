@@ -7,8 +7,8 @@ mod file;
 mod head;
 mod names;
 
-use super::inputs::{Inputs, Pooling, TokenInput, TokenTensors};
-use super::{Answer, Model, Outputs};
+use super::inputs::{Inputs, TokenInput, TokenTensors};
+use super::{Answer, Model, Outputs, SelfAttention};
 use crate::error::Error;
 use crate::graph::ops::AttentionConfig;
 use crate::graph::{Graph, TensorId};
@@ -77,7 +77,7 @@ impl Encoder {
             max_length: self.max_length(),
             types: self.type_vocab_size > 0,
             first_position: self.first_position(),
-            pooling: Pooling::First,
+            pooling: self.head.pooling(),
         }
     }
 }
@@ -149,16 +149,19 @@ impl Model for Encoder {
         };
         let mut pass = Pass { model: self, graph, store, training, dropped: 0 };
         let mut states = vec![pass.embed(inputs)?];
+        let mut attention = Vec::new();
         for layer in 0..self.num_hidden_layers {
-            let state = pass.layer(layer, states[layer], inputs)?;
+            let (state, attends) = pass.layer(layer, states[layer], inputs)?;
             states.push(state);
+            attention.push(attends);
         }
         let last = states[self.num_hidden_layers];
         let answer = match self.head {
             Head::Classes(_) => Answer::Logits(pass.classify(last, inputs)?),
+            Head::Embedding => Answer::Embedding(pass.embedding(last, inputs)?),
             head => return Err(Error::Unsupported { what: head.name().to_owned() }),
         };
-        Ok(Outputs { answer, states })
+        Ok(Outputs { answer, states, attention })
     }
 }
 
@@ -222,7 +225,7 @@ impl Pass<'_> {
         layer: usize,
         x: TensorId,
         inputs: &TokenTensors,
-    ) -> Result<TensorId, Error> {
+    ) -> Result<(TensorId, SelfAttention), Error> {
         let model = self.model;
         let names: LayerNames = model.family.layer(layer);
         let [query, key, value] = [&names.query, &names.key, &names.value];
@@ -240,7 +243,8 @@ impl Pass<'_> {
         let x = self.add_and_norm(&names.attended, &names.attention_norm, attended, x)?;
         let wide = self.linear(&names.widen, x)?;
         let wide = nn::activate(self.graph, model.activation, wide, 0.0, 0)?;
-        self.add_and_norm(&names.narrow, &names.output_norm, wide, x)
+        let state = self.add_and_norm(&names.narrow, &names.output_norm, wide, x)?;
+        Ok((state, SelfAttention { queries: q, keys: k, values: v }))
     }
 
     /// norm(dropout(linear(y)) + x)
@@ -257,13 +261,24 @@ impl Pass<'_> {
         self.norm(norm, sum)
     }
 
+    /// What stands for each text [rows, hidden_size].
+    fn pool(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
+        let pooled = self.graph.matmul(inputs.pooling, x, false, false)?;
+        self.graph.reshape(pooled, &[inputs.shape.rows, self.model.hidden_size])
+    }
+
+    /// The mean of each text's tokens, of length 1, as sentence-transformers makes it of MiniLM [rows, hidden_size].
+    fn embedding(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
+        let pooled = self.pool(x, inputs)?;
+        nn::unit_rows(self.graph, pooled)
+    }
+
     /// Logits [rows, classes].
     fn classify(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
         let model = self.model;
         let ClassifierNames { dense, activation, classifier, drop_first } =
             model.family.classifier_names();
-        let pooled = self.graph.matmul(inputs.pooling, x, false, false)?;
-        let pooled = self.graph.reshape(pooled, &[inputs.shape.rows, model.hidden_size])?;
+        let pooled = self.pool(x, inputs)?;
         let rate = model.classifier_dropout;
         let pooled = if drop_first { self.dropout(pooled, rate)? } else { pooled };
         let dense = self.linear(dense, pooled)?;

@@ -138,7 +138,8 @@ struct Shades {
 
 impl Shades {
     fn of(report: &SweepReport, measure: Measure) -> Self {
-        let means = report.points.iter().map(|point| measure.mean(point));
+        let measured = report.points.iter().filter(|point| point.is_measured());
+        let means = measured.map(|point| measure.mean(point));
         let bounds = (f64::INFINITY, f64::NEG_INFINITY);
         let (least, most) = means.fold(bounds, |(a, b), mean| (mean.min(a), mean.max(b)));
         let best = report.best().map_or(Vec::new(), |best| best.settings.clone());
@@ -155,6 +156,12 @@ impl Shades {
     }
 
     fn cell(&self, report: &SweepReport, point: &SweepPoint) -> Cell {
+        if !point.is_measured() {
+            let reasons: Vec<&str> = point.failed.iter().map(|run| &*run.reason).collect();
+            let title = format!("{}\n{}", point.name(), reasons.join("\n"));
+            let (value, classes) = ("failed".to_owned(), String::new());
+            return Cell { value, deviation: None, title, shade: 0.0, classes };
+        }
         let (accuracy, control, gain) = (point.accuracy(), point.control(), point.gain());
         let (spread, mean) = match self.measure {
             Measure::Accuracy => (accuracy, format!("{:.2}", 100.0 * accuracy.mean)),

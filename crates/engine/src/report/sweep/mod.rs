@@ -56,8 +56,22 @@ pub struct Setting {
 pub struct SweepPoint {
     /// The combination.
     pub settings: Vec<Setting>,
-    /// Its students, one a seed.
+    /// Its students, one a seed, but for those that failed.
     pub runs: Vec<SweepRun>,
+    /// Those that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedRun>,
+}
+
+/// A student of a sweep that came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRun {
+    /// The seed.
+    pub seed: u32,
+    /// Its folder in the sweep's.
+    pub folder: String,
+    /// Why: its own loss, or that of the same student alone, stopped being a number.
+    pub reason: String,
 }
 
 /// One student of a sweep, and the same student alone.
@@ -89,7 +103,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of some values, at least one.
+    /// Of some values; of none, no numbers.
     pub fn of(values: &[f64]) -> Self {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;
@@ -101,6 +115,7 @@ impl Spread {
     /// As a percentage: `97.31 ± 0.12 %`.
     pub fn percent(&self) -> String {
         match self.deviation {
+            _ if self.mean.is_nan() => "-".to_owned(),
             Some(deviation) => format!("{:.2} ± {:.2} %", 100.0 * self.mean, 100.0 * deviation),
             None => format!("{:.2} %", 100.0 * self.mean),
         }
@@ -120,6 +135,21 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 impl SweepPoint {
     fn over(&self, value: impl Fn(&SweepRun) -> f64) -> Spread {
         Spread::of(&self.runs.iter().map(value).collect::<Vec<_>>())
+    }
+
+    /// Whether any of its students came to something.
+    pub fn is_measured(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    /// How many of its students failed, in words; nothing if none did.
+    pub fn failures(&self) -> Option<String> {
+        let all = self.runs.len() + self.failed.len();
+        match self.failed.len() {
+            0 => None,
+            failed if failed == all => Some("failed".to_owned()),
+            failed => Some(format!("{failed} of {all} failed")),
+        }
     }
 
     /// Accuracy of the distilled students.
@@ -179,7 +209,8 @@ impl SweepReport {
         let report: Self = parse(&path)?;
         let keys = || report.axes.iter().map(|(key, _)| key);
         let fits = |point: &SweepPoint| {
-            point.settings.iter().map(|setting| &setting.key).eq(keys()) && !point.runs.is_empty()
+            let students = point.runs.len() + point.failed.len();
+            point.settings.iter().map(|setting| &setting.key).eq(keys()) && students > 0
         };
         let lengths = report.axes.iter().map(|(_, values)| values.len());
         let wanted = lengths.into_iter().try_fold(1, usize::checked_mul);
@@ -191,12 +222,15 @@ impl SweepReport {
 
     /// The most accurate combination.
     pub fn best(&self) -> Option<&SweepPoint> {
-        self.points.iter().max_by(|a, b| a.accuracy().mean.total_cmp(&b.accuracy().mean))
+        let measured = self.points.iter().filter(|point| point.is_measured());
+        measured.max_by(|a, b| a.accuracy().mean.total_cmp(&b.accuracy().mean))
     }
 
     /// What the sweep found, in plain words.
     pub fn sentence(&self) -> String {
-        let Some(best) = self.best() else { return "Nothing was swept.".to_owned() };
+        let Some(best) = self.best() else {
+            return "No student came to anything.".to_owned();
+        };
         let teacher = self.teacher.as_ref().map_or_else(String::new, |teacher| {
             format!("; the teacher has {:.2} %", 100.0 * teacher.accuracy)
         });
@@ -223,8 +257,13 @@ impl SweepReport {
         let front = self.front();
         let row = |(index, point): (usize, &SweepPoint)| {
             let values = point.settings.iter().map(|setting| setting.value.clone());
+            let accuracy = match (point.is_measured(), point.failures()) {
+                (true, Some(failures)) => format!("{}, {failures}", point.accuracy().percent()),
+                (_, Some(failed)) => failed,
+                (_, None) => point.accuracy().percent(),
+            };
             let measured = [
-                point.accuracy().percent(),
+                accuracy,
                 point.control().percent(),
                 point.gain().percent(),
                 point.parameters().map_or("-".to_owned(), thousands),
@@ -242,8 +281,22 @@ impl SweepReport {
         let beats = |a: &[f64; 3], b: &[f64; 3]| {
             a.iter().zip(b).all(|(a, b)| a >= b) && a.iter().zip(b).any(|(a, b)| a > b)
         };
-        let best = |&index: &usize| !values.iter().any(|other| beats(other, &values[index]));
+        let best = |&index: &usize| {
+            self.points[index].is_measured()
+                && !values.iter().any(|other| beats(other, &values[index]))
+        };
         (0..values.len()).filter(best).collect()
+    }
+
+    /// Every student that failed: which, and why.
+    pub fn failures(&self) -> Vec<(String, &str)> {
+        let of =
+            |point: &SweepPoint, run: &FailedRun| format!("{}, seed {}", point.name(), run.seed);
+        let all = self
+            .points
+            .iter()
+            .flat_map(|point| point.failed.iter().map(move |run| (of(point, run), &*run.reason)));
+        all.collect()
     }
 
     /// Accuracy, and size and latency as numbers of which more is better.

@@ -75,7 +75,7 @@ fn tiles(report: &SweepReport) -> Vec<Tile> {
         }),
         Some((format!("{} × {}", report.points.len(), report.seeds), "combinations and seeds")),
     ];
-    all.into_iter().flatten().map(|(value, what)| Tile { value, what }).collect()
+    all.into_iter().flatten().map(|(value, what)| Tile { value, what: what.to_owned() }).collect()
 }
 
 /// What the teacher is, in a line.
@@ -90,11 +90,14 @@ fn teacher(report: &SweepReport) -> Option<String> {
 }
 
 fn facts(report: &SweepReport) -> Vec<(&'static str, String)> {
-    vec![
+    let failed = report.failures().into_iter();
+    let failed = failed.map(|(student, reason)| ("Failed", format!("{student}: {reason}")));
+    let facts = vec![
         ("Device", report.device.clone()),
         ("Driver", report.backend.clone()),
         ("distil-gpu", report.version.clone()),
         ("Seeds of each combination", report.seeds.to_string()),
         ("All trainings", format!("{:.1} s", report.seconds)),
-    ]
+    ];
+    facts.into_iter().chain(failed).collect()
 }

@@ -22,7 +22,7 @@ fn report(axes: &[(&str, &[&str])], seeds: u32) -> SweepReport {
             distilled: arm(&[(index + seed as usize) % 3, 0], 100),
             control: arm(&[1, 1], 100),
         };
-        SweepPoint { settings, runs: (0..seeds).map(run).collect() }
+        SweepPoint { settings, runs: (0..seeds).map(run).collect(), failed: Vec::new() }
     };
     let strings = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
     SweepReport {
@@ -195,4 +195,39 @@ fn a_damaged_report_is_refused() {
     let mut empty = whole;
     empty.points[1].runs.clear();
     assert!(problem(Some(&empty)).unwrap_err().contains("not all combinations"));
+}
+
+#[test]
+fn students_that_failed_are_shown_and_chosen_nowhere() {
+    let mut report = report(&[("train.lr", &["1", "2", "3"])], 2);
+    // Those of the script.
+    let numbers = |page: &str| page.matches("NaN").count();
+    let sound = numbers(&sweep_page(&report));
+    let fail = |point: &mut SweepPoint| {
+        let SweepRun { seed, folder, .. } = point.runs.pop().unwrap();
+        let reason = format!("{HOSTILE} stopped being numbers");
+        point.failed.push(FailedRun { seed, folder, reason });
+    };
+    fail(&mut report.points[0]);
+    report.points[1].runs.iter_mut().for_each(|run| run.distilled = arm(&[0], 100));
+    fail(&mut report.points[1]);
+    fail(&mut report.points[1]);
+    let rows = report.rows();
+    assert_eq!(rows[0].cells[1], "100.00 %, 1 of 2 failed");
+    assert_eq!(rows[1].cells[1..4], ["failed", "-", "-"]);
+    assert!(!rows[1].front && rows[0].front);
+    assert_eq!(report.best().unwrap().name(), "train.lr = 1");
+    let failures: Vec<String> = report.failures().into_iter().map(|(student, _)| student).collect();
+    assert_eq!(failures, ["train.lr = 1, seed 1", "train.lr = 2, seed 1", "train.lr = 2, seed 0"]);
+    let page = sweep_page(&report);
+    assert!(numbers(&page) == sound && !page.contains(HOSTILE));
+    assert_eq!(page.matches("stopped being numbers").count(), 3 + 2 * 2);
+    assert!(maps(&page, "accuracy")[0].iter().any(|row| row.contains("failed")));
+    report.points.iter_mut().for_each(|point| {
+        while !point.runs.is_empty() {
+            fail(point)
+        }
+    });
+    assert_eq!(report.sentence(), "No student came to anything.");
+    assert_eq!(numbers(&sweep_page(&report)), sound);
 }

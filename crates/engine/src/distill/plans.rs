@@ -1,0 +1,88 @@
+//! Every plan of a training, known before its first step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::evaluate;
+use super::feeds::Feeds;
+use super::program::{self, TeacherInput};
+use super::trainer::update;
+use crate::error::Error;
+use crate::models::{BatchShape, Feed, ModelConfig};
+use crate::plan::Plan;
+use crate::recipe::Train;
+
+/// Every plan of a training.
+#[derive(Debug)]
+pub(super) struct TrainingPlans {
+    /// Of a batch, by its shape.
+    pub batches: BTreeMap<BatchShape, Plan>,
+    /// The update's own, where a step may be several batches.
+    pub update: Option<Plan>,
+    /// Of the first batch and of a norm, for what the terms have of the gradient, if that is asked for.
+    pub shares: Option<[Plan; 2]>,
+    /// Of measurements: by shape, and by whether the teacher's answers are given.
+    pub measured: BTreeMap<(BatchShape, bool), Plan>,
+}
+
+impl TrainingPlans {
+    /// Of a training on so many `examples`, which `feeds` read, with measurements in these batches.
+    ///
+    /// # Errors
+    /// When a shape does not fit, or a group has no parameter.
+    pub fn new(
+        config: &ModelConfig,
+        (how, seed): (&Train, u32),
+        teacher: TeacherInput<'_>,
+        (feeds, examples): (&Feeds<'_>, usize),
+        measured: BTreeSet<(BatchShape, bool)>,
+        shares: bool,
+    ) -> Result<Self, Error> {
+        let (optimizer, _) = update(how, config)?;
+        let accumulates = how.accumulate > 1;
+        let steps_per_epoch = how.steps_per_epoch(examples);
+        let epochs = how.length.total_steps(steps_per_epoch).div_ceil(steps_per_epoch);
+        let rows = (how.rows(examples), how.step_rows(examples));
+        let batch = |shape| {
+            let plan = program::step_plan(config, teacher, shape, &optimizer, accumulates)?;
+            Ok((shape, plan))
+        };
+        let measure = |(shape, given)| {
+            let answers = if given { TeacherInput::Given } else { TeacherInput::None };
+            let plan = match config.embeds() {
+                true => program::forward_plan(config, shape)?,
+                false => program::loss_plan(config, answers, shape)?,
+            };
+            Ok(((shape, given), plan))
+        };
+        let shares = shares && !config.embeds() && !matches!(teacher, TeacherInput::None);
+        let shares = match shares {
+            true => {
+                let step = feeds.epoch(rows.1, seed, 0).swap_remove(0);
+                let shape = feeds.shape(&step[..step.len().min(rows.0)], rows.0);
+                let batch = program::step_plan(config, teacher, shape, &optimizer, true)?;
+                Some([batch, program::norm_plan(config, teacher, &optimizer)?])
+            }
+            false => None,
+        };
+        let batches = feeds.shapes(rows, seed, epochs).into_iter().map(batch);
+        let update = accumulates.then(|| program::update_plan(config, teacher, &optimizer));
+        Ok(Self {
+            batches: batches.collect::<Result<_, Error>>()?,
+            update: update.transpose()?,
+            shares,
+            measured: measured.into_iter().map(measure).collect::<Result<_, Error>>()?,
+        })
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Plan> + Clone {
+        let shares = self.shares.iter().flatten();
+        self.batches.values().chain(&self.update).chain(shares).chain(self.measured.values())
+    }
+}
+
+/// The shapes of the batches in which a data set is measured.
+pub(super) fn shapes(config: &ModelConfig, feed: &Feed<'_>) -> BTreeSet<BatchShape> {
+    let rows = evaluate::rows(config);
+    feed.all(rows).iter().map(|batch| feed.shape(batch, rows)).collect()
+}

@@ -1,0 +1,235 @@
+//! Trains one arm: steps, measurements between them, and which parameters are kept.
+
+use super::checkpoint::{Best, Checkpoints};
+use super::diagnose::diagnose;
+use super::evaluate::{Evaluator, metric_sums, set_metrics};
+use super::plans::shapes;
+use super::trainer::{Lesson, Trainer, training_store};
+use super::{Event, Metrics, Observer};
+use crate::data::{DataError, Dataset};
+use crate::device::Device;
+use crate::error::Error;
+use crate::models::{BatchShape, Feed, ModelConfig};
+use crate::recipe::{Criterion, Keep};
+use crate::store::{Part, Store};
+
+/// A trained model.
+#[derive(Debug)]
+pub struct Trained {
+    /// Its parameters, in the model's order.
+    pub parameters: Vec<Vec<f32>>,
+    /// Steps taken, those before an interruption included.
+    pub steps: u32,
+    /// After how many of them the parameters were these, if the best were kept.
+    pub kept: Option<u32>,
+}
+
+/// Trains a model to the last step of the recipe, or until it has not become better for long enough: from its
+/// first weights, or on from its last checkpoint. Whatever comes of it, nothing is left on the device.
+///
+/// # Errors
+/// When the device fails, the loss stops being a number, a checkpoint cannot be written, or the observer
+/// asks to stop.
+pub fn train(
+    device: &mut dyn Device,
+    lesson: &Lesson<'_>,
+    checkpoints: &mut Checkpoints,
+    observer: &mut dyn Observer,
+) -> Result<Trained, Error> {
+    let Lesson { config, test, validation, test_answers, .. } = *lesson;
+    let test = Measured::new(config, test, test_answers)?;
+    let validation = validation.map(|data| Measured::new(config, data, None)).transpose()?;
+    let shapes = test.shapes(config).into_iter();
+    let shapes = shapes.chain(validation.iter().flat_map(|set| set.shapes(config))).collect();
+    let store = training_store(device, lesson)?;
+    let trained = match Trainer::new(device, lesson, &store, shapes) {
+        Err(error) => Err(error),
+        Ok(mut trainer) => {
+            let mut evaluator = Evaluator::new(lesson.config, &store);
+            let sets = (&test, validation.as_ref());
+            let mut training = Training { device, lesson, store: &store, checkpoints, observer };
+            let trained = training.run(&mut trainer, &mut evaluator, sets);
+            evaluator.close(training.device);
+            trainer.close(training.device);
+            trained
+        }
+    };
+    store.free(device);
+    trained.inspect(|_| observer.event(&Event::Finished { arm: lesson.arm }))
+}
+
+/// What the steps of a training work with.
+struct Training<'a, 'd> {
+    device: &'d mut dyn Device,
+    lesson: &'a Lesson<'a>,
+    store: &'a Store,
+    checkpoints: &'d mut Checkpoints,
+    observer: &'d mut dyn Observer,
+}
+
+/// A labelled set as the model reads it.
+struct Measured<'a> {
+    feed: Feed<'a>,
+    labels: &'a [i32],
+    answers: Option<&'a [f32]>,
+}
+
+impl<'a> Measured<'a> {
+    fn new(
+        config: &'a ModelConfig,
+        data: &'a Dataset,
+        answers: Option<&'a [f32]>,
+    ) -> Result<Self, DataError> {
+        let feed = Feed::new(&config.input, data.examples())?;
+        Ok(Self { feed, labels: data.labels(), answers })
+    }
+
+    /// The shapes of its batches, and whether a teacher's answers go with them.
+    fn shapes(&self, config: &ModelConfig) -> Vec<(BatchShape, bool)> {
+        let with = |shape| (shape, self.answers.is_some() && !config.embeds());
+        shapes(config, &self.feed).into_iter().map(with).collect()
+    }
+}
+
+impl Training<'_, '_> {
+    fn run(
+        &mut self,
+        trainer: &mut Trainer<'_>,
+        evaluator: &mut Evaluator<'_>,
+        (test, validation): (&Measured<'_>, Option<&Measured<'_>>),
+    ) -> Result<Trained, Error> {
+        let Lesson { arm, train: how, .. } = *self.lesson;
+        trainer.lend(self.device, evaluator)?;
+        if let Some(state) = self.checkpoints.latest(arm, &trainer.shape_of_state())? {
+            trainer.restore(self.device, &state)?;
+        }
+        let (steps, done, batch) = (trainer.steps, trainer.step, self.lesson.step_rows());
+        self.observer.event(&Event::Started { arm, steps, done, batch });
+        self.checkpoints.start();
+        while trainer.step < steps {
+            trainer.advance(self.device)?;
+            self.observer.event(&Event::Step { arm, done: trainer.step });
+            let due = match how.evaluate_every {
+                Some(every) => trainer.step.is_multiple_of(every) || trainer.step == steps,
+                None => trainer.at_epoch_edge(),
+            };
+            if due || trainer.at_epoch_edge() {
+                let validation = validation.filter(|_| due);
+                self.measure(trainer, evaluator, test, validation)?;
+            }
+            let missed = trainer.best.as_ref().map_or(0, |best| best.missed);
+            if how.patience.is_some_and(|patience| missed >= patience) {
+                let (name, step) = (arm.title(), trainer.step);
+                self.observer.event(&Event::Note(&format!(
+                    "The {name} stops at step {step} of {steps}: {missed} measurements without a better one"
+                )));
+                break;
+            }
+            let stop = self.observer.stop();
+            if (stop || self.checkpoints.due()) && trainer.step < steps {
+                self.checkpoints.begin();
+                let state = trainer.state(self.device)?;
+                if !state.is_finite() {
+                    return Err(self.diagnose(trainer)?);
+                }
+                self.checkpoints.save(arm, trainer.specs(), &state)?;
+                if stop {
+                    return Err(Error::Interrupted { arm: arm.name(), step: trainer.step });
+                }
+            }
+        }
+        let steps = trainer.step;
+        let (mut parameters, kept) = match trainer.best.take() {
+            Some(Best { step, parameters, .. }) => (parameters, Some(step)),
+            None => (trainer.read(self.device, Part::Parameters)?, None),
+        };
+        // What the features needed is no part of the model.
+        parameters.truncate(parameters.len() - trainer.features().parameters().len());
+        Ok(Trained { parameters, steps, kept })
+    }
+
+    fn diagnose(&mut self, trainer: &mut Trainer<'_>) -> Result<Error, Error> {
+        diagnose(self.device, self.lesson, trainer, self.store, self.checkpoints)
+    }
+
+    /// Measures the model between two steps: on the test set at the end of an epoch, on `validation` if it is
+    /// given, on the test set otherwise. Nothing that the next steps depend on changes.
+    fn measure(
+        &mut self,
+        trainer: &mut Trainer<'_>,
+        evaluator: &mut Evaluator<'_>,
+        test: &Measured<'_>,
+        validation: Option<&Measured<'_>>,
+    ) -> Result<(), Error> {
+        let Lesson { arm, config, temperature, alpha, train: how, .. } = *self.lesson;
+        let (step, learning_rate, edge) =
+            (trainer.step, trainer.learning_rate(), trainer.at_epoch_edge());
+        let sums = metric_sums(self.device, self.store)?;
+        let mut train = Metrics::from_sums(&sums, alpha);
+        let (feature_sums, terms) = trainer.terms(self.device)?;
+        if config.embeds() {
+            // All that it learns from.
+            train.loss = terms.iter().map(|term| f64::from(term.weight) * term.value).sum();
+        }
+        let mut metrics = |set: &Measured<'_>| {
+            let Measured { feed, labels, answers } = set;
+            evaluator.metrics(self.device, feed, labels, *answers, temperature, alpha)
+        };
+        let chosen = validation.map(&mut metrics).transpose()?;
+        let test = (edge || chosen.is_none()).then(|| metrics(test)).transpose()?;
+        let shares = trainer.gradient_shares(self.device)?;
+        set_metrics(self.device, self.store, &sums)?;
+        trainer.features().set_sums(self.device, self.store, &feature_sums)?;
+        // The last step may have spoilt what the training batches no longer show.
+        let all = [Some(&train), chosen.as_ref(), test.as_ref()];
+        let losses = all.into_iter().flatten().map(|metrics| metrics.loss);
+        if !losses.chain(terms.iter().map(|term| term.value)).all(f64::is_finite) {
+            return Err(self.diagnose(trainer)?);
+        }
+        if let (Some(chosen), Keep::Best) = (&chosen, how.keep) {
+            let score = match how.best_by.unwrap_or(Criterion::Accuracy) {
+                Criterion::Accuracy => chosen.accuracy,
+                Criterion::MacroF1 => chosen.macro_f1,
+                Criterion::Matthews => chosen.matthews,
+                Criterion::Loss => chosen.hard.map(|loss| -loss),
+            };
+            // Every example of a data set has a label.
+            let score = score.unwrap_or(f64::MIN);
+            match &mut trainer.best {
+                Some(best) if score <= best.score => best.missed += 1,
+                _ => {
+                    let parameters = trainer.read(self.device, Part::Parameters)?;
+                    trainer.best = Some(Best { step, score, missed: 0, parameters });
+                }
+            }
+        }
+        match (&test, &chosen) {
+            (Some(test), validation) if edge => self.observer.event(&Event::Epoch {
+                arm,
+                epoch: (step - 1) / trainer.steps_per_epoch() + 1,
+                step,
+                learning_rate,
+                train: &train,
+                test,
+                terms: &terms,
+                validation: validation.as_ref(),
+                shares,
+            }),
+            (test, validation) => {
+                for metrics in validation.iter().chain(test) {
+                    self.observer.event(&Event::Measured {
+                        arm,
+                        step,
+                        learning_rate,
+                        train: &train,
+                        metrics,
+                        terms: &terms,
+                        validation: validation.is_some(),
+                        shares,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! `groups = [{ … }]`: parameters that are trained otherwise than the rest.
+
+use serde::Serialize;
+
+use super::document::Table;
+use super::error::RecipeError;
+use super::rules::{NOT_NEGATIVE, TEXT};
+
+/// Parameters that have a learning rate or a weight decay of their own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Group {
+    /// Which: those whose names, or the first parts of them, are this; `*` is any text.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// Their learning rate before any schedule; 0 leaves them as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f32>,
+    /// In the place of `lr`: what the optimizer's is multiplied by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr_factor: Option<f32>,
+    /// The weight decay of those that decay at all: weights, not biases and norms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f32>,
+}
+
+impl Group {
+    pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+        table.known(&["match", "lr", "lr_factor", "weight_decay"])?;
+        let group = Self {
+            pattern: table.need("match", &TEXT)?,
+            lr: table.get("lr", &NOT_NEGATIVE)?,
+            lr_factor: table.get("lr_factor", &NOT_NEGATIVE)?,
+            weight_decay: table.get("weight_decay", &NOT_NEGATIVE)?,
+        };
+        match (group.lr, group.lr_factor, group.weight_decay) {
+            (Some(_), Some(_), _) => {
+                let problem = "give `lr` or `lr_factor`, not both: leave one out";
+                Err(table.conflict("lr_factor", problem))
+            }
+            (None, None, None) => {
+                Err(table.lacks("`lr`, `lr_factor` or `weight_decay`", NOT_NEGATIVE.allowed))
+            }
+            _ => Ok(group),
+        }
+    }
+
+    /// Whether it has the parameter of this name: `classifier` has `classifier.weight`, `*.layer.1` has all of
+    /// layer 1 and none of layer 10.
+    pub fn has(&self, name: &str) -> bool {
+        let ends = name.match_indices('.').map(|(end, _)| end).chain([name.len()]);
+        ends.into_iter().any(|end| fits(&self.pattern, &name[..end]))
+    }
+}
+
+/// Whether a text is what a pattern says, `*` being any text.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(text) = text.strip_prefix(head) else { return false };
+    let starts = text.char_indices().map(|(start, _)| start).chain([text.len()]);
+    starts.into_iter().any(|start| fits(rest, &text[start..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_beginnings_in_whole_parts() {
+        let has = |pattern: &str, name: &str| {
+            let pattern = pattern.to_owned();
+            Group { pattern, lr: None, lr_factor: None, weight_decay: None }.has(name)
+        };
+        for (pattern, name) in [
+            ("classifier", "classifier.weight"),
+            ("classifier.bias", "classifier.bias"),
+            ("*.layer.1", "bert.encoder.layer.1.output.dense.bias"),
+            ("*.bias", "bert.pooler.dense.bias"),
+            ("bert.*.LayerNorm", "bert.embeddings.LayerNorm.weight"),
+            ("*", "layers.0.weight"),
+            ("*embeddings*", "bert.embeddings.word_embeddings.weight"),
+        ] {
+            assert!(has(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("classifier", "classifiers.weight"),
+            ("*.layer.1", "bert.encoder.layer.10.output.dense.bias"),
+            ("dense", "bert.pooler.dense.bias"),
+            ("*.bias", "bert.pooler.dense.weight"),
+            ("classifier.weight.", "classifier.weight"),
+        ] {
+            assert!(!has(pattern, name), "{pattern} {name}");
+        }
+    }
+}
