@@ -42,8 +42,7 @@ const RULE: Rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 fn model() -> (ModelConfig, Vec<Option<Vec<f32>>>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/cache/minilm");
     if folder.is_dir() {
-        let start = load_start(&folder, Task::Classification, false).expect("a model folder");
-        return (start.config, start.parameters);
+        return load_start(&folder, Task::Classification, false).expect("a model folder");
     }
     let encoder = Encoder {
         family: Family::Bert,

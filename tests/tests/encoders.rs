@@ -4,11 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use distil_gpu_engine::data::{Examples, Text, Texts};
+use distil_gpu_engine::Error;
+use distil_gpu_engine::data::{Dataset, Examples, Normalisation, Text, Texts};
 use distil_gpu_engine::device::{Device, HostTensor};
 use distil_gpu_engine::distill::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
-use distil_gpu_engine::models::{self, BatchShape, Feed, HostBatch, Input, ModelConfig};
+use distil_gpu_engine::models::{self, BatchShape, Feed, HostBatch, Input, ModelConfig, Start};
+use distil_gpu_engine::recipe::{Recipe, Task};
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::Layout;
 use distil_gpu_kernels::StepState;
@@ -152,6 +154,106 @@ fn gradients_are_those_of_transformers() {
             // The scale of the mean is an f32 third.
             assert_close(&format!("{family}: {}", spec.name), &gradient, &theirs, 1e-13);
         }
+    }
+}
+
+/// The logits of these examples.
+fn logits(config: &ModelConfig, values: &[Vec<f32>], examples: &Examples) -> Vec<f64> {
+    let feed = Feed::new(&config.input, examples).unwrap();
+    let all: Vec<u32> = (0..examples.len() as u32).collect();
+    let shape = feed.shape(&all, all.len());
+    let mut batch = HostBatch::default();
+    feed.fill(&all, shape, None, &mut batch);
+    let mut device = oracle();
+    let mut session = session(&mut device, config, forward_plan(config, shape).unwrap(), values);
+    let inputs: Vec<(&str, HostTensor<'_>)> = batch.inputs().collect();
+    session.run(&StepState::default(), &inputs).unwrap();
+    session.output("logits").unwrap()
+}
+
+/// Two texts of the fixtures' words.
+fn two_texts(class_names: &[String]) -> Dataset {
+    let texts = ["Good films, the bad!", "a bad film"]
+        .map(|text| Text { first: text.to_owned(), second: None });
+    Dataset::new(Texts::new(texts.to_vec()).unwrap(), vec![0, 1], class_names.to_vec()).unwrap()
+}
+
+/// The model of a recipe with these keys beside `from`, which is the family's folder, for two texts.
+fn started(family: &str, keys: &str) -> Result<(ModelConfig, models::Values), Error> {
+    let text = format!(
+        "[data]\nsource = \"embedded\"\n[teacher]\nlogits = \"z\"\n[train]\nsteps = 1\n[student]\n\
+         model = {{ type = \"encoder\", from = {:?}{keys} }}",
+        folder(family)
+    );
+    let model = Recipe::parse(&text, "/a.toml")?.student.model;
+    let data = two_texts(&models::load_config(&folder(family))?.class_names);
+    let start = Start::of(&model, Task::Classification, &data, &Normalisation::identity(), None)?;
+    let values = start.first.values(Path::new("no teacher"))?.into_owned();
+    Ok((start.config, values))
+}
+
+#[test]
+fn a_trimmed_vocabulary_changes_no_answer_to_the_training_texts() {
+    for family in FAMILIES {
+        let (config, values) = models::load(&folder(family)).unwrap();
+        let data = two_texts(&config.class_names);
+        let (trimmed, rows) = started(family, ", vocabulary = \"trimmed\"").unwrap();
+        let rows: Vec<_> = rows.into_iter().map(Option::unwrap).collect();
+        assert!(rows[0].len() < values[0].len(), "{family}: a token less");
+        assert_eq!(
+            logits(&trimmed, &rows, data.examples()),
+            logits(&config, &values, data.examples()),
+            "{family}"
+        );
+        let copy = tempfile::tempdir().unwrap();
+        models::save(copy.path(), &trimmed, &rows).unwrap();
+        assert!(models::load(copy.path()).unwrap() == (trimmed, rows), "{family}");
+    }
+}
+
+/// Units of the feed-forward layers that do nothing can be left out; layers and columns are found where they were.
+#[test]
+fn narrower_students_take_the_first_rows_and_columns() {
+    for family in FAMILIES {
+        let (config, values) = models::load(&folder(family)).unwrap();
+        let specs = config.model().parameters();
+        let keys = ", layers = \"alternate\", hidden_size = 16, intermediate_size = 24";
+        let (narrow, taken) = started(family, keys).unwrap();
+        let models::Architecture::Encoder(encoder) = &narrow.architecture else {
+            panic!("{family} is an encoder")
+        };
+        let sizes = (encoder.num_hidden_layers, encoder.num_attention_heads);
+        assert_eq!(sizes, (1, 2), "heads stay 8 wide");
+        for (spec, taken) in narrow.model().parameters().iter().zip(&taken) {
+            let place = specs.iter().position(|old| old.name == spec.name).unwrap();
+            let columns = |shape: &[usize]| shape.get(1).copied().unwrap_or(1);
+            let (wide, few) = (columns(&specs[place].shape), columns(&spec.shape));
+            let rows = values[place].chunks(wide).take(spec.shape[0]);
+            let wanted: Vec<f32> = rows.flat_map(|row| &row[..few]).copied().collect();
+            assert_eq!(taken.as_ref(), Some(&wanted), "{family}: {}", spec.name);
+        }
+        let data = two_texts(&config.class_names);
+        let values: Vec<_> = taken.into_iter().map(Option::unwrap).collect();
+        let found = logits(&narrow, &values, data.examples());
+        assert!(found.len() == 6 && found.iter().all(|logit| logit.is_finite()), "{family}");
+    }
+}
+
+#[test]
+fn sizes_that_cannot_be_are_refused() {
+    for (keys, wanted) in [
+        ("layers = [0, 2]", "it has no layer 2: its 2 layers are counted from 0"),
+        ("hidden_size = 32", "its hidden_size is 24, and what starts from it can have no more: 32"),
+        ("intermediate_size = 41", "its intermediate_size is 40, and what starts"),
+        ("num_attention_heads = 4", "its num_attention_heads is 3, and what starts"),
+        ("hidden_size = 20", "its heads are 8 wide: give a hidden_size that is a multiple of 8"),
+        (
+            "num_attention_heads = 2, hidden_size = 15",
+            "num_attention_heads that 15 is a multiple of",
+        ),
+    ] {
+        let error = started("bert", &format!(", {keys}")).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
     }
 }
 

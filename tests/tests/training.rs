@@ -120,6 +120,7 @@ fn learn_from(
         test_answers: None,
         temperature: 2.0,
         alpha,
+        weight: 1.0,
         gradient_shares: true,
         features: &NO_FEATURES,
     };

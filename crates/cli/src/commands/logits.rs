@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use distil_gpu_engine::data::{self, Examples};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::files;
-use distil_gpu_engine::models::{self, Feed};
+use distil_gpu_engine::models::{self, Feed, Input};
 use distil_gpu_engine::recipe::{Data, Recipe};
 
 use crate::{Voice, say};
@@ -19,6 +19,8 @@ Examples:
   distil-gpu logits my-model --input inputs.safetensors --out answers.safetensors
       Reads the tensor `features` [rows, ..], writes the tensor `logits` [rows, classes].
       Bytes are taken as pixels and divided by 255; then the model's own normalisation applies.
+  distil-gpu logits my-model --input reviews.txt --out answers.safetensors
+      Answers to the texts of a .txt file, one a line, or of .csv, .tsv, .jsonl or .parquet with named columns
   distil-gpu logits my-model --input recipes/hinton-mnist.toml --out teacher.safetensors
       Writes `train` and `test` [rows, classes] for a recipe's data: a file for `teacher.logits`")]
 pub struct Args {
@@ -30,6 +32,9 @@ pub struct Args {
     /// Name of the inputs' tensor
     #[arg(long, default_value = "features")]
     tensor: String,
+    /// Column of the texts, where they are in columns; twice for pairs of texts
+    #[arg(long, default_value = "text")]
+    text: Vec<String>,
     /// File to write; one that exists is replaced
     #[arg(long)]
     out: PathBuf,
@@ -47,7 +52,12 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         split = data::load(&Data { validation: None, ..data })?;
         vec![("train", split.train.examples()), ("test", split.test.examples())]
     } else {
-        examples = Examples::from(data::load_features(&args.input, &args.tensor)?);
+        examples = match config.input {
+            Input::Tokens(_) => Examples::from(data::text::read_texts(&args.input, &args.text)?),
+            Input::Numbers { .. } => {
+                Examples::from(data::load_features(&args.input, &args.tensor)?)
+            }
+        };
         vec![("logits", &examples)]
     };
     let (model, input) = (args.model.display(), args.input.display());

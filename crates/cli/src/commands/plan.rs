@@ -37,6 +37,13 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     if voice.json {
         return say(serde_json::to_string_pretty(&forecast)?);
     }
+    let mut models = table::new(["model", "parameters", "sizes"]);
+    for model in &forecast.models {
+        let parameters = thousands(model.parameters);
+        models.add_row([model.name.to_owned(), parameters, model.sizes.clone()]);
+    }
+    table::right(&mut models, 1..2);
+    say(models)?;
     say(steps(&forecast))?;
     say("\nLargest tensors of a step")?;
     let mut largest = table::new(["tensor", "size"]);

@@ -19,7 +19,7 @@ fn run_on(data: &str) -> String {
 }
 
 /// A safetensors file of this header, whatever it says, and so many bytes.
-fn hostile(header: &str, bytes: usize) -> Vec<u8> {
+pub fn hostile(header: &str, bytes: usize) -> Vec<u8> {
     let length = (header.len() as u64).to_le_bytes();
     [&length[..], header.as_bytes(), &vec![0; bytes]].concat()
 }

@@ -1,15 +1,17 @@
 //! The real program: `commands` and `check_and_bench` are what it does, `interrupted` how it goes on after it was
-//! stopped, `report` the pages it makes, `sweep` many runs at once, `tune` how it
-//! chooses among variants of kernels, `bad_input` what it says to input that is wrong.
+//! stopped, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `tune` how it chooses among
+//! variants of kernels, `bad_input` and `bad_texts` what it says to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod bad_input;
+mod bad_texts;
 mod check_and_bench;
 mod commands;
 mod guessing;
 mod interrupted;
 mod report;
 mod sweep;
+mod texts;
 mod tune;
 
 use std::collections::BTreeMap;

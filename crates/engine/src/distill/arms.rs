@@ -86,6 +86,7 @@ pub fn run(
 ) -> Result<Run, Error> {
     let Prepared { recipe, begin, folder, setup, given } = prepared;
     let resolved = recipe.to_toml()?;
+    let notes = setup.notes()?;
     let Setup { split, students, teacher: teacher_config, student, .. } = &setup;
 
     // What can be refused beforehand has been: from here on there are files.
@@ -120,7 +121,7 @@ pub fn run(
     let mut log = Log::open(&folder, recipe.tensorboard, kept, observer)?;
     log.begin_after(journal.seconds);
     log.event(&Event::Opened { folder: &folder });
-    note.iter().for_each(|note| log.note(note));
+    notes.iter().chain(&note).for_each(|note| log.note(note));
     if let recipe::Teacher::Folder { folder } = &recipe.teacher {
         log.note(&format!("The teacher comes from {}", folder.display()));
     }
@@ -214,8 +215,9 @@ impl Work<'_> {
         teacher: Option<(&Teacher, Option<&[f32]>)>,
     ) -> Result<Measured, Error> {
         let Self { recipe, setup, folder, journal, checkpoints, log } = self;
+        let start = setup.start(arm, &folder.join(Arm::Teacher.folder()))?;
         let folder = folder.join(arm.folder());
-        let lesson = setup.lesson(recipe, arm, teacher);
+        let lesson = setup.lesson(recipe, arm, &start, teacher);
         let known = journal.finished(arm).cloned();
         let finished = known.is_some();
         let saved = match (finished, setup.loaded(arm)) {

@@ -28,12 +28,32 @@ const LARGEST: usize = 5;
 /// What a run will need.
 #[derive(Clone, Debug, Serialize)]
 pub struct Forecast {
+    /// The teacher, if it is a model, and the student.
+    pub models: Vec<ModelForecast>,
     /// The arms that are trained, in their order.
     pub arms: Vec<ArmForecast>,
     /// Each device that was asked about.
     pub devices: Vec<DeviceForecast>,
     /// The largest tensors of the training steps.
     pub largest: Vec<TensorForecast>,
+}
+
+/// A model.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelForecast {
+    /// `teacher` or `student`.
+    pub name: &'static str,
+    /// Kind and sizes.
+    pub sizes: String,
+    /// Number of parameters.
+    pub parameters: usize,
+}
+
+impl ModelForecast {
+    fn of(name: &'static str, config: &ModelConfig) -> Self {
+        let sizes = config.architecture.to_string();
+        Self { name, sizes, parameters: config.parameter_count() }
+    }
 }
 
 /// One arm's training.
@@ -182,11 +202,13 @@ impl Forecast {
     /// # Errors
     /// When data or teacher cannot be used, or a parameter is too large for any device.
     pub fn of(recipe: &Recipe, devices: &[Outlook]) -> Result<Self, Error> {
-        let Planned { arms, teacher, student, trainings } =
-            Planned::of(recipe, &Setup::read(recipe, None)?)?;
+        let setup = Setup::read(recipe, None)?;
+        let models = setup.teacher.iter().map(|config| ModelForecast::of("teacher", config));
+        let models = models.chain([ModelForecast::of("student", &setup.student)]).collect();
+        let Planned { arms, teacher, student, trainings } = Planned::of(recipe, &setup)?;
         let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
         let largest = largest(&trainings);
-        Ok(Self { arms, devices: devices.iter().map(on).collect(), largest })
+        Ok(Self { models, arms, devices: devices.iter().map(on).collect(), largest })
     }
 }
 

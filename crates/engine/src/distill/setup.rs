@@ -1,13 +1,15 @@
 //! What a recipe works with: its data, and its models before any training.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::rates::rates;
 use super::{Arm, Features, Lesson, Teacher};
 use crate::data::{self, DataError, Dataset, Normalisation, Split};
 use crate::error::Error;
-use crate::models::{self, Input, ModelConfig, Start};
+use crate::models::{self, Feed, First, Input, ModelConfig, Start};
 use crate::recipe::{self, Keep, Normalise, Recipe, Task, Train};
+use crate::report::thousands;
 use crate::store::Layout;
 
 /// A recipe's data and models.
@@ -25,10 +27,10 @@ pub struct Setup {
     pub student: ModelConfig,
     /// What the distilled student learns from the teacher besides its answers.
     pub features: Features,
-    /// Where the teacher's parameters start, if it is trained; see [`Start`].
-    teacher_start: Vec<Option<Vec<f32>>>,
+    /// Where the teacher's parameters start, if it is trained.
+    teacher_start: First,
     /// Where the student's start.
-    student_start: Vec<Option<Vec<f32>>>,
+    student_start: First,
     /// The parameters of a control that has nothing to learn from: a student that embeds, at its start.
     control_parameters: Option<Vec<Vec<f32>>>,
     /// What numbers go through before a model sees them.
@@ -58,15 +60,17 @@ impl Setup {
         if let Some(config) = &loaded {
             fits(config, recipe.task, &split)?;
         }
-        let start_of = |model| Start::of(model, recipe.task, &split.train, &normalisation);
+        let start_of =
+            |model, teacher| Start::of(model, recipe.task, &split.train, &normalisation, teacher);
         let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
             recipe::Teacher::Trained { model, train } => {
-                let Start { config, parameters } = start_of(model)?;
-                (Some(config), parameters, Some(train))
+                let Start { config, first } = start_of(&**model, None)?;
+                (Some(config), first, Some(train))
             }
-            _ => (loaded, Vec::new(), None),
+            _ => (loaded, First::Values(Vec::new()), None),
         };
-        let Start { config: student, parameters: student_start } = start_of(&recipe.student.model)?;
+        let Start { config: student, first: student_start } =
+            start_of(&recipe.student.model, teacher.as_ref())?;
         for train in teacher_train.into_iter().chain([&recipe.train]) {
             split.train.examples().check_shift(train.shift)?;
         }
@@ -82,9 +86,10 @@ impl Setup {
         }
         let students = student_data(recipe, &split.train)?;
         let features = Features::of(&recipe.distil, &student, teacher.as_ref())?;
-        let control_parameters = student
-            .embeds()
-            .then(|| Start::initial(&student.model().parameters(), &student_start, recipe.seed));
+        let control_parameters = student.embeds().then(|| {
+            let start = student_start.values_of(teacher_parameters.as_deref().unwrap_or_default());
+            Start::initial(&student.model().parameters(), &start, recipe.seed)
+        });
         Ok(Self {
             split,
             students,
@@ -106,8 +111,13 @@ impl Setup {
     pub fn for_students(&self, recipe: &Recipe) -> Result<Self, Error> {
         self.split.train.examples().check_shift(recipe.train.shift)?;
         let Self { split, teacher, normalisation, .. } = self;
-        let Start { config: student, parameters: student_start } =
-            Start::of(&recipe.student.model, recipe.task, &split.train, normalisation)?;
+        let Start { config: student, first: student_start } = Start::of(
+            &recipe.student.model,
+            recipe.task,
+            &split.train,
+            normalisation,
+            teacher.as_ref(),
+        )?;
         Layout::new(student.model().parameters())?;
         rates(&recipe.train, &student.model().parameters())?;
         let students = student_data(recipe, &split.train)?;
@@ -121,11 +131,33 @@ impl Setup {
             teacher_parameters: None,
             student,
             features,
-            teacher_start: Vec::new(),
+            teacher_start: First::Values(Vec::new()),
             student_start,
             control_parameters: None,
             normalisation,
         })
+    }
+
+    /// What a person should know of the data: which model reads less than the whole of some texts.
+    ///
+    /// # Errors
+    /// When a text cannot become tokens.
+    pub fn notes(&self) -> Result<Vec<String>, Error> {
+        let train = self.split.train.examples();
+        let models = self.teacher.iter().map(|config| ("teacher", config));
+        let mut notes = Vec::new();
+        for (name, config) in models.chain([("student", &self.student)]) {
+            let Input::Tokens(tokens) = &config.input else { continue };
+            let cut = Feed::new(&config.input, train)?.tokens().cut();
+            if cut > 0 {
+                let (most, all) = (tokens.max_length, thousands(train.len()));
+                notes.push(format!(
+                    "The {name} reads {most} tokens of a text: {} of the {all} training texts lose their end",
+                    thousands(cut)
+                ));
+            }
+        }
+        Ok(notes)
     }
 
     /// A teacher of which only the raw logits [examples, classes] of all training examples are there, for the
@@ -141,16 +173,28 @@ impl Setup {
         Ok(Teacher::Logits { values: rows.iter().flat_map(row).copied().collect(), classes })
     }
 
-    /// What an arm is trained with. A student's `teacher` comes with its raw logits of the test set.
+    /// First values of an arm's parameters, `teacher` being the folder of the finished teacher; see
+    /// [`First::values`].
+    pub(super) fn start(
+        &self,
+        arm: Arm,
+        teacher: &Path,
+    ) -> Result<Cow<'_, [Option<Vec<f32>>]>, Error> {
+        let first = if arm == Arm::Teacher { &self.teacher_start } else { &self.student_start };
+        first.values(teacher)
+    }
+
+    /// What an arm is trained with, from these first values. A student's `teacher` comes with its raw logits of the test set.
     pub(super) fn lesson<'a>(
         &'a self,
         recipe: &'a Recipe,
         arm: Arm,
+        start: &'a [Option<Vec<f32>>],
         teacher: Option<(&'a Teacher, Option<&'a [f32]>)>,
     ) -> Lesson<'a> {
-        let (config, start, data) = match (arm, &self.teacher) {
-            (Arm::Teacher, Some(config)) => (config, &self.teacher_start, &self.split.train),
-            _ => (&self.student, &self.student_start, &self.students),
+        let (config, data) = match (arm, &self.teacher) {
+            (Arm::Teacher, Some(config)) => (config, &self.split.train),
+            _ => (&self.student, &self.students),
         };
         let train = match (arm, &recipe.teacher) {
             (Arm::Teacher, recipe::Teacher::Trained { train, .. }) => train,

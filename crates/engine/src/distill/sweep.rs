@@ -155,6 +155,7 @@ pub fn sweep(
     let combinations = grid.combinations();
     let points = points(recipe, &resolved, grid, &combinations, &folder)?;
     let setup = Setup::read(recipe, None)?;
+    let notes = setup.notes()?;
     if begin != Begin::Resume {
         if begin == Begin::Replace {
             clear(&folder)?;
@@ -164,6 +165,7 @@ pub fn sweep(
         write_json(&folder.join(GRID), grid)?;
     }
     observer.event(&Event::Opened { folder: &folder });
+    notes.iter().for_each(|note| observer.event(&Event::Note(note)));
     let mut work = Work { device, observer, folder: &folder, seconds: 0.0 };
 
     let teacher = work.teacher(recipe, &setup)?;
@@ -335,7 +337,8 @@ impl Work<'_> {
             return Ok(Answers { model: None, train, test, report });
         }
         let place = self.folder.join(Arm::Teacher.folder());
-        let lesson = setup.lesson(recipe, Arm::Teacher, None);
+        let start = setup.start(Arm::Teacher, &place)?;
+        let lesson = setup.lesson(recipe, Arm::Teacher, &start, None);
         let known = Outcome::read(&place)?;
         let (saved, seconds) = match (&known, setup.loaded(Arm::Teacher)) {
             (Some(known), _) => (Saved::load(&place, lesson.config)?, known.seconds),
@@ -390,7 +393,8 @@ impl Work<'_> {
             }
         };
         let test = answers.and_then(|answers| answers.test.as_deref());
-        let lesson = setup.lesson(recipe, arm, teacher.map(|teacher| (teacher, test)));
+        let first = setup.start(arm, &self.folder.join(Arm::Teacher.folder()))?;
+        let lesson = setup.lesson(recipe, arm, &first, teacher.map(|teacher| (teacher, test)));
         let start = Instant::now();
         let (result, seconds) = match self.train(recipe, &lesson, place) {
             Ok((saved, seconds)) => {

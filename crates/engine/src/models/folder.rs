@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::weights::{self, Naming};
 use super::{
-    Architecture, Encoder, Family, Head, Input, Mlp, ModelConfig, Start, TokenInput, encoder,
+    Architecture, Encoder, Family, Head, Input, Mlp, ModelConfig, TokenInput, Values, encoder,
 };
 use crate::data::{Normalisation, Tokenizer};
 use crate::error::Error;
@@ -161,7 +161,7 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_start(folder: &Path, task: Task, random: bool) -> Result<Start, Error> {
+pub fn load_start(folder: &Path, task: Task, random: bool) -> Result<(ModelConfig, Values), Error> {
     let mut config = load_config(folder)?;
     let fresh = match (&mut config.architecture, &mut config.input) {
         (Architecture::Encoder(encoder), Input::Tokens(tokens)) => {
@@ -172,12 +172,12 @@ pub fn load_start(folder: &Path, task: Task, random: bool) -> Result<Start, Erro
         _ => &[],
     };
     if random {
-        let parameters = vec![None; config.model().parameters().len()];
-        return Ok(Start { config, parameters });
+        let values = vec![None; config.model().parameters().len()];
+        return Ok((config, values));
     }
     let naming = naming(&config.architecture, fresh);
     let parameters = weights::read(folder, &config.model().parameters(), naming)?;
-    Ok(Start { config, parameters })
+    Ok((config, parameters))
 }
 
 fn naming(architecture: &Architecture, fresh: &'static [&'static str]) -> Naming {

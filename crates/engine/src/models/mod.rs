@@ -1,5 +1,6 @@
 //! Models: what a model folder describes.
 
+mod cut;
 mod encoder;
 mod feed;
 mod folder;
@@ -8,8 +9,9 @@ mod mlp;
 mod start;
 mod weights;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
+pub use cut::Copies;
 pub use encoder::{Encoder, Family, Head};
 pub use feed::{Draw, Feed, HostBatch};
 pub use folder::{CONFIG, WEIGHTS, load, load_config, load_start, save};
@@ -17,7 +19,7 @@ pub(crate) use inputs::names::FEATURES;
 pub(crate) use inputs::names::LABELS;
 pub use inputs::{BatchShape, Ids, Input, Inputs, Pooled, Pooling, TokenInput, TokenTensors};
 pub use mlp::Mlp;
-pub use start::Start;
+pub use start::{First, Start, Values};
 
 use crate::data::Normalisation;
 use crate::error::Error;
@@ -33,6 +35,34 @@ pub enum Architecture {
     Mlp(Mlp),
     /// A transformer encoder with a head.
     Encoder(Encoder),
+}
+
+/// Kind and sizes in a line, for people.
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mlp(mlp) => {
+                let Mlp { input_size, hidden_sizes, num_classes, .. } = mlp;
+                let sizes = [&[*input_size][..], hidden_sizes, &[*num_classes]].concat();
+                let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+                write!(f, "mlp of {} units", sizes.join(", "))
+            }
+            Self::Encoder(encoder) => {
+                let Encoder { num_hidden_layers: layers, num_attention_heads: heads, .. } = encoder;
+                let plural = |count: &usize| if *count == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "{} of {layers} layer{}, {heads} head{}, hidden_size {}, intermediate_size {}, {} tokens",
+                    encoder.family.name(),
+                    plural(layers),
+                    plural(heads),
+                    encoder.hidden_size,
+                    encoder.intermediate_size,
+                    encoder.vocab_size
+                )
+            }
+        }
+    }
 }
 
 /// A model without its parameters.

@@ -1,6 +1,10 @@
 //! A recipe's model before its first step: what it is, and the values that it starts from.
 
-use super::{Architecture, Encoder, Head, Input, Mlp, ModelConfig, load_start};
+use std::borrow::Cow;
+use std::path::Path;
+
+use super::cut::{Copies, cut};
+use super::{Architecture, Head, Input, Mlp, ModelConfig, load, load_start};
 use crate::data::{DataError, Dataset, Normalisation, Numbers};
 use crate::error::Error;
 use crate::recipe::{self, Task};
@@ -11,13 +15,49 @@ use crate::store::ParameterSpec;
 pub struct Start {
     /// The model.
     pub config: ModelConfig,
-    /// First values of its parameters, in the model's order; nothing for those that start at random, and empty if
-    /// all do.
-    pub parameters: Vec<Option<Vec<f32>>>,
+    /// First values of its parameters.
+    pub first: First,
+}
+
+/// Values of a model's parameters, in its order, where there are any.
+pub type Values = Vec<Option<Vec<f32>>>;
+
+/// First values of a model's parameters.
+#[derive(Clone, Debug)]
+pub enum First {
+    /// These; nothing for those that start at random, and empty if all do.
+    Values(Values),
+    /// Parts of those that the run's teacher has at its end.
+    OfTeacher(Copies),
+}
+
+impl First {
+    /// The values, in the model's order, `teacher` being the folder of the finished teacher; nothing for those that
+    /// start at random, and empty if all do.
+    ///
+    /// # Errors
+    /// When the teacher is asked for and cannot be read.
+    pub fn values(&self, teacher: &Path) -> Result<Cow<'_, [Option<Vec<f32>>]>, Error> {
+        Ok(match self {
+            Self::Values(values) => values.into(),
+            Self::OfTeacher(_) => self.values_of(&load(teacher)?.1).into_owned().into(),
+        })
+    }
+
+    /// The values, `teacher` being the parameters of the finished teacher; as [`First::values`].
+    pub fn values_of(&self, teacher: &[Vec<f32>]) -> Cow<'_, [Option<Vec<f32>>]> {
+        match self {
+            Self::Values(values) => values.into(),
+            Self::OfTeacher(copies) => {
+                copies.values(|index| teacher.get(index).map(|v| &**v)).into()
+            }
+        }
+    }
 }
 
 impl Start {
-    /// A recipe's model for its task and this data. `normalisation` is what numbers go through.
+    /// A recipe's model for its task and this data. `normalisation` is what numbers go through, `teacher` the model that a
+    /// student may start from.
     ///
     /// # Errors
     /// When data and model do not go together, or the model that it starts from cannot be read.
@@ -26,6 +66,7 @@ impl Start {
         task: Task,
         data: &Dataset,
         normalisation: &Normalisation,
+        teacher: Option<&ModelConfig>,
     ) -> Result<Self, Error> {
         if task != Task::Classification && matches!(model, recipe::Model::Mlp { .. }) {
             let problem = format!("`task = \"{}\"` needs models of type \"encoder\"", task.name());
@@ -34,9 +75,11 @@ impl Start {
         match (model, data.numbers()) {
             (recipe::Model::Mlp { .. }, Some(numbers)) => {
                 let config = perceptron(model, data, numbers, normalisation);
-                Ok(Self { config, parameters: Vec::new() })
+                Ok(Self { config, first: First::Values(Vec::new()) })
             }
-            (recipe::Model::Encoder { .. }, None) => encoder(model, task, data),
+            (recipe::Model::Encoder { from, .. }, None) => {
+                encoder(model, from, task, data, teacher)
+            }
             (recipe::Model::Mlp { .. }, None) => Err(unfit(
                 "a model of type \"mlp\" reads numbers, and \
                 the data are texts: give it type \"encoder\"",
@@ -91,44 +134,33 @@ fn perceptron(
     }
 }
 
-fn encoder(model: &recipe::Model, task: Task, data: &Dataset) -> Result<Start, Error> {
-    let recipe::Model::Encoder { from, layers, random, max_length, dropout } = model else {
-        unreachable!("it is one");
-    };
-    let bad = |problem: String| Error::Model { path: from.display().to_string(), problem };
-    let Start { config: base, parameters: values } = load_start(from, task, *random)?;
-    let (Architecture::Encoder(theirs), Input::Tokens(tokens)) = (&base.architecture, &base.input)
-    else {
-        return Err(bad("it is no transformer encoder".to_owned()));
-    };
-    let all: Vec<usize> = (0..theirs.num_hidden_layers).collect();
-    let taken = layers.as_ref().unwrap_or(&all);
-    if let Some(layer) = taken.iter().find(|&&layer| layer >= all.len()) {
-        let count = all.len();
-        return Err(bad(format!("it has no layer {layer}: its {count} layers are counted from 0")));
-    }
+fn encoder(
+    model: &recipe::Model,
+    from: &recipe::Origin,
+    task: Task,
+    data: &Dataset,
+    teacher: Option<&ModelConfig>,
+) -> Result<Start, Error> {
+    let bad = |path: String| move |problem: String| Error::Model { path, problem };
     let head = Head::of_task(task, data.classes());
-    let mut ours = Encoder { num_hidden_layers: taken.len(), head, ..theirs.clone() };
-    if let Some(rate) = *dropout {
-        (ours.hidden_dropout, ours.attention_dropout, ours.classifier_dropout) = (rate, rate, rate);
+    let random = matches!(model, recipe::Model::Encoder { random: true, .. });
+    match (from, teacher) {
+        (recipe::Origin::Folder(folder), _) => {
+            let (base, values) = load_start(folder, task, random)?;
+            let problem = bad(folder.display().to_string());
+            let (config, copies) = cut(model, head, &base, data).map_err(problem)?;
+            Ok(Start {
+                config,
+                first: First::Values(copies.values(|index| values[index].as_deref())),
+            })
+        }
+        (recipe::Origin::Teacher, Some(base)) => {
+            let problem = bad("student.model.from, the teacher".to_owned());
+            let (config, copies) = cut(model, head, base, data).map_err(problem)?;
+            Ok(Start { config, first: First::OfTeacher(copies) })
+        }
+        (recipe::Origin::Teacher, None) => {
+            Err(unfit("a model cannot start from the teacher where the teacher is no model"))
+        }
     }
-    let mut tokens = tokens.clone();
-    tokens.max_length = max_length.map_or(tokens.max_length, |most| most.min(tokens.max_length));
-    let config = ModelConfig {
-        architecture: Architecture::Encoder(ours),
-        input: Input::Tokens(tokens),
-        class_names: data.class_names()[..head.classes()].to_vec(),
-    };
-    // A classifier of other classes is of no use.
-    let same_classes = base.class_names == config.class_names;
-    let old = base.model().parameters();
-    let origin = |spec: &ParameterSpec| {
-        let family = theirs.family;
-        let name = family.of_layer(&spec.name, |layer| taken[layer]);
-        let is_output = !same_classes && family.is_output(&spec.name);
-        let index = old.iter().position(|known| known.name == name).filter(|_| !is_output)?;
-        values[index].clone()
-    };
-    let parameters = config.model().parameters().iter().map(origin).collect();
-    Ok(Start { config, parameters })
 }

@@ -73,7 +73,7 @@ pub enum Source {
         /// The tensor of the labels; `labels` unless given.
         labels: String,
     },
-    /// Two files of labelled texts: .csv, .tsv or .jsonl with named columns.
+    /// Two files of labelled texts: .csv, .tsv, .jsonl or .parquet with named columns.
     Text {
         /// Training examples.
         train: PathBuf,

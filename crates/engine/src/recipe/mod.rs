@@ -34,7 +34,7 @@ pub use data::{Column, Data, Normalise, Source, Validation};
 pub use error::{Place, RecipeError};
 pub use features::{HiddenDistance, HiddenLoss, Relation, RelationLoss};
 pub use groups::Group;
-pub use model::Model;
+pub use model::{Layers, Model, Origin, Vocabulary};
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use schedule::Schedule;
 pub use task::Task;
@@ -199,6 +199,7 @@ impl Recipe {
         let train_table = root.need_table("train", "how the students are trained")?;
         let train = Train::read(&train_table)?;
         let teacher_table = root.need_table("teacher", teacher::WHAT)?;
+        let student_table = root.need_table("student", "the small model to train")?;
         let recipe = Self {
             task: root.choice("task", &Task::ALL)?.unwrap_or_default(),
             seed: root.get("seed", &SEED)?.unwrap_or(0),
@@ -209,11 +210,18 @@ impl Recipe {
             target: root.table("target")?.map(|table| Target::read(&table)).transpose()?,
             data: Data::read(&root.need_table("data", "what is learnt from")?)?,
             teacher: Teacher::read(&teacher_table, &train)?,
-            student: Student::read(&root.need_table("student", "the small model to train")?)?,
+            student: Student::read(&student_table)?,
             distil: Distil::read(root.table("distil")?)?,
             train,
             name,
         };
+        if let (Teacher::Logits { .. }, true) =
+            (&recipe.teacher, recipe.student.model.follows_teacher())
+        {
+            let problem = "a student cannot start from the teacher's logits: give the path of a model's folder \
+                           in `from`, or the teacher's `folder`";
+            return Err(student_table.conflict("model", problem));
+        }
         recipe.check_train(&train_table, &recipe.train)?;
         recipe.check_features(root)?;
         if let (Teacher::Trained { train, .. }, Some(table)) =

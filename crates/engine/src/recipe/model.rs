@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{BELOW_ONE, FLAG, LAYERS, SIZE, WIDTHS};
+use super::rules::{BELOW_ONE, COUNT, FLAG, Rule, SIZE, WIDTHS, numbers, text};
 use crate::nn::Activation;
 
 /// A model as a recipe describes it; the data add the shape of an example and the number of classes.
@@ -27,13 +27,25 @@ pub enum Model {
     },
     /// A transformer encoder of the BERT family, which starts from a trained one, or from one's configuration.
     Encoder {
-        /// The folder of the one it starts from, as Hugging Face transformers saves it.
-        from: PathBuf,
-        /// The layers that it takes over, counted from 0; all unless given.
+        /// The one it starts from.
+        from: Origin,
+        /// The layers that it takes over; all unless given.
         #[serde(skip_serializing_if = "Option::is_none")]
-        layers: Option<Vec<usize>>,
+        layers: Option<Layers>,
         /// Whether its weights start at random: of the folder, only `config.json` and the tokenizer are read then.
         random: bool,
+        /// Width of a token's hidden state; as that of the one it starts from unless given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hidden_size: Option<usize>,
+        /// Attention heads of a layer; unless given, as many as keep their width.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        num_attention_heads: Option<usize>,
+        /// Width within a feed-forward layer; as that of the one it starts from unless given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        intermediate_size: Option<usize>,
+        /// Which of its tokens it knows; all unless given.
+        #[serde(default, skip_serializing_if = "Vocabulary::is_full")]
+        vocabulary: Vocabulary,
         /// Most tokens of a text, what is longer being cut; as many as it has positions for unless given.
         #[serde(skip_serializing_if = "Option::is_none")]
         max_length: Option<usize>,
@@ -43,9 +55,98 @@ pub enum Model {
     },
 }
 
+/// What a model starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The run's own teacher, once it is trained or loaded.
+    Teacher,
+    /// A folder, as Hugging Face transformers saves it.
+    #[serde(untagged)]
+    Folder(PathBuf),
+}
+
+/// The layers that a model takes over from the one it starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layers {
+    /// Every other one, from the first on.
+    Alternate,
+    /// These, counted from 0.
+    #[serde(untagged)]
+    Listed(Vec<usize>),
+}
+
+impl Layers {
+    /// Their numbers, of so many layers.
+    pub fn of(&self, count: usize) -> Vec<usize> {
+        match self {
+            Self::Alternate => (0..count).step_by(2).collect(),
+            Self::Listed(layers) => layers.clone(),
+        }
+    }
+}
+
+/// Which tokens a model knows of those that the one it starts from does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vocabulary {
+    /// All.
+    #[default]
+    Full,
+    /// Those that the training texts use, with what spells other words; see [`crate::data::text::trim`].
+    Trimmed,
+    /// Those that the training texts use at least so often, with what spells other words.
+    #[serde(untagged)]
+    Common {
+        /// How often; above 0.
+        min_count: u32,
+    },
+}
+
+impl Vocabulary {
+    fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
+
+    /// How often the training texts must use a token; nothing where all tokens stay.
+    pub fn min_count(self) -> Option<u32> {
+        match self {
+            Self::Full => None,
+            Self::Trimmed => Some(1),
+            Self::Common { min_count } => Some(min_count),
+        }
+    }
+
+    fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+        if !table.has_table("vocabulary") {
+            let words = [("full", Self::Full), ("trimmed", Self::Trimmed)];
+            return Ok(table.choice("vocabulary", &words)?.unwrap_or_default());
+        }
+        let common = table.need_table("vocabulary", "a table")?;
+        common.known(&["min_count"])?;
+        Ok(Self::Common { min_count: common.need("min_count", &COUNT)? })
+    }
+}
+
+const ORIGIN: Rule<String> =
+    Rule { allowed: "the path of a model's folder, or \"teacher\"", read: text };
+const LAYERS: Rule<Layers> = Rule {
+    allowed: "\"alternate\", or a list of one or more layer numbers, counted from 0",
+    read: |value| match text(value) {
+        Some(word) => (word == "alternate").then_some(Layers::Alternate),
+        None => numbers(value).filter(|layers| !layers.is_empty()).map(Layers::Listed),
+    },
+};
+
 type Reader = fn(&Table<'_>) -> Result<Model, RecipeError>;
 
 impl Model {
+    /// Whether it starts from the run's teacher.
+    pub fn follows_teacher(&self) -> bool {
+        matches!(self, Self::Encoder { from: Origin::Teacher, .. })
+    }
+
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
         let kinds: [(&str, Reader); 2] = [("mlp", mlp), ("encoder", encoder)];
         table.need_choice("type", &kinds)?(table)
@@ -53,11 +154,30 @@ impl Model {
 }
 
 fn encoder(table: &Table<'_>) -> Result<Model, RecipeError> {
-    table.known(&["type", "from", "layers", "random", "max_length", "dropout"])?;
+    table.known(&[
+        "type",
+        "from",
+        "layers",
+        "random",
+        "hidden_size",
+        "num_attention_heads",
+        "intermediate_size",
+        "vocabulary",
+        "max_length",
+        "dropout",
+    ])?;
+    let from = match table.need("from", &ORIGIN)?.as_str() {
+        "teacher" => Origin::Teacher,
+        _ => Origin::Folder(table.path("from")?),
+    };
     Ok(Model::Encoder {
-        from: table.path("from")?,
+        from,
         layers: table.get("layers", &LAYERS)?,
         random: table.get("random", &FLAG)?.unwrap_or(false),
+        hidden_size: table.get("hidden_size", &SIZE)?,
+        num_attention_heads: table.get("num_attention_heads", &SIZE)?,
+        intermediate_size: table.get("intermediate_size", &SIZE)?,
+        vocabulary: Vocabulary::read(table)?,
         max_length: table.get("max_length", &SIZE)?,
         dropout: table.get("dropout", &BELOW_ONE)?,
     })

@@ -60,10 +60,8 @@ pub(super) const WIDTHS: Rule<Vec<usize>> = Rule {
         (!widths.is_empty()).then_some(widths)
     },
 };
-pub(super) const CLASSES: Rule<Vec<usize>> = Rule {
-    allowed: "a list of class numbers, counted from 0",
-    read: |value| list(value, |value| word(value).map(|class| class as usize)),
-};
+pub(super) const CLASSES: Rule<Vec<usize>> =
+    Rule { allowed: "a list of class numbers, counted from 0", read: numbers };
 pub(super) const NUMBERS: Rule<Vec<f32>> = Rule {
     allowed: "a list of one or more numbers",
     read: |value| list(value, number).filter(|numbers| !numbers.is_empty()),
@@ -94,13 +92,6 @@ pub(super) const TEXT_COLUMNS: Rule<Vec<String>> = Rule {
     read: |value| match text(value) {
         Some(column) => Some(vec![column]),
         None => list(value, text).filter(|columns| matches!(columns.len(), 1 | 2)),
-    },
-};
-pub(super) const LAYERS: Rule<Vec<usize>> = Rule {
-    allowed: "a list of one or more layer numbers, counted from 0",
-    read: |value| {
-        let layers = list(value, |value| word(value).map(|layer| layer as usize))?;
-        (!layers.is_empty()).then_some(layers)
     },
 };
 pub(super) const LAYER: Rule<i32> = Rule {
@@ -162,6 +153,11 @@ fn size(value: &DeValue<'_>, most: u64) -> Option<usize> {
 
 pub(super) fn text(value: &DeValue<'_>) -> Option<String> {
     value.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
+}
+
+/// A list of whole numbers.
+pub(super) fn numbers(value: &DeValue<'_>) -> Option<Vec<usize>> {
+    list(value, |value| word(value).map(|number| number as usize))
 }
 
 fn list<T>(value: &DeValue<'_>, item: impl Fn(&DeValue<'_>) -> Option<T>) -> Option<Vec<T>> {

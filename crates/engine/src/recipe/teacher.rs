@@ -16,7 +16,7 @@ pub enum Teacher {
     /// It is trained first.
     Trained {
         /// Its model.
-        model: Model,
+        model: Box<Model>,
         /// How; as the students unless given.
         train: Train,
     },
@@ -55,7 +55,12 @@ impl Teacher {
     }
 
     fn trained(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
-        let model = Model::read(&table.need_table("model", "a table")?)?;
+        let model = Box::new(Model::read(&table.need_table("model", "a table")?)?);
+        if model.follows_teacher() {
+            let problem =
+                "the teacher cannot start from itself: give the path of a model's folder in `from`";
+            return Err(table.conflict("model", problem));
+        }
         let train = match table.table("train")? {
             Some(table) => Train::read(&table)?,
             None => students.clone(),

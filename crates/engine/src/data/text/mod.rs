@@ -2,17 +2,21 @@
 
 pub mod buckets;
 pub mod masking;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod read;
 mod tokenizer;
 mod tokens;
+mod trim;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use masking::Masking;
-pub use read::load;
+pub use read::{load, read_texts};
 pub use tokenizer::Tokenizer;
 pub use tokens::Tokens;
+pub use trim::{Trimmed, trim};
 
 use super::DataError;
 
@@ -23,6 +27,13 @@ pub struct Text {
     pub first: String,
     /// The second one of a pair.
     pub second: Option<String>,
+}
+
+impl From<&str> for Text {
+    /// A single text.
+    fn from(text: &str) -> Self {
+        Self { first: text.to_owned(), second: None }
+    }
 }
 
 impl fmt::Display for Text {

@@ -1,26 +1,40 @@
-//! Files of labelled texts: CSV, TSV and JSON lines with named columns; plain files of texts alone, one a line.
+//! Files of texts: CSV, TSV, JSON lines and Parquet with named columns, labels perhaps among them, or a text a line.
 
 use std::path::Path;
 
 use super::{Text, Texts};
 use crate::data::{DataError, Dataset};
 
-/// One labelled text of a file.
-struct Row {
+/// One text of a file.
+pub(super) struct Row {
+    /// Its line, or its row where a file has no lines, from 1.
     line: u64,
     text: Text,
-    label: String,
+    /// Where labels are asked for.
+    label: Option<String>,
 }
 
 /// A file being read.
-struct File<'a> {
+pub(super) struct File<'a> {
     path: String,
     /// Columns of the text, one or two.
     columns: &'a [String],
-    label: &'a str,
+    /// Column of the labels, if they are asked for.
+    label: Option<&'a str>,
 }
 
-/// Loads both files; a text is one column or two, or a line of a .txt file, which has no label. The classes are the training data's labels: in order of
+/// Reads the texts of a file alone; a text is one column or two. Of a `.txt` file every line is one, and blank ones
+/// are passed over.
+///
+/// # Errors
+/// [`DataError`], naming the file, the line and the column.
+pub fn read_texts(path: &Path, columns: &[String]) -> Result<Texts, DataError> {
+    let file = File { path: path.display().to_string(), columns, label: None };
+    Texts::new(file.read(path)?.into_iter().map(|row| row.text).collect())
+}
+
+/// Loads both files with their labels, or of two `.txt` files the texts, which have none; a text is one column or two.
+/// The classes are the training data's labels: in order of
 /// number if all are whole numbers, else sorted.
 ///
 /// # Errors
@@ -31,13 +45,14 @@ pub fn load(
     columns: &[String],
     label: &str,
 ) -> Result<(Dataset, Dataset), DataError> {
-    let file = |path: &Path| File { path: path.display().to_string(), columns, label };
     if [train, test].iter().all(|path| path.extension().is_some_and(|e| e == "txt")) {
-        return Ok((file(train).plain(train)?, file(test).plain(test)?));
+        let texts = |path| read_texts(path, columns).map(Dataset::unlabelled);
+        return Ok((texts(train)?, texts(test)?));
     }
+    let file = |path: &Path| File { path: path.display().to_string(), columns, label: Some(label) };
     let (train, train_rows) = (file(train), file(train).read(train)?);
     let (test, test_rows) = (file(test), file(test).read(test)?);
-    let mut classes: Vec<String> = train_rows.iter().map(|row| row.label.clone()).collect();
+    let mut classes: Vec<String> = train_rows.iter().filter_map(|row| row.label.clone()).collect();
     classes.sort_unstable();
     classes.dedup();
     if classes.iter().all(|class| class.parse::<i64>().is_ok()) {
@@ -47,37 +62,31 @@ pub fn load(
 }
 
 impl File<'_> {
-    fn bad(&self, problem: impl Into<String>) -> DataError {
+    pub(super) fn bad(&self, problem: impl Into<String>) -> DataError {
         DataError::File { path: self.path.clone(), problem: problem.into() }
     }
 
-    fn cell(&self, line: u64, column: &str, problem: impl Into<String>) -> DataError {
+    pub(super) fn cell(&self, line: u64, column: &str, problem: impl Into<String>) -> DataError {
+        if self.path.ends_with(".parquet") {
+            return self.bad(format!("row {line}, column `{column}`: {}", problem.into()));
+        }
         let (path, column, problem) = (self.path.clone(), format!("`{column}`"), problem.into());
         DataError::Cell { path, line, column, problem }
     }
 
-    fn bytes(&self, path: &Path) -> Result<Vec<u8>, DataError> {
-        std::fs::read(path).map_err(|source| DataError::Read { path: self.path.clone(), source })
-    }
-
-    /// The lines that are not empty, each a text.
-    fn plain(&self, path: &Path) -> Result<Dataset, DataError> {
-        let text = String::from_utf8(self.bytes(path)?)
-            .map_err(|error| self.bad(format!("it is no UTF-8 text: {error}")))?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let texts = lines.map(|line| Text { first: line.to_owned(), second: None }).collect();
-        let texts = Texts::new(texts).map_err(|_| self.bad("it holds no text"))?;
-        Ok(Dataset::unlabelled(texts))
-    }
-
     fn read(&self, path: &Path) -> Result<Vec<Row>, DataError> {
-        let bytes = self.bytes(path)?;
+        let bytes = || {
+            std::fs::read(path)
+                .map_err(|source| DataError::Read { path: self.path.clone(), source })
+        };
         let extension = path.extension().and_then(|extension| extension.to_str());
         let rows = match extension {
-            Some("csv") => self.table(&bytes, b','),
-            Some("tsv") => self.table(&bytes, b'\t'),
-            Some("jsonl") => self.json_lines(&bytes),
-            _ => Err(self.bad("texts are read from .csv, .tsv and .jsonl files, and without labels from two .txt files")),
+            Some("csv") => self.table(&bytes()?, b','),
+            Some("tsv") => self.table(&bytes()?, b'\t'),
+            Some("jsonl") => self.json_lines(&bytes()?),
+            Some("txt") => self.lines(&bytes()?),
+            Some("parquet") => self.parquet(path),
+            _ => Err(self.bad("texts are read from .csv, .tsv, .jsonl, .parquet and .txt files")),
         }?;
         if rows.is_empty() {
             return Err(self.bad("it holds no text"));
@@ -86,7 +95,7 @@ impl File<'_> {
     }
 
     /// A row's texts and label, of its cells by column.
-    fn row(
+    pub(super) fn row(
         &self,
         line: u64,
         cell: &dyn Fn(&str) -> Result<String, DataError>,
@@ -100,10 +109,11 @@ impl File<'_> {
         };
         let first = text(&self.columns[0])?;
         let second = self.columns.get(1).map(text).transpose()?;
-        let label = cell(self.label)?.trim().to_owned();
-        if label.is_empty() {
-            return Err(self.cell(line, self.label, "the label is empty"));
-        }
+        let label = self.label.map(|column| match cell(column)?.trim() {
+            "" => Err(self.cell(line, column, "the label is empty")),
+            label => Ok(label.to_owned()),
+        });
+        let label = label.transpose()?;
         Ok(Row { line, text: Text { first, second }, label })
     }
 
@@ -115,38 +125,32 @@ impl File<'_> {
             ::csv::ReaderBuilder::new().delimiter(delimiter).quoting(quoting).from_reader(bytes);
         let names: Vec<String> =
             reader.headers().map_err(broken)?.iter().map(|name| name.trim().to_owned()).collect();
-        let place = |column: &String| {
+        let place = |column: &str| {
             let found = names.iter().position(|name| name == column);
             found.ok_or_else(|| self.no_column(column, &names))
         };
-        for column in self.columns {
-            place(column)?;
-        }
-        place(&self.label.to_owned())?;
+        self.wanted().try_for_each(|column| place(column).map(|_| ()))?;
         let mut rows = Vec::new();
         for record in reader.records() {
             let record = record.map_err(broken)?;
             let line = record.position().map_or(0, ::csv::Position::line);
-            let cell = |column: &str| {
-                let index = place(&column.to_owned())?;
-                Ok(record.get(index).unwrap_or_default().to_owned())
-            };
+            let cell = |column: &str| Ok(record.get(place(column)?).unwrap_or_default().to_owned());
             rows.push(self.row(line, &cell)?);
         }
         Ok(rows)
     }
 
     fn json_lines(&self, bytes: &[u8]) -> Result<Vec<Row>, DataError> {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| self.bad(format!("it is no UTF-8 text: {error}")))?;
         let mut rows = Vec::new();
-        for (line, json) in (1..).zip(text.lines()).filter(|(_, json)| !json.trim().is_empty()) {
+        for (line, json) in
+            (1..).zip(self.utf8(bytes)?.lines()).filter(|(_, json)| !json.trim().is_empty())
+        {
             let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
                 .map_err(|error| self.bad(format!("line {line} is no JSON object: {error}")))?;
             let cell = |column: &str| match object.get(column) {
                 Some(serde_json::Value::String(text)) => Ok(text.clone()),
                 Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)))
-                    if column == self.label =>
+                    if Some(column) == self.label =>
                 {
                     Ok(value.to_string())
                 }
@@ -158,18 +162,62 @@ impl File<'_> {
         Ok(rows)
     }
 
-    fn no_column(&self, column: &str, names: &[String]) -> DataError {
+    /// A text a line.
+    fn lines(&self, bytes: &[u8]) -> Result<Vec<Row>, DataError> {
+        if self.label.is_some() {
+            return Err(self.bad(
+                "a .txt file holds texts alone, and here each needs a label: give a file with named columns \
+                 (.csv, .tsv, .jsonl or .parquet)",
+            ));
+        }
+        if self.columns.len() > 1 {
+            return Err(self.bad("a .txt file holds no pairs: give a file with named columns"));
+        }
+        let lines = (1..).zip(self.utf8(bytes)?.lines());
+        let texts = lines.filter(|(_, text)| !text.trim().is_empty());
+        Ok(texts
+            .map(|(line, text)| Row { line, text: Text::from(text.trim()), label: None })
+            .collect())
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn parquet(&self, _: &Path) -> Result<Vec<Row>, DataError> {
+        Err(self.bad(
+            "this program was built without its feature `parquet`: convert the file to .jsonl",
+        ))
+    }
+
+    fn utf8<'b>(&self, bytes: &'b [u8]) -> Result<&'b str, DataError> {
+        std::str::from_utf8(bytes).map_err(|error| {
+            let line =
+                1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+            self.bad(format!("line {line}: this is no UTF-8 text"))
+        })
+    }
+
+    /// The columns that are asked for.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(String::as_str).chain(self.label)
+    }
+
+    /// Whether a column is that of the labels.
+    #[cfg(feature = "parquet")]
+    pub(super) fn is_label(&self, column: &str) -> bool {
+        self.label == Some(column)
+    }
+
+    pub(super) fn no_column(&self, column: &str, names: &[String]) -> DataError {
         let held: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         self.bad(format!("there is no column `{column}`; it has {}", held.join(", ")))
     }
 
     fn dataset(&self, rows: Vec<Row>, classes: &[String]) -> Result<Dataset, DataError> {
         let label = |row: &Row| {
-            let class = classes.iter().position(|class| *class == row.label);
-            let stranger = || format!("the training data have no class {:?}", row.label);
-            class
-                .map(|class| class as i32)
-                .ok_or_else(|| self.cell(row.line, self.label, stranger()))
+            let label = row.label.as_deref().unwrap_or_default();
+            let class = classes.iter().position(|class| *class == label);
+            let stranger = || format!("the training data have no class {label:?}");
+            let column = self.label.unwrap_or_default();
+            class.map(|class| class as i32).ok_or_else(|| self.cell(row.line, column, stranger()))
         };
         let labels = rows.iter().map(label).collect::<Result<Vec<i32>, _>>()?;
         let texts = Texts::new(rows.into_iter().map(|row| row.text).collect())?;
@@ -230,6 +278,31 @@ mod tests {
     }
 
     #[test]
+    fn reads_texts_without_labels() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, content: &[u8], columns: &[&str]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
+            let texts = read_texts(&path, &columns)?;
+            Ok::<_, DataError>(texts.all().iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let wanted = ["one, two", "three"];
+        assert_eq!(read("a.txt", b"one, two\r\n\n \nthree", &["text"]).unwrap(), wanted);
+        assert_eq!(read("a.tsv", b"text\none, two\nthree\n", &["text"]).unwrap(), wanted);
+        assert_eq!(read("a.csv", b"a,b\nx,y\n", &["b", "a"]).unwrap(), ["y | x"]);
+        for (name, content, columns, problem) in [
+            ("a.txt", &b" \n"[..], &["text"][..], "it holds no text"),
+            ("a.txt", b"one\ntw\xf6", &["text"], "a.txt: line 2: this is no UTF-8 text"),
+            ("a.jsonl", b"\n\n\xff", &["text"], "a.jsonl: line 3: this is no UTF-8 text"),
+            ("a.txt", b"one", &["a", "b"], "a .txt file holds no pairs"),
+        ] {
+            let error = read(name, content, columns).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
     fn says_what_is_wrong() {
         for (name, content, problem) in [
             ("a.csv", "text,label\n", "it holds no text"),
@@ -240,7 +313,8 @@ mod tests {
             ("a.csv", "text,label\n\u{fffd}\n", "it cannot be read"),
             ("a.jsonl", "{\"text\": 3, \"label\": 1}", "line 1, column `text`: 3 is no text"),
             ("a.jsonl", "[1]", "line 1 is no JSON object"),
-            ("a.pdf", "", "texts are read from .csv, .tsv and .jsonl files"),
+            ("a.jsonl", "\n{\"text\": \"b\"}", "there is no column `label`; it has `text`"),
+            ("a.pdf", "", "texts are read from .csv, .tsv, .jsonl, .parquet and .txt files"),
             ("a.txt", "\n \n", "it holds no text"),
         ] {
             let error = loaded(name, content, &["text"]).unwrap_err().to_string();

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use tokenizers::{EncodeInput, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{
+    EncodeInput, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy,
+};
 
 use super::{Text, Texts, Tokens};
 use crate::data::DataError;
@@ -86,6 +88,29 @@ impl Tokenizer {
         write_atomically(&folder.join(FILE), self.json.as_bytes())
     }
 
+    /// The text of its file.
+    pub(super) fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// All tokens with their numbers, in the order of these.
+    pub(super) fn vocabulary(&self) -> Vec<(u32, String)> {
+        let all = self.inner.get_vocab(true).into_iter();
+        let mut all: Vec<(u32, String)> = all.map(|(token, id)| (id, token)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The number of a token.
+    pub(super) fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Whether a token was added to the model's own, as special ones are.
+    pub(super) fn is_added(&self, id: u32) -> bool {
+        self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
+    }
+
     /// Checks that a model with a vocabulary of this size knows every token.
     ///
     /// # Errors
@@ -109,9 +134,17 @@ impl Tokenizer {
     /// is cut first.
     ///
     /// # Errors
-    /// [`DataError::Unfit`] when a text cannot be encoded, or becomes no token.
+    /// [`DataError::Unfit`] when no text fits into so few tokens, a text cannot be encoded, or becomes no token.
     pub fn encode_all(&self, texts: &Texts, max_length: usize) -> Result<Tokens, DataError> {
         let unfit = |error| DataError::Unfit(format!("texts cannot become tokens: {error}"));
+        let added =
+            self.inner.get_post_processor().map_or(0, |one| one.added_tokens(texts.are_pairs()));
+        if max_length <= added {
+            return Err(DataError::Unfit(format!(
+                "a text can have {max_length} tokens here, and the tokenizer adds {added} to each: set a \
+                 larger `max_length`"
+            )));
+        }
         let mut tokenizer = self.inner.clone();
         let truncation = TruncationParams {
             max_length,
@@ -172,13 +205,6 @@ pub(super) mod tests {
     /// That of the tests.
     pub fn tiny() -> Tokenizer {
         Tokenizer::parse("t.json", JSON.to_owned()).unwrap()
-    }
-
-    impl Tokenizer {
-        /// The text of its file.
-        pub fn json(&self) -> &str {
-            &self.json
-        }
     }
 
     fn texts(rows: &[(&str, Option<&str>)]) -> Texts {

@@ -37,6 +37,11 @@ impl Tokens {
         start..self.ends[row]
     }
 
+    /// The token numbers of all texts.
+    pub fn ids(&self) -> &[i32] {
+        &self.ids
+    }
+
     /// A text's token numbers, and which of two texts each is of.
     ///
     /// # Panics

@@ -130,6 +130,11 @@ impl Family {
             .is_some_and(|part| part.starts_with('.'))
     }
 
+    /// Whether a parameter has a row for each token.
+    pub(in crate::models) fn is_of_tokens(self, name: &str) -> bool {
+        name == self.embeddings().words || name == self.language_names().bias
+    }
+
     /// The name of a parameter with its layer's number changed, if it is a layer's.
     pub(in crate::models) fn of_layer(self, name: &str, change: impl Fn(usize) -> usize) -> String {
         let stack = format!("{}{}.", self.prefix(), self.stack());

@@ -1,0 +1,157 @@
+//! What the program says to texts, tokenizers and models of texts that are wrong; see `bad_input`.
+
+use safetensors::Dtype;
+
+use super::bad_input::hostile;
+use super::texts::home;
+use super::{floats, safetensors, say};
+
+#[test]
+fn files_of_texts() {
+    let home = home();
+    let run = "run texts.toml";
+    for (text, wanted) in [
+        ("", "there is no column `text`"),
+        ("text,label\n", "it holds no text"),
+        ("txt,label\ngood,pos\n", "there is no column `text`; it has `txt`, `label`"),
+        ("text,lable\ngood,pos\n", "there is no column `label`; it has `text`, `lable`"),
+        ("text,label\ngood,pos\n  ,neg\n", "line 3, column `text`: the text is empty"),
+        ("text,label\ngood,\n", "line 2, column `label`: the label is empty"),
+        ("text,label\ngood,pos,3\n", "it cannot be read: CSV error: record 1 (line: 2"),
+    ] {
+        home.write("train.csv", text);
+        home.refused(run, &["train.csv: ", wanted]);
+    }
+    home.write("train.csv", b"text,label\ngood,pos\nb\xe4d,neg\n");
+    home.refused(run, &["train.csv: ", "line 3, field: 0", "invalid utf-8"]);
+    home.write("train.csv", "text,label\ngood,pos\nbad,neg\n");
+    home.write("test.csv", "text,label\ngood,pos\nwell,so so\n");
+    let wanted = "test.csv: line 3, column `label`: the training data have no class \"so so\"";
+    home.refused(&format!("{run} --set data.test=\"test.csv\""), &[wanted]);
+    for (name, bytes, wanted) in [
+        (
+            "t.jsonl",
+            &b"{\"text\": \"good\", \"label\": \"pos\"}\n{\"text\": \"b\xe4d\"}"[..],
+            "line 2: this is no UTF-8",
+        ),
+        ("t.jsonl", b"{\"text\": \"good\"", "line 1 is no JSON object"),
+        ("t.jsonl", b"{\"text\": \"good\"}", "there is no column `label`; it has `text`"),
+        ("t.tsv", b"text\tlabel\ngood\n", "it cannot be read: CSV error: record 1 (line: 2"),
+        ("t.txt", b"good\n", "a .txt file holds texts alone, and here each needs a label"),
+        ("t.parquet", b"PAR1 and no more", "this is no whole Parquet file"),
+        ("t.doc", b"good", "texts are read from .csv, .tsv, .jsonl, .parquet and .txt files"),
+    ] {
+        home.write(name, bytes);
+        home.refused(&format!("{run} --set data.train=\"{name}\""), &[name, wanted]);
+    }
+}
+
+#[test]
+fn texts_without_labels() {
+    let home = home();
+    home.done("run texts.toml -q --out a");
+    home.write("new.txt", "a good film\n\nbad, bad, bad, bad, bad, bad, bad, bad!\n");
+    let logits = "logits a/student --out z --device cpu";
+    home.done(&format!("{logits} --input new.txt"));
+    assert_eq!(super::tensor(&home.read("z"), "logits").0, [2, 2]);
+    std::fs::remove_file(home.path("z")).unwrap();
+    home.write("new.txt", "\n \n");
+    home.refused(&format!("{logits} --input new.txt"), &["new.txt: it holds no text"]);
+    home.write("new.txt", b"good\nb\xe4d\n");
+    home.refused(&format!("{logits} --input new.txt"), &["new.txt: line 2: this is no UTF-8 text"]);
+    home.refused(&format!("{logits} --input train.csv --text review"), &["no column `review`"]);
+}
+
+#[test]
+fn tokenizers() {
+    let home = home();
+    let tokenizer = String::from_utf8(home.read("bert/tokenizer.json")).unwrap();
+    let run = "run texts.toml";
+    let config = String::from_utf8(home.read("bert/config.json")).unwrap();
+    home.write("bert/config.json", config.replace("\"vocab_size\": 40", "\"vocab_size\": 30"));
+    let wanted = "tokenizer.json: it is not the model's: its token";
+    home.refused(run, &[wanted, "has number 30, and the model knows 30 tokens"]);
+    home.write("bert/config.json", config.replace("\"pad_token_id\": 0", "\"pad_token_id\": 77"));
+    let wanted = "the vocabulary cannot be trimmed: the model's padding token, number 77, is none";
+    home.refused(run, &["student.model.from, the teacher: ", wanted]);
+    home.write("bert/config.json", &config);
+    for (content, wanted) in [
+        (&tokenizer[..tokenizer.len() / 2], "it is no tokenizer that can be used: EOF"),
+        ("{}", "it is no tokenizer that can be used"),
+        ("", "it is no tokenizer that can be used"),
+    ] {
+        home.write("bert/tokenizer.json", content);
+        home.refused(run, &["bert/tokenizer.json: ", wanted]);
+    }
+    std::fs::remove_file(home.path("bert/tokenizer.json")).unwrap();
+    home.refused(run, &["bert/tokenizer.json: cannot be read", "No such file"]);
+}
+
+#[test]
+fn files_of_encoders() {
+    let home = home();
+    let run = "run texts.toml";
+    let whole = home.read("bert/model.safetensors");
+    let big = "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
+    let over = "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\
+                \"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}";
+    for bytes in [
+        whole[..whole.len() / 2].to_vec(),
+        whole[..100].to_vec(),
+        Vec::new(),
+        [&(1_u64 << 63).to_le_bytes()[..], b"{}"].concat(),
+        [&u64::MAX.to_le_bytes()[..], b"{}"].concat(),
+        hostile(over, 12),
+        hostile(big, 4),
+    ] {
+        home.write("bert/model.safetensors", bytes);
+        home.refused(run, &["bert/model.safetensors: not a whole safetensors file"]);
+    }
+    home.write("bert/model.safetensors", hostile(big, 8));
+    home.refused(run, &["Missing: bert.embeddings.word_embeddings.weight", "Unexpected: a."]);
+
+    // One tensor of the wrong type.
+    let file = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let name = "bert.embeddings.LayerNorm.bias";
+    let integers = floats(&[0.0; 24]);
+    let views = file.tensors();
+    let tensors: Vec<_> = views
+        .iter()
+        .map(|(known, view)| match known == name {
+            true => (&**known, Dtype::I32, view.shape(), &*integers),
+            false => (&**known, view.dtype(), view.shape(), view.data()),
+        })
+        .collect();
+    home.write("bert/model.safetensors", safetensors(&tensors));
+    home.refused(run, &[&format!("{name} is I32 [24], and must be F32 [24]")]);
+}
+
+#[test]
+fn what_an_encoder_cannot_be() {
+    let home = home();
+    for (set, wanted) in [
+        ("student.model.hidden_size=20", "its heads are 8 wide"),
+        ("student.model.hidden_size=48", "its hidden_size is 24, and what starts from it"),
+        ("student.model.layers=[2]", "it has no layer 2: its 2 layers are counted from 0"),
+        (
+            "student.model.max_length=2",
+            "a text can have 2 tokens here, and the tokenizer adds 2 to each: set a larger `max_length`",
+        ),
+        ("student.model={type=\"mlp\",hidden_sizes=[4]}", "give it type \"encoder\""),
+        ("teacher.model.from=\"teacher\"", "the teacher cannot start from itself"),
+        ("teacher={logits=\"z\"}", "a student cannot start from the teacher's logits"),
+        ("data={source=\"embedded\"}", "give it type \"mlp\""),
+    ] {
+        home.refused(&format!("run texts.toml --set {set}"), &[wanted]);
+    }
+}
+
+#[test]
+fn texts_that_are_too_long_are_named() {
+    let home = home();
+    let said = say(home.command("run texts.toml --out a --set teacher.model.max_length=4"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let wanted = "reads 4 tokens of a text: 3 of the 4 training texts lose their end";
+    assert!(said.err.contains(&format!("The teacher {wanted}")), "{said:?}");
+    assert!(said.err.contains(&format!("The student {wanted}")), "{said:?}");
+}

@@ -1,0 +1,151 @@
+//! Text classifiers: students that start from their own teacher, and what plan says of them.
+
+use std::path::Path;
+
+use super::interrupted::killed_and_resumed;
+use super::{Home, tensor};
+
+/// A small BERT that learns, and a student that begins as its first layer, narrower, and stays as it is.
+const RECIPE: &str = r#"
+device = "cpu"
+
+[data]
+source = "text"
+train = "train.csv"
+test = "train.csv"
+
+[teacher]
+model = { type = "encoder", from = "bert" }
+
+[teacher.train]
+epochs = 2
+batch = 4
+optimizer = { name = "adamw", lr = 1e-3 }
+
+[student]
+model = { type = "encoder", from = "teacher", layers = "alternate", hidden_size = 16, vocabulary = "trimmed" }
+
+[train]
+epochs = 1
+batch = 4
+optimizer = { name = "sgd", lr = 1e-30 }
+"#;
+
+/// A home with labelled texts, a small BERT and the recipe.
+pub fn home() -> Home {
+    let home = Home::new();
+    let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/bert");
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        home.write(&format!("bert/{name}"), std::fs::read(bert.join(name)).unwrap());
+    }
+    home.write("texts.toml", RECIPE);
+    home.write(
+        "train.csv",
+        "text,label\ngood films!,pos\nthe bad film,neg\na good film,pos\nbad,neg\n",
+    );
+    home
+}
+
+/// The student of `run` is the first of its teacher's rows and columns.
+fn assert_cut(home: &Home, teacher: &str, student: &str) {
+    let [teacher, student] =
+        [teacher, student].map(|folder| home.read(&format!("{folder}/model.safetensors")));
+    for (name, rows, columns) in [
+        ("bert.encoder.layer.0.attention.self.query.weight", 16, 16),
+        ("bert.encoder.layer.0.intermediate.dense.weight", 40, 16),
+        ("bert.embeddings.position_embeddings.weight", 16, 16),
+        ("classifier.weight", 2, 16),
+    ] {
+        let (_, theirs) = tensor(&teacher, name);
+        let (shape, ours) = tensor(&student, name);
+        assert_eq!(shape, [rows, columns], "{name}");
+        let wanted: Vec<f32> =
+            theirs.chunks(24).take(rows).flat_map(|row| &row[..columns]).copied().collect();
+        assert_eq!(ours, wanted, "{name}");
+    }
+}
+
+#[test]
+fn a_student_starts_from_what_its_teacher_has_learnt() {
+    let home = home();
+    home.done("run texts.toml -q --out a");
+    assert_cut(&home, "a/teacher", "a/student");
+    let names =
+        ["a/teacher", "bert"].map(|folder| home.read(&format!("{folder}/model.safetensors")));
+    let [learnt, before] = names.map(|file| tensor(&file, "bert.pooler.dense.weight"));
+    assert!(learnt != before, "the teacher has learnt");
+
+    // Loaded, the teacher gives the same start.
+    home.done("run texts.toml -q --out b --set teacher={folder=\"a/teacher\"}");
+    assert_cut(&home, "a/teacher", "b/student");
+
+    home.done("sweep texts.toml -q --out s --set student.model.hidden_size=8,16");
+    assert_cut(&home, "s/teacher", "s/students/002");
+    assert_eq!(home.json("s/students/001/config.json")["num_attention_heads"], 1);
+}
+
+/// Rows of tokens that no text has take no part in training: without them, every other value is the same.
+#[test]
+fn a_trimmed_vocabulary_changes_nothing_of_what_is_learnt() {
+    let home = home();
+    for vocabulary in ["full", "trimmed"] {
+        let set =
+            format!("--set student.model.vocabulary=\"{vocabulary}\" --set train.optimizer.lr=0.1");
+        home.done(&format!("run texts.toml -q --out {vocabulary} {set}"));
+    }
+    let files =
+        ["full", "trimmed"].map(|run| home.read(&format!("{run}/student/model.safetensors")));
+    let words = "bert.embeddings.word_embeddings.weight";
+    for name in safetensors::SafeTensors::deserialize(&files[0]).unwrap().names() {
+        let [full, trimmed] = [&files[0], &files[1]].map(|file| tensor(file, name));
+        assert!(name == words || full == trimmed, "{name}");
+    }
+    let [full, trimmed] = [&files[0], &files[1]].map(|file| tensor(file, words).1);
+    let vocabulary = |run: &str| {
+        home.json(&format!("{run}/student/tokenizer.json"))["model"]["vocab"]
+            .as_object()
+            .unwrap()
+            .clone()
+    };
+    let (all, few) = (vocabulary("full"), vocabulary("trimmed"));
+    assert!(few.len() < all.len() && few.contains_key("film") && !few.contains_key("q"), "{few:?}");
+    for (token, place) in &few {
+        let row = |values: &[f32], id: &serde_json::Value| {
+            values[id.as_u64().unwrap() as usize * 16..][..16].to_vec()
+        };
+        assert_eq!(row(&trimmed, place), row(&full, &all[token]), "{token}");
+    }
+}
+
+/// A student that spells what its teacher knows as a word has more tokens, and gets batches with room for both.
+#[test]
+fn teacher_and_student_may_read_texts_of_different_lengths() {
+    let home = home();
+    let set = "--set student.model.vocabulary={min_count=9} --set teacher.model.max_length=6";
+    home.done(&format!("run texts.toml -q --out a {set} --set student.model.from=\"bert\""));
+    let tokenizer = String::from_utf8(home.read("a/student/tokenizer.json")).unwrap();
+    assert!(!tokenizer.contains("\"film\""), "{tokenizer}");
+    assert!(home.json("a/report.json")["agreement"].is_number());
+}
+
+#[test]
+fn killed_while_students_follow_their_teacher() {
+    let longer =
+        "--set teacher.train.epochs=40 --set train.epochs=40 --set train.optimizer.lr=0.01";
+    killed_and_resumed(&home(), &format!("run texts.toml {longer}"), &[0, 3, 10, 30]);
+}
+
+#[test]
+fn a_plan_knows_the_student_before_its_teacher_has_learnt() {
+    let home = home();
+    let plan = home.done("plan texts.toml --json");
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    home.done("run texts.toml -q --out a");
+    let report = home.json("a/report.json");
+    for (arm, place) in [("teacher", 0), ("control", 1), ("distilled", 2)] {
+        assert_eq!(plan["arms"][place]["parameters"], report["arms"][arm]["parameters"], "{arm}");
+    }
+    let shown = home.done("plan texts.toml");
+    let wanted = "bert of 1 layer, 2 heads, hidden_size 16, intermediate_size 40, ";
+    assert!(shown.contains(wanted), "{shown}");
+}

@@ -1,0 +1,161 @@
+//! An encoder cut out of another one: some of its layers and tokens, or narrower.
+
+use std::sync::Arc;
+
+use distil_gpu_kernels::attention::MAX_HEAD_DIM;
+
+use super::{Architecture, Encoder, Family, Head, Input, ModelConfig, TokenInput, Values};
+use crate::data::Dataset;
+use crate::data::text::{Trimmed, trim};
+use crate::recipe;
+use crate::store::ParameterSpec;
+
+/// What a model takes over from another one: for each of its parameters a part of one of the other's.
+#[derive(Clone, Debug)]
+pub struct Copies(Vec<Option<Copied>>);
+
+/// The first columns of some rows of a parameter of the other model.
+#[derive(Clone, Debug)]
+struct Copied {
+    parameter: usize,
+    rows: Arc<Vec<u32>>,
+    columns: usize,
+    /// Columns of the other model's parameter.
+    of_columns: usize,
+}
+
+impl Copies {
+    /// The parts, `base` giving the parameters of the other model; nothing for those that start at random.
+    pub fn values<'a>(&self, base: impl Fn(usize) -> Option<&'a [f32]>) -> Values {
+        let part = |copied: &Option<Copied>| {
+            let Copied { parameter, rows, columns, of_columns } = copied.as_ref()?;
+            let values = base(*parameter)?;
+            let row = |&row: &u32| &values[row as usize * of_columns..][..*columns];
+            Some(rows.iter().flat_map(row).copied().collect())
+        };
+        self.0.iter().map(part).collect()
+    }
+}
+
+/// The encoder with this head that a recipe asks for, out of `base`, for these training examples, and what it takes over; what is
+/// wrong with that otherwise.
+///
+/// Of a wider parameter it takes the first rows and columns, so the first units of a feed-forward layer, the first
+/// columns of hidden states, and with these the first heads; see Samragh et al. 2023, "Weight subcloning".
+pub(super) fn cut(
+    model: &recipe::Model,
+    head: Head,
+    base: &ModelConfig,
+    data: &Dataset,
+) -> Result<(ModelConfig, Copies), String> {
+    let recipe::Model::Encoder { layers, vocabulary, max_length, .. } = model else {
+        return Err("a model of type \"mlp\" starts from nothing".to_owned());
+    };
+    let (Architecture::Encoder(theirs), Input::Tokens(read)) = (&base.architecture, &base.input)
+    else {
+        return Err("it is no transformer encoder".to_owned());
+    };
+    let count = theirs.num_hidden_layers;
+    let taken = layers.as_ref().map_or((0..count).collect(), |layers| layers.of(count));
+    if let Some(layer) = taken.iter().find(|&&layer| layer >= count) {
+        return Err(format!("it has no layer {layer}: its {count} layers are counted from 0"));
+    }
+    let mut ours = sized(model, theirs)?;
+    (ours.num_hidden_layers, ours.head) = (taken.len(), head);
+    let mut input = read.clone();
+    input.max_length = max_length.map_or(read.max_length, |most| most.min(read.max_length));
+    let tokens = match vocabulary.min_count() {
+        None => None,
+        Some(min_count) => Some(trim_to(data, min_count, &mut ours, &mut input)?),
+    };
+    let config = ModelConfig {
+        architecture: Architecture::Encoder(ours),
+        input: Input::Tokens(input),
+        class_names: data.class_names()[..head.classes()].to_vec(),
+    };
+    // A classifier of other classes is of no use.
+    let same_classes = base.class_names == config.class_names;
+    let (family, known) = (theirs.family, base.model().parameters());
+    let copied = |spec: &ParameterSpec| {
+        let name = family.of_layer(&spec.name, |layer| taken[layer]);
+        let is_output = !same_classes && family.is_output(&spec.name);
+        let found = known.iter().position(|known| known.name == name).filter(|_| !is_output)?;
+        let columns = |shape: &[usize]| shape[1..].iter().product();
+        let (columns, of_columns) = (columns(&spec.shape), columns(&known[found].shape));
+        let tokens = tokens.clone().filter(|_| family.is_of_tokens(&spec.name));
+        let rows = tokens.unwrap_or_else(|| Arc::new((0..spec.shape[0] as u32).collect()));
+        Some(Copied { parameter: found, rows, columns, of_columns })
+    };
+    let copies = config.model().parameters().iter().map(copied).collect();
+    Ok((config, Copies(copies)))
+}
+
+/// An encoder with the sizes and the dropout that a recipe asks for, the rest as another's.
+fn sized(model: &recipe::Model, theirs: &Encoder) -> Result<Encoder, String> {
+    let recipe::Model::Encoder {
+        hidden_size, num_attention_heads, intermediate_size, dropout, ..
+    } = model
+    else {
+        unreachable!("it is one");
+    };
+    let head = theirs.hidden_size / theirs.num_attention_heads;
+    let hidden = hidden_size.unwrap_or(theirs.hidden_size);
+    let heads = num_attention_heads.unwrap_or(hidden.div_ceil(head));
+    let wide = intermediate_size.unwrap_or(theirs.intermediate_size);
+    for (key, size, most) in [
+        ("hidden_size", hidden, theirs.hidden_size),
+        ("num_attention_heads", heads, theirs.num_attention_heads),
+        ("intermediate_size", wide, theirs.intermediate_size),
+    ] {
+        if size > most {
+            return Err(format!(
+                "its {key} is {most}, and what starts from it can have no more: {size} is too much"
+            ));
+        }
+    }
+    if !hidden.is_multiple_of(heads) {
+        return Err(format!(
+            "its heads are {head} wide: give a hidden_size that is a multiple of {head}, or a \
+             num_attention_heads that {hidden} is a multiple of"
+        ));
+    }
+    if hidden / heads > MAX_HEAD_DIM {
+        return Err(format!(
+            "a hidden_size of {hidden} shared by {heads} heads makes them {} wide, and {MAX_HEAD_DIM} is the \
+             most: give a larger num_attention_heads",
+            hidden / heads
+        ));
+    }
+    let mut ours = theirs.clone();
+    (ours.hidden_size, ours.num_attention_heads, ours.intermediate_size) = (hidden, heads, wide);
+    if let Some(rate) = *dropout {
+        (ours.hidden_dropout, ours.attention_dropout, ours.classifier_dropout) = (rate, rate, rate);
+    }
+    Ok(ours)
+}
+
+/// Leaves a model the tokens alone that these texts need; for each of them its old number.
+fn trim_to(
+    data: &Dataset,
+    min_count: u32,
+    encoder: &mut Encoder,
+    input: &mut TokenInput,
+) -> Result<Arc<Vec<u32>>, String> {
+    let (Some(texts), Some(tokenizer)) = (data.examples().texts(), &input.tokenizer) else {
+        return Err("a vocabulary is trimmed to texts, and here are none".to_owned());
+    };
+    let padding = encoder.pad_token_id;
+    let trimmed = trim(tokenizer, texts, min_count, padding as u32);
+    let Trimmed { tokenizer, old } = trimmed.map_err(|error| error.to_string())?;
+    let place = old.iter().position(|&id| id as usize == padding);
+    encoder.pad_token_id = place.expect("the padding token is kept");
+    if encoder.family == Family::Roberta && encoder.pad_token_id != padding {
+        return Err(format!(
+            "its positions count from its padding token, number {padding}, which cannot be another: leave \
+             `vocabulary` out"
+        ));
+    }
+    (encoder.vocab_size, input.vocab_size) = (old.len(), old.len());
+    input.tokenizer = Some(Arc::new(tokenizer));
+    Ok(Arc::new(old))
+}
