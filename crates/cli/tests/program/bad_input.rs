@@ -74,7 +74,7 @@ fn recipes() {
         ("train.steps=3", "not both"),
         ("task=masked", "`task` is the string \"masked\"; it must be one of \"classification\""),
         ("task=masked-lm", "`task = \"masked-lm\"` needs models of type \"encoder\""),
-        ("task=embedding", "`task = \"embedding\"` is not supported yet"),
+        ("task=embedding", "training the teacher of embeddings"),
     ] {
         home.refused(&format!("run tiny.toml --set {set}"), &[wanted]);
     }
