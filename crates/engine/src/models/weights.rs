@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use super::folder::{WEIGHTS, bad};
 use crate::error::Error;
-use crate::files::{TensorFile, io_error};
+use crate::files::io_error;
 use crate::store::ParameterSpec;
+use crate::tensor_file::TensorFile;
 
 /// Lists the files of a model in several, and which tensor is in which.
 const INDEX: &str = "model.safetensors.index.json";
@@ -102,7 +103,7 @@ fn open(folder: &Path) -> Result<Vec<TensorFile>, Error> {
     }
     let (single, path) = (folder.join(WEIGHTS), folder.join(INDEX));
     if single.is_file() || !path.is_file() {
-        return Ok(vec![TensorFile::read(&single)?]);
+        return Ok(vec![TensorFile::open(&single)?]);
     }
     let text = fs::read_to_string(&path).map_err(io_error(&path))?;
     let index: Index = serde_json::from_str(&text)
@@ -112,7 +113,7 @@ fn open(folder: &Path) -> Result<Vec<TensorFile>, Error> {
     {
         return Err(bad(&path, format!("it names {name:?}, which is no file of this folder")));
     }
-    names.into_iter().map(|name| TensorFile::read(&folder.join(name))).collect()
+    names.into_iter().map(|name| TensorFile::open(&folder.join(name))).collect()
 }
 
 #[cfg(test)]
