@@ -1,11 +1,13 @@
 //! The real program: `commands` and `check_and_bench` are what it does, `interrupted` how it goes on after it was
 //! stopped, `report` the pages it makes, `sweep` many runs at once, `tune` how it
-//! chooses among variants of kernels, `bad_input` what it says to input that is wrong.
+//! chooses among variants of kernels, `hub` models from elsewhere, `bad_input` what it says to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod bad_input;
 mod check_and_bench;
 mod commands;
+#[cfg(feature = "hub")]
+mod hub;
 mod interrupted;
 mod report;
 mod sweep;

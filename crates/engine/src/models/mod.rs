@@ -3,8 +3,10 @@
 mod encoder;
 mod feed;
 mod folder;
+pub mod hub;
 mod inputs;
 mod mlp;
+mod origin;
 mod start;
 mod weights;
 
@@ -16,6 +18,7 @@ pub use folder::{CONFIG, WEIGHTS, load, load_config, load_start, save};
 pub(crate) use inputs::names::FEATURES;
 pub use inputs::{BatchShape, Ids, Input, Inputs, Pooling, TokenInput, TokenTensors};
 pub use mlp::Mlp;
+pub use origin::Origin;
 pub use start::Start;
 
 use crate::data::Normalisation;

@@ -91,8 +91,8 @@ fn encoder(model: &recipe::Model, task: Task, data: &Dataset) -> Result<Start, E
     let recipe::Model::Encoder { from, layers, max_length, dropout } = model else {
         unreachable!("it is one");
     };
-    let bad = |problem: String| Error::Model { path: from.display().to_string(), problem };
-    let Start { config: base, parameters: values } = load_start(from, task)?;
+    let bad = |problem: String| Error::Model { path: from.to_string(), problem };
+    let Start { config: base, parameters: values } = load_start(&from.folder()?, task)?;
     let (Architecture::Encoder(theirs), Input::Tokens(tokens)) = (&base.architecture, &base.input)
     else {
         return Err(bad("it is no transformer encoder".to_owned()));

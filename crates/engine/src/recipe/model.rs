@@ -1,12 +1,11 @@
 //! `model = { … }`: a kind of model and its settings, before the data give it its input and output.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use super::document::Table;
 use super::error::RecipeError;
 use super::rules::{BELOW_ONE, LAYERS, SIZE, WIDTHS};
+use crate::models::Origin;
 use crate::nn::Activation;
 
 /// A model as a recipe describes it; the data add the shape of an example and the number of classes.
@@ -27,8 +26,8 @@ pub enum Model {
     },
     /// A transformer encoder of the BERT family with a classifier, which starts from a trained one.
     Encoder {
-        /// The folder of the one it starts from, as Hugging Face transformers saves it.
-        from: PathBuf,
+        /// The folder of the one it starts from, as Hugging Face transformers saves it, or a model of the hub.
+        from: Origin,
         /// The layers that it takes over, counted from 0; all unless given.
         #[serde(skip_serializing_if = "Option::is_none")]
         layers: Option<Vec<usize>>,
@@ -53,7 +52,7 @@ impl Model {
 fn encoder(table: &Table<'_>) -> Result<Model, RecipeError> {
     table.known(&["type", "from", "layers", "max_length", "dropout"])?;
     Ok(Model::Encoder {
-        from: table.path("from")?,
+        from: table.origin("from")?,
         layers: table.get("layers", &LAYERS)?,
         max_length: table.get("max_length", &SIZE)?,
         dropout: table.get("dropout", &BELOW_ONE)?,

@@ -146,6 +146,9 @@ fn what_is_written_is_read_as_the_same() {
         "[data]\nsource = \"embedded\"\n[teacher]\nfolder = \"t\"\n[student]\nmodel = { type = \"mlp\", \
          hidden_sizes = [1] }\n[train]\nsteps = 1\noptimizer = { name = \"adam\", lr = 0.1 }"
             .to_owned(),
+        "[data]\nsource = \"embedded\"\n[teacher]\nfolder = \"hf:o/n@v1\"\n[student]\nmodel = { type = \
+         \"encoder\", from = \"hf:o/n\" }\n[train]\nsteps = 1"
+            .to_owned(),
         "[data]\nsource = \"embedded\"\n[teacher]\nlogits = \"t\"\n[student]\nmodel = { type = \"mlp\", \
          hidden_sizes = [1] }\n[train]\nsteps = 1"
             .to_owned(),
