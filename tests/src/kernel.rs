@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use distil_gpu_engine::device::Device;
 use distil_gpu_engine::verify::Case;
-use distil_gpu_engine::verify::kernel::{Data, run_kernel};
+use distil_gpu_engine::verify::kernel::{Data, run_kernel, variants};
 use distil_gpu_kernels::{Kernel, StepState};
 
 use crate::{devices, gpus, is_slow};
@@ -33,18 +33,20 @@ pub fn hold(cases: &[Case]) {
     }
 }
 
-/// Holds the shaders without checks, as in use, to the bits of those with checks.
+/// Holds the shaders without checks, as in use, to the bits of those with checks, in every variant of each kernel.
 ///
 /// # Panics
 /// When a bit differs.
 pub fn assert_checked_alike(samples: &[(Arc<dyn Kernel>, Vec<Data>)], state: &StepState) {
     for (mut trusted, mut checked) in gpus(false).into_iter().zip(gpus(true)) {
         for (kernel, data) in samples {
-            let bits = [&mut trusted, &mut checked].map(|gpu| {
-                let written = run_kernel(gpu, kernel, state, data).unwrap().concat();
-                written.into_iter().map(f64::to_bits).collect::<Vec<u64>>()
-            });
-            assert!(bits[0] == bits[1], "{kernel:?}");
+            for (variant, kernel) in variants(kernel, &trusted) {
+                let bits = [&mut trusted, &mut checked].map(|gpu| {
+                    let written = run_kernel(gpu, &kernel, state, data).unwrap().concat();
+                    written.into_iter().map(f64::to_bits).collect::<Vec<u64>>()
+                });
+                assert!(bits[0] == bits[1], "{variant}: {kernel:?} on {}", trusted.info().name);
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use distil_gpu_engine::device::{CpuDevice, Device, Outlook};
 use distil_gpu_engine::distill::{
     Arm, Begin, Evaluator, Event, Forecast, Observer, Run, Silent, frozen_store, prepare, run,
 };
-use distil_gpu_engine::models::{self, Feed};
+use distil_gpu_engine::models::{self, Feed, Origin};
 use distil_gpu_engine::recipe::{Recipe, Task, Teacher};
 use distil_gpu_engine::verify;
 use safetensors::SafeTensors;
@@ -146,8 +146,10 @@ fn what_embeddings_cannot_have_is_refused() {
         Recipe { teacher: Teacher::Trained { model, train }, ..recipe }
     };
     refused(&trained, "give the `folder` of one");
-    let classifier =
-        |recipe| Recipe { teacher: Teacher::Folder { folder: path("fixtures/bert") }, ..recipe };
+    let classifier = |recipe| Recipe {
+        teacher: Teacher::Folder { folder: Origin::Folder(path("fixtures/bert")) },
+        ..recipe
+    };
     refused(&classifier, "the teacher is not made for `task = \"embedding\"`");
 }
 

@@ -9,7 +9,9 @@ use distil_gpu_engine::data::{Dataset, Examples, Normalisation, Text, Texts};
 use distil_gpu_engine::device::{Device, HostTensor};
 use distil_gpu_engine::distill::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
-use distil_gpu_engine::models::{self, BatchShape, Feed, HostBatch, Input, ModelConfig, Start};
+use distil_gpu_engine::models::{
+    self, BatchShape, Draw, Feed, HostBatch, Input, ModelConfig, Start,
+};
 use distil_gpu_engine::recipe::{Recipe, Task};
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::Layout;
@@ -163,7 +165,7 @@ fn logits(config: &ModelConfig, values: &[Vec<f32>], examples: &Examples) -> Vec
     let all: Vec<u32> = (0..examples.len() as u32).collect();
     let shape = feed.shape(&all, all.len());
     let mut batch = HostBatch::default();
-    feed.fill(&all, shape, None, &mut batch);
+    feed.fill(&all, shape, Draw::FIXED, &mut batch);
     let mut device = oracle();
     let mut session = session(&mut device, config, forward_plan(config, shape).unwrap(), values);
     let inputs: Vec<(&str, HostTensor<'_>)> = batch.inputs().collect();
@@ -299,7 +301,7 @@ fn fine_tuning_follows_pytorch() {
             let tokens = &tokens[batch * SHAPE.length..][..SHAPE.rows * SHAPE.length];
             let lengths = &lengths[batch..][..SHAPE.rows];
             let labels = &labels[batch..][..SHAPE.rows];
-            let zeros = vec![0; SHAPE.length];
+            let zeros = [0; SHAPE.length];
             let rows: Vec<_> = (tokens.chunks(SHAPE.length).zip(lengths))
                 .map(|(row, &length)| (&row[..length as usize], &zeros[..length as usize]))
                 .collect();

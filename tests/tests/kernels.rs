@@ -14,17 +14,15 @@ use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
-use distil_gpu_kernels::matmul::{Matmul, Tile};
+use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::Optimizer;
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
-use distil_gpu_kernels::{Caps, Kernel, StepState, random as counter};
-use distil_gpu_tests::{
-    Data, Forced, assert_checked_alike, devices, filled, hold, run_kernel, variants,
-};
+use distil_gpu_kernels::{Kernel, StepState, random as counter};
+use distil_gpu_tests::{Data, assert_checked_alike, devices, filled, hold, run_kernel, variants};
 
 #[test]
 fn elementwise_has_every_stage_and_broadcasts() {
@@ -128,13 +126,11 @@ fn checked_shaders_give_the_same_bits() {
         let data = filled(&*kernel, 0.1, 1.0);
         samples.push((kernel, data));
     };
-    for (tile, chain) in Tile::ALL.iter().zip(epilogues(extent).into_iter().cycle()) {
-        let matmul = Matmul { chain, extent, ..Matmul::new(50, 28, 33, false, false) };
-        if matmul.fits(tile, &Caps::default()) {
-            let launches = matmul.launches_with(tile, &Caps::default());
-            sample(Arc::new(Forced { kernel: Arc::new(matmul), launches }));
-        }
+    // Only a depth of whole fours is loaded four words at once.
+    for (k, chain) in [33, 36].into_iter().cycle().zip(epilogues(extent)) {
+        sample(Arc::new(Matmul { chain, extent, ..Matmul::new(50, 28, k, false, false) }));
     }
+    sample(Arc::new(Matmul::new(52, 28, 36, true, true)));
     sample(Arc::new(flat(vec![Stage::GeluErf, Stage::Dropout { rate: 0.5, stream: 0 }], 0, 999)));
     sample(Arc::new(Reduce { op: ReduceOp::Mean, outer: 5, len: 99, inner: 1, accumulate: true }));
     sample(Arc::new(Reduce { op: ReduceOp::Max, outer: 2, len: 99, inner: 7, accumulate: false }));
@@ -168,10 +164,7 @@ fn checked_shaders_give_the_same_bits() {
             backward: false,
         };
         for kernel in [attention, Attention { backward: true, ..attention }] {
-            for software in [false, true] {
-                let launches = kernel.launches(&Caps { software, ..Caps::default() });
-                sample(Arc::new(Forced { kernel: Arc::new(kernel), launches }));
-            }
+            sample(Arc::new(kernel));
         }
     }
     for gradient in [false, true] {

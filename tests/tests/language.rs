@@ -20,6 +20,9 @@ use distil_gpu_kernels::optimizer::Rule;
 use distil_gpu_tests::{assert_close, devices, oracle};
 use safetensors::SafeTensors;
 
+/// A model and its parameters.
+type Parameters<'a> = (&'a ModelConfig, &'a [Vec<f32>]);
+
 const FAMILIES: [&str; 3] = ["bert-mlm", "distilbert-mlm", "roberta-mlm"];
 const TEACHER: &str = "bert-mlm-teacher";
 /// Texts of the batch, and tokens that they are padded to; in the fixtures they are padded to 9.
@@ -121,7 +124,7 @@ fn logits_are_those_of_transformers() {
 fn gradients(
     config: &ModelConfig,
     values: &[Vec<f32>],
-    (plan, teacher): (Plan, Option<(&ModelConfig, &[Vec<f32>])>),
+    (plan, teacher): (Plan, Option<Parameters<'_>>),
     batch: &HostBatch,
     state: StepState,
 ) -> (Vec<Vec<f64>>, Vec<f64>) {
@@ -231,13 +234,14 @@ fn saved_models_are_read_again_and_start_students() {
 
         // A classifier's folder starts a language model, all but its head; and the other way round.
         let classifier = folder(name.strip_suffix("-mlm").unwrap());
-        let start = models::load_start(&classifier, Task::MaskedLm, false).unwrap();
-        let fresh = start.parameters.iter().filter(|values| values.is_none()).count();
-        assert!(start.config.input.masks());
+        let (config, values) = models::load_start(&classifier, Task::MaskedLm, false).unwrap();
+        let fresh = values.iter().filter(|values| values.is_none()).count();
+        assert!(config.input.masks());
         assert_eq!(fresh, 5, "{name}");
-        let start = models::load_start(&folder(name), Task::Classification, false).unwrap();
-        let fresh = start.parameters.iter().filter(|values| values.is_none()).count();
-        assert!(!start.config.input.masks());
+        let (config, values) =
+            models::load_start(&folder(name), Task::Classification, false).unwrap();
+        let fresh = values.iter().filter(|values| values.is_none()).count();
+        assert!(!config.input.masks());
         assert_eq!(fresh, 4, "{name}");
     }
 }

@@ -1,7 +1,8 @@
 //! Progress on the terminal.
 
 use distil_gpu_engine::distill::{Event, Observer};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use distil_gpu_engine::models::hub;
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::note;
 
@@ -12,12 +13,13 @@ pub struct Progress {
     batch: usize,
     /// Steps taken before this start of the program.
     first: u32,
+    download: Download,
 }
 
 impl Progress {
     /// Nothing is drawn until the first event.
     pub fn new() -> Self {
-        Self { bar: ProgressBar::hidden(), batch: 0, first: 0 }
+        Self { bar: ProgressBar::hidden(), batch: 0, first: 0, download: Download::default() }
     }
 }
 
@@ -36,6 +38,7 @@ impl Observer for Progress {
     fn event(&mut self, event: &Event<'_>) {
         match event {
             Event::Opened { .. } => {}
+            Event::Download(progress) => self.download.show(progress),
             Event::Started { arm, steps, done, batch } => {
                 self.batch = *batch;
                 self.bar = ProgressBar::with_draw_target(
@@ -74,6 +77,33 @@ impl Observer for Progress {
                 ));
             }
             Event::Note(text) => self.bar.suspend(|| note(text)),
+        }
+    }
+}
+
+/// Draws a bar a file that is downloaded; without a terminal, one line a file.
+#[derive(Debug, Default)]
+pub struct Download {
+    bar: Option<ProgressBar>,
+}
+
+impl Download {
+    /// Shows how far a file has come.
+    pub fn show(&mut self, progress: &hub::Progress<'_>) {
+        let hub::Progress { model, file, bytes, total } = progress;
+        let bar = self.bar.get_or_insert_with(|| {
+            let template = "{msg} {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+            let style =
+                ProgressStyle::with_template(template).expect("the template is well formed");
+            ProgressBar::with_draw_target(Some(*total), ProgressDrawTarget::stderr())
+                .with_style(style)
+                .with_message(format!("{model}: {file}"))
+        });
+        bar.set_position(*bytes);
+        if bytes == total {
+            bar.finish_and_clear();
+            self.bar = None;
+            note(format_args!("Downloaded {file} of {model}: {}", HumanBytes(*total)));
         }
     }
 }

@@ -1,17 +1,13 @@
-//! Files written whole or not at all, and safetensors files of floats.
+//! Files written whole or not at all.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 
 use crate::error::Error;
-use crate::floats::floats;
-
-/// Bytes in front of a safetensors header: its length.
-const LENGTH_BYTES: usize = 8;
 
 /// The engine's error for what the system says of a file.
 pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -19,7 +15,7 @@ pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { path, source }
 }
 
-fn bad(path: &Path, problem: impl Into<String>) -> Error {
+pub(crate) fn bad(path: &Path, problem: impl Into<String>) -> Error {
     Error::Model { path: path.display().to_string(), problem: problem.into() }
 }
 
@@ -83,67 +79,4 @@ pub fn save_tensors<N: AsRef<str>, V: AsRef<[f32]>>(
     let bytes = safetensors::serialize(views, Some(metadata))
         .map_err(|error| bad(path, error.to_string()))?;
     write_atomically(path, &bytes)
-}
-
-/// A safetensors file in memory, its header checked against its length.
-#[derive(Debug)]
-pub(crate) struct TensorFile {
-    path: PathBuf,
-    bytes: Vec<u8>,
-    header: Metadata,
-    data_at: usize,
-}
-
-impl TensorFile {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// [`Error::Io`], or [`Error::Model`] when it is not a whole safetensors file.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = fs::read(path).map_err(io_error(path))?;
-        let whole = SafeTensors::deserialize(&bytes).map(|_| ());
-        let header = whole.and_then(|()| SafeTensors::read_metadata(&bytes));
-        let (length, header) =
-            header.map_err(|error| bad(path, format!("not a whole safetensors file ({error})")))?;
-        Ok(Self { path: path.to_owned(), bytes, header, data_at: LENGTH_BYTES + length })
-    }
-
-    /// Names of its tensors.
-    pub fn names(&self) -> Vec<String> {
-        self.header.tensors().into_keys().collect()
-    }
-
-    /// An entry of its metadata.
-    pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.header.metadata().as_ref()?.get(key).map(String::as_str)
-    }
-
-    /// The shape of a tensor, if there is one of that name.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.header.info(name).map(|info| &*info.shape)
-    }
-
-    /// The values of a tensor that must be floats, finite and of this shape.
-    ///
-    /// # Errors
-    /// [`Error::Model`] naming file, tensor and what is wrong.
-    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        let Some(info) = self.header.info(name) else {
-            return Err(bad(&self.path, format!("it has no tensor {name}")));
-        };
-        let (start, end) = info.data_offsets;
-        let bytes = &self.bytes[self.data_at + start..self.data_at + end];
-        let values = floats(info.dtype, bytes).filter(|_| info.shape == shape);
-        let values = values.ok_or_else(|| {
-            let (dtype, found) = (info.dtype, &info.shape);
-            bad(&self.path, format!("{name} is {dtype:?} {found:?}, and must be F32 {shape:?}"))
-        })?;
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(at) => {
-                let problem = format!("{name} holds {} at element {at}", values[at]);
-                Err(bad(&self.path, problem))
-            }
-            None => Ok(values),
-        }
-    }
 }

@@ -18,6 +18,7 @@ pub mod report;
 pub mod scratch;
 pub mod session;
 pub mod store;
+mod tensor_file;
 pub mod tune;
 pub mod verify;
 

@@ -236,21 +236,32 @@ impl Matmul {
         assert!(a.len() >= copies(self.shared_a) * self.m * self.k);
         assert!(b.len() >= copies(self.shared_b) * self.k * self.n);
         assert!(out.len() == self.batch * self.m * self.n);
-        let [rows, cols] = self.cpu_block(rayon::current_num_threads());
-        let [row_blocks, col_blocks] = [self.m.div_ceil(rows), self.n.div_ceil(cols)];
+        let side = self.cpu_block(rayon::current_num_threads());
         let out = Out(out.as_mut_ptr());
-        (0..self.batch * row_blocks * col_blocks).into_par_iter().for_each(|block| {
-            let [i, j] = [block / col_blocks % row_blocks * rows, block % col_blocks * cols];
-            let block = Block {
-                batch: block / col_blocks / row_blocks,
-                i,
-                j,
-                rows: rows.min(self.m - i),
-                cols: cols.min(self.n - j),
-            };
-            // SAFETY: the lengths are asserted above; no two blocks have an element of `out` in common.
+        (0..self.blocks(side)).into_par_iter().for_each(|number| {
+            let block = self.block(side, number);
+            // SAFETY: the lengths are asserted above; `out` is borrowed mutably until all tasks are done, and its
+            // blocks have no element in common, of which each task has another.
             unsafe { self.run_block(&block, a, b, &out, &operands, state) };
         });
+    }
+
+    /// Number of blocks of at most `rows` × `cols` that `out` falls into.
+    fn blocks(&self, [rows, cols]: [usize; 2]) -> usize {
+        self.batch * self.m.div_ceil(rows) * self.n.div_ceil(cols)
+    }
+
+    /// One of those blocks: together they hold each element of `out` once.
+    fn block(&self, [rows, cols]: [usize; 2], number: usize) -> Block {
+        let [row_blocks, col_blocks] = [self.m.div_ceil(rows), self.n.div_ceil(cols)];
+        let [i, j] = [number / col_blocks % row_blocks * rows, number % col_blocks * cols];
+        Block {
+            batch: number / col_blocks / row_blocks,
+            i,
+            j,
+            rows: rows.min(self.m - i),
+            cols: cols.min(self.n - j),
+        }
     }
 
     /// Rows and columns of the blocks of `out` that the CPU twin's tasks take: the longer side is halved
@@ -335,10 +346,18 @@ struct Block {
     cols: usize,
 }
 
-/// An output, of which every task writes its own block.
+/// The first element of an output that tasks write at the same time. Blocks of a matrix lie in the memory as many
+/// pieces, so slices cannot be split into them.
+///
+/// Whoever goes through the pointer promises that
+/// - the output is borrowed mutably, and by nobody else, from when the pointer is taken until all tasks are done;
+/// - what is reached lies in the output;
+/// - between those two times no other task reaches the same element, to write or to read, and a slice made from
+///   the pointer holds no element of another task.
 pub(crate) struct Out<F>(pub(crate) *mut F);
 
-// SAFETY: the tasks that share it write no element in common.
+// SAFETY: to share it only lends the address; by the promise above, an element that is reached through it is reached
+// by one thread, which takes `F: Send`.
 unsafe impl<F: Send> Sync for Out<F> {}
 
 impl Kernel for Matmul {
@@ -445,6 +464,33 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_hold_every_element_once() {
+        for (m, n, k, batch) in [
+            (1, 1, 1, 1),
+            (3, 5, 7, 4),
+            (100, 1000, 999, 1),
+            (513, 33, 4096, 3),
+            (0, 5, 5, 2),
+            (17, 900, 8192, 2),
+        ] {
+            let kernel = Matmul { batch, ..Matmul::new(m, n, k, false, false) };
+            for side in [1, 2, 3, 16, 64].map(|threads| kernel.cpu_block(threads)) {
+                let mut written = vec![0; batch * m * n];
+                for block in (0..kernel.blocks(side)).map(|number| kernel.block(side, number)) {
+                    for row in block.i..block.i + block.rows {
+                        let start = (block.batch * m + row) * n + block.j;
+                        written[start..start + block.cols].iter_mut().for_each(|count| *count += 1);
+                    }
+                }
+                assert!(
+                    written.iter().all(|&count| count == 1),
+                    "{kernel:?} in blocks of {side:?}"
+                );
             }
         }
     }

@@ -45,7 +45,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let recipe = super::recipe(args.recipe.as_deref(), &args.set)?;
+    let recipe = super::recipe(args.recipe.as_deref(), &args.set, voice)?;
     let asked: Choice = args.device.parse()?;
     let chosen = select(asked, GpuOptions::default())?;
     if voice.progress() {

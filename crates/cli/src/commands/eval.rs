@@ -23,7 +23,7 @@ Examples:
   distil-gpu eval my-model --data flowers.csv --label species
       A file: .csv, .safetensors (features, labels), or a folder with a folder of images a class")]
 pub struct Args {
-    /// Folder with config.json and model.safetensors
+    /// Folder with config.json and model.safetensors, or hf:OWNER/NAME for a model of the hub
     model: PathBuf,
     /// `embedded`, a recipe, a .csv or .safetensors file, or a folder of images
     #[arg(long)]
@@ -37,7 +37,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let (config, values) = models::load(&args.model)?;
+    let (config, values) = models::load(&super::model_folder(&args.model, voice)?)?;
     if config.embeds() {
         anyhow::bail!("{} makes embeddings: `eval` measures classifiers", args.model.display());
     }

@@ -24,7 +24,7 @@ Examples:
   distil-gpu logits my-model --input recipes/hinton-mnist.toml --out teacher.safetensors
       Writes `train` and `test` [rows, classes] for a recipe's data: a file for `teacher.logits`")]
 pub struct Args {
-    /// Folder with config.json and model.safetensors
+    /// Folder with config.json and model.safetensors, or hf:OWNER/NAME for a model of the hub
     model: PathBuf,
     /// File of inputs, one example a row; or a recipe, for its data
     #[arg(long)]
@@ -44,7 +44,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let (config, values) = models::load(&args.model)?;
+    let (config, values) = models::load(&super::model_folder(&args.model, voice)?)?;
     let (split, examples);
     let inputs: Vec<(&str, &Examples)> = if args.input.extension().is_some_and(|e| e == "toml") {
         // A teacher's logits are of all examples: what is kept for validation is chosen when students learn.

@@ -12,21 +12,41 @@ pub mod run;
 pub mod sweep;
 pub mod tune;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use distil_gpu_engine::device::{Choice, Device, GpuOptions, select};
-
-use distil_gpu_engine::recipe::{Recipe, RecipeError};
+use distil_gpu_engine::models::{Origin, hub};
+use distil_gpu_engine::recipe::Recipe;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::progress::Download;
 use crate::{Voice, note};
 
-/// The recipe at a path, or the one that comes with the program.
-fn recipe(path: Option<&Path>, sets: &[String]) -> Result<Recipe, RecipeError> {
-    match path {
-        Some(path) => Recipe::load(path, sets),
-        None => Recipe::embedded_default(sets),
+/// The recipe at a path, or the one that comes with the program. What its models need of the hub is fetched.
+fn recipe(path: Option<&Path>, sets: &[String], voice: Voice) -> Result<Recipe> {
+    let mut recipe = match path {
+        Some(path) => Recipe::load(path, sets)?,
+        None => Recipe::embedded_default(sets)?,
+    };
+    recipe.fetch(&mut downloads(voice))?;
+    Ok(recipe)
+}
+
+/// The folder of a model that is named by its path or as on the hub, from where it is fetched.
+fn model_folder(path: &Path, voice: Voice) -> Result<PathBuf> {
+    let mut origin = Origin::of(path)?;
+    origin.fetch(&mut downloads(voice))?;
+    Ok(origin.folder()?)
+}
+
+/// Shows downloads.
+fn downloads(voice: Voice) -> impl FnMut(hub::Progress<'_>) {
+    let mut download = Download::default();
+    move |progress| {
+        if voice.progress() {
+            download.show(&progress);
+        }
     }
 }
 

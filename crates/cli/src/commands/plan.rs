@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let recipe = super::recipe(args.recipe.as_deref(), &args.set)?;
+    let recipe = super::recipe(args.recipe.as_deref(), &args.set, voice)?;
     let gpus = adapters();
     let choices = |gpu: &Adapter| Cache::open(&gpu.info).map(|cache| cache.choices());
     let outlook = |gpu: &Adapter| Outlook::of(gpu, choices(gpu).unwrap_or_default());

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use distil_gpu_engine::distill::{self, Begin};
-use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::report::PAGE;
 
 use super::toml_string;
@@ -61,9 +60,9 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     let out = args.out.as_ref().or(args.resume.as_ref());
     sets.extend(out.map(|out| format!("out={}", toml_string(&out.to_string_lossy()))));
     let recipe = match &args.resume {
-        Some(run) => Recipe::load(&run.join("recipe.toml"), &sets)
+        Some(run) => super::recipe(Some(&run.join("recipe.toml")), &sets, voice)
             .with_context(|| format!("{} cannot be resumed", run.display()))?,
-        None => super::recipe(args.recipe.as_deref(), &sets)?,
+        None => super::recipe(args.recipe.as_deref(), &sets, voice)?,
     };
     let begin = match (&args.resume, args.force) {
         (Some(_), _) => Begin::Resume,

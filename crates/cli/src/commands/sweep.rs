@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use distil_gpu_engine::distill::{self, Axis, Begin, Grid};
-use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::report::{SWEEP_PAGE, SweepReport};
 
 use super::toml_string;
@@ -57,14 +56,14 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     let (recipe, grid, begin) = match &args.resume {
         Some(folder) => {
             let grid = Grid::read(folder)?;
-            (Recipe::load(&folder.join("recipe.toml"), &sets)?, grid, Begin::Resume)
+            (super::recipe(Some(&folder.join("recipe.toml")), &sets, voice)?, grid, Begin::Resume)
         }
         None => {
             let (axes, fixed) = axes(&args.set)?;
             sets.splice(0..0, fixed);
             let begin = if args.force { Begin::Replace } else { Begin::New };
             let grid = Grid { axes, seeds: args.seeds };
-            (super::recipe(args.recipe.as_deref(), &sets)?, grid, begin)
+            (super::recipe(args.recipe.as_deref(), &sets, voice)?, grid, begin)
         }
     };
     let mut device = super::open(&recipe.device, false, voice)?;

@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let recipe = super::recipe(args.recipe.as_deref(), &args.set)?;
+    let recipe = super::recipe(args.recipe.as_deref(), &args.set, voice)?;
     let selected = select(args.device.parse()?, GpuOptions { timestamps: true, checked: false })?;
     let mut device = selected.device;
     if device.info().kind == DeviceKind::Cpu {

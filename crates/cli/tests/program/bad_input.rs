@@ -191,7 +191,10 @@ fn models() {
     home.refused(&logits, &["hand/config.json: no such file; a model is a folder"]);
     home.refused(&format!("logits tiny.toml {input}"), &["a model is a folder with config.json"]);
     home.write("hand/config.json", HAND_CONFIG);
-    home.refused(&logits, &["hand/model.safetensors: ", "No such file"]);
+    home.refused(
+        &logits,
+        &["hand: it has neither model.safetensors nor model.safetensors.index.json"],
+    );
     home.write_hand();
     home.refused(&logits, &["x: cannot be read"]);
     for (from, to, wanted) in [

@@ -1,6 +1,7 @@
 //! The real program: `commands` and `check_and_bench` are what it does, `interrupted` how it goes on after it was
-//! stopped, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `tune` how it chooses among
-//! variants of kernels, `bad_input` and `bad_texts` what it says to input that is wrong.
+//! stopped, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `guessing` masked language
+//! models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `bad_input` and `bad_texts` what
+//! it says to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod bad_input;
@@ -8,6 +9,8 @@ mod bad_texts;
 mod check_and_bench;
 mod commands;
 mod guessing;
+#[cfg(feature = "hub")]
+mod hub;
 mod interrupted;
 mod report;
 mod sweep;

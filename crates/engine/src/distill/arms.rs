@@ -123,7 +123,7 @@ pub fn run(
     log.event(&Event::Opened { folder: &folder });
     notes.iter().chain(&note).for_each(|note| log.note(note));
     if let recipe::Teacher::Folder { folder } = &recipe.teacher {
-        log.note(&format!("The teacher comes from {}", folder.display()));
+        log.note(&format!("The teacher comes from {folder}"));
     }
     let mut work = Work { recipe, setup: &setup, folder: &folder, journal, checkpoints, log };
 
@@ -316,7 +316,7 @@ pub(super) fn choose_folder(recipe: &Recipe, begin: Begin) -> Result<PathBuf, Er
 fn prepare_folder(recipe: &Recipe, folder: &Path) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     let teacher = match &recipe.teacher {
-        recipe::Teacher::Folder { folder } => folder.canonicalize().ok(),
+        recipe::Teacher::Folder { folder } => folder.folder()?.canonicalize().ok(),
         _ => None,
     };
     for old in [checkpoint::FOLDER, tensorboard::FOLDER].map(|name| folder.join(name)) {

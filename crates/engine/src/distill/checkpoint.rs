@@ -13,8 +13,9 @@ use distil_gpu_kernels::distill_loss::TERMS;
 
 use super::Arm;
 use crate::error::Error;
-use crate::files::{TensorFile, io_error, save_tensors};
+use crate::files::{io_error, save_tensors};
 use crate::store::ParameterSpec;
+use crate::tensor_file::TensorFile;
 
 /// Folder of the checkpoints in a run's folder.
 pub const FOLDER: &str = "checkpoints";
@@ -195,7 +196,7 @@ impl Checkpoints {
         let StateShape { specs, moments, features } = *shape;
         let list = self.list(arm)?;
         let Some((_, path)) = list.first() else { return Ok(None) };
-        let file = TensorFile::read(path)?;
+        let file = TensorFile::open(path)?;
         let read = |group: &str| {
             let tensor =
                 |spec: &ParameterSpec| file.tensor(&format!("{group}/{}", spec.name), &spec.shape);

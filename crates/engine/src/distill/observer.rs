@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Metrics, Shares, TermMetrics};
+use crate::models::hub::Progress;
 
 /// One of the three models of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +58,8 @@ pub enum Event<'a> {
         /// Where its results will lie.
         folder: &'a Path,
     },
+    /// A model of the hub is being downloaded.
+    Download(Progress<'a>),
     /// An arm begins to train.
     Started {
         /// Which.

@@ -50,9 +50,10 @@ impl Setup {
             return Err(DataError::Unfit(problem.to_owned()).into());
         }
         let loaded = match &recipe.teacher {
-            recipe::Teacher::Folder { folder: original } => {
-                Some(models::load(folder.unwrap_or(original))?)
-            }
+            recipe::Teacher::Folder { folder: original } => Some(match folder {
+                Some(folder) => models::load(folder)?,
+                None => models::load(&original.folder()?)?,
+            }),
             _ => None,
         };
         let (loaded, teacher_parameters) = loaded.unzip();

@@ -153,7 +153,7 @@ pub fn sweep(
     let folder = choose_folder(&named, begin)?;
     let resolved = recipe.to_toml()?;
     let combinations = grid.combinations();
-    let points = points(recipe, &resolved, grid, &combinations, &folder)?;
+    let points = points(recipe, &resolved, grid, &combinations, &folder, observer)?;
     let setup = Setup::read(recipe, None)?;
     let notes = setup.notes()?;
     if begin != Begin::Resume {
@@ -252,6 +252,7 @@ fn points(
     grid: &Grid,
     combinations: &[Vec<Setting>],
     folder: &Path,
+    observer: &mut dyn Observer,
 ) -> Result<Vec<Point>, Error> {
     let mut points = Vec::new();
     for settings in combinations {
@@ -259,7 +260,8 @@ fn points(
             let set = |Setting { key, value }: &Setting| format!("{key}={value}");
             let mut sets: Vec<String> = settings.iter().map(set).collect();
             sets.push(format!("seed={}", base.seed.wrapping_add(offset)));
-            let recipe = Recipe::parse_with(resolved, "recipe.toml", &sets)?;
+            let mut recipe = Recipe::parse_with(resolved, "recipe.toml", &sets)?;
+            recipe.fetch(&mut |progress| observer.event(&Event::Download(progress)))?;
             let table = |key: &str| key.split('.').next().unwrap_or_default().trim().to_owned();
             let varied = |key: &str| ["student", "distil", "train"].contains(&&*table(key));
             if let Some(Setting { key, .. }) = settings.iter().find(|one| !varied(&one.key)) {

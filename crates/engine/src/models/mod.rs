@@ -4,8 +4,10 @@ mod cut;
 mod encoder;
 mod feed;
 mod folder;
+pub mod hub;
 mod inputs;
 mod mlp;
+mod origin;
 mod start;
 mod weights;
 
@@ -19,6 +21,7 @@ pub(crate) use inputs::names::FEATURES;
 pub(crate) use inputs::names::LABELS;
 pub use inputs::{BatchShape, Ids, Input, Inputs, Pooled, Pooling, TokenInput, TokenTensors};
 pub use mlp::Mlp;
+pub use origin::Origin;
 pub use start::{First, Start, Values};
 
 use crate::data::Normalisation;

@@ -136,7 +136,7 @@ fn perceptron(
 
 fn encoder(
     model: &recipe::Model,
-    from: &recipe::Origin,
+    from: &recipe::Base,
     task: Task,
     data: &Dataset,
     teacher: Option<&ModelConfig>,
@@ -145,21 +145,21 @@ fn encoder(
     let head = Head::of_task(task, data.classes());
     let random = matches!(model, recipe::Model::Encoder { random: true, .. });
     match (from, teacher) {
-        (recipe::Origin::Folder(folder), _) => {
-            let (base, values) = load_start(folder, task, random)?;
-            let problem = bad(folder.display().to_string());
+        (recipe::Base::Model(origin), _) => {
+            let (base, values) = load_start(&origin.folder()?, task, random)?;
+            let problem = bad(origin.to_string());
             let (config, copies) = cut(model, head, &base, data).map_err(problem)?;
             Ok(Start {
                 config,
                 first: First::Values(copies.values(|index| values[index].as_deref())),
             })
         }
-        (recipe::Origin::Teacher, Some(base)) => {
+        (recipe::Base::Teacher, Some(base)) => {
             let problem = bad("student.model.from, the teacher".to_owned());
             let (config, copies) = cut(model, head, base, data).map_err(problem)?;
             Ok(Start { config, first: First::OfTeacher(copies) })
         }
-        (recipe::Origin::Teacher, None) => {
+        (recipe::Base::Teacher, None) => {
             Err(unfit("a model cannot start from the teacher where the teacher is no model"))
         }
     }

@@ -8,11 +8,15 @@ use serde::Deserialize;
 
 use super::folder::{WEIGHTS, bad};
 use crate::error::Error;
-use crate::files::{TensorFile, io_error};
+use crate::files::io_error;
 use crate::store::ParameterSpec;
+use crate::tensor_file::TensorFile;
 
 /// Lists the files of a model in several, and which tensor is in which.
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// Weights that only Python can read.
+const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// How a family's files may differ from the names that it is asked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,23 +100,50 @@ pub(super) fn read(
 
 /// The folder's file of tensors, or all of them.
 fn open(folder: &Path) -> Result<Vec<TensorFile>, Error> {
+    let has = |name: &str| folder.join(name).is_file();
+    let paths = match first_of(has).map_err(|problem| bad(folder, problem))? {
+        INDEX => shards(&folder.join(INDEX))?,
+        single => BTreeSet::from([single.to_owned()]),
+    };
+    paths.into_iter().map(|name| TensorFile::open(&folder.join(name))).collect()
+}
+
+/// The file that a model's tensors begin with, given which files there are: their only one, or the index.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub(super) fn first_of(has: impl Fn(&str) -> bool) -> Result<&'static str, String> {
+    if let Some(name) = [WEIGHTS, INDEX].into_iter().find(|name| has(name)) {
+        return Ok(name);
+    }
+    Err(match PICKLED.iter().find(|name| has(name)) {
+        Some(pickled) => format!(
+            "it has {pickled} and no {WEIGHTS}: convert it with transformers, \
+             model.save_pretrained(folder, safe_serialization=True)"
+        ),
+        None => format!("it has neither {WEIGHTS} nor {INDEX}"),
+    })
+}
+
+/// The files that an index names.
+///
+/// # Errors
+/// [`Error::Model`] when it is no index, or names files elsewhere.
+pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>, Error> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let (single, path) = (folder.join(WEIGHTS), folder.join(INDEX));
-    if single.is_file() || !path.is_file() {
-        return Ok(vec![TensorFile::read(&single)?]);
+    let text = fs::read_to_string(index).map_err(io_error(index))?;
+    let read: Index = serde_json::from_str(&text)
+        .map_err(|error| bad(index, format!("not an index of tensors: {error}")))?;
+    // On every system alike: a name may come from the hub.
+    let outside =
+        |name: &&String| name.contains(['/', '\\', ':']) || matches!(&***name, "" | "." | "..");
+    match read.weight_map.values().find(outside) {
+        Some(name) => Err(bad(index, format!("it names {name:?}, which is no file of its folder"))),
+        None => Ok(read.weight_map.into_values().collect()),
     }
-    let text = fs::read_to_string(&path).map_err(io_error(&path))?;
-    let index: Index = serde_json::from_str(&text)
-        .map_err(|error| bad(&path, format!("not an index of tensors: {error}")))?;
-    let names: BTreeSet<&String> = index.weight_map.values().collect();
-    if let Some(name) = names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref()))
-    {
-        return Err(bad(&path, format!("it names {name:?}, which is no file of this folder")));
-    }
-    names.into_iter().map(|name| TensorFile::read(&folder.join(name))).collect()
 }
 
 #[cfg(test)]
@@ -193,8 +224,21 @@ mod tests {
         assert!(error.contains("two.safetensors"), "{error}");
         save(&folder.path().join("two.safetensors"), &[("bert.LayerNorm.weight", &[2])]);
         assert_eq!(read(folder.path(), &specs(), NAMING).unwrap()[1], Some(vec![0.5; 2]));
-        index(["one.safetensors", "../two.safetensors"]);
-        let error = read(folder.path(), &specs(), NAMING).unwrap_err().to_string();
-        assert!(error.contains("is no file of this folder"), "{error}");
+        for outside in ["../two.safetensors", "/two", "a/two", "..", "", r"C:\two"] {
+            index(["one.safetensors", outside]);
+            let error = read(folder.path(), &specs(), NAMING).unwrap_err().to_string();
+            let problem = format!("it names {outside:?}, which is no file of its folder");
+            assert!(error.ends_with(&problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_folder_without_safetensors_is_told_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = || read(folder.path(), &specs(), NAMING).unwrap_err().to_string();
+        let neither = format!(": it has neither {WEIGHTS} nor {INDEX}");
+        assert!(told().ends_with(&neither), "{}", told());
+        fs::write(folder.path().join(PICKLED[0]), "").unwrap();
+        assert!(told().contains("it has pytorch_model.bin and no model.safetensors: convert it"));
     }
 }

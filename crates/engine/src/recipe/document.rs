@@ -10,8 +10,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Place, RecipeError};
-use super::rules::{PATH, Rule};
+use super::rules::{ORIGIN, PATH, Rule};
 use super::sets::Set;
+use crate::models::Origin;
 
 /// A parsed recipe with the `--set`s applied.
 pub(super) struct Document<'a> {
@@ -172,6 +173,14 @@ impl<'a> Table<'a> {
                 .map_or(written.clone(), |folder| folder.join(written)),
         };
         Ok(std::path::absolute(&path).unwrap_or(path))
+    }
+
+    /// The model's origin at `key`, a folder made absolute as by [`Table::path`].
+    pub fn origin(&self, key: &str) -> Result<Origin, RecipeError> {
+        match self.need(key, &ORIGIN)? {
+            Origin::Folder(_) => self.path(key).map(Origin::Folder),
+            hub => Ok(hub),
+        }
     }
 
     /// Whether `key` is there.

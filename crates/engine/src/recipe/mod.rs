@@ -30,11 +30,14 @@ use rules::{
 };
 use sets::Set;
 
+use crate::error::Error;
+use crate::models::hub::Progress;
+
 pub use data::{Column, Data, Normalise, Source, Validation};
 pub use error::{Place, RecipeError};
 pub use features::{HiddenDistance, HiddenLoss, Relation, RelationLoss};
 pub use groups::Group;
-pub use model::{Layers, Model, Origin, Vocabulary};
+pub use model::{Base, Layers, Model, Vocabulary};
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use schedule::Schedule;
 pub use task::Task;
@@ -173,6 +176,27 @@ impl Recipe {
     /// [`RecipeError::Write`] when a path is not UTF-8.
     pub fn to_toml(&self) -> Result<String, RecipeError> {
         toml::to_string(self).map_err(|error| RecipeError::Write(error.to_string()))
+    }
+
+    /// Downloads what its models need of the hub, with word to `progress`, and pins their revisions to commits.
+    /// A recipe of folders is left as it is.
+    ///
+    /// # Errors
+    /// As [`Origin::fetch`].
+    pub fn fetch(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), Error> {
+        if let Teacher::Folder { folder } = &mut self.teacher {
+            folder.fetch(progress)?;
+        }
+        let teacher = match &mut self.teacher {
+            Teacher::Trained { model, .. } => Some(&mut **model),
+            _ => None,
+        };
+        for model in teacher.into_iter().chain([&mut self.student.model]) {
+            if let Model::Encoder { from: Base::Model(origin), .. } = model {
+                origin.fetch(progress)?;
+            }
+        }
+        Ok(())
     }
 
     fn read(root: &Table<'_>, file_name: &str) -> Result<Self, RecipeError> {

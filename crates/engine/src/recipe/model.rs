@@ -1,12 +1,11 @@
 //! `model = { … }`: a kind of model and its settings, before the data give it its input and output.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use super::document::Table;
 use super::error::RecipeError;
 use super::rules::{BELOW_ONE, COUNT, FLAG, Rule, SIZE, WIDTHS, numbers, text};
+use crate::models::Origin;
 use crate::nn::Activation;
 
 /// A model as a recipe describes it; the data add the shape of an example and the number of classes.
@@ -28,7 +27,7 @@ pub enum Model {
     /// A transformer encoder of the BERT family, which starts from a trained one, or from one's configuration.
     Encoder {
         /// The one it starts from.
-        from: Origin,
+        from: Base,
         /// The layers that it takes over; all unless given.
         #[serde(skip_serializing_if = "Option::is_none")]
         layers: Option<Layers>,
@@ -58,12 +57,12 @@ pub enum Model {
 /// What a model starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Origin {
+pub enum Base {
     /// The run's own teacher, once it is trained or loaded.
     Teacher,
-    /// A folder, as Hugging Face transformers saves it.
+    /// Another model, as Hugging Face transformers saves it.
     #[serde(untagged)]
-    Folder(PathBuf),
+    Model(Origin),
 }
 
 /// The layers that a model takes over from the one it starts from.
@@ -129,8 +128,13 @@ impl Vocabulary {
     }
 }
 
-const ORIGIN: Rule<String> =
-    Rule { allowed: "the path of a model's folder, or \"teacher\"", read: text };
+const BASE: Rule<Base> = Rule {
+    allowed: "a folder's path, hf:OWNER/NAME, hf:OWNER/NAME@REVISION or teacher, in quotes",
+    read: |value| match text(value)?.as_str() {
+        "teacher" => Some(Base::Teacher),
+        other => Origin::of(other.as_ref()).ok().map(Base::Model),
+    },
+};
 const LAYERS: Rule<Layers> = Rule {
     allowed: "\"alternate\", or a list of one or more layer numbers, counted from 0",
     read: |value| match text(value) {
@@ -144,7 +148,7 @@ type Reader = fn(&Table<'_>) -> Result<Model, RecipeError>;
 impl Model {
     /// Whether it starts from the run's teacher.
     pub fn follows_teacher(&self) -> bool {
-        matches!(self, Self::Encoder { from: Origin::Teacher, .. })
+        matches!(self, Self::Encoder { from: Base::Teacher, .. })
     }
 
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
@@ -166,9 +170,9 @@ fn encoder(table: &Table<'_>) -> Result<Model, RecipeError> {
         "max_length",
         "dropout",
     ])?;
-    let from = match table.need("from", &ORIGIN)?.as_str() {
-        "teacher" => Origin::Teacher,
-        _ => Origin::Folder(table.path("from")?),
+    let from = match table.need("from", &BASE)? {
+        Base::Teacher => Base::Teacher,
+        Base::Model(_) => Base::Model(table.origin("from")?),
     };
     Ok(Model::Encoder {
         from,

@@ -2,6 +2,8 @@
 
 use toml::de::DeValue;
 
+use crate::models::Origin;
+
 /// One kind of value.
 pub(super) struct Rule<T> {
     /// Ends the sentence "it must be …".
@@ -102,6 +104,10 @@ pub(super) const LAYER: Rule<i32> = Rule {
     },
 };
 pub(super) const PATH: Rule<String> = Rule { allowed: "a path in quotes", read: text };
+pub(super) const ORIGIN: Rule<Origin> = Rule {
+    allowed: "a folder's path, hf:OWNER/NAME or hf:OWNER/NAME@REVISION, in quotes",
+    read: |value| Origin::of(text(value)?.as_ref()).ok(),
+};
 pub(super) const NAME: Rule<String> = Rule {
     allowed: "a name in quotes, without / and \\, and not . or ..",
     read: |value| {

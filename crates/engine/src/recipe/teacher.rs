@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::document::Table;
 use super::error::RecipeError;
 use super::{Model, Train};
+use crate::models::Origin;
 
 /// Where the teacher comes from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,8 +23,8 @@ pub enum Teacher {
     },
     /// It is loaded.
     Folder {
-        /// A folder with `config.json` and `model.safetensors`.
-        folder: PathBuf,
+        /// A folder with `config.json` and `model.safetensors`, or a model of the hub.
+        folder: Origin,
     },
     /// Only its logits are there.
     Logits {
@@ -44,7 +45,7 @@ impl Teacher {
                 "train",
                 format!("[teacher.train] goes with `model`, not with `{other}`: leave one out"),
             )),
-            ["folder"] => Ok(Self::Folder { folder: table.path("folder")? }),
+            ["folder"] => Ok(Self::Folder { folder: table.origin("folder")? }),
             ["logits"] => Self::cached(table, students),
             [] => Err(table.lacks("`model`, `folder` or `logits`", WHAT)),
             [.., last] => Err(table.conflict(

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::data::Normalisation;
+use crate::models::Origin;
 use crate::nn::Activation;
 
 const GOOD: &str = r#"
@@ -147,6 +148,9 @@ fn what_is_written_is_read_as_the_same() {
         edited(&[("source = \"embedded\"", "source = \"safetensors\"\ntrain = \"a\"\ntest = \"b\"")]),
         "[data]\nsource = \"embedded\"\n[teacher]\nfolder = \"t\"\n[student]\nmodel = { type = \"mlp\", \
          hidden_sizes = [1] }\n[train]\nsteps = 1\noptimizer = { name = \"adam\", lr = 0.1 }"
+            .to_owned(),
+        "[data]\nsource = \"embedded\"\n[teacher]\nfolder = \"hf:o/n@v1\"\n[student]\nmodel = { type = \
+         \"encoder\", from = \"hf:o/n\" }\n[train]\nsteps = 1"
             .to_owned(),
         "[data]\nsource = \"embedded\"\n[teacher]\nlogits = \"t\"\n[student]\nmodel = { type = \"mlp\", \
          hidden_sizes = [1] }\n[train]\nsteps = 1"
@@ -617,7 +621,7 @@ fn encoders_may_be_smaller_than_what_they_start_from() {
     else {
         panic!("an encoder")
     };
-    assert_eq!((from, hidden_size), (&Origin::Folder("/minilm".into()), &Some(192)));
+    assert_eq!((from, hidden_size), (&Base::Model(Origin::Folder("/minilm".into())), &Some(192)));
     assert_eq!((layers.of(6), layers.of(5), layers.of(1)), (vec![0, 2, 4], vec![0, 2, 4], vec![0]));
     for (keys, wanted) in [
         (
