@@ -11,7 +11,7 @@ use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::models::{
     self, Architecture, BatchShape, Draw, Feed, Head, HostBatch, Input, ModelConfig,
 };
-use distil_gpu_engine::plan::Plan;
+use distil_gpu_engine::plan::{BufferKind, BufferSpec, Plan};
 use distil_gpu_engine::recipe::{Distil, HiddenDistance, HiddenLoss, Task};
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::{Layout, Part};
@@ -303,6 +303,11 @@ fn a_step_has_no_room_for_whole_logits() {
         // 15 % of 128 tokens a text.
         let logits = 19 * rows * VOCAB;
         assert!(plan.buffers.iter().all(|buffer| buffer.len <= 256 * VOCAB && buffer.len < logits));
+        // A chunk of each model's logits; the table's gradients, as embeddings and as the head's weight, add up where
+        // the optimizer reads them.
+        let table =
+            |buffer: &&BufferSpec| buffer.kind == BufferKind::Slot && buffer.len >= 24 * VOCAB;
+        assert_eq!(plan.buffers.iter().filter(table).count(), 2);
         (plan.own_bytes(), logits as u64 * 4)
     };
     let ((few, logits), (many, more_logits)) = (step(16), step(64));
