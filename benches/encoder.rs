@@ -42,7 +42,13 @@ const RULE: Rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 fn model() -> (ModelConfig, Vec<Option<Vec<f32>>>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/cache/minilm");
     if folder.is_dir() {
-        return load_start(&folder, Task::Classification, false).expect("a model folder");
+        let (mut config, weights) =
+            load_start(&folder, Task::Classification, false).expect("a model folder");
+        if let Architecture::Encoder(encoder) = &mut config.architecture {
+            encoder.head = Head::Classes(CLASSES);
+        }
+        config.class_names = (0..CLASSES).map(|class| class.to_string()).collect();
+        return (config, weights);
     }
     let encoder = Encoder {
         family: Family::Bert,
