@@ -208,7 +208,8 @@ fn a_distillation_step_is_that_of_pytorch() {
     hold(FAMILIES[0], &config, &found, &expected, "distilled");
     let losses = expected.floats("loss");
     for (sum, mean) in sums.iter().zip(&losses).take(2) {
-        assert!((sum / 5.0 - mean).abs() < 1e-12, "{sum} / 5 is not {mean}");
+        // The scale of attention is an f32.
+        assert!((sum / 5.0 - mean).abs() < 1e-7, "{sum} / 5 is not {mean}");
     }
     assert_eq!(sums[4..6], [5.0, 5.0]);
 }
