@@ -189,7 +189,20 @@ fn what_the_models_do_not_have_is_refused() {
         &["distil.relations=[{ of = \"values\", student_layer = -2 }]"],
         "distil.relations: student_layer = -2: the student has layers 1 to 1",
     );
-    refused(&[HIDDEN, "student.model.max_length=9"], "the models read texts differently");
+    refused(&[HIDDEN, "student.model.max_length=3"], "make other numbers of tokens of a text");
+}
+
+#[test]
+fn a_student_of_fewer_tokens_learns_from_inside() {
+    let home = Home::new();
+    let recipe = home.recipe("run", &[HIDDEN, RELATIONS, "student.model.vocabulary=trimmed"]);
+    run(prepare(&recipe, Begin::New).unwrap(), &mut CpuDevice::<f32>::new(), &mut Silent).unwrap();
+    let vocabulary = |arm: &str| {
+        let config = models::load_config(&home.path("run").join(arm)).unwrap();
+        let Input::Tokens(tokens) = config.input else { panic!("it reads tokens") };
+        tokens.vocab_size
+    };
+    assert!(vocabulary("student") < vocabulary("teacher"));
 }
 
 #[test]

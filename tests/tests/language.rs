@@ -192,7 +192,7 @@ fn a_distillation_step_is_that_of_pytorch() {
         weight: 1.0,
     };
     let distil = Distil { hidden: vec![cosine], ..Distil::default() };
-    let features = Features::of(&distil, &config, Some(&teacher)).unwrap();
+    let features = Features::of(&distil, &config, Some(&teacher), None).unwrap();
     let input = TeacherInput::Model { config: &teacher, features: &features };
     let plan = training_plan(&config, input, SHAPE, DESCENT).unwrap();
     let state = StepState {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::{self, Dataset};
 use distil_gpu_engine::distill::evaluate::errors_per_class;
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
-use distil_gpu_engine::models::{self, Feed};
+use distil_gpu_engine::models::{self, Feed, Input};
 use distil_gpu_engine::recipe::{Column, Data, Recipe, Source};
 use serde_json::json;
 
@@ -21,16 +21,21 @@ Examples:
   distil-gpu eval runs/hinton-mnist/student --data recipes/hinton-mnist.toml
       The test data of a recipe
   distil-gpu eval my-model --data flowers.csv --label species
-      A file: .csv, .safetensors (features, labels), or a folder with a folder of images a class")]
+      A file: .csv, .safetensors (features, labels), or a folder with a folder of images a class
+  distil-gpu eval runs/movie-sentiment/student --data reviews.csv --text review --label sentiment
+      Labelled texts: .csv, .tsv, .jsonl or .parquet")]
 pub struct Args {
     /// Folder with config.json and model.safetensors, or hf:OWNER/NAME for a model of the hub
     model: PathBuf,
     /// `embedded`, a recipe, a .csv or .safetensors file, or a folder of images
     #[arg(long)]
     data: String,
-    /// Column of the labels in a .csv file: its name in the header
+    /// Column of the labels in a file with named columns
     #[arg(long, default_value = "label")]
     label: String,
+    /// Column of the texts, for a model that reads texts; given twice, those of a pair
+    #[arg(long, value_name = "COLUMN", default_value = "text")]
+    text: Vec<String>,
     /// auto, cpu, gpu or gpu:N
     #[arg(long, default_value = "auto")]
     device: String,
@@ -38,17 +43,16 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = models::load(&super::model_folder(&args.model, voice)?)?;
-    if config.embeds() {
-        anyhow::bail!("{} makes embeddings: `eval` measures classifiers", args.model.display());
+    let other = match (config.embeds(), config.input.masks()) {
+        (true, _) => Some("makes embeddings"),
+        (_, true) => Some("guesses masked tokens"),
+        _ => None,
+    };
+    if let Some(other) = other {
+        bail!("{} {other}: `eval` measures classifiers", args.model.display());
     }
     let unfit = || format!("{} cannot be measured on {}", args.model.display(), args.data);
-    let test = load(&args)?;
-    if config.input.masks() {
-        anyhow::bail!(
-            "{} guesses masked tokens: `eval` measures classifiers",
-            args.model.display()
-        );
-    }
+    let test = load(&args, matches!(config.input, Input::Tokens(_)))?;
     let test = test.with_classes(&config.class_names).with_context(unfit)?;
     let feed = Feed::new(&config.input, test.examples()).with_context(unfit)?;
     let mut device = super::open(&args.device, false, voice)?;
@@ -96,13 +100,16 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
 }
 
 /// The labelled examples that `--data` names.
-fn load(args: &Args) -> Result<Dataset> {
+fn load(args: &Args, texts: bool) -> Result<Dataset> {
     let path = Path::new(&args.data);
     let (train, test) = (path.to_owned(), path.to_owned());
     let extension = path.extension().and_then(|extension| extension.to_str());
     let source = match extension {
         _ if args.data == "embedded" => Source::Embedded,
         Some("toml") => return Ok(data::load(&Recipe::load(path, &[])?.data)?.test),
+        Some("csv" | "tsv" | "jsonl" | "parquet") if texts => {
+            Source::Text { train, test, text: args.text.clone(), label: args.label.clone() }
+        }
         Some("csv") => {
             Source::Csv { train, test, label: Column::Name(args.label.clone()), header: true }
         }
@@ -113,7 +120,7 @@ fn load(args: &Args) -> Result<Dataset> {
         _ if path.is_dir() => Source::Images { train, test, size: None, channels: None },
         _ => bail!(
             "--data {}: no such folder, and neither `embedded`, a .toml recipe, a .csv nor a \
-             .safetensors file",
+             .safetensors file; for a model of texts, .csv, .tsv, .jsonl and .parquet files",
             args.data
         ),
     };

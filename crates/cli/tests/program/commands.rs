@@ -43,9 +43,10 @@ fn gpus(home: &Home) -> Vec<String> {
 fn help_explains_every_command() {
     let home = Home::new();
     let all = home.done("--help");
-    for command in
-        ["run", "report", "eval", "logits", "plan", "sweep", "check", "bench", "devices", "init"]
-    {
+    for command in [
+        "run", "report", "eval", "logits", "plan", "sweep", "check", "bench", "tune", "devices",
+        "init",
+    ] {
         assert!(all.contains(&format!("\n  {command} ")), "{all}");
         let help = home.done(&format!("{command} --help"));
         assert!(help.contains("Example") && help.contains("Usage: distil-gpu "), "{help}");
@@ -59,7 +60,7 @@ fn a_run_leaves_what_it_promises() {
     let report = home.json("base/report.json");
     assert_eq!(serde_json::from_str::<Value>(printed).unwrap(), report);
     let all =
-        "name arms retained gap_closed agreement examples seed device backend version seconds";
+        "name task arms retained gap_closed agreement examples seed device backend version seconds";
     assert_eq!(keys(&report), words(all));
     assert_eq!(keys(&report["arms"]), words("teacher control distilled"));
 

@@ -3,12 +3,13 @@
 use distil_gpu_kernels::feature_loss::Measure;
 use serde::Serialize;
 
-use super::program::{STUDENT, read_alike};
+use super::program::STUDENT;
+use crate::data::Examples;
 use crate::device::Device;
 use crate::error::Error;
 use crate::graph::ops::{FeatureLoss, RelationLoss};
 use crate::graph::{Graph, TensorId};
-use crate::models::{Architecture, Encoder, Inputs, ModelConfig, Outputs};
+use crate::models::{Architecture, Encoder, Feed, Input, Inputs, ModelConfig, Outputs};
 use crate::recipe::{self, Distil, HiddenDistance, Relation};
 use crate::store::{ALIGNMENT, Init, ParameterSpec, Part, Store};
 
@@ -61,8 +62,30 @@ pub struct TermMetrics {
     pub value: f64,
 }
 
+/// Whether the n-th token of a text is the same for both models: where they have one tokenizer, and where each makes as
+/// many tokens of every example, as one does whose vocabulary was trimmed to them.
+fn tokens_match(
+    student: &Input,
+    teacher: &Input,
+    examples: Option<&Examples>,
+) -> Result<bool, Error> {
+    let (Input::Tokens(ours), Input::Tokens(theirs)) = (student, teacher) else {
+        return Ok(false);
+    };
+    if (&ours.tokenizer, ours.vocab_size, ours.max_length)
+        == (&theirs.tokenizer, theirs.vocab_size, theirs.max_length)
+    {
+        return Ok(true);
+    }
+    let Some(examples) = examples else { return Ok(false) };
+    let feeds = (Feed::new(student, examples)?, Feed::new(teacher, examples)?);
+    let (ours, theirs) = (feeds.0.tokens(), feeds.1.tokens());
+    Ok((0..examples.len()).all(|row| ours.length(row) == theirs.length(row)))
+}
+
 impl Features {
-    /// What a recipe asks for, of these models.
+    /// What a recipe asks for, of these models and the students' examples. Without examples, both models must have
+    /// one tokenizer.
     ///
     /// # Errors
     /// [`Error::Model`] when a model has no such layer, or the models cannot be compared so.
@@ -70,6 +93,7 @@ impl Features {
         distil: &Distil,
         student: &ModelConfig,
         teacher: Option<&ModelConfig>,
+        examples: Option<&Examples>,
     ) -> Result<Self, Error> {
         let refuse = |key: &str, problem: String| Error::Model { path: key.to_owned(), problem };
         let Distil { hidden, relations, .. } = distil;
@@ -84,9 +108,11 @@ impl Features {
                 "needs a student and a teacher that are encoders: others have no such layers";
             return Err(refuse(key, problem.to_owned()));
         };
-        if teacher.is_some_and(|teacher| !read_alike(student, teacher)) {
-            let problem = "compares token by token, and the models read texts differently: give both \
-                           the same tokenizer and max_length";
+        if let Some(teacher) = teacher
+            && !tokens_match(&student.input, &teacher.input, examples)?
+        {
+            let problem = "compares token by token, and the models make other numbers of tokens of a \
+                           text: give both the same tokenizer and max_length";
             return Err(refuse(key, problem.to_owned()));
         }
         let hidden = hidden.iter().enumerate().map(|(number, term)| {

@@ -86,7 +86,8 @@ impl Setup {
             guess_alike(teacher, &student)?;
         }
         let students = student_data(recipe, &split.train)?;
-        let features = Features::of(&recipe.distil, &student, teacher.as_ref())?;
+        let features =
+            Features::of(&recipe.distil, &student, teacher.as_ref(), Some(students.examples()))?;
         let control_parameters = student.embeds().then(|| {
             let start = student_start.values_of(teacher_parameters.as_deref().unwrap_or_default());
             Start::initial(&student.model().parameters(), &start, recipe.seed)
@@ -122,7 +123,8 @@ impl Setup {
         Layout::new(student.model().parameters())?;
         rates(&recipe.train, &student.model().parameters())?;
         let students = student_data(recipe, &split.train)?;
-        let features = Features::of(&recipe.distil, &student, teacher.as_ref())?;
+        let features =
+            Features::of(&recipe.distil, &student, teacher.as_ref(), Some(students.examples()))?;
         let (split, teacher, normalisation) =
             (split.clone(), teacher.clone(), normalisation.clone());
         Ok(Self {

@@ -332,14 +332,17 @@ pub fn pareto(report: &SweepReport) -> Vec<Chart> {
     charts.into_iter().filter(|chart| !chart.is_empty()).collect()
 }
 
-/// Errors of each class, the most frequent ones if there are many.
-pub fn per_class(report: &Report, answers: Option<&Answers>) -> Chart {
+/// Errors of each class, the most frequent ones if there are many; none where there are no classes.
+pub fn per_class(report: &Report, answers: Option<&Answers>) -> Option<Chart> {
     let name = |class: usize| match answers.and_then(|answers| answers.class_names.get(class)) {
         Some(name) => name.clone(),
         None => class.to_string(),
     };
     let count = |class: usize| answers.and_then(|answers| answers.class_counts.get(class)).copied();
     let all = report.arms.control.errors_per_class.len();
+    if all == 0 {
+        return None;
+    }
     let mut classes: Vec<usize> = (0..all).collect();
     classes.sort_by_key(|&class| std::cmp::Reverse(count(class)));
     classes.truncate(MOST_CLASSES);
@@ -355,7 +358,7 @@ pub fn per_class(report: &Report, answers: Option<&Answers>) -> Chart {
         true => format!("The {} classes with most test examples, of {all}.", classes.len()),
         false => "Wrong answers by true class; fewer is better.".to_owned(),
     };
-    Chart {
+    Some(Chart {
         id: "per-class",
         title: "Errors by class",
         note,
@@ -366,7 +369,7 @@ pub fn per_class(report: &Report, answers: Option<&Answers>) -> Chart {
         labels: classes.iter().map(|&class| name(class)).collect(),
         totals: classes.iter().filter_map(|&class| count(class)).collect(),
         series: ARMS.iter().filter_map(bars).collect(),
-    }
+    })
 }
 
 fn label(run: &Named<'_>, runs: usize, arm: Arm) -> String {

@@ -398,7 +398,7 @@ fn every_feature(student: &ModelConfig, teacher: &ModelConfig) -> Features {
         relations: vec![relation(Relation::Attention), relation(Relation::Values)],
         ..Distil::default()
     };
-    Features::of(&distil, student, Some(teacher)).expect("the models have such layers")
+    Features::of(&distil, student, Some(teacher), None).expect("the models have such layers")
 }
 
 impl Default for Models {
