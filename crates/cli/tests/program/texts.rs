@@ -69,6 +69,11 @@ fn assert_cut(home: &Home, teacher: &str, student: &str) {
 fn a_student_starts_from_what_its_teacher_has_learnt() {
     let home = home();
     home.done("run texts.toml -q --out a");
+    // What the run measured is measured again, on the file.
+    let printed = home.done("eval a/student --data train.csv --json --device cpu");
+    let measured: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let report = home.json("a/report.json");
+    assert_eq!(measured["errors"], report["arms"]["distilled"]["errors"]);
     assert_cut(&home, "a/teacher", "a/student");
     let names =
         ["a/teacher", "bert"].map(|folder| home.read(&format!("{folder}/model.safetensors")));
