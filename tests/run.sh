@@ -11,7 +11,8 @@ tests/setup-chromium.sh
 cargo test --workspace --locked "$@"
 # What needs a model that is not part of the project (data/fetch-text.sh) says so where it is left out.
 if [[ -f data/cache/minilm/model.safetensors ]]; then
-    cargo test --locked -p distil-gpu-tests --test embeddings -- --ignored
+    # The whole workspace, so that nothing is built with other features.
+    cargo test --workspace --locked --test embeddings -- --ignored
 else
     echo "left out: the tests that need data/cache/minilm (data/fetch-text.sh minilm)" >&2
 fi
