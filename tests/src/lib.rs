@@ -7,6 +7,7 @@
 
 mod kernel;
 mod session;
+mod stop;
 
 use distil_gpu_engine::device::{CpuDevice, Device, GpuDevice, GpuOptions, adapters};
 use distil_gpu_engine::verify::numbers::distance;
@@ -19,6 +20,7 @@ pub use kernel::{assert_checked_alike, hold};
 pub use session::{
     graph_of, layout_of, mlp, mlp_layout, parameters, session, some_state, values_of,
 };
+pub use stop::StopAfter;
 
 /// Every GPU driver of this machine, with the shaders' checks left out as in use, or kept.
 ///

@@ -9,11 +9,12 @@ use distil_gpu_engine::Error;
 use distil_gpu_engine::data::{Examples, Text, Texts};
 use distil_gpu_engine::device::{CpuDevice, Device, Outlook};
 use distil_gpu_engine::distill::{
-    Arm, Begin, Evaluator, Event, Forecast, Observer, Run, Silent, frozen_store, prepare, run,
+    Begin, Evaluator, Forecast, Run, Silent, frozen_store, prepare, run,
 };
 use distil_gpu_engine::models::{self, Feed, Origin};
 use distil_gpu_engine::recipe::{Recipe, Task, Teacher};
 use distil_gpu_engine::verify;
+use distil_gpu_tests::StopAfter;
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
@@ -88,21 +89,6 @@ fn a_student_comes_near_its_teacher_without_labels() {
     assert!(page.contains("ten nearest neighbours kept") && !page.contains("accuracy kept"));
 }
 
-/// Stops after so many steps.
-struct StopAfter(u32, bool);
-
-impl Observer for StopAfter {
-    fn event(&mut self, event: &Event<'_>) {
-        if let Event::Step { arm: Arm::Distilled, done } = event {
-            self.1 = *done == self.0;
-        }
-    }
-
-    fn stop(&self) -> bool {
-        self.1
-    }
-}
-
 #[test]
 fn a_stopped_run_goes_on_to_the_same_student() {
     let home = Home::new();
@@ -110,7 +96,7 @@ fn a_stopped_run_goes_on_to_the_same_student() {
     home.run("whole", &mut device);
     let recipe = home.recipe("halves");
     let prepared = prepare(&recipe, Begin::New).unwrap();
-    let error = run(prepared, &mut device, &mut StopAfter(9, false)).unwrap_err();
+    let error = run(prepared, &mut device, &mut StopAfter::new(9)).unwrap_err();
     assert!(matches!(error, Error::Interrupted { step: 9, .. }), "{error}");
     let prepared = prepare(&recipe, Begin::Resume).unwrap();
     run(prepared, &mut device, &mut Silent).unwrap();

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use distil_gpu_engine::Error;
 use distil_gpu_engine::device::{CpuDevice, Device, Outlook};
-use distil_gpu_engine::distill::{Arm, Begin, Event, Forecast, Observer, Silent, prepare, run};
+use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
 use distil_gpu_engine::models::{self, Architecture, Input, Start};
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_tests::StopAfter;
 use tempfile::TempDir;
 
 const HIDDEN: &str = "distil.hidden=[{ loss = \"cosine\" }, { loss = \"mse\", student_layer = 0, \
@@ -113,28 +114,13 @@ fn a_narrow_student_learns_them_and_keeps_nothing_of_the_projections() {
     assert_eq!(model("plain", "student").len(), model("run", "student").len());
 }
 
-/// Stops after so many steps of the distilled arm.
-struct StopAfter(u32, bool);
-
-impl Observer for StopAfter {
-    fn event(&mut self, event: &Event<'_>) {
-        if let Event::Step { arm: Arm::Distilled, done } = event {
-            self.1 = *done == self.0;
-        }
-    }
-
-    fn stop(&self) -> bool {
-        self.1
-    }
-}
-
 #[test]
 fn a_run_that_was_stopped_goes_on_with_the_same_projections_and_sums() {
     let home = Home::new();
     home.run("whole", &[HIDDEN, RELATIONS], &mut CpuDevice::<f32>::new());
     let recipe = home.recipe("halves", &[HIDDEN, RELATIONS]);
     let prepared = prepare(&recipe, Begin::New).unwrap();
-    let mut stop = StopAfter(6, false);
+    let mut stop = StopAfter::new(6);
     let error = run(prepared, &mut CpuDevice::<f32>::new(), &mut stop).unwrap_err();
     assert!(matches!(error, Error::Interrupted { step: 6, .. }), "{error}");
     let prepared = prepare(&recipe, Begin::Resume).unwrap();

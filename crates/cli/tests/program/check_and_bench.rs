@@ -45,13 +45,7 @@ fn passed(report: &Value) {
 #[test]
 fn check_holds_the_cpu_path_and_a_driver_to_the_oracle() {
     let home = Home::new();
-    let list = json(&home.done("devices --json"));
-    let list = list["devices"].as_array().unwrap();
-    // SwiftShader takes ten times as long as other software drivers.
-    let quick = |device: &&Value| !device["name"].as_str().unwrap().contains("SwiftShader");
-    let gpu = list.iter().find(quick).or(list.first());
-    let gpu = gpu.expect("no GPU driver: run the tests through tests/run.sh");
-    for device in ["cpu", gpu["device"].as_str().unwrap()] {
+    for device in ["cpu", &home.quick_gpu()] {
         let found = json(&home.done(&format!("check --device {device} --json")));
         assert_eq!(found["ok"], true);
         passed(&found["devices"][0]);

@@ -163,6 +163,16 @@ impl Home {
         command
     }
 
+    /// A GPU driver as `--device` takes it: SwiftShader takes ten times as long as others, so one of these if there is.
+    fn quick_gpu(&self) -> String {
+        let list: Value = serde_json::from_str(&self.done("devices --json")).unwrap();
+        let list = list["devices"].as_array().unwrap();
+        let quick = |device: &&Value| !device["name"].as_str().unwrap().contains("SwiftShader");
+        let gpu = list.iter().find(quick).or(list.first());
+        let gpu = gpu.expect("no GPU driver: run the tests through tests/run.sh");
+        gpu["device"].as_str().unwrap().to_owned()
+    }
+
     /// Runs the program, which must succeed; what it printed.
     #[track_caller]
     fn done(&self, arguments: &str) -> String {

@@ -7,22 +7,10 @@ use super::{CACHE, Home};
 /// Recipes whose models are as small as products of matrices can be.
 const SMALL: &str = "--set teacher.model.hidden_sizes=[4] --set student.model.hidden_sizes=[4]";
 
-/// The driver to tune: SwiftShader takes ten times as long as others.
-fn gpu(home: &Home) -> String {
-    let list: Value = serde_json::from_str(&home.done("devices --json")).unwrap();
-    let gpus = list["devices"].as_array().unwrap();
-    let quick = |device: &&Value| !device["name"].as_str().unwrap().contains("SwiftShader");
-    let gpu = gpus.iter().find(quick).or(gpus.first());
-    gpu.expect("no GPU driver: run the tests through tests/run.sh")["device"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
-
 #[test]
 fn what_was_tuned_is_kept_and_used() {
     let home = Home::new();
-    let device = gpu(&home);
+    let device = home.quick_gpu();
     let tune = format!("tune tiny.toml {SMALL} --device {device}");
     let found: Value = serde_json::from_str(&home.done(&format!("{tune} --json"))).unwrap();
     let findings = found["findings"].as_array().unwrap();

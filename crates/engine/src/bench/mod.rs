@@ -77,8 +77,8 @@ pub struct Report {
     pub kernels: Option<Vec<KernelTime>>,
 }
 
-/// Measures a device at the work of a recipe, with random data and the variants that it was tuned to. Each measurement takes about `budget`;
-/// `progress` is told what comes next.
+/// Measures a device at the work of a recipe, with random data and the variants that it was tuned to. Each measurement
+/// takes about `budget`; `progress` is told what comes next.
 ///
 /// # Errors
 /// When the recipe or the device cannot be used.

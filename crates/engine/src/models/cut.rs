@@ -37,8 +37,8 @@ impl Copies {
     }
 }
 
-/// The encoder with this head that a recipe asks for, out of `base`, for these training examples, and what it takes over; what is
-/// wrong with that otherwise.
+/// The encoder with this head that a recipe asks for, out of `base`, for these training examples, and what it takes
+/// over; what is wrong with that otherwise.
 ///
 /// Of a wider parameter it takes the first rows and columns, so the first units of a feed-forward layer, the first
 /// columns of hidden states, and with these the first heads; see Samragh et al. 2023, "Weight subcloning".

@@ -34,8 +34,7 @@ pub fn read_texts(path: &Path, columns: &[String]) -> Result<Texts, DataError> {
 }
 
 /// Loads both files with their labels, or of two `.txt` files the texts, which have none; a text is one column or two.
-/// The classes are the training data's labels: in order of
-/// number if all are whole numbers, else sorted.
+/// The classes are the training data's labels: in order of number if all are whole numbers, else sorted.
 ///
 /// # Errors
 /// [`DataError`], naming the file, the line and the column.

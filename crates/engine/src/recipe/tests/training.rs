@@ -1,0 +1,46 @@
+//! What recipes say of validation data and of groups of parameters.
+
+use super::*;
+
+#[test]
+fn the_best_is_chosen_on_validation_data() {
+    bad_train(
+        "epochs = 8\nkeep = \"best\"",
+        "a.toml:10:1: the best is chosen on data that are neither learnt from nor tested on: set \
+         `data.validation`, as to 0.1 for a tenth of the training data",
+    );
+    bad_train(
+        "epochs = 8\npatience = 2",
+        "a.toml:10:1: `patience` goes with keep = \"best\": set that, or leave it out",
+    );
+    bad_data(
+        "source = \"embedded\"\nvalidation = 1.0",
+        "a.toml:4:14: `data.validation` is 1.0; it must be a number between 0 and 1",
+    );
+    let recipe = set(&["train.keep=best", "data.validation=0.25"]);
+    assert_eq!(recipe.train.best_by, Some(Criterion::Accuracy));
+    assert_eq!(recipe.data.validation, Some(Validation::Share(0.25)));
+    let text = edited(&[(
+        "source = \"embedded\"",
+        "source = \"csv\"\ntrain = \"a\"\ntest = \"b\"\nvalidation = \"/c\"",
+    )]);
+    let recipe = Recipe::parse(&text, "a.toml").unwrap();
+    assert_eq!(recipe.data.validation, Some(Validation::Path("/c".into())));
+}
+
+#[test]
+fn groups_are_told_what_they_lack() {
+    let group = |keys: &str| format!("epochs = 8\ngroups = [{{ {keys} }}]");
+    bad_train(
+        &group("match = \"a\", lr = 0.1, lr_factor = 2.0"),
+        "a.toml:10:36: give `lr` or `lr_factor`, not both: leave one out",
+    );
+    bad_train(
+        &group("match = \"a\""),
+        "a.toml:10:11: [train.groups.0] needs `lr`, `lr_factor` or `weight_decay`: a number of at least 0",
+    );
+    bad_train(
+        "epochs = 8\ngroups = [1]",
+        "a.toml:10:10: `train.groups` is [1]; it must be a list of tables",
+    );
+}
