@@ -19,6 +19,8 @@ Examples:
       Fifteen combinations, three students each, one teacher
   distil-gpu sweep mine.toml --set 'student.model.hidden_sizes=[30],[100],[300]'
       Students of three sizes
+  distil-gpu sweep mine.toml --seeds 5
+      The recipe as it is, with five seeds: what one run's figures are worth
   distil-gpu sweep --resume runs/default-sweep
       Go on with a sweep that was interrupted
 
@@ -60,6 +62,12 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         }
         None => {
             let (axes, fixed) = axes(&args.set)?;
+            if axes.is_empty() && args.seeds == 1 {
+                bail!(
+                    "nothing varies: give a key several values, as in --set distil.temperature=1,2,4, or \
+                     several seeds, as in --seeds 3"
+                );
+            }
             sets.splice(0..0, fixed);
             let begin = if args.force { Begin::Replace } else { Begin::New };
             let grid = Grid { axes, seeds: args.seeds };
@@ -113,9 +121,6 @@ fn axes(sets: &[String]) -> Result<(Vec<Axis>, Vec<String>)> {
             _ => axes.push(Axis { key: key.to_owned(), values }),
         }
     }
-    if axes.is_empty() {
-        bail!("nothing varies: give a key several values, as in --set distil.temperature=1,2,4");
-    }
     Ok((axes, fixed))
 }
 
@@ -163,7 +168,7 @@ mod tests {
         let tables = r#"{ name = "sgd", lr = 0.1 },{ name = "a,b" }"#;
         assert_eq!(split(tables), [r#"{ name = "sgd", lr = 0.1 }"#, r#"{ name = "a,b" }"#]);
         assert!(axes(&["distil.alpha=1,,2".to_owned()]).is_err());
-        assert!(axes(&["distil.alpha=1".to_owned()]).is_err());
+        assert!(axes(&["distil.alpha=1".to_owned()]).is_ok_and(|(axes, _)| axes.is_empty()));
         assert!(axes(&["distil.alpha".to_owned()]).is_err());
     }
 }

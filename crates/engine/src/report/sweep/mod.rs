@@ -174,7 +174,10 @@ impl SweepPoint {
 
     /// The combination in words: `distil.temperature = 4, distil.alpha = 0.5`.
     pub fn name(&self) -> String {
-        named(&self.settings)
+        match self.settings.is_empty() {
+            true => "the recipe as it is".to_owned(),
+            false => named(&self.settings),
+        }
     }
 }
 
@@ -234,12 +237,11 @@ impl SweepReport {
         let teacher = self.teacher.as_ref().map_or_else(String::new, |teacher| {
             format!("; the teacher has {:.2} %", 100.0 * teacher.accuracy)
         });
-        format!(
-            "Best: {} with {}, {} alone{teacher}.",
-            best.name(),
-            best.accuracy().percent(),
-            best.control().percent(),
-        )
+        let (distilled, alone) = (best.accuracy().percent(), best.control().percent());
+        match self.axes.is_empty() {
+            true => format!("Distilled {distilled}, {alone} alone{teacher}."),
+            false => format!("Best: {} with {distilled}, {alone} alone{teacher}.", best.name()),
+        }
     }
 
     /// What the front is.

@@ -1,5 +1,6 @@
 //! The page of a sweep: one file with everything in it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use askama::Template;
@@ -32,6 +33,7 @@ pub fn sweep_page(report: &SweepReport) -> String {
         title: &report.name,
         report,
         tiles: tiles(report),
+        seeds: seeds(report),
         teacher: teacher(report),
         heats: Heat::all(report),
         charts: tradeoffs.iter().collect(),
@@ -50,6 +52,8 @@ struct Page<'a> {
     title: &'a str,
     report: &'a SweepReport,
     tiles: Vec<Tile>,
+    /// Those of each combination.
+    seeds: Vec<u32>,
     teacher: Option<String>,
     heats: Vec<Heat<'a>>,
     /// Those of the field below, for the script.
@@ -76,6 +80,16 @@ fn tiles(report: &SweepReport) -> Vec<Tile> {
         Some((format!("{} × {}", report.points.len(), report.seeds), "combinations and seeds")),
     ];
     all.into_iter().flatten().map(|(value, what)| Tile { value, what: what.to_owned() }).collect()
+}
+
+/// The seeds of a combination's students, which all combinations have.
+fn seeds(report: &SweepReport) -> Vec<u32> {
+    let point = report.points.first();
+    let seeds = point.map(|point| {
+        let measured = point.runs.iter().map(|run| run.seed);
+        measured.chain(point.failed.iter().map(|run| run.seed)).collect::<BTreeSet<_>>()
+    });
+    seeds.into_iter().flatten().collect()
 }
 
 /// What the teacher is, in a line.

@@ -146,6 +146,16 @@ fn one_axis_is_a_row_and_a_third_has_maps_of_its_own() {
 }
 
 #[test]
+fn seeds_alone_may_vary() {
+    let report = report(&[], 3);
+    let page = sweep_page(&report);
+    assert!(page.contains("<code>seed</code></dt><dd><code>0</code><code>1</code><code>2</code>"));
+    assert!(!page.contains("class=\"matrix heat\""), "there is nothing to lay out in a map");
+    assert_eq!(report.rows().len(), 1);
+    assert!(report.sentence().starts_with("Distilled 83.33 ± 16.67 %, 66.67"));
+}
+
+#[test]
 fn losses_have_their_own_colour() {
     let mut report = report(&[("distil.alpha", &["0.1", "0.9"])], 1);
     report.points[0].runs[0].distilled = arm(&[4], 100);
