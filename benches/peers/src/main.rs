@@ -45,6 +45,12 @@ fn main() -> Result<()> {
             }
         }
     }
+    #[cfg(feature = "burn")]
+    for name in [MATMUL, DISTILLATION] {
+        if arguments.wants("burn flex", name) {
+            comparisons.push(burn(name, arguments.seconds)?);
+        }
+    }
     ensure!(!comparisons.is_empty(), "nothing is called so: leave out --only for all");
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&comparisons)?);
@@ -57,6 +63,8 @@ fn main() -> Result<()> {
 const MATMUL: &str = "matmul 1024^3";
 const TRAINING: &str = "student training step";
 const FORWARD: &str = "teacher forward";
+#[cfg(feature = "burn")]
+const DISTILLATION: &str = "distillation step";
 
 impl Arguments {
     fn wants(&self, peer: &str, work: &str) -> bool {
@@ -89,13 +97,29 @@ fn meganeura(name: &str, peer: &str, tune: bool, budget: Duration) -> Result<Com
         }
         TRAINING => compare(
             work,
-            &mut ours::Training::new(device)?,
+            &mut ours::Training::alone(device)?,
             &mut peers::meganeura::Training::new(tune),
         ),
         _ => compare(
             work,
             &mut ours::Forward::new(device)?,
             &mut peers::meganeura::Forward::new(tune),
+        ),
+    }
+}
+
+#[cfg(feature = "burn")]
+/// One work on the processor.
+fn burn(name: &str, budget: Duration) -> Result<Comparison> {
+    let mut selected = select(Choice::Cpu, GpuOptions::default())?;
+    let device = &mut *selected.device;
+    let work = Work { name, peer: "burn flex", device: "CPU", limit: LIMIT, budget };
+    match name {
+        MATMUL => compare(work, &mut ours::Matmul::new(device)?, &mut peers::burn::Matmul::new()),
+        _ => compare(
+            work,
+            &mut ours::Training::distilled(device)?,
+            &mut peers::burn::Distillation::new(),
         ),
     }
 }

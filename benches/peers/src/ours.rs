@@ -3,19 +3,21 @@
 use anyhow::Result;
 use distil_gpu_engine::bench::plan_of;
 use distil_gpu_engine::device::{Device, HostTensor};
-use distil_gpu_engine::models::BatchShape;
 use distil_gpu_engine::distill::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::kernels::StepState;
 use distil_gpu_engine::kernels::matmul;
 use distil_gpu_engine::kernels::optimizer::Rule;
+use distil_gpu_engine::models::BatchShape;
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::{Layout, Part};
 
 use crate::compare::Side;
+#[cfg(feature = "burn")]
+use crate::work::{ALPHA, MOMENTUM};
 use crate::work::{
-    MATRIX, PROOF_RATE, PROOF_STEPS, ROWS, STUDENT, TEACHER, TIMED_RATE, features, labels, matrix,
-    mlp, parameters,
+    MATRIX, PROOF_RATE, PROOF_STEPS, ROWS, STUDENT, TEACHER, TEMPERATURE, TIMED_RATE, features,
+    labels, matrix, mlp, parameters,
 };
 
 /// out = a · b, all on the device.
@@ -95,19 +97,39 @@ pub struct Training<'a> {
     session: Session<'a>,
     features: Vec<f32>,
     labels: Vec<i32>,
+    alpha: f32,
 }
 
 impl<'a> Training<'a> {
     /// Cross-entropy alone, by SGD without momentum.
-    pub fn new(device: &'a mut dyn Device) -> Result<Self> {
-        let plan = training_plan(&mlp(STUDENT), TeacherInput::None, BatchShape::of_numbers(ROWS), sgd())?;
-        let session = session(device, plan, &[STUDENT])?;
-        Ok(Self { session, features: features(), labels: labels() })
+    pub fn alone(device: &'a mut dyn Device) -> Result<Self> {
+        let shape = BatchShape::of_numbers(ROWS);
+        let plan = training_plan(&mlp(STUDENT), TeacherInput::None, shape, sgd(0.0))?;
+        Ok(Self::new(session(device, plan, &[STUDENT])?, 0.0))
+    }
+
+    #[cfg(feature = "burn")]
+    /// Distillation from the teacher, which is part of the step, by SGD with momentum.
+    pub fn distilled(device: &'a mut dyn Device) -> Result<Self> {
+        let (teacher, shape) = (mlp(TEACHER), BatchShape::of_numbers(ROWS));
+        let plan =
+            training_plan(&mlp(STUDENT), TeacherInput::model(&teacher), shape, sgd(MOMENTUM))?;
+        Ok(Self::new(session(device, plan, &[STUDENT, TEACHER])?, ALPHA))
+    }
+
+    fn new(session: Session<'a>, alpha: f32) -> Self {
+        Self { session, features: features(), labels: labels(), alpha }
     }
 
     fn step(&mut self, learning_rate: f32) -> Result<()> {
-        let state =
-            StepState { learning_rate, hard_scale: 1.0 / ROWS as f32, ..StepState::default() };
+        let state = StepState {
+            learning_rate,
+            temperature: TEMPERATURE,
+            alpha: self.alpha,
+            soft_scale: 1.0 / ROWS as f32,
+            hard_scale: 1.0 / ROWS as f32,
+            ..StepState::default()
+        };
         let inputs = [
             ("features", HostTensor::F32(&self.features)),
             ("labels", HostTensor::I32(&self.labels)),
@@ -132,9 +154,9 @@ impl Side for Training<'_> {
     }
 }
 
-fn sgd() -> OptimizerConfig {
+fn sgd(momentum: f32) -> OptimizerConfig {
     OptimizerConfig {
-        rule: Rule::Sgd { momentum: 0.0, nesterov: false },
+        rule: Rule::Sgd { momentum, nesterov: false },
         weight_decay: 0.0,
         clip: None,
         max_norm: None,

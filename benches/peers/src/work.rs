@@ -18,7 +18,15 @@ pub const TEACHER: usize = 1200;
 /// Units of the student's two hidden layers.
 pub const STUDENT: usize = 800;
 
-/// Steps after which the parameters are compared.
+/// Temperature of the distillation loss.
+pub const TEMPERATURE: f32 = 20.0;
+#[cfg(feature = "burn")]
+/// Weight of its soft term; the hard term has the rest.
+pub const ALPHA: f32 = 0.9;
+#[cfg(feature = "burn")]
+/// SGD's momentum, where there is one.
+pub const MOMENTUM: f32 = 0.9;
+/// Steps after which the parameters are compared: the second shows the momentum.
 pub const PROOF_STEPS: usize = 2;
 /// Learning rate of those: high, so that the change stands out from the parameters' rounding.
 pub const PROOF_RATE: f32 = 0.1;
