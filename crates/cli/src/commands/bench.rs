@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use comfy_table::{CellAlignment, Table};
-use distil_gpu_engine::bench::{self, Report};
+use distil_gpu_engine::bench::{self, Baseline, Comparison, Report, Startup};
 use distil_gpu_engine::device::{Choice, DeviceKind, GpuOptions, select};
 use serde_json::json;
 
@@ -19,6 +19,8 @@ Examples:
       The models of the default recipe, on the device that `auto` takes and on the CPU path
   distil-gpu bench recipes/hinton-mnist.toml --device gpu:0 --seconds 1
       Another recipe's models, less patiently
+  distil-gpu bench --json > before.json; distil-gpu bench --baseline before.json
+      What became slower or faster since, each time in units of the copy kernel's
 
 Training steps include handing the batch to the device, forward passes reading the answers back. Every figure \
 is a median. A kernel's share is of the roof nearer to it: multiply-adds in registers, or a plain copy; \
@@ -35,6 +37,12 @@ pub struct Args {
     /// Seconds for each measurement
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
+    /// Compare with an earlier `bench --json`
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// With --baseline: end with exit code 1 when anything takes more than so many times as long
+    #[arg(long, value_name = "RATIO", default_value_t = 1.25, value_parser = ratio)]
+    slower: f64,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -44,8 +52,17 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(ratio) if (1.0..=1000.0).contains(&ratio) => Ok(ratio),
+        _ => Err("a number from 1 to 1000".to_owned()),
+    }
+}
+
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let recipe = super::recipe(args.recipe.as_deref(), &args.set, voice)?;
+    let earlier =
+        args.baseline.as_deref().map(|path| Baseline::read(path, &recipe.name)).transpose()?;
     let asked: Choice = args.device.parse()?;
     let chosen = select(asked, GpuOptions::default())?;
     if voice.progress() {
@@ -65,13 +82,45 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         })?);
     }
     spinner.finish_and_clear();
+    let comparisons = earlier.map(|earlier| earlier.compare(&reports));
+    ensure!(
+        comparisons.as_ref().is_none_or(|found| !found.is_empty()),
+        "the baseline is of other devices: there is nothing to compare"
+    );
     if voice.json {
         let version = env!("CARGO_PKG_VERSION");
-        let all = json!({ "version": version, "recipe": recipe.name, "devices": reports });
-        return say(format_args!("{all:#}"));
+        let mut all = json!({ "version": version, "recipe": recipe.name, "devices": reports });
+        if let Some(comparisons) = &comparisons {
+            all["comparisons"] = json!(comparisons);
+        }
+        say(format_args!("{all:#}"))?;
+    } else {
+        say(throughput(&reports))?;
+        reports.iter().try_for_each(kernels)?;
+        comparisons.iter().flatten().try_for_each(changes)?;
     }
-    say(throughput(&reports))?;
-    reports.iter().try_for_each(kernels)
+    let slower = comparisons.iter().flatten().filter_map(|comparison| {
+        let worst = comparison.changes.first()?;
+        (worst.ratio > args.slower).then(|| {
+            format!("{}: {} takes {:.2} times as long", comparison.device, worst.name, worst.ratio)
+        })
+    });
+    let slower: Vec<String> = slower.collect();
+    ensure!(slower.is_empty(), "slower than in the baseline: {}", slower.join("; "));
+    Ok(())
+}
+
+/// A device's changes, what became slower first.
+fn changes(comparison: &Comparison) -> Result<()> {
+    say(format_args!(
+        "\n{} against the baseline, in units of the copy kernel:",
+        comparison.device
+    ))?;
+    let mut table = table::new(["", "time now / then"]);
+    for change in &comparison.changes {
+        table.add_row([change.name.clone(), format!("{:.2}", change.ratio)]);
+    }
+    say(right(table))
 }
 
 /// Right-aligns all columns but the first.
@@ -104,6 +153,10 @@ fn throughput(reports: &[Report]) -> Table {
             format!("{ms:.3} ms  {rate:.0} examples/s  {:.1} GFLOP/s", found.gflops)
         }));
     }
+    table.add_row(row("start: device, kernels, first step".to_owned(), &|report| {
+        let Startup { open_ms, load_ms, first_step_ms } = report.startup;
+        format!("{open_ms:.0} + {load_ms:.0} + {first_step_ms:.0} ms")
+    }));
     table.add_row(row("roof: multiply-adds".to_owned(), &|report| {
         format!("{:.1} GFLOP/s", report.roofs.gflops)
     }));

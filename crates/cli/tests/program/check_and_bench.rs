@@ -91,6 +91,9 @@ fn bench_measures_both_paths() {
     for key in ["gflops", "gigabytes_per_second"] {
         positive(&report["roofs"], key);
     }
+    for key in ["open_ms", "load_ms", "first_step_ms"] {
+        positive(&report["startup"], key);
+    }
     assert_eq!(
         names(&report["throughput"]),
         [
@@ -120,6 +123,39 @@ fn bench_measures_both_paths() {
             "{kernel} is not in {kernels:?}"
         );
     }
+}
+
+#[test]
+fn bench_compares_with_an_earlier_one() {
+    let home = Home::new();
+    let bench = "bench tiny.toml --device cpu --seconds 0.02";
+    let mut before = json(&home.done(&format!("{bench} --json")));
+    home.write("before.json", before.to_string());
+    let same = format!("{bench} --baseline before.json --slower 1000 --json");
+    let changes = json(&home.done(&same))["comparisons"][0]["changes"].clone();
+    let [runs, kernels] =
+        ["throughput", "kernels"].map(|part| before["devices"][0][part].as_array().unwrap().len());
+    assert_eq!(changes.as_array().unwrap().len(), runs + kernels);
+
+    // Long ago everything was a million times as fast.
+    for (part, key) in [("throughput", "milliseconds"), ("kernels", "microseconds")] {
+        for row in before["devices"][0][part].as_array_mut().unwrap() {
+            row[key] = Value::from(row[key].as_f64().unwrap() / 1e6);
+        }
+    }
+    home.write("before.json", before.to_string());
+    let said = say(home.command(&format!("{bench} --baseline before.json")));
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("time now / then"), "{said:?}");
+    assert!(said.err.contains("slower than in the baseline: CPU"), "{said:?}");
+
+    before["devices"][0]["device"] = Value::from("another");
+    home.write("before.json", before.to_string());
+    let compared = format!("{bench} --baseline before.json");
+    home.refused(&compared, &["the baseline is of other devices"]);
+    home.write("before.json", "[]");
+    home.refused(&compared, &["before.json", "not what `distil-gpu bench --json` printed"]);
+    home.refused(&format!("{bench} --baseline none.json"), &["none.json"]);
 }
 
 #[test]

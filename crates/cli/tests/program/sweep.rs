@@ -190,7 +190,7 @@ fn a_killed_sweep_goes_on_to_the_same_students() {
 fn what_cannot_be_swept_is_refused() {
     let home = Home::new();
     let sweep = "sweep tiny.toml --device cpu --out out";
-    home.refused(sweep, &["nothing varies", "--set distil.temperature=1,2,4"]);
+    home.refused(sweep, &["nothing varies", "--set distil.temperature=1,2,4", "--seeds 3"]);
     home.refused(&format!("{sweep} --set distil.alpha=0.5"), &["nothing varies"]);
     home.refused(&format!("{sweep} --set distil.alpha"), &["KEY=VALUE,VALUE"]);
     home.refused(&format!("{sweep} --set distil.alpha=0.1,,0.5"), &["a value between two commas"]);

@@ -1,6 +1,7 @@
 //! Measures a device at a recipe's work: training steps, forward passes, each kernel, and the roofs that
 //! kernels are measured against.
 
+mod baseline;
 mod roofs;
 
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use distil_gpu_kernels::StepState;
 use serde::Serialize;
 
+pub use baseline::{Baseline, Change, Comparison};
 pub use roofs::{Roofs, plan_of};
 
 use crate::device::{Choice, Device, GpuOptions, HostTensor, select};
@@ -60,6 +62,17 @@ pub struct KernelTime {
     pub share_of_roof: f64,
 }
 
+/// How long a person waits before the first step, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Startup {
+    /// To find the device and open it.
+    pub open_ms: f64,
+    /// To plan a distillation step, compile its kernels, and make room for its tensors.
+    pub load_ms: f64,
+    /// That step, the first time.
+    pub first_step_ms: f64,
+}
+
 /// What was measured on one device.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -71,6 +84,8 @@ pub struct Report {
     pub driver: String,
     /// What it reaches at best.
     pub roofs: Roofs,
+    /// What comes before the first step.
+    pub startup: Startup,
     /// Training steps of the student, then forward passes.
     pub throughput: Vec<Throughput>,
     /// A distillation step, kernel by kernel, the longest first; absent where the device has no timestamps.
@@ -89,14 +104,18 @@ pub fn bench(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
     let trainings = Trainings::of(recipe, &Setup::read(recipe, None)?);
+    let lessons = trainings.students();
+    progress("start");
+    let opening = Instant::now();
     let mut selected = select(choice, GpuOptions::default())?;
+    let open_ms = milliseconds(opening);
     let device = &mut *selected.device;
     let variants = Cache::open(device.info()).map(|cache| cache.choices()).unwrap_or_default();
     device.choose(variants.clone());
+    let startup = startup(device, &lessons[1], open_ms)?;
     progress("roofs");
     let roofs = Roofs::measure(device, budget)?;
     let mut throughput = Vec::new();
-    let lessons = trainings.students();
     for lesson in &lessons {
         progress(&lesson.name);
         throughput.push(training(device, lesson, budget)?);
@@ -117,7 +136,7 @@ pub fn bench(
     timed.device.choose(variants);
     let kernels = kernels(&mut *timed.device, &lessons[1], roofs, budget)?;
     let (device, backend, driver) = (info.name, info.backend, info.driver);
-    Ok(Report { device, backend, driver, roofs, throughput, kernels })
+    Ok(Report { device, backend, driver, roofs, startup, throughput, kernels })
 }
 
 /// The median of some numbers.
@@ -149,6 +168,22 @@ pub(crate) fn seconds(
         slices.push(slice.elapsed().as_secs_f64() / f64::from(runs));
     }
     Ok(median(slices))
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// From an opened device on which nothing has run yet to the end of the first step.
+fn startup(device: &mut dyn Device, lesson: &Lesson<'_>, open_ms: f64) -> Result<Startup, Error> {
+    let batch = lesson.batch(0);
+    let loading = Instant::now();
+    let mut session = lesson.session(device)?;
+    let load_ms = milliseconds(loading);
+    let running = Instant::now();
+    batch.run(&mut session)?;
+    session.device.wait()?;
+    Ok(Startup { open_ms, load_ms, first_step_ms: milliseconds(running) })
 }
 
 fn throughput(name: String, rows: usize, flops: u64, seconds: f64) -> Throughput {
