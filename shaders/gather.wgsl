@@ -1,5 +1,7 @@
-// forward   out[i, c] = table[ids[i], c], or 0 where ids[i] names no row of the table
+// forward   out[i, c] = table[ids[i], c], or 0 where ids[i] names no row of the table; with ACCUMULATE such rows stay
+//           as they are
 // backward  dtable[t, c] = Σ dy[i, c] over the i with ids[i] = t, added onto what is there with ACCUMULATE
+// Ids count from dims.first: a table may be bound in parts, one after another.
 // `order` sorts the positions i by their ids, so those of one row t are a run in it, found by binary search
 // and summed in an order that depends on the run alone. Every element of dtable is written once, zeros where
 // the run is empty, so nothing has to be cleared before and no atomics are needed; with ACCUMULATE, rows of empty
@@ -7,7 +9,7 @@
 // host's data: every index made of them is kept in range here.
 //
 // dims   uniform: rows of out, rows of the table, cols, table rows of a block, length of the longest short
-//        run
+//        run, id of the table's first row
 // input  f32: table [table_rows, cols] forward, dy [rows, cols] backward
 // ids    i32 [rows]
 // out    f32: out [rows, cols] forward, dtable [table_rows, cols] backward
@@ -29,6 +31,7 @@ struct Dims {
     cols: u32,
     block: u32,
     short: u32,
+    first: u32,
 }
 
 override LANES: u32 = 64u;
@@ -47,7 +50,7 @@ const TILE_LANES: u32 = 16u;
 var<workgroup> partials: array<f32, TILE_COLUMNS * TILE_LANES>;
 
 fn names_row(id: i32) -> bool {
-    return id >= 0 && u32(id) < dims.table_rows;
+    return id >= i32(dims.first) && u32(id) - dims.first < dims.table_rows;
 }
 
 @compute @workgroup_size(LANES, ROWS)
@@ -62,7 +65,10 @@ fn forward(
     }
     let id = ids[row];
     let known = names_row(id);
-    let start = select(0u, u32(id), known) * dims.cols;
+    if ACCUMULATE && !known {
+        return;
+    }
+    let start = select(0u, u32(id) - dims.first, known) * dims.cols;
     for (var c = local.x; c < dims.cols; c += LANES) {
         out[row * dims.cols + c] = select(0.0, input[start + c], known);
     }
@@ -100,11 +106,12 @@ fn short_runs(
 ) {
     let first = (flat_group(group, groups) * ROWS + local.y) * dims.block;
     let last = min(first + dims.block, dims.table_rows);
-    var start = lower_bound(i32(first), 0u, dims.rows);
+    var start = lower_bound(i32(dims.first + first), 0u, dims.rows);
     for (var row = first; row < last; row += 1u) {
         var end = start;
-        if start < dims.rows && id_at(start) == i32(row) {
-            end = lower_bound(i32(row) + 1, start, dims.rows);
+        let id = i32(dims.first + row);
+        if start < dims.rows && id_at(start) == id {
+            end = lower_bound(id + 1, start, dims.rows);
         }
         if end - start <= dims.short && !(ACCUMULATE && end == start) {
             for (var c = local.x; c < dims.cols; c += LANES) {
@@ -156,7 +163,7 @@ fn long_runs(
         for (var lane = 1u; lane < TILE_LANES; lane += 1u) {
             sum += partials[lane * TILE_COLUMNS + local.x];
         }
-        let at = u32(id) * dims.cols + column;
+        let at = (u32(id) - dims.first) * dims.cols + column;
         if ACCUMULATE {
             sum += out[at];
         }

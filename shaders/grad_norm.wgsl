@@ -1,6 +1,6 @@
 // Clipping by the global norm, as torch.nn.utils.clip_grad_norm_ (Pascanu et al. 2013).
 //
-// partial  out[group] = Σ of the squares of the workgroup's share of input
+// partial  out[group] = Σ of the squares of the workgroup's share of input, added onto what is there with ACCUMULATE
 // finish   out[0] = Σ input, the squared norm;  out[1] = min(1, max_norm / (√out[0] + 1e-6)), the factor
 //          that the optimizer multiplies gradients by. A NaN gradient makes both NaN.
 //
@@ -16,6 +16,7 @@ struct Dims {
 }
 
 const THREADS: u32 = 256u;
+override ACCUMULATE: bool = false;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(2) var<storage, read> input: array<f32>;
@@ -45,8 +46,11 @@ fn partial(
     for (var i = group.x * THREADS + lane; i < dims.len; i += groups.x * THREADS) {
         v += input[i] * input[i];
     }
-    let sum = workgroup_sum(lane, v);
+    var sum = workgroup_sum(lane, v);
     if lane == 0u {
+        if ACCUMULATE {
+            sum += out[group.x];
+        }
         out[group.x] = sum;
     }
 }

@@ -1,11 +1,12 @@
 // What the matrix products share: operands, dims and the epilogue.
 //
 // dims    uniform: the chain (the product of its extents is batch · m · n, extent.w is n), m, n, k, strides of A and B
-//         in elements (row and column of the untransposed operand's view, and batch; a batch stride of 0 broadcasts)
+//         in elements (row and column of the untransposed operand's view, and batch; a batch stride of 0 broadcasts),
+//         and from one row of out to the next
 // a       f32, A(i, k) at batch · a_batch + i · a_row + k · a_col; also in fours
 // b       f32, B(k, j) at batch · b_batch + k · b_row + j · b_col; also in fours
 // x0..x2  f32, the epilogue's operands (bias, residual, activations of the forward pass)
-// out     f32 [batch, m, n], contiguous; with ACCUMULATE the product is added onto what it holds, before the chain
+// out     f32 [batch, m, n], row by row; with ACCUMULATE the product is added onto what it holds, before the chain
 
 //#import common/chain.wgsl
 
@@ -21,6 +22,7 @@ struct Dims {
     b_row: u32,
     b_col: u32,
     b_batch: u32,
+    out_row: u32,
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -41,7 +43,7 @@ fn store(batch: u32, row: u32, col: u32, sum: f32) {
         let e = dims.chain.extent;
         let outer = batch * dims.m + row;
         let coord = vec4<u32>(outer / e.z / e.y, outer / e.z % e.y, outer % e.z, col);
-        let at = outer * dims.n + col;
+        let at = outer * dims.out_row + col;
         var value = sum;
         if ACCUMULATE {
             value += out[at];

@@ -6,6 +6,7 @@ use distil_gpu_engine::data;
 use distil_gpu_engine::device::{
     Choice, Choices, CpuDevice, Device, GpuOptions, Limits, Outlook, adapters, select,
 };
+use distil_gpu_engine::distill::forecast::DeviceForecast;
 use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
 use distil_gpu_engine::files::save_tensors;
 use distil_gpu_engine::recipe::Recipe;
@@ -78,6 +79,13 @@ fn memory_is_foretold_to_the_byte() {
     for sets in &ways {
         everywhere(RECIPE, sets);
     }
+    for (number, adapter) in adapters().iter().enumerate() {
+        let options = GpuOptions { limits: Some(FEW), ..GpuOptions::default() };
+        let mut gpu = select(Choice::Gpu(Some(number)), options).unwrap().device;
+        let mut outlook = Outlook::of(adapter, Choices::default());
+        outlook.limits = FEW;
+        check(&mut *gpu, &outlook, RECIPE, &[]);
+    }
 }
 
 /// Checks a recipe on every device.
@@ -129,14 +137,28 @@ optimizer = {{ name = "adamw", lr = 0.001 }}
     everywhere(&recipe, &more.map(str::to_owned));
 }
 
+/// Room for 64 of the 256 pictures of a measurement.
+const FEW: Limits = Limits { buffer_bytes: 1 << 30, binding_bytes: 210_000 };
+
+#[test]
+fn what_is_bound_in_tiles_is_named() {
+    let mut few = Outlook::cpu();
+    few.limits = FEW;
+    let forecast = Forecast::of(&recipe(&[]), &[Outlook::cpu(), few]).unwrap();
+    let [whole, few] = &forecast.devices[..] else { panic!("two devices") };
+    assert!(whole.tiled.is_empty() && few.exceeded.is_empty(), "{:?}", few.exceeded);
+    assert!(few.tiled.iter().eq([(&"features [256, 784]".to_owned(), &4)]), "{:?}", few.tiled);
+}
+
 #[test]
 fn what_is_too_large_is_named() {
     let mut small = Outlook::cpu();
     small.limits = Limits { buffer_bytes: 1 << 30, binding_bytes: 100_000 };
     let forecast = Forecast::of(&recipe(&[]), &[small]).unwrap();
-    let exceeded = &forecast.devices[0].exceeded;
+    let DeviceForecast { exceeded, .. } = &forecast.devices[0];
     assert!(exceeded.iter().any(|text| text.contains("features [64, 784]")), "{exceeded:?}");
-    assert!(exceeded.iter().all(|text| text.contains("binding size of 100000")), "{exceeded:?}");
+    let advice = "binding size of 100000: use a smaller batch or model";
+    assert!(exceeded.iter().all(|text| text.ends_with(advice)), "{exceeded:?}");
     let arms: Vec<&str> = forecast.arms.iter().map(|arm| arm.arm.name()).collect();
     assert_eq!(arms, ["teacher", "control", "distilled"]);
     assert_eq!(forecast.arms[0].parameters, 784 * 40 + 40 + 40 * 24 + 24 + 24 * 10 + 10);

@@ -50,6 +50,11 @@ fn gather_has_every_run_and_id() {
 }
 
 #[test]
+fn kernels_run_over_parts_of_tensors() {
+    hold(&cases::parts());
+}
+
+#[test]
 fn layer_norm_goes_both_ways() {
     hold(&cases::layer_norm());
 }
@@ -141,6 +146,7 @@ fn checked_shaders_give_the_same_bits() {
             sample(Arc::new(Gather {
                 rows: 200,
                 table_rows,
+                first: 0,
                 cols: 77,
                 backward,
                 accumulate: backward && table_rows > 7,

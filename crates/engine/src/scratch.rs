@@ -91,11 +91,15 @@ mod tests {
             kind: BufferKind::Slot,
             dtype: DType::F32,
             len: *len,
+            row: None,
             label: String::new(),
         };
         let mut buffers: Vec<BufferSpec> = lens.iter().map(buffer).collect();
         let kind = BufferKind::Output("out".to_owned());
-        buffers.insert(1, BufferSpec { kind, dtype: DType::F32, len: 99, label: String::new() });
+        buffers.insert(
+            1,
+            BufferSpec { kind, dtype: DType::F32, len: 99, row: None, label: String::new() },
+        );
         Plan { buffers, calls: Vec::new() }
     }
 

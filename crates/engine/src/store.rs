@@ -13,7 +13,7 @@ use crate::error::Error;
 pub const ALIGNMENT: usize = 64;
 
 /// Most elements of a segment: 128 MiB, the binding size every device offers. A parameter that is larger has a segment
-/// of its own, and devices that cannot bind so much refuse it when a plan is loaded.
+/// of its own, of which devices that cannot bind so much bind some rows at a time; see [`crate::plan::Tiled`].
 pub const SEGMENT_LEN: usize = (128 << 20) / 4;
 
 /// Most elements of a parameter: kernels count them in u32.
@@ -80,6 +80,11 @@ impl ParameterSpec {
     /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Elements of each of its rows: of what one index along the first axis names.
+    pub fn row_len(&self) -> usize {
+        self.shape.iter().skip(1).product()
     }
 
     /// Its first values: the same for the same seed and `index` on every machine.
@@ -161,6 +166,15 @@ impl Layout {
         Ok(layout)
     }
 
+    /// The matrix that a segment is, where it holds nothing else.
+    pub fn matrix(&self, segment: usize) -> Option<&ParameterSpec> {
+        let mut here =
+            (0..self.places.len()).filter(|&index| self.places[index].segment == segment);
+        let (first, more) = (here.next()?, here.next().is_some());
+        let spec = &self.parameters[first];
+        (!more && spec.shape.len() > 1 && !spec.is_empty()).then_some(spec)
+    }
+
     /// Number of parameters, counted as the field does: elements over all tensors.
     pub fn parameter_count(&self) -> usize {
         self.parameters.iter().map(ParameterSpec::len).sum()
@@ -191,7 +205,8 @@ impl Store {
         for &part in parts {
             for (segment, &len) in layout.segments.iter().enumerate() {
                 let label = format!("{name} {part:?} {segment}");
-                let id = device.create_buffer(&label, DType::F32, len.max(ALIGNMENT))?;
+                let row = layout.matrix(segment).map(ParameterSpec::row_len);
+                let id = device.create_rows(&label, len.max(ALIGNMENT), row)?;
                 buffers.push((part, segment, id));
             }
         }

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::parts::cuts;
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
 
 const THREADS: usize = 64;
 /// Elements of one CPU task.
@@ -45,6 +46,13 @@ impl Kernel for AddTo {
             bindings: vec![Some(0), Some(1)],
             workgroups: caps.grid(self.len.div_ceil(THREADS)),
         }]
+    }
+
+    fn parts(&self, _operand: usize, most: usize) -> Option<Vec<Part>> {
+        let part = |range: std::ops::Range<usize>| {
+            Part::new(Self { len: range.len() }, &[(0, range.start), (1, range.start)])
+        };
+        Some(cuts(self.len, 1, most)?.into_iter().map(part).collect())
     }
 
     fn cost(&self) -> Cost {

@@ -160,6 +160,11 @@ const OVERRIDES: [[&str; 2]; MAX_STAGES] = [
 pub const OPERAND_NAMES: [&str; MAX_OPERANDS] = ["x0", "x1", "x2"];
 
 impl Chain {
+    /// Whether it drops elements at random.
+    pub fn drops(&self) -> bool {
+        self.stages.iter().any(|stage| matches!(stage, Stage::Dropout { .. }))
+    }
+
     /// Whether the chain changes nothing.
     pub fn is_empty(&self) -> bool {
         self.stages.is_empty()

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use crate::chain::{self, Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::parts::cuts;
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
 
 const THREADS: usize = 64;
 /// Elements of one CPU task.
@@ -105,6 +106,26 @@ impl Kernel for Elementwise {
             bindings,
             workgroups: caps.grid(self.len().div_ceil(THREADS)),
         }]
+    }
+
+    /// Cut along the first axis that has an extent. Dropout's numbers hang on an element's place in the whole.
+    fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
+        let axis = self.extent.iter().position(|&extent| extent > 1)?;
+        if self.chain.drops() {
+            return None;
+        }
+        let inner: u32 = self.extent[axis + 1..].iter().product();
+        let mut steps: Vec<u32> = self.main_strides.iter().map(|strides| strides[axis]).collect();
+        steps.extend(self.chain.operands.iter().map(|strides| strides[axis]));
+        steps.push(inner);
+        let part = |range: std::ops::Range<usize>| {
+            let mut kernel = self.clone();
+            kernel.extent[axis] = range.len() as u32;
+            let starts = steps.iter().map(|&step| range.start * step as usize).enumerate();
+            Part::new(kernel, &starts.collect::<Vec<_>>())
+        };
+        let ranges = cuts(self.extent[axis] as usize, steps[operand] as usize, most)?;
+        Some(ranges.into_iter().map(part).collect())
     }
 
     fn cost(&self) -> Cost {

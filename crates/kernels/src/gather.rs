@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, row, twin};
+use crate::parts::cuts;
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, row, twin};
 
 /// Threads of a workgroup that strides along rows.
 const THREADS: usize = 64;
@@ -18,18 +19,22 @@ const TASK_LEN: usize = 1 << 14;
 ///
 /// Operands: forward `table` [table_rows, cols], `ids` [rows], `out` [rows, cols]; backward `dy`
 /// [rows, cols], `ids` [rows], `order` [rows] as [`sorted_order`] makes it, `dtable` [table_rows, cols].
-/// An id below 0, or from `table_rows` on, gives a row of zeros and takes part in no gradient.
+/// An id below 0, or from `table_rows` on, gives a row of zeros and takes part in no gradient. Of a table in parts, each
+/// has a kernel of its own: ids name rows from `first` on, and behind the first part `accumulate` keeps what is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gather {
     /// Ids, at least 1 and at most `i32::MAX`.
     pub rows: usize,
-    /// Rows of the table, at least 1 and at most `i32::MAX`.
+    /// Rows of the table, at least 1; `first + table_rows` is at most `i32::MAX`.
     pub table_rows: usize,
+    /// The id of the table's first row.
+    pub first: usize,
     /// Elements of a row, at least 1.
     pub cols: usize,
     /// Whether this is the table's gradient.
     pub backward: bool,
-    /// Whether the table's gradient is added onto what is there.
+    /// Whether the table's gradient is added onto what is there; forward, whether rows of `out` whose ids name no row of
+    /// the table stay as they are.
     pub accumulate: bool,
 }
 
@@ -53,11 +58,13 @@ impl Gather {
         let (table, ids, out) = (args.read(0), args.read_i32(1), args.write(2));
         let rows =
             out.par_chunks_mut(self.cols).zip(ids).with_min_len(TASK_LEN.div_ceil(self.cols));
-        rows.for_each(|(out, &id)| match usize::try_from(id) {
-            Ok(row) if row < self.table_rows => {
-                out.copy_from_slice(&table[row * self.cols..][..self.cols]);
+        rows.for_each(|(out, &id)| {
+            let row = usize::try_from(id).ok().and_then(|id| id.checked_sub(self.first));
+            match row.filter(|&row| row < self.table_rows) {
+                Some(row) => out.copy_from_slice(&table[row * self.cols..][..self.cols]),
+                None if self.accumulate => {}
+                None => out.fill(F::zero()),
             }
-            _ => out.fill(F::zero()),
         });
     }
 
@@ -70,7 +77,7 @@ impl Gather {
         let rows_a_task = TASK_LEN.div_ceil(additions);
         let tasks = args.write(3).par_chunks_mut(rows_a_task * self.cols).enumerate();
         tasks.for_each(|(task, dtable)| {
-            let first = (task * rows_a_task) as i32;
+            let first = (self.first + task * rows_a_task) as i32;
             let mut rest = &order[order.partition_point(|&p| id_at(p) < first)..];
             for (row, sum) in (first..).zip(dtable.chunks_exact_mut(self.cols)) {
                 let run = rest.iter().take_while(|&&p| id_at(p) == row).count();
@@ -106,7 +113,9 @@ impl Gather {
             entry,
             consts: Vec::new(),
             overrides,
-            dims: [self.rows, self.table_rows, self.cols, block, short].map(|n| n as u32).to_vec(),
+            dims: [self.rows, self.table_rows, self.cols, block, short, self.first]
+                .map(|n| n as u32)
+                .to_vec(),
             bindings: if self.backward { &[0, 1, 3, 2][..] } else { &[0, 1, 2] }
                 .iter()
                 .map(|&operand| Some(operand))
@@ -135,12 +144,12 @@ impl Kernel for Gather {
     fn operands(&self) -> Vec<Operand> {
         let (table, rows) = (self.table_rows * self.cols, self.rows * self.cols);
         let ids = Operand::read_i32("ids", self.rows);
+        let made = if self.accumulate { Operand::update } else { Operand::write };
         if self.backward {
             let order = Operand::read_i32("order", self.rows);
-            let dtable = if self.accumulate { Operand::update } else { Operand::write };
-            vec![Operand::read("dy", rows), ids, order, dtable("dtable", table)]
+            vec![Operand::read("dy", rows), ids, order, made("dtable", table)]
         } else {
-            vec![Operand::read("table", table), ids, Operand::write("out", rows)]
+            vec![Operand::read("table", table), ids, made("out", rows)]
         }
     }
 
@@ -159,6 +168,28 @@ impl Kernel for Gather {
             launches.push(self.launch("long_runs", [block, short], caps.grid(groups)));
         }
         launches
+    }
+
+    fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
+        if operand != if self.backward { 3 } else { 0 } {
+            return None;
+        }
+        let part = |range: std::ops::Range<usize>| {
+            let table = (operand, range.start * self.cols);
+            let kernel = Self {
+                table_rows: range.len(),
+                first: self.first + range.start,
+                accumulate: self.accumulate || !self.backward && range.start > 0,
+                ..*self
+            };
+            let starts = if self.backward {
+                [(0, 0), (1, 0), (2, 0), table].to_vec()
+            } else {
+                [table, (1, 0), (2, 0)].to_vec()
+            };
+            Part::new(kernel, &starts)
+        };
+        Some(cuts(self.table_rows, self.cols, most)?.into_iter().map(part).collect())
     }
 
     fn cost(&self) -> Cost {
@@ -215,7 +246,8 @@ mod tests {
         for [rows, table_rows, cols] in SHAPES {
             let (table, ids) = (numbers(table_rows * cols), some_ids(rows, table_rows));
             let mut out = vec![f64::NAN; rows * cols];
-            let gather = Gather { rows, table_rows, cols, backward: false, accumulate: false };
+            let gather =
+                Gather { rows, table_rows, first: 0, cols, backward: false, accumulate: false };
             let args = vec![Arg::Read(&table), Arg::ReadI32(&ids), Arg::Write(&mut out)];
             gather.run_f64(Args::new(args), &StepState::default());
             for (out, &id) in out.chunks(cols).zip(&ids) {
@@ -235,7 +267,8 @@ mod tests {
             for accumulate in [false, true] {
                 let start = if accumulate { 0.5 } else { f64::NAN };
                 let mut dtable = vec![start; table_rows * cols];
-                let gather = Gather { rows, table_rows, cols, backward: true, accumulate };
+                let gather =
+                    Gather { rows, table_rows, first: 0, cols, backward: true, accumulate };
                 let args = vec![
                     Arg::Read(&dy),
                     Arg::ReadI32(&ids),
@@ -267,7 +300,8 @@ mod tests {
         let mut dtable = [f64::NAN; 2];
         let args =
             vec![Arg::Read(&dy), Arg::ReadI32(&ids), Arg::ReadI32(&order), Arg::Write(&mut dtable)];
-        let gather = Gather { rows: 2, table_rows: 2, cols: 1, backward: true, accumulate: false };
+        let gather =
+            Gather { rows: 2, table_rows: 2, first: 0, cols: 1, backward: true, accumulate: false };
         gather.run_f64(Args::new(args), &StepState::default());
         assert_eq!(dtable, [0.0, 4.0]);
     }

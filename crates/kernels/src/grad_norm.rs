@@ -8,12 +8,13 @@
 
 use rayon::prelude::*;
 
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::parts::cuts;
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
 
 const THREADS: usize = 256;
 const MAX_PARTIALS: usize = 1024;
 
-/// partials[i] = Σ g² over a share of `grads`.
+/// partials[i] = Σ g² over a share of `grads`, added onto what is there with `accumulate`.
 ///
 /// Operands: `grads` [len], `partials` [partials]: the segment's part of the array that
 /// [`GradNormFinish`] sums.
@@ -23,13 +24,16 @@ pub struct GradNormPartial {
     pub len: usize,
     /// Partial sums, at most 1024.
     pub partials: usize,
+    /// Whether the sums are added onto those of other gradients.
+    pub accumulate: bool,
 }
 
 impl GradNormPartial {
     /// With as many partial sums as suit the length.
     pub fn new(len: usize) -> Self {
         const ELEMENTS_A_THREAD: usize = 16;
-        Self { len, partials: len.div_ceil(THREADS * ELEMENTS_A_THREAD).clamp(1, MAX_PARTIALS) }
+        let partials = len.div_ceil(THREADS * ELEMENTS_A_THREAD).clamp(1, MAX_PARTIALS);
+        Self { len, partials, accumulate: false }
     }
 
     fn run<F: Real>(&self, mut args: Args<'_, F>, _state: &StepState) {
@@ -39,7 +43,8 @@ impl GradNormPartial {
         args.write(1).par_iter_mut().enumerate().for_each(|(i, partial)| {
             let start = (i * share).min(self.len);
             let grads = &grads[start..(start + share).min(self.len)];
-            *partial = F::of64(grads.iter().map(|g| g.f64() * g.f64()).sum());
+            let before = if self.accumulate { partial.f64() } else { 0.0 };
+            *partial = F::of64(before + grads.iter().map(|g| g.f64() * g.f64()).sum::<f64>());
         });
     }
 }
@@ -50,11 +55,23 @@ impl Kernel for GradNormPartial {
     }
 
     fn operands(&self) -> Vec<Operand> {
-        vec![Operand::read("grads", self.len), Operand::write("partials", self.partials)]
+        let partials = if self.accumulate { Operand::update } else { Operand::write };
+        vec![Operand::read("grads", self.len), partials("partials", self.partials)]
     }
 
     fn launches(&self, _caps: &Caps) -> Vec<Launch> {
-        vec![launch("partial", self.len, 0.0, self.partials)]
+        let mut launch = launch("partial", self.len, 0.0, self.partials);
+        launch.overrides.extend(self.accumulate.then_some(("ACCUMULATE", 1.0)));
+        vec![launch]
+    }
+
+    fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
+        let part = |range: std::ops::Range<usize>| {
+            let accumulate = self.accumulate || range.start > 0;
+            Part::new(Self { len: range.len(), accumulate, ..*self }, &[(0, range.start), (1, 0)])
+        };
+        let ranges = if operand == 0 { cuts(self.len, 1, most)? } else { return None };
+        Some(ranges.into_iter().map(part).collect())
     }
 
     fn cost(&self) -> Cost {

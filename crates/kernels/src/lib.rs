@@ -21,6 +21,7 @@ pub mod layer_norm;
 pub mod matmul;
 pub mod max_norm;
 pub mod optimizer;
+mod parts;
 pub mod random;
 mod real;
 pub mod reduce;
@@ -34,6 +35,7 @@ mod vector_math;
 use std::fmt::Debug;
 
 pub use args::{Arg, Args};
+pub use parts::Part;
 pub use real::Real;
 
 /// Element type of a tensor.
@@ -236,6 +238,12 @@ pub trait Kernel: Debug + Send + Sync {
     /// Kernels of one name and bucket are alike enough for one of them to be timed for all.
     fn bucket(&self) -> String {
         String::new()
+    }
+    /// The same work in parts, each with at most `most` elements of operand `operand`; `None` where it cannot be cut there.
+    /// A part starts at a multiple of 256 bytes of every operand, and of 64 rows of that one.
+    fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
+        let _ = (operand, most);
+        None
     }
     /// Its work.
     fn cost(&self) -> Cost;

@@ -1,9 +1,13 @@
 //! Matrix product with a fused epilogue: out = chain(A · B), batched, either operand transposed.
 
+mod parts;
+
 use rayon::prelude::*;
 
 use crate::chain::{Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, Variant, bytes, twin};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, Variant, bytes, twin,
+};
 
 /// A launch above this many operations is split by rows: 2e11 take a slow GPU (0.2 TFLOP/s) one second,
 /// half of what Windows grants before it resets the driver.
@@ -28,6 +32,10 @@ pub struct Matmul {
     pub shared_a: bool,
     /// One B for the whole batch.
     pub shared_b: bool,
+    /// Elements from one stored row of A to the next, where A is some columns of a larger matrix; of no batch.
+    pub lda: Option<usize>,
+    /// The same of `out`, whose other columns stay as they are.
+    pub ldc: Option<usize>,
     /// Whether the product is added onto `out`: sums over several calls.
     pub accumulate: bool,
     /// Applied to each element before it is stored.
@@ -118,15 +126,38 @@ impl Matmul {
             trans_b,
             shared_a: false,
             shared_b: false,
+            lda: None,
+            ldc: None,
             accumulate: false,
             chain: Chain::default(),
             extent: [1, 1, m as u32, n as u32],
         }
     }
 
+    /// Elements from one stored row of A to the next.
+    fn a_row_len(&self) -> usize {
+        self.lda.unwrap_or(if self.trans_a { self.m } else { self.k })
+    }
+
+    /// Elements from one row of out to the next.
+    fn out_row_len(&self) -> usize {
+        self.ldc.unwrap_or(self.n)
+    }
+
+    /// Elements that A spans, and those that out does.
+    fn spans(&self) -> [usize; 2] {
+        let [rows, cols] = if self.trans_a { [self.k, self.m] } else { [self.m, self.k] };
+        let a = if self.shared_a { 1 } else { self.batch } * rows * cols;
+        let span = |row_len: usize, rows: usize, cols| rows.saturating_sub(1) * row_len + cols;
+        [
+            self.lda.map_or(a, |lda| span(lda, rows, cols)),
+            self.ldc.map_or(self.batch * self.m * self.n, |ldc| span(ldc, self.m, self.n)),
+        ]
+    }
+
     /// Row, column and batch strides of A(i, k).
     fn a_strides(&self) -> [usize; 3] {
-        let [row, col] = if self.trans_a { [1, self.m] } else { [self.k, 1] };
+        let [row, col] = if self.trans_a { [1, self.a_row_len()] } else { [self.a_row_len(), 1] };
         [row, col, if self.shared_a { 0 } else { self.m * self.k }]
     }
 
@@ -139,6 +170,7 @@ impl Matmul {
     /// Whether four neighbours of an operand are one aligned vector, in k and along its contiguous direction.
     fn in_fours(&self) -> bool {
         self.k.is_multiple_of(4)
+            && self.lda.is_none_or(|lda| lda.is_multiple_of(4))
             && (!self.trans_a || self.m.is_multiple_of(4))
             && (self.trans_b || self.n.is_multiple_of(4))
     }
@@ -191,7 +223,7 @@ impl Matmul {
         let mut dims = self.chain.dims(self.extent);
         let words = [self.m, self.n, self.k, first, a_row, a_col, a_batch, b_row, b_col, b_batch];
         dims.extend(words.map(|word| word as u32));
-        dims.extend([0, 0]);
+        dims.extend([self.out_row_len() as u32, 0]);
         let mut bindings = vec![Some(0), Some(1)];
         bindings.extend((0..MAX_OPERANDS).map(|i| (i < used).then_some(2 + i)));
         bindings.push(Some(2 + used));
@@ -233,9 +265,9 @@ impl Matmul {
             (0..self.chain.operands.len()).map(|i| args.read(2 + i)).collect();
         let out = args.write(2 + operands.len());
         let copies = |shared| if shared { 1 } else { self.batch };
-        assert!(a.len() >= copies(self.shared_a) * self.m * self.k);
+        assert!(a.len() >= self.spans()[0]);
         assert!(b.len() >= copies(self.shared_b) * self.k * self.n);
-        assert!(out.len() == self.batch * self.m * self.n);
+        assert!(out.len() == self.spans()[1]);
         let side = self.cpu_block(rayon::current_num_threads());
         let out = Out(out.as_mut_ptr());
         (0..self.blocks(side)).into_par_iter().for_each(|number| {
@@ -297,17 +329,17 @@ impl Matmul {
         let &Block { batch, i, j, rows, cols } = block;
         let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) =
             (self.a_strides(), self.b_strides());
-        let first_row = batch * self.m + i;
-        // SAFETY: as the caller promises: gemm writes the block's elements, with strides [n, 1], and reads the
+        let (first_row, out_row) = (batch * self.m + i, self.out_row_len());
+        // SAFETY: as the caller promises: gemm writes the block's elements, with strides [out_row, 1], and reads the
         // block's rows of A and columns of B, with strides that stay inside them.
         unsafe {
             gemm::gemm(
                 rows,
                 cols,
                 self.k,
-                out.0.add(first_row * self.n + j),
+                out.0.add(first_row * out_row + j),
                 1,
-                self.n as isize,
+                out_row as isize,
                 self.accumulate,
                 a.as_ptr().add(batch * a_batch + i * a_row),
                 a_col as isize,
@@ -330,7 +362,7 @@ impl Matmul {
         for row in first_row..first_row + rows {
             // SAFETY: a part of the block's row, which gemm has filled and nothing else borrows.
             let values =
-                unsafe { std::slice::from_raw_parts_mut(out.0.add(row * self.n + j), cols) };
+                unsafe { std::slice::from_raw_parts_mut(out.0.add(row * out_row + j), cols) };
             let coord = [row / z / y, row / z % y, row % z, j].map(|c| c as u32);
             self.chain.apply_row(values, coord, self.extent, operands, state);
         }
@@ -368,14 +400,15 @@ impl Kernel for Matmul {
     fn operands(&self) -> Vec<Operand> {
         let copies = |shared| if shared { 1 } else { self.batch };
         let mut operands = vec![
-            Operand::read("a", copies(self.shared_a) * self.m * self.k),
+            Operand::read("a", self.spans()[0]),
             Operand::read("b", copies(self.shared_b) * self.k * self.n),
         ];
         for (i, name) in OPERAND_NAMES.iter().enumerate().take(self.chain.operands.len()) {
             operands.push(Operand::read(name, self.chain.operand_len(i, self.extent)));
         }
-        let out = if self.accumulate { Operand::update } else { Operand::write };
-        operands.push(out("out", self.batch * self.m * self.n));
+        let rest_stays = self.ldc.is_some_and(|ldc| ldc > self.n);
+        let out = if self.accumulate || rest_stays { Operand::update } else { Operand::write };
+        operands.push(out("out", self.spans()[1]));
         operands
     }
 
@@ -401,10 +434,15 @@ impl Kernel for Matmul {
         format!("{batch} of {m}x{n}x{k} {a}{b}{fours}")
     }
 
+    fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
+        self.cut(operand, most)
+    }
+
     fn cost(&self) -> Cost {
         let operands = self.operands();
         let out = self.batch * self.m * self.n;
-        let read: usize = operands[..operands.len() - 1].iter().map(|o| o.len).sum();
+        let a = if self.shared_a { 1 } else { self.batch } * self.m * self.k;
+        let read = a + operands[1..operands.len() - 1].iter().map(|o| o.len).sum::<usize>();
         let read = read + if self.accumulate { out } else { 0 };
         let flops = 2 * self.k + self.chain.stages.len();
         Cost {

@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
+use crate::parts::cuts;
 use crate::reduce::RowTile;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
 
 /// Scales each row of `w` whose L2 norm exceeds the bound down to it, in place.
 ///
@@ -54,6 +55,13 @@ impl Kernel for MaxNorm {
             bindings: vec![Some(0)],
             workgroups: tile.grid(caps),
         }]
+    }
+
+    fn parts(&self, _operand: usize, most: usize) -> Option<Vec<Part>> {
+        let part = |range: std::ops::Range<usize>| {
+            Part::new(Self { rows: range.len(), ..*self }, &[(0, range.start * self.cols)])
+        };
+        Some(cuts(self.rows, self.cols, most)?.into_iter().map(part).collect())
     }
 
     fn cost(&self) -> Cost {

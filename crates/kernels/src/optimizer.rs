@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
+use crate::parts::cuts;
 use crate::row::vectorised;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
 
 const THREADS: usize = 64;
 const TASK: usize = 1 << 14;
@@ -185,6 +186,16 @@ impl Kernel for Optimizer {
             bindings,
             workgroups: caps.grid(self.len.div_ceil(THREADS)),
         }]
+    }
+
+    fn parts(&self, _operand: usize, most: usize) -> Option<Vec<Part>> {
+        let vectors = 2 + self.rule.moments();
+        let part = |range: std::ops::Range<usize>| {
+            let mut starts: Vec<_> = (0..vectors).map(|operand| (operand, range.start)).collect();
+            starts.extend(self.clip.then_some((vectors, 0)));
+            Part::new(Self { len: range.len(), ..*self }, &starts)
+        };
+        Some(cuts(self.len, 1, most)?.into_iter().map(part).collect())
     }
 
     fn cost(&self) -> Cost {

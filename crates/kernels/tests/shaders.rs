@@ -136,6 +136,7 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
                 kernels.push(Box::new(Gather {
                     rows,
                     table_rows,
+                    first: 0,
                     cols,
                     backward,
                     accumulate: backward,

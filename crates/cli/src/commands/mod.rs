@@ -53,7 +53,7 @@ fn downloads(voice: Voice) -> impl FnMut(hub::Progress<'_>) {
 /// Opens a device and says which and why.
 fn open(choice: &str, checked: bool, voice: Voice) -> Result<Box<dyn Device>> {
     let choice: Choice = choice.parse()?;
-    let selected = select(choice, GpuOptions { timestamps: false, checked })?;
+    let selected = select(choice, GpuOptions { checked, ..GpuOptions::default() })?;
     if voice.progress() {
         note(format_args!("Device: {}", selected.reason));
     }

@@ -59,6 +59,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
             size(device.peak_bytes)
         ))?;
         say(memory(device))?;
+        for (tensor, parts) in &device.tiled {
+            say(format_args!("In tiles: {tensor}, {parts} of them"))?;
+        }
         match device.exceeded.as_slice() {
             [] => say("Every tensor is within this device's limits.")?,
             all => all.iter().try_for_each(|problem| say(format_args!("Too large: {problem}")))?,

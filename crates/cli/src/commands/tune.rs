@@ -35,12 +35,13 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let recipe = super::recipe(args.recipe.as_deref(), &args.set, voice)?;
-    let selected = select(args.device.parse()?, GpuOptions { timestamps: true, checked: false })?;
+    let selected =
+        select(args.device.parse()?, GpuOptions { timestamps: true, ..GpuOptions::default() })?;
     let mut device = selected.device;
     if device.info().kind == DeviceKind::Cpu {
         bail!("{}: it has nothing to choose from, only GPUs have", selected.reason);
     }
-    let kernels = forecast::kernels(&recipe, &Setup::read(&recipe, None)?)?;
+    let kernels = forecast::kernels(&recipe, &Setup::read(&recipe, None)?, device.limits())?;
     let mut cache = Cache::open(device.info())?;
     let findings =
         with_bar(voice, |progress| tune::tune(&mut *device, &kernels, &mut cache, progress))?;
@@ -86,11 +87,12 @@ pub fn apply(
         }
     };
     if let Some(setup) = setup.filter(|_| kind < DeviceKind::SoftwareGpu) {
-        let kernels = forecast::kernels(recipe, setup)?;
+        let kernels = forecast::kernels(recipe, setup, device.limits())?;
         if tune::is_needed(device, &kernels, &mut cache) {
             let choice: Choice = recipe.device.parse()?;
             // Timestamps cost time: the run's own device has none.
-            let mut timed = select(choice, GpuOptions { timestamps: true, checked: false })?.device;
+            let mut timed =
+                select(choice, GpuOptions { timestamps: true, ..GpuOptions::default() })?.device;
             let tuned =
                 with_bar(voice, |progress| tune::tune(&mut *timed, &kernels, &mut cache, progress));
             if let Err(error) = tuned {

@@ -82,6 +82,7 @@ pub fn plan_of(kernel: Arc<dyn Kernel>) -> Plan {
             },
             dtype: operand.dtype,
             len: operand.len,
+            row: None,
             label: name,
         });
         views.push(View { buffer, offset: 0, len: operand.len });

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use distil_gpu_kernels::{Access, Arg, Args, Caps, DType, Kernel, Real, StepState};
 
-use super::{
-    BufferId, Device, DeviceInfo, DeviceKind, HostTensor, Limits, ProgramId, Stats, check_limits,
-};
+use super::{BufferId, Device, DeviceInfo, DeviceKind, HostTensor, Limits, ProgramId, Stats};
 use crate::error::Error;
 use crate::plan::{BufferKind, Plan, View};
 use crate::store::StorePart;
@@ -239,7 +237,7 @@ impl<F: CpuReal> Device for CpuDevice<F> {
         plan: &Plan,
         persistent: &dyn Fn(StorePart) -> Option<BufferId>,
     ) -> Result<ProgramId, Error> {
-        check_limits(plan, self.limits())?;
+        let plan = plan.within(self.limits())?.into_owned();
         let mut memory = Vec::new();
         for spec in &plan.buffers {
             memory.push(match &spec.kind {
@@ -253,7 +251,7 @@ impl<F: CpuReal> Device for CpuDevice<F> {
                 _ => self.allocate(&spec.label, spec.dtype, spec.len)?,
             });
         }
-        self.programs.push(Some(Program { plan: plan.clone(), memory, times: Vec::new() }));
+        self.programs.push(Some(Program { plan, memory, times: Vec::new() }));
         Ok(ProgramId(self.programs.len() as u32 - 1))
     }
 

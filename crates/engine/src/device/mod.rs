@@ -56,7 +56,7 @@ pub enum DeviceKind {
     Cpu,
 }
 
-/// Sizes a device allows.
+/// Sizes a device allows. Calls over larger tensors are run in parts, where they can be cut; see [`crate::plan::Tiled`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most bytes of one buffer.
@@ -131,6 +131,19 @@ pub trait Device {
     /// # Errors
     /// [`Error::TooLarge`] when a limit forbids it, [`Error::OutOfMemory`] when there is no room.
     fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error>;
+    /// A zeroed buffer of `len` floats, which may be cut between rows of `row` elements where it is too large for one.
+    ///
+    /// # Errors
+    /// As [`Self::create_buffer`].
+    fn create_rows(
+        &mut self,
+        label: &str,
+        len: usize,
+        row: Option<usize>,
+    ) -> Result<BufferId, Error> {
+        let _ = row;
+        self.create_buffer(label, DType::F32, len)
+    }
     /// Frees a buffer.
     fn free_buffer(&mut self, id: BufferId);
     /// Writes floats from element `offset` on.
@@ -200,26 +213,4 @@ pub trait Device {
     /// Time on the device of each call of the last run, by label; `None` where it has no timestamps or
     /// they were not asked for.
     fn timings(&mut self, program: ProgramId) -> Result<Option<Vec<(String, Duration)>>, Error>;
-}
-
-/// Every limit that the plan's buffers exceed.
-pub fn exceeded(plan: &Plan, limits: Limits) -> Vec<Error> {
-    let pairs = [("buffer size", limits.buffer_bytes), ("binding size", limits.binding_bytes)];
-    let mut errors = Vec::new();
-    for buffer in &plan.buffers {
-        let bytes = buffer.len as u64 * 4;
-        for (limit, allowed) in pairs.into_iter().filter(|(_, allowed)| bytes > *allowed) {
-            let tensor = buffer.label.clone();
-            errors.push(Error::TooLarge { tensor, bytes, limit, allowed });
-        }
-    }
-    errors
-}
-
-/// Refuses a plan whose buffers a device does not allow, before anything is allocated.
-///
-/// # Errors
-/// [`Error::TooLarge`] naming the tensor and the limit.
-pub fn check_limits(plan: &Plan, limits: Limits) -> Result<(), Error> {
-    exceeded(plan, limits).into_iter().next().map_or(Ok(()), Err)
 }

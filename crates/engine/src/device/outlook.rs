@@ -1,5 +1,7 @@
 //! What can be known of a device before it is opened: which limits hold, and what a plan would take on it.
 
+use std::borrow::Cow;
+
 use distil_gpu_kernels::Caps;
 
 use super::gpu::{Adapter, program_bytes, readback_bytes, resident_bytes};
@@ -46,18 +48,24 @@ impl Outlook {
         }
     }
 
+    /// A plan as the device runs it; one that exceeds its limits as it is.
+    fn within<'p>(&self, plan: &'p Plan) -> Cow<'p, Plan> {
+        plan.within(self.limits).unwrap_or(Cow::Borrowed(plan))
+    }
+
     /// Kernel launches of one run of a plan.
     pub fn launches(&self, plan: &Plan) -> usize {
         let launches = |kernel: &dyn distil_gpu_kernels::Kernel| match self.uniform_alignment {
             Some(_) => self.choices.launches(kernel, &self.caps).len(),
             None => 1,
         };
-        plan.calls.iter().map(|call| launches(&*call.kernel)).sum()
+        self.within(plan).calls.iter().map(|call| launches(&*call.kernel)).sum()
     }
 
     /// Bytes beside its tensors that a loaded plan takes: staging buffers and the launches' dims.
     pub fn plan_bytes(&self, plan: &Plan) -> u64 {
-        let bytes = |alignment| program_bytes(plan, &self.caps, &self.choices, alignment);
+        let bytes =
+            |alignment| program_bytes(&self.within(plan), &self.caps, &self.choices, alignment);
         self.uniform_alignment.map_or(0, bytes)
     }
 

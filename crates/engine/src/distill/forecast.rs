@@ -1,6 +1,6 @@
 //! What a run will need, known before anything is allocated: work of a step, memory of each phase, limits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use distil_gpu_kernels::distill_loss::TERMS;
@@ -14,7 +14,7 @@ use super::program::{self, TeacherInput};
 use super::trainer::{training_parts, update};
 use super::{Arm, Setup};
 use crate::data::{self, Dataset, Examples};
-use crate::device::{Outlook, exceeded};
+use crate::device::{Limits, Outlook};
 use crate::error::Error;
 use crate::models::{BatchShape, Feed, ModelConfig};
 use crate::plan::{BufferKind, Plan};
@@ -95,6 +95,8 @@ pub struct DeviceForecast {
     pub phases: Vec<Memory>,
     /// The most of any phase: every buffer that the run makes, exact to the byte.
     pub peak_bytes: u64,
+    /// Tensors that are bound in parts, since the device binds no more at once: name, and the most parts of one.
+    pub tiled: BTreeMap<String, usize>,
     /// What exceeds which limit of the device; where there is anything, the run is refused.
     pub exceeded: Vec<String>,
 }
@@ -212,17 +214,25 @@ impl Forecast {
     }
 }
 
-/// The kernels that a run of a recipe will launch, with the data and models that it was read to.
+/// The kernels that a run of a recipe will launch on a device of these limits, with the data and models that it was read
+/// to.
 ///
 /// # Errors
 /// When a plan cannot be made.
-pub fn kernels(recipe: &Recipe, setup: &Setup) -> Result<Vec<Arc<dyn Kernel>>, Error> {
+pub fn kernels(
+    recipe: &Recipe,
+    setup: &Setup,
+    limits: Limits,
+) -> Result<Vec<Arc<dyn Kernel>>, Error> {
     let Planned { teacher, student, trainings, .. } = Planned::of(recipe, setup)?;
     let trained = trainings.iter().flat_map(|training| training.plans.all());
     let measured =
         teacher.iter().chain([&student]).flat_map(|model| model.answers.iter().chain(&model.speed));
-    let calls = trained.chain(measured).flat_map(|plan| &plan.calls);
-    Ok(calls.map(|call| call.kernel.clone()).collect())
+    let mut kernels = Vec::new();
+    for plan in trained.chain(measured) {
+        kernels.extend(plan.within(limits)?.calls.iter().map(|call| call.kernel.clone()));
+    }
+    Ok(kernels)
 }
 
 /// All plans of a run.
@@ -331,7 +341,7 @@ fn on_device(
     student: &Measured,
     trainings: &[Training],
 ) -> DeviceForecast {
-    let (mut phases, mut exceeding) = (Vec::new(), Vec::new());
+    let (mut phases, mut tiled, mut exceeding) = (Vec::new(), BTreeMap::new(), Vec::new());
     let mut largest_read = 0;
     // A teacher that is not trained here is there from the start.
     let mut frozen = teacher.filter(|_| trainings.iter().all(|t| t.arm != Arm::Teacher));
@@ -350,7 +360,13 @@ fn on_device(
         }
         memory.plans(training.plans.all(), device);
         for plan in training.plans.all() {
-            exceeding.extend(exceeded(plan, device.limits).iter().map(ToString::to_string));
+            match plan.tiled(device.limits) {
+                Ok(plan) => plan.tensors.into_iter().for_each(|(name, parts)| {
+                    let known = tiled.entry(name).or_insert(0);
+                    *known = parts.max(*known);
+                }),
+                Err(errors) => exceeding.extend(errors.iter().map(ToString::to_string)),
+            }
         }
         memory.staging += device.other_bytes(largest_read);
         phases.push(memory);
@@ -369,6 +385,7 @@ fn on_device(
             .collect(),
         peak_bytes: phases.iter().map(Memory::total).max().unwrap_or(0),
         phases,
+        tiled,
         exceeded: exceeding,
     }
 }

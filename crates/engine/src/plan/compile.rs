@@ -12,7 +12,7 @@ use super::{BufferKind, BufferSpec, Call, Plan, View, fuse};
 use crate::error::Error;
 use crate::graph::ops::{ArgRef, Lowered, Site};
 use crate::graph::{Graph, Node, Source, TensorId};
-use crate::store::{Part, StorePart};
+use crate::store::{ParameterSpec, Part, StorePart};
 
 /// How a graph is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,21 +91,29 @@ fn last_reads(graph: &Graph, nodes: &[Node]) -> Vec<usize> {
 
 impl Compiler {
     fn buffer(&mut self, kind: BufferKind, dtype: DType, len: usize, label: String) -> Memory {
-        self.buffers.push(BufferSpec { kind, dtype, len, label });
+        self.buffers.push(BufferSpec { kind, dtype, len, row: None, label });
         Memory::Buffer(self.buffers.len() - 1, 0)
     }
 
     fn store(&mut self, graph: &Graph, part: StorePart, offset: usize) -> Memory {
         let known = self.parts.get(&part).copied();
         let index = known.unwrap_or_else(|| {
-            let len = match part.part {
-                Part::Metrics => 0,
-                _ => graph.stores[part.store].segments[part.segment],
+            let layout = &graph.stores[part.store];
+            let (len, matrix) = match part.part {
+                Part::Metrics => (0, None),
+                _ => (layout.segments[part.segment], layout.matrix(part.segment)),
             };
-            let label =
-                format!("{:?} of store {}, segment {}", part.part, part.store, part.segment);
+            let label = match matrix {
+                Some(matrix) => format!("{:?} of {} {:?}", part.part, matrix.name, matrix.shape),
+                None => {
+                    format!("{:?} of store {}, segment {}", part.part, part.store, part.segment)
+                }
+            };
             self.buffer(BufferKind::Persistent(part), DType::F32, len, label);
             self.parts.insert(part, self.buffers.len() - 1);
+            if let Some(spec) = self.buffers.last_mut() {
+                spec.row = matrix.map(ParameterSpec::row_len);
+            }
             self.buffers.len() - 1
         });
         Memory::Buffer(index, offset)
@@ -344,6 +352,7 @@ impl Compiler {
                 kind: BufferKind::Slot,
                 dtype: DType::F32,
                 len,
+                row: None,
                 label: label.unwrap_or_default(),
             });
         }

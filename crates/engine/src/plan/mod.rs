@@ -6,12 +6,14 @@
 mod compile;
 mod fuse;
 mod slots;
+mod tile;
 
 use std::sync::Arc;
 
 use distil_gpu_kernels::{Cost, DType, Kernel};
 
 pub use compile::Options;
+pub use tile::Tiled;
 
 use crate::store::StorePart;
 
@@ -37,6 +39,8 @@ pub struct BufferSpec {
     pub dtype: DType,
     /// Elements.
     pub len: usize,
+    /// Elements of a row, where it is a matrix that may be cut between rows, should a device want several buffers.
+    pub row: Option<usize>,
     /// The largest tensor it holds, for messages.
     pub label: String,
 }

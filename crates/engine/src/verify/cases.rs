@@ -23,6 +23,7 @@ pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel, variants};
 use super::limits::limit;
 use super::numbers::{nmse, random, random_in, random_labels};
+pub use super::part_cases::parts;
 use super::{Distance, oracle};
 use crate::device::Device;
 use crate::error::Error;
@@ -139,6 +140,7 @@ pub fn all() -> Vec<Case> {
         optimizer,
         grad_norm,
         max_norm,
+        parts,
         roof,
     ];
     cases.extend(kernels.into_iter().flat_map(|more| more()));
@@ -378,10 +380,10 @@ pub fn gather() -> Vec<Case> {
         (2048, 30_522, 384),
     ] {
         for backward in [false, true] {
-            let kernel = Gather { rows, table_rows, cols, backward, accumulate: false };
+            let kernel = Gather { rows, table_rows, first: 0, cols, backward, accumulate: false };
             cases.push(Case::random(kernel, -1.0, 2.0));
         }
-        let kernel = Gather { rows, table_rows, cols, backward: true, accumulate: true };
+        let kernel = Gather { rows, table_rows, first: 0, cols, backward: true, accumulate: true };
         cases.push(Case::random(kernel, -1.0, 2.0));
     }
     // A run of 32 is summed by one thread, one of 33 by many; both ends of the order, and the ids' range.
@@ -390,7 +392,7 @@ pub fn gather() -> Vec<Case> {
     let (rows, order) = (ids.len(), sorted_order(&ids));
     for table_rows in [5, 7, 8] {
         let accumulate = table_rows == 7;
-        let kernel = Gather { rows, table_rows, cols: 20, backward: true, accumulate };
+        let kernel = Gather { rows, table_rows, first: 0, cols: 20, backward: true, accumulate };
         let dy = Data::Floats(random_in(-1.0, 2.0, rows * 20, 1));
         let [ids, order] = [&ids, &order].map(|values| Data::Integers(values.clone()));
         cases.push(Case::new(kernel, vec![dy, ids, order, Data::Unwritten]));

@@ -63,6 +63,7 @@ fn run_with(
             kind: BufferKind::Input(operand.name.to_owned()),
             dtype: operand.dtype,
             len,
+            row: None,
             label: operand.name.to_owned(),
         };
         let floats = match data {

@@ -9,6 +9,7 @@ mod feature_cases;
 pub mod kernel;
 mod limits;
 pub mod numbers;
+mod part_cases;
 mod steps;
 
 use std::collections::HashSet;

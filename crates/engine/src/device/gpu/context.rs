@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Adapter;
-use crate::device::Stats;
+use crate::device::{Limits, Stats};
 use crate::error::Error;
 
 /// Storage buffers a kernel may bind: what every WebGPU device offers.
@@ -35,10 +35,13 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Opens the adapter with all its limits, so that large GPUs can be used whole.
-    pub fn new(adapter: &Adapter, features: wgpu::Features) -> Result<Self, Error> {
+    /// Opens the adapter with all its limits, so that large GPUs can be used whole, but for sizes above these.
+    pub fn new(adapter: &Adapter, features: wgpu::Features, sizes: Limits) -> Result<Self, Error> {
         let name = adapter.info.name.clone();
-        let limits = adapter.handle.limits();
+        let mut limits = adapter.handle.limits();
+        limits.max_buffer_size = limits.max_buffer_size.min(sizes.buffer_bytes);
+        limits.max_storage_buffer_binding_size =
+            limits.max_storage_buffer_binding_size.min(sizes.binding_bytes);
         let storage_buffers = limits.max_storage_buffers_per_shader_stage;
         if storage_buffers < STORAGE_BUFFERS {
             return Err(Error::NoDevice(format!(

@@ -24,9 +24,7 @@ use self::context::Context;
 use self::pipelines::Pipelines;
 use self::program::{Program, Shared};
 use self::timer::{Timing, elapsed};
-use crate::device::{
-    BufferId, Choices, Device, DeviceInfo, HostTensor, Limits, ProgramId, Stats, check_limits,
-};
+use crate::device::{BufferId, Choices, Device, DeviceInfo, HostTensor, Limits, ProgramId, Stats};
 use crate::error::Error;
 use crate::plan::{BufferKind, Plan};
 use crate::store::StorePart;
@@ -45,24 +43,53 @@ pub struct GpuOptions {
     pub timestamps: bool,
     /// Keep the checks of index, loop and divisor in the shaders: slower, for tests and for hunting faults.
     pub checked: bool,
+    /// Limits below the GPU's own, to see what other GPUs would do.
+    pub limits: Option<Limits>,
 }
 
 /// A tensor on the GPU.
 #[derive(Clone, Debug)]
 struct Tensor {
-    buffer: wgpu::Buffer,
+    /// Its memory: one buffer, or several where it exceeds the limit of one.
+    pieces: Vec<wgpu::Buffer>,
+    /// Elements of each piece but the last.
+    piece_len: usize,
     label: String,
     dtype: DType,
     len: usize,
 }
 
 impl Tensor {
-    fn new(context: &mut Context, label: &str, dtype: DType, len: usize) -> Result<Self, Error> {
+    fn new(
+        context: &mut Context,
+        label: &str,
+        dtype: DType,
+        (len, piece_len): (usize, usize),
+    ) -> Result<Self, Error> {
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_SRC
             | wgpu::BufferUsages::COPY_DST;
-        let buffer = context.buffer(label, buffer_bytes(len), usage)?;
-        Ok(Self { buffer, label: label.to_owned(), dtype, len })
+        let mut pieces = Vec::new();
+        for first in (0..len.max(1)).step_by(piece_len.max(1)) {
+            pieces.push(context.buffer(label, buffer_bytes(piece_len.min(len - first)), usage)?);
+        }
+        Ok(Self { pieces, piece_len: piece_len.max(1), label: label.to_owned(), dtype, len })
+    }
+
+    /// The piece that an element lies in, and its byte there.
+    fn at(&self, element: usize) -> (&wgpu::Buffer, u64) {
+        (&self.pieces[element / self.piece_len], (element % self.piece_len) as u64 * 4)
+    }
+
+    /// A range of elements in parts of at most `most` that each lie in one piece: first element and length.
+    fn spans(&self, offset: usize, len: usize, most: usize) -> Vec<(usize, usize)> {
+        let (mut spans, mut first) = (Vec::new(), offset);
+        while first < offset + len {
+            let rest = (offset + len - first).min(self.piece_len - first % self.piece_len);
+            spans.push((first, rest.min(most)));
+            first += rest.min(most);
+        }
+        spans
     }
 
     /// Refuses a range that is not there, and integers where floats are meant.
@@ -126,12 +153,13 @@ impl GpuDevice {
     /// # Errors
     /// [`Error::NoDevice`] when the driver refuses or offers less than WebGPU asks for.
     pub fn new(adapter: &Adapter, options: GpuOptions) -> Result<Self, Error> {
+        let limits = options.limits.unwrap_or(adapter.limits);
         let (timing, mut features) = match options.timestamps {
             true => Timing::of(adapter.handle.features()),
             false => (Timing::Off, wgpu::Features::empty()),
         };
         features.set(wgpu::Features::SUBGROUP, adapter.subgroups.is_some());
-        let mut context = Context::new(adapter, features)?;
+        let mut context = Context::new(adapter, features, limits)?;
         let state_bytes = size_of::<StepState>() as u64;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let state = context.buffer("step state", state_bytes, usage)?;
@@ -140,7 +168,7 @@ impl GpuDevice {
         Ok(Self {
             info: adapter.info.clone(),
             caps: adapter.caps,
-            limits: adapter.limits,
+            limits,
             timing,
             context,
             pipelines: Pipelines::new(options.checked),
@@ -201,7 +229,11 @@ impl GpuDevice {
     fn read_tensor(&mut self, tensor: &Tensor, at: usize, len: usize) -> Result<Vec<f32>, Error> {
         tensor.check(at, len)?;
         let mut values = vec![0.0; len];
-        self.read_bytes(&tensor.buffer, at as u64 * 4, bytemuck::cast_slice_mut(&mut values))?;
+        for (first, count) in tensor.spans(at, len, len) {
+            let (piece, byte) = tensor.at(first);
+            let values = &mut values[first - at..][..count];
+            self.read_bytes(piece, byte, bytemuck::cast_slice_mut(values))?;
+        }
         Ok(values)
     }
 
@@ -242,14 +274,19 @@ impl Device for GpuDevice {
     }
 
     fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error> {
-        let bytes = buffer_bytes(len);
-        let Limits { buffer_bytes, binding_bytes } = self.limits;
-        for (limit, allowed) in [("buffer size", buffer_bytes), ("binding size", binding_bytes)] {
-            if bytes > allowed {
-                return Err(Error::TooLarge { tensor: label.to_owned(), bytes, limit, allowed });
-            }
-        }
-        self.tensors.push(Some(Tensor::new(&mut self.context, label, dtype, len)?));
+        let piece = self.limits.piece(label, len, None)?;
+        self.tensors.push(Some(Tensor::new(&mut self.context, label, dtype, (len, piece))?));
+        Ok(BufferId(self.tensors.len() as u32 - 1))
+    }
+
+    fn create_rows(
+        &mut self,
+        label: &str,
+        len: usize,
+        row: Option<usize>,
+    ) -> Result<BufferId, Error> {
+        let piece = self.limits.piece(label, len, row)?;
+        self.tensors.push(Some(Tensor::new(&mut self.context, label, DType::F32, (len, piece))?));
         Ok(BufferId(self.tensors.len() as u32 - 1))
     }
 
@@ -265,14 +302,14 @@ impl Device for GpuDevice {
         self.context.check()?;
         let tensor = self.tensor(id)?.clone();
         tensor.check(offset, values.len())?;
-        for (i, piece) in values.chunks(COPY_BYTES / 4).enumerate() {
-            if self.unflushed + piece.len() * 4 > COPY_BYTES {
+        for (first, count) in tensor.spans(offset, values.len(), COPY_BYTES / 4) {
+            if self.unflushed + count * 4 > COPY_BYTES {
                 self.wait()?;
             }
-            let at = (offset + i * (COPY_BYTES / 4)) as u64 * 4;
-            let bytes: &[u8] = bytemuck::cast_slice(piece);
+            let (piece, at) = tensor.at(first);
+            let bytes: &[u8] = bytemuck::cast_slice(&values[first - offset..][..count]);
             self.context
-                .guarded(|| self.context.queue.write_buffer(&tensor.buffer, at, bytes))
+                .guarded(|| self.context.queue.write_buffer(piece, at, bytes))
                 .map_err(|error| self.context.no_room(error, &tensor.label, bytes.len() as u64))?;
             self.unflushed += bytes.len();
         }
@@ -290,7 +327,7 @@ impl Device for GpuDevice {
         persistent: &dyn Fn(StorePart) -> Option<BufferId>,
     ) -> Result<ProgramId, Error> {
         self.context.check()?;
-        check_limits(plan, self.limits)?;
+        let plan = &*plan.within(self.limits)?;
         let mut found = HashMap::new();
         for (index, spec) in plan.buffers.iter().enumerate() {
             let BufferKind::Persistent(part) = spec.kind else { continue };

@@ -90,7 +90,7 @@ impl Program {
         for (index, spec) in plan.buffers.iter().enumerate() {
             let tensor = match persistent.remove(&index) {
                 Some(tensor) => tensor,
-                None => Tensor::new(context, &spec.label, spec.dtype, spec.len)?,
+                None => Tensor::new(context, &spec.label, spec.dtype, (spec.len, spec.len))?,
             };
             match &spec.kind {
                 BufferKind::Input(name) => {
@@ -182,7 +182,7 @@ impl Program {
             };
             upload(state_buffer, 0, bytemuck::bytes_of(state));
             for (input, bytes) in given {
-                upload(&input.tensor.buffer, input.staged_at, bytes);
+                upload(&input.tensor.pieces[0], input.staged_at, bytes);
             }
         }
         staging.unmap();
@@ -280,11 +280,8 @@ fn names<T>(map: &HashMap<String, T>) -> String {
 }
 
 fn bind(tensors: &[Tensor], view: View) -> wgpu::BufferBinding<'_> {
-    wgpu::BufferBinding {
-        buffer: &tensors[view.buffer].buffer,
-        offset: view.offset as u64 * 4,
-        size: wgpu::BufferSize::new(buffer_bytes(view.len)),
-    }
+    let (buffer, offset) = tensors[view.buffer].at(view.offset);
+    wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(buffer_bytes(view.len)) }
 }
 
 /// Bytes of a launch's dims: whole vectors of 16 bytes, as uniform structs are.

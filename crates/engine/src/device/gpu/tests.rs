@@ -19,7 +19,7 @@ fn devices(options: GpuOptions) -> Vec<GpuDevice> {
 }
 
 fn spec(kind: BufferKind, label: &str, len: usize) -> BufferSpec {
-    BufferSpec { kind, dtype: DType::F32, len, label: label.to_owned() }
+    BufferSpec { kind, dtype: DType::F32, len, row: None, label: label.to_owned() }
 }
 
 fn call(views: &[usize], label: &str, stages: Vec<Stage>) -> Call {
@@ -196,11 +196,15 @@ fn refuses_inputs_and_outputs_that_the_plan_lacks() {
 fn refuses_what_its_limits_forbid() {
     for mut device in devices(GpuOptions::default()) {
         let before = device.stats();
-        device.limits.binding_bytes = 2000;
+        device.limits.buffer_bytes = 2000;
         let error = device.create_buffer("logits", DType::F32, 501).unwrap_err().to_string();
         assert!(error.contains("logits needs 2004 bytes"), "{error}");
         let error = device.load(&plan(), &|_| None).unwrap_err();
         assert!(matches!(error, Error::TooLarge { allowed: 2000, .. }), "{error}");
+        // Not even 64 elements can be bound at once.
+        device.limits = Limits { buffer_bytes: 1 << 20, binding_bytes: 252 };
+        let error = device.load(&plan(), &|_| None).unwrap_err().to_string();
+        assert!(error.contains("binding size of 252: use a smaller batch"), "{error}");
         assert_eq!(device.stats(), before);
     }
 }

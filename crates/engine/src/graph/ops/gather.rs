@@ -57,6 +57,7 @@ impl Op for Gather {
         let kernel = gather::Gather {
             rows: site.inputs[1].len(),
             table_rows: site.inputs[0].shape[0],
+            first: 0,
             cols: site.inputs[0].shape[1],
             backward: false,
             accumulate: false,
@@ -92,6 +93,7 @@ impl Op for GatherGradient {
         let kernel = gather::Gather {
             rows: site.inputs[1].len(),
             table_rows: self.table_rows,
+            first: 0,
             cols: site.outputs[0].shape[1],
             backward: true,
             accumulate: self.onto,
