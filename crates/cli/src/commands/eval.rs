@@ -3,12 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use distil_gpu_engine::data::{self, Dataset};
-use distil_gpu_engine::distill::evaluate::errors_per_class;
+use distil_gpu_engine::data::text::Pairs;
+use distil_gpu_engine::data::{self, Dataset, Examples};
+use distil_gpu_engine::device::Device;
+use distil_gpu_engine::distill::correlation::{pearson, spearman};
+use distil_gpu_engine::distill::embeddings::cosines;
+use distil_gpu_engine::distill::evaluate::{Speed, errors_per_class};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
-use distil_gpu_engine::models::{self, Feed, Input};
+use distil_gpu_engine::models::{self, Feed, Input, ModelConfig};
 use distil_gpu_engine::recipe::{Column, Data, Recipe, Source};
-use serde_json::json;
+use distil_gpu_engine::store::Store;
+use serde_json::{Value, json};
 
 use crate::{Voice, say, table};
 
@@ -23,14 +28,19 @@ Examples:
   distil-gpu eval my-model --data flowers.csv --label species
       A file: .csv, .safetensors (features, labels), or a folder with a folder of images a class
   distil-gpu eval runs/movie-sentiment/student --data reviews.csv --text review --label sentiment
-      Labelled texts: .csv, .tsv, .jsonl or .parquet")]
+      Labelled texts: .csv, .tsv, .jsonl or .parquet
+  distil-gpu eval my-embedder --data sts-test.csv --text sentence1 --text sentence2 --label score
+      A model that makes embeddings: how well the cosines of pairs of texts follow their scores (Spearman, Pearson)
+  distil-gpu eval runs/masked-words/student --data news.txt
+      A masked language model: the share of masked tokens that it guesses, and perplexity, on plain text; the tokens
+      that are masked are always the same")]
 pub struct Args {
     /// Folder with config.json and model.safetensors, or hf:OWNER/NAME for a model of the hub
     model: PathBuf,
     /// `embedded`, a recipe, a .csv or .safetensors file, or a folder of images
     #[arg(long)]
     data: String,
-    /// Column of the labels in a file with named columns
+    /// Column of the labels in a file with named columns; for a model that makes embeddings, of the pairs' scores
     #[arg(long, default_value = "label")]
     label: String,
     /// Column of the texts, for a model that reads texts; given twice, those of a pair
@@ -43,60 +53,182 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = models::load(&super::model_folder(&args.model, voice)?)?;
-    let other = match (config.embeds(), config.input.masks()) {
-        (true, _) => Some("makes embeddings"),
-        (_, true) => Some("guesses masked tokens"),
-        _ => None,
+    let model = Model { args: &args, config: &config, values: &values, voice };
+    let measured = match (config.embeds(), config.input.masks()) {
+        (true, _) => model.similarities()?,
+        (_, true) => model.guesses()?,
+        _ => model.classes()?,
     };
-    if let Some(other) = other {
-        bail!("{} {other}: `eval` measures classifiers", args.model.display());
-    }
-    let unfit = || format!("{} cannot be measured on {}", args.model.display(), args.data);
-    let test = load(&args, matches!(config.input, Input::Tokens(_)))?;
-    let test = test.with_classes(&config.class_names).with_context(unfit)?;
-    let feed = Feed::new(&config.input, test.examples()).with_context(unfit)?;
-    let mut device = super::open(&args.device, false, voice)?;
-    let device = &mut *device;
-    let store = frozen_store(device, &config, &values)?;
-    let mut evaluator = Evaluator::new(&config, &store);
-    let bar = super::bar(voice, test.len(), "examples");
-    let logits = evaluator.logits(device, &feed, &mut |rows| bar.inc(rows as u64))?;
-    bar.finish_and_clear();
-    let metrics = evaluator.metrics(device, &feed, test.labels(), None, 1.0, 0.0)?;
-    let speed = evaluator.speed(device, &feed)?;
-    let per_class = errors_per_class(&logits, test.labels(), config.classes(), None);
-    let errors: usize = per_class.iter().sum();
-    let accuracy = (test.len() - errors) as f64 / test.len() as f64;
+    let Measured { mut report, lines, speed, table, device } = measured;
     let latency_ms = speed.latency.as_secs_f64() * 1e3;
     if voice.json {
-        let report = json!({
-            "accuracy": accuracy,
-            "errors": errors,
-            "macro_f1": metrics.macro_f1,
-            "matthews": metrics.matthews,
-            "errors_per_class": per_class,
-            "examples": test.len(),
-            "cross_entropy": metrics.hard,
-            "parameters": config.parameter_count(),
-            "latency_ms": latency_ms,
-            "examples_per_second": speed.examples_per_second,
-            "device": device.info().name,
-        });
+        report["parameters"] = json!(config.parameter_count());
+        report["latency_ms"] = json!(latency_ms);
+        report["examples_per_second"] = json!(speed.examples_per_second);
+        report["device"] = json!(device);
         return say(format_args!("{report:#}"));
     }
-    let examples = test.len();
-    say(format_args!("accuracy      {:.2} % ({errors} errors in {examples})", 100.0 * accuracy))?;
-    say(format_args!("macro F1      {:.4}", metrics.macro_f1.unwrap_or(f64::NAN)))?;
-    say(format_args!("Matthews      {:.4}", metrics.matthews.unwrap_or(f64::NAN)))?;
-    say(format_args!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN)))?;
+    lines.iter().try_for_each(say)?;
     say(format_args!("latency       {latency_ms:.3} ms for one example"))?;
     say(format_args!("throughput    {:.0} examples/s", speed.examples_per_second))?;
-    let counts = test.per_class_counts();
-    let mut table = table::new(["class", "examples", "errors"]);
-    for ((name, count), wrong) in config.class_names.iter().zip(&counts).zip(&per_class) {
-        table.add_row([name.clone(), count.to_string(), wrong.to_string()]);
+    table.map_or(Ok(()), say)
+}
+
+/// What was measured of a model.
+struct Measured {
+    /// For programs; what all models have is added.
+    report: Value,
+    /// For people.
+    lines: Vec<String>,
+    speed: Speed,
+    table: Option<comfy_table::Table>,
+    device: String,
+}
+
+/// A model, and what it is to be measured on.
+#[derive(Clone, Copy)]
+struct Model<'a> {
+    args: &'a Args,
+    config: &'a ModelConfig,
+    values: &'a [Vec<f32>],
+    voice: Voice,
+}
+
+impl Model<'_> {
+    fn unfit(&self) -> String {
+        format!("{} cannot be measured on {}", self.args.model.display(), self.args.data)
     }
-    say(table)
+
+    /// The device, and the model on it.
+    fn open(&self) -> Result<(Box<dyn Device>, Store)> {
+        let mut device = super::open(&self.args.device, false, self.voice)?;
+        let store = frozen_store(&mut *device, self.config, self.values)?;
+        Ok((device, store))
+    }
+
+    /// A classifier's errors on labelled examples.
+    fn classes(self) -> Result<Measured> {
+        let Self { args, config, voice, .. } = self;
+        let test = load(args, matches!(config.input, Input::Tokens(_)))?;
+        let test = test.with_classes(&config.class_names).with_context(|| self.unfit())?;
+        let feed = Feed::new(&config.input, test.examples()).with_context(|| self.unfit())?;
+        let (mut device, store) = self.open()?;
+        let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
+        let logits = answers(&[&feed], device, &mut evaluator, voice)?.concat();
+        let metrics = evaluator.metrics(device, &feed, test.labels(), None, 1.0, 0.0)?;
+        let per_class = errors_per_class(&logits, test.labels(), config.classes(), None);
+        let (examples, errors) = (test.len(), per_class.iter().sum::<usize>());
+        let accuracy = (examples - errors) as f64 / examples as f64;
+        let counts = test.per_class_counts();
+        let mut table = table::new(["class", "examples", "errors"]);
+        for ((name, count), wrong) in config.class_names.iter().zip(&counts).zip(&per_class) {
+            table.add_row([name.clone(), count.to_string(), wrong.to_string()]);
+        }
+        Ok(Measured {
+            report: json!({
+                "accuracy": accuracy,
+                "errors": errors,
+                "macro_f1": metrics.macro_f1,
+                "matthews": metrics.matthews,
+                "errors_per_class": per_class,
+                "examples": examples,
+                "cross_entropy": metrics.hard,
+            }),
+            lines: vec![
+                format!("accuracy      {:.2} % ({errors} errors in {examples})", 100.0 * accuracy),
+                format!("macro F1      {:.4}", metrics.macro_f1.unwrap_or(f64::NAN)),
+                format!("Matthews      {:.4}", metrics.matthews.unwrap_or(f64::NAN)),
+                format!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN)),
+            ],
+            speed: evaluator.speed(device, &feed)?,
+            table: Some(table),
+            device: device.info().name.clone(),
+        })
+    }
+
+    /// How well the cosines of embedded pairs follow the pairs' scores.
+    fn similarities(self) -> Result<Measured> {
+        let Self { args, config, voice, .. } = self;
+        let pairs = data::text::read_pairs(Path::new(&args.data), &args.text, &args.label);
+        let Pairs { first, second, scores } = pairs.context(
+        "a model that makes embeddings is measured on pairs of texts with a score each: --text and --text name the \
+         columns of the texts, --label that of the score",
+    )?;
+        let (first, second) = (Examples::from(first), Examples::from(second));
+        let feed = |texts| Feed::new(&config.input, texts).with_context(|| self.unfit());
+        let (first, second) = (feed(&first)?, feed(&second)?);
+        let (mut device, store) = self.open()?;
+        let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
+        let embedded = answers(&[&first, &second], device, &mut evaluator, voice)?;
+        let cosines = cosines(&embedded[0], &embedded[1], config.answer_len());
+        let (spearman, pearson) = (spearman(&cosines, &scores), pearson(&cosines, &scores));
+        let shown = |value: Option<f64>| {
+            value.map_or("none, as one side never varies".to_owned(), |value| format!("{value:.4}"))
+        };
+        Ok(Measured {
+            report: json!({ "spearman": spearman, "pearson": pearson, "examples": scores.len() }),
+            lines: vec![
+                format!("Spearman      {} ({} pairs)", shown(spearman), scores.len()),
+                format!("Pearson       {}", shown(pearson)),
+            ],
+            speed: evaluator.speed(device, &first)?,
+            table: None,
+            device: device.info().name.clone(),
+        })
+    }
+
+    /// A language model's guesses of masked tokens, the same in every call.
+    fn guesses(self) -> Result<Measured> {
+        let Self { args, config, .. } = self;
+        let path = Path::new(&args.data);
+        let examples = match path.extension().is_some_and(|extension| extension == "toml") {
+            true => data::load(&Recipe::load(path, &[])?.data)?.test.examples().clone(),
+            false => Examples::from(data::text::read_texts(path, &args.text)?),
+        };
+        let feed = Feed::new(&config.input, &examples).with_context(|| self.unfit())?;
+        let (mut device, store) = self.open()?;
+        let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
+        let metrics = evaluator.metrics(device, &feed, &[], None, 1.0, 0.0)?;
+        let (texts, masked) = (feed.len(), feed.masked_tokens());
+        let accuracy = metrics.accuracy.unwrap_or(f64::NAN);
+        let perplexity = metrics.hard.map(f64::exp);
+        Ok(Measured {
+            report: json!({
+                "accuracy": accuracy,
+                "cross_entropy": metrics.hard,
+                "perplexity": perplexity,
+                "examples": texts,
+                "masked": masked,
+            }),
+            lines: vec![
+                format!(
+                    "accuracy      {:.2} % of {masked} masked tokens in {texts} texts",
+                    100.0 * accuracy
+                ),
+                format!("perplexity    {:.3}", perplexity.unwrap_or(f64::NAN)),
+                format!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN)),
+            ],
+            speed: evaluator.speed(device, &feed)?,
+            table: None,
+            device: device.info().name.clone(),
+        })
+    }
+}
+
+/// Raw answers to all examples of each of these.
+fn answers(
+    data: &[&Feed<'_>],
+    device: &mut dyn Device,
+    evaluator: &mut Evaluator<'_>,
+    voice: Voice,
+) -> Result<Vec<Vec<f32>>> {
+    let bar = super::bar(voice, data.iter().map(|feed| feed.len()).sum(), "examples");
+    let answers: Result<Vec<_>, _> = data
+        .iter()
+        .map(|feed| evaluator.logits(device, feed, &mut |rows| bar.inc(rows as u64)))
+        .collect();
+    bar.finish_and_clear();
+    Ok(answers?)
 }
 
 /// The labelled examples that `--data` names.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::{self, Examples};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::files;
@@ -45,6 +45,13 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = models::load(&super::model_folder(&args.model, voice)?)?;
+    if config.input.masks() {
+        bail!(
+            "{} guesses masked tokens: its logits of all tokens would be a number for each word of the vocabulary, \
+             and no command reads them; `eval` measures its guesses, and `run` distils it as a model",
+            args.model.display()
+        );
+    }
     let (split, examples);
     let inputs: Vec<(&str, &Examples)> = if args.input.extension().is_some_and(|e| e == "toml") {
         // A teacher's logits are of all examples: what is kept for validation is chosen when students learn.

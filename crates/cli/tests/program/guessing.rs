@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::Home;
 use super::interrupted::killed_and_resumed;
 
@@ -112,7 +114,24 @@ fn three_models_learn_the_alphabet() {
     };
     assert!((accuracy("again") - accuracy("run")).abs() < 0.02);
     home.done("plan guess.toml");
-    home.refused("eval run/student --data test.txt", &["guesses masked tokens"]);
+    let report = home.json("run/report.json");
+    for data in ["test.txt", "guess.toml"] {
+        let eval = format!("eval run/student --device cpu --data {data}");
+        let measured: serde_json::Value =
+            serde_json::from_str(&home.done(&format!("{eval} --json"))).unwrap();
+        let distilled = &report["arms"]["distilled"];
+        for name in ["accuracy", "perplexity", "cross_entropy"] {
+            let [found, wanted] = [&measured, distilled].map(|of| of[name].as_f64().unwrap());
+            assert!((found - wanted).abs() < 1e-5 * wanted, "{name}: {found}, {wanted}");
+        }
+        assert_eq!((&measured["masked"], &measured["examples"]), (&json!(masked), &json!(64)));
+        let shown = home.done(&eval);
+        assert!(shown.contains(&format!("of {masked} masked tokens in 64 texts")), "{shown}");
+    }
+    home.refused(
+        "logits run/student --input test.txt --out z.safetensors",
+        &["guesses masked tokens", "`eval` measures"],
+    );
     home.refused(
         "sweep guess.toml --set distil.temperature=1,2",
         &["a sweep with `task = \"masked-lm\"` is not supported yet"],

@@ -133,6 +133,46 @@ fn teacher_and_student_may_read_texts_of_different_lengths() {
     assert!(home.json("a/report.json")["agreement"].is_number());
 }
 
+/// Scores that are the cosines themselves, put in by way of `logits`.
+#[test]
+fn pairs_of_texts_are_measured_by_the_cosines_of_their_embeddings() {
+    let home = home();
+    let mut config = home.json("bert/config.json");
+    config["architectures"] = serde_json::json!(["BertModel"]);
+    home.write("bert/config.json", config.to_string());
+    let texts = ["good films!", "the bad film", "a good film", "bad", "the film", "good"];
+    home.write("texts.txt", texts.join("\n"));
+    home.done("logits bert --input texts.txt --out vectors.safetensors --device cpu -q");
+    let (shape, vectors) = tensor(&home.read("vectors.safetensors"), "logits");
+    let rows: Vec<&[f32]> = vectors.chunks(shape[1]).collect();
+    let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    let pairs = |sign: f32| {
+        let row = |at: usize| {
+            let (a, b) = (at, (at * 2 + 1) % 6);
+            format!("{},{},{}\n", texts[a], texts[b], sign * cosine(rows[a], rows[b]))
+        };
+        format!("one,other,score\n{}", (0..6).map(row).collect::<String>())
+    };
+    let eval = "eval bert --text one --text other --label score --device cpu";
+    for sign in [1.0, -1.0_f32] {
+        home.write("pairs.csv", pairs(sign));
+        let measured = home.done(&format!("{eval} --data pairs.csv --json"));
+        let measured: serde_json::Value = serde_json::from_str(&measured).unwrap();
+        for name in ["spearman", "pearson"] {
+            let found = measured[name].as_f64().unwrap();
+            assert!((found - f64::from(sign)).abs() < 1e-4, "{measured}");
+        }
+        assert_eq!(measured["examples"], 6);
+    }
+    let shown = home.done(&format!("{eval} --data pairs.csv"));
+    assert!(shown.contains("Spearman      -1.0000 (6 pairs)"), "{shown}");
+    home.write("same.csv", "one,other,score\ngood,bad,1\nfilm,bad,1\n");
+    let shown = home.done(&format!("{eval} --data same.csv"));
+    assert!(shown.contains("Spearman      none, as one side never varies"), "{shown}");
+    home.refused("eval bert --data pairs.csv --text one", &["columns of the texts", "name two"]);
+    home.refused(&format!("{eval} --data texts.toml"), &["texts are read from .csv"]);
+}
+
 #[test]
 fn killed_while_students_follow_their_teacher() {
     let longer =

@@ -42,15 +42,22 @@ impl Nearness {
     }
 }
 
+/// Cosine of each row of a matrix of unit vectors [texts, width] with the same row of another.
+///
+/// # Panics
+/// When there are more of one than of the other.
+pub fn cosines(ours: &[f32], theirs: &[f32], width: usize) -> Vec<f64> {
+    assert_eq!(ours.len(), theirs.len(), "embeddings of as many texts, of the same size");
+    ours.chunks_exact(width).zip(theirs.chunks_exact(width)).map(|(a, b)| dot(a, b)).collect()
+}
+
 /// Mean cosine of the rows of two matrices of unit vectors [texts, width].
 ///
 /// # Panics
 /// When there are more of one than of the other.
 pub fn mean_cosine(ours: &[f32], theirs: &[f32], width: usize) -> f64 {
-    assert_eq!(ours.len(), theirs.len(), "embeddings of the same texts, of the same size");
-    let rows = ours.chunks_exact(width).zip(theirs.chunks_exact(width));
-    let sum: f64 = rows.map(|(a, b)| dot(a, b)).sum();
-    sum * width as f64 / ours.len() as f64
+    let all = cosines(ours, theirs, width);
+    all.iter().sum::<f64>() / all.len() as f64
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

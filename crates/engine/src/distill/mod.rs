@@ -2,6 +2,7 @@
 
 mod arms;
 mod checkpoint;
+pub mod correlation;
 mod diagnose;
 pub mod embeddings;
 pub mod evaluate;

@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use masking::Masking;
-pub use read::{load, read_texts};
+pub use read::{Pairs, load, read_pairs, read_texts};
 pub use tokenizer::Tokenizer;
 pub use tokens::Tokens;
 pub use trim::{Trimmed, trim};

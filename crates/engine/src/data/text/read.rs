@@ -33,6 +33,38 @@ pub fn read_texts(path: &Path, columns: &[String]) -> Result<Texts, DataError> {
     Texts::new(file.read(path)?.into_iter().map(|row| row.text).collect())
 }
 
+/// Pairs of texts, and how like each other the two are held to be.
+#[derive(Clone, Debug)]
+pub struct Pairs {
+    /// The first text of each.
+    pub first: Texts,
+    /// The second.
+    pub second: Texts,
+    /// A number for each, larger where the texts are more alike.
+    pub scores: Vec<f64>,
+}
+
+/// Reads pairs of texts in two columns, with their scores in a third.
+///
+/// # Errors
+/// [`DataError`], naming the file, the line and the column.
+pub fn read_pairs(path: &Path, columns: &[String], score: &str) -> Result<Pairs, DataError> {
+    let file = File { path: path.display().to_string(), columns, label: Some(score) };
+    if columns.len() != 2 {
+        return Err(file.bad("pairs of texts are read from two columns, so name two"));
+    }
+    let (mut first, mut second, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+    for Row { line, text, label } in file.read(path)? {
+        let number = label.unwrap_or_default();
+        let known = number.parse::<f64>().ok().filter(|number| number.is_finite());
+        let known = known.ok_or_else(|| file.cell(line, score, format!("{number:?} is no number")));
+        scores.push(known?);
+        second.push(Text::from(text.second.unwrap_or_default().as_str()));
+        first.push(Text { second: None, ..text });
+    }
+    Ok(Pairs { first: Texts::new(first)?, second: Texts::new(second)?, scores })
+}
+
 /// Loads both files with their labels, or of two `.txt` files the texts, which have none; a text is one column or two.
 /// The classes are the training data's labels: in order of number if all are whole numbers, else sorted.
 ///
@@ -297,6 +329,38 @@ mod tests {
             ("a.txt", b"one", &["a", "b"], "a .txt file holds no pairs"),
         ] {
             let error = read(name, content, columns).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn reads_pairs_with_scores() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, content: &str, columns: &[&str]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
+            read_pairs(&path, &columns, "score")
+        };
+        for (name, content) in [
+            ("a.tsv", "score\ta\tb\n4.5\tone\ttwo\n-1\tx\ty\n"),
+            (
+                "a.jsonl",
+                "{\"a\": \"one\", \"b\": \"two\", \"score\": 4.5}\n{\"a\": \"x\", \"b\": \"y\", \"score\": -1}",
+            ),
+        ] {
+            let pairs = read(name, content, &["a", "b"]).unwrap();
+            assert_eq!(pairs.scores, [4.5, -1.0]);
+            assert_eq!(pairs.first.all(), ["one", "x"].map(Text::from));
+            assert_eq!(pairs.second.all(), ["two", "y"].map(Text::from));
+        }
+        for (columns, content, problem) in [
+            (&["a"][..], "a,b,score\n", "pairs of texts are read from two columns"),
+            (&["a", "b"], "a,b,score\nx,y,good\n", "line 2, column `score`: \"good\" is no number"),
+            (&["a", "b"], "a,b,score\nx,y,inf\n", "\"inf\" is no number"),
+            (&["a", "b"], "a,b\nx,y\n", "there is no column `score`"),
+        ] {
+            let error = read("a.csv", content, columns).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");
         }
     }
