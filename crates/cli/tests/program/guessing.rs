@@ -132,12 +132,47 @@ fn three_models_learn_the_alphabet() {
         "logits run/student --input test.txt --out z.safetensors",
         &["guesses masked tokens", "`eval` measures"],
     );
-    home.refused(
-        "sweep guess.toml --set distil.temperature=1,2",
-        &["a sweep with `task = \"masked-lm\"` is not supported yet"],
-    );
     let classify = "run guess.toml --set task=\"classification\"";
     home.refused(classify, &["the data have no labels"]);
+}
+
+/// The teacher is asked within every student's steps, as masks are drawn anew.
+#[test]
+fn a_sweep_goes_by_perplexity() {
+    let home = home();
+    let short = "--set teacher.train.epochs=15 --set train.epochs=15 --set device=cpu";
+    let sweep = format!("sweep guess.toml -q {short} --set distil.temperature=1,50 --out s");
+    home.done(&sweep);
+    let report = home.json("s/sweep.json");
+    let of = |point: usize, key: &str| report["points"][point]["runs"][0]["distilled"][key].clone();
+    let perplexity = |point| of(point, "perplexity").as_f64().unwrap();
+    assert!(perplexity(0) != perplexity(1));
+    assert_eq!(
+        report["points"][0]["runs"][0]["control"],
+        report["points"][1]["runs"][0]["control"]
+    );
+    assert!(report["points"][0]["runs"][0]["agreement"].as_f64().unwrap() > 0.0);
+    let page = String::from_utf8(home.read("s/sweep.html")).unwrap();
+    let best = if perplexity(0) < perplexity(1) { "1" } else { "50" };
+    let sentence = format!("Best: distil.temperature = {best} with a perplexity of ");
+    assert!(page.contains(&sentence) && page.contains("id=\"perplexity\""), "{sentence}");
+
+    // A student of the sweep is that of a run with its settings.
+    home.done(&format!("run guess.toml -q {short} --set distil.temperature=1 --out r"));
+    let run = home.json("r/report.json");
+    for key in ["accuracy", "errors", "perplexity"] {
+        assert_eq!(run["arms"]["distilled"][key], of(0, key), "{key}");
+    }
+    assert_eq!(run["agreement"], report["points"][0]["runs"][0]["agreement"]);
+    // What is finished is not trained again.
+    let before = home.read("s/students/002/model.safetensors");
+    std::fs::remove_file(home.path("s/students/001/result.json")).unwrap();
+    home.done("sweep --resume s -q");
+    assert_eq!(
+        of(0, "perplexity"),
+        home.json("s/sweep.json")["points"][0]["runs"][0]["distilled"]["perplexity"]
+    );
+    assert_eq!(before, home.read("s/students/002/model.safetensors"));
 }
 
 #[test]

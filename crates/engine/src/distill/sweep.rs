@@ -145,7 +145,7 @@ pub fn sweep(
     begin: Begin,
     observer: &mut dyn Observer,
 ) -> Result<Sweep, Error> {
-    if recipe.task != Task::Classification {
+    if recipe.task == Task::Embedding {
         let what = format!("a sweep with `task = \"{}\"`", recipe.task.name());
         return Err(Error::Unsupported { what });
     }
@@ -309,9 +309,10 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
 
 /// A teacher with all its answers.
 struct Answers {
-    /// The model, for students that see shifted images, whose answers must be made anew, or learn from its inside.
+    /// The model, for students that see shifted images or new masks, whose answers must be made anew, or learn from its
+    /// inside.
     model: Option<Teacher>,
-    /// Raw logits of all training examples.
+    /// Raw logits of all training examples; none of a language model, whose answers are too many to keep.
     train: Vec<f32>,
     /// Raw logits of the test set.
     test: Option<Vec<f32>>,
@@ -359,10 +360,13 @@ impl Work<'_> {
             let result = Learned::Measured { report, agreement: None };
             Outcome { result, seconds }.write(&place)?;
         }
-        let mut evaluator = Evaluator::new(lesson.config, &measured.store);
-        let examples = Feed::new(&lesson.config.input, setup.split.train.examples())?;
-        let train = evaluator.logits(self.device, &examples, &mut |_| ())?;
-        evaluator.close(self.device);
+        let mut train = Vec::new();
+        if !lesson.config.input.masks() {
+            let mut evaluator = Evaluator::new(lesson.config, &measured.store);
+            let examples = Feed::new(&lesson.config.input, setup.split.train.examples())?;
+            train = evaluator.logits(self.device, &examples, &mut |_| ())?;
+            evaluator.close(self.device);
+        }
         let (model, report, test) = measured.into_teacher(lesson.config);
         Ok(Answers { model: Some(model), train, test, report })
     }
@@ -382,10 +386,11 @@ impl Work<'_> {
             return Ok(outcome);
         }
         let given;
+        let masks = setup.student.input.masks();
         let teacher = match answers {
             None => None,
             Some(Answers { model: Some(model), .. })
-                if recipe.train.shift > 0 || !setup.features.is_empty() =>
+                if masks || recipe.train.shift > 0 || !setup.features.is_empty() =>
             {
                 Some(model)
             }
@@ -401,11 +406,11 @@ impl Work<'_> {
         let (result, seconds) = match self.train(recipe, &lesson, place) {
             Ok((saved, seconds)) => {
                 let omitted = &recipe.distil.omit_classes;
-                let Measured { store, report, logits, .. } =
-                    saved.measure(self.device, &setup.split, omitted, None, None)?;
+                let Measured { store, report, logits, agreement: guesses } =
+                    saved.measure(self.device, &setup.split, omitted, None, teacher)?;
                 store.free(self.device);
                 let classes = setup.split.test.classes();
-                let agreement = test.map(|test| agreement(&logits, test, classes));
+                let agreement = test.map(|test| agreement(&logits, test, classes)).or(guesses);
                 (Learned::Measured { report: Box::new(report), agreement }, seconds)
             }
             // Settings that lead nowhere are a result; the other students are not to blame.

@@ -1,6 +1,6 @@
 //! Heat maps: what was measured of the combinations of two axes, a map for each combination of the others.
 
-use super::{Setting, SweepPoint, SweepReport, named};
+use super::{Setting, Spread, SweepPoint, SweepReport, named};
 use crate::report::knowledge::tone;
 
 /// Maps of one kind on a page, at most.
@@ -34,9 +34,9 @@ pub struct Map<'a> {
 
 /// One combination.
 pub struct Cell {
-    /// Its mean, in percent.
+    /// Its mean, an accuracy in percent.
     pub value: String,
-    /// Standard deviation over the seeds, in percentage points.
+    /// Standard deviation over the seeds, in the same unit.
     pub deviation: Option<String>,
     /// Everything about it.
     pub title: String,
@@ -49,15 +49,17 @@ pub struct Cell {
 /// What a map shows.
 #[derive(Clone, Copy, PartialEq)]
 enum Measure {
+    Perplexity,
     Accuracy,
     Gain,
 }
 
 impl<'a> Heat<'a> {
-    /// The maps of mean accuracy and of the gain over the student alone.
+    /// The maps of mean accuracy and of the gain over the student alone; of language models, of perplexity first.
     pub fn all(report: &'a SweepReport) -> Vec<Self> {
         let heat = |measure| Self::of(report, measure);
-        [Measure::Accuracy, Measure::Gain].into_iter().filter_map(heat).collect()
+        let perplexity = report.guesses().then_some(Measure::Perplexity);
+        perplexity.into_iter().chain([Measure::Accuracy, Measure::Gain]).filter_map(heat).collect()
     }
 
     fn of(report: &'a SweepReport, measure: Measure) -> Option<Self> {
@@ -107,6 +109,7 @@ impl Measure {
     /// Its section, and the head of a single row.
     fn id(self) -> &'static str {
         match self {
+            Self::Perplexity => "perplexity",
             Self::Accuracy => "accuracy",
             Self::Gain => "gain",
         }
@@ -114,16 +117,23 @@ impl Measure {
 
     fn title(self) -> &'static str {
         match self {
+            Self::Perplexity => "Perplexity of the distilled student",
             Self::Accuracy => "Accuracy of the distilled student",
             Self::Gain => "What distillation gained",
         }
     }
 
-    fn mean(self, point: &SweepPoint) -> f64 {
+    fn of(self, point: &SweepPoint) -> Spread {
         match self {
-            Self::Accuracy => point.accuracy().mean,
-            Self::Gain => point.gain().mean,
+            Self::Perplexity => point.perplexity().map_or(Spread::of(&[]), |[own, _]| own),
+            Self::Accuracy => point.accuracy(),
+            Self::Gain => point.gain(),
         }
+    }
+
+    /// A value as it is shown, but for a sign: accuracy in percent.
+    fn scale(self) -> f64 {
+        if self == Self::Perplexity { 1.0 } else { 100.0 }
     }
 }
 
@@ -139,16 +149,17 @@ struct Shades {
 impl Shades {
     fn of(report: &SweepReport, measure: Measure) -> Self {
         let measured = report.points.iter().filter(|point| point.is_measured());
-        let means = measured.map(|point| measure.mean(point));
+        let means = measured.map(|point| measure.of(point).mean);
         let bounds = (f64::INFINITY, f64::NEG_INFINITY);
         let (least, most) = means.fold(bounds, |(a, b), mean| (mean.min(a), mean.max(b)));
         let best = report.best().map_or(Vec::new(), |best| best.settings.clone());
         Self { measure, least, most, best, seeds: report.seeds }
     }
 
-    /// Accuracy from the least to the most of the sweep; a gain or a loss against the largest of either.
+    /// From the worst to the best of the sweep; a gain or a loss against the largest of either.
     fn shade(&self, mean: f64) -> f64 {
         let (part, whole) = match self.measure {
+            Measure::Perplexity => (self.most - mean, self.most - self.least),
             Measure::Accuracy => (mean - self.least, self.most - self.least),
             Measure::Gain => (mean.abs(), self.least.abs().max(self.most.abs())),
         };
@@ -163,9 +174,10 @@ impl Shades {
             return Cell { value, deviation: None, title, shade: 0.0, classes };
         }
         let (accuracy, control, gain) = (point.accuracy(), point.control(), point.gain());
-        let (spread, mean) = match self.measure {
-            Measure::Accuracy => (accuracy, format!("{:.2}", 100.0 * accuracy.mean)),
-            Measure::Gain => (gain, format!("{:+.2}", 100.0 * gain.mean)),
+        let (spread, scale) = (self.measure.of(point), self.measure.scale());
+        let mean = match self.measure {
+            Measure::Gain => format!("{:+.2}", scale * spread.mean),
+            _ => format!("{:.2}", scale * spread.mean),
         };
         let shade = self.shade(spread.mean);
         let median = match point.runs.len() {
@@ -174,8 +186,11 @@ impl Shades {
         };
         let latency = report.latency_ms(point);
         let latency = latency.map_or_else(String::new, |ms| format!("\n{ms:.3} ms an example"));
+        let perplexity = point.perplexity().map_or_else(String::new, |[own, alone]| {
+            format!("\nperplexity: {}, {} alone", own.number(), alone.number())
+        });
         let title = format!(
-            "{}\ndistilled: {}{median}\nalone: {}\ngain: {}{latency}",
+            "{}{perplexity}\ndistilled: {}{median}\nalone: {}\ngain: {}{latency}",
             point.name(),
             accuracy.percent(),
             control.percent(),
@@ -186,7 +201,7 @@ impl Shades {
         let classes = [tone(shade), if loss { "loss" } else { "" }, if best { "best" } else { "" }];
         Cell {
             value: mean,
-            deviation: spread.deviation.map(|deviation| format!("{:.2}", 100.0 * deviation)),
+            deviation: spread.deviation.map(|deviation| format!("{:.2}", scale * deviation)),
             title,
             shade,
             classes: classes
@@ -203,6 +218,11 @@ impl Shades {
             seeds => format!("mean ± standard deviation over {seeds} seeds"),
         };
         match self.measure {
+            Measure::Perplexity => format!(
+                "Of the masked tokens of the test set, {over}; less is better. Colour runs from the most ({:.2}) to \
+                 the least ({:.2}); the best has a frame.",
+                self.most, self.least,
+            ),
             Measure::Accuracy => format!(
                 "On the test set, in percent, {over}. Colour runs from the least ({:.2} %) to the most \
                  ({:.2} %); the best has a frame.",

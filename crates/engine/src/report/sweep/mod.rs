@@ -112,6 +112,15 @@ impl Spread {
         Self { mean, median: median(values.to_vec()).unwrap_or(mean), deviation }
     }
 
+    /// As a number: `12.31 ± 0.12`.
+    pub fn number(&self) -> String {
+        match self.deviation {
+            _ if self.mean.is_nan() => "-".to_owned(),
+            Some(deviation) => format!("{:.2} ± {deviation:.2}", self.mean),
+            None => format!("{:.2}", self.mean),
+        }
+    }
+
     /// As a percentage: `97.31 ± 0.12 %`.
     pub fn percent(&self) -> String {
         match self.deviation {
@@ -160,6 +169,13 @@ impl SweepPoint {
     /// Accuracy of the students alone.
     pub fn control(&self) -> Spread {
         self.over(|run| run.control.accuracy)
+    }
+
+    /// Perplexity of the distilled students and of the students alone, where they are language models.
+    pub fn perplexity(&self) -> Option<[Spread; 2]> {
+        self.runs.first()?.distilled.perplexity?;
+        let known = |arm: &ArmReport| arm.perplexity.unwrap_or(f64::NAN);
+        Some([self.over(|run| known(&run.distilled)), self.over(|run| known(&run.control))])
     }
 
     /// Gain of the distilled students over the students alone, seed by seed.
@@ -223,10 +239,19 @@ impl SweepReport {
         }
     }
 
-    /// The most accurate combination.
+    /// The most accurate combination; of language models, that of the least perplexity.
     pub fn best(&self) -> Option<&SweepPoint> {
         let measured = self.points.iter().filter(|point| point.is_measured());
-        measured.max_by(|a, b| a.accuracy().mean.total_cmp(&b.accuracy().mean))
+        let merit = |point: &SweepPoint| match point.perplexity() {
+            Some([perplexity, _]) => -perplexity.mean,
+            None => point.accuracy().mean,
+        };
+        measured.max_by(|a, b| merit(a).total_cmp(&merit(b)))
+    }
+
+    /// Whether the students are language models.
+    fn guesses(&self) -> bool {
+        self.points.iter().any(|point| point.perplexity().is_some())
     }
 
     /// What the sweep found, in plain words.
@@ -234,6 +259,16 @@ impl SweepReport {
         let Some(best) = self.best() else {
             return "No student came to anything.".to_owned();
         };
+        if let Some([perplexity, alone]) = best.perplexity() {
+            let teacher = self.teacher.as_ref().and_then(|teacher| teacher.perplexity);
+            let teacher = teacher.map_or_else(String::new, |p| format!("; the teacher has {p:.2}"));
+            return format!(
+                "Best: {} with a perplexity of {}, {} alone{teacher}.",
+                best.name(),
+                perplexity.number(),
+                alone.number(),
+            );
+        }
         let teacher = self.teacher.as_ref().map_or_else(String::new, |teacher| {
             format!("; the teacher has {:.2} %", 100.0 * teacher.accuracy)
         });
@@ -250,8 +285,9 @@ impl SweepReport {
     /// The heads of the table's columns, as the cells of [`SweepReport::rows`].
     pub fn columns(&self) -> Vec<String> {
         let keys = self.axes.iter().map(|(key, _)| short(key).to_owned());
-        let fixed = ["accuracy", "alone", "gain", "parameters", "latency"];
-        keys.chain(fixed.map(str::to_owned)).collect()
+        let guesses: &[&str] = if self.guesses() { &["perplexity", "alone"] } else { &[] };
+        let fixed = guesses.iter().chain(&["accuracy", "alone", "gain", "parameters", "latency"]);
+        keys.chain(fixed.map(|&name| name.to_owned())).collect()
     }
 
     /// A line a combination.
@@ -264,6 +300,9 @@ impl SweepReport {
                 (_, Some(failed)) => failed,
                 (_, None) => point.accuracy().percent(),
             };
+            let perplexity = point.perplexity().map(|both| both.map(|one| one.number()));
+            let missing = || ["-", "-"].map(str::to_owned);
+            let guesses = self.guesses().then(|| perplexity.unwrap_or_else(missing));
             let measured = [
                 accuracy,
                 point.control().percent(),
@@ -271,7 +310,8 @@ impl SweepReport {
                 point.parameters().map_or("-".to_owned(), thousands),
                 self.latency_ms(point).map_or("-".to_owned(), |ms| format!("{ms:.3} ms")),
             ];
-            SweepRow { cells: values.chain(measured).collect(), front: front.contains(&index) }
+            let cells = values.chain(guesses.into_iter().flatten()).chain(measured).collect();
+            SweepRow { cells, front: front.contains(&index) }
         };
         self.points.iter().enumerate().map(row).collect()
     }

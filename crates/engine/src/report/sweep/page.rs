@@ -68,7 +68,9 @@ fn tiles(report: &SweepReport) -> Vec<Tile> {
     let Some(best) = report.best() else { return Vec::new() };
     let accuracy = best.accuracy().mean;
     let kept = report.teacher.as_ref().filter(|teacher| teacher.accuracy > 0.0);
+    let perplexity = best.perplexity().map(|[own, _]| format!("{:.2}", own.mean));
     let all = [
+        perplexity.map(|perplexity| (perplexity, "perplexity of the best combination")),
         Some((format!("{:.2} %", 100.0 * accuracy), "accuracy of the best combination")),
         Some((
             format!("{:+.2}", 100.0 * best.gain().mean),
@@ -96,6 +98,7 @@ fn seeds(report: &SweepReport) -> Vec<u32> {
 fn teacher(report: &SweepReport) -> Option<String> {
     let teacher = report.teacher.as_ref()?;
     let parts = [
+        teacher.perplexity.map(|perplexity| format!("a perplexity of {perplexity:.2}")),
         Some(format!("{:.2} % accuracy", 100.0 * teacher.accuracy)),
         teacher.parameters.map(|count| format!("{} parameters", thousands(count))),
         teacher.latency_ms.map(|ms| format!("{ms:.3} ms an example")),

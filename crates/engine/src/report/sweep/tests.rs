@@ -156,6 +156,45 @@ fn seeds_alone_may_vary() {
 }
 
 #[test]
+fn language_models_go_by_perplexity() {
+    let mut report = report(&[("distil.temperature", &["1", "4", "8"])], 2);
+    for (point, perplexity) in report.points.iter_mut().zip([9.0, 5.0, 7.0]) {
+        for (run, more) in point.runs.iter_mut().zip([0.0, 1.0]) {
+            run.distilled.perplexity = Some(perplexity + more);
+            run.control.perplexity = Some(12.0);
+        }
+    }
+    report.teacher.as_mut().unwrap().perplexity = Some(4.0);
+    // The first is the most accurate.
+    assert_eq!(report.best(), Some(&report.points[1]));
+    let best = "Best: distil.temperature = 4 with a perplexity of 5.50 ± 0.71, 12.00 ± 0.00 alone; \
+                the teacher has 4.00.";
+    assert_eq!(report.sentence(), best);
+    let columns = report.columns();
+    assert_eq!(columns[..4], ["temperature", "perplexity", "alone", "accuracy"]);
+    let rows = report.rows();
+    assert!(rows.iter().all(|row| row.cells.len() == columns.len()));
+    assert_eq!(rows[2].cells[..3], ["8", "7.50 ± 0.71", "12.00 ± 0.00"]);
+    let page = sweep_page(&report);
+    let map = &maps(&page, "perplexity")[0];
+    assert_eq!(map[2], "perplexity 9.50 ± 0.71 5.50 ± 0.71 7.50 ± 0.71");
+    let heats = heat::Heat::all(&report);
+    let cells = &heats[0].maps[0].rows[0].1;
+    assert_eq!([0, 1, 2].map(|at| cells[at].shade), [0.0, 1.0, 0.5]);
+    assert!(cells[1].classes.contains("best"));
+    // One that failed has none.
+    let runs = std::mem::take(&mut report.points[0].runs);
+    let failed = |run: SweepRun| FailedRun {
+        seed: run.seed,
+        folder: run.folder,
+        reason: "it diverged".to_owned(),
+    };
+    report.points[0].failed = runs.into_iter().map(failed).collect();
+    assert_eq!(report.rows()[0].cells[1..4], ["-", "-", "failed"]);
+    assert!(sweep_page(&report).contains("it diverged"));
+}
+
+#[test]
 fn losses_have_their_own_colour() {
     let mut report = report(&[("distil.alpha", &["0.1", "0.9"])], 1);
     report.points[0].runs[0].distilled = arm(&[4], 100);
