@@ -60,7 +60,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         ))?;
         say(memory(device))?;
         for (tensor, parts) in &device.tiled {
-            say(format_args!("In tiles: {tensor}, {parts} of them"))?;
+            say(format_args!("In {parts} tiles: {tensor}"))?;
         }
         match device.exceeded.as_slice() {
             [] => say("Every tensor is within this device's limits.")?,
