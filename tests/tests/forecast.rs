@@ -137,6 +137,38 @@ optimizer = {{ name = "adamw", lr = 0.001 }}
     everywhere(&recipe, &more.map(str::to_owned));
 }
 
+/// Whose guesses are read back for the page.
+#[test]
+fn memory_of_language_models_is_foretold_to_the_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |row: usize| {
+        let letters = (0..4 + row % 9).map(|at| char::from(b'a' + ((row + at) % 26) as u8));
+        letters.flat_map(|letter| [letter, ' ']).chain(['\n']).collect::<String>()
+    };
+    let [train, test] = ["train.txt", "test.txt"].map(|name| folder.path().join(name));
+    std::fs::write(&train, (0..60).map(text).collect::<String>()).unwrap();
+    std::fs::write(&test, (60..130).map(text).collect::<String>()).unwrap();
+    let bert = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bert-mlm");
+    let recipe = format!(
+        r#"
+task = "masked-lm"
+[data]
+source = "text"
+train = {train:?}
+test = {test:?}
+[teacher]
+folder = {bert:?}
+[student]
+model = {{ type = "encoder", from = {bert:?}, layers = [0] }}
+[train]
+epochs = 2
+batch = 2
+optimizer = {{ name = "adamw", lr = 0.001 }}
+"#
+    );
+    everywhere(&recipe, &[]);
+}
+
 /// Room for 64 of the 256 pictures of a measurement.
 const FEW: Limits = Limits { buffer_bytes: 1 << 30, binding_bytes: 210_000 };
 

@@ -104,6 +104,37 @@ fn three_models_learn_the_alphabet() {
     let page = String::from_utf8(home.read("run/report.html")).unwrap();
     assert!(page.contains("perplexity") && page.contains("masked tokens"));
 
+    // The page shows some guesses: of those masks that the measurements have.
+    let guesses = home.json("run/guesses.json");
+    let texts = guesses["texts"].as_array().unwrap();
+    assert!(texts.len() > 6 && page.contains("What they guess"), "{guesses}");
+    let test = String::from_utf8(home.read("test.txt")).unwrap();
+    let lines: Vec<&str> = test.lines().map(str::trim).collect();
+    let mut right = 0;
+    for text in texts {
+        let of = |key: &str| text[key].as_str().unwrap();
+        let whole = [of("before"), of("token"), of("after")].join(" ");
+        let letters = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let (shown, own) =
+            (letters(&whole), letters(lines[text["index"].as_u64().unwrap() as usize]));
+        // Other tokens of the text may be masked or replaced too.
+        let place = letters(of("before")).len();
+        assert_eq!((shown.len(), &shown[place]), (own.len(), &own[place]), "{text}");
+        for model in ["teacher", "control", "distilled"] {
+            let guesses = text[model].as_array().unwrap();
+            let shares: Vec<f64> =
+                guesses.iter().map(|guess| guess["probability"].as_f64().unwrap()).collect();
+            assert!(shares.len() == 3 && shares.is_sorted_by(|a, b| a >= b), "{text}");
+            assert!(shares.iter().sum::<f64>() <= 1.001, "{text}");
+            for guess in guesses {
+                assert_eq!(guess["right"], guess["token"] == text["token"], "{text}");
+            }
+        }
+        right += usize::from(text["teacher"][0]["right"] == true);
+    }
+    // By chance, one letter of 26.
+    assert!(right * 4 > texts.len(), "{right} of {guesses}");
+
     // A trained one is a teacher, also on a GPU; what has no meaning for it is refused.
     let saved =
         "run guess.toml --set teacher={folder=\"run/teacher\"} --set train.epochs=1 --device gpu";

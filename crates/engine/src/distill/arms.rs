@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{self, Checkpoints};
+use super::guesses::{Likeliest, guess, in_words};
 use super::journal::Journal;
 use super::log::{self, Log};
 use super::measure::{Taken, agreement, compare, count};
@@ -19,6 +20,7 @@ use crate::files::{io_error, write_atomically};
 use crate::models::{self, Feed, ModelConfig};
 use crate::recipe::{self, Recipe, Task};
 use crate::report::{self, Arms, Examples, Report};
+use crate::store::Store;
 
 /// A finished run.
 #[derive(Debug)]
@@ -127,13 +129,19 @@ pub fn run(
     }
     let mut work = Work { recipe, setup: &setup, folder: &folder, journal, checkpoints, log };
 
+    let mut guessed = Vec::new();
     let (teacher, teacher_arm, answers) = match (given, teacher_config) {
         (Some(given), _) => given,
-        (None, Some(config)) => work.arm(device, Arm::Teacher, None)?.into_teacher(config),
+        (None, Some(config)) => {
+            let measured = work.arm(device, Arm::Teacher, None)?;
+            guessed.push(guess_test(device, config, &measured.store, split)?);
+            measured.into_teacher(config)
+        }
         (None, None) => unreachable!("a teacher that is no model is a file of logits"),
     };
     let mut learn = |arm: Arm, teacher: Option<(&Teacher, Option<&[f32]>)>| {
         let Measured { store, report, logits, agreement } = work.arm(device, arm, teacher)?;
+        guessed.push(guess_test(device, student, &store, split)?);
         store.free(device);
         Ok::<_, Error>((report, logits, agreement))
     };
@@ -155,6 +163,12 @@ pub fn run(
         Some(answers) => Some(agreement(&logits, answers, split.test.classes())),
         None => agrees,
     };
+    if let ([teacher, alone, distilled], true) = (&guessed[..], student.input.masks()) {
+        let test = Feed::new(&student.input, split.test.examples())?;
+        if let Some(guesses) = in_words(student, &test, [teacher, alone, distilled])? {
+            guesses.write(&folder)?;
+        }
+    }
     let masked = match student.input.masks() {
         true => Some(Feed::new(&student.input, split.test.examples())?.masked_tokens()),
         false => None,
@@ -193,6 +207,17 @@ pub fn run(
     report::write_page(&folder)?;
     checkpoints.remove()?;
     Ok(Run { folder, report })
+}
+
+/// What a language model guesses of some masked tokens of the test set; nothing if it is none.
+fn guess_test(
+    device: &mut dyn Device,
+    config: &ModelConfig,
+    store: &Store,
+    split: &Split,
+) -> Result<Likeliest, Error> {
+    let test = Feed::new(&config.input, split.test.examples())?;
+    guess(device, (config, store), &test)
 }
 
 /// What every arm works with.
@@ -324,7 +349,8 @@ fn prepare_folder(recipe: &Recipe, folder: &Path) -> Result<(), Error> {
             fs::remove_dir_all(&old).map_err(io_error(&old))?;
         }
     }
-    let mut old = [report::REPORT, report::answers::FILE, report::PAGE, log::NAME]
+    let (answers, guesses) = (report::answers::FILE, report::guesses::FILE);
+    let mut old = [report::REPORT, answers, guesses, report::PAGE, log::NAME]
         .map(|name| folder.join(name))
         .to_vec();
     for arm in Arm::ALL.map(|arm| folder.join(arm.folder())) {

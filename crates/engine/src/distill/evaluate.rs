@@ -231,6 +231,32 @@ impl<'a> Evaluator<'a> {
         Ok(if masks { metrics } else { metrics.with_scores(&scores) })
     }
 
+    /// Hands out the logits [tokens to be guessed, vocab_size] of each of these texts, one after another, with its place
+    /// among them; behind the text's own tokens come those of padding.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(super) fn masked_logits(
+        &mut self,
+        device: &mut dyn Device,
+        data: &Feed<'_>,
+        texts: &[u32],
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
+        let kinds = texts.iter().map(|&text| Kind::Forward(data.shape(&[text], 1)));
+        self.prepare(device, kinds.collect::<Vec<_>>())?;
+        for (at, &text) in texts.iter().enumerate() {
+            let shape = data.shape(&[text], 1);
+            let program = self.programs[&Kind::Forward(shape)];
+            data.fill(&[text], shape, Draw::FIXED, &mut self.batch);
+            let inputs: Vec<Named<'_>> =
+                self.batch.inputs().filter(|(name, _)| *name != LABELS).collect();
+            device.run(program, &StepState::default(), &inputs)?;
+            each(at, &device.output(program, LOGITS)?);
+        }
+        Ok(())
+    }
+
     /// Measures latency and throughput on examples of a data set.
     ///
     /// # Errors

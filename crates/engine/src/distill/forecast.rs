@@ -7,12 +7,12 @@ use distil_gpu_kernels::distill_loss::TERMS;
 use distil_gpu_kernels::{Cost, Kernel};
 use serde::Serialize;
 
-use super::evaluate;
 use super::feeds::Feeds;
 use super::plans::{TrainingPlans, shapes};
 use super::program::{self, TeacherInput};
 use super::trainer::{training_parts, update};
 use super::{Arm, Setup};
+use super::{evaluate, guesses};
 use crate::data::{self, Dataset, Examples};
 use crate::device::{Limits, Outlook};
 use crate::error::Error;
@@ -163,7 +163,9 @@ struct Measured {
     answers: Vec<Plan>,
     /// Those of its speed.
     speed: Vec<Plan>,
-    /// Elements of the logits, or of the sums of a language model's terms, that the host reads.
+    /// Those of a language model's guesses that the page of a run shows.
+    guesses: Vec<Plan>,
+    /// Elements of the logits that the host reads at once.
     logits: usize,
 }
 
@@ -226,8 +228,10 @@ pub fn kernels(
 ) -> Result<Vec<Arc<dyn Kernel>>, Error> {
     let Planned { teacher, student, trainings, .. } = Planned::of(recipe, setup)?;
     let trained = trainings.iter().flat_map(|training| training.plans.all());
-    let measured =
-        teacher.iter().chain([&student]).flat_map(|model| model.answers.iter().chain(&model.speed));
+    let measured = teacher
+        .iter()
+        .chain([&student])
+        .flat_map(|model| model.answers.iter().chain(&model.speed).chain(&model.guesses));
     let mut kernels = Vec::new();
     for plan in trained.chain(measured) {
         kernels.extend(plan.within(limits)?.calls.iter().map(|call| call.kernel.clone()));
@@ -318,11 +322,21 @@ impl Measured {
         let plans = |shapes: BTreeSet<BatchShape>| {
             shapes.into_iter().map(plan).collect::<Result<Vec<_>, Error>>()
         };
+        let guessed = guesses::shapes(config, &feed);
+        let shown = guessed.iter().map(|&shape| config.input.labels(shape) * config.answers());
         Ok(Self {
             layout,
             answers: plans(shapes(config, &feed))?,
             speed: plans(evaluate::speed_shapes(config, &feed))?,
-            logits: if masks { TERMS } else { evaluate::rows(config) * config.answer_len() },
+            guesses: guessed
+                .iter()
+                .map(|&shape| program::forward_plan(config, shape))
+                .collect::<Result<_, _>>()?,
+            logits: if masks {
+                shown.max().unwrap_or(TERMS)
+            } else {
+                evaluate::rows(config) * config.answer_len()
+            },
         })
     }
 }
@@ -398,8 +412,8 @@ fn measuring(
     model: &Measured,
     largest_read: usize,
 ) -> Memory {
-    // Its answers first, then its speed: what the one takes is free before the other.
-    let phases = [&model.answers, &model.speed].map(|plans| {
+    // Its answers first, then its speed, then its guesses: what the one takes is free before the other.
+    let phases = [&model.answers, &model.speed, &model.guesses].map(|plans| {
         let mut memory = Memory { phase: format!("measuring {name}"), ..Memory::default() };
         for layout in teacher.into_iter().chain([model]).map(|measured| &measured.layout) {
             memory.store(layout, &[Part::Parameters], TERMS);
@@ -408,8 +422,8 @@ fn measuring(
         memory.staging += device.other_bytes(largest_read);
         memory
     });
-    let [answers, speed] = phases;
-    if answers.total() > speed.total() { answers } else { speed }
+    let most = phases.into_iter().max_by_key(Memory::total);
+    most.expect("there are three")
 }
 
 /// The largest tensors of the models in training and of their steps; buffers that serve several tensors count

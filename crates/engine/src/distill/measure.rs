@@ -48,6 +48,8 @@ pub(super) fn measure_guesses(
 ) -> Result<(ArmReport, Option<f64>), Error> {
     let mut evaluator = Evaluator::new(config, store).against(teacher);
     let metrics = evaluator.metrics(device, test, &[], None, 1.0, 0.0)?;
+    evaluator.close(device);
+    let mut evaluator = Evaluator::new(config, store);
     let speed = evaluator.speed(device, test)?;
     evaluator.close(device);
     let (tokens, accuracy) = (test.masked_tokens(), metrics.accuracy.unwrap_or(0.0));

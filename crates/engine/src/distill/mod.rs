@@ -9,6 +9,7 @@ pub mod evaluate;
 mod features;
 mod feeds;
 pub mod forecast;
+mod guesses;
 mod journal;
 mod log;
 mod measure;

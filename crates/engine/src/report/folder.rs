@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Answers, REPORT, Report, SWEEP, answers};
+use super::{Answers, Guesses, REPORT, Report, SWEEP, answers, guesses};
 use crate::distill::{Arm, GRID, Metrics};
 use crate::error::Error;
 
@@ -53,6 +53,8 @@ pub struct Record {
     pub epochs: Vec<Epoch>,
     /// `answers.json`; absent in the folder of a run that wrote none.
     pub answers: Option<Answers>,
+    /// `guesses.json`; absent likewise.
+    pub guesses: Option<Guesses>,
     /// `recipe.toml`.
     pub recipe: String,
 }
@@ -76,10 +78,12 @@ impl Record {
             return Err(bad(folder, problem));
         }
         let (metrics, answers) = (folder.join("metrics.jsonl"), folder.join(answers::FILE));
+        let guesses = folder.join(guesses::FILE);
         let record = Self {
             report: parse(&report)?,
             epochs: epochs(&metrics)?,
             answers: answers.is_file().then(|| parse(&answers)).transpose()?,
+            guesses: guesses.is_file().then(|| parse(&guesses)).transpose()?,
             recipe: read(&folder.join("recipe.toml"))?,
         };
         match record.answers.as_ref().and_then(Answers::problem) {

@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::charts::{self, Chart, Named};
 use super::knowledge::{Matrix, Shown};
-use super::{Record, Report, Row, percent, thousands};
+use super::{GuessedText, Record, Report, Row, percent, thousands};
 use crate::error::Error;
 use crate::files::write_atomically;
 
@@ -53,6 +53,7 @@ pub fn single(record: &Record) -> String {
         per_class: per_class.as_ref(),
         temperature: record.answers.as_ref().map_or(String::new(), |a| a.temperature.to_string()),
         groups: record.answers.as_ref().map_or(Vec::new(), Shown::all),
+        guesses: record.guesses.as_ref().map_or(&[], |guesses| &guesses.texts),
         matrix: record.answers.as_ref().and_then(Matrix::of),
         recipe: &record.recipe,
         facts: facts(&record.report),
@@ -75,6 +76,7 @@ struct Single<'a> {
     per_class: Option<&'a Chart>,
     temperature: String,
     groups: Vec<Shown<'a>>,
+    guesses: &'a [GuessedText],
     matrix: Option<Matrix<'a>>,
     recipe: &'a str,
     facts: Vec<(&'static str, String)>,

@@ -68,6 +68,7 @@ fn record(name: &str, teacher: bool) -> Record {
         },
         epochs: epochs.map(|epoch| serde_json::from_value(epoch).unwrap()).collect(),
         answers: Some(Answers::collect(&test, 4.0, logits)),
+        guesses: None,
         recipe: format!("# {name}\nname = \"a\"\nseed = 1\n[train]\nepochs = 2\n"),
     }
 }
@@ -215,4 +216,34 @@ fn first_choices_are_marked() {
             assert_eq!(card.lines.iter().filter(|line| line.own).count(), 1);
         }
     }
+}
+
+#[test]
+fn guesses_of_masked_words_are_shown() {
+    let guess =
+        |token: &str, right, probability| Guess { token: token.to_owned(), right, probability };
+    let text = GuessedText {
+        index: 7,
+        before: "…the".to_owned(),
+        after: format!("{HOSTILE} sat"),
+        token: "cat".to_owned(),
+        teacher: vec![guess("cat", true, 0.5), guess(HOSTILE, false, 0.25)],
+        control: vec![guess("dog", false, 0.125)],
+        distilled: vec![guess("dog", false, 0.1), guess("cat", true, 0.0625)],
+    };
+    let none = single(&record("run ", true));
+    assert!(!none.contains(r#"<section id="guesses">"#));
+    let guesses = Some(Guesses { texts: vec![text] });
+    let page = single(&Record { answers: None, guesses, ..record("run ", true) });
+    for part in [
+        r#"<blockquote>…the <mark>cat</mark> "#,
+        r#"<td class="teacher first" style="--share: 0.5" title="cat">cat 50.0</td>"#,
+        r#"<td class="control" style="--share: 0.125" title="dog">dog 12.5</td>"#,
+        // The student alone has no second guess.
+        r#"</td><td></td><td class="distilled first" style="--share: 0.0625""#,
+        "text 7",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains(HOSTILE));
 }

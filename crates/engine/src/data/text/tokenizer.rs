@@ -80,6 +80,17 @@ impl Tokenizer {
         ordinary
     }
 
+    /// The text of these tokens, special ones included, without blanks at its ends.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when it has no such token.
+    pub fn decode(&self, tokens: &[i32]) -> Result<String, DataError> {
+        let ids: Vec<u32> = tokens.iter().map(|&token| token as u32).collect();
+        let text = self.inner.decode(&ids, false);
+        let unfit = |error| DataError::Unfit(format!("tokens cannot become text: {error}"));
+        Ok(text.map_err(unfit)?.trim().to_owned())
+    }
+
     /// Saves it into a model's folder, the same bytes as it was loaded from.
     ///
     /// # Errors
