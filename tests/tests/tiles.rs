@@ -108,7 +108,7 @@ const SHAPE: BatchShape = BatchShape { rows: 3, length: 12 };
 fn batch(config: &ModelConfig) -> HostBatch {
     let Input::Tokens(input) = &config.input else { panic!("it reads tokens") };
     let tokens = random_labels(SHAPE.rows * SHAPE.length, VOCAB, 5);
-    let types = vec![0; SHAPE.length];
+    let types = [0; SHAPE.length];
     let row = |(row, tokens): (usize, &[i32])| tokens[..SHAPE.length - row].to_vec();
     let texts: Vec<Vec<i32>> = tokens.chunks(SHAPE.length).enumerate().map(row).collect();
     let rows: Vec<_> = texts.iter().map(|text| (&text[..], &types[..text.len()])).collect();
