@@ -35,13 +35,13 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Opens the adapter with all its limits, so that large GPUs can be used whole, but for sizes above these.
+    /// Opens the adapter with all its limits, so that large GPUs can be used whole, but for these sizes, which are at
+    /// most its own.
     pub fn new(adapter: &Adapter, features: wgpu::Features, sizes: Limits) -> Result<Self, Error> {
         let name = adapter.info.name.clone();
         let mut limits = adapter.handle.limits();
-        limits.max_buffer_size = limits.max_buffer_size.min(sizes.buffer_bytes);
-        limits.max_storage_buffer_binding_size =
-            limits.max_storage_buffer_binding_size.min(sizes.binding_bytes);
+        limits.max_buffer_size = sizes.buffer_bytes;
+        limits.max_storage_buffer_binding_size = sizes.binding_bytes;
         let storage_buffers = limits.max_storage_buffers_per_shader_stage;
         if storage_buffers < STORAGE_BUFFERS {
             return Err(Error::NoDevice(format!(

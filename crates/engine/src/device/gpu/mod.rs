@@ -153,7 +153,11 @@ impl GpuDevice {
     /// # Errors
     /// [`Error::NoDevice`] when the driver refuses or offers less than WebGPU asks for.
     pub fn new(adapter: &Adapter, options: GpuOptions) -> Result<Self, Error> {
-        let limits = options.limits.unwrap_or(adapter.limits);
+        let Limits { buffer_bytes, binding_bytes } = options.limits.unwrap_or(adapter.limits);
+        let limits = Limits {
+            buffer_bytes: buffer_bytes.min(adapter.limits.buffer_bytes),
+            binding_bytes: binding_bytes.min(adapter.limits.binding_bytes),
+        };
         let (timing, mut features) = match options.timestamps {
             true => Timing::of(adapter.handle.features()),
             false => (Timing::Off, wgpu::Features::empty()),
