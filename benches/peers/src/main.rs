@@ -11,6 +11,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use compare::{Comparison, Work, compare};
 use distil_gpu_engine::device::{Choice, GpuOptions, select};
+use work::{PRODUCTS, Product};
 
 /// Greatest distance of two results in f32; of the changes that training makes, the parameters' rounding is
 /// part.
@@ -38,17 +39,17 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let mut comparisons = Vec::new();
     for tune in [false, true] {
-        for name in [MATMUL, TRAINING, FORWARD] {
+        for job in products().chain([Job::Training, Job::Forward]) {
             let peer = if tune { "meganeura, tuned" } else { "meganeura" };
-            if arguments.wants(peer, name) {
-                comparisons.push(meganeura(name, peer, tune, arguments.seconds)?);
+            if arguments.wants(peer, &job.name()) {
+                comparisons.push(meganeura(job, peer, tune, arguments.seconds)?);
             }
         }
     }
     #[cfg(feature = "burn")]
-    for name in [MATMUL, DISTILLATION] {
-        if arguments.wants("burn flex", name) {
-            comparisons.push(burn(name, arguments.seconds)?);
+    for job in products().chain([Job::Distillation]) {
+        if arguments.wants("burn flex", &job.name()) {
+            comparisons.push(burn(job, arguments.seconds)?);
         }
     }
     ensure!(!comparisons.is_empty(), "nothing is called so: leave out --only for all");
@@ -60,11 +61,31 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-const MATMUL: &str = "matmul 1024^3";
-const TRAINING: &str = "student training step";
-const FORWARD: &str = "teacher forward";
-#[cfg(feature = "burn")]
-const DISTILLATION: &str = "distillation step";
+/// What both sides do.
+#[derive(Clone, Copy, Debug)]
+enum Job {
+    Matmul(Product),
+    Training,
+    Forward,
+    #[cfg(feature = "burn")]
+    Distillation,
+}
+
+impl Job {
+    fn name(&self) -> String {
+        match self {
+            Self::Matmul(product) => product.name(),
+            Self::Training => "student training step".to_owned(),
+            Self::Forward => "teacher forward".to_owned(),
+            #[cfg(feature = "burn")]
+            Self::Distillation => "distillation step".to_owned(),
+        }
+    }
+}
+
+fn products() -> impl Iterator<Item = Job> {
+    PRODUCTS.into_iter().map(Job::Matmul)
+}
 
 impl Arguments {
     fn wants(&self, peer: &str, work: &str) -> bool {
@@ -73,7 +94,7 @@ impl Arguments {
 }
 
 /// One work on one GPU driver, even if it runs on the processor.
-fn meganeura(name: &str, peer: &str, tune: bool, budget: Duration) -> Result<Comparison> {
+fn meganeura(job: Job, peer: &str, tune: bool, budget: Duration) -> Result<Comparison> {
     let mut selected = select(Choice::Gpu(None), GpuOptions::default())?;
     let device = &mut *selected.device;
     let info = device.info().clone();
@@ -85,17 +106,19 @@ fn meganeura(name: &str, peer: &str, tune: bool, budget: Duration) -> Result<Com
         info.name
     );
     let work = Work {
-        name,
+        name: &job.name(),
         peer,
         device: &format!("{}, {}", info.name, info.driver),
         limit: LIMIT,
         budget,
     };
-    match name {
-        MATMUL => {
-            compare(work, &mut ours::Matmul::new(device)?, &mut peers::meganeura::Matmul::new(tune))
-        }
-        TRAINING => compare(
+    match job {
+        Job::Matmul(product) => compare(
+            work,
+            &mut ours::Matmul::new(device, product)?,
+            &mut peers::meganeura::Matmul::new(product, tune),
+        ),
+        Job::Training => compare(
             work,
             &mut ours::Training::alone(device)?,
             &mut peers::meganeura::Training::new(tune),
@@ -110,12 +133,17 @@ fn meganeura(name: &str, peer: &str, tune: bool, budget: Duration) -> Result<Com
 
 #[cfg(feature = "burn")]
 /// One work on the processor.
-fn burn(name: &str, budget: Duration) -> Result<Comparison> {
+fn burn(job: Job, budget: Duration) -> Result<Comparison> {
     let mut selected = select(Choice::Cpu, GpuOptions::default())?;
     let device = &mut *selected.device;
+    let name = &job.name();
     let work = Work { name, peer: "burn flex", device: "CPU", limit: LIMIT, budget };
-    match name {
-        MATMUL => compare(work, &mut ours::Matmul::new(device)?, &mut peers::burn::Matmul::new()),
+    match job {
+        Job::Matmul(product) => compare(
+            work,
+            &mut ours::Matmul::new(device, product)?,
+            &mut peers::burn::Matmul::new(product),
+        ),
         _ => compare(
             work,
             &mut ours::Training::distilled(device)?,
@@ -126,13 +154,13 @@ fn burn(name: &str, budget: Duration) -> Result<Comparison> {
 
 fn print(comparisons: &[Comparison]) {
     println!(
-        "{:<24}{:<18}{:>10}{:>11}{:>8}{:>14}{:>7}{:>10}  device",
+        "{:<27}{:<18}{:>10}{:>11}{:>8}{:>14}{:>7}{:>10}  device",
         "work", "peer", "ours ms", "peer ms", "ratio", "range", "turns", "apart"
     );
     for row in comparisons {
         let [low, high] = row.ratio_range;
         println!(
-            "{:<24}{:<18}{:>10.3}{:>11.3}{:>8.2}{:>14}{:>7}{:>10.1e}  {}",
+            "{:<27}{:<18}{:>10.3}{:>11.3}{:>8.2}{:>14}{:>7}{:>10.1e}  {}",
             row.work,
             row.peer,
             row.ours_milliseconds,

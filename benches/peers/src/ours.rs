@@ -16,32 +16,37 @@ use crate::compare::Side;
 #[cfg(feature = "burn")]
 use crate::work::{ALPHA, MOMENTUM};
 use crate::work::{
-    MATRIX, PROOF_RATE, PROOF_STEPS, ROWS, STUDENT, TEACHER, TEMPERATURE, TIMED_RATE, features,
-    labels, matrix, mlp, parameters,
+    PROOF_RATE, PROOF_STEPS, Product, ROWS, STUDENT, TEACHER, TEMPERATURE, TIMED_RATE, features,
+    labels, mlp, parameters,
 };
 
 /// out = a · b, all on the device.
-pub struct Matmul<'a>(Session<'a>);
+pub struct Matmul<'a> {
+    session: Session<'a>,
+    product: Product,
+}
 
 impl<'a> Matmul<'a> {
     /// On a device.
-    pub fn new(device: &'a mut dyn Device) -> Result<Self> {
-        let kernel = matmul::Matmul::new(MATRIX, MATRIX, MATRIX, false, false);
-        Ok(Self(Session::new(device, plan_of(std::sync::Arc::new(kernel)), [])?))
+    pub fn new(device: &'a mut dyn Device, product: Product) -> Result<Self> {
+        let Product { m, n, k } = product;
+        let kernel = matmul::Matmul::new(m, n, k, false, false);
+        let session = Session::new(device, plan_of(std::sync::Arc::new(kernel)), [])?;
+        Ok(Self { session, product })
     }
 }
 
 impl Side for Matmul<'_> {
     fn answer(&mut self) -> Result<Vec<f64>> {
-        let (a, b) = (matrix(1), matrix(2));
+        let (a, b) = (self.product.a(), self.product.b());
         let inputs = [("a", HostTensor::F32(&a)), ("b", HostTensor::F32(&b))];
-        self.0.run(&StepState::default(), &inputs)?;
-        Ok(self.0.output("out")?)
+        self.session.run(&StepState::default(), &inputs)?;
+        Ok(self.session.output("out")?)
     }
 
     fn run(&mut self) -> Result<()> {
-        self.0.run(&StepState::default(), &[])?;
-        Ok(self.0.device.wait()?)
+        self.session.run(&StepState::default(), &[])?;
+        Ok(self.session.device.wait()?)
     }
 }
 

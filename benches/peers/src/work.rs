@@ -5,8 +5,12 @@ use distil_gpu_engine::models::{Architecture, Input, Mlp, ModelConfig};
 use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::verify::numbers::{narrow, random, random_labels};
 
-/// Side of the square matrices.
-pub const MATRIX: usize = 1024;
+/// Matrix products: two square ones, and a layer of the teacher.
+pub const PRODUCTS: [Product; 3] = [
+    Product { m: 512, n: 512, k: 512 },
+    Product { m: 1024, n: 1024, k: 1024 },
+    Product { m: ROWS, n: TEACHER, k: TEACHER },
+];
 /// Examples of a batch.
 pub const ROWS: usize = 128;
 /// Elements of an example.
@@ -60,9 +64,33 @@ pub fn parameters(hidden: usize) -> Vec<Vec<f32>> {
     specs.iter().enumerate().map(|(index, spec)| spec.initial(hidden as u32, index)).collect()
 }
 
-/// Matrix `a` or `b`, by its number: [`MATRIX`, `MATRIX`].
-pub fn matrix(number: u32) -> Vec<f32> {
-    narrow(&random(MATRIX * MATRIX, number))
+/// A product of a [m, k] and b [k, n].
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    /// Rows of the result.
+    pub m: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Length of the sums.
+    pub k: usize,
+}
+
+impl Product {
+    /// What it is called.
+    pub fn name(&self) -> String {
+        let Self { m, n, k } = self;
+        format!("matmul {m} x {n} x {k}")
+    }
+
+    /// The left matrix.
+    pub fn a(&self) -> Vec<f32> {
+        narrow(&random(self.m * self.k, 1))
+    }
+
+    /// The right matrix.
+    pub fn b(&self) -> Vec<f32> {
+        narrow(&random(self.k * self.n, 2))
+    }
 }
 
 /// A batch's features [`ROWS`, `INPUTS`], in 0 to 1.

@@ -15,8 +15,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::compare::Side;
 use crate::work::{
-    ALPHA, INPUTS, MATRIX, MOMENTUM, PROOF_RATE, PROOF_STEPS, ROWS, STUDENT, TEACHER, TEMPERATURE,
-    TIMED_RATE, change, features, labels, matrix, transposed, widths,
+    ALPHA, INPUTS, MOMENTUM, PROOF_RATE, PROOF_STEPS, Product, ROWS, STUDENT, TEACHER, TEMPERATURE,
+    TIMED_RATE, change, features, labels, transposed, widths,
 };
 
 /// out = a · b.
@@ -28,11 +28,12 @@ pub struct Matmul {
 
 impl Matmul {
     /// On the processor.
-    pub fn new() -> Self {
+    pub fn new(product: Product) -> Self {
         let device = Device::flex();
+        let Product { m, n, k } = product;
         let tensor =
-            |number| Tensor::from_data(TensorData::new(matrix(number), [MATRIX, MATRIX]), &device);
-        Self { a: tensor(1), b: tensor(2), device }
+            |values, shape: [usize; 2]| Tensor::from_data(TensorData::new(values, shape), &device);
+        Self { a: tensor(product.a(), [m, k]), b: tensor(product.b(), [k, n]), device }
     }
 
     fn product(&self) -> Result<Tensor<2>> {

@@ -5,8 +5,8 @@ use meganeura::{Graph, NodeId, Session, SessionConfig};
 
 use crate::compare::Side;
 use crate::work::{
-    CLASSES, INPUTS, MATRIX, PROOF_RATE, PROOF_STEPS, ROWS, STUDENT, TEACHER, TIMED_RATE, change,
-    features, labels, matrix, transposed, widths,
+    CLASSES, INPUTS, PROOF_RATE, PROOF_STEPS, Product, ROWS, STUDENT, TEACHER, TIMED_RATE, change,
+    features, labels, transposed, widths,
 };
 
 /// What the environment asks for (`MEGANEURA_…`), with or without its search for the best tile of each matmul.
@@ -26,31 +26,35 @@ pub fn device() -> String {
 }
 
 /// out = a · b, all on the device.
-pub struct Matmul(Session);
+pub struct Matmul {
+    session: Session,
+    product: Product,
+}
 
 impl Matmul {
     /// With or without tuning.
-    pub fn new(tune: bool) -> Self {
+    pub fn new(product: Product, tune: bool) -> Self {
         let mut graph = Graph::new();
-        let a = graph.input("a", &[MATRIX, MATRIX]);
-        let b = graph.parameter("b", &[MATRIX, MATRIX]);
+        let a = graph.input("a", &[product.m, product.k]);
+        let b = graph.parameter("b", &[product.k, product.n]);
         let out = graph.matmul(a, b);
         graph.set_outputs(vec![out]);
-        Self(meganeura::build(&graph, config(true, tune)).0)
+        Self { session: meganeura::build(&graph, config(true, tune)).0, product }
     }
 }
 
 impl Side for Matmul {
     fn answer(&mut self) -> Result<Vec<f64>> {
-        self.0.set_input("a", &matrix(1));
-        self.0.set_parameter("b", &matrix(2));
+        self.session.set_input("a", &self.product.a());
+        self.session.set_parameter("b", &self.product.b());
         self.run()?;
-        Ok(output(&self.0, MATRIX * MATRIX).into_iter().map(f64::from).collect())
+        let out = output(&self.session, self.product.m * self.product.n);
+        Ok(out.into_iter().map(f64::from).collect())
     }
 
     fn run(&mut self) -> Result<()> {
-        self.0.step();
-        self.0.wait();
+        self.session.step();
+        self.session.wait();
         Ok(())
     }
 }
