@@ -192,7 +192,7 @@ fn kernels(c: &mut Criterion) {
             let inputs: Vec<(&str, HostTensor<'_>)> = values
                 .iter()
                 .map(|(name, dtype, values)| match dtype {
-                    DType::F32 => (*name, HostTensor::F32(values)),
+                    DType::F32 | DType::F16 => (*name, HostTensor::F32(values)),
                     DType::I32 => (*name, HostTensor::I32(&lengths)),
                 })
                 .collect();

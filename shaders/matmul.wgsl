@@ -58,7 +58,7 @@ fn tiled(
             let depth = select(i % BLOCK_K, i / BLOCK_N, B_N_CONTIGUOUS);
             let at_col = min(first_col + col, dims.n - 1u);
             let at_k = min(k0 + depth, dims.k - 1u);
-            let value = b[b_base + at_k * dims.b_row + at_col * dims.b_col];
+            let value = b_at(b_base + at_k * dims.b_row + at_col * dims.b_col);
             b_slab[depth * B_STRIDE + col] = select(0.0, value, k0 + depth < dims.k);
         }
         workgroupBarrier();

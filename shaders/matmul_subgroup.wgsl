@@ -85,17 +85,17 @@ fn quads(
         let along_rows = min(row + lane % 2u * 4u, dims.m - 4u) + lane / 2u * dims.a_col;
         a_at[slice] = group.z * dims.a_batch + select(along_rows, along_k, A_K_CONTIGUOUS);
     }
-    var b_at: vec4<u32>;
+    var b_first: vec4<u32>;
     for (var u = 0u; u < 4u; u += 1u) {
         let along_k = min(first_col + u, dims.n - 1u) * dims.b_col;
         let along_columns = min(first_col, dims.n - 4u) + u * dims.b_row;
-        b_at[u] = group.z * dims.b_batch + select(along_k, along_columns, B_N_CONTIGUOUS);
+        b_first[u] = group.z * dims.b_batch + select(along_k, along_columns, B_N_CONTIGUOUS);
     }
     var sums: array<vec4<f32>, THREAD_M>;
     for (var k = 0u; k < dims.k; k += 4u) {
         var right: mat4x4<f32>;
         for (var u = 0u; u < 4u; u += 1u) {
-            right[u] = b_quads[(b_at[u] + k * dims.b_row) / 4u];
+            right[u] = b_quad_at(b_first[u] + k * dims.b_row);
         }
         if !B_N_CONTIGUOUS {
             right = transpose(right);
@@ -123,14 +123,14 @@ fn scalars(
         a_at[slice] = group.z * dims.a_batch + row * dims.a_row;
     }
     let cols = min(first_col + UP, vec4<u32>(dims.n - 1u));
-    let b_at = group.z * dims.b_batch + cols * dims.b_col;
+    let b_first = group.z * dims.b_batch + cols * dims.b_col;
     var sums: array<vec4<f32>, THREAD_M>;
     for (var k = 0u; k < dims.k; k += 4u) {
         let steps = min(k + UP, vec4<u32>(dims.k - 1u));
         var right: mat4x4<f32>;
         for (var u = 0u; u < 4u; u += 1u) {
-            let at = b_at + steps[u] * dims.b_row;
-            let row = vec4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
+            let at = b_first + steps[u] * dims.b_row;
+            let row = vec4<f32>(b_at(at.x), b_at(at.y), b_at(at.z), b_at(at.w));
             right[u] = select(vec4<f32>(), row, k + u < dims.k);
         }
         for (var slice = 0u; slice < SLICES; slice += 1u) {

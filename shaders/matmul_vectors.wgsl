@@ -75,7 +75,7 @@ fn vectors(
             for (var u = 0u; u < 4u; u += 1u) {
                 let along_k = min(col + u, dims.n - 1u) * dims.b_col + k;
                 let along_columns = min(col, dims.n - 4u) + (k + u) * dims.b_row;
-                square[u] = b_quads[(b_base + select(along_k, along_columns, B_N_CONTIGUOUS)) / 4u];
+                square[u] = b_quad_at(b_base + select(along_k, along_columns, B_N_CONTIGUOUS));
             }
             if !B_N_CONTIGUOUS {
                 square = transpose(square);

@@ -4,11 +4,12 @@
 //         in elements (row and column of the untransposed operand's view, and batch; a batch stride of 0 broadcasts),
 //         and from one row of out to the next
 // a       f32, A(i, k) at batch · a_batch + i · a_row + k · a_col; also in fours
-// b       f32, B(k, j) at batch · b_batch + k · b_row + j · b_col; also in fours
+// b       B(k, j) at batch · b_batch + k · b_row + j · b_col; also in fours; in f32 (common/b_f32.wgsl) or f16
 // x0..x2  f32, the epilogue's operands (bias, residual, activations of the forward pass)
 // out     f32 [batch, m, n], row by row; with ACCUMULATE the product is added onto what it holds, before the chain
 
 //#import common/chain.wgsl
+//#import common/b_f32.wgsl
 
 struct Dims {
     chain: Chain,
@@ -28,8 +29,6 @@ struct Dims {
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(2) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> a_quads: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read> b_quads: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> x0: array<f32>;
 @group(0) @binding(5) var<storage, read> x1: array<f32>;
 @group(0) @binding(6) var<storage, read> x2: array<f32>;

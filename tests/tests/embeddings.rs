@@ -13,6 +13,7 @@ use distil_gpu_engine::distill::{
 };
 use distil_gpu_engine::models::{self, Feed, Origin};
 use distil_gpu_engine::recipe::{Recipe, Task, Teacher};
+use distil_gpu_engine::store::Storage;
 use distil_gpu_engine::verify;
 use distil_gpu_tests::StopAfter;
 use safetensors::SafeTensors;
@@ -129,11 +130,14 @@ fn what_embeddings_cannot_have_is_refused() {
     refused(&classes, "the data have no labels");
     let trained = |recipe: Recipe| {
         let (model, train) = (Box::new(recipe.student.model.clone()), recipe.train.clone());
-        Recipe { teacher: Teacher::Trained { model, train }, ..recipe }
+        Recipe { teacher: Teacher::Trained { model, train, weights: Storage::F32 }, ..recipe }
     };
     refused(&trained, "give the `folder` of one");
     let classifier = |recipe| Recipe {
-        teacher: Teacher::Folder { folder: Origin::Folder(path("fixtures/bert")) },
+        teacher: Teacher::Folder {
+            folder: Origin::Folder(path("fixtures/bert")),
+            weights: Storage::F32,
+        },
         ..recipe
     };
     refused(&classifier, "the teacher is not made for `task = \"embedding\"`");
@@ -154,7 +158,7 @@ fn minilm_embeds_as_sentence_transformers_does() {
     let (config, values) = models::load(&path("../data/cache/minilm")).unwrap();
     assert!(config.embeds() && config.answer_len() == 384);
     let mut device = CpuDevice::<f32>::new();
-    let store = frozen_store(&mut device, &config, &values).unwrap();
+    let store = frozen_store(&mut device, &config, &values, Storage::F32).unwrap();
     let examples = Examples::from(texts);
     let feed = Feed::new(&config.input, &examples).unwrap();
     let mut evaluator = Evaluator::new(&config, &store);

@@ -69,6 +69,7 @@ fn memory_is_foretold_to_the_byte() {
             folder.path().join("first/teacher").display().to_string()
         )],
         vec![format!("teacher={{logits={:?}}}", logits.display().to_string())],
+        vec!["teacher.weights=f16".to_owned()],
         // A student larger than its teacher, and a batch larger than those of the measurements.
         vec!["student.model.hidden_sizes=[90]".to_owned(), "train.batch=300".to_owned()],
         // Steps of several batches, and measurements on validation data.
@@ -133,6 +134,7 @@ optimizer = {{ name = "adamw", lr = 0.001 }}
         data.join("test.csv"),
     );
     everywhere(&recipe, &[]);
+    everywhere(&recipe, &["teacher.weights=f16".to_owned()]);
     let more = ["train.accumulate=2", "data.validation=0.3", "train.keep=best"];
     everywhere(&recipe, &more.map(str::to_owned));
 }

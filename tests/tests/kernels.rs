@@ -55,6 +55,11 @@ fn kernels_run_over_parts_of_tensors() {
 }
 
 #[test]
+fn weights_in_f16_are_read_right() {
+    hold(&cases::reads_f16());
+}
+
+#[test]
 fn layer_norm_goes_both_ways() {
     hold(&cases::layer_norm());
 }
@@ -150,8 +155,14 @@ fn checked_shaders_give_the_same_bits() {
                 cols: 77,
                 backward,
                 accumulate: backward && table_rows > 7,
+                half_table: !backward && table_rows > 7,
             }));
         }
+    }
+    for k in [33, 36] {
+        let chain = epilogues(extent).remove(1);
+        let product = Matmul::new(25, 28, k, false, true);
+        sample(Arc::new(Matmul { batch: 2, half_b: true, chain, extent, ..product }));
     }
     let backward = LayerNormBackward { rows: 50, cols: 77 };
     sample(Arc::new(LayerNorm { rows: 9, cols: 77, eps: 1e-5 }));

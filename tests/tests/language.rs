@@ -14,7 +14,7 @@ use distil_gpu_engine::models::{
 use distil_gpu_engine::plan::{BufferKind, BufferSpec, Plan};
 use distil_gpu_engine::recipe::{Distil, HiddenDistance, HiddenLoss, Task};
 use distil_gpu_engine::session::Session;
-use distil_gpu_engine::store::{Layout, Part};
+use distil_gpu_engine::store::{Layout, Part, Storage};
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::optimizer::Rule;
 use distil_gpu_tests::{assert_close, devices, oracle};
@@ -193,7 +193,8 @@ fn a_distillation_step_is_that_of_pytorch() {
     };
     let distil = Distil { hidden: vec![cosine], ..Distil::default() };
     let features = Features::of(&distil, &config, Some(&teacher), None).unwrap();
-    let input = TeacherInput::Model { config: &teacher, features: &features };
+    let input =
+        TeacherInput::Model { config: &teacher, storage: Storage::F32, features: &features };
     let plan = training_plan(&config, input, SHAPE, DESCENT).unwrap();
     let state = StepState {
         temperature: 2.0,

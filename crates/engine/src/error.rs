@@ -42,6 +42,14 @@ pub enum Error {
         /// The limit.
         allowed: u64,
     },
+    /// A parameter is to be stored in f16, which cannot hold its value.
+    #[error("`{tensor}` holds {value}, and f16 ends at 65504: set `teacher.weights` to \"f32\"")]
+    BeyondF16 {
+        /// The parameter.
+        tensor: String,
+        /// The first such value.
+        value: f32,
+    },
     /// The device has no room.
     #[error(
         "no memory on {device} for {tensor} ({bytes} bytes): use a smaller batch or model, or close other programs"

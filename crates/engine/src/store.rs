@@ -5,16 +5,21 @@
 //! and the plans of every batch shape bind the same store.
 
 use distil_gpu_kernels::{DType, random};
+use half::f16;
+use serde::Serialize;
 
 use crate::device::{BufferId, Device};
 use crate::error::Error;
 
-/// Parameters start at multiples of this many elements: 256 bytes, the offset alignment of every device.
-pub const ALIGNMENT: usize = 64;
+/// Tensors start at multiples of so many bytes: the offset alignment of every device.
+pub const ALIGNMENT_BYTES: usize = 256;
 
-/// Most elements of a segment: 128 MiB, the binding size every device offers. A parameter that is larger has a segment
+/// The same in elements of f32.
+pub const ALIGNMENT: usize = ALIGNMENT_BYTES / 4;
+
+/// Most bytes of a segment: 128 MiB, the binding size every device offers. A parameter that is larger has a segment
 /// of its own, of which devices that cannot bind so much bind some rows at a time; see [`crate::plan::Tiled`].
-pub const SEGMENT_LEN: usize = (128 << 20) / 4;
+pub const SEGMENT_BYTES: usize = 128 << 20;
 
 /// Most elements of a parameter: kernels count them in u32.
 const MOST_ELEMENTS: usize = u32::MAX as usize - ALIGNMENT;
@@ -56,6 +61,42 @@ pub enum Init {
     Uniform(f32),
     /// Normal with mean 0 and this standard deviation.
     Normal(f32),
+}
+
+/// How the parameters of a store lie in its memory. What is computed from them is f32 either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// All in f32.
+    #[default]
+    F32,
+    /// Matrices in f16, which makes them half as large; vectors (biases and norms, which are small) in f32. For models
+    /// that stay as they are.
+    F16,
+}
+
+impl Storage {
+    /// Element type of a parameter.
+    pub fn dtype(self, parameter: &ParameterSpec) -> DType {
+        match self {
+            Self::F16 if parameter.shape.len() > 1 => DType::F16,
+            _ => DType::F32,
+        }
+    }
+
+    /// Refuses values that cannot be stored so.
+    ///
+    /// # Errors
+    /// [`Error::BeyondF16`] naming the parameter.
+    pub fn check(self, parameter: &ParameterSpec, values: &[f32]) -> Result<(), Error> {
+        let beyond = |value: &&f32| value.is_nan() || value.abs() > f16::MAX.to_f32();
+        match values.iter().find(beyond) {
+            Some(&value) if self.dtype(parameter) == DType::F16 => {
+                Err(Error::BeyondF16 { tensor: parameter.name.clone(), value })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A parameter's name and shape.
@@ -124,46 +165,85 @@ pub struct Layout {
     pub parameters: Vec<ParameterSpec>,
     /// Where each lies.
     pub places: Vec<Place>,
-    /// Elements of each segment.
-    pub segments: Vec<usize>,
+    /// The segments.
+    pub segments: Vec<Segment>,
+    /// How the parameters lie in them.
+    pub storage: Storage,
+}
+
+/// A flat piece of a store's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Elements.
+    pub len: usize,
+    /// Of this type.
+    pub dtype: DType,
+}
+
+impl Segment {
+    /// Bytes that it takes on a device, which has no empty buffers.
+    pub fn bytes(&self) -> u64 {
+        (self.len * self.dtype.bytes()).max(ALIGNMENT_BYTES) as u64
+    }
 }
 
 impl Layout {
-    /// Packs the parameters: those with decay first, then the others, each kind in declared order.
+    /// Packs the parameters in f32; see [`Layout::stored`].
     ///
     /// # Errors
     /// [`Error::TooLarge`] when one parameter has more elements than a kernel can count.
     pub fn new(parameters: Vec<ParameterSpec>) -> Result<Self, Error> {
-        let mut layout = Self {
-            places: vec![Place { segment: 0, offset: 0 }; parameters.len()],
-            ..Self::default()
-        };
-        let (mut segment, mut offset) = (0, 0);
-        for decay in [true, false] {
+        Self::stored(parameters, Storage::F32)
+    }
+
+    /// Packs the parameters: those in f16 first, of each type those with decay first, then the others, each kind in
+    /// declared order.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when one parameter has more elements than a kernel can count.
+    pub fn stored(parameters: Vec<ParameterSpec>, storage: Storage) -> Result<Self, Error> {
+        let places = vec![Place { segment: 0, offset: 0 }; parameters.len()];
+        let mut layout = Self { places, storage, ..Self::default() };
+        let kinds = [DType::F16, DType::F32].map(|dtype| [(dtype, true), (dtype, false)]);
+        for kind in kinds.into_iter().flatten() {
             for (index, parameter) in parameters.iter().enumerate() {
-                if parameter.decay != decay {
-                    continue;
+                if (storage.dtype(parameter), parameter.decay) == kind {
+                    layout.places[index] = layout.place(parameter, kind.0)?;
                 }
-                let len = parameter.len().next_multiple_of(ALIGNMENT);
-                if len > MOST_ELEMENTS {
-                    return Err(Error::TooLarge {
-                        tensor: parameter.name.clone(),
-                        bytes: len as u64 * 4,
-                        limit: "range of indices",
-                        allowed: MOST_ELEMENTS as u64 * 4,
-                    });
-                }
-                if offset > 0 && offset + len > SEGMENT_LEN {
-                    layout.segments.push(offset);
-                    (segment, offset) = (segment + 1, 0);
-                }
-                layout.places[index] = Place { segment, offset };
-                offset += len;
             }
         }
-        layout.segments.push(offset);
+        if layout.segments.is_empty() {
+            layout.segments.push(Segment { len: 0, dtype: DType::F32 });
+        }
         layout.parameters = parameters;
         Ok(layout)
+    }
+
+    /// Finds a place for one more parameter: in the last segment, or in a new one.
+    fn place(&mut self, parameter: &ParameterSpec, dtype: DType) -> Result<Place, Error> {
+        let len = parameter.len().next_multiple_of(ALIGNMENT_BYTES / dtype.bytes());
+        if len > MOST_ELEMENTS {
+            return Err(Error::TooLarge {
+                tensor: parameter.name.clone(),
+                bytes: (len * dtype.bytes()) as u64,
+                limit: "range of indices",
+                allowed: (MOST_ELEMENTS * dtype.bytes()) as u64,
+            });
+        }
+        let most = SEGMENT_BYTES / dtype.bytes();
+        let fits =
+            |last: &&mut Segment| last.dtype == dtype && (last.len == 0 || last.len + len <= most);
+        let offset = match self.segments.last_mut().filter(fits) {
+            Some(last) => {
+                last.len += len;
+                last.len - len
+            }
+            None => {
+                self.segments.push(Segment { len, dtype });
+                0
+            }
+        };
+        Ok(Place { segment: self.segments.len() - 1, offset })
     }
 
     /// The matrix that a segment is, where it holds nothing else.
@@ -203,10 +283,11 @@ impl Store {
     ) -> Result<Self, Error> {
         let mut buffers = Vec::new();
         for &part in parts {
-            for (segment, &len) in layout.segments.iter().enumerate() {
+            for (segment, &Segment { len, dtype }) in layout.segments.iter().enumerate() {
                 let label = format!("{name} {part:?} {segment}");
                 let row = layout.matrix(segment).map(ParameterSpec::row_len);
-                let id = device.create_rows(&label, len.max(ALIGNMENT), row)?;
+                let len = len.max(ALIGNMENT_BYTES / dtype.bytes());
+                let id = device.create_rows(&label, dtype, len, row)?;
                 buffers.push((part, segment, id));
             }
         }
@@ -226,7 +307,7 @@ impl Store {
     /// Writes parameter `index` from host values.
     ///
     /// # Errors
-    /// When the device refuses.
+    /// [`Error::BeyondF16`]; when the device refuses.
     pub fn write(
         &self,
         device: &mut dyn Device,
@@ -236,6 +317,7 @@ impl Store {
     ) -> Result<(), Error> {
         let place = self.layout.places[index];
         let id = self.buffer(part, place.segment).expect("the store was made with this part");
+        self.layout.storage.check(&self.layout.parameters[index], values)?;
         device.write(id, place.offset, values)
     }
 

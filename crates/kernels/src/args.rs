@@ -1,5 +1,7 @@
 //! The buffers a CPU twin is handed.
 
+use half::f16;
+
 /// One operand's memory.
 #[derive(Debug)]
 pub enum Arg<'a, F> {
@@ -9,6 +11,8 @@ pub enum Arg<'a, F> {
     Write(&'a mut [F]),
     /// An integer tensor that is read.
     ReadI32(&'a [i32]),
+    /// A tensor of halves that is read.
+    ReadF16(&'a [f16]),
 }
 
 /// The operands of one kernel, in the order of [`crate::Kernel::operands`].
@@ -40,6 +44,17 @@ impl<'a, F> Args<'a, F> {
         match &self.0[index] {
             Arg::ReadI32(slice) => slice,
             _ => panic!("operand {index} is not bound for reading integers"),
+        }
+    }
+
+    /// Operand `index`, which the kernel reads as halves.
+    ///
+    /// # Panics
+    /// When the operand is not a tensor of halves.
+    pub fn read_f16(&self, index: usize) -> &'a [f16] {
+        match &self.0[index] {
+            Arg::ReadF16(slice) => slice,
+            _ => panic!("operand {index} is not bound for reading halves"),
         }
     }
 

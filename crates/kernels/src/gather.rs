@@ -36,6 +36,8 @@ pub struct Gather {
     /// Whether the table's gradient is added onto what is there; forward, whether rows of `out` whose ids name no row of
     /// the table stay as they are.
     pub accumulate: bool,
+    /// Whether the table is stored in f16; it has no gradient then.
+    pub half_table: bool,
 }
 
 /// The positions of `ids`, sorted by id; positions of the same id stay in order.
@@ -55,13 +57,29 @@ impl Gather {
     }
 
     fn forward<F: Real>(&self, mut args: Args<'_, F>) {
-        let (table, ids, out) = (args.read(0), args.read_i32(1), args.write(2));
+        let (ids, out) = (args.read_i32(1), args.write(2));
+        if self.half_table {
+            let table = args.read_f16(0);
+            self.copy_rows(ids, out, |at, out| F::widen(&table[at..][..self.cols], out));
+        } else {
+            let table = args.read(0);
+            self.copy_rows(ids, out, |at, out| out.copy_from_slice(&table[at..][..self.cols]));
+        }
+    }
+
+    /// Fills the rows of `out`; `copy` writes the row of the table that begins at an element.
+    fn copy_rows<F: Real>(
+        &self,
+        ids: &[i32],
+        out: &mut [F],
+        copy: impl Fn(usize, &mut [F]) + Sync,
+    ) {
         let rows =
             out.par_chunks_mut(self.cols).zip(ids).with_min_len(TASK_LEN.div_ceil(self.cols));
         rows.for_each(|(out, &id)| {
             let row = usize::try_from(id).ok().and_then(|id| id.checked_sub(self.first));
             match row.filter(|&row| row < self.table_rows) {
-                Some(row) => out.copy_from_slice(&table[row * self.cols..][..self.cols]),
+                Some(row) => copy(row * self.cols, out),
                 None if self.accumulate => {}
                 None => out.fill(F::zero()),
             }
@@ -109,7 +127,7 @@ impl Gather {
             overrides.push(("ACCUMULATE", 1.0));
         }
         Launch {
-            shader: "gather",
+            shader: if self.half_table { "gather_f16" } else { "gather" },
             entry,
             consts: Vec::new(),
             overrides,
@@ -149,7 +167,8 @@ impl Kernel for Gather {
             let order = Operand::read_i32("order", self.rows);
             vec![Operand::read("dy", rows), ids, order, made("dtable", table)]
         } else {
-            vec![Operand::read("table", table), ids, made("out", rows)]
+            let table = Operand::read_weights("table", table, self.half_table);
+            vec![table, ids, made("out", rows)]
         }
     }
 
@@ -171,7 +190,9 @@ impl Kernel for Gather {
     }
 
     fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
-        if operand != if self.backward { 3 } else { 0 } {
+        // 64 rows of halves begin where a device can bind if they are even.
+        let odd = self.half_table && !self.cols.is_multiple_of(2);
+        if odd || operand != if self.backward { 3 } else { 0 } {
             return None;
         }
         let part = |range: std::ops::Range<usize>| {
@@ -204,11 +225,8 @@ impl Kernel for Gather {
                 bytes_written: bytes(written),
             }
         } else {
-            Cost {
-                flops: 0,
-                bytes_read: bytes(rows.min(table) + self.rows),
-                bytes_written: bytes(rows),
-            }
+            let rows_read = bytes(rows.min(table)) / if self.half_table { 2 } else { 1 };
+            Cost { flops: 0, bytes_read: rows_read + bytes(self.rows), bytes_written: bytes(rows) }
         }
     }
 
@@ -217,6 +235,8 @@ impl Kernel for Gather {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
     use crate::{Arg, random};
 
@@ -246,8 +266,9 @@ mod tests {
         for [rows, table_rows, cols] in SHAPES {
             let (table, ids) = (numbers(table_rows * cols), some_ids(rows, table_rows));
             let mut out = vec![f64::NAN; rows * cols];
+            let (first, backward, half_table) = (0, false, false);
             let gather =
-                Gather { rows, table_rows, first: 0, cols, backward: false, accumulate: false };
+                Gather { rows, table_rows, first, cols, backward, accumulate: false, half_table };
             let args = vec![Arg::Read(&table), Arg::ReadI32(&ids), Arg::Write(&mut out)];
             gather.run_f64(Args::new(args), &StepState::default());
             for (out, &id) in out.chunks(cols).zip(&ids) {
@@ -256,6 +277,13 @@ mod tests {
                     None => assert!(out.iter().all(|&v| v == 0.0)),
                 }
             }
+            // Stored in halves, the table is rounded and the rest is the same.
+            let halves: Vec<f16> = table.iter().map(|&value| f16::from_f64(value)).collect();
+            let mut of_halves = vec![f64::NAN; rows * cols];
+            let args = vec![Arg::ReadF16(&halves), Arg::ReadI32(&ids), Arg::Write(&mut of_halves)];
+            Gather { half_table: true, ..gather }.run_f64(Args::new(args), &StepState::default());
+            out.iter_mut().for_each(|value| *value = f16::from_f64(*value).to_f64());
+            assert_eq!(out, of_halves);
         }
     }
 
@@ -267,8 +295,9 @@ mod tests {
             for accumulate in [false, true] {
                 let start = if accumulate { 0.5 } else { f64::NAN };
                 let mut dtable = vec![start; table_rows * cols];
+                let (first, backward, half_table) = (0, true, false);
                 let gather =
-                    Gather { rows, table_rows, first: 0, cols, backward: true, accumulate };
+                    Gather { rows, table_rows, first, cols, backward, accumulate, half_table };
                 let args = vec![
                     Arg::Read(&dy),
                     Arg::ReadI32(&ids),
@@ -300,8 +329,10 @@ mod tests {
         let mut dtable = [f64::NAN; 2];
         let args =
             vec![Arg::Read(&dy), Arg::ReadI32(&ids), Arg::ReadI32(&order), Arg::Write(&mut dtable)];
+        let (rows, table_rows, cols) = (2, 2, 1);
+        let (first, backward, half_table) = (0, true, false);
         let gather =
-            Gather { rows: 2, table_rows: 2, first: 0, cols: 1, backward: true, accumulate: false };
+            Gather { rows, table_rows, first, cols, backward, accumulate: false, half_table };
         gather.run_f64(Args::new(args), &StepState::default());
         assert_eq!(dtable, [0.0, 4.0]);
     }

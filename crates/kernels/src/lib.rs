@@ -45,6 +45,19 @@ pub enum DType {
     F32,
     /// 32-bit signed integer (labels, ids).
     I32,
+    /// 16-bit float (IEEE 754 binary16), read only: weights that stay as they are. On a GPU two lie in a word, so that
+    /// no optional feature is needed to read them.
+    F16,
+}
+
+impl DType {
+    /// Bytes of an element; the f64 oracle's floats take more.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 | Self::I32 => 4,
+            Self::F16 => 2,
+        }
+    }
 }
 
 /// How a kernel touches an operand.
@@ -83,6 +96,15 @@ impl Operand {
     /// An f32 operand that is updated.
     pub fn update(name: &'static str, len: usize) -> Self {
         Self { name, dtype: DType::F32, len, access: Access::ReadWrite }
+    }
+    /// An operand that is read, in f16 or f32.
+    pub fn read_weights(name: &'static str, len: usize, half: bool) -> Self {
+        let dtype = if half { DType::F16 } else { DType::F32 };
+        Self { name, dtype, len, access: Access::Read }
+    }
+    /// Bytes of the operand.
+    pub fn bytes(&self) -> u64 {
+        (self.len * self.dtype.bytes()) as u64
     }
     /// An i32 operand that is read.
     pub fn read_i32(name: &'static str, len: usize) -> Self {
@@ -125,6 +147,8 @@ pub struct Caps {
     pub software: bool,
     /// Lanes of every subgroup, where shaders can use subgroups and all are of one size.
     pub subgroup_lanes: Option<u32>,
+    /// Shaders can read tensors of [`DType::F16`]: standard, but some drivers that run on the processor cannot.
+    pub reads_f16: bool,
 }
 
 impl Default for Caps {
@@ -136,6 +160,7 @@ impl Default for Caps {
             workgroup_memory: 16 << 10,
             software: false,
             subgroup_lanes: None,
+            reads_f16: true,
         }
     }
 }

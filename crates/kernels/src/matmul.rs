@@ -2,6 +2,9 @@
 
 mod parts;
 
+use std::cell::RefCell;
+
+use half::f16;
 use rayon::prelude::*;
 
 use crate::chain::{Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
@@ -36,6 +39,8 @@ pub struct Matmul {
     pub lda: Option<usize>,
     /// The same of `out`, whose other columns stay as they are.
     pub ldc: Option<usize>,
+    /// Whether B is stored in f16; all arithmetic is in f32.
+    pub half_b: bool,
     /// Whether the product is added onto `out`: sums over several calls.
     pub accumulate: bool,
     /// Applied to each element before it is stored.
@@ -128,6 +133,7 @@ impl Matmul {
             shared_b: false,
             lda: None,
             ldc: None,
+            half_b: false,
             accumulate: false,
             chain: Chain::default(),
             extent: [1, 1, m as u32, n as u32],
@@ -235,18 +241,23 @@ impl Matmul {
             overrides.push(("A_K_CONTIGUOUS", f64::from(u8::from(!self.trans_a))));
             overrides.push(("B_N_CONTIGUOUS", f64::from(u8::from(!self.trans_b))));
         }
-        let (shader, consts) = match tile.entry {
-            "tiled" | "vectors" => (
-                if tile.entry == "tiled" { "matmul" } else { "matmul_vectors" },
-                vec![
-                    ("THREAD_M", tile.thread[0]),
-                    ("THREAD_N", tile.thread[1]),
-                    ("GROUP_M", tile.group[0]),
-                    ("GROUP_N", tile.group[1]),
-                    ("BLOCK_K", tile.block_k),
-                ],
-            ),
-            _ => ("matmul_subgroup", vec![("THREAD_M", tile.thread[0])]),
+        let shader = match (tile.entry, self.half_b) {
+            ("tiled", false) => "matmul",
+            ("tiled", true) => "matmul_f16",
+            ("vectors", false) => "matmul_vectors",
+            ("vectors", true) => "matmul_vectors_f16",
+            (_, false) => "matmul_subgroup",
+            (_, true) => "matmul_subgroup_f16",
+        };
+        let consts = match tile.entry {
+            "tiled" | "vectors" => vec![
+                ("THREAD_M", tile.thread[0]),
+                ("THREAD_N", tile.thread[1]),
+                ("GROUP_M", tile.group[0]),
+                ("GROUP_N", tile.group[1]),
+                ("BLOCK_K", tile.block_k),
+            ],
+            _ => vec![("THREAD_M", tile.thread[0])],
         };
         Launch {
             shader,
@@ -260,7 +271,11 @@ impl Matmul {
     }
 
     fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
-        let (a, b) = (args.read(0), args.read(1));
+        let a = args.read(0);
+        let b = match self.half_b {
+            true => Right::Halves(args.read_f16(1)),
+            false => Right::Floats(args.read(1)),
+        };
         let operands: Vec<&[F]> =
             (0..self.chain.operands.len()).map(|i| args.read(2 + i)).collect();
         let out = args.write(2 + operands.len());
@@ -274,7 +289,7 @@ impl Matmul {
             let block = self.block(side, number);
             // SAFETY: the lengths are asserted above; `out` is borrowed mutably until all tasks are done, and its
             // blocks have no element in common, of which each task has another.
-            unsafe { self.run_block(&block, a, b, &out, &operands, state) };
+            unsafe { self.run_block(&block, a, &b, &out, &operands, state) };
         });
     }
 
@@ -313,6 +328,26 @@ impl Matmul {
         [rows.max(1), cols.max(1)]
     }
 
+    /// Columns of B that are made floats at one time: as many as stay in a cache, so that A is packed few times, and
+    /// no fewer than a register tile has.
+    fn stripe(&self) -> usize {
+        const ELEMENTS: usize = 1 << 18;
+        const LEAST: usize = 16;
+        (ELEMENTS / self.k.max(1)).max(LEAST)
+    }
+
+    /// Writes some columns of B, stored in halves, to `wide`; returns the strides that they have there.
+    fn widen<F: Real>(&self, b: &[f16], first: usize, cols: usize, wide: &mut [F]) -> [usize; 2] {
+        if self.trans_b {
+            F::widen(&b[first * self.k..][..cols * self.k], wide);
+            return [1, self.k];
+        }
+        for (wide, b) in wide.chunks_exact_mut(cols).zip(b.chunks_exact(self.n)) {
+            F::widen(&b[first..][..cols], wide);
+        }
+        [cols, 1]
+    }
+
     /// One block of the product, and the chain on it while it is in the cache.
     ///
     /// # Safety
@@ -321,7 +356,7 @@ impl Matmul {
         &self,
         block: &Block,
         a: &[F],
-        b: &[F],
+        b: &Right<'_, F>,
         out: &Out<F>,
         operands: &[&[F]],
         state: &StepState,
@@ -330,21 +365,23 @@ impl Matmul {
         let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) =
             (self.a_strides(), self.b_strides());
         let (first_row, out_row) = (batch * self.m + i, self.out_row_len());
-        // SAFETY: as the caller promises: gemm writes the block's elements, with strides [out_row, 1], and reads the
-        // block's rows of A and columns of B, with strides that stay inside them.
-        unsafe {
+        // Some columns of the product, `b` being their elements with these strides.
+        //
+        // SAFETY: as the caller promises: gemm writes elements of the block, with strides [out_row, 1], and reads the
+        // block's rows of A and those columns of B, with strides that stay inside them.
+        let product = |first: usize, cols: usize, b: &[F], [b_row, b_col]: [usize; 2]| unsafe {
             gemm::gemm(
                 rows,
                 cols,
                 self.k,
-                out.0.add(first_row * out_row + j),
+                out.0.add(first_row * out_row + first),
                 1,
                 out_row as isize,
                 self.accumulate,
                 a.as_ptr().add(batch * a_batch + i * a_row),
                 a_col as isize,
                 a_row as isize,
-                b.as_ptr().add(batch * b_batch + j * b_col),
+                b.as_ptr(),
                 b_col as isize,
                 b_row as isize,
                 if self.accumulate { F::one() } else { F::zero() },
@@ -354,6 +391,26 @@ impl Matmul {
                 false,
                 gemm::Parallelism::None,
             );
+        };
+        match b {
+            Right::Floats(b) => {
+                product(j, cols, &b[batch * b_batch + j * b_col..], [b_row, b_col]);
+            }
+            Right::Halves(b) => {
+                let b = &b[batch * b_batch..];
+                let most = self.stripe().min(cols);
+                WIDE.with_borrow_mut(|wide| {
+                    let room = (most * self.k * size_of::<F>()).div_ceil(size_of::<f64>());
+                    wide.resize(wide.len().max(room), 0.0);
+                    let wide: &mut [F] = bytemuck::cast_slice_mut(wide);
+                    for first in (j..j + cols).step_by(most) {
+                        let strip = most.min(j + cols - first);
+                        let wide = &mut wide[..strip * self.k];
+                        let strides = self.widen(b, first, strip, wide);
+                        product(first, strip, wide, strides);
+                    }
+                });
+            }
         }
         if self.chain.is_empty() {
             return;
@@ -365,6 +422,26 @@ impl Matmul {
                 unsafe { std::slice::from_raw_parts_mut(out.0.add(row * out_row + j), cols) };
             let coord = [row / z / y, row / z % y, row % z, j].map(|c| c as u32);
             self.chain.apply_row(values, coord, self.extent, operands, state);
+        }
+    }
+}
+
+thread_local! {
+    /// Columns of B that a thread has made floats, of f32 or f64; kept for its next product.
+    static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// B as it is stored.
+enum Right<'a, F> {
+    Floats(&'a [F]),
+    Halves(&'a [f16]),
+}
+
+impl<F> Right<'_, F> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Floats(b) => b.len(),
+            Self::Halves(b) => b.len(),
         }
     }
 }
@@ -401,7 +478,7 @@ impl Kernel for Matmul {
         let copies = |shared| if shared { 1 } else { self.batch };
         let mut operands = vec![
             Operand::read("a", self.spans()[0]),
-            Operand::read("b", copies(self.shared_b) * self.k * self.n),
+            Operand::read_weights("b", copies(self.shared_b) * self.k * self.n, self.half_b),
         ];
         for (i, name) in OPERAND_NAMES.iter().enumerate().take(self.chain.operands.len()) {
             operands.push(Operand::read(name, self.chain.operand_len(i, self.extent)));
@@ -431,7 +508,8 @@ impl Kernel for Matmul {
         let layout = [self.trans_a, self.trans_b].map(|trans| if trans { 'T' } else { 'N' });
         let [a, b] = layout;
         let fours = if self.in_fours() { " in fours" } else { "" };
-        format!("{batch} of {m}x{n}x{k} {a}{b}{fours}")
+        let half = if self.half_b { ", B in f16" } else { "" };
+        format!("{batch} of {m}x{n}x{k} {a}{b}{fours}{half}")
     }
 
     fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
@@ -442,12 +520,12 @@ impl Kernel for Matmul {
         let operands = self.operands();
         let out = self.batch * self.m * self.n;
         let a = if self.shared_a { 1 } else { self.batch } * self.m * self.k;
-        let read = a + operands[1..operands.len() - 1].iter().map(|o| o.len).sum::<usize>();
-        let read = read + if self.accumulate { out } else { 0 };
+        let read = operands[1..operands.len() - 1].iter().map(Operand::bytes).sum::<u64>();
+        let (read, onto) = (bytes(a) + read, if self.accumulate { bytes(out) } else { 0 });
         let flops = 2 * self.k + self.chain.stages.len();
         Cost {
             flops: out as u64 * flops as u64,
-            bytes_read: bytes(read),
+            bytes_read: read + onto,
             bytes_written: bytes(out),
         }
     }
@@ -501,6 +579,30 @@ mod tests {
                             assert!((out[(batch * m + i) * n + j] - expected).abs() < 1e-12);
                         }
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn halves_give_what_the_same_floats_give() {
+        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (40, 33, 9), (2, 70, 5000)] {
+            for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
+                let product = Matmul { batch: 2, ..Matmul::new(m, n, k, trans_a, trans_b) };
+                let halves: Vec<f16> =
+                    numbers(2 * k * n, 2).into_iter().map(f16::from_f64).collect();
+                let (a, b): (Vec<f64>, Vec<f64>) =
+                    (numbers(2 * m * k, 1), halves.iter().map(|half| half.to_f64()).collect());
+                let out = |kernel: Matmul, b: Arg<'_, f64>| {
+                    let mut out = vec![0.0; 2 * m * n];
+                    let args = Args::new(vec![Arg::Read(&a), b, Arg::Write(&mut out)]);
+                    kernel.run_f64(args, &StepState::default());
+                    out
+                };
+                let found = out(Matmul { half_b: true, ..product.clone() }, Arg::ReadF16(&halves));
+                let expected = out(product, Arg::Read(&b));
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert!((found - expected).abs() < 1e-11, "{m} {n} {k}");
                 }
             }
         }

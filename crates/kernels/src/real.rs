@@ -1,6 +1,9 @@
 //! The number types a CPU twin runs in.
 
-use crate::vector_math;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use crate::{row, vector_math};
 
 /// f32 (the fallback device) or f64 (the oracle).
 ///
@@ -8,6 +11,7 @@ use crate::vector_math;
 /// instructions, and are off by some units in the last place.
 pub trait Real:
     num_traits::Float
+    + bytemuck::Pod
     + std::iter::Sum
     + std::ops::AddAssign
     + std::ops::MulAssign
@@ -23,6 +27,8 @@ pub trait Real:
     fn of64(value: f64) -> Self;
     /// To f64, exactly.
     fn f64(self) -> f64;
+    /// Finite halves as numbers of this type, exactly; both slices are of one length.
+    fn widen(halves: &[f16], out: &mut [Self]);
     /// e to the power of self; in f32 within 1 ulp.
     fn fast_exp(self) -> Self;
     /// The hyperbolic tangent; in f32 within 2 ulp.
@@ -46,6 +52,20 @@ impl Real for f32 {
     #[inline(always)]
     fn f64(self) -> f64 {
         f64::from(self)
+    }
+    fn widen(halves: &[f16], out: &mut [Self]) {
+        // The bias of the exponent is 112 less; as a factor, that makes subnormal halves right too.
+        let factor = f32::from_bits((127 + 112) << 23);
+        row::vectorised(
+            #[inline(always)]
+            || {
+                for (out, half) in out.iter_mut().zip(halves) {
+                    let bits = u32::from(half.to_bits());
+                    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * factor;
+                    *out = f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16);
+                }
+            },
+        );
     }
     #[inline(always)]
     fn fast_exp(self) -> Self {
@@ -78,6 +98,9 @@ impl Real for f64 {
     fn f64(self) -> f64 {
         self
     }
+    fn widen(halves: &[f16], out: &mut [Self]) {
+        halves.convert_to_f64_slice(out);
+    }
     #[inline]
     fn fast_exp(self) -> Self {
         self.exp()
@@ -98,4 +121,22 @@ impl Real for f64 {
 /// Φ(x) through erfc, which keeps the left tail that 1 + erf loses.
 fn normal_cdf(x: f64) -> f64 {
     0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finite_half_is_widened_exactly() {
+        let halves: Vec<f16> =
+            (0..=u16::MAX).map(f16::from_bits).filter(|half| half.is_finite()).collect();
+        let (mut single, mut double) = (vec![0.0_f32; halves.len()], vec![0.0_f64; halves.len()]);
+        f32::widen(&halves, &mut single);
+        f64::widen(&halves, &mut double);
+        for ((half, single), double) in halves.iter().zip(single).zip(double) {
+            assert_eq!(single.to_bits(), half.to_f32().to_bits());
+            assert_eq!(double.to_bits(), half.to_f64().to_bits());
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Finds and links WGSL sources.
 //!
-//! Two directives, both valid WGSL, so that every file reads and validates on its own terms:
-//! `//#import common/x.wgsl` is replaced by that file, once; a line `const NAME: u32 = …;` takes a value
+//! Two directives, both valid WGSL, so that every file reads on its own terms:
+//! `//#import x.wgsl` is replaced by that file, once; `//#import x.wgsl as y.wgsl` in the place of `y.wgsl`, which is
+//! left out from there on; a line `const NAME: u32 = …;` takes a value
 //! given to [`link`] (array lengths of registers cannot be `override`s).
 
 macro_rules! sources {
@@ -21,11 +22,15 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "elementwise",
     "feature_loss",
     "gather",
+    "gather_f16",
     "grad_norm",
     "layer_norm",
     "matmul",
+    "matmul_f16",
     "matmul_subgroup",
+    "matmul_subgroup_f16",
     "matmul_vectors",
+    "matmul_vectors_f16",
     "max_norm",
     "optimizer",
     "reduce",
@@ -38,6 +43,8 @@ const COMMON: &[(&str, &str)] = sources![
     "common/activation",
     "common/attention",
     "common/attention_backward",
+    "common/b_f16",
+    "common/b_f32",
     "common/chain",
     "common/nan",
     "common/product",
@@ -45,8 +52,8 @@ const COMMON: &[(&str, &str)] = sources![
     "common/step",
 ];
 
-fn find<'a>(table: &'a [(&str, &str)], name: &str) -> &'a str {
-    let entry = table.iter().find(|(stem, _)| *stem == name);
+fn find(name: &str) -> &'static str {
+    let entry = SHADERS.iter().chain(COMMON).find(|(stem, _)| *stem == name);
     entry.unwrap_or_else(|| panic!("there is no shader {name}.wgsl")).1
 }
 
@@ -57,7 +64,7 @@ fn find<'a>(table: &'a [(&str, &str)], name: &str) -> &'a str {
 pub fn link(shader: &str, consts: &[(&str, u32)]) -> String {
     let mut linked = String::new();
     let mut imported = Vec::new();
-    append(&mut linked, find(SHADERS, shader), &mut imported);
+    append(&mut linked, find(shader), &mut imported);
     for (name, value) in consts {
         let head = format!("\nconst {name}: u32 = ");
         let start = linked.find(&head).unwrap_or_else(|| panic!("{shader}.wgsl has no {name}"));
@@ -71,11 +78,12 @@ pub fn link(shader: &str, consts: &[(&str, u32)]) -> String {
 fn append(out: &mut String, source: &str, imported: &mut Vec<String>) {
     for line in source.lines() {
         match line.strip_prefix("//#import ") {
-            Some(path) => {
-                let stem = path.trim().trim_end_matches(".wgsl").to_owned();
-                if !imported.contains(&stem) {
-                    imported.push(stem.clone());
-                    append(out, find(COMMON, &stem), imported);
+            Some(import) => {
+                let stem = |path: &str| path.trim().trim_end_matches(".wgsl").to_owned();
+                let (file, place) = import.split_once(" as ").unwrap_or((import, import));
+                if !imported.contains(&stem(place)) {
+                    imported.push(stem(place));
+                    append(out, find(&stem(file)), imported);
                 }
             }
             None => {

@@ -71,7 +71,9 @@ fn matmuls() -> Vec<Matmul> {
     for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
         for size in [32, 4096] {
             for chain in chains() {
-                matmuls.push(Matmul { chain, ..Matmul::new(size, size, size, trans_a, trans_b) });
+                let product = Matmul::new(size, size, size, trans_a, trans_b);
+                matmuls.push(Matmul { half_b: true, chain: chain.clone(), ..product.clone() });
+                matmuls.push(Matmul { chain, ..product });
             }
         }
     }
@@ -140,8 +142,18 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
                     cols,
                     backward,
                     accumulate: backward,
+                    half_table: false,
                 }));
             }
+            kernels.push(Box::new(Gather {
+                rows,
+                table_rows,
+                first: 0,
+                cols,
+                backward: false,
+                accumulate: false,
+                half_table: true,
+            }));
         }
     }
     for classes in [10_usize, 300, 700, 1500, 4096, 50_257] {
@@ -228,8 +240,8 @@ fn launches() -> Vec<(Launch, Vec<Operand>)> {
     launches
 }
 
-/// Parses and validates as a device without optional features would; with subgroups where a shader is
-/// for them by its name.
+/// Parses and validates as a device without optional features would; with subgroups, or floats of 16 bits in storage,
+/// where a shader is for them by its name.
 fn compile(shader: &str, consts: &[(&str, u32)]) -> (Module, ModuleInfo) {
     let source = shader::link(shader, consts);
     let module = naga::front::wgsl::parse_str(&source)
@@ -241,10 +253,9 @@ fn compile(shader: &str, consts: &[(&str, u32)]) -> (Module, ModuleInfo) {
 }
 
 fn validator(shader: &str) -> Validator {
-    let capabilities = match shader.ends_with("_subgroup") {
-        true => Capabilities::SUBGROUP,
-        false => Capabilities::empty(),
-    };
+    let mut capabilities = Capabilities::empty();
+    capabilities.set(Capabilities::SUBGROUP, shader.contains("_subgroup"));
+    capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, shader.ends_with("_f16"));
     Validator::new(ValidationFlags::all(), capabilities)
 }
 
@@ -395,12 +406,13 @@ fn launches_bind_every_operand() {
     }
 }
 
-/// The scalar of a runtime-sized array of scalars or vectors.
+/// The scalar of a runtime-sized array of scalars or vectors; words are pairs of halves.
 fn element(module: &Module, ty: &TypeInner) -> Option<DType> {
     let TypeInner::Array { base, .. } = ty else { return None };
     match module.types[*base].inner.scalar_kind()? {
         ScalarKind::Float => Some(DType::F32),
         ScalarKind::Sint => Some(DType::I32),
+        ScalarKind::Uint => Some(DType::F16),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use distil_gpu_engine::distill::evaluate::{Speed, errors_per_class};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::models::{self, Feed, Input, ModelConfig};
 use distil_gpu_engine::recipe::{Column, Data, Recipe, Source};
-use distil_gpu_engine::store::Store;
+use distil_gpu_engine::store::{Storage, Store};
 use serde_json::{Value, json};
 
 use crate::{Voice, say, table};
@@ -102,7 +102,7 @@ impl Model<'_> {
     /// The device, and the model on it.
     fn open(&self) -> Result<(Box<dyn Device>, Store)> {
         let mut device = super::open(&self.args.device, false, self.voice)?;
-        let store = frozen_store(&mut *device, self.config, self.values)?;
+        let store = frozen_store(&mut *device, self.config, self.values, Storage::F32)?;
         Ok((device, store))
     }
 

@@ -9,6 +9,7 @@ use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::files;
 use distil_gpu_engine::models::{self, Feed, Input};
 use distil_gpu_engine::recipe::{Data, Recipe};
+use distil_gpu_engine::store::Storage;
 
 use crate::{Voice, say};
 
@@ -73,7 +74,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         |(name, data): (_, _)| Ok((name, Feed::new(&config.input, data).with_context(unfit)?));
     let inputs = inputs.into_iter().map(feed).collect::<Result<Vec<_>>>()?;
     let mut device = super::open(&args.device, false, voice)?;
-    let store = frozen_store(&mut *device, &config, &values)?;
+    let store = frozen_store(&mut *device, &config, &values, Storage::F32)?;
     let mut evaluator = Evaluator::new(&config, &store);
     let bar = super::bar(voice, inputs.iter().map(|(_, data)| data.len()).sum(), "examples");
     let mut tensors = Vec::new();

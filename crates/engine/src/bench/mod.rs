@@ -14,12 +14,12 @@ pub use roofs::{Roofs, plan_of};
 
 use crate::device::{Choice, Device, GpuOptions, HostTensor, select};
 use crate::distill::program::LOGITS;
-use crate::distill::{Setup, forward_plan};
+use crate::distill::{Setup, forward_plan_in};
 use crate::error::Error;
 use crate::models::{BatchShape, HostBatch, ModelConfig};
 use crate::recipe::Recipe;
 use crate::session::Session;
-use crate::store::Layout;
+use crate::store::{Layout, Storage};
 use crate::tune::Cache;
 use crate::verify::{Lesson, Trainings, made_up, made_up_length};
 
@@ -120,11 +120,13 @@ pub fn bench(
         progress(&lesson.name);
         throughput.push(training(device, lesson, budget)?);
     }
-    let teacher = trainings.teacher.as_ref().map(|(config, _)| ("teacher", config));
-    for (name, config) in teacher.into_iter().chain([("student", &trainings.student)]) {
+    let teacher =
+        trainings.teacher.as_ref().map(|(config, _)| ("teacher", config, trainings.storage));
+    let student = ("student", &trainings.student, Storage::F32);
+    for (name, config, storage) in teacher.into_iter().chain([student]) {
         for rows in FORWARD_ROWS {
             progress(&format!("{name} forward, {rows}"));
-            throughput.push(forward(device, name, config, rows, budget)?);
+            throughput.push(forward(device, name, (config, storage), rows, budget)?);
         }
     }
     let info = device.info().clone();
@@ -215,13 +217,13 @@ fn training(
 fn forward(
     device: &mut dyn Device,
     name: &str,
-    config: &ModelConfig,
+    (config, storage): (&ModelConfig, Storage),
     rows: usize,
     budget: Duration,
 ) -> Result<Throughput, Error> {
-    let layout = Layout::new(config.model().parameters())?;
+    let layout = Layout::stored(config.model().parameters(), storage)?;
     let shape = BatchShape { rows, length: made_up_length(&config.input) };
-    let mut session = Session::new(device, forward_plan(config, shape)?, [layout])?;
+    let mut session = Session::new(device, forward_plan_in(config, storage, shape)?, [layout])?;
     session.initialise(1)?;
     let (program, flops) = (session.program, session.plan.cost().flops);
     let mut batch = HostBatch::default();

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use distil_gpu_kernels::{Access, Arg, Args, Caps, DType, Kernel, Real, StepState};
+use half::f16;
 
 use super::{BufferId, Device, DeviceInfo, DeviceKind, HostTensor, Limits, ProgramId, Stats};
 use crate::error::Error;
@@ -32,6 +33,7 @@ impl CpuReal for f64 {
 enum Memory<F> {
     Floats(Vec<F>),
     Integers(Vec<i32>),
+    Halves(Vec<f16>),
 }
 
 impl<F: Real> Memory<F> {
@@ -39,8 +41,44 @@ impl<F: Real> Memory<F> {
         match dtype {
             DType::F32 => Self::Floats(vec![F::zero(); len]),
             DType::I32 => Self::Integers(vec![0; len]),
+            DType::F16 => Self::Halves(vec![f16::ZERO; len]),
         }
     }
+
+    /// Writes floats as the memory's own; halves are rounded from f32 whatever the values are in, as on a GPU.
+    fn write<T: Copy>(
+        &mut self,
+        offset: usize,
+        values: &[T],
+        float: fn(T) -> F,
+        half: fn(T) -> f16,
+    ) {
+        match self {
+            Self::Floats(floats) => put(&mut floats[offset..], values, float),
+            Self::Halves(halves) => put(&mut halves[offset..], values, half),
+            Self::Integers(_) => panic!("floats are written to integers"),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Floats(floats) => floats.len(),
+            Self::Halves(halves) => halves.len(),
+            Self::Integers(integers) => integers.len(),
+        }
+    }
+
+    fn read(&self, offset: usize, len: usize) -> Vec<f64> {
+        match self {
+            Self::Floats(floats) => floats[offset..][..len].iter().map(|v| v.f64()).collect(),
+            Self::Halves(halves) => halves[offset..][..len].iter().map(|v| v.to_f64()).collect(),
+            Self::Integers(_) => panic!("integers are read as floats"),
+        }
+    }
+}
+
+fn put<T: Copy, U>(to: &mut [U], from: &[T], convert: fn(T) -> U) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to = convert(from));
 }
 
 #[derive(Debug)]
@@ -83,11 +121,12 @@ impl<F: CpuReal> CpuDevice<F> {
         // A reservation that fails is an error to report; an allocation that fails ends the process.
         let bytes = match dtype {
             DType::F32 => len * size_of::<F>(),
-            DType::I32 => len * size_of::<i32>(),
+            DType::I32 | DType::F16 => len * dtype.bytes(),
         };
         let room = match dtype {
             DType::F32 => Vec::<F>::new().try_reserve_exact(len),
             DType::I32 => Vec::<i32>::new().try_reserve_exact(len),
+            DType::F16 => Vec::<f16>::new().try_reserve_exact(len),
         };
         if room.is_err() {
             return Err(Error::OutOfMemory {
@@ -104,17 +143,15 @@ impl<F: CpuReal> CpuDevice<F> {
     fn free(&mut self, index: usize) {
         let bytes = match self.memory[index].take() {
             Some(Memory::Floats(floats)) => floats.len() * size_of::<F>(),
-            Some(Memory::Integers(integers)) => integers.len() * size_of::<i32>(),
+            Some(Memory::Integers(integers)) => integers.len() * DType::I32.bytes(),
+            Some(Memory::Halves(halves)) => halves.len() * DType::F16.bytes(),
             None => 0,
         };
         self.stats.freed(bytes as u64);
     }
 
-    fn floats(&mut self, index: usize) -> &mut Vec<F> {
-        match &mut self.memory[index] {
-            Some(Memory::Floats(floats)) => floats,
-            _ => panic!("buffer {index} was freed or holds integers"),
-        }
+    fn held(&mut self, index: usize) -> &mut Memory<F> {
+        self.memory[index].as_mut().expect("a buffer is used before it is freed")
     }
 
     fn program(&self, id: ProgramId) -> &Program {
@@ -159,7 +196,7 @@ impl<F: CpuReal> CpuDevice<F> {
         // A buffer may be written in several places that do not overlap.
         let mut parts: Vec<Option<&mut [F]>> = operands.iter().map(|_| None).collect();
         for (place, memory) in &mut written {
-            let Memory::Floats(floats) = memory else { panic!("{} writes integers", call.label) };
+            let Memory::Floats(floats) = memory else { panic!("{} writes no floats", call.label) };
             let mut here: Vec<usize> =
                 (0..operands.len()).filter(writes).filter(|&i| places[i] == *place).collect();
             here.sort_by_key(|&index| call.views[index].offset);
@@ -182,6 +219,7 @@ impl<F: CpuReal> CpuDevice<F> {
                     (Some(part), _) => Arg::Write(part),
                     (None, Some(Memory::Floats(floats))) => Arg::Read(&floats[range]),
                     (None, Some(Memory::Integers(integers))) => Arg::ReadI32(&integers[range]),
+                    (None, Some(Memory::Halves(halves))) => Arg::ReadF16(&halves[range]),
                     (None, None) => panic!("{} reads and writes one buffer", call.label),
                 }
             })
@@ -221,15 +259,13 @@ impl<F: CpuReal> Device for CpuDevice<F> {
     }
 
     fn write(&mut self, id: BufferId, offset: usize, values: &[f32]) -> Result<(), Error> {
-        for (to, &from) in self.floats(id.0 as usize)[offset..].iter_mut().zip(values) {
-            *to = F::of(from);
-        }
+        self.held(id.0 as usize).write(offset, values, F::of, f16::from_f32);
         Ok(())
     }
 
     fn read(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f32>, Error> {
-        let floats = &self.floats(id.0 as usize)[offset..offset + len];
-        Ok(floats.iter().map(|v| v.f64() as f32).collect())
+        let exact = self.read_exact(id, offset, len)?;
+        Ok(exact.into_iter().map(|value| value as f32).collect())
     }
 
     fn load(
@@ -307,25 +343,24 @@ impl<F: CpuReal> Device for CpuDevice<F> {
     }
 
     fn output(&mut self, program: ProgramId, name: &str) -> Result<Vec<f32>, Error> {
-        let index = self.output_index(program, name)?;
-        Ok(self.floats(index).iter().map(|v| v.f64() as f32).collect())
+        let exact = self.output_exact(program, name)?;
+        Ok(exact.into_iter().map(|value| value as f32).collect())
     }
 
     fn read_exact(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f64>, Error> {
-        let floats = &self.floats(id.0 as usize)[offset..offset + len];
-        Ok(floats.iter().map(|v| v.f64()).collect())
+        Ok(self.held(id.0 as usize).read(offset, len))
     }
 
     fn write_exact(&mut self, id: BufferId, offset: usize, values: &[f64]) -> Result<(), Error> {
-        for (to, &from) in self.floats(id.0 as usize)[offset..].iter_mut().zip(values) {
-            *to = F::of64(from);
-        }
+        let half = |value| f16::from_f32(value as f32);
+        self.held(id.0 as usize).write(offset, values, F::of64, half);
         Ok(())
     }
 
     fn output_exact(&mut self, program: ProgramId, name: &str) -> Result<Vec<f64>, Error> {
         let index = self.output_index(program, name)?;
-        Ok(self.floats(index).iter().map(|v| v.f64()).collect())
+        let len = self.held(index).len();
+        Ok(self.held(index).read(0, len))
     }
 
     fn wait(&mut self) -> Result<(), Error> {

@@ -138,15 +138,17 @@ pub trait Device {
     fn create_rows(
         &mut self,
         label: &str,
+        dtype: DType,
         len: usize,
         row: Option<usize>,
     ) -> Result<BufferId, Error> {
         let _ = row;
-        self.create_buffer(label, DType::F32, len)
+        self.create_buffer(label, dtype, len)
     }
     /// Frees a buffer.
     fn free_buffer(&mut self, id: BufferId);
-    /// Writes floats from element `offset` on.
+    /// Writes floats from element `offset` on. A buffer of f16 rounds them; there `offset` is even, and the element
+    /// behind an odd number of values becomes 0.
     ///
     /// # Errors
     /// When the device is lost.

@@ -20,7 +20,7 @@ use crate::files::{io_error, write_atomically};
 use crate::models::{self, Feed, ModelConfig};
 use crate::recipe::{self, Recipe, Task};
 use crate::report::{self, Arms, Examples, Report};
-use crate::store::Store;
+use crate::store::{Storage, Store};
 
 /// A finished run.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ pub fn run(
     log.begin_after(journal.seconds);
     log.event(&Event::Opened { folder: &folder });
     notes.iter().chain(&note).for_each(|note| log.note(note));
-    if let recipe::Teacher::Folder { folder } = &recipe.teacher {
+    if let recipe::Teacher::Folder { folder, .. } = &recipe.teacher {
         log.note(&format!("The teacher comes from {folder}"));
     }
     let mut work = Work { recipe, setup: &setup, folder: &folder, journal, checkpoints, log };
@@ -251,8 +251,9 @@ impl Work<'_> {
             (false, None) => Saved::train(device, &lesson, &folder, checkpoints, log)?,
         };
         let omitted = &recipe.distil.omit_classes;
+        let storage = if arm == Arm::Teacher { recipe.teacher.weights() } else { Storage::F32 };
         let teacher = teacher.map(|(teacher, _)| teacher);
-        let measured = saved.measure(device, &setup.split, omitted, known, teacher)?;
+        let measured = saved.measure(device, storage, &setup.split, omitted, known, teacher)?;
         if !finished {
             journal.finish(arm, &measured.report, log.seconds())?;
             checkpoints.clear(arm)?;
@@ -341,7 +342,7 @@ pub(super) fn choose_folder(recipe: &Recipe, begin: Begin) -> Result<PathBuf, Er
 fn prepare_folder(recipe: &Recipe, folder: &Path) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     let teacher = match &recipe.teacher {
-        recipe::Teacher::Folder { folder } => folder.folder()?.canonicalize().ok(),
+        recipe::Teacher::Folder { folder, .. } => folder.folder()?.canonicalize().ok(),
         _ => None,
     };
     for old in [checkpoint::FOLDER, tensorboard::FOLDER].map(|name| folder.join(name)) {

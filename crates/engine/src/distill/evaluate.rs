@@ -102,15 +102,18 @@ impl<'a> Evaluator<'a> {
     ) -> Result<(), Error> {
         let missing: BTreeSet<Kind> =
             kinds.into_iter().filter(|kind| !self.programs.contains_key(kind)).collect();
+        let storage = self.store.layout.storage;
         let plan = |kind: &Kind| match *kind {
-            Kind::Forward(shape) => program::forward_plan(self.config, shape),
+            Kind::Forward(shape) => program::forward_plan_in(self.config, storage, shape),
             Kind::Loss(shape, given) => {
                 let answers = match (given, self.teacher) {
                     (false, _) => TeacherInput::None,
-                    (true, Some((config, _))) => TeacherInput::model(config),
+                    (true, Some((config, store))) => {
+                        TeacherInput::answers(config, store.layout.storage)
+                    }
                     (true, None) => TeacherInput::Given,
                 };
-                program::loss_plan(self.config, answers, shape)
+                program::loss_plan(self.config, storage, answers, shape)
             }
         };
         let plans: Vec<Plan> = missing.iter().map(plan).collect::<Result<_, _>>()?;

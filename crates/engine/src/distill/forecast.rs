@@ -20,7 +20,7 @@ use crate::models::{BatchShape, Feed, ModelConfig};
 use crate::plan::{BufferKind, Plan};
 use crate::recipe::{self, Recipe, Train};
 use crate::scratch::Scratch;
-use crate::store::{ALIGNMENT, Layout, Part};
+use crate::store::{Layout, Part, Segment, Storage};
 
 /// Most of the largest tensors that are listed.
 const LARGEST: usize = 5;
@@ -129,7 +129,7 @@ impl Memory {
 
     /// Adds a store with these parts and so many metrics.
     fn store(&mut self, layout: &Layout, parts: &[Part], metrics: usize) {
-        let bytes: u64 = layout.segments.iter().map(|&len| len.max(ALIGNMENT) as u64 * 4).sum();
+        let bytes: u64 = layout.segments.iter().map(Segment::bytes).sum();
         for part in parts {
             match part {
                 Part::Parameters => self.parameters += bytes,
@@ -148,7 +148,7 @@ impl Memory {
         for plan in plans {
             for buffer in &plan.buffers {
                 if let BufferKind::Input(_) | BufferKind::Output(_) = buffer.kind {
-                    self.data += bytes(buffer.len);
+                    self.data += buffer.bytes();
                 }
             }
             self.staging += device.plan_bytes(plan);
@@ -251,7 +251,10 @@ impl Planned {
     fn of(recipe: &Recipe, setup: &Setup) -> Result<Self, Error> {
         let Setup { split, students, teacher, student, .. } = setup;
         let (answers, test_answers) = match (teacher, &recipe.teacher) {
-            (Some(config), _) => (TeacherInput::Model { config, features: &setup.features }, true),
+            (Some(config), _) => {
+                let (storage, features) = (recipe.teacher.weights(), &setup.features);
+                (TeacherInput::Model { config, storage, features }, true)
+            }
             (None, recipe::Teacher::Logits { logits }) => {
                 (TeacherInput::Given, data::read_logits(logits, "test").is_ok())
             }
@@ -303,21 +306,23 @@ impl Planned {
             trainings.push(train(Arm::Control, student, how, nothing, false, students)?);
         }
         trainings.push(train(Arm::Distilled, student, how, answers, test_answers, students)?);
-        let teacher = teacher.as_ref().map(|config| Measured::new(config, test)).transpose()?;
-        let student = Measured::new(student, test)?;
+        let teacher = teacher.as_ref();
+        let teacher = teacher.map(|config| Measured::new(config, recipe.teacher.weights(), test));
+        let (teacher, student) =
+            (teacher.transpose()?, Measured::new(student, Storage::F32, test)?);
         Ok(Self { arms, teacher, student, trainings })
     }
 }
 
 impl Measured {
-    fn new(config: &ModelConfig, test: &Examples) -> Result<Self, Error> {
-        let layout = Layout::new(config.model().parameters())?;
+    fn new(config: &ModelConfig, storage: Storage, test: &Examples) -> Result<Self, Error> {
+        let layout = Layout::stored(config.model().parameters(), storage)?;
         let feed = Feed::new(&config.input, test)?;
         // A language model's masked tokens are scored, and its logits stay where they are.
         let masks = config.input.masks();
         let plan = |shape| match masks {
-            true => program::loss_plan(config, TeacherInput::None, shape),
-            false => program::forward_plan(config, shape),
+            true => program::loss_plan(config, storage, TeacherInput::None, shape),
+            false => program::forward_plan_in(config, storage, shape),
         };
         let plans = |shapes: BTreeSet<BatchShape>| {
             shapes.into_iter().map(plan).collect::<Result<Vec<_>, Error>>()

@@ -35,7 +35,8 @@ pub use forecast::Forecast;
 pub use metrics::{Metrics, Shares};
 pub use observer::{Arm, Event, Observer, Silent};
 pub use program::{
-    TeacherInput, forward_plan, loss_plan, step_plan, student_layout, training_plan, update_plan,
+    TeacherInput, forward_plan, forward_plan_in, loss_plan, step_plan, student_layout,
+    training_plan, update_plan,
 };
 pub use scores::Scores;
 pub use setup::Setup;

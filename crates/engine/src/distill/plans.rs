@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::models::{BatchShape, Feed, ModelConfig};
 use crate::plan::Plan;
 use crate::recipe::Train;
+use crate::store::Storage;
 
 /// Every plan of a training.
 #[derive(Debug)]
@@ -49,14 +50,16 @@ impl TrainingPlans {
         let measure = |(shape, given)| {
             let answers = match (given, teacher) {
                 (false, _) => TeacherInput::None,
-                (true, TeacherInput::Model { config: theirs, .. }) if config.input.masks() => {
-                    TeacherInput::model(theirs)
+                (true, TeacherInput::Model { config: theirs, storage, .. })
+                    if config.input.masks() =>
+                {
+                    TeacherInput::answers(theirs, storage)
                 }
                 (true, _) => TeacherInput::Given,
             };
             let plan = match config.embeds() {
                 true => program::forward_plan(config, shape)?,
-                false => program::loss_plan(config, answers, shape)?,
+                false => program::loss_plan(config, Storage::F32, answers, shape)?,
             };
             Ok(((shape, given), plan))
         };

@@ -8,7 +8,7 @@ use crate::graph::ops::{OptimizerConfig, Update, chunk_rows};
 use crate::graph::{Graph, TensorId, differentiate};
 use crate::models::{Answer, BatchShape, ModelConfig};
 use crate::plan::{Options, Plan};
-use crate::store::Layout;
+use crate::store::{Layout, Storage};
 
 /// Store of the model that is trained or evaluated.
 pub const STUDENT: usize = 0;
@@ -34,6 +34,8 @@ pub enum TeacherInput<'a> {
     Model {
         /// What it is.
         config: &'a ModelConfig,
+        /// How its parameters lie in its store.
+        storage: Storage,
         /// What the student learns from it besides its answers.
         features: &'a Features,
     },
@@ -42,9 +44,14 @@ pub enum TeacherInput<'a> {
 }
 
 impl<'a> TeacherInput<'a> {
-    /// A model of which the student learns the answers alone.
+    /// A model of which the student learns the answers alone, its parameters in f32.
     pub fn model(config: &'a ModelConfig) -> Self {
-        Self::Model { config, features: &NO_FEATURES }
+        Self::answers(config, Storage::F32)
+    }
+
+    /// A model of which the student learns the answers alone.
+    pub fn answers(config: &'a ModelConfig, storage: Storage) -> Self {
+        Self::Model { config, storage, features: &NO_FEATURES }
     }
 
     /// What the student learns from it besides its answers.
@@ -64,8 +71,8 @@ pub fn read_alike(student: &ModelConfig, teacher: &ModelConfig) -> bool {
     student.input == teacher.input
 }
 
-fn layout(config: &ModelConfig) -> Result<Layout, Error> {
-    Layout::new(config.model().parameters())
+fn layout(config: &ModelConfig, storage: Storage) -> Result<Layout, Error> {
+    Layout::stored(config.model().parameters(), storage)
 }
 
 /// A model, its teacher and the loss between them.
@@ -89,20 +96,21 @@ pub fn student_layout(student: &ModelConfig, teacher: TeacherInput<'_>) -> Resul
 
 fn loss(
     student: &ModelConfig,
+    student_layout: Layout,
     teacher: TeacherInput<'_>,
     shape: BatchShape,
     training: bool,
 ) -> Result<Loss, Error> {
     let rows = shape.rows;
-    let mut stores = vec![student_layout(student, teacher)?];
-    if let TeacherInput::Model { config, .. } = teacher {
-        stores.push(layout(config)?);
+    let mut stores = vec![student_layout];
+    if let TeacherInput::Model { config, storage, .. } = teacher {
+        stores.push(layout(config, storage)?);
     }
     let mut graph = Graph::new(stores);
     let inputs = student.input.of_graph(&mut graph, "", shape);
     let classes = student.classes();
     let taught = match teacher {
-        TeacherInput::Model { config, features } => {
+        TeacherInput::Model { config, features, .. } => {
             let inputs = match read_alike(student, config) {
                 true => inputs,
                 false => config.input.of_graph(&mut graph, TEACHER_PREFIX, shape),
@@ -181,7 +189,8 @@ pub fn step_plan(
     update: &Update,
     accumulates: bool,
 ) -> Result<Plan, Error> {
-    let Loss { mut graph, losses, .. } = loss(student, teacher, shape, true)?;
+    let layout = student_layout(student, teacher)?;
+    let Loss { mut graph, losses, .. } = loss(student, layout, teacher, shape, true)?;
     let parameters = parameters(&mut graph, STUDENT);
     let trained = update.trained(parameters.len());
     let learning: Vec<TensorId> = trained.iter().map(|&index| parameters[index]).collect();
@@ -234,7 +243,8 @@ pub fn open_plan(
     teacher: TeacherInput<'_>,
     shape: BatchShape,
 ) -> Result<(Plan, Vec<String>), Error> {
-    let Loss { mut graph, losses, .. } = loss(student, teacher, shape, true)?;
+    let layout = student_layout(student, teacher)?;
+    let Loss { mut graph, losses, .. } = loss(student, layout, teacher, shape, true)?;
     let parameters = parameters(&mut graph, STUDENT);
     let gradients = differentiate(&mut graph, &losses, &parameters)?;
     let mut names = Vec::new();
@@ -255,16 +265,19 @@ pub fn open_plan(
     Ok((Plan::compile(&graph, Options { fuse: false })?, names))
 }
 
-/// The loss terms of a batch, added onto the store's metrics, and its logits, but of a language model.
+/// The loss terms of a batch, added onto the metrics of a model whose parameters are stored so, and its logits, but of a
+/// language model.
 ///
 /// # Errors
 /// When a shape does not fit.
 pub fn loss_plan(
-    student: &ModelConfig,
+    model: &ModelConfig,
+    storage: Storage,
     teacher: TeacherInput<'_>,
     shape: BatchShape,
 ) -> Result<Plan, Error> {
-    let Loss { mut graph, answer, .. } = loss(student, teacher, shape, false)?;
+    let layout = layout(model, storage)?;
+    let Loss { mut graph, answer, .. } = loss(model, layout, teacher, shape, false)?;
     answer.into_iter().for_each(|answer| graph.output(LOGITS, answer));
     Plan::compile(&graph, Options::default())
 }
@@ -274,7 +287,19 @@ pub fn loss_plan(
 /// # Errors
 /// When a shape does not fit.
 pub fn forward_plan(config: &ModelConfig, shape: BatchShape) -> Result<Plan, Error> {
-    let mut graph = Graph::new(vec![layout(config)?]);
+    forward_plan_in(config, Storage::F32, shape)
+}
+
+/// As [`forward_plan`], of a model whose parameters are stored so.
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn forward_plan_in(
+    config: &ModelConfig,
+    storage: Storage,
+    shape: BatchShape,
+) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![layout(config, storage)?]);
     let inputs = config.input.of_graph(&mut graph, "", shape);
     let outputs = config.model().forward(&mut graph, STUDENT, &inputs, false)?;
     let answer = match outputs.answer {

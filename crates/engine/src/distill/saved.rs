@@ -14,7 +14,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::models::{self, Feed, ModelConfig};
 use crate::report::ArmReport;
-use crate::store::Store;
+use crate::store::{Storage, Store};
 
 /// A model that is saved.
 pub(super) struct Saved<'a> {
@@ -58,17 +58,18 @@ impl<'a> Saved<'a> {
     }
 
     /// Measures the model, unless it is `known` from before an interruption what that gave. A language model's guesses
-    /// are compared with the `teacher`'s.
+    /// are compared with the `teacher`'s. Its parameters are stored as they will be used.
     pub fn measure(
         self,
         device: &mut dyn Device,
+        storage: Storage,
         split: &Split,
         omitted: &[usize],
         known: Option<ArmReport>,
         teacher: Option<&Teacher>,
     ) -> Result<Measured, Error> {
         let Self { folder, config, parameters, taken } = self;
-        let store = frozen_store(device, config, &parameters)?;
+        let store = frozen_store(device, config, &parameters, storage)?;
         let test = Feed::new(&config.input, split.test.examples())?;
         if config.input.masks() {
             let model = (config, &store);

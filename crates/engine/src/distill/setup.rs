@@ -50,7 +50,7 @@ impl Setup {
             return Err(DataError::Unfit(problem.to_owned()).into());
         }
         let loaded = match &recipe.teacher {
-            recipe::Teacher::Folder { folder: original } => Some(match folder {
+            recipe::Teacher::Folder { folder: original, .. } => Some(match folder {
                 Some(folder) => models::load(folder)?,
                 None => models::load(&original.folder()?)?,
             }),
@@ -58,13 +58,16 @@ impl Setup {
         };
         let (loaded, teacher_parameters) = loaded.unzip();
         let normalisation = normalisation(recipe, &split, loaded.as_ref())?;
-        if let Some(config) = &loaded {
+        if let (Some(config), Some(values)) = (&loaded, &teacher_parameters) {
             fits(config, recipe.task, &split)?;
+            let parameters = config.model().parameters();
+            let mut all = parameters.iter().zip(values);
+            all.try_for_each(|(spec, values)| recipe.teacher.weights().check(spec, values))?;
         }
         let start_of =
             |model, teacher| Start::of(model, recipe.task, &split.train, &normalisation, teacher);
         let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
-            recipe::Teacher::Trained { model, train } => {
+            recipe::Teacher::Trained { model, train, .. } => {
                 let Start { config, first } = start_of(&**model, None)?;
                 (Some(config), first, Some(train))
             }

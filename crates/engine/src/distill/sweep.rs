@@ -25,6 +25,7 @@ use crate::recipe::{self, Recipe, Task};
 use crate::report::{
     self, ArmReport, FailedRun, SWEEP, SWEEP_PAGE, Setting, SweepPoint, SweepReport, SweepRun,
 };
+use crate::store::Storage;
 
 /// Name of the file that says what is swept.
 pub(crate) const GRID: &str = "grid.json";
@@ -354,7 +355,8 @@ impl Work<'_> {
             Learned::Measured { report, .. } => Some(*report),
             Learned::Failed { .. } => None,
         });
-        let measured = saved.measure(self.device, &setup.split, &[], known, None)?;
+        let storage = recipe.teacher.weights();
+        let measured = saved.measure(self.device, storage, &setup.split, &[], known, None)?;
         if !finished {
             let report = Box::new(measured.report.clone());
             let result = Learned::Measured { report, agreement: None };
@@ -406,8 +408,14 @@ impl Work<'_> {
         let (result, seconds) = match self.train(recipe, &lesson, place) {
             Ok((saved, seconds)) => {
                 let omitted = &recipe.distil.omit_classes;
-                let Measured { store, report, logits, agreement: guesses } =
-                    saved.measure(self.device, &setup.split, omitted, None, teacher)?;
+                let Measured { store, report, logits, agreement: guesses } = saved.measure(
+                    self.device,
+                    Storage::F32,
+                    &setup.split,
+                    omitted,
+                    None,
+                    teacher,
+                )?;
                 store.free(self.device);
                 let classes = setup.split.test.classes();
                 let agreement = test.map(|test| agreement(&logits, test, classes)).or(guesses);

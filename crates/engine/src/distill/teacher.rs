@@ -3,7 +3,7 @@
 use crate::device::{Device, HostTensor};
 use crate::error::Error;
 use crate::models::ModelConfig;
-use crate::store::{Layout, Part, Store};
+use crate::store::{Layout, Part, Storage, Store};
 
 /// Where the softened answers come from.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub enum Teacher {
 }
 
 impl Teacher {
-    /// Puts a model's parameters on the device.
+    /// Puts a model's parameters on the device, in f32.
     ///
     /// # Errors
     /// When the device has no room.
@@ -34,7 +34,7 @@ impl Teacher {
         config: ModelConfig,
         values: &[Vec<f32>],
     ) -> Result<Self, Error> {
-        let store = frozen_store(device, &config, values)?;
+        let store = frozen_store(device, &config, values, Storage::F32)?;
         Ok(Self::Model { config: Box::new(config), store: Box::new(store) })
     }
 
@@ -49,19 +49,24 @@ impl Teacher {
 /// A store that holds a model's parameters and nothing else.
 ///
 /// # Errors
-/// When the device has no room.
+/// [`Error::BeyondF16`]; when the device has no room.
 pub fn frozen_store(
     device: &mut dyn Device,
     config: &ModelConfig,
     values: &[Vec<f32>],
+    storage: Storage,
 ) -> Result<Store, Error> {
-    let layout = Layout::new(config.model().parameters())?;
+    let layout = Layout::stored(config.model().parameters(), storage)?;
     let metrics = distil_gpu_kernels::distill_loss::TERMS;
     let store = Store::new(device, "frozen model", layout, &[Part::Parameters], metrics)?;
-    for (index, values) in values.iter().enumerate() {
-        store.write(device, Part::Parameters, index, values)?;
+    let mut all = values.iter().enumerate();
+    match all.try_for_each(|(index, values)| store.write(device, Part::Parameters, index, values)) {
+        Ok(()) => Ok(store),
+        Err(error) => {
+            store.free(device);
+            Err(error)
+        }
     }
-    Ok(store)
 }
 
 /// An input by name, for [`Device::run`].

@@ -84,9 +84,11 @@ impl Lesson<'_> {
     pub(super) fn teacher_input(&self) -> TeacherInput<'_> {
         match self.teacher {
             None => TeacherInput::None,
-            Some(Teacher::Model { config, .. }) => {
-                TeacherInput::Model { config, features: self.features }
-            }
+            Some(Teacher::Model { config, store }) => TeacherInput::Model {
+                config,
+                storage: store.layout.storage,
+                features: self.features,
+            },
             Some(Teacher::Logits { .. }) => TeacherInput::Given,
         }
     }

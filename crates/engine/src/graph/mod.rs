@@ -124,8 +124,9 @@ impl Graph {
         if let Some(known) = self.tensors.iter().position(|t| t.source == source) {
             return TensorId(known);
         }
-        let shape = self.stores[store].parameters[index].shape.clone();
-        self.add_tensor(shape, DType::F32, source)
+        let Layout { parameters, storage, .. } = &self.stores[store];
+        let (shape, dtype) = (parameters[index].shape.clone(), storage.dtype(&parameters[index]));
+        self.add_tensor(shape, dtype, source)
     }
 
     /// The parameter of store `store` that has this name.

@@ -12,7 +12,7 @@ use super::{BufferKind, BufferSpec, Call, Plan, View, fuse};
 use crate::error::Error;
 use crate::graph::ops::{ArgRef, Lowered, Site};
 use crate::graph::{Graph, Node, Source, TensorId};
-use crate::store::{ParameterSpec, Part, StorePart};
+use crate::store::{ParameterSpec, Part, Segment, StorePart};
 
 /// How a graph is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +99,8 @@ impl Compiler {
         let known = self.parts.get(&part).copied();
         let index = known.unwrap_or_else(|| {
             let layout = &graph.stores[part.store];
-            let (len, matrix) = match part.part {
-                Part::Metrics => (0, None),
+            let (Segment { len, dtype }, matrix) = match part.part {
+                Part::Metrics => (Segment { len: 0, dtype: DType::F32 }, None),
                 _ => (layout.segments[part.segment], layout.matrix(part.segment)),
             };
             let label = match matrix {
@@ -109,7 +109,7 @@ impl Compiler {
                     format!("{:?} of store {}, segment {}", part.part, part.store, part.segment)
                 }
             };
-            self.buffer(BufferKind::Persistent(part), DType::F32, len, label);
+            self.buffer(BufferKind::Persistent(part), dtype, len, label);
             self.parts.insert(part, self.buffers.len() - 1);
             if let Some(spec) = self.buffers.last_mut() {
                 spec.row = matrix.map(ParameterSpec::row_len);

@@ -45,12 +45,19 @@ pub struct BufferSpec {
     pub label: String,
 }
 
+impl BufferSpec {
+    /// Bytes that it takes, whole words.
+    pub fn bytes(&self) -> u64 {
+        ((self.len * self.dtype.bytes()) as u64).next_multiple_of(4)
+    }
+}
+
 /// A contiguous part of a plan's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// Index into [`Plan::buffers`].
     pub buffer: usize,
-    /// First element; a multiple of [`crate::store::ALIGNMENT`].
+    /// First element; at a multiple of [`crate::store::ALIGNMENT_BYTES`].
     pub offset: usize,
     /// Elements.
     pub len: usize,
@@ -95,6 +102,6 @@ impl Plan {
     /// Bytes of the buffers that belong to the plan alone (slots, inputs, outputs).
     pub fn own_bytes(&self) -> u64 {
         let own = self.buffers.iter().filter(|b| !matches!(b.kind, BufferKind::Persistent(_)));
-        own.map(|b| b.len as u64 * 4).sum()
+        own.map(BufferSpec::bytes).sum()
     }
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use distil_gpu_kernels::DType;
+
 use super::{BufferSpec, Call, Plan, View};
 use crate::device::Limits;
 use crate::error::Error;
@@ -21,12 +23,19 @@ impl Limits {
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a buffer above the limit that cannot be cut, for it has no rows of one length.
-    pub fn piece(self, label: &str, len: usize, row: Option<usize>) -> Result<usize, Error> {
-        let bytes = len as u64 * 4;
+    pub fn piece(
+        self,
+        label: &str,
+        dtype: DType,
+        len: usize,
+        row: Option<usize>,
+    ) -> Result<usize, Error> {
+        let bytes = (len * dtype.bytes()) as u64;
         if bytes <= self.buffer_bytes {
             return Ok(len);
         }
-        let most = (self.buffer_bytes.min(self.binding_bytes) / 4) as usize;
+        let most = self.buffer_bytes.min(self.binding_bytes) as usize / dtype.bytes();
+        let row = row.filter(|row| dtype != DType::F16 || row.is_multiple_of(2));
         let piece = row.map_or(0, |row| most / (ROWS * row) * (ROWS * row));
         if piece == 0 {
             let (tensor, limit, allowed) = (label.to_owned(), "buffer size", self.buffer_bytes);
@@ -56,12 +65,12 @@ impl Plan {
     pub fn tiled(&self, limits: Limits) -> Result<Tiled<'_>, Vec<Error>> {
         let mut errors = Vec::new();
         let mut most = |spec: &BufferSpec| {
-            let piece = limits.piece(&spec.label, spec.len, spec.row);
+            let piece = limits.piece(&spec.label, spec.dtype, spec.len, spec.row);
             let piece = piece.unwrap_or_else(|error| {
                 errors.push(error);
                 usize::MAX
             });
-            piece.min((limits.binding_bytes / 4) as usize)
+            piece.min(limits.binding_bytes as usize / spec.dtype.bytes())
         };
         let most: Vec<usize> = self.buffers.iter().map(&mut most).collect();
         let fits = |view: &View| view.len <= most[view.buffer];
@@ -89,7 +98,7 @@ impl Plan {
                     }
                     None => errors.push(Error::TooLarge {
                         tensor: spec.label.clone(),
-                        bytes: view.len as u64 * 4,
+                        bytes: (view.len * spec.dtype.bytes()) as u64,
                         limit: "binding size",
                         allowed: limits.binding_bytes,
                     }),

@@ -184,7 +184,7 @@ impl Recipe {
     /// # Errors
     /// As [`Origin::fetch`].
     pub fn fetch(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), Error> {
-        if let Teacher::Folder { folder } = &mut self.teacher {
+        if let Teacher::Folder { folder, .. } = &mut self.teacher {
             folder.fetch(progress)?;
         }
         let teacher = match &mut self.teacher {

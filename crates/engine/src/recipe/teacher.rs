@@ -8,6 +8,7 @@ use super::document::Table;
 use super::error::RecipeError;
 use super::{Model, Train};
 use crate::models::Origin;
+use crate::store::Storage;
 
 /// Where the teacher comes from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,11 +21,15 @@ pub enum Teacher {
         model: Box<Model>,
         /// How; as the students unless given.
         train: Train,
+        /// How its parameters are stored once it is trained.
+        weights: Storage,
     },
     /// It is loaded.
     Folder {
         /// A folder with `config.json` and `model.safetensors`, or a model of the hub.
         folder: Origin,
+        /// How its parameters are stored.
+        weights: Storage,
     },
     /// Only its logits are there.
     Logits {
@@ -36,7 +41,7 @@ pub enum Teacher {
 impl Teacher {
     /// `students` is how the students are trained.
     pub(super) fn read(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
-        table.known(&["model", "train", "folder", "logits"])?;
+        table.known(&["model", "train", "folder", "logits", "weights"])?;
         let given: Vec<&str> =
             ["model", "folder", "logits"].into_iter().filter(|key| table.has(key)).collect();
         match given.as_slice() {
@@ -45,7 +50,13 @@ impl Teacher {
                 "train",
                 format!("[teacher.train] goes with `model`, not with `{other}`: leave one out"),
             )),
-            ["folder"] => Ok(Self::Folder { folder: table.origin("folder")? }),
+            ["folder"] => {
+                let (folder, weights) = (table.origin("folder")?, Self::storage(table)?);
+                Ok(Self::Folder { folder, weights })
+            }
+            ["logits"] if table.has("weights") => {
+                Err(table.conflict("weights", "a file of logits has no weights: leave the key out"))
+            }
             ["logits"] => Self::cached(table, students),
             [] => Err(table.lacks("`model`, `folder` or `logits`", WHAT)),
             [.., last] => Err(table.conflict(
@@ -66,7 +77,20 @@ impl Teacher {
             Some(table) => Train::read(&table)?,
             None => students.clone(),
         };
-        Ok(Self::Trained { model, train })
+        Ok(Self::Trained { model, train, weights: Self::storage(table)? })
+    }
+
+    fn storage(table: &Table<'_>) -> Result<Storage, RecipeError> {
+        let known = [("f32", Storage::F32), ("f16", Storage::F16)];
+        Ok(table.choice("weights", &known)?.unwrap_or_default())
+    }
+
+    /// How its parameters are stored while it teaches.
+    pub fn weights(&self) -> Storage {
+        match self {
+            Self::Trained { weights, .. } | Self::Folder { weights, .. } => *weights,
+            Self::Logits { .. } => Storage::F32,
+        }
     }
 
     fn cached(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {

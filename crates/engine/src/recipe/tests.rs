@@ -7,6 +7,7 @@ use super::*;
 use crate::data::Normalisation;
 use crate::models::Origin;
 use crate::nn::Activation;
+use crate::store::Storage;
 
 const GOOD: &str = r#"
 [data]
@@ -102,7 +103,10 @@ fn fills_in_defaults() {
         dropout: 0.5,
         input_dropout: 0.0,
     };
-    assert_eq!(recipe.teacher, Teacher::Trained { model: Box::new(model), train });
+    assert_eq!(
+        recipe.teacher,
+        Teacher::Trained { model: Box::new(model), train, weights: Storage::F32 }
+    );
 }
 
 #[test]
@@ -148,8 +152,9 @@ fn what_is_written_is_read_as_the_same() {
             "source = \"embedded\"",
             "source = \"images\"\ntrain = \"a\"\ntest = \"b\"\nsize = [28, 20]\nchannels = 3",
         )]),
+        edited(&[("dropout = 0.5 }", "dropout = 0.5 }\nweights = \"f16\"")]),
         edited(&[("source = \"embedded\"", "source = \"safetensors\"\ntrain = \"a\"\ntest = \"b\"")]),
-        "[data]\nsource = \"embedded\"\n[teacher]\nfolder = \"t\"\n[student]\nmodel = { type = \"mlp\", \
+        "[data]\nsource = \"embedded\"\n[teacher]\nfolder = \"t\"\nweights = \"f16\"\n[student]\nmodel = { type = \"mlp\", \
          hidden_sizes = [1] }\n[train]\nsteps = 1\noptimizer = { name = \"adam\", lr = 0.1 }"
             .to_owned(),
         "[data]\nsource = \"embedded\"\n[teacher]\nfolder = \"hf:o/n@v1\"\n[student]\nmodel = { type = \
@@ -551,6 +556,10 @@ fn refuses_what_does_not_go_together() {
     refused(
         &[(teacher, "folder = \"t\"\ntrain = { epochs = 8 }")],
         "a.toml:6:1: [teacher.train] goes with `model`, not with `folder`: leave one out",
+    );
+    refused(
+        &[(teacher, "logits = \"t\"\nweights = \"f16\"")],
+        "a.toml:6:1: a file of logits has no weights: leave the key out",
     );
     refused(
         &[(teacher, "logits = \"t\""), ("epochs = 8", "epochs = 8\nshift = 1")],

@@ -16,9 +16,10 @@ use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
-use distil_gpu_kernels::{Access, Kernel, StepState};
+use distil_gpu_kernels::{Access, DType, Kernel, StepState};
 
 pub use super::attention_cases::attention;
+pub use super::f16_cases::reads_f16;
 pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel, variants};
 use super::limits::limit;
@@ -59,6 +60,11 @@ impl Case {
     /// In a step of this state.
     pub fn at(self, state: StepState) -> Self {
         Self { state, ..self }
+    }
+
+    /// Whether the kernel reads tensors of f16.
+    pub fn reads_f16(&self) -> bool {
+        self.kernel.operands().iter().any(|operand| operand.dtype == DType::F16)
     }
 
     /// Elements of all operands.
@@ -133,6 +139,7 @@ pub fn all() -> Vec<Case> {
         reduce,
         softmax,
         gather,
+        reads_f16,
         layer_norm,
         distill_loss,
         feature_loss,
@@ -276,7 +283,8 @@ pub fn epilogues(extent: [u32; 4]) -> Vec<Chain> {
     ]
 }
 
-const LAYOUTS: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+pub(super) const LAYOUTS: [(bool, bool); 4] =
+    [(false, false), (false, true), (true, false), (true, true)];
 
 /// Every layout and size; batches, shared operands and epilogues.
 pub fn matmul() -> Vec<Case> {
@@ -379,12 +387,11 @@ pub fn gather() -> Vec<Case> {
         (64, 70_000, 3),
         (2048, 30_522, 384),
     ] {
-        for backward in [false, true] {
-            let kernel = Gather { rows, table_rows, first: 0, cols, backward, accumulate: false };
+        for (backward, accumulate) in [(false, false), (true, false), (true, true)] {
+            let (first, half_table) = (0, false);
+            let kernel = Gather { rows, table_rows, first, cols, backward, accumulate, half_table };
             cases.push(Case::random(kernel, -1.0, 2.0));
         }
-        let kernel = Gather { rows, table_rows, first: 0, cols, backward: true, accumulate: true };
-        cases.push(Case::random(kernel, -1.0, 2.0));
     }
     // A run of 32 is summed by one thread, one of 33 by many; both ends of the order, and the ids' range.
     let lens = [(-1, 40), (0, 33), (1, 32), (3, 1), (4, 31), (6, 64), (i32::MAX, 2), (i32::MIN, 5)];
@@ -392,7 +399,8 @@ pub fn gather() -> Vec<Case> {
     let (rows, order) = (ids.len(), sorted_order(&ids));
     for table_rows in [5, 7, 8] {
         let accumulate = table_rows == 7;
-        let kernel = Gather { rows, table_rows, first: 0, cols: 20, backward: true, accumulate };
+        let (first, cols, backward, half_table) = (0, 20, true, false);
+        let kernel = Gather { rows, table_rows, first, cols, backward, accumulate, half_table };
         let dy = Data::Floats(random_in(-1.0, 2.0, rows * 20, 1));
         let [ids, order] = [&ids, &order].map(|values| Data::Integers(values.clone()));
         cases.push(Case::new(kernel, vec![dy, ids, order, Data::Unwritten]));

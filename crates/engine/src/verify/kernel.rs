@@ -79,7 +79,7 @@ fn run_with(
             values.resize(len + GUARD, UNTOUCHED);
             let part = StorePart { store: 0, part: Part::Parameters, segment: index };
             (spec.kind, spec.len) = (BufferKind::Persistent(part), len + GUARD);
-            let id = device.create_buffer(operand.name, DType::F32, len + GUARD)?;
+            let id = device.create_buffer(operand.name, operand.dtype, len + GUARD)?;
             ids.push((index, id));
             device.write_exact(id, 0, &values)?;
         }
@@ -196,7 +196,7 @@ pub fn filled(kernel: &dyn Kernel, low: f64, high: f64) -> Vec<Data> {
                 Data::Integers(labels)
             }
             (_, name) => {
-                assert_eq!(operand.dtype, DType::F32, "what integers {name} holds is not told");
+                assert_ne!(operand.dtype, DType::I32, "what integers {name} holds is not told");
                 Data::Floats(random_in(low, high, len, salt))
             }
         }

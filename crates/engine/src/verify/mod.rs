@@ -5,6 +5,7 @@
 
 mod attention_cases;
 pub mod cases;
+mod f16_cases;
 mod feature_cases;
 pub mod kernel;
 mod limits;
@@ -157,7 +158,7 @@ pub fn check(device: &mut dyn Device, progress: Progress<'_>) -> Result<Report, 
     verify(device, &cases::all(), &Models::default().lessons(), progress)
 }
 
-/// Verifies these kernels and trainings.
+/// Verifies these kernels and trainings, but for those with f16 on a device that cannot read it.
 ///
 /// # Errors
 /// When the device is lost.
@@ -168,6 +169,10 @@ pub fn verify(
     progress: Progress<'_>,
 ) -> Result<Report, Error> {
     let start = Instant::now();
+    let can = device.caps().reads_f16;
+    let cases: Vec<&Case> = cases.iter().filter(|case| can || !case.reads_f16()).collect();
+    let lessons: Vec<&Lesson<'_>> =
+        lessons.iter().filter(|lesson| can || !lesson.reads_f16()).collect();
     let total = cases.len() + lessons.len();
     let mut report = Report::new(device);
     for (done, case) in cases.iter().enumerate() {
@@ -175,7 +180,7 @@ pub fn verify(
         let distances = case.distances(device);
         report.add(case.kernel.name(), distances)?;
     }
-    for (done, lesson) in (cases.len()..).zip(lessons) {
+    for (done, lesson) in (cases.len()..).zip(&lessons) {
         progress(done, total);
         let distances = lesson.distances(device);
         report.add(&lesson.name, distances)?;

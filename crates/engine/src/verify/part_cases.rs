@@ -23,14 +23,19 @@ pub fn parts() -> Vec<Case> {
         // In fours, and not; rows of A or out may be that, or lie apart by another number.
         for [m, n, k] in [[260, 140, 200], [259, 141, 203], [260, 141, 203]] {
             let kernel = Matmul::new(m, n, k, trans_a, trans_b);
-            cut(&Matmul { chain: chain.clone(), ..kernel }, &[0, 1, 3], 64 * 260);
+            let kernel = Matmul { chain: chain.clone(), ..kernel };
+            cut(&kernel, &[0, 1, 3], 64 * 260);
+            cut(&Matmul { half_b: true, ..kernel }, &[1], 64 * 260);
         }
     }
     for backward in [false, true] {
         for accumulate in [false, true] {
-            let gather =
-                Gather { rows: 300, table_rows: 200, first: 0, cols: 33, backward, accumulate };
+            let (rows, table_rows, first, cols, half_table) = (300, 200, 0, 33, false);
+            let gather = Gather { rows, table_rows, first, cols, backward, accumulate, half_table };
             cut(&gather, &[0, 3], 64 * 33);
+            if !backward {
+                cut(&Gather { cols: 34, half_table: true, ..gather }, &[0], 64 * 34);
+            }
         }
     }
     cut(&GradNormPartial::new(100_000), &[0], 40_000);

@@ -22,7 +22,7 @@ use crate::nn::Activation;
 use crate::plan::Plan;
 use crate::recipe::{Distil, HiddenDistance, HiddenLoss, Recipe, Relation, RelationLoss};
 use crate::session::Session;
-use crate::store::{Layout, Part};
+use crate::store::{Layout, Part, Storage};
 
 /// Rounding alone, over a few steps. What the parameters change by is a small difference of rounded numbers.
 pub const ROUNDING: f64 = 1e-9;
@@ -56,6 +56,11 @@ impl Lesson<'_> {
     /// When a shape does not fit.
     pub fn plan(&self) -> Result<Plan, Error> {
         training_plan(self.student, self.teacher, self.shape(), self.optimizer)
+    }
+
+    /// Whether its teacher's weights are stored in f16.
+    pub fn reads_f16(&self) -> bool {
+        matches!(self.teacher, TeacherInput::Model { storage: Storage::F16, .. })
     }
 
     /// The shape of its batches.
@@ -124,8 +129,8 @@ impl Lesson<'_> {
     /// When a shape does not fit, or the device refuses.
     pub fn session<'d>(&self, device: &'d mut dyn Device) -> Result<Session<'d>, Error> {
         let mut layouts = vec![student_layout(self.student, self.teacher)?];
-        if let TeacherInput::Model { config, .. } = self.teacher {
-            layouts.push(Layout::new(config.model().parameters())?);
+        if let TeacherInput::Model { config, storage, .. } = self.teacher {
+            layouts.push(Layout::stored(config.model().parameters(), storage)?);
         }
         let mut session = Session::new(device, self.plan()?, layouts)?;
         session.initialise(1)?;
@@ -236,6 +241,8 @@ impl Batch {
 pub struct Trainings {
     /// The teacher and how it is trained, if it is a model and if it is.
     pub teacher: Option<(ModelConfig, Option<(OptimizerConfig, usize)>)>,
+    /// How the teacher's parameters are stored.
+    pub storage: Storage,
     /// The student.
     pub student: ModelConfig,
     features: Features,
@@ -254,6 +261,7 @@ impl Trainings {
         });
         Self {
             teacher,
+            storage: recipe.teacher.weights(),
             student: setup.student.clone(),
             features: setup.features.clone(),
             optimizer: optimizer_config(&recipe.train).0,
@@ -266,6 +274,7 @@ impl Trainings {
         let answers = self.teacher.as_ref();
         let answers = answers.map_or(TeacherInput::Given, |(config, _)| TeacherInput::Model {
             config,
+            storage: self.storage,
             features: &self.features,
         });
         let alone = (!self.student.embeds()).then_some(("student alone", TeacherInput::None));
@@ -471,24 +480,22 @@ impl Models {
         let optimizer =
             OptimizerConfig { rule: adamw, weight_decay: 1e-2, clip: Some(0.5), max_norm: None };
         let (config, features) = (&self.encoder_teacher, &self.features);
-        let answers = TeacherInput::Model { config, features };
+        let answers = TeacherInput::Model { config, storage: Storage::F32, features };
         let (config, features) = (&self.embedding_teacher, &self.embedding_features);
-        let embeddings = TeacherInput::Model { config, features };
+        let embeddings = TeacherInput::Model { config, storage: Storage::F32, features };
         let (config, features) = (&self.guesser_teacher, &self.guesser_features);
-        let guesses = TeacherInput::Model { config, features };
+        let guesses = TeacherInput::Model { config, storage: Storage::F32, features };
         let teachers = [answers, TeacherInput::None, embeddings, guesses, TeacherInput::None];
         let students = self.encoders.iter().chain(&self.guessers);
+        let mut encoder = |name: String, student, teacher| {
+            let (rows, steps, limit) = (5, 2, ROUNDING);
+            lessons.push(Lesson { name, student, teacher, rows, optimizer, steps, limit });
+        };
         for ((family, student), teacher) in students.zip(teachers) {
-            lessons.push(Lesson {
-                name: format!("training: encoder, {family}"),
-                student,
-                teacher,
-                rows: 5,
-                optimizer,
-                steps: 2,
-                limit: ROUNDING,
-            });
+            encoder(format!("training: encoder, {family}"), student, teacher);
         }
+        let half = TeacherInput::answers(&self.guesser_teacher, Storage::F16);
+        encoder("training: a teacher in f16".to_owned(), &self.guessers[0].1, half);
         lessons
     }
 }

@@ -34,6 +34,10 @@ impl Matmul {
                 (Side::Rows, operand.map_or(self.out_row_len(), |strides| strides[2] as usize))
             }
         };
+        // 64 rows of halves begin where a device can bind if they are even.
+        if operand == 1 && self.half_b && !row_len.is_multiple_of(2) {
+            return None;
+        }
         let rows = match side {
             Side::Rows => m,
             Side::Columns => n,

@@ -83,6 +83,10 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             software: kind == DeviceKind::SoftwareGpu,
+            reads_f16: handle
+                .get_downlevel_capabilities()
+                .flags
+                .contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32),
             subgroup_lanes: subgroups.and_then(|(min, max)| (min == max).then_some(min)),
         },
         limits: Limits {

@@ -16,6 +16,8 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use distil_gpu_kernels::{Caps, DType, StepState};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 pub use adapter::{Adapter, adapters};
 pub use program::program_bytes;
@@ -71,14 +73,16 @@ impl Tensor {
             | wgpu::BufferUsages::COPY_DST;
         let mut pieces = Vec::new();
         for first in (0..len.max(1)).step_by(piece_len.max(1)) {
-            pieces.push(context.buffer(label, buffer_bytes(piece_len.min(len - first)), usage)?);
+            let bytes = buffer_bytes(dtype, piece_len.min(len - first));
+            pieces.push(context.buffer(label, bytes, usage)?);
         }
         Ok(Self { pieces, piece_len: piece_len.max(1), label: label.to_owned(), dtype, len })
     }
 
     /// The piece that an element lies in, and its byte there.
     fn at(&self, element: usize) -> (&wgpu::Buffer, u64) {
-        (&self.pieces[element / self.piece_len], (element % self.piece_len) as u64 * 4)
+        let byte = element % self.piece_len * self.dtype.bytes();
+        (&self.pieces[element / self.piece_len], byte as u64)
     }
 
     /// A range of elements in parts of at most `most` that each lie in one piece: first element and length.
@@ -92,13 +96,14 @@ impl Tensor {
         spans
     }
 
-    /// Refuses a range that is not there, and integers where floats are meant.
+    /// Refuses a range that is not there, or begins within a word, and integers where floats are meant.
     fn check(&self, offset: usize, len: usize) -> Result<(), Error> {
-        if self.dtype == DType::F32 && offset + len <= self.len {
+        let whole = (offset * self.dtype.bytes()).is_multiple_of(4);
+        if self.dtype != DType::I32 && whole && offset + len <= self.len {
             return Ok(());
         }
         let problem = format!(
-            "elements {offset} to {} as F32, it has {} of {:?}",
+            "elements {offset} to {} as floats, it has {} of {:?}",
             offset + len,
             self.len,
             self.dtype
@@ -117,9 +122,9 @@ pub fn readback_bytes(bytes: usize) -> u64 {
     bytes.min(COPY_BYTES).next_power_of_two() as u64
 }
 
-/// Bytes of a buffer of `len` elements; WebGPU has no empty bindings.
-fn buffer_bytes(len: usize) -> u64 {
-    len.max(1) as u64 * 4
+/// Bytes of a buffer of `len` elements: whole words; WebGPU has no empty bindings.
+fn buffer_bytes(dtype: DType, len: usize) -> u64 {
+    ((len.max(1) * dtype.bytes()) as u64).next_multiple_of(4)
 }
 
 /// Runs plans on a GPU.
@@ -236,9 +241,40 @@ impl GpuDevice {
         for (first, count) in tensor.spans(at, len, len) {
             let (piece, byte) = tensor.at(first);
             let values = &mut values[first - at..][..count];
-            self.read_bytes(piece, byte, bytemuck::cast_slice_mut(values))?;
+            if tensor.dtype == DType::F16 {
+                let mut halves = vec![f16::ZERO; count.next_multiple_of(2)];
+                self.read_bytes(piece, byte, bytemuck::cast_slice_mut(&mut halves))?;
+                halves[..count].convert_to_f32_slice(values);
+            } else {
+                self.read_bytes(piece, byte, bytemuck::cast_slice_mut(values))?;
+            }
         }
         Ok(values)
+    }
+
+    /// A tensor, in several buffers where it is too large for one and has rows.
+    fn create(
+        &mut self,
+        label: &str,
+        dtype: DType,
+        len: usize,
+        row: Option<usize>,
+    ) -> Result<BufferId, Error> {
+        self.check_dtype(label, dtype)?;
+        let piece = self.limits.piece(label, dtype, len, row)?;
+        self.tensors.push(Some(Tensor::new(&mut self.context, label, dtype, (len, piece))?));
+        Ok(BufferId(self.tensors.len() as u32 - 1))
+    }
+
+    /// Refuses halves where the driver's shaders cannot read them.
+    fn check_dtype(&self, label: &str, dtype: DType) -> Result<(), Error> {
+        if dtype != DType::F16 || self.caps.reads_f16 {
+            return Ok(());
+        }
+        Err(Error::NoDevice(format!(
+            "the driver of {} cannot read {label} in f16: set `teacher.weights` to \"f32\", or use another device",
+            self.info.name
+        )))
     }
 
     /// Gives freed memory back now: wgpu keeps it until it hears that the GPU is done with it.
@@ -278,26 +314,23 @@ impl Device for GpuDevice {
     }
 
     fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error> {
-        let piece = self.limits.piece(label, len, None)?;
-        self.tensors.push(Some(Tensor::new(&mut self.context, label, dtype, (len, piece))?));
-        Ok(BufferId(self.tensors.len() as u32 - 1))
+        self.create(label, dtype, len, None)
     }
 
     fn create_rows(
         &mut self,
         label: &str,
+        dtype: DType,
         len: usize,
         row: Option<usize>,
     ) -> Result<BufferId, Error> {
-        let piece = self.limits.piece(label, len, row)?;
-        self.tensors.push(Some(Tensor::new(&mut self.context, label, DType::F32, (len, piece))?));
-        Ok(BufferId(self.tensors.len() as u32 - 1))
+        self.create(label, dtype, len, row)
     }
 
     fn free_buffer(&mut self, id: BufferId) {
         // A loaded plan that binds the buffer keeps its memory until it is unloaded itself.
         if let Some(tensor) = self.tensors.get_mut(id.0 as usize).and_then(Option::take) {
-            self.context.stats.freed(buffer_bytes(tensor.len));
+            self.context.stats.freed(buffer_bytes(tensor.dtype, tensor.len));
         }
         self.reclaim();
     }
@@ -306,12 +339,22 @@ impl Device for GpuDevice {
         self.context.check()?;
         let tensor = self.tensor(id)?.clone();
         tensor.check(offset, values.len())?;
-        for (first, count) in tensor.spans(offset, values.len(), COPY_BYTES / 4) {
-            if self.unflushed + count * 4 > COPY_BYTES {
+        let size = tensor.dtype.bytes();
+        for (first, count) in tensor.spans(offset, values.len(), COPY_BYTES / size) {
+            let (piece, at) = tensor.at(first);
+            let values = &values[first - offset..][..count];
+            let mut halves = Vec::new();
+            let bytes: &[u8] = match tensor.dtype {
+                DType::F16 => {
+                    halves.resize(count.next_multiple_of(2), f16::ZERO);
+                    halves[..count].convert_from_f32_slice(values);
+                    bytemuck::cast_slice(&halves)
+                }
+                _ => bytemuck::cast_slice(values),
+            };
+            if self.unflushed + bytes.len() > COPY_BYTES {
                 self.wait()?;
             }
-            let (piece, at) = tensor.at(first);
-            let bytes: &[u8] = bytemuck::cast_slice(&values[first - offset..][..count]);
             self.context
                 .guarded(|| self.context.queue.write_buffer(piece, at, bytes))
                 .map_err(|error| self.context.no_room(error, &tensor.label, bytes.len() as u64))?;

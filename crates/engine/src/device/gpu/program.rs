@@ -11,7 +11,7 @@ use super::{IN_FLIGHT, Tensor, buffer_bytes};
 use crate::device::{Choices, HostTensor};
 use crate::error::Error;
 use crate::plan::{BufferKind, Call, Plan, View};
-use crate::store::ALIGNMENT;
+use crate::store::ALIGNMENT_BYTES;
 
 /// Bytes at whose multiples uploads start in a staging buffer.
 const STAGING_ALIGNMENT: u64 = 256;
@@ -95,7 +95,8 @@ impl Program {
             match &spec.kind {
                 BufferKind::Input(name) => {
                     let input = Input { tensor: tensor.clone(), staged_at: staged_to };
-                    staged_to += buffer_bytes(spec.len).next_multiple_of(STAGING_ALIGNMENT);
+                    staged_to +=
+                        buffer_bytes(spec.dtype, spec.len).next_multiple_of(STAGING_ALIGNMENT);
                     inputs.insert(name.clone(), input);
                 }
                 BufferKind::Output(name) => {
@@ -280,8 +281,10 @@ fn names<T>(map: &HashMap<String, T>) -> String {
 }
 
 fn bind(tensors: &[Tensor], view: View) -> wgpu::BufferBinding<'_> {
-    let (buffer, offset) = tensors[view.buffer].at(view.offset);
-    wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(buffer_bytes(view.len)) }
+    let tensor = &tensors[view.buffer];
+    let (buffer, offset) = tensor.at(view.offset);
+    let size = wgpu::BufferSize::new(buffer_bytes(tensor.dtype, view.len));
+    wgpu::BufferBinding { buffer, offset, size }
 }
 
 /// Bytes of a launch's dims: whole vectors of 16 bytes, as uniform structs are.
@@ -320,7 +323,8 @@ fn dims<'a>(launches: impl Iterator<Item = &'a Launch>, alignment: usize) -> (Ve
 /// [`STAGING_ALIGNMENT`].
 fn staging_bytes(plan: &Plan) -> u64 {
     let inputs = plan.buffers.iter().filter(|spec| matches!(spec.kind, BufferKind::Input(_)));
-    let staged = inputs.map(|spec| buffer_bytes(spec.len).next_multiple_of(STAGING_ALIGNMENT));
+    let staged =
+        inputs.map(|spec| buffer_bytes(spec.dtype, spec.len).next_multiple_of(STAGING_ALIGNMENT));
     STAGING_ALIGNMENT + staged.sum::<u64>()
 }
 
@@ -342,7 +346,8 @@ fn check_call(plan: &Plan, call: &Call, operands: &[Operand]) -> Result<(), Stri
     }
     for (view, operand) in views.iter().zip(operands) {
         let spec = &plan.buffers[view.buffer];
-        let inside = view.offset + view.len <= spec.len && view.offset.is_multiple_of(ALIGNMENT);
+        let aligned = (view.offset * spec.dtype.bytes()).is_multiple_of(ALIGNMENT_BYTES);
+        let inside = view.offset + view.len <= spec.len && aligned;
         if !inside || view.len < operand.len || spec.dtype != operand.dtype {
             return Err(format!(
                 "{label} binds {view:?} of {spec:?} as `{}`, {} of {:?}",

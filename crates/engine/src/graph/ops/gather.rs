@@ -9,7 +9,7 @@ use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
-/// Inputs: table [table_rows, cols], ids [..] (integers), and order [number of ids] (integers), which only
+/// Inputs: table [table_rows, cols] (f32 or f16), ids [..] (integers), and order [number of ids] (integers), which only
 /// the gradient reads. Output: [.., cols].
 #[derive(Clone, Copy, Debug)]
 pub struct Gather;
@@ -28,7 +28,7 @@ impl Op for Gather {
         let ordered = order.shape == [ids.len()] && !ids.is_empty();
         match table.shape[..] {
             [_, cols]
-                if table.dtype == DType::F32
+                if table.dtype != DType::I32
                     && !table.is_empty()
                     && integers
                     && countable
@@ -61,6 +61,7 @@ impl Op for Gather {
             cols: site.inputs[0].shape[1],
             backward: false,
             accumulate: false,
+            half_table: site.inputs[0].dtype == DType::F16,
         };
         let args = vec![ArgRef::Input(0), ArgRef::Input(1), ArgRef::Output(0)];
         Ok(vec![Lowered::new(kernel, args)])
@@ -97,6 +98,7 @@ impl Op for GatherGradient {
             cols: site.outputs[0].shape[1],
             backward: true,
             accumulate: self.onto,
+            half_table: false,
         };
         let mut args: Vec<ArgRef> = (0..3).map(ArgRef::Input).collect();
         args.push(ArgRef::Output(0));

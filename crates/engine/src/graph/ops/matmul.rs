@@ -10,7 +10,7 @@ use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId, collapse};
 
-/// out = stages(A · B): inputs A [.., m, k] and B [.., k, n] (either stored transposed), then the stages'
+/// out = stages(A · B): inputs A [.., m, k] and B [.., k, n] (either stored transposed; B in f32 or f16), then the stages'
 /// operands. A two-dimensional B serves every matrix of A; other leading axes must be equal.
 #[derive(Clone, Debug, Default)]
 pub struct Matmul {
@@ -36,7 +36,7 @@ impl Matmul {
     fn sizes(&self, inputs: &[&Tensor]) -> Result<Sizes, Error> {
         let (a, b) = (inputs[0], inputs[1]);
         let error = || mismatch(self.name(), &inputs[..2], NEEDED);
-        let floats = a.dtype == DType::F32 && b.dtype == DType::F32;
+        let floats = a.dtype == DType::F32 && b.dtype != DType::I32;
         let ([a_batch @ .., a0, a1], [b_batch @ .., b0, b1]) = (&a.shape[..], &b.shape[..]) else {
             return Err(error());
         };
@@ -89,6 +89,7 @@ impl Op for Matmul {
         (kernel.m, kernel.batch) = if tall { (m * count, 1) } else { (m, count) };
         kernel.chain = Chain { stages: self.stages.clone(), operands: strides };
         kernel.extent = extent;
+        kernel.half_b = site.inputs[1].dtype == DType::F16;
         let mut args: Vec<ArgRef> = (0..site.inputs.len()).map(ArgRef::Input).collect();
         args.push(ArgRef::Output(0));
         Ok(vec![Lowered::new(kernel, args)])

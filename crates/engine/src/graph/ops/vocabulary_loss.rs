@@ -29,7 +29,7 @@ impl Decoder {
     }
 }
 
-/// Inputs: the student's hidden states, weight and bias, labels [rows] (integers), the same three of the teacher if
+/// Inputs: the student's hidden states, weight (f32 or f16) and bias, labels [rows] (integers), the same three of the teacher if
 /// there is one, and, when `scaled`, the gradient [rows] of the loss by each row's loss. Outputs: row losses [rows];
 /// terms [rows, [`distill_loss::TERMS`]]; gradients by the student's hidden states, weight and bias; the logits of
 /// one chunk of each model; a chunk of scaled hidden states.
@@ -73,6 +73,8 @@ struct Sizes {
     vocab: usize,
     hidden: usize,
     teacher_hidden: usize,
+    /// Whether the student's weight, and the teacher's, is in f16.
+    half: [bool; 2],
 }
 
 /// A chunk's rows, and the calls so far.
@@ -104,9 +106,14 @@ impl Chunk<'_> {
     }
 
     /// Logits of a model whose inputs begin at `first`.
-    fn logits(&mut self, first: usize, hidden: usize, output: usize) {
-        let vocab = self.sizes.vocab;
+    fn logits(&mut self, first: usize, output: usize) {
+        let Sizes { vocab, half, .. } = self.sizes;
+        let (hidden, half_b) = match first {
+            TEACHER => (self.sizes.teacher_hidden, half[1]),
+            _ => (self.sizes.hidden, half[0]),
+        };
         let mut kernel = matmul::Matmul::new(self.count, vocab, hidden, false, true);
+        kernel.half_b = half_b;
         kernel.chain =
             Chain { stages: vec![Stage::Binary(Binary::Add, 0)], operands: vec![[0, 0, 0, 1]] };
         let [weight, bias] = [first + WEIGHT, first + BIAS].map(ArgRef::Input);
@@ -142,6 +149,7 @@ impl Chunk<'_> {
         let [of_hidden, of_weight, of_bias] = [GRADIENTS, GRADIENTS + 1, GRADIENTS + 2];
         if wanted[HIDDEN] {
             let mut kernel = matmul::Matmul::new(self.count, hidden, vocab, false, false);
+            kernel.half_b = self.sizes.half[0];
             let mut args = vec![dlogits, ArgRef::Input(WEIGHT)];
             if let Some(factors) = factors {
                 kernel.chain = scale.clone();
@@ -199,7 +207,8 @@ impl VocabularyLoss {
         let rows = inputs.get(LABELS).filter(|t| t.dtype == DType::I32).map_or(0, |t| t.len());
         let decoder = |first: usize| -> Option<[usize; 2]> {
             let [hidden, weight, bias] = inputs.get(first..first + 3)? else { return None };
-            let floats = [hidden, weight, bias].iter().all(|t| t.dtype == DType::F32);
+            let floats = [hidden, bias].iter().all(|t| t.dtype == DType::F32);
+            let floats = floats && weight.dtype != DType::I32;
             let ([r, h], [v, width], [b]) = (&hidden.shape[..], &weight.shape[..], &bias.shape[..])
             else {
                 return None;
@@ -217,7 +226,10 @@ impl VocabularyLoss {
         if rows == 0 || inputs.len() != count || !factors || self.chunk == 0 || !whole {
             return Err(refuse());
         }
-        Ok(Sizes { rows, vocab, hidden, teacher_hidden: teacher.map_or(0, |[_, h]| h) })
+        let teacher_hidden = teacher.map_or(0, |[_, hidden]| hidden);
+        let is_half = |input: usize| inputs[input].dtype == DType::F16;
+        let half = [is_half(WEIGHT), self.teacher && is_half(TEACHER + WEIGHT)];
+        Ok(Sizes { rows, vocab, hidden, teacher_hidden, half })
     }
 }
 
@@ -270,9 +282,9 @@ impl Op for VocabularyLoss {
         for first in (0..sizes.rows).step_by(self.chunk) {
             let count = self.chunk.min(sizes.rows - first);
             let mut chunk = Chunk { sizes, first, count, calls: &mut calls };
-            chunk.logits(HIDDEN, sizes.hidden, STUDENT_LOGITS);
+            chunk.logits(HIDDEN, STUDENT_LOGITS);
             if self.teacher {
-                chunk.logits(TEACHER, sizes.teacher_hidden, TEACHER_LOGITS);
+                chunk.logits(TEACHER, TEACHER_LOGITS);
             }
             chunk.loss(self.teacher, gradient);
             chunk.gradients(wanted, self.factors());
