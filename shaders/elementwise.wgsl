@@ -4,7 +4,7 @@
 // main    f32, broadcast by its strides
 // x0..x2  f32, the chain's operands
 // out     f32, extent.x × extent.y × extent.z × extent.w, contiguous
-// One thread an element, 64 a workgroup, over a folded grid.
+// A thread takes ROUNDS elements, 64 apart; 64 threads a workgroup, over a folded grid.
 
 //#import common/chain.wgsl
 
@@ -13,6 +13,8 @@ struct Dims {
     main_strides: vec4<u32>,
     len: u32,
 }
+
+override ROUNDS: u32 = 1u;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(2) var<storage, read> main: array<f32>;
@@ -27,15 +29,18 @@ fn elementwise(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let index = flat_group(group, groups) * 64u + lane;
-    if index >= dims.len {
-        return;
-    }
     let e = dims.chain.extent;
-    var rest = index / e.w;
-    let w = index - rest * e.w;
-    let z = rest % e.z;
-    rest = rest / e.z;
-    let coord = vec4<u32>(rest / e.y, rest % e.y, z, w);
-    out[index] = chain_apply(main[dot(coord, dims.main_strides)], coord);
+    for (var round = 0u; round < ROUNDS; round += 1u) {
+        let index = (flat_group(group, groups) * ROUNDS + round) * 64u + lane;
+        if index >= dims.len {
+            return;
+        }
+        var coord = vec4<u32>(0u, 0u, 0u, index);
+        if e.w != dims.len {
+            let row = index / e.w;
+            let rest = row / e.z;
+            coord = vec4<u32>(rest / e.y, rest % e.y, row % e.z, index - row * e.w);
+        }
+        out[index] = chain_apply(main[dot(coord, dims.main_strides)], coord);
+    }
 }

@@ -16,7 +16,7 @@
 // norm     f32 [2], with CLIP: squared norm, clip factor
 // moment1  f32 [len], updated: m (momentum, adam)
 // moment2  f32 [len], updated: v (adam)
-// One thread an element, 64 a workgroup, over a folded grid.
+// A thread takes ROUNDS elements, 64 apart; 64 threads a workgroup, over a folded grid.
 
 //#import common/step.wgsl
 
@@ -34,6 +34,7 @@ struct Dims {
 override CLIP: bool = false;
 override NESTEROV: bool = false;
 override DECOUPLED: bool = false;
+override ROUNDS: u32 = 1u;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(2) var<storage, read_write> params: array<f32>;
@@ -42,8 +43,13 @@ override DECOUPLED: bool = false;
 @group(0) @binding(5) var<storage, read_write> moment1: array<f32>;
 @group(0) @binding(6) var<storage, read_write> moment2: array<f32>;
 
-fn element(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
-    return flat_group(group, groups) * 64u + lane;
+// The thread's first element.
+fn first_of(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
+    return flat_group(group, groups) * ROUNDS * 64u + lane;
+}
+
+fn end_of(first: u32) -> u32 {
+    return min(first + ROUNDS * 64u, dims.len);
 }
 
 fn learning_rate() -> f32 {
@@ -63,12 +69,11 @@ fn sgd(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = element(group, groups, lane);
-    if i >= dims.len {
-        return;
+    let first = first_of(group, groups, lane);
+    for (var i = first; i < end_of(first); i += 64u) {
+        let p = params[i];
+        params[i] = p - learning_rate() * (clipped(i) + dims.weight_decay * p);
     }
-    let p = params[i];
-    params[i] = p - learning_rate() * (clipped(i) + dims.weight_decay * p);
 }
 
 @compute @workgroup_size(64)
@@ -77,19 +82,18 @@ fn momentum(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = element(group, groups, lane);
-    if i >= dims.len {
-        return;
+    let first = first_of(group, groups, lane);
+    for (var i = first; i < end_of(first); i += 64u) {
+        let p = params[i];
+        let g = clipped(i) + dims.weight_decay * p;
+        let m = dims.momentum * moment1[i] + g;
+        moment1[i] = m;
+        var direction = m;
+        if NESTEROV {
+            direction = g + dims.momentum * m;
+        }
+        params[i] = p - learning_rate() * direction;
     }
-    let p = params[i];
-    let g = clipped(i) + dims.weight_decay * p;
-    let m = dims.momentum * moment1[i] + g;
-    moment1[i] = m;
-    var direction = m;
-    if NESTEROV {
-        direction = g + dims.momentum * m;
-    }
-    params[i] = p - learning_rate() * direction;
 }
 
 @compute @workgroup_size(64)
@@ -98,22 +102,21 @@ fn adam(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = element(group, groups, lane);
-    if i >= dims.len {
-        return;
+    let first = first_of(group, groups, lane);
+    for (var i = first; i < end_of(first); i += 64u) {
+        let lr = learning_rate();
+        var p = params[i];
+        var g = clipped(i);
+        if DECOUPLED {
+            p *= 1.0 - lr * dims.weight_decay;
+        } else {
+            g += dims.weight_decay * p;
+        }
+        let m = moment1[i] + dims.one_minus_beta1 * (g - moment1[i]);
+        let v = dims.beta2 * moment2[i] + dims.one_minus_beta2 * g * g;
+        moment1[i] = m;
+        moment2[i] = v;
+        let denominator = sqrt(v) / sqrt(state.bias_correction2) + dims.eps;
+        params[i] = p - lr / state.bias_correction1 * m / denominator;
     }
-    let lr = learning_rate();
-    var p = params[i];
-    var g = clipped(i);
-    if DECOUPLED {
-        p *= 1.0 - lr * dims.weight_decay;
-    } else {
-        g += dims.weight_decay * p;
-    }
-    let m = moment1[i] + dims.one_minus_beta1 * (g - moment1[i]);
-    let v = dims.beta2 * moment2[i] + dims.one_minus_beta2 * g * g;
-    moment1[i] = m;
-    moment2[i] = v;
-    let denominator = sqrt(v) / sqrt(state.bias_correction2) + dims.eps;
-    params[i] = p - lr / state.bias_correction1 * m / denominator;
 }

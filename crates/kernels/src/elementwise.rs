@@ -29,6 +29,31 @@ impl Elementwise {
         self.extent.iter().map(|&e| e as usize).product()
     }
 
+    /// The same as one row, where no operand is broadcast along some axes alone: threads then divide no index.
+    fn flat(&self) -> Option<Self> {
+        let row = |strides: &Coord| {
+            let mut whole = 1;
+            let axes = self.extent.iter().zip(strides).rev().filter(|&(&extent, _)| extent > 1);
+            let contiguous = axes.clone().all(|(extent, &stride)| {
+                let is_next = stride == whole;
+                whole *= extent;
+                is_next
+            });
+            let broadcast = axes.clone().all(|(_, &stride)| stride == 0);
+            (contiguous || broadcast).then_some([0, 0, 0, u32::from(!broadcast)])
+        };
+        let operands = self.chain.operands.iter().map(row).collect::<Option<_>>()?;
+        let main_strides = match &self.main_strides {
+            Some(strides) => Some(row(strides)?),
+            None => None,
+        };
+        Some(Self {
+            extent: [1, 1, 1, self.len() as u32],
+            main_strides,
+            chain: Chain { operands, ..self.chain.clone() },
+        })
+    }
+
     fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
         let first = usize::from(self.main_strides.is_some());
         let main = self.main_strides.map(|strides| (args.read(0), strides));
@@ -89,22 +114,27 @@ impl Kernel for Elementwise {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        let used = self.chain.operands.len();
-        let mut dims = self.chain.dims(self.extent);
-        dims.extend(self.main_strides.unwrap_or_default());
+        let flat = self.flat();
+        let Self { extent, main_strides, chain } = flat.as_ref().unwrap_or(self);
+        let used = chain.operands.len();
+        let mut dims = chain.dims(*extent);
+        dims.extend(main_strides.unwrap_or_default());
         dims.extend([self.len() as u32, 0, 0, 0]);
         let first = usize::from(self.main_strides.is_some());
         let mut bindings = vec![(first == 1).then_some(0)];
         bindings.extend((0..MAX_OPERANDS).map(|i| (i < used).then_some(first + i)));
         bindings.push(Some(first + used));
+        let mut overrides = self.chain.overrides();
+        let rounds = caps.rounds();
+        overrides.push(("ROUNDS", rounds as f64));
         vec![Launch {
             shader: "elementwise",
             entry: "elementwise",
             consts: Vec::new(),
-            overrides: self.chain.overrides(),
+            overrides,
             dims,
             bindings,
-            workgroups: caps.grid(self.len().div_ceil(THREADS)),
+            workgroups: caps.grid(self.len().div_ceil(THREADS * rounds)),
         }]
     }
 

@@ -172,6 +172,12 @@ impl Caps {
         let x = groups.clamp(1, self.max_workgroups as usize);
         [x as u32, groups.div_ceil(x).max(1) as u32, 1]
     }
+
+    /// Elements that a thread takes of a loop over all elements of a tensor. A driver on the processor pays for
+    /// every workgroup.
+    pub(crate) fn rounds(&self) -> usize {
+        if self.software { 16 } else { 1 }
+    }
 }
 
 /// One dispatch of a shader.

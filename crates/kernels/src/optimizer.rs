@@ -160,7 +160,8 @@ impl Kernel for Optimizer {
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         let moments = self.rule.moments();
-        let mut overrides = vec![("CLIP", f64::from(self.clip))];
+        let rounds = caps.rounds();
+        let mut overrides = vec![("CLIP", f64::from(self.clip)), ("ROUNDS", rounds as f64)];
         let (entry, constants) = match self.rule {
             Rule::Sgd { momentum, nesterov } => {
                 overrides.push(("NESTEROV", f64::from(nesterov)));
@@ -184,7 +185,7 @@ impl Kernel for Optimizer {
             overrides,
             dims,
             bindings,
-            workgroups: caps.grid(self.len.div_ceil(THREADS)),
+            workgroups: caps.grid(self.len.div_ceil(THREADS * rounds)),
         }]
     }
 
