@@ -30,11 +30,10 @@ fn elementwise(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let e = dims.chain.extent;
-    for (var round = 0u; round < ROUNDS; round += 1u) {
-        let index = (flat_group(group, groups) * ROUNDS + round) * 64u + lane;
-        if index >= dims.len {
-            return;
-        }
+    let first = flat_group(group, groups) * ROUNDS * 64u + lane;
+    // A bound that compilers cannot know: unrolled, long chains take minutes to compile.
+    let end = min(first + ROUNDS * 64u, dims.len);
+    for (var index = first; index < end; index += 64u) {
         var coord = vec4<u32>(0u, 0u, 0u, index);
         if e.w != dims.len {
             let row = index / e.w;
