@@ -250,7 +250,13 @@ impl<F: CpuReal> Device for CpuDevice<F> {
         self.stats
     }
 
-    fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error> {
+    fn create_rows(
+        &mut self,
+        label: &str,
+        dtype: DType,
+        len: usize,
+        _row: Option<usize>,
+    ) -> Result<BufferId, Error> {
         Ok(BufferId(self.allocate(label, dtype, len)? as u32))
     }
 

@@ -129,22 +129,21 @@ pub trait Device {
     /// A zeroed buffer of `len` elements.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when a limit forbids it, [`Error::OutOfMemory`] when there is no room.
-    fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error>;
-    /// A zeroed buffer of `len` floats, which may be cut between rows of `row` elements where it is too large for one.
+    /// As [`Self::create_rows`].
+    fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error> {
+        self.create_rows(label, dtype, len, None)
+    }
+    /// A zeroed buffer of `len` elements, which may be cut between rows of `row` elements where it is too large for one.
     ///
     /// # Errors
-    /// As [`Self::create_buffer`].
+    /// [`Error::TooLarge`] when a limit forbids it, [`Error::OutOfMemory`] when there is no room.
     fn create_rows(
         &mut self,
         label: &str,
         dtype: DType,
         len: usize,
         row: Option<usize>,
-    ) -> Result<BufferId, Error> {
-        let _ = row;
-        self.create_buffer(label, dtype, len)
-    }
+    ) -> Result<BufferId, Error>;
     /// Frees a buffer.
     fn free_buffer(&mut self, id: BufferId);
     /// Writes floats from element `offset` on. A buffer of f16 rounds them; there `offset` is even, and the element

@@ -252,20 +252,6 @@ impl GpuDevice {
         Ok(values)
     }
 
-    /// A tensor, in several buffers where it is too large for one and has rows.
-    fn create(
-        &mut self,
-        label: &str,
-        dtype: DType,
-        len: usize,
-        row: Option<usize>,
-    ) -> Result<BufferId, Error> {
-        self.check_dtype(label, dtype)?;
-        let piece = self.limits.piece(label, dtype, len, row)?;
-        self.tensors.push(Some(Tensor::new(&mut self.context, label, dtype, (len, piece))?));
-        Ok(BufferId(self.tensors.len() as u32 - 1))
-    }
-
     /// Refuses halves where the driver's shaders cannot read them.
     fn check_dtype(&self, label: &str, dtype: DType) -> Result<(), Error> {
         if dtype != DType::F16 || self.caps.reads_f16 {
@@ -313,10 +299,6 @@ impl Device for GpuDevice {
         self.choices = choices;
     }
 
-    fn create_buffer(&mut self, label: &str, dtype: DType, len: usize) -> Result<BufferId, Error> {
-        self.create(label, dtype, len, None)
-    }
-
     fn create_rows(
         &mut self,
         label: &str,
@@ -324,7 +306,10 @@ impl Device for GpuDevice {
         len: usize,
         row: Option<usize>,
     ) -> Result<BufferId, Error> {
-        self.create(label, dtype, len, row)
+        self.check_dtype(label, dtype)?;
+        let piece = self.limits.piece(label, dtype, len, row)?;
+        self.tensors.push(Some(Tensor::new(&mut self.context, label, dtype, (len, piece))?));
+        Ok(BufferId(self.tensors.len() as u32 - 1))
     }
 
     fn free_buffer(&mut self, id: BufferId) {
