@@ -4,17 +4,15 @@
 // main    f32, broadcast by its strides
 // x0..x2  f32, the chain's operands
 // out     f32, extent.x × extent.y × extent.z × extent.w, contiguous
-// A thread takes ROUNDS elements, 64 apart; 64 threads a workgroup, over a folded grid.
 
 //#import common/chain.wgsl
+//#import common/rounds.wgsl
 
 struct Dims {
     chain: Chain,
     main_strides: vec4<u32>,
     len: u32,
 }
-
-override ROUNDS: u32 = 1u;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(2) var<storage, read> main: array<f32>;
@@ -30,9 +28,8 @@ fn elementwise(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let e = dims.chain.extent;
-    let first = flat_group(group, groups) * ROUNDS * 64u + lane;
-    // A bound that compilers cannot know: unrolled, long chains take minutes to compile.
-    let end = min(first + ROUNDS * 64u, dims.len);
+    let first = first_of(group, groups, lane);
+    let end = end_of(first, dims.len);
     for (var index = first; index < end; index += 64u) {
         var coord = vec4<u32>(0u, 0u, 0u, index);
         if e.w != dims.len {

@@ -16,9 +16,8 @@
 // norm     f32 [2], with CLIP: squared norm, clip factor
 // moment1  f32 [len], updated: m (momentum, adam)
 // moment2  f32 [len], updated: v (adam)
-// A thread takes ROUNDS elements, 64 apart; 64 threads a workgroup, over a folded grid.
 
-//#import common/step.wgsl
+//#import common/rounds.wgsl
 
 struct Dims {
     len: u32,
@@ -34,7 +33,6 @@ struct Dims {
 override CLIP: bool = false;
 override NESTEROV: bool = false;
 override DECOUPLED: bool = false;
-override ROUNDS: u32 = 1u;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(2) var<storage, read_write> params: array<f32>;
@@ -42,15 +40,6 @@ override ROUNDS: u32 = 1u;
 @group(0) @binding(4) var<storage, read> norm: array<f32>;
 @group(0) @binding(5) var<storage, read_write> moment1: array<f32>;
 @group(0) @binding(6) var<storage, read_write> moment2: array<f32>;
-
-// The thread's first element.
-fn first_of(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
-    return flat_group(group, groups) * ROUNDS * 64u + lane;
-}
-
-fn end_of(first: u32) -> u32 {
-    return min(first + ROUNDS * 64u, dims.len);
-}
 
 fn learning_rate() -> f32 {
     return state.learning_rate * dims.lr_scale;
@@ -70,7 +59,8 @@ fn sgd(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let first = first_of(group, groups, lane);
-    for (var i = first; i < end_of(first); i += 64u) {
+    let end = end_of(first, dims.len);
+    for (var i = first; i < end; i += 64u) {
         let p = params[i];
         params[i] = p - learning_rate() * (clipped(i) + dims.weight_decay * p);
     }
@@ -83,7 +73,8 @@ fn momentum(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let first = first_of(group, groups, lane);
-    for (var i = first; i < end_of(first); i += 64u) {
+    let end = end_of(first, dims.len);
+    for (var i = first; i < end; i += 64u) {
         let p = params[i];
         let g = clipped(i) + dims.weight_decay * p;
         let m = dims.momentum * moment1[i] + g;
@@ -103,7 +94,8 @@ fn adam(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let first = first_of(group, groups, lane);
-    for (var i = first; i < end_of(first); i += 64u) {
+    let end = end_of(first, dims.len);
+    for (var i = first; i < end; i += 64u) {
         let lr = learning_rate();
         var p = params[i];
         var g = clipped(i);

@@ -49,6 +49,7 @@ const COMMON: &[(&str, &str)] = sources![
     "common/nan",
     "common/product",
     "common/random",
+    "common/rounds",
     "common/step",
 ];
 
