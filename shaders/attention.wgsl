@@ -13,7 +13,9 @@
 
 //#import common/attention.wgsl
 
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
+alias out_type = f32;
+
+@group(0) @binding(6) var<storage, read_write> out: array<out_type>;
 @group(0) @binding(7) var<storage, read_write> lse: array<f32>;
 
 const HANDED: u32 = select(1u, ROWS * LANES * DEPTH, LANES > 1u);
@@ -26,7 +28,7 @@ var<workgroup> parts: array<f32, HANDED>;
 fn store_quad(at: u32, quad: u32, values: vec4<f32>) {
     for (var i = 0u; i < 4u; i += 1u) {
         if 4u * quad + i < dims.head_dim {
-            out[at + 4u * quad + i] = values[i];
+            out[at + 4u * quad + i] = out_type(values[i]);
         }
     }
 }

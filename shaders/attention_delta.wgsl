@@ -9,8 +9,11 @@
 
 //#import common/attention.wgsl
 
-@group(0) @binding(2) var<storage, read> out: array<f32>;
-@group(0) @binding(3) var<storage, read> dout: array<f32>;
+alias out_type = f32;
+alias dout_type = f32;
+
+@group(0) @binding(2) var<storage, read> out: array<out_type>;
+@group(0) @binding(3) var<storage, read> dout: array<dout_type>;
 @group(0) @binding(4) var<storage, read> lse: array<f32>;
 @group(0) @binding(5) var<storage, read_write> stats: array<f32>;
 
@@ -27,7 +30,7 @@ fn delta(
     }
     var sum = 0.0;
     for (var at = index * dims.head_dim; at < (index + 1u) * dims.head_dim; at += 1u) {
-        sum += out[at] * dout[at];
+        sum += f32(out[at]) * f32(dout[at]);
     }
     let row = index / dims.heads;
     let pair = row / dims.length * dims.heads + index % dims.heads;

@@ -10,8 +10,11 @@
 
 //#import common/attention_backward.wgsl
 
-@group(0) @binding(8) var<storage, read_write> dk: array<f32>;
-@group(0) @binding(9) var<storage, read_write> dv: array<f32>;
+alias dk_type = f32;
+alias dv_type = f32;
+
+@group(0) @binding(8) var<storage, read_write> dk: array<dk_type>;
+@group(0) @binding(9) var<storage, read_write> dv: array<dv_type>;
 
 const HANDED: u32 = select(1u, ROWS * LANES * DEPTH, LANES > 1u);
 
@@ -32,8 +35,8 @@ fn is_seen(place: Place, query: u32, key: u32) -> bool {
 fn store_quads(at: u32, quad: u32, dk_quad: vec4<f32>, dv_quad: vec4<f32>) {
     for (var i = 0u; i < 4u; i += 1u) {
         if 4u * quad + i < dims.head_dim {
-            dk[at + 4u * quad + i] = dk_quad[i];
-            dv[at + 4u * quad + i] = dv_quad[i];
+            dk[at + 4u * quad + i] = dk_type(dk_quad[i]);
+            dv[at + 4u * quad + i] = dv_type(dv_quad[i]);
         }
     }
 }

@@ -9,7 +9,9 @@
 
 //#import common/attention_backward.wgsl
 
-@group(0) @binding(8) var<storage, read_write> dq: array<f32>;
+alias dq_type = f32;
+
+@group(0) @binding(8) var<storage, read_write> dq: array<dq_type>;
 
 const HANDED: u32 = select(1u, ROWS * LANES * DEPTH, LANES > 1u);
 
@@ -21,7 +23,7 @@ var<workgroup> parts: array<vec2<f32>, HANDED>;
 fn store_quad(at: u32, quad: u32, values: vec4<f32>) {
     for (var i = 0u; i < 4u; i += 1u) {
         if 4u * quad + i < dims.head_dim {
-            dq[at + 4u * quad + i] = values[i];
+            dq[at + 4u * quad + i] = dq_type(values[i]);
         }
     }
 }

@@ -9,7 +9,7 @@
 // + q_j, which is the same number: an error of a softmax's denominator then cancels, where at a high T it would
 // be as large as the KL itself.
 //
-// z_s       f32 [rows, student_stride], overwritten by the gradient when GRADIENT; columns from `classes`
+// z_s       f32 [rows, student_stride], overwritten by state.loss_scale · gradient when GRADIENT; columns from `classes`
 //           on are padding: never read, gradient 0
 // z_t       f32 [rows, teacher_stride], read only when TEACHER
 // labels    i32 [rows]: a class; -100: no hard term; i32 minimum: a padding row, which counts in nothing
@@ -185,7 +185,7 @@ fn distill_loss(
             let one = select(0.0, 1.0, i32(j) == label);
             gradient += hard_weight * (exp(s - top.x - log_hot) - one);
             // A padding row may hold anything, even NaN.
-            z_s[s_at + j] = select(gradient, 0.0, is_padding);
+            z_s[s_at + j] = select(state.loss_scale * gradient, 0.0, is_padding);
         }
         slot += 1u;
     }

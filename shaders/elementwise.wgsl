@@ -14,12 +14,15 @@ struct Dims {
     len: u32,
 }
 
+alias main_type = f32;
+alias out_type = f32;
+
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read> main: array<f32>;
-@group(0) @binding(3) var<storage, read> x0: array<f32>;
-@group(0) @binding(4) var<storage, read> x1: array<f32>;
-@group(0) @binding(5) var<storage, read> x2: array<f32>;
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
+@group(0) @binding(2) var<storage, read> main: array<main_type>;
+@group(0) @binding(3) var<storage, read> x0: array<x0_type>;
+@group(0) @binding(4) var<storage, read> x1: array<x1_type>;
+@group(0) @binding(5) var<storage, read> x2: array<x2_type>;
+@group(0) @binding(6) var<storage, read_write> out: array<out_type>;
 
 @compute @workgroup_size(64)
 fn elementwise(
@@ -37,6 +40,7 @@ fn elementwise(
             let rest = row / e.z;
             coord = vec4<u32>(rest / e.y, rest % e.y, row % e.z, index - row * e.w);
         }
-        out[index] = chain_apply(main[dot(coord, dims.main_strides)], coord);
+        let value = f32(main[dot(coord, dims.main_strides)]);
+        out[index] = out_type(chain_apply(value, coord));
     }
 }

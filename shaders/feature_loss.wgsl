@@ -11,7 +11,7 @@
 // teacher   f32 [rows, cols]
 // lengths   i32 [rows / positions]: positions from lengths[i] on are padding, and count in nothing
 // row_loss  f32 [rows]: weight · scale · value; scale is state.token_scale where TOKENS, else state.soft_scale
-// gradient  f32 [rows, cols]: of the sum of row_loss
+// gradient  f32 [rows, cols]: of the sum of row_loss, times state.loss_scale
 //
 // value               The loss alone.
 // value_and_gradient  Both.
@@ -33,12 +33,16 @@ override TOKENS: bool = false;
 
 const EPSILON: f32 = 1e-12;
 
+alias student_type = f32;
+alias teacher_type = f32;
+alias gradient_type = f32;
+
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read> student: array<f32>;
-@group(0) @binding(3) var<storage, read> teacher: array<f32>;
+@group(0) @binding(2) var<storage, read> student: array<student_type>;
+@group(0) @binding(3) var<storage, read> teacher: array<teacher_type>;
 @group(0) @binding(4) var<storage, read> lengths: array<i32>;
 @group(0) @binding(5) var<storage, read_write> row_loss: array<f32>;
-@group(0) @binding(6) var<storage, read_write> gradient: array<f32>;
+@group(0) @binding(6) var<storage, read_write> gradient: array<gradient_type>;
 
 var<workgroup> partials: array<vec2<f32>, LANES * ROWS>;
 
@@ -82,14 +86,14 @@ fn measure(local: vec3<u32>, row: u32) -> Row {
     if COSINE {
         var squares = vec2<f32>();
         for (var c = local.x; c < cols; c += LANES) {
-            let pair = vec2<f32>(student[first + c], teacher[first + c]);
+            let pair = vec2<f32>(f32(student[first + c]), f32(teacher[first + c]));
             squares += pair * pair;
         }
         shrink = 1.0 / sqrt(row_sums(local, squares) + EPSILON);
     }
     var sum = 0.0;
     for (var c = local.x; c < cols; c += LANES) {
-        let d = student[first + c] * shrink.x - teacher[first + c] * shrink.y;
+        let d = f32(student[first + c]) * shrink.x - f32(teacher[first + c]) * shrink.y;
         sum += d * d;
     }
     sum = row_sums(local, vec2<f32>(sum, 0.0)).x;
@@ -121,11 +125,12 @@ fn value_and_gradient(
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
     let row = measure(local, flat_group(group, groups) * ROWS + local.y);
-    let factor = row.share * select(2.0 / f32(dims.cols), row.shrink.x, COSINE);
+    let factor =
+        state.loss_scale * row.share * select(2.0 / f32(dims.cols), row.shrink.x, COSINE);
     for (var c = local.x; c < row.cols; c += LANES) {
-        let u = student[row.first + c] * row.shrink.x;
-        let d = u - teacher[row.first + c] * row.shrink.y;
+        let u = f32(student[row.first + c]) * row.shrink.x;
+        let d = u - f32(teacher[row.first + c]) * row.shrink.y;
         let slope = select(d, d - row.value * u, COSINE);
-        gradient[row.first + c] = select(0.0, factor * slope, row.is_counted);
+        gradient[row.first + c] = gradient_type(select(0.0, factor * slope, row.is_counted));
     }
 }

@@ -41,10 +41,13 @@ override ACCUMULATE: bool = false;
 const TILE_COLUMNS: u32 = 16u;
 const TILE_LANES: u32 = 16u;
 
+alias input_type = f32;
+alias out_type = f32;
+
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read> input: array<f32>;
+@group(0) @binding(2) var<storage, read> input: array<input_type>;
 @group(0) @binding(3) var<storage, read> ids: array<i32>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+@group(0) @binding(4) var<storage, read_write> out: array<out_type>;
 @group(0) @binding(5) var<storage, read> order: array<i32>;
 
 var<workgroup> partials: array<f32, TILE_COLUMNS * TILE_LANES>;
@@ -70,7 +73,7 @@ fn forward(
     }
     let start = select(0u, u32(id) - dims.first, known) * dims.cols;
     for (var c = local.x; c < dims.cols; c += LANES) {
-        out[row * dims.cols + c] = select(0.0, input[start + c], known);
+        out[row * dims.cols + c] = out_type(select(0.0, f32(input[start + c]), known));
     }
 }
 
@@ -117,12 +120,12 @@ fn short_runs(
             for (var c = local.x; c < dims.cols; c += LANES) {
                 var sum = 0.0;
                 if ACCUMULATE {
-                    sum = out[row * dims.cols + c];
+                    sum = f32(out[row * dims.cols + c]);
                 }
                 for (var place = start; place < end; place += 1u) {
-                    sum += input[row_at(place) * dims.cols + c];
+                    sum += f32(input[row_at(place) * dims.cols + c]);
                 }
-                out[row * dims.cols + c] = sum;
+                out[row * dims.cols + c] = out_type(sum);
             }
         }
         start = end;
@@ -155,7 +158,7 @@ fn long_runs(
     end = select(start, end, takes);
     var sum = 0.0;
     for (var p = start + local.y; p < end; p += TILE_LANES) {
-        sum += input[row_at(p) * dims.cols + column];
+        sum += f32(input[row_at(p) * dims.cols + column]);
     }
     partials[local.y * TILE_COLUMNS + local.x] = sum;
     workgroupBarrier();
@@ -165,8 +168,8 @@ fn long_runs(
         }
         let at = (u32(id) - dims.first) * dims.cols + column;
         if ACCUMULATE {
-            sum += out[at];
+            sum += f32(out[at]);
         }
-        out[at] = sum;
+        out[at] = out_type(sum);
     }
 }

@@ -23,10 +23,12 @@ override LANES: u32 = 64u;
 override ROWS: u32 = 1u;
 override ACCUMULATE: bool = false;
 
+alias out_type = f32;
+
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(2) var<storage, read> table: array<u32>;
 @group(0) @binding(3) var<storage, read> ids: array<i32>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+@group(0) @binding(4) var<storage, read_write> out: array<out_type>;
 
 @compute @workgroup_size(LANES, ROWS)
 fn forward(
@@ -47,6 +49,6 @@ fn forward(
     for (var c = local.x; c < dims.cols; c += LANES) {
         let pair = unpack2x16float(table[(start + c) / 2u]);
         let value = select(pair.x, pair.y, (start + c) % 2u == 1u);
-        out[row * dims.cols + c] = select(0.0, value, known);
+        out[row * dims.cols + c] = out_type(select(0.0, value, known));
     }
 }

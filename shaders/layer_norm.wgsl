@@ -39,12 +39,16 @@ override ROWS: u32 = 1u;
 const TILE_COLUMNS: u32 = 32u;
 const TILE_LANES: u32 = 8u;
 
+alias out_type = f32;
+alias input_type = f32;
+alias operand_type = f32;
+
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(2) var<storage, read_write> out: array<out_type>;
 @group(0) @binding(3) var<storage, read_write> out2: array<f32>;
-@group(0) @binding(4) var<storage, read> input: array<f32>;
+@group(0) @binding(4) var<storage, read> input: array<input_type>;
 @group(0) @binding(5) var<storage, read> weight: array<f32>;
-@group(0) @binding(6) var<storage, read> operand: array<f32>;
+@group(0) @binding(6) var<storage, read> operand: array<operand_type>;
 @group(0) @binding(7) var<storage, read> stats: array<f32>;
 
 var<workgroup> row_partials: array<vec3<f32>, LANES * ROWS>;
@@ -79,12 +83,12 @@ fn forward(
     let end = select(0u, dims.cols, row < dims.rows);
     var sums = vec3<f32>();
     for (var c = local.x; c < end; c += LANES) {
-        sums.x += input[start + c];
+        sums.x += f32(input[start + c]);
     }
     let mean = row_means(local, sums).x;
     sums = vec3<f32>();
     for (var c = local.x; c < end; c += LANES) {
-        let d = input[start + c] - mean;
+        let d = f32(input[start + c]) - mean;
         sums += vec3<f32>(d, d * d, 0.0);
     }
     let means = row_means(local, sums);
@@ -93,8 +97,8 @@ fn forward(
     let variance = keep_nan(max(means.y - offset * offset, 0.0), means.y);
     let inverse_std = 1.0 / sqrt(variance + dims.eps);
     for (var c = local.x; c < end; c += LANES) {
-        let h = (input[start + c] - mean - offset) * inverse_std;
-        out[start + c] = h * weight[c] + operand[c];
+        let h = (f32(input[start + c]) - mean - offset) * inverse_std;
+        out[start + c] = out_type(h * weight[c] + f32(operand[c]));
     }
     if local.x == 0u && row < dims.rows {
         out2[2u * row] = mean + offset;
@@ -120,17 +124,17 @@ fn backward(
         let inverse_std = stats[stat + 1u];
         var sums = vec3<f32>();
         for (var c = local.x; c < end; c += LANES) {
-            let h = (input[start + c] - mean) * inverse_std;
-            let g = operand[start + c] * weight[c];
+            let h = (f32(input[start + c]) - mean) * inverse_std;
+            let g = f32(operand[start + c]) * weight[c];
             sums += vec3<f32>(h, g, g * h);
         }
         let means = row_means(local, sums);
         let offset = means.x;
         let slope = means.z - means.y * offset;
         for (var c = local.x; c < end; c += LANES) {
-            let h = (input[start + c] - mean) * inverse_std - offset;
-            let g = operand[start + c] * weight[c];
-            out[start + c] = (g - means.y - h * slope) * inverse_std;
+            let h = (f32(input[start + c]) - mean) * inverse_std - offset;
+            let g = f32(operand[start + c]) * weight[c];
+            out[start + c] = out_type((g - means.y - h * slope) * inverse_std);
         }
         if local.x == 0u {
             offsets[local.y] = offset;
@@ -141,8 +145,9 @@ fn backward(
             var column = vec2<f32>();
             for (var r = 0u; r < rows; r += 1u) {
                 let at = tile + r;
-                let h = (input[at * dims.cols + c] - stats[2u * at]) * stats[2u * at + 1u] - offsets[r];
-                let dy = operand[at * dims.cols + c];
+                let x = f32(input[at * dims.cols + c]);
+                let h = (x - stats[2u * at]) * stats[2u * at + 1u] - offsets[r];
+                let dy = f32(operand[at * dims.cols + c]);
                 column += vec2<f32>(dy * h, dy);
             }
             let sum = 2u * block * dims.cols + c;
@@ -166,7 +171,7 @@ fn finish(
     let end = select(0u, dims.blocks, index < sums);
     var v = 0.0;
     for (var block = local.y; block < end; block += TILE_LANES) {
-        v += input[block * sums + index];
+        v += f32(input[block * sums + index]);
     }
     column_partials[local.y * TILE_COLUMNS + local.x] = v;
     workgroupBarrier();
@@ -175,7 +180,7 @@ fn finish(
             v += column_partials[lane * TILE_COLUMNS + local.x];
         }
         if index < dims.cols {
-            out[index] = v;
+            out[index] = out_type(v);
         } else {
             out2[index - dims.cols] = v;
         }

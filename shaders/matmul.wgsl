@@ -50,7 +50,7 @@ fn tiled(
             // A value outside the matrix is loaded from its edge and dropped: it meets a zero or no store.
             let at_row = min(first_row + row, dims.m - 1u);
             let at_k = min(k0 + depth, dims.k - 1u);
-            let value = a[a_base + at_row * dims.a_row + at_k * dims.a_col];
+            let value = f32(a[a_base + at_row * dims.a_row + at_k * dims.a_col]);
             a_slab[depth * A_STRIDE + row] = select(0.0, value, k0 + depth < dims.k);
         }
         for (var i = lane; i < BLOCK_N * BLOCK_K; i += THREADS) {

@@ -101,7 +101,7 @@ fn quads(
             right = transpose(right);
         }
         for (var slice = 0u; slice < SLICES; slice += 1u) {
-            let quad = a_quads[(a_at[slice] + k * dims.a_col) / 4u];
+            let quad = vec4<f32>(a_quads[(a_at[slice] + k * dims.a_col) / 4u]);
             accumulate(&sums, slice * LANES, quad, right, !A_K_CONTIGUOUS);
         }
     }
@@ -135,7 +135,7 @@ fn scalars(
         }
         for (var slice = 0u; slice < SLICES; slice += 1u) {
             let at = a_at[slice] + steps * dims.a_col;
-            let quad = vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);
+            let quad = vec4<f32>(vec4<a_type>(a[at.x], a[at.y], a[at.z], a[at.w]));
             let inside = k + UP < vec4<u32>(dims.k);
             accumulate(&sums, slice * LANES, select(vec4<f32>(), quad, inside), right, false);
         }

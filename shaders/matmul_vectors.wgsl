@@ -56,7 +56,8 @@ fn vectors(
             for (var u = 0u; u < 4u; u += 1u) {
                 let along_k = min(row + u, dims.m - 1u) * dims.a_row + k;
                 let along_rows = min(row, dims.m - 4u) + (k + u) * dims.a_col;
-                square[u] = a_quads[(a_base + select(along_rows, along_k, A_K_CONTIGUOUS)) / 4u];
+                let at = a_base + select(along_rows, along_k, A_K_CONTIGUOUS);
+                square[u] = vec4<f32>(a_quads[at / 4u]);
             }
             if A_K_CONTIGUOUS {
                 square = transpose(square);

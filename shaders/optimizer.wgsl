@@ -13,7 +13,8 @@
 // dims     uniform: length of the range and the constants above
 // params   f32 [len], updated
 // grads    f32 [len]
-// norm     f32 [2], with CLIP: squared norm, clip factor
+// norm     f32 [2], with CLIP: squared norm, clip factor; with SCALED (loss_scale.wgsl) f32 [4]: a factor of 0 leaves out
+//          the step, and behind it lie bc1 and bc2
 // moment1  f32 [len], updated: m (momentum, adam)
 // moment2  f32 [len], updated: v (adam)
 
@@ -31,6 +32,7 @@ struct Dims {
 }
 
 override CLIP: bool = false;
+override SCALED: bool = false;
 override NESTEROV: bool = false;
 override DECOUPLED: bool = false;
 
@@ -43,6 +45,14 @@ override DECOUPLED: bool = false;
 
 fn learning_rate() -> f32 {
     return state.learning_rate * dims.lr_scale;
+}
+
+// What the thread's elements are below: none where the step is left out.
+fn end_of_step(first: u32) -> u32 {
+    if SCALED && norm[1] == 0.0 {
+        return 0u;
+    }
+    return end_of(first, dims.len);
 }
 
 fn clipped(i: u32) -> f32 {
@@ -59,7 +69,7 @@ fn sgd(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let first = first_of(group, groups, lane);
-    let end = end_of(first, dims.len);
+    let end = end_of_step(first);
     for (var i = first; i < end; i += 64u) {
         let p = params[i];
         params[i] = p - learning_rate() * (clipped(i) + dims.weight_decay * p);
@@ -73,7 +83,7 @@ fn momentum(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let first = first_of(group, groups, lane);
-    let end = end_of(first, dims.len);
+    let end = end_of_step(first);
     for (var i = first; i < end; i += 64u) {
         let p = params[i];
         let g = clipped(i) + dims.weight_decay * p;
@@ -94,7 +104,11 @@ fn adam(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let first = first_of(group, groups, lane);
-    let end = end_of(first, dims.len);
+    let end = end_of_step(first);
+    var corrections = vec2<f32>(state.bias_correction1, state.bias_correction2);
+    if SCALED {
+        corrections = vec2<f32>(norm[2], norm[3]);
+    }
     for (var i = first; i < end; i += 64u) {
         let lr = learning_rate();
         var p = params[i];
@@ -108,7 +122,7 @@ fn adam(
         let v = dims.beta2 * moment2[i] + dims.one_minus_beta2 * g * g;
         moment1[i] = m;
         moment2[i] = v;
-        let denominator = sqrt(v) / sqrt(state.bias_correction2) + dims.eps;
-        params[i] = p - lr / state.bias_correction1 * m / denominator;
+        let denominator = sqrt(v) / sqrt(corrections.y) + dims.eps;
+        params[i] = p - lr / corrections.x * m / denominator;
     }
 }

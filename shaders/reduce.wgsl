@@ -30,8 +30,10 @@ override ROWS: u32 = 1u;
 const TILE_COLUMNS: u32 = 32u;
 const TILE_LANES: u32 = 8u;
 
+alias x_type = f32;
+
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<x_type>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
 var<workgroup> row_partials: array<f32, LANES * ROWS>;
@@ -64,7 +66,7 @@ fn rows(
     let end = select(0u, dims.len, row < dims.outputs);
     var v = dims.neutral;
     for (var l = local.x; l < end; l += LANES) {
-        v = combine(v, x[start + l]);
+        v = combine(v, f32(x[start + l]));
     }
     let slot = local.y * LANES + local.x;
     row_partials[slot] = v;
@@ -95,7 +97,7 @@ fn columns(
     let end = select(0u, dims.len, in_range);
     var v = dims.neutral;
     for (var l = local.y; l < end; l += TILE_LANES) {
-        v = combine(v, x[start + l * dims.inner]);
+        v = combine(v, f32(x[start + l * dims.inner]));
     }
     column_partials[local.y * TILE_COLUMNS + local.x] = v;
     workgroupBarrier();

@@ -4,6 +4,7 @@
 // Attention's distributions are the relation of queries and keys, value relations that of values and values. With
 // g = weight · state.token_scale / heads and s the student's factor 1 / √head_dim:
 //   da[i] = g · s · Σ_j (q_ij - p_ij) · b[j],  db[j] = g · s · Σ_i (q_ij - p_ij) · a[i]
+// both times state.loss_scale.
 // No relation is ever whole: all passes make the scores again, 16 × 16 at a time.
 //
 // dims                  uniform: batch, length, heads, columns of the student's head, of the teacher's; row_blocks
@@ -50,14 +51,20 @@ const TILE: u32 = 16u;
 const STRIDE: u32 = TILE + 1u;
 const LOWEST: f32 = -3.4028234e38;
 
+alias a_type = f32;
+alias b_type = f32;
+alias teacher_a_type = f32;
+alias teacher_b_type = f32;
+alias out_type = f32;
+
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read> a: array<f32>;
-@group(0) @binding(3) var<storage, read> b: array<f32>;
-@group(0) @binding(4) var<storage, read> teacher_a: array<f32>;
-@group(0) @binding(5) var<storage, read> teacher_b: array<f32>;
+@group(0) @binding(2) var<storage, read> a: array<a_type>;
+@group(0) @binding(3) var<storage, read> b: array<b_type>;
+@group(0) @binding(4) var<storage, read> teacher_a: array<teacher_a_type>;
+@group(0) @binding(5) var<storage, read> teacher_b: array<teacher_b_type>;
 @group(0) @binding(6) var<storage, read> lengths: array<i32>;
 @group(0) @binding(7) var<storage, read_write> stats: array<f32>;
-@group(0) @binding(8) var<storage, read_write> out: array<f32>;
+@group(0) @binding(8) var<storage, read_write> out: array<out_type>;
 @group(0) @binding(9) var<storage, read_write> row_loss: array<f32>;
 
 var<workgroup> own_tile: array<f32, TILE * STRIDE>;
@@ -104,9 +111,9 @@ fn student(place: Place, row: u32, column: u32, is_own: bool) -> f32 {
     }
     let at = head_at(place, row, dims.head_dim) + column;
     if is_own == ROWS_ARE_KEYS {
-        return b[at];
+        return f32(b[at]);
     }
-    return a[at];
+    return f32(a[at]);
 }
 
 fn teacher(place: Place, row: u32, column: u32, is_own: bool) -> f32 {
@@ -115,9 +122,9 @@ fn teacher(place: Place, row: u32, column: u32, is_own: bool) -> f32 {
     }
     let at = head_at(place, row, dims.teacher_dim) + column;
     if is_own == ROWS_ARE_KEYS {
-        return teacher_b[at];
+        return f32(teacher_b[at]);
     }
-    return teacher_a[at];
+    return f32(teacher_a[at]);
 }
 
 // The part of a score that the staged columns make.
@@ -239,7 +246,7 @@ fn value(
     }
     let sum = row_sum(local, part);
     if local.x == 0u && row < dims.length {
-        out[place.pair * dims.length + row] = share() * sum;
+        out[place.pair * dims.length + row] = out_type(share() * sum);
     }
 }
 
@@ -266,7 +273,8 @@ fn gradient(place: Place, local: vec3<u32>) -> f32 {
     for (var p = 0u; p < PARTS; p += 1u) {
         let column = p * TILE + local.x;
         if row < dims.length && column < dims.head_dim {
-            out[head_at(place, row, dims.head_dim) + column] = share() * dims.scale * sums[p];
+            let value = state.loss_scale * share() * dims.scale * sums[p];
+            out[head_at(place, row, dims.head_dim) + column] = out_type(value);
         }
     }
     return part;

@@ -40,10 +40,14 @@ override DROPOUT: bool = false;
 const TILE_QUADS: u32 = LANES * QUADS;
 const LOWEST: f32 = -3.4028234e38;
 
+alias q_type = f32;
+alias k_type = f32;
+alias v_type = f32;
+
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read> q: array<f32>;
-@group(0) @binding(3) var<storage, read> k: array<f32>;
-@group(0) @binding(4) var<storage, read> v: array<f32>;
+@group(0) @binding(2) var<storage, read> q: array<q_type>;
+@group(0) @binding(3) var<storage, read> k: array<k_type>;
+@group(0) @binding(4) var<storage, read> v: array<v_type>;
 @group(0) @binding(5) var<storage, read> lengths: array<i32>;
 
 // Rows of one head of one example.
@@ -90,17 +94,17 @@ fn inside(quad: u32, values: vec4<f32>) -> vec4<f32> {
 
 fn q_quad(at: u32, quad: u32) -> vec4<f32> {
     let c = at + columns(quad);
-    return inside(quad, vec4<f32>(q[c.x], q[c.y], q[c.z], q[c.w]));
+    return inside(quad, vec4<f32>(vec4<q_type>(q[c.x], q[c.y], q[c.z], q[c.w])));
 }
 
 fn k_quad(at: u32, quad: u32) -> vec4<f32> {
     let c = at + columns(quad);
-    return inside(quad, vec4<f32>(k[c.x], k[c.y], k[c.z], k[c.w]));
+    return inside(quad, vec4<f32>(vec4<k_type>(k[c.x], k[c.y], k[c.z], k[c.w])));
 }
 
 fn v_quad(at: u32, quad: u32) -> vec4<f32> {
     let c = at + columns(quad);
-    return inside(quad, vec4<f32>(v[c.x], v[c.y], v[c.z], v[c.w]));
+    return inside(quad, vec4<f32>(vec4<v_type>(v[c.x], v[c.y], v[c.z], v[c.w])));
 }
 
 // What dropout multiplies the weight of a query and a key by.

@@ -8,12 +8,14 @@
 
 //#import common/attention.wgsl
 
-@group(0) @binding(6) var<storage, read> dout: array<f32>;
+alias dout_type = f32;
+
+@group(0) @binding(6) var<storage, read> dout: array<dout_type>;
 @group(0) @binding(7) var<storage, read_write> stats: array<f32>;
 
 fn dout_quad(at: u32, quad: u32) -> vec4<f32> {
     let c = at + columns(quad);
-    return inside(quad, vec4<f32>(dout[c.x], dout[c.y], dout[c.z], dout[c.w]));
+    return inside(quad, vec4<f32>(vec4<dout_type>(dout[c.x], dout[c.y], dout[c.z], dout[c.w])));
 }
 
 // lse and delta of a query; of the last, for one behind it.

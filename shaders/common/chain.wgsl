@@ -6,6 +6,10 @@
 //#import common/random.wgsl
 //#import common/activation.wgsl
 
+alias x0_type = f32;
+alias x1_type = f32;
+alias x2_type = f32;
+
 struct Chain {
     // Extents of the output; coordinates run over them, the last fastest.
     extent: vec4<u32>,
@@ -31,9 +35,9 @@ override OPERAND5: u32 = 0u;
 fn chain_operand(which: u32, coord: vec4<u32>) -> f32 {
     let index = dot(coord, dims.chain.strides[which]);
     switch which {
-        case 0u: { return x0[index]; }
-        case 1u: { return x1[index]; }
-        default: { return x2[index]; }
+        case 0u: { return f32(x0[index]); }
+        case 1u: { return f32(x1[index]); }
+        default: { return f32(x2[index]); }
     }
 }
 

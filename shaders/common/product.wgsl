@@ -26,13 +26,16 @@ struct Dims {
     out_row: u32,
 }
 
+alias a_type = f32;
+alias out_type = f32;
+
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> a_quads: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> x0: array<f32>;
-@group(0) @binding(5) var<storage, read> x1: array<f32>;
-@group(0) @binding(6) var<storage, read> x2: array<f32>;
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+@group(0) @binding(2) var<storage, read> a: array<a_type>;
+@group(0) @binding(2) var<storage, read> a_quads: array<vec4<a_type>>;
+@group(0) @binding(4) var<storage, read> x0: array<x0_type>;
+@group(0) @binding(5) var<storage, read> x1: array<x1_type>;
+@group(0) @binding(6) var<storage, read> x2: array<x2_type>;
+@group(0) @binding(7) var<storage, read_write> out: array<out_type>;
 
 override ACCUMULATE: bool = false;
 
@@ -45,8 +48,8 @@ fn store(batch: u32, row: u32, col: u32, sum: f32) {
         let at = outer * dims.out_row + col;
         var value = sum;
         if ACCUMULATE {
-            value += out[at];
+            value += f32(out[at]);
         }
-        out[at] = chain_apply(value, coord);
+        out[at] = out_type(chain_apply(value, coord));
     }
 }

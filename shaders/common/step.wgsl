@@ -11,8 +11,8 @@ struct Step {
     bias_correction1: f32,
     bias_correction2: f32,
     token_scale: f32,
-    padding0: u32,
-    padding1: u32,
+    loss_scale: f32,
+    padding: u32,
 }
 
 @group(0) @binding(1) var<uniform> state: Step;

@@ -20,7 +20,8 @@ pub fn hold(cases: &[Case]) {
     for device in &mut devices() {
         let device: &mut dyn Device = &mut **device;
         let name = device.info().name.clone();
-        for case in cases {
+        let caps = device.caps();
+        for case in cases.iter().filter(|case| case.fits(&caps)) {
             if is_slow(device) && case.elements() > MANY {
                 continue;
             }

@@ -60,6 +60,16 @@ fn weights_in_f16_are_read_right() {
 }
 
 #[test]
+fn kernels_have_what_they_can_in_f16() {
+    hold(&cases::halved());
+}
+
+#[test]
+fn loss_scale_goes_up_and_down() {
+    hold(&cases::loss_scale());
+}
+
+#[test]
 fn layer_norm_goes_both_ways() {
     hold(&cases::layer_norm());
 }
@@ -219,6 +229,7 @@ fn checked_shaders_give_the_same_bits() {
             lr_scale: 1.0,
             weight_decay: 0.1,
             clip: true,
+            scaled: false,
         }));
     }
     let state = StepState { learning_rate: 0.1, ..StepState::default() };

@@ -7,7 +7,7 @@ use distil_gpu_engine::device::{Device, HostTensor};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::graph::{Graph, TensorId, differentiate};
 use distil_gpu_engine::nn::Activation;
-use distil_gpu_engine::plan::{Options, Plan};
+use distil_gpu_engine::plan::{Options, Plan, Precision};
 use distil_gpu_engine::store::Part;
 use distil_gpu_kernels::DType;
 use distil_gpu_kernels::chain::Stage;
@@ -25,7 +25,7 @@ const ROUNDING_F64: f64 = 1e-26;
 const ROUNDING_F32: f64 = 2e-12;
 /// 24 layers there and back, and a driver's tanh.
 const ROUNDING_DEEP: f64 = 1e-10;
-const UNFUSED: Options = Options { fuse: false };
+const UNFUSED: Options = Options { fuse: false, precision: Precision::F32 };
 const LABELS: [i32; 5] = [3, IGNORED, 0, PADDING, 5];
 const CLASSES: usize = 6;
 

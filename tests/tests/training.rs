@@ -257,7 +257,7 @@ fn what_stays_as_it_is_costs_nothing() {
         );
         let train = how(&text);
         let rates = rates(&train, &specs).unwrap();
-        let update = Update { config: optimizer_config(&train).0, rates };
+        let update = Update { rates, ..optimizer_config(&train).0.into() };
         step_plan(&encoder.config, TeacherInput::None, shape, &update, false).unwrap()
     };
     let count = |plan: &Plan, kernel: &str| {

@@ -100,7 +100,7 @@ mod tests {
             1,
             BufferSpec { kind, dtype: DType::F32, len: 99, row: None, label: String::new() },
         );
-        Plan { buffers, calls: Vec::new() }
+        Plan { buffers, calls: Vec::new(), loss_scale: None }
     }
 
     #[test]

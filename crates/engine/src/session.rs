@@ -1,7 +1,7 @@
 //! A plan on a device, with stores of its own: what verification and measurement run.
 
-use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::TERMS;
+use distil_gpu_kernels::{StepState, loss_scale};
 
 use crate::device::{Device, HostTensor, ProgramId};
 use crate::error::Error;
@@ -44,7 +44,7 @@ impl<'a> Session<'a> {
                     _ => false,
                 })
             };
-            let others = [Part::Gradients, Part::Moment1, Part::Moment2];
+            let others = [Part::Gradients, Part::Moment1, Part::Moment2, Part::LossScale];
             let parts = others.into_iter().filter(|&part| touches(part));
             let parts: Vec<Part> = [Part::Parameters].into_iter().chain(parts).collect();
             let metrics = session.metrics_len(index);
@@ -107,6 +107,16 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Begins with this scale of the loss, where it is scaled.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub fn scale_loss(&mut self, scale: f32) -> Result<(), Error> {
+        let buffers = self.stores.iter().filter_map(|store| store.buffer(Part::LossScale, 0));
+        let buffers: Vec<_> = buffers.collect();
+        buffers.into_iter().try_for_each(|id| self.device.write(id, loss_scale::SCALE, &[scale]))
     }
 
     /// A part of a parameter: its values, gradient or moments.

@@ -4,7 +4,7 @@
 //! launch. Gradients and moments have the same layout as the parameters. Training plans, evaluation plans
 //! and the plans of every batch shape bind the same store.
 
-use distil_gpu_kernels::{DType, random};
+use distil_gpu_kernels::{DType, loss_scale, random};
 use half::f16;
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ pub const SEGMENT_BYTES: usize = 128 << 20;
 /// Most elements of a parameter: kernels count them in u32.
 const MOST_ELEMENTS: usize = u32::MAX as usize - ALIGNMENT;
 
-/// The kinds of buffer a store has, one of each per segment (and one for all metrics).
+/// The kinds of buffer a store has, one of each per segment (and one for all metrics, and for the loss scale).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
     /// The parameters.
@@ -37,6 +37,8 @@ pub enum Part {
     Moment2,
     /// Sums over an epoch; see [`crate::distill::metrics`].
     Metrics,
+    /// The scale of the loss and what it hangs on, where training needs one; see [`distil_gpu_kernels::loss_scale`].
+    LossScale,
     /// Of no store: memory that plans share; see [`crate::scratch::Scratch`].
     Scratch,
 }
@@ -270,7 +272,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Allocates `parts` for every segment, zeroed. `metrics` is the number of metric sums (0: none).
+    /// Allocates `parts` for every segment, zeroed but for the loss scale, of which there is one. `metrics` is the number of metric sums (0: none).
     ///
     /// # Errors
     /// When the device has no room or a limit forbids it.
@@ -282,7 +284,7 @@ impl Store {
         metrics: usize,
     ) -> Result<Self, Error> {
         let mut buffers = Vec::new();
-        for &part in parts {
+        for &part in parts.iter().filter(|part| **part != Part::LossScale) {
             for (segment, &Segment { len, dtype }) in layout.segments.iter().enumerate() {
                 let label = format!("{name} {part:?} {segment}");
                 let row = layout.matrix(segment).map(ParameterSpec::row_len);
@@ -290,6 +292,12 @@ impl Store {
                 let id = device.create_rows(&label, dtype, len, row)?;
                 buffers.push((part, segment, id));
             }
+        }
+        if parts.contains(&Part::LossScale) {
+            let len = loss_scale::LEN;
+            let id = device.create_buffer(&format!("{name} loss scale"), DType::F32, len)?;
+            device.write(id, 0, &loss_scale::INITIAL)?;
+            buffers.push((Part::LossScale, 0, id));
         }
         if metrics > 0 {
             let id = device.create_buffer(&format!("{name} metrics"), DType::F32, metrics)?;

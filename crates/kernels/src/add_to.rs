@@ -39,6 +39,7 @@ impl Kernel for AddTo {
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         vec![Launch {
             shader: "add_to",
+            halves: Vec::new(),
             entry: "add_to",
             consts: Vec::new(),
             overrides: Vec::new(),

@@ -79,6 +79,8 @@ impl DistillLoss {
         let hard_share = if z_t.is_some() { one - alpha } else { one };
         let hard_weight = if counts_hard { hard_share * F::of(state.hard_scale) } else { zero };
         let soft_weight = if counts_soft { alpha * F::of(state.soft_scale) } else { zero };
+        let [soft_slope, hard_slope] =
+            [soft_weight * temperature, hard_weight].map(|slope| F::of(state.loss_scale) * slope);
 
         let (top, best) = row::peak(z_s);
         let label_logit = if counts_hard { z_s[label as usize] - top } else { zero };
@@ -108,7 +110,6 @@ impl DistillLoss {
                 (q - p, term + (q - p))
             };
             let kl = if self.gradient {
-                let soft_weight = soft_weight * temperature;
                 row::update(
                     z_s,
                     z_t,
@@ -116,7 +117,7 @@ impl DistillLoss {
                     move |s, t| {
                         let (difference, term) = divergence(s, t);
                         let r = (s - top - log_hot).fast_exp();
-                        (soft_weight * difference + hard_weight * r, term)
+                        (soft_slope * difference + hard_slope * r, term)
                     },
                 )
             } else {
@@ -141,7 +142,7 @@ impl DistillLoss {
                 row::map(
                     z_s,
                     #[inline(always)]
-                    |s| hard_weight * (s - top - log_hot).fast_exp(),
+                    |s| hard_slope * (s - top - log_hot).fast_exp(),
                 );
             }
         } else if self.gradient {
@@ -150,7 +151,7 @@ impl DistillLoss {
         let hard = if counts_hard { log_hot - label_logit } else { zero };
         if self.gradient {
             if counts_hard {
-                z_s[label as usize] = z_s[label as usize] - hard_weight;
+                z_s[label as usize] = z_s[label as usize] - hard_slope;
             }
             padded.fill(zero);
         }
@@ -190,6 +191,7 @@ impl Kernel for DistillLoss {
         let step = (MAX_LOGITS_A_LAUNCH / self.classes).max(1);
         let launch = |first: usize| Launch {
             shader: "distill_loss",
+            halves: Vec::new(),
             entry: "distill_loss",
             consts: vec![("HELD", held.unwrap_or(1))],
             overrides: vec![

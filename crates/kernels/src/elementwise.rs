@@ -129,6 +129,7 @@ impl Kernel for Elementwise {
         overrides.push(("ROUNDS", rounds as f64));
         vec![Launch {
             shader: "elementwise",
+            halves: Vec::new(),
             entry: "elementwise",
             consts: Vec::new(),
             overrides,
@@ -156,6 +157,10 @@ impl Kernel for Elementwise {
         };
         let ranges = cuts(self.extent[axis] as usize, steps[operand] as usize, most)?;
         Some(ranges.into_iter().map(part).collect())
+    }
+
+    fn halves(&self) -> Vec<usize> {
+        (0..self.operands().len()).collect()
     }
 
     fn cost(&self) -> Cost {

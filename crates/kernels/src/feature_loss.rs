@@ -23,7 +23,8 @@ pub enum Measure {
 /// Loss and gradient of rows against the teacher's.
 ///
 /// Operands: `student` and `teacher` f32 [rows, cols]; `lengths` i32 [rows / positions]: positions from there on are
-/// padding; `row_loss` [rows]: weight · scale · value; and, if it is asked for, `gradient` [rows, cols] of their sum.
+/// padding; `row_loss` [rows]: weight · scale · value; and, if it is asked for, `gradient` [rows, cols] of their sum, times
+/// the loss scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FeatureLoss {
     /// Rows, at least 1.
@@ -48,6 +49,7 @@ impl FeatureLoss {
         let row_loss = args.write(3);
         let share = F::of(self.weight)
             * F::of(if self.tokens { state.token_scale } else { state.soft_scale });
+        let slope = F::of(state.loss_scale) * share;
         let none: &mut [F] = &mut [];
         let gradient = if self.gradient { args.write(4) } else { none };
         let rows = TASK_LEN.div_ceil(self.cols);
@@ -69,16 +71,16 @@ impl FeatureLoss {
                             gradient.into_iter().for_each(|gradient| gradient.fill(F::zero()));
                             continue;
                         }
-                        *row_loss = share * self.row(s, t, share, gradient);
+                        *row_loss = share * self.row(s, t, slope, gradient);
                     }
                 },
             );
         });
     }
 
-    /// A row's value; its gradient is written.
+    /// A row's value; its gradient is written, times `slope`.
     #[inline(always)]
-    fn row<F: Real>(&self, s: &[F], t: &[F], share: F, gradient: Option<&mut [F]>) -> F {
+    fn row<F: Real>(&self, s: &[F], t: &[F], slope: F, gradient: Option<&mut [F]>) -> F {
         let cosine = self.measure == Measure::Cosine;
         let squares = row::sums_of(
             s,
@@ -104,7 +106,7 @@ impl FeatureLoss {
             Measure::Square => sum / self.cols as f64,
         };
         let value = F::of64(value);
-        let factor = share * if cosine { shrink_s } else { F::of64(2.0 / self.cols as f64) };
+        let factor = slope * if cosine { shrink_s } else { F::of64(2.0 / self.cols as f64) };
         let pull = if cosine { value } else { F::zero() };
         if let Some(gradient) = gradient {
             for ((gradient, &s), &t) in gradient.iter_mut().zip(s).zip(t) {
@@ -141,6 +143,7 @@ impl Kernel for FeatureLoss {
         let sizes = [self.rows, self.cols, self.positions].map(|size| size as u32);
         vec![Launch {
             shader: "feature_loss",
+            halves: Vec::new(),
             entry: if self.gradient { "value_and_gradient" } else { "value" },
             consts: Vec::new(),
             overrides,
@@ -148,6 +151,10 @@ impl Kernel for FeatureLoss {
             bindings: (0..self.operands().len()).map(Some).collect(),
             workgroups: tile.grid(caps),
         }]
+    }
+
+    fn halves(&self) -> Vec<usize> {
+        [0, 1].into_iter().chain(self.gradient.then_some(4)).collect()
     }
 
     /// Rows stay in the cache between the passes over them.

@@ -128,6 +128,7 @@ impl Gather {
         }
         Launch {
             shader: if self.half_table { "gather_f16" } else { "gather" },
+            halves: Vec::new(),
             entry,
             consts: Vec::new(),
             overrides,
@@ -211,6 +212,10 @@ impl Kernel for Gather {
             Part::new(kernel, &starts)
         };
         Some(cuts(self.table_rows, self.cols, most)?.into_iter().map(part).collect())
+    }
+
+    fn halves(&self) -> Vec<usize> {
+        if self.backward { vec![0] } else { vec![2] }
     }
 
     fn cost(&self) -> Cost {

@@ -133,6 +133,7 @@ impl Kernel for GradNormFinish {
 fn launch(entry: &'static str, len: usize, max_norm: f32, workgroups: usize) -> Launch {
     Launch {
         shader: "grad_norm",
+        halves: Vec::new(),
         entry,
         consts: Vec::new(),
         overrides: Vec::new(),

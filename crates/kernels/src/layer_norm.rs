@@ -123,6 +123,7 @@ impl Kernel for LayerNorm {
         let tile = RowTile::new(self.rows, self.cols, caps);
         vec![Launch {
             shader: "layer_norm",
+            halves: Vec::new(),
             entry: "forward",
             consts: Vec::new(),
             overrides: tile.overrides().to_vec(),
@@ -130,6 +131,10 @@ impl Kernel for LayerNorm {
             bindings: [3, 4, 0, 1, 2].map(Some).to_vec(),
             workgroups: tile.grid(caps),
         }]
+    }
+
+    fn halves(&self) -> Vec<usize> {
+        vec![0, 3]
     }
 
     fn cost(&self) -> Cost {
@@ -236,6 +241,7 @@ impl Kernel for LayerNormBackward {
         let lanes = if caps.software { 1 } else { TILE_LANES };
         vec![Launch {
             shader: "layer_norm",
+            halves: Vec::new(),
             entry: "backward",
             consts: Vec::new(),
             overrides: vec![("LANES", lanes as f64), ("ROWS", TILE_ROWS as f64)],
@@ -243,6 +249,10 @@ impl Kernel for LayerNormBackward {
             bindings: [4, 5, 0, 1, 3, 2].map(Some).to_vec(),
             workgroups: caps.grid(self.blocks()),
         }]
+    }
+
+    fn halves(&self) -> Vec<usize> {
+        vec![0, 3, 4]
     }
 
     fn cost(&self) -> Cost {
@@ -286,6 +296,7 @@ impl Kernel for LayerNormFinish {
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         vec![Launch {
             shader: "layer_norm",
+            halves: Vec::new(),
             entry: "finish",
             consts: Vec::new(),
             overrides: Vec::new(),

@@ -17,7 +17,9 @@ pub mod elementwise;
 pub mod feature_loss;
 pub mod gather;
 pub mod grad_norm;
+mod halved;
 pub mod layer_norm;
+pub mod loss_scale;
 pub mod matmul;
 pub mod max_norm;
 pub mod optimizer;
@@ -35,6 +37,7 @@ mod vector_math;
 use std::fmt::Debug;
 
 pub use args::{Arg, Args};
+pub use halved::Halved;
 pub use parts::Part;
 pub use real::Real;
 
@@ -45,8 +48,8 @@ pub enum DType {
     F32,
     /// 32-bit signed integer (labels, ids).
     I32,
-    /// 16-bit float (IEEE 754 binary16), read only: weights that stay as they are. On a GPU two lie in a word, so that
-    /// no optional feature is needed to read them.
+    /// 16-bit float (IEEE 754 binary16): weights that stay as they are, which on a GPU are read two a word, so that no
+    /// optional feature is needed; and what [`Halved`] kernels read and write.
     F16,
 }
 
@@ -149,6 +152,9 @@ pub struct Caps {
     pub subgroup_lanes: Option<u32>,
     /// Shaders can read tensors of [`DType::F16`]: standard, but some drivers that run on the processor cannot.
     pub reads_f16: bool,
+    /// Shaders can write them too, as numbers of a type of their own: what [`Halved`] kernels need, and a feature that
+    /// many devices lack.
+    pub f16: bool,
 }
 
 impl Default for Caps {
@@ -161,6 +167,7 @@ impl Default for Caps {
             software: false,
             subgroup_lanes: None,
             reads_f16: true,
+            f16: false,
         }
     }
 }
@@ -185,6 +192,8 @@ impl Caps {
 pub struct Launch {
     /// File stem under `shaders/`.
     pub shader: &'static str,
+    /// Bindings whose tensors lie in f16; see [`Halved`].
+    pub halves: Vec<u32>,
     /// Entry point.
     pub entry: &'static str,
     /// Values for `const NAME: u32` lines of the shader (array lengths, which overrides cannot set).
@@ -232,8 +241,11 @@ pub struct StepState {
     pub bias_correction2: f32,
     /// 1 / number of tokens that are no padding, over the whole batch.
     pub token_scale: f32,
+    /// Factor of the losses' gradients, which keeps those that are stored in f16 in its range; the optimizer divides by
+    /// it. A GPU takes it from the store where it changes, see [`loss_scale`].
+    pub loss_scale: f32,
     /// Keeps the struct at a multiple of 16 bytes.
-    pub padding: [u32; 2],
+    pub padding: u32,
 }
 
 impl Default for StepState {
@@ -249,7 +261,8 @@ impl Default for StepState {
             bias_correction1: 1.0,
             bias_correction2: 1.0,
             token_scale: 1.0,
-            padding: [0; 2],
+            loss_scale: 1.0,
+            padding: 0,
         }
     }
 }
@@ -275,6 +288,10 @@ pub trait Kernel: Debug + Send + Sync {
     fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
         let _ = (operand, most);
         None
+    }
+    /// Operands in f32 that its shaders read or write in f16 as well; see [`Halved`].
+    fn halves(&self) -> Vec<usize> {
+        Vec::new()
     }
     /// Its work.
     fn cost(&self) -> Cost;

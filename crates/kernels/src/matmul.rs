@@ -261,6 +261,7 @@ impl Matmul {
         };
         Launch {
             shader,
+            halves: Vec::new(),
             entry: tile.entry,
             consts,
             overrides,
@@ -514,6 +515,11 @@ impl Kernel for Matmul {
 
     fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
         self.cut(operand, most)
+    }
+
+    fn halves(&self) -> Vec<usize> {
+        let b = (!self.half_b).then_some(1);
+        [0].into_iter().chain(b).chain(2..=2 + self.chain.operands.len()).collect()
     }
 
     fn cost(&self) -> Cost {

@@ -48,6 +48,7 @@ impl Kernel for MaxNorm {
         let tile = RowTile::new(self.rows, self.cols, caps);
         vec![Launch {
             shader: "max_norm",
+            halves: Vec::new(),
             entry: "max_norm",
             consts: Vec::new(),
             overrides: tile.overrides().to_vec(),

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::loss_scale;
 use crate::parts::cuts;
 use crate::row::vectorised;
 use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
@@ -55,7 +56,8 @@ impl Rule {
 /// Updates a contiguous range of the parameter store.
 ///
 /// Operands: `params` [len], `grads` [len], [`Rule::moments`] times `moment1`, `moment2` [len], and
-/// with `clip` `norm` [2], of which norm[1] multiplies the gradient (see [`crate::grad_norm`]).
+/// with `clip` `norm` [2], of which norm[1] multiplies the gradient (see [`crate::grad_norm`]); with `scaled` it is
+/// `norm` [4], whose factor of 0 leaves out the step and which has the bias corrections (see [`crate::loss_scale`]).
 /// The learning rate and Adam's bias corrections come with the [`StepState`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Optimizer {
@@ -69,6 +71,8 @@ pub struct Optimizer {
     pub weight_decay: f32,
     /// Whether the gradient is clipped.
     pub clip: bool,
+    /// Whether the loss, and so the gradient, is scaled; then `clip` is set too.
+    pub scaled: bool,
 }
 
 impl Optimizer {
@@ -76,7 +80,11 @@ impl Optimizer {
         let lr = F::of(state.learning_rate) * F::of(self.lr_scale);
         let decay = F::of(self.weight_decay);
         let moments = self.rule.moments();
-        let clip = if self.clip { args.read(2 + moments)[1] } else { F::one() };
+        let norm = if self.clip { args.read(2 + moments) } else { &[F::zero(), F::one()] };
+        let clip = norm[1];
+        if self.scaled && clip == F::zero() {
+            return;
+        }
         let params = args.write(0).par_chunks_mut(TASK);
         let tasks = params.zip(args.read(1).par_chunks(TASK));
         match self.rule {
@@ -109,8 +117,11 @@ impl Optimizer {
             }
             Rule::Adam { beta1, beta2, eps } | Rule::AdamW { beta1, beta2, eps } => {
                 let [rate1, beta2, rate2] = [1.0 - beta1, beta2, 1.0 - beta2].map(F::of64);
-                let step = lr / F::of(state.bias_correction1);
-                let root = F::of(state.bias_correction2).sqrt();
+                let corrections = match self.scaled {
+                    true => [norm[2], norm[3]],
+                    false => [state.bias_correction1, state.bias_correction2].map(F::of),
+                };
+                let (step, root) = (lr / corrections[0], corrections[1].sqrt());
                 let eps = F::of(eps);
                 // What decays: the parameter itself, or by way of the gradient.
                 let [kept, decay] = match self.decoupled() {
@@ -136,6 +147,10 @@ impl Optimizer {
         }
     }
 
+    fn norm_len(&self) -> usize {
+        if self.scaled { loss_scale::NORM_LEN } else { 2 }
+    }
+
     fn decoupled(&self) -> bool {
         matches!(self.rule, Rule::AdamW { .. })
     }
@@ -153,7 +168,7 @@ impl Kernel for Optimizer {
             operands.push(Operand::update(name, self.len));
         }
         if self.clip {
-            operands.push(Operand::read("norm", 2));
+            operands.push(Operand::read("norm", self.norm_len()));
         }
         operands
     }
@@ -162,6 +177,7 @@ impl Kernel for Optimizer {
         let moments = self.rule.moments();
         let rounds = caps.rounds();
         let mut overrides = vec![("CLIP", f64::from(self.clip)), ("ROUNDS", rounds as f64)];
+        overrides.extend(self.scaled.then_some(("SCALED", 1.0)));
         let (entry, constants) = match self.rule {
             Rule::Sgd { momentum, nesterov } => {
                 overrides.push(("NESTEROV", f64::from(nesterov)));
@@ -180,6 +196,7 @@ impl Kernel for Optimizer {
         bindings.extend((0..moments).map(|i| Some(2 + i)));
         vec![Launch {
             shader: "optimizer",
+            halves: Vec::new(),
             entry,
             consts: Vec::new(),
             overrides,
@@ -207,7 +224,7 @@ impl Kernel for Optimizer {
         let updated = self.len * (1 + self.rule.moments());
         Cost {
             flops: (self.len * (flops + usize::from(self.clip))) as u64,
-            bytes_read: bytes(updated + self.len + if self.clip { 2 } else { 0 }),
+            bytes_read: bytes(updated + self.len + if self.clip { self.norm_len() } else { 0 }),
             bytes_written: bytes(updated),
         }
     }
@@ -275,7 +292,8 @@ mod tests {
         let grad = |t: usize, i: usize| ((t * 31 + i) as f64 * 0.37).sin();
         for rule in rules() {
             for clip in [false, true] {
-                let optimizer = Optimizer { rule, len, lr_scale: 0.5, weight_decay: 0.01, clip };
+                let (lr_scale, weight_decay, scaled) = (0.5, 0.01, false);
+                let optimizer = Optimizer { rule, len, lr_scale, weight_decay, clip, scaled };
                 let mut params: Vec<f64> = (0..len).map(|i| (i as f64 * 0.11).cos()).collect();
                 let start = params.clone();
                 let mut moments = vec![vec![0.0; len]; rule.moments()];
@@ -310,6 +328,42 @@ mod tests {
                     assert!(error < 1e-7, "{rule:?}: {} against {expected}", params[i]);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn scaled_steps_are_left_out_or_corrected() {
+        const LEN: usize = 5;
+        let (lr_scale, weight_decay) = (0.5, 0.01);
+        for rule in rules() {
+            let whole =
+                Optimizer { rule, len: LEN, lr_scale, weight_decay, clip: true, scaled: false };
+            let step = |optimizer: Optimizer, norm: &[f64], corrections: [f32; 2]| {
+                let mut params = vec![1.0, -2.0, 0.5, 3.0, 0.0];
+                let mut moments = vec![vec![0.25; LEN]; rule.moments()];
+                let grads = [0.5, 0.25, -1.0, f64::from(f32::MAX), 2.0];
+                let mut args = vec![Arg::Write(&mut params), Arg::Read(&grads)];
+                args.extend(moments.iter_mut().map(|m| Arg::Write(m)));
+                args.push(Arg::Read(norm));
+                let [bias_correction1, bias_correction2] = corrections;
+                let learning_rate = 0.1;
+                let state = StepState {
+                    learning_rate,
+                    bias_correction1,
+                    bias_correction2,
+                    ..StepState::default()
+                };
+                optimizer.run_f64(Args::new(args), &state);
+                (params, moments)
+            };
+            let scaled = Optimizer { scaled: true, ..whole };
+            assert_eq!(
+                step(scaled, &[4.0, 0.125, 0.25, 0.5], [f32::NAN; 2]),
+                step(whole, &[4.0, 0.125], [0.25, 0.5])
+            );
+            let (params, moments) = step(scaled, &[f64::NAN, 0.0, 0.25, 0.5], [0.25, 0.5]);
+            assert_eq!(params, [1.0, -2.0, 0.5, 3.0, 0.0]);
+            assert!(moments.iter().flatten().all(|&moment| moment == 0.25));
         }
     }
 }

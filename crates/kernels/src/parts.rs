@@ -164,7 +164,8 @@ mod tests {
             (Rule::Sgd { momentum: 0.9, nesterov: true }, true),
             (Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 }, true),
         ] {
-            let kernel = Optimizer { rule, len: 1000, lr_scale: 0.5, weight_decay: 0.1, clip };
+            let (len, lr_scale, weight_decay, scaled) = (1000, 0.5, 0.1, false);
+            let kernel = Optimizer { rule, len, lr_scale, weight_decay, clip, scaled };
             assert_alike(kernel, &[0, 1]);
         }
         assert_alike(AddTo { len: 1000 }, &[0, 1]);

@@ -168,6 +168,7 @@ impl Kernel for Reduce {
         };
         vec![Launch {
             shader: "reduce",
+            halves: Vec::new(),
             entry,
             consts: Vec::new(),
             overrides,
@@ -181,6 +182,10 @@ impl Kernel for Reduce {
             bindings: vec![Some(0), Some(1)],
             workgroups,
         }]
+    }
+
+    fn halves(&self) -> Vec<usize> {
+        vec![0]
     }
 
     fn cost(&self) -> Cost {

@@ -104,7 +104,7 @@ impl RelationLoss {
                         stats[2 * (first + row)..][..2].copy_from_slice(&logs);
                     }
                     let Some([da, db]) = &gradients else { continue };
-                    let factor = share.f64() * own.scale;
+                    let factor = f64::from(state.loss_scale) * share.f64() * own.scale;
                     let (slopes, stride) = (scores.as_ptr(), own.stride);
                     let (at, base) = (self.at(own, pair, first), self.at(own, pair, 0));
                     // SAFETY: slopes is [rows, end] within its scratch; a, b and their gradients hold the head's
@@ -171,6 +171,7 @@ impl RelationLoss {
             let read = [A, B, TEACHER_A, TEACHER_B, LENGTHS, STATS];
             Launch {
                 shader: "relation_loss",
+                halves: Vec::new(),
                 entry,
                 consts: vec![("PARTS", self.head_dim.div_ceil(TILE) as u32)],
                 overrides: vec![("ROWS_ARE_KEYS", f64::from(u8::from(entry == "key")))],
@@ -241,6 +242,10 @@ impl Kernel for RelationLoss {
             launches.extend(self.pass(caps, "value", &[ROW_LOSS]));
         }
         launches
+    }
+
+    fn halves(&self) -> Vec<usize> {
+        if self.gradient { vec![0, 1, 2, 3, 7, 8] } else { vec![0, 1, 2, 3] }
     }
 
     /// Of whole examples, and of scores made once: how many are padded is not known when a plan is made.

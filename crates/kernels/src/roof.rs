@@ -76,6 +76,7 @@ impl Kernel for Roof {
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         vec![Launch {
             shader: "roof",
+            halves: Vec::new(),
             entry: "roof",
             consts: Vec::new(),
             overrides: Vec::new(),

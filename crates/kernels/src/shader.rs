@@ -1,9 +1,10 @@
 //! Finds and links WGSL sources.
 //!
-//! Two directives, both valid WGSL, so that every file reads on its own terms:
+//! Three directives, all valid WGSL, so that every file reads on its own terms:
 //! `//#import x.wgsl` is replaced by that file, once; `//#import x.wgsl as y.wgsl` in the place of `y.wgsl`, which is
 //! left out from there on; a line `const NAME: u32 = …;` takes a value
-//! given to [`link`] (array lengths of registers cannot be `override`s).
+//! given to [`link`] (array lengths of registers cannot be `override`s); a line `alias NAME_type = f32;`, which tells the
+//! type of a binding's elements, becomes f16 where that binding is.
 
 macro_rules! sources {
     ($($name:literal),* $(,)?) => {
@@ -25,6 +26,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "gather_f16",
     "grad_norm",
     "layer_norm",
+    "loss_scale",
     "matmul",
     "matmul_f16",
     "matmul_subgroup",
@@ -58,11 +60,11 @@ fn find(name: &str) -> &'static str {
     entry.unwrap_or_else(|| panic!("there is no shader {name}.wgsl")).1
 }
 
-/// The complete WGSL of `shader` with `consts` set.
+/// The complete WGSL of `shader` with `consts` set and the elements of the bindings `halves` in f16.
 ///
 /// # Panics
-/// When the shader, an import or a constant does not exist: a fault in this crate, which its tests find.
-pub fn link(shader: &str, consts: &[(&str, u32)]) -> String {
+/// When the shader, an import, a constant or an alias does not exist: a fault in this crate, which its tests find.
+pub fn link(shader: &str, consts: &[(&str, u32)], halves: &[u32]) -> String {
     let mut linked = String::new();
     let mut imported = Vec::new();
     append(&mut linked, find(shader), &mut imported);
@@ -73,7 +75,29 @@ pub fn link(shader: &str, consts: &[(&str, u32)]) -> String {
         let end = start + linked[start..].find(';').expect("a declaration ends in ;");
         linked.replace_range(start..end, &format!("{value}u"));
     }
+    for binding in halves {
+        let aliases = element_types(&linked, *binding);
+        assert!(!aliases.is_empty(), "binding {binding} of {shader}.wgsl is always f32");
+        for alias in aliases {
+            let [single, half] = ["f32", "f16"].map(|dtype| format!("\nalias {alias} = {dtype};"));
+            linked = linked.replace(&single, &half);
+        }
+    }
+    if !halves.is_empty() {
+        linked.insert_str(0, "enable f16;\n");
+    }
     linked
+}
+
+/// The aliases that name the type of a binding's elements; what shares its number is never used together.
+fn element_types(source: &str, binding: u32) -> Vec<String> {
+    let head = format!("@group(0) @binding({binding}) var<storage");
+    let declared = source.lines().filter(|line| line.starts_with(&head));
+    let named = declared.filter_map(|line| {
+        let (before, _) = line.split_once("_type")?;
+        before.rsplit(['<', ' ']).next().map(|name| format!("{name}_type"))
+    });
+    named.collect()
 }
 
 fn append(out: &mut String, source: &str, imported: &mut Vec<String>) {

@@ -92,6 +92,7 @@ impl Kernel for Softmax {
         };
         vec![Launch {
             shader: "softmax",
+            halves: Vec::new(),
             entry,
             consts: Vec::new(),
             overrides: tile.overrides().to_vec(),

@@ -2,6 +2,7 @@
 //! variant the kernels ask for, and binds exactly what the kernels' launches provide.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::attention::Attention;
@@ -12,6 +13,7 @@ use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
+use distil_gpu_kernels::loss_scale::LossScale;
 use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
@@ -19,7 +21,7 @@ use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
-use distil_gpu_kernels::{Access, Caps, DType, Kernel, Launch, Operand, StepState, shader};
+use distil_gpu_kernels::{Access, Caps, DType, Halved, Kernel, Launch, Operand, StepState, shader};
 use naga::back::{self, PipelineConstants};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
@@ -102,40 +104,40 @@ fn attentions() -> Vec<Attention> {
     attentions
 }
 
-fn kernels() -> Vec<Box<dyn Kernel>> {
-    let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
-    kernels.push(Box::new(AddTo { len: 10_000_000 }));
+fn kernels() -> Vec<Arc<dyn Kernel>> {
+    let mut kernels: Vec<Arc<dyn Kernel>> = Vec::new();
+    kernels.push(Arc::new(AddTo { len: 10_000_000 }));
     for attention in attentions() {
-        kernels.push(Box::new(attention));
+        kernels.push(Arc::new(attention));
     }
     for matmul in matmuls() {
-        kernels.push(Box::new(matmul));
+        kernels.push(Arc::new(matmul));
     }
     for chain in chains() {
         let extent = [1, 1, 4, 8];
-        kernels.push(Box::new(Elementwise { extent, main_strides: Some([0, 0, 8, 1]), chain }));
+        kernels.push(Arc::new(Elementwise { extent, main_strides: Some([0, 0, 8, 1]), chain }));
     }
     for op in [ReduceOp::Sum, ReduceOp::Mean, ReduceOp::Max] {
         for [outer, len, inner] in [[100, 10, 1], [1, 5000, 1], [3, 20, 40]] {
             for accumulate in [false, true] {
-                kernels.push(Box::new(Reduce { op, outer, len, inner, accumulate }));
+                kernels.push(Arc::new(Reduce { op, outer, len, inner, accumulate }));
             }
         }
     }
     for (rows, cols) in [(128, 10), (4_000_000, 33), (2, 50_257)] {
         for backward in [false, true] {
-            kernels.push(Box::new(Softmax { rows, cols, backward }));
+            kernels.push(Arc::new(Softmax { rows, cols, backward }));
         }
-        kernels.push(Box::new(MaxNorm { rows, cols, bound: 3.0 }));
+        kernels.push(Arc::new(MaxNorm { rows, cols, bound: 3.0 }));
     }
     for (rows, cols) in [(1, 1), (2048, 384), (2_000_000, 33), (3, 50_000)] {
         let backward = LayerNormBackward { rows, cols };
-        kernels.push(Box::new(LayerNorm { rows, cols, eps: 1e-5 }));
-        kernels.push(Box::new(LayerNormFinish { blocks: backward.blocks(), cols }));
-        kernels.push(Box::new(backward));
+        kernels.push(Arc::new(LayerNorm { rows, cols, eps: 1e-5 }));
+        kernels.push(Arc::new(LayerNormFinish { blocks: backward.blocks(), cols }));
+        kernels.push(Arc::new(backward));
         for table_rows in [2, 5_000_000] {
             for backward in [false, true] {
-                kernels.push(Box::new(Gather {
+                kernels.push(Arc::new(Gather {
                     rows,
                     table_rows,
                     first: 0,
@@ -145,7 +147,7 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
                     half_table: false,
                 }));
             }
-            kernels.push(Box::new(Gather {
+            kernels.push(Arc::new(Gather {
                 rows,
                 table_rows,
                 first: 0,
@@ -163,7 +165,7 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
                 let rows = 70_000;
                 let kernel =
                     DistillLoss { rows, classes, student_stride, teacher_stride, gradient };
-                kernels.push(Box::new(kernel));
+                kernels.push(Arc::new(kernel));
             }
         }
     }
@@ -172,7 +174,7 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
             for measure in [Measure::Cosine, Measure::Square] {
                 for (positions, tokens) in [(1, false), (16, true)] {
                     let weight = 0.5;
-                    kernels.push(Box::new(FeatureLoss {
+                    kernels.push(Arc::new(FeatureLoss {
                         rows,
                         cols,
                         measure,
@@ -185,7 +187,7 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
             }
         }
         for (batch, length, head_dim, teacher_dim) in [(1, 1, 1, 3), (6000, 200, 64, 128)] {
-            kernels.push(Box::new(RelationLoss {
+            kernels.push(Arc::new(RelationLoss {
                 batch,
                 length,
                 heads: 12,
@@ -204,21 +206,31 @@ fn kernels() -> Vec<Box<dyn Kernel>> {
         Rule::Adam { beta1, beta2, eps },
         Rule::AdamW { beta1, beta2, eps },
     ] {
-        for clip in [false, true] {
+        for (clip, scaled) in [(false, false), (true, false), (true, true)] {
             let len = 10_000_000;
-            kernels.push(Box::new(Optimizer {
+            kernels.push(Arc::new(Optimizer {
                 rule,
                 len,
                 lr_scale: 1.0,
                 weight_decay: 0.01,
                 clip,
+                scaled,
             }));
         }
     }
-    kernels.push(Box::new(Roof { len: 10_000_000, rounds: 64 }));
-    kernels.push(Box::new(GradNormPartial::new(1_000_000)));
-    kernels.push(Box::new(GradNormFinish { partials: 300, max_norm: 1.0 }));
+    kernels.push(Arc::new(Roof { len: 10_000_000, rounds: 64 }));
+    kernels.push(Arc::new(GradNormPartial::new(1_000_000)));
+    kernels.push(Arc::new(GradNormFinish { partials: 300, max_norm: 1.0 }));
+    kernels.push(Arc::new(LossScale { max_norm: 1.0, interval: 2000, betas: [0.9, 0.999] }));
+    let halved: Vec<Arc<dyn Kernel>> = kernels.iter().filter_map(halved).collect();
+    kernels.extend(halved);
     kernels
+}
+
+/// The kernel with all in f16 that may be.
+fn halved(kernel: &Arc<dyn Kernel>) -> Option<Arc<dyn Kernel>> {
+    let halves = kernel.halves();
+    (!halves.is_empty()).then(|| Arc::new(Halved::new(kernel.clone(), halves)) as Arc<dyn Kernel>)
 }
 
 fn capabilities() -> [Caps; 3] {
@@ -241,28 +253,29 @@ fn launches() -> Vec<(Launch, Vec<Operand>)> {
 }
 
 /// Parses and validates as a device without optional features would; with subgroups, or floats of 16 bits in storage,
-/// where a shader is for them by its name.
-fn compile(shader: &str, consts: &[(&str, u32)]) -> (Module, ModuleInfo) {
-    let source = shader::link(shader, consts);
+/// where a shader is for them by its name, and with a type for those where bindings are in it.
+fn compile(shader: &str, consts: &[(&str, u32)], halves: &[u32]) -> (Module, ModuleInfo) {
+    let source = shader::link(shader, consts, halves);
     let module = naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|e| panic!("{shader}: {}", e.emit_to_string(&source)));
-    let info = validator(shader)
+    let info = validator(shader, !halves.is_empty())
         .validate(&module)
         .unwrap_or_else(|e| panic!("{shader}: {}", e.emit_to_string(&source)));
     (module, info)
 }
 
-fn validator(shader: &str) -> Validator {
+fn validator(shader: &str, f16: bool) -> Validator {
     let mut capabilities = Capabilities::empty();
     capabilities.set(Capabilities::SUBGROUP, shader.contains("_subgroup"));
     capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, shader.ends_with("_f16"));
+    capabilities.set(Capabilities::SHADER_FLOAT16, f16);
     Validator::new(ValidationFlags::all(), capabilities)
 }
 
 #[test]
 fn every_shader_validates() {
     for (shader, _) in shader::SHADERS {
-        let (module, _) = compile(shader, &[]);
+        let (module, _) = compile(shader, &[], &[]);
         assert!(!module.entry_points.is_empty(), "{shader} has no entry point");
     }
 }
@@ -274,7 +287,7 @@ fn every_entry_point_is_launched() {
         launched.entry(launch.shader).or_default().insert(launch.entry);
     }
     for (shader, _) in shader::SHADERS {
-        let (module, _) = compile(shader, &[]);
+        let (module, _) = compile(shader, &[], &[]);
         let entries: BTreeSet<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(launched.get(shader), Some(&entries), "{shader}");
     }
@@ -284,11 +297,11 @@ fn every_entry_point_is_launched() {
 fn every_variant_translates() {
     let mut seen = BTreeSet::new();
     for (launch, _) in launches() {
-        let Launch { shader, entry, consts, overrides, .. } = &launch;
-        if !seen.insert(format!("{shader} {entry} {consts:?} {overrides:?}")) {
+        let Launch { shader, halves, entry, consts, overrides, .. } = &launch;
+        if !seen.insert(format!("{shader} {halves:?} {entry} {consts:?} {overrides:?}")) {
             continue;
         }
-        let (module, info) = compile(shader, consts);
+        let (module, info) = compile(shader, consts, halves);
         let constants: PipelineConstants =
             overrides.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
         let stage = ShaderStage::Compute;
@@ -347,7 +360,7 @@ fn keeps_within_limits(launch: &Launch, module: &Module) {
 #[test]
 fn launches_bind_what_shaders_name() {
     for (launch, operands) in launches() {
-        let (module, info) = compile(launch.shader, &launch.consts);
+        let (module, info) = compile(launch.shader, &launch.consts, &launch.halves);
         let entry = module.entry_points.iter().position(|e| e.name == launch.entry);
         let entry = entry.unwrap_or_else(|| panic!("{launch:?} names an entry point"));
         let used = info.get_entry_point(entry);
@@ -409,7 +422,9 @@ fn launches_bind_every_operand() {
 /// The scalar of a runtime-sized array of scalars or vectors; words are pairs of halves.
 fn element(module: &Module, ty: &TypeInner) -> Option<DType> {
     let TypeInner::Array { base, .. } = ty else { return None };
-    match module.types[*base].inner.scalar_kind()? {
+    let scalar = module.types[*base].inner.scalar()?;
+    match scalar.kind {
+        ScalarKind::Float if scalar.width == 2 => Some(DType::F16),
         ScalarKind::Float => Some(DType::F32),
         ScalarKind::Sint => Some(DType::I32),
         ScalarKind::Uint => Some(DType::F16),

@@ -64,7 +64,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         }
         match device.exceeded.as_slice() {
             [] => say("Every tensor is within this device's limits.")?,
-            all => all.iter().try_for_each(|problem| say(format_args!("Too large: {problem}")))?,
+            all => all.iter().try_for_each(|problem| say(format_args!("Refused: {problem}")))?,
         }
     }
     Ok(())

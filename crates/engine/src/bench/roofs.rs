@@ -71,7 +71,7 @@ fn time(device: &mut dyn Device, kernel: Arc<dyn Kernel>, budget: Duration) -> R
 /// A plan of one call, its operands in buffers of their own: what is read is an input of the operand's name.
 pub fn plan_of(kernel: Arc<dyn Kernel>) -> Plan {
     let operands = kernel.operands();
-    let mut plan = Plan { buffers: Vec::new(), calls: Vec::new() };
+    let mut plan = Plan { buffers: Vec::new(), calls: Vec::new(), loss_scale: None };
     let mut views = Vec::new();
     for (buffer, operand) in operands.iter().enumerate() {
         let name = operand.name.to_owned();
@@ -85,7 +85,7 @@ pub fn plan_of(kernel: Arc<dyn Kernel>) -> Plan {
             row: None,
             label: name,
         });
-        views.push(View { buffer, offset: 0, len: operand.len });
+        views.push(View { buffer, dtype: operand.dtype, offset: 0, len: operand.len });
     }
     plan.calls.push(Call { label: kernel.name().to_owned(), kernel, views });
     plan

@@ -279,6 +279,7 @@ impl<F: CpuReal> Device for CpuDevice<F> {
         plan: &Plan,
         persistent: &dyn Fn(StorePart) -> Option<BufferId>,
     ) -> Result<ProgramId, Error> {
+        plan.precision().check(&self.caps(), &self.info.name)?;
         let plan = plan.within(self.limits())?.into_owned();
         let mut memory = Vec::new();
         for spec in &plan.buffers {

@@ -87,6 +87,7 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Run, Error> {
     let Prepared { recipe, begin, folder, setup, given } = prepared;
+    recipe.precision.check(&device.caps(), &device.info().name)?;
     let resolved = recipe.to_toml()?;
     let notes = setup.notes()?;
     let Setup { split, students, teacher: teacher_config, student, .. } = &setup;

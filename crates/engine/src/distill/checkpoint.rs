@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use distil_gpu_kernels::distill_loss::TERMS;
+use distil_gpu_kernels::loss_scale::LEN;
 
 use super::Arm;
 use crate::error::Error;
@@ -26,6 +27,7 @@ const SHARE: u32 = 60;
 const STEP: &str = "step";
 const METRICS: &str = "metrics";
 const FEATURES: &str = "features";
+const LOSS_SCALE: &str = "loss_scale";
 const PARAMETERS: &str = "parameters";
 const BEST: &str = "best";
 /// In a file's metadata: step, score and misses of the best.
@@ -45,6 +47,8 @@ pub struct State {
     pub metrics: [f32; TERMS],
     /// Those of the losses of features; see [`super::Features::sums`].
     pub features: Vec<f32>,
+    /// The scale of the loss and what goes with it, where it is scaled; see [`distil_gpu_kernels::loss_scale`].
+    pub loss_scale: Option<[f32; LEN]>,
     /// The best so far, where it is kept.
     pub best: Option<Best>,
 }
@@ -58,6 +62,8 @@ pub struct StateShape<'a> {
     pub moments: usize,
     /// Number of the losses of features.
     pub features: usize,
+    /// Whether the loss is scaled.
+    pub scales: bool,
 }
 
 /// The parameters that did best on the validation data.
@@ -164,6 +170,9 @@ impl Checkpoints {
         if !state.features.is_empty() {
             tensors.push((FEATURES.to_owned(), vec![state.features.len()], &state.features));
         }
+        if let Some(scale) = &state.loss_scale {
+            tensors.push((LOSS_SCALE.to_owned(), vec![LEN], scale));
+        }
         let groups = [(PARAMETERS, &state.parameters)].into_iter();
         let groups = groups.chain(MOMENTS.into_iter().zip(&state.moments));
         for (group, values) in groups.chain(state.best.iter().map(|best| (BEST, &best.parameters)))
@@ -193,7 +202,7 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Model`] naming the file when it is damaged or of another model.
     pub fn latest(&self, arm: Arm, shape: &StateShape<'_>) -> Result<Option<State>, Error> {
-        let StateShape { specs, moments, features } = *shape;
+        let StateShape { specs, moments, features, scales } = *shape;
         let list = self.list(arm)?;
         let Some((_, path)) = list.first() else { return Ok(None) };
         let file = TensorFile::open(path)?;
@@ -212,6 +221,7 @@ impl Checkpoints {
             0 => Vec::new(),
             terms => file.tensor(FEATURES, &[terms])?,
         };
+        let loss_scale = scales.then(|| file.tensor(LOSS_SCALE, &[LEN])).transpose()?;
         let [best_step, score, missed] = BEST_OF.map(|key| file.metadata(key));
         let best = match best_step {
             None => None,
@@ -232,6 +242,7 @@ impl Checkpoints {
             moments: MOMENTS.into_iter().take(moments).map(read).collect::<Result<_, _>>()?,
             metrics: metrics.try_into().expect("the shape was checked"),
             features,
+            loss_scale: loss_scale.map(|scale| scale.try_into().expect("the shape was checked")),
             best,
         }))
     }

@@ -5,6 +5,7 @@ use super::program;
 use super::trainer::{Lesson, Trainer};
 use crate::device::Device;
 use crate::error::Error;
+use crate::plan::Precision;
 use crate::store::Store;
 
 /// The error for a training that met NaN or infinity before `trainer`'s next step.
@@ -32,12 +33,13 @@ pub(super) fn diagnose(
         if !after.is_finite() {
             trainer.restore(device, &before)?;
             let first = first_bad_tensor(device, lesson, trainer, store)?;
-            return Ok(error(
-                lesson,
-                trainer,
-                before.step,
-                &first.unwrap_or_else(|| update(trainer, &after)),
-            ));
+            return Ok(match (first, lesson.train.precision) {
+                (None, Precision::Mixed) => beyond_f16(lesson, before.step),
+                (first, _) => {
+                    let first = first.unwrap_or_else(|| update(trainer, &after));
+                    error(lesson, trainer, before.step, &first)
+                }
+            });
         }
         before = after;
     }
@@ -77,6 +79,14 @@ fn first_bad_tensor(
         }
     }
     Ok(None)
+}
+
+fn beyond_f16(lesson: &Lesson<'_>, step: u32) -> Error {
+    Error::NotFinite(format!(
+        "the {} stopped being numbers in step {step}: in f32 that step is sound, so something in it is beyond the \
+         largest number of f16, 65504; leave out `precision`",
+        lesson.arm.name(),
+    ))
 }
 
 fn error(lesson: &Lesson<'_>, trainer: &Trainer<'_>, step: u32, tensor: &str) -> Error {

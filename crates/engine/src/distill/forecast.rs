@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use distil_gpu_kernels::distill_loss::TERMS;
-use distil_gpu_kernels::{Cost, Kernel};
+use distil_gpu_kernels::{Cost, Kernel, loss_scale};
 use serde::Serialize;
 
 use super::feeds::Feeds;
@@ -97,7 +97,7 @@ pub struct DeviceForecast {
     pub peak_bytes: u64,
     /// Tensors that are bound in parts, since the device binds no more at once: name, and the most parts of one.
     pub tiled: BTreeMap<String, usize>,
-    /// What exceeds which limit of the device; where there is anything, the run is refused.
+    /// What exceeds which limit of the device, or what it lacks; where there is anything, the run is refused.
     pub exceeded: Vec<String>,
 }
 
@@ -135,6 +135,7 @@ impl Memory {
                 Part::Parameters => self.parameters += bytes,
                 Part::Gradients => self.gradients += bytes,
                 Part::Moment1 | Part::Moment2 => self.moments += bytes,
+                Part::LossScale => self.activations += loss_scale::LEN as u64 * 4,
                 Part::Metrics | Part::Scratch => {}
             }
         }
@@ -279,7 +280,7 @@ impl Planned {
             let (examples, how_of) = ((&feeds, data.len()), (how, recipe.seed));
             let shares = recipe.distil.gradient_shares;
             let plans = TrainingPlans::new(config, how_of, teacher, examples, measured, shares)?;
-            let (parts, batches) = (training_parts(&optimizer.config), step_rows.div_ceil(rows));
+            let (parts, batches) = (training_parts(&optimizer), step_rows.div_ceil(rows));
             let layout = program::student_layout(config, teacher)?;
             let metrics = teacher.features().metrics_len(TERMS);
             let training = Training { arm, layout, parts, metrics, plans, batches };
@@ -379,6 +380,8 @@ fn on_device(
         }
         memory.plans(training.plans.all(), device);
         for plan in training.plans.all() {
+            let refused = plan.precision().check(&device.caps, &device.name).err();
+            exceeding.extend(refused.map(|error| error.to_string()));
             match plan.tiled(device.limits) {
                 Ok(plan) => plan.tensors.into_iter().for_each(|(name, parts)| {
                     let known = tiled.entry(name).or_insert(0);

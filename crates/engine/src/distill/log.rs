@@ -102,7 +102,7 @@ impl<'a> Log<'a> {
 
     fn write(&mut self, event: &Event<'_>) -> Result<(), Error> {
         let seconds = self.seconds();
-        let (arm, epoch, step, learning_rate, shares, mut line, sets, terms) = match event {
+        let (arm, epoch, step, learning_rate, shares, scale, mut line, sets, terms) = match event {
             Event::Epoch {
                 arm,
                 epoch,
@@ -113,6 +113,7 @@ impl<'a> Log<'a> {
                 terms,
                 validation,
                 shares,
+                scale,
             } => {
                 let mut line = json!({
                     "arm": arm.name(),
@@ -129,7 +130,7 @@ impl<'a> Log<'a> {
                 let sets = [("train", *train), ("test", *test)].into_iter();
                 let sets = sets.chain(validation.map(|metrics| ("validation", metrics)));
                 let sets = sets.collect::<Vec<_>>();
-                (*arm, Some(*epoch), *step, *learning_rate, shares, line, sets, *terms)
+                (*arm, Some(*epoch), *step, *learning_rate, shares, scale, line, sets, *terms)
             }
             Event::Measured {
                 arm,
@@ -140,6 +141,7 @@ impl<'a> Log<'a> {
                 terms,
                 validation,
                 shares,
+                scale,
             } => {
                 let set = if *validation { "validation" } else { "test" };
                 let line = json!({
@@ -151,12 +153,15 @@ impl<'a> Log<'a> {
                     set: metrics,
                 });
                 let sets = vec![("train", *train), (set, *metrics)];
-                (*arm, None, *step, *learning_rate, shares, line, sets, *terms)
+                (*arm, None, *step, *learning_rate, shares, scale, line, sets, *terms)
             }
             _ => return Ok(()),
         };
         if let Some(shares) = shares {
             line["gradient_shares"] = json!(shares);
+        }
+        if let Some(scale) = scale {
+            line["loss_scale"] = json!(scale);
         }
         let mut lines = vec![line];
         for TermMetrics { term, weight, value } in terms {

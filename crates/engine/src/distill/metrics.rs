@@ -1,6 +1,7 @@
 //! What a pass over data measured.
 
 use distil_gpu_kernels::distill_loss::TERMS;
+use distil_gpu_kernels::loss_scale;
 use serde::{Deserialize, Serialize};
 
 use super::Scores;
@@ -41,6 +42,21 @@ pub struct Shares {
     /// Of the losses of features together, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<f64>,
+}
+
+/// The scale of a training's loss, so far.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scale {
+    /// What the losses' gradients are multiplied by.
+    pub scale: f32,
+    /// Steps that were left out, as their gradients were beyond f16.
+    pub left_out: u32,
+}
+
+impl Scale {
+    pub(super) fn of(state: [f32; loss_scale::LEN]) -> Self {
+        Self { scale: state[loss_scale::SCALE], left_out: state[loss_scale::LEFT_OUT] as u32 }
+    }
 }
 
 impl Shares {

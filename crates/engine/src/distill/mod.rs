@@ -32,7 +32,7 @@ pub use checkpoint::{Best, Checkpoints, State, StateShape};
 pub use evaluate::Evaluator;
 pub use features::{Features, NO_FEATURES, TermMetrics};
 pub use forecast::Forecast;
-pub use metrics::{Metrics, Shares};
+pub use metrics::{Metrics, Scale, Shares};
 pub use observer::{Arm, Event, Observer, Silent};
 pub use program::{
     TeacherInput, forward_plan, forward_plan_in, loss_plan, step_plan, student_layout,

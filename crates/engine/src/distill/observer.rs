@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Metrics, Shares, TermMetrics};
+use super::{Metrics, Scale, Shares, TermMetrics};
 use crate::models::hub::Progress;
 
 /// One of the three models of a run.
@@ -98,6 +98,8 @@ pub enum Event<'a> {
         validation: Option<&'a Metrics>,
         /// How the gradient is made up, if that was asked for.
         shares: Option<Shares>,
+        /// The scale of the loss, where it is scaled.
+        scale: Option<Scale>,
     },
     /// The model was measured within an epoch.
     Measured {
@@ -117,6 +119,8 @@ pub enum Event<'a> {
         validation: bool,
         /// How the gradient is made up, if that was asked for.
         shares: Option<Shares>,
+        /// The scale of the loss, where it is scaled.
+        scale: Option<Scale>,
     },
     /// An arm is done.
     Finished {

@@ -7,8 +7,9 @@ use super::feeds::Feeds;
 use super::program::{self, TeacherInput};
 use super::trainer::update;
 use crate::error::Error;
+use crate::graph::ops::Update;
 use crate::models::{BatchShape, Feed, ModelConfig};
-use crate::plan::Plan;
+use crate::plan::{Plan, Precision};
 use crate::recipe::Train;
 use crate::store::Storage;
 
@@ -68,6 +69,8 @@ impl TrainingPlans {
             true => {
                 let step = feeds.epoch(rows.1, seed, 0).swap_remove(0);
                 let shape = feeds.shape(&step[..step.len().min(rows.0)], rows.0);
+                // No scale of the loss comes between the terms.
+                let optimizer = Update { precision: Precision::F32, ..optimizer.clone() };
                 let batch = program::step_plan(config, teacher, shape, &optimizer, true)?;
                 Some([batch, program::norm_plan(config, teacher, &optimizer)?])
             }

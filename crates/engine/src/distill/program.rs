@@ -4,7 +4,7 @@ use distil_gpu_kernels::DType;
 
 use super::features::{Features, NO_FEATURES};
 use crate::error::Error;
-use crate::graph::ops::{OptimizerConfig, Update, chunk_rows};
+use crate::graph::ops::{Update, chunk_rows};
 use crate::graph::{Graph, TensorId, differentiate};
 use crate::models::{Answer, BatchShape, ModelConfig};
 use crate::plan::{Options, Plan};
@@ -172,9 +172,9 @@ pub fn training_plan(
     student: &ModelConfig,
     teacher: TeacherInput<'_>,
     shape: BatchShape,
-    optimizer: OptimizerConfig,
+    update: impl Into<Update>,
 ) -> Result<Plan, Error> {
-    step_plan(student, teacher, shape, &optimizer.into(), false)
+    step_plan(student, teacher, shape, &update.into(), false)
 }
 
 /// As [`training_plan`], of those parameters that learn. Where a step is several batches, the gradients are added
@@ -201,7 +201,8 @@ pub fn step_plan(
     } else {
         graph.optimize(STUDENT, &gradients, update.clone())?;
     }
-    Plan::compile(&graph, Options::default())
+    let precision = update.precision;
+    Plan::compile(&graph, Options { precision, ..Options::default() })
 }
 
 /// The update from the gradients that the store has, which are 0 afterwards.
@@ -215,7 +216,8 @@ pub fn update_plan(
 ) -> Result<Plan, Error> {
     let mut graph = Graph::new(vec![student_layout(student, teacher)?]);
     graph.optimize(STUDENT, &[], update.clone())?;
-    Plan::compile(&graph, Options::default())
+    let precision = update.precision;
+    Plan::compile(&graph, Options { precision, ..Options::default() })
 }
 
 /// The norm of the gradients that the store has, which are 0 afterwards.
@@ -262,7 +264,7 @@ pub fn open_plan(
         graph.output(&name, id);
         names.push(name);
     }
-    Ok((Plan::compile(&graph, Options { fuse: false })?, names))
+    Ok((Plan::compile(&graph, Options { fuse: false, ..Options::default() })?, names))
 }
 
 /// The loss terms of a batch, added onto the metrics of a model whose parameters are stored so, and its logits, but of a

@@ -150,6 +150,7 @@ pub fn sweep(
         let what = format!("a sweep with `task = \"{}\"`", recipe.task.name());
         return Err(Error::Unsupported { what });
     }
+    recipe.precision.check(&device.caps(), &device.info().name)?;
     let named = Recipe { name: format!("{}-sweep", recipe.name), ..recipe.clone() };
     let folder = choose_folder(&named, begin)?;
     let resolved = recipe.to_toml()?;

@@ -5,7 +5,7 @@ use super::diagnose::diagnose;
 use super::evaluate::{Evaluator, metric_sums, set_metrics};
 use super::plans::shapes;
 use super::trainer::{Lesson, Trainer, training_store};
-use super::{Event, Metrics, Observer};
+use super::{Event, Metrics, Observer, Scale};
 use crate::data::{DataError, Dataset};
 use crate::device::Device;
 use crate::error::Error;
@@ -185,6 +185,7 @@ impl Training<'_, '_> {
         let chosen = validation.map(&mut metrics).transpose()?;
         let test = (edge || chosen.is_none()).then(|| metrics(test)).transpose()?;
         let shares = trainer.gradient_shares(self.device)?;
+        let scale = trainer.loss_scale(self.device)?.map(Scale::of);
         set_metrics(self.device, self.store, &sums)?;
         trainer.features().set_sums(self.device, self.store, &feature_sums)?;
         // The last step may have spoilt what the training batches no longer show.
@@ -221,6 +222,7 @@ impl Training<'_, '_> {
                 terms: &terms,
                 validation: validation.as_ref(),
                 shares,
+                scale,
             }),
             (test, validation) => {
                 for metrics in validation.iter().chain(test) {
@@ -233,6 +235,7 @@ impl Training<'_, '_> {
                         terms: &terms,
                         validation: validation.is_some(),
                         shares,
+                        scale,
                     });
                 }
             }

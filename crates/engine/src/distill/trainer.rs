@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::TERMS;
+use distil_gpu_kernels::loss_scale::{self, LEN};
 use distil_gpu_kernels::optimizer::Rule;
 
 use super::checkpoint::{Best, State, StateShape};
@@ -20,7 +21,7 @@ use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
 use crate::models::{BatchShape, Draw, HostBatch, ModelConfig, Start};
-use crate::plan::Plan;
+use crate::plan::{Plan, Precision};
 use crate::recipe::{self, Optimizer};
 use crate::scratch::Scratch;
 use crate::store::{ParameterSpec, Part, Store, StorePart};
@@ -121,13 +122,14 @@ pub fn optimizer_config(train: &recipe::Train) -> (OptimizerConfig, [f64; 2]) {
 pub fn update(train: &recipe::Train, config: &ModelConfig) -> Result<(Update, [f64; 2]), Error> {
     let (optimizer, betas) = optimizer_config(train);
     let rates = rates(train, &config.model().parameters())?;
-    Ok((Update { config: optimizer, rates }, betas))
+    Ok((Update { config: optimizer, rates, precision: train.precision }, betas))
 }
 
-/// The store's parts that training with this optimizer needs.
-pub fn training_parts(optimizer: &OptimizerConfig) -> Vec<Part> {
-    let moments = [Part::Moment1, Part::Moment2].into_iter().take(optimizer.rule.moments());
-    [Part::Parameters, Part::Gradients].into_iter().chain(moments).collect()
+/// The store's parts that training with these updates needs.
+pub fn training_parts(update: &Update) -> Vec<Part> {
+    let moments = [Part::Moment1, Part::Moment2].into_iter().take(update.config.rule.moments());
+    let scale = (update.precision == Precision::Mixed).then_some(Part::LossScale);
+    [Part::Parameters, Part::Gradients].into_iter().chain(moments).chain(scale).collect()
 }
 
 /// One arm in training: its store, its plans and the next step.
@@ -219,7 +221,21 @@ impl<'a> Trainer<'a> {
         let zeros = || self.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
         let moments = self.moments().iter().map(|_| zeros()).collect();
         let features = vec![0.0; self.features().len()];
-        State { step: 0, parameters, moments, metrics: [0.0; TERMS], features, best: None }
+        let loss_scale = self.scale_buffer().map(|_| loss_scale::INITIAL);
+        let metrics = [0.0; TERMS];
+        State { step: 0, parameters, moments, metrics, features, loss_scale, best: None }
+    }
+
+    /// Where the scale of the loss lies, if it is scaled.
+    fn scale_buffer(&self) -> Option<BufferId> {
+        self.store.buffer(Part::LossScale, 0)
+    }
+
+    /// The scale of the loss and what goes with it, if it is scaled; see [`loss_scale`].
+    pub fn loss_scale(&self, device: &mut dyn Device) -> Result<Option<[f32; LEN]>, Error> {
+        let Some(buffer) = self.scale_buffer() else { return Ok(None) };
+        let values = device.read(buffer, 0, LEN)?;
+        Ok(Some(values.try_into().expect("as many were read")))
     }
 
     /// What is learnt besides answers.
@@ -237,8 +253,12 @@ impl<'a> Trainer<'a> {
 
     /// What a checkpoint of it holds.
     pub fn shape_of_state(&self) -> StateShape<'a> {
-        let (moments, features) = (self.moments().len(), self.features().len());
-        StateShape { specs: self.specs(), moments, features }
+        StateShape {
+            specs: self.specs(),
+            moments: self.moments().len(),
+            features: self.features().len(),
+            scales: self.scale_buffer().is_some(),
+        }
     }
 
     /// The parameters that are trained: the model's, then those of the features.
@@ -275,8 +295,9 @@ impl<'a> Trainer<'a> {
         let parameters = self.read(device, Part::Parameters)?;
         let moments = self.moments().into_iter().map(|part| self.read(device, part));
         let moments = moments.collect::<Result<_, _>>()?;
+        let loss_scale = self.loss_scale(device)?;
         let (step, best) = (self.step, self.best.clone());
-        Ok(State { step, parameters, moments, metrics, features, best })
+        Ok(State { step, parameters, moments, metrics, features, loss_scale, best })
     }
 
     /// Goes to a state.
@@ -286,6 +307,9 @@ impl<'a> Trainer<'a> {
         self.write(device, Part::Parameters, &state.parameters)?;
         for (part, values) in self.moments().into_iter().zip(&state.moments) {
             self.write(device, part, values)?;
+        }
+        if let (Some(buffer), Some(scale)) = (self.scale_buffer(), &state.loss_scale) {
+            device.write(buffer, 0, scale)?;
         }
         set_metrics(device, self.store, &state.metrics)?;
         self.features().set_sums(device, self.store, &state.features)
@@ -484,11 +508,11 @@ impl<'a> Trainer<'a> {
 
 /// A store for training the lesson's model.
 pub(super) fn training_store(device: &mut dyn Device, lesson: &Lesson<'_>) -> Result<Store, Error> {
-    let (optimizer, _) = optimizer_config(lesson.train);
+    let (update, _) = update(lesson.train, lesson.config)?;
     let teacher = lesson.teacher_input();
     let layout = program::student_layout(lesson.config, teacher)?;
     let metrics = teacher.features().metrics_len(TERMS);
-    Store::new(device, lesson.arm.name(), layout, &training_parts(&optimizer), metrics)
+    Store::new(device, lesson.arm.name(), layout, &training_parts(&update), metrics)
 }
 
 /// Examples of a step of the epoch.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::chain::Chain;
 use distil_gpu_kernels::elementwise::Elementwise;
-use distil_gpu_kernels::{DType, Kernel};
+use distil_gpu_kernels::{Caps, DType, Kernel, loss_scale};
+use serde::{Deserialize, Serialize};
 
 use super::slots::{self, Life};
-use super::{BufferKind, BufferSpec, Call, Plan, View, fuse};
+use super::{BufferKind, BufferSpec, Call, Plan, View, fuse, halve::halve};
 use crate::error::Error;
 use crate::graph::ops::{ArgRef, Lowered, Site};
 use crate::graph::{Graph, Node, Source, TensorId};
@@ -19,17 +20,48 @@ use crate::store::{ParameterSpec, Part, Segment, StorePart};
 pub struct Options {
     /// Join elementwise chains to their producers.
     pub fuse: bool,
+    /// What is computed in f32 lies so between the kernels.
+    pub precision: Precision,
+}
+
+/// How the numbers of a training lie in memory. Kernels compute in f32 either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// In f32.
+    #[default]
+    F32,
+    /// Activations and their gradients in f16, and the loss scaled so that these are in its range; parameters, their
+    /// gradients, losses and norms in f32 (Micikevicius et al., "Mixed Precision Training", 2018). Of the trained store,
+    /// number 0, the plan needs the part [`Part::LossScale`].
+    Mixed,
+}
+
+impl Precision {
+    /// Refuses a device that cannot train so.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`].
+    pub fn check(self, caps: &Caps, device: &str) -> Result<(), Error> {
+        if self == Self::F32 || caps.f16 {
+            return Ok(());
+        }
+        Err(Error::NoDevice(format!(
+            "{device} has no 16-bit floats in its shaders, which precision = \"mixed\" needs: leave the key out, or \
+             choose another device (`distil-gpu devices` says which have them)"
+        )))
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fuse: true }
+        Self { fuse: true, precision: Precision::F32 }
     }
 }
 
 /// Memory of a tensor before slots are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Memory {
+pub(super) enum Memory {
     /// Buffer `.0` of the plan, from element `.1` on.
     Buffer(usize, usize),
     /// Scratch number `.0`.
@@ -37,9 +69,9 @@ enum Memory {
 }
 
 /// A kernel call whose operands are `Memory`, offset and length.
-struct Draft {
-    kernel: Arc<dyn Kernel>,
-    operands: Vec<(Memory, usize, usize)>,
+pub(super) struct Draft {
+    pub kernel: Arc<dyn Kernel>,
+    pub operands: Vec<(Memory, usize, usize)>,
     label: String,
 }
 
@@ -67,7 +99,16 @@ impl Plan {
             compiler.node(graph, index, node, &last_reads)?;
         }
         compiler.copy_outputs(graph);
-        Ok(compiler.finish())
+        let mut halves = vec![false; compiler.scratch.len()];
+        let mut scale = None;
+        if options.precision == Precision::Mixed {
+            let part = StorePart { store: 0, part: Part::LossScale, segment: 0 };
+            if let Memory::Buffer(buffer, _) = compiler.store(graph, part, 0) {
+                scale = Some(buffer);
+            }
+            halves = halve(&mut compiler.drafts, halves.len());
+        }
+        Ok(Self { loss_scale: scale, ..compiler.finish(&halves) })
     }
 }
 
@@ -101,6 +142,7 @@ impl Compiler {
             let layout = &graph.stores[part.store];
             let (Segment { len, dtype }, matrix) = match part.part {
                 Part::Metrics => (Segment { len: 0, dtype: DType::F32 }, None),
+                Part::LossScale => (Segment { len: loss_scale::LEN, dtype: DType::F32 }, None),
                 _ => (layout.segments[part.segment], layout.matrix(part.segment)),
             };
             let label = match matrix {
@@ -327,12 +369,15 @@ impl Compiler {
         }
     }
 
-    /// Gives every scratch tensor a slot.
-    fn finish(mut self) -> Plan {
-        let mut lives: Vec<Life> = self
-            .scratch
-            .iter()
-            .map(|(len, _)| Life { len: *len, first: usize::MAX, last: 0 })
+    /// Gives every scratch tensor a slot, those that are `halves` half the words.
+    fn finish(mut self, halves: &[bool]) -> Plan {
+        let dtype = |tensor: usize| if halves[tensor] { DType::F16 } else { DType::F32 };
+        let words = |tensor: usize| {
+            let bytes = self.scratch[tensor].0 * dtype(tensor).bytes();
+            bytes.div_ceil(DType::F32.bytes())
+        };
+        let mut lives: Vec<Life> = (0..self.scratch.len())
+            .map(|tensor| Life { len: words(tensor), first: usize::MAX, last: 0 })
             .collect();
         for (index, draft) in self.drafts.iter().enumerate() {
             for (memory, ..) in &draft.operands {
@@ -356,9 +401,14 @@ impl Compiler {
                 label: label.unwrap_or_default(),
             });
         }
+        let dtypes: Vec<DType> = self.buffers.iter().map(|spec| spec.dtype).collect();
         let view = |(memory, offset, len): (Memory, usize, usize)| match memory {
-            Memory::Buffer(buffer, base) => View { buffer, offset: base + offset, len },
-            Memory::Scratch(scratch) => View { buffer: first + chosen[scratch], offset, len },
+            Memory::Buffer(buffer, base) => {
+                View { buffer, dtype: dtypes[buffer], offset: base + offset, len }
+            }
+            Memory::Scratch(scratch) => {
+                View { buffer: first + chosen[scratch], dtype: dtype(scratch), offset, len }
+            }
         };
         let calls = self
             .drafts
@@ -369,7 +419,7 @@ impl Compiler {
                 label: draft.label,
             })
             .collect();
-        Plan { buffers: self.buffers, calls }
+        Plan { buffers: self.buffers, calls, loss_scale: None }
     }
 }
 

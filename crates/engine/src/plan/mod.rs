@@ -5,6 +5,7 @@
 
 mod compile;
 mod fuse;
+mod halve;
 mod slots;
 mod tile;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::{Cost, DType, Kernel};
 
-pub use compile::Options;
+pub use compile::{Options, Precision};
 pub use tile::Tiled;
 
 use crate::store::StorePart;
@@ -57,10 +58,19 @@ impl BufferSpec {
 pub struct View {
     /// Index into [`Plan::buffers`].
     pub buffer: usize,
+    /// Type of its elements: the buffer's, but that a slot of f32 holds tensors of f16 as well.
+    pub dtype: DType,
     /// First element; at a multiple of [`crate::store::ALIGNMENT_BYTES`].
     pub offset: usize,
     /// Elements.
     pub len: usize,
+}
+
+impl View {
+    /// Bytes of it.
+    pub fn bytes(&self) -> u64 {
+        (self.len * self.dtype.bytes()) as u64
+    }
 }
 
 /// One kernel call.
@@ -81,6 +91,8 @@ pub struct Plan {
     pub buffers: Vec<BufferSpec>,
     /// The calls in order.
     pub calls: Vec<Call>,
+    /// The buffer that has the scale of the loss; see [`distil_gpu_kernels::loss_scale`]. Each run begins with it.
+    pub loss_scale: Option<usize>,
 }
 
 impl Plan {
@@ -97,6 +109,11 @@ impl Plan {
     /// Work of one run.
     pub fn cost(&self) -> Cost {
         self.calls.iter().fold(Cost::default(), |sum, call| sum + call.kernel.cost())
+    }
+
+    /// How the numbers lie in memory.
+    pub fn precision(&self) -> Precision {
+        if self.loss_scale.is_some() { Precision::Mixed } else { Precision::F32 }
     }
 
     /// Bytes of the buffers that belong to the plan alone (slots, inputs, outputs).

@@ -68,12 +68,12 @@ impl Plan {
             let piece = limits.piece(&spec.label, spec.dtype, spec.len, spec.row);
             let piece = piece.unwrap_or_else(|error| {
                 errors.push(error);
-                usize::MAX
+                u32::MAX as usize
             });
-            piece.min(limits.binding_bytes as usize / spec.dtype.bytes())
+            (piece as u64 * spec.dtype.bytes() as u64).min(limits.binding_bytes)
         };
-        let most: Vec<usize> = self.buffers.iter().map(&mut most).collect();
-        let fits = |view: &View| view.len <= most[view.buffer];
+        let most: Vec<u64> = self.buffers.iter().map(&mut most).collect();
+        let fits = |view: &View| view.bytes() <= most[view.buffer];
         if errors.is_empty() && self.calls.iter().all(|call| call.views.iter().all(fits)) {
             return Ok(Tiled { plan: Cow::Borrowed(self), tensors: BTreeMap::new() });
         }
@@ -87,7 +87,7 @@ impl Plan {
                 };
                 let view = call.views[operand];
                 let spec = &self.buffers[view.buffer];
-                match parts(&call, operand, most[view.buffer]) {
+                match parts(&call, operand, most[view.buffer] as usize / view.dtype.bytes()) {
                     Some(parts) => {
                         for view in call.views.iter().filter(|view| !fits(view)) {
                             let label = self.buffers[view.buffer].label.clone();
@@ -98,7 +98,7 @@ impl Plan {
                     }
                     None => errors.push(Error::TooLarge {
                         tensor: spec.label.clone(),
-                        bytes: (view.len * spec.dtype.bytes()) as u64,
+                        bytes: view.bytes(),
                         limit: "binding size",
                         allowed: limits.binding_bytes,
                     }),
@@ -106,7 +106,7 @@ impl Plan {
             }
         }
         if errors.is_empty() {
-            let plan = Plan { buffers: self.buffers.clone(), calls };
+            let plan = Plan { buffers: self.buffers.clone(), calls, ..*self };
             return Ok(Tiled { plan: Cow::Owned(plan), tensors });
         }
         Err(errors)

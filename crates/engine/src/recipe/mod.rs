@@ -32,6 +32,7 @@ use sets::Set;
 
 use crate::error::Error;
 use crate::models::hub::Progress;
+use crate::plan::Precision;
 
 pub use data::{Column, Data, Normalise, Source, Validation};
 pub use error::{Place, RecipeError};
@@ -70,6 +71,8 @@ pub struct Recipe {
     pub checkpoint_seconds: f32,
     /// Whether TensorBoard event files are written beside `metrics.jsonl`; not unless given.
     pub tensorboard: bool,
+    /// How the numbers of trainings lie in memory; in f32 unless given.
+    pub precision: Precision,
     /// What is learnt from.
     pub data: Data,
     /// Where the teacher comes from.
@@ -208,6 +211,7 @@ impl Recipe {
             "device",
             "checkpoint_seconds",
             "tensorboard",
+            "precision",
             "data",
             "teacher",
             "student",
@@ -221,7 +225,9 @@ impl Recipe {
         };
         let name = root.get("name", &NAME)?.unwrap_or_else(stem);
         let train_table = root.need_table("train", "how the students are trained")?;
-        let train = Train::read(&train_table)?;
+        let precisions = [("f32", Precision::F32), ("mixed", Precision::Mixed)];
+        let precision = root.choice("precision", &precisions)?.unwrap_or_default();
+        let train = Train::read(&train_table, precision)?;
         let teacher_table = root.need_table("teacher", teacher::WHAT)?;
         let student_table = root.need_table("student", "the small model to train")?;
         let recipe = Self {
@@ -237,6 +243,7 @@ impl Recipe {
             student: Student::read(&student_table)?,
             distil: Distil::read(root.table("distil")?)?,
             train,
+            precision,
             name,
         };
         if let (Teacher::Logits { .. }, true) =

@@ -8,6 +8,7 @@ use super::document::Table;
 use super::error::RecipeError;
 use super::{Model, Train};
 use crate::models::Origin;
+use crate::plan::Precision;
 use crate::store::Storage;
 
 /// Where the teacher comes from.
@@ -51,7 +52,8 @@ impl Teacher {
                 format!("[teacher.train] goes with `model`, not with `{other}`: leave one out"),
             )),
             ["folder"] => {
-                let (folder, weights) = (table.origin("folder")?, Self::storage(table)?);
+                let weights = Self::storage(table, students.precision)?;
+                let folder = table.origin("folder")?;
                 Ok(Self::Folder { folder, weights })
             }
             ["logits"] if table.has("weights") => {
@@ -74,15 +76,19 @@ impl Teacher {
             return Err(table.conflict("model", problem));
         }
         let train = match table.table("train")? {
-            Some(table) => Train::read(&table)?,
+            Some(table) => Train::read(&table, students.precision)?,
             None => students.clone(),
         };
-        Ok(Self::Trained { model, train, weights: Self::storage(table)? })
+        Ok(Self::Trained { model, train, weights: Self::storage(table, students.precision)? })
     }
 
-    fn storage(table: &Table<'_>) -> Result<Storage, RecipeError> {
+    /// In f16 where the trainings are mixed, unless given.
+    fn storage(table: &Table<'_>, precision: Precision) -> Result<Storage, RecipeError> {
         let known = [("f32", Storage::F32), ("f16", Storage::F16)];
-        Ok(table.choice("weights", &known)?.unwrap_or_default())
+        Ok(table.choice("weights", &known)?.unwrap_or(match precision {
+            Precision::F32 => Storage::F32,
+            Precision::Mixed => Storage::F16,
+        }))
     }
 
     /// How its parameters are stored while it teaches.

@@ -93,6 +93,7 @@ fn fills_in_defaults() {
         keep: Keep::Last,
         best_by: None,
         patience: None,
+        precision: Precision::F32,
         layer_decay: 1.0,
         groups: Vec::new(),
     };
@@ -296,7 +297,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("[data]", "[distill]\nalpha = 1\n[data]")],
         "a.toml:2:2: unknown key `distill` in the recipe; did you mean `distil`? Known keys: name, \
-         task, seed, out, device, checkpoint_seconds, tensorboard, data, teacher, student, distil, train, target",
+         task, seed, out, device, checkpoint_seconds, tensorboard, precision, data, teacher, student, distil, train, target",
     );
     refused(
         &[("epochs = 8", "epochs = 8\n[distil]\nalpha = 0.5\n  tempature = 4")],

@@ -6,6 +6,7 @@ use super::document::Table;
 use super::error::RecipeError;
 use super::rules::{COUNT, FEW, POSITIVE, POSITIVE_SHARE, SHIFT, SIZE};
 use super::{Group, Optimizer, Schedule};
+use crate::plan::Precision;
 
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +41,9 @@ pub struct Train {
     /// The training ends after so many measurements in a row that were no better than the best before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u32>,
+    /// How the numbers of the training lie in memory; that of the whole recipe.
+    #[serde(skip)]
+    pub precision: Precision,
     /// What the learning rate is multiplied by from each layer to the one below; 1 unless given.
     pub layer_decay: f32,
     /// Parameters that are trained otherwise; each is of the first group that matches its name.
@@ -107,7 +111,7 @@ impl Train {
         examples.div_ceil(self.step_rows(examples)) as u32
     }
 
-    pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+    pub(super) fn read(table: &Table<'_>, precision: Precision) -> Result<Self, RecipeError> {
         table.known(&[
             "epochs",
             "steps",
@@ -160,6 +164,7 @@ impl Train {
                 _ => None,
             },
             patience: table.get("patience", &COUNT)?,
+            precision,
             layer_decay: table.get("layer_decay", &POSITIVE_SHARE)?.unwrap_or(1.0),
             groups: table.tables("groups")?.iter().map(Group::read).collect::<Result<_, _>>()?,
         };

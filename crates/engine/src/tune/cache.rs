@@ -175,7 +175,7 @@ impl Cache {
 fn checksum(kernel: &str) -> String {
     let mut hasher = crc32fast::Hasher::new();
     for (name, _) in shader::SHADERS.iter().filter(|(name, _)| name.starts_with(kernel)) {
-        hasher.update(shader::link(name, &[]).as_bytes());
+        hasher.update(shader::link(name, &[], &[]).as_bytes());
     }
     format!("{:08x}", hasher.finalize())
 }

@@ -10,20 +10,21 @@ use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::gather::{Gather, sorted_order};
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
+use distil_gpu_kernels::loss_scale::LossScale;
 use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
-use distil_gpu_kernels::{Access, DType, Kernel, StepState};
+use distil_gpu_kernels::{Access, Caps, DType, Halved, Kernel, StepState};
 
 pub use super::attention_cases::attention;
-pub use super::f16_cases::reads_f16;
+pub use super::f16_cases::{halved, reads_f16};
 pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel, variants};
-use super::limits::limit;
-use super::numbers::{nmse, random, random_in, random_labels};
+use super::limits::{ROUNDED_TO_F16, limit};
+use super::numbers::{nmse, random, random_in, random_labels, rounded_to_f16};
 pub use super::part_cases::parts;
 use super::{Distance, oracle};
 use crate::device::Device;
@@ -38,12 +39,14 @@ pub struct Case {
     pub state: StepState,
     /// Its operands.
     pub data: Vec<Data>,
+    /// Those that devices are given and give in f16; see [`Halved`]. The data are rounded alike.
+    pub halves: Vec<usize>,
 }
 
 impl Case {
     /// A kernel with its operands, in no particular step.
     pub fn new(kernel: impl Kernel + 'static, data: Vec<Data>) -> Self {
-        Self { kernel: Arc::new(kernel), state: StepState::default(), data }
+        Self { kernel: Arc::new(kernel), state: StepState::default(), data, halves: Vec::new() }
     }
 
     /// A kernel over random numbers in `low..high`.
@@ -54,7 +57,7 @@ impl Case {
     /// The same of a kernel that is shared.
     pub fn filled(kernel: Arc<dyn Kernel>, low: f64, high: f64) -> Self {
         let data = filled(&*kernel, low, high);
-        Self { kernel, state: StepState::default(), data }
+        Self { kernel, state: StepState::default(), data, halves: Vec::new() }
     }
 
     /// In a step of this state.
@@ -62,9 +65,18 @@ impl Case {
         Self { state, ..self }
     }
 
-    /// Whether the kernel reads tensors of f16.
-    pub fn reads_f16(&self) -> bool {
-        self.kernel.operands().iter().any(|operand| operand.dtype == DType::F16)
+    /// Whether a device can run it.
+    pub fn fits(&self, caps: &Caps) -> bool {
+        let reads_f16 = self.kernel.operands().iter().any(|operand| operand.dtype == DType::F16);
+        (caps.reads_f16 || !reads_f16) && (caps.f16 || self.halves.is_empty())
+    }
+
+    /// The kernel as devices run it.
+    fn on_device(&self) -> Arc<dyn Kernel> {
+        match self.halves.is_empty() {
+            true => self.kernel.clone(),
+            false => Arc::new(Halved::new(self.kernel.clone(), self.halves.clone())),
+        }
     }
 
     /// Elements of all operands.
@@ -79,7 +91,7 @@ impl Case {
     pub fn distances(&self, device: &mut dyn Device) -> Result<Vec<Distance>, Error> {
         let expected = self.expected()?;
         let mut distances = Vec::new();
-        for (variant, forced) in variants(&self.kernel, device) {
+        for (variant, forced) in variants(&self.on_device(), device) {
             let found = self.found(device, &forced)?;
             distances.extend(self.distances_of(&variant, &found, &expected));
         }
@@ -113,17 +125,27 @@ impl Case {
         found: &[Vec<f64>],
         expected: &[Vec<f64>],
     ) -> Vec<Distance> {
-        let operands = self.kernel.operands();
+        let kernel = self.on_device();
+        let operands = kernel.operands();
         let written = operands.iter().filter(|operand| operand.access != Access::Read);
         let compared = written.zip(found).zip(expected).map(|((operand, found), expected)| {
+            let expected = match operand.dtype {
+                DType::F16 => &rounded_to_f16(expected),
+                _ => expected,
+            };
             let error = match operand.name {
                 // How the total is shared out is the device's own affair.
                 "partials" => nmse(&[found.iter().sum()], &[expected.iter().sum()]),
                 _ => nmse(found, expected),
             };
             let name = operand.name;
-            let what = format!("{name} of {:?}, variant {variant}", self.kernel);
-            Distance { what, error, limit: limit(&*self.kernel, name) }
+            let what = format!("{name} of {kernel:?}, variant {variant}");
+            let limit = limit(&*self.kernel, name).max(if operand.dtype == DType::F16 {
+                ROUNDED_TO_F16
+            } else {
+                0.0
+            });
+            Distance { what, error, limit }
         });
         compared.collect()
     }
@@ -140,6 +162,8 @@ pub fn all() -> Vec<Case> {
         softmax,
         gather,
         reads_f16,
+        halved,
+        loss_scale,
         layer_norm,
         distill_loss,
         feature_loss,
@@ -551,12 +575,41 @@ pub fn update_state(rule: Rule, step: u32) -> StepState {
 pub fn optimizer() -> Vec<Case> {
     let mut cases = Vec::new();
     for rule in rules() {
-        for clip in [false, true] {
+        for (clip, scaled) in [(false, false), (true, false), (true, true)] {
             for (weight_decay, lr_scale, len, step) in
                 [(0.0, 1.0, 1, 0), (0.01, 0.5, 1003, 4), (0.1, 1.0, 65, 10_000)]
             {
-                let kernel = Optimizer { rule, len, lr_scale, weight_decay, clip };
+                let kernel = Optimizer { rule, len, lr_scale, weight_decay, clip, scaled };
                 cases.push(Case::random(kernel, -1.0, 1.0).at(update_state(rule, step)));
+            }
+        }
+        // A step that is left out.
+        let kernel = Optimizer {
+            rule,
+            len: 100,
+            lr_scale: 1.0,
+            weight_decay: 0.1,
+            clip: true,
+            scaled: true,
+        };
+        let mut case = Case::random(kernel, -1.0, 1.0).at(update_state(rule, 1));
+        case.data.pop();
+        case.data.push(Data::Floats(vec![f64::INFINITY, 0.0, 0.1, 0.1]));
+        cases.push(case);
+    }
+    cases
+}
+
+/// Finite norms, clipped and not, a doubling, and norms that are none.
+pub fn loss_scale() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for max_norm in [f32::INFINITY, 0.5] {
+        for squares in [0.0, 4.0e9, f64::INFINITY, f64::NAN] {
+            for steps in [0.0, 1999.0] {
+                let kernel = LossScale { max_norm, interval: 2000, betas: [0.9, 0.999] };
+                let norm = Data::Floats(vec![squares, 1.0, 0.0, 0.0]);
+                let scale = Data::Floats(vec![4096.0, steps, 3.0, 0.25, 0.5]);
+                cases.push(Case::new(kernel, vec![norm, scale]));
             }
         }
     }

@@ -1,13 +1,68 @@
-//! Kernels that read weights in f16. The oracle's weights are rounded alike, so that nothing but the arithmetic, which
-//! is f32's, is compared.
+//! Kernels with tensors in f16. The oracle's are rounded alike, so that nothing but the arithmetic, which is f32's, and
+//! the rounding of results is compared.
 
-use distil_gpu_kernels::StepState;
+use distil_gpu_kernels::{Kernel, StepState};
+use distil_gpu_kernels::chain::Stage;
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::matmul::Matmul;
 
-use super::cases::{Case, LAYOUTS, epilogues};
+use super::cases::{
+    self, Case, LAYOUTS, attention, elementwise, epilogues, feature_loss, flat, layer_norm,
+    relation_loss,
+};
 use super::kernel::Data;
-use super::numbers::random_in;
+use super::numbers::{random_in, rounded_to_f16};
+
+/// Kernels that read and write f16: every so many cases of those in f32, with all in f16 that may be; products, each
+/// variant of which takes a driver long to compile, in every layout, and of one with one operand after another; results
+/// beyond the largest half.
+pub fn halved() -> Vec<Case> {
+    let sources = [
+        (elementwise as fn() -> Vec<Case>, 9),
+        (attention, 5),
+        (cases::reduce, 6),
+        (cases::gather, 5),
+        (layer_norm, 4),
+        (feature_loss, 5),
+        (relation_loss, 4),
+    ];
+    let mut cases = Vec::new();
+    for (source, every) in sources {
+        cases.extend(source().into_iter().step_by(every).filter_map(|case| {
+            let halves = case.kernel.halves();
+            (!halves.is_empty()).then(|| with_halves(case, halves)).flatten()
+        }));
+    }
+    let product = |m, n, k, (trans_a, trans_b), halves: &[usize]| {
+        let case = Case::random(Matmul::new(m, n, k, trans_a, trans_b), -1.0, 1.0);
+        with_halves(case, halves.to_vec())
+    };
+    cases.extend(LAYOUTS.into_iter().filter_map(|layout| product(64, 48, 36, layout, &[0, 1, 2])));
+    cases.extend((0..3).filter_map(|operand| product(33, 7, 5, (false, true), &[operand])));
+    let extent = [1, 1, 20, 12];
+    let chain = epilogues(extent).swap_remove(0);
+    let fused = Matmul { chain, extent, ..Matmul::new(20, 12, 8, false, true) };
+    let halves = fused.halves();
+    cases.extend(with_halves(Case::random(fused, -1.0, 1.0), halves));
+    let doubled = flat(vec![Stage::Affine { scale: 2.0, offset: 0.0 }], 0, 1000);
+    cases.extend(with_halves(Case::random(doubled, -6e4, 6e4), vec![0, 1]));
+    cases
+}
+
+/// The case with operands in f16; none where the data are beyond it.
+fn with_halves(mut case: Case, halves: Vec<usize>) -> Option<Case> {
+    for &half in &halves {
+        if let Data::Floats(values) = &mut case.data[half] {
+            let rounded = rounded_to_f16(values);
+            let fits = values.iter().zip(&rounded).all(|(v, r)| v.is_finite() == r.is_finite());
+            if !fits {
+                return None;
+            }
+            *values = rounded;
+        }
+    }
+    Some(Case { halves, ..case })
+}
 
 /// Products in every layout, of odd numbers of halves too, in batches and with epilogues; rows of tables.
 pub fn reads_f16() -> Vec<Case> {

@@ -84,10 +84,10 @@ fn run_with(
             device.write_exact(id, 0, &values)?;
         }
         buffers.push(spec);
-        views.push(View { buffer: index, offset: 0, len });
+        views.push(View { buffer: index, dtype: operand.dtype, offset: 0, len });
     }
     let call = Call { kernel: kernel.clone(), views, label: kernel.name().to_owned() };
-    let plan = Plan { buffers, calls: vec![call] };
+    let plan = Plan { buffers, calls: vec![call], loss_scale: None };
     let place = |part: StorePart| ids.iter().find(|(i, _)| *i == part.segment).map(|(_, id)| *id);
     let program = device.load(&plan, &place)?;
     let ran = device.run(program, state, &inputs);

@@ -158,7 +158,7 @@ pub fn check(device: &mut dyn Device, progress: Progress<'_>) -> Result<Report, 
     verify(device, &cases::all(), &Models::default().lessons(), progress)
 }
 
-/// Verifies these kernels and trainings, but for those with f16 on a device that cannot read it.
+/// Verifies these kernels and trainings, but for those with f16 on a device that has none.
 ///
 /// # Errors
 /// When the device is lost.
@@ -169,10 +169,9 @@ pub fn verify(
     progress: Progress<'_>,
 ) -> Result<Report, Error> {
     let start = Instant::now();
-    let can = device.caps().reads_f16;
-    let cases: Vec<&Case> = cases.iter().filter(|case| can || !case.reads_f16()).collect();
-    let lessons: Vec<&Lesson<'_>> =
-        lessons.iter().filter(|lesson| can || !lesson.reads_f16()).collect();
+    let caps = device.caps();
+    let cases: Vec<&Case> = cases.iter().filter(|case| case.fits(&caps)).collect();
+    let lessons: Vec<&Lesson<'_>> = lessons.iter().filter(|lesson| lesson.fits(&caps)).collect();
     let total = cases.len() + lessons.len();
     let mut report = Report::new(device);
     for (done, case) in cases.iter().enumerate() {

@@ -4,6 +4,7 @@
 //! came from [`random`].
 
 use distil_gpu_kernels::random::{unit, word};
+use half::f16;
 
 /// Numbers in [-1, 1), exact in f32; the same for the same `salt`.
 pub fn random(len: usize, salt: u32) -> Vec<f64> {
@@ -25,6 +26,11 @@ pub fn random_labels(len: usize, bound: usize, salt: u32) -> Vec<i32> {
 /// f64 to f32.
 pub fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&v| v as f32).collect()
+}
+
+/// What f16 has of them; infinities where they are beyond it.
+pub fn rounded_to_f16(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|&v| f16::from_f64(v).to_f64()).collect()
 }
 
 /// Distance of two numbers; a NaN is at no distance from a NaN, and infinitely far from anything else.

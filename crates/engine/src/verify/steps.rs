@@ -1,8 +1,8 @@
 //! Whole training steps against the f64 oracle: that the plan's calls belong together, on shared memory, in
 //! their order.
 
-use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::{IGNORED, PADDING, TERMS};
+use distil_gpu_kernels::{Caps, StepState};
 
 use super::cases::{rules, update_state};
 use super::numbers::{narrow, nmse, random, random_labels};
@@ -14,12 +14,12 @@ use crate::distill::{
     Features, Setup, TeacherInput, optimizer_config, student_layout, training_plan,
 };
 use crate::error::Error;
-use crate::graph::ops::OptimizerConfig;
+use crate::graph::ops::{OptimizerConfig, Update};
 use crate::models::{
     Architecture, BatchShape, Encoder, FEATURES, Family, Head, HostBatch, Input, Mlp, ModelConfig,
 };
 use crate::nn::Activation;
-use crate::plan::Plan;
+use crate::plan::{Plan, Precision};
 use crate::recipe::{Distil, HiddenDistance, HiddenLoss, Recipe, Relation, RelationLoss};
 use crate::session::Session;
 use crate::store::{Layout, Part, Storage};
@@ -29,6 +29,13 @@ pub const ROUNDING: f64 = 1e-9;
 /// For models and batches of any size: a unit whose input is within rounding of zero may be on in one result
 /// and off in the other, and Adam takes the sign of a gradient that is all rounding.
 pub const KINKS: f64 = 1e-3;
+
+/// Activations and their gradients rounded to f16, by 2⁻¹¹ each, in every layer; Adam's signs as above.
+pub const HALVES: f64 = 1e-2;
+
+/// The scale of a loss whose activations' gradients are stored in f16: with examples as few as here no gradient is
+/// beyond it, so that no step is left out.
+const LOSS_SCALE: f32 = 256.0;
 
 /// Training steps to hold to the oracle.
 #[derive(Clone, Debug)]
@@ -43,6 +50,8 @@ pub struct Lesson<'a> {
     pub rows: usize,
     /// The update.
     pub optimizer: OptimizerConfig,
+    /// How its numbers lie in memory; the oracle's are f64 either way.
+    pub precision: Precision,
     /// Number of steps.
     pub steps: u32,
     /// The largest NMSE: [`ROUNDING`] or [`KINKS`].
@@ -55,12 +64,14 @@ impl Lesson<'_> {
     /// # Errors
     /// When a shape does not fit.
     pub fn plan(&self) -> Result<Plan, Error> {
-        training_plan(self.student, self.teacher, self.shape(), self.optimizer)
+        let update = Update { precision: self.precision, ..self.optimizer.into() };
+        training_plan(self.student, self.teacher, self.shape(), update)
     }
 
-    /// Whether its teacher's weights are stored in f16.
-    pub fn reads_f16(&self) -> bool {
-        matches!(self.teacher, TeacherInput::Model { storage: Storage::F16, .. })
+    /// Whether a device can take the steps.
+    pub fn fits(&self, caps: &Caps) -> bool {
+        let reads_f16 = matches!(self.teacher, TeacherInput::Model { storage: Storage::F16, .. });
+        (caps.reads_f16 || !reads_f16) && (caps.f16 || self.precision == Precision::F32)
     }
 
     /// The shape of its batches.
@@ -73,7 +84,8 @@ impl Lesson<'_> {
     /// # Errors
     /// When the device refuses or fails.
     pub fn distances(&self, device: &mut dyn Device) -> Result<Vec<Distance>, Error> {
-        let expected = self.results(&mut oracle())?;
+        let exact = Self { precision: Precision::F32, ..self.clone() };
+        let expected = exact.results(&mut oracle())?;
         let found = self.results(device)?;
         let teacher = match self.teacher {
             TeacherInput::None => "alone",
@@ -134,6 +146,7 @@ impl Lesson<'_> {
         }
         let mut session = Session::new(device, self.plan()?, layouts)?;
         session.initialise(1)?;
+        session.scale_loss(LOSS_SCALE)?;
         Ok(session)
     }
 
@@ -247,6 +260,7 @@ pub struct Trainings {
     pub student: ModelConfig,
     features: Features,
     optimizer: OptimizerConfig,
+    precision: Precision,
     rows: usize,
 }
 
@@ -265,6 +279,7 @@ impl Trainings {
             student: setup.student.clone(),
             features: setup.features.clone(),
             optimizer: optimizer_config(&recipe.train).0,
+            precision: recipe.precision,
             rows: recipe.train.batch.min(setup.students.len()),
         }
     }
@@ -279,15 +294,16 @@ impl Trainings {
         });
         let alone = (!self.student.embeds()).then_some(("student alone", TeacherInput::None));
         let trainings = alone.into_iter().chain([("student distilled", answers)]);
-        let how = (self.optimizer, self.rows);
+        let how = (self.optimizer, self.precision, self.rows);
         trainings.map(|(name, teacher)| lesson(name, &self.student, teacher, how)).collect()
     }
 
     /// All trainings of the recipe.
     pub fn all(&self) -> Vec<Lesson<'_>> {
         let mut lessons = self.students();
-        if let Some((config, Some(how))) = &self.teacher {
-            lessons.insert(0, lesson("teacher", config, TeacherInput::None, *how));
+        if let Some((config, Some((optimizer, rows)))) = &self.teacher {
+            let how = (*optimizer, self.precision, *rows);
+            lessons.insert(0, lesson("teacher", config, TeacherInput::None, how));
         }
         lessons
     }
@@ -298,7 +314,7 @@ fn lesson<'a>(
     name: &str,
     student: &'a ModelConfig,
     teacher: TeacherInput<'a>,
-    (optimizer, rows): (OptimizerConfig, usize),
+    (optimizer, precision, rows): (OptimizerConfig, Precision, usize),
 ) -> Lesson<'a> {
     Lesson {
         name: format!("training: {name}"),
@@ -306,8 +322,9 @@ fn lesson<'a>(
         teacher,
         rows,
         optimizer,
+        precision,
         steps: 2,
-        limit: KINKS,
+        limit: if precision == Precision::Mixed { HALVES } else { KINKS },
     }
 }
 
@@ -449,7 +466,7 @@ impl Default for Models {
 
 impl Models {
     /// Every model with every kind of teacher and every update rule between them.
-    pub fn lessons(&self) -> Vec<Lesson<'_>> {
+    pub fn lessons<'a>(&'a self) -> Vec<Lesson<'a>> {
         let mut lessons = Vec::new();
         for (i, (family, student)) in self.students.iter().enumerate() {
             for (j, rule) in rules().into_iter().enumerate() {
@@ -471,6 +488,7 @@ impl Models {
                     teacher,
                     rows: 13,
                     optimizer,
+                    precision: Precision::F32,
                     steps: 4,
                     limit: ROUNDING,
                 });
@@ -488,14 +506,31 @@ impl Models {
         let teachers = [answers, TeacherInput::None, embeddings, guesses, TeacherInput::None];
         let students = self.encoders.iter().chain(&self.guessers);
         let mut encoder = |name: String, student, teacher| {
-            let (rows, steps, limit) = (5, 2, ROUNDING);
-            lessons.push(Lesson { name, student, teacher, rows, optimizer, steps, limit });
+            let (rows, steps, limit, precision) = (5, 2, ROUNDING, Precision::F32);
+            lessons.push(Lesson {
+                name,
+                student,
+                teacher,
+                rows,
+                optimizer,
+                precision,
+                steps,
+                limit,
+            });
         };
         for ((family, student), teacher) in students.zip(teachers) {
             encoder(format!("training: encoder, {family}"), student, teacher);
         }
         let half = TeacherInput::answers(&self.guesser_teacher, Storage::F16);
         encoder("training: a teacher in f16".to_owned(), &self.guessers[0].1, half);
+        let mixed = |lesson: &Lesson<'a>| Lesson {
+            name: format!("{}, mixed", lesson.name),
+            precision: Precision::Mixed,
+            limit: HALVES,
+            ..lesson.clone()
+        };
+        let mixed: Vec<_> = lessons.iter().map(mixed).collect();
+        lessons.extend(mixed);
         lessons
     }
 }
@@ -508,7 +543,9 @@ mod tests {
     /// near a kink, and no gradient so near zero, that it could cross.
     #[test]
     fn no_lesson_lies_on_a_kink() {
-        for lesson in Models::default().lessons() {
+        let models = Models::default();
+        let lessons = models.lessons().into_iter();
+        for lesson in lessons.filter(|lesson| lesson.precision == Precision::F32) {
             let plain = lesson.results(&mut oracle()).unwrap();
             let moved = lesson.results_from(&mut oracle(), 1.0 + 1e-6).unwrap();
             for ((name, plain), (_, moved)) in plain.iter().zip(&moved) {

@@ -203,6 +203,7 @@ impl Attention {
             let count = step.min(groups - first);
             Launch {
                 shader: pass.shader,
+                halves: Vec::new(),
                 entry,
                 consts: consts.clone(),
                 overrides: flags.map(|(name, on)| (name, f64::from(u8::from(on)))).to_vec(),
@@ -219,6 +220,7 @@ impl Attention {
         let groups = self.rows().div_ceil(THREADS);
         Launch {
             shader: "attention_delta",
+            halves: Vec::new(),
             entry: "delta",
             consts: Vec::new(),
             overrides: Vec::new(),
@@ -265,6 +267,13 @@ impl Kernel for Attention {
         launches.extend(self.pass(&QUERY, caps));
         launches.extend(self.pass(&KEY_VALUE, caps));
         launches
+    }
+
+    fn halves(&self) -> Vec<usize> {
+        match self.backward {
+            false => vec![Q, K, V, OUT],
+            true => vec![Q, K, V, OUT, DOUT, DQ, DK, DV],
+        }
     }
 
     /// Of whole examples: how many are padded is not known when a plan is made. The products of the backward

@@ -83,6 +83,7 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             software: kind == DeviceKind::SoftwareGpu,
+            f16: features.contains(wgpu::Features::SHADER_F16),
             reads_f16: handle
                 .get_downlevel_capabilities()
                 .flags

@@ -168,6 +168,7 @@ impl GpuDevice {
             false => (Timing::Off, wgpu::Features::empty()),
         };
         features.set(wgpu::Features::SUBGROUP, adapter.subgroups.is_some());
+        features.set(wgpu::Features::SHADER_F16, adapter.caps.f16);
         let mut context = Context::new(adapter, features, limits)?;
         let state_bytes = size_of::<StepState>() as u64;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
@@ -359,6 +360,7 @@ impl Device for GpuDevice {
         persistent: &dyn Fn(StorePart) -> Option<BufferId>,
     ) -> Result<ProgramId, Error> {
         self.context.check()?;
+        plan.precision().check(&self.caps, &self.info.name)?;
         let plan = &*plan.within(self.limits)?;
         let mut found = HashMap::new();
         for (index, spec) in plan.buffers.iter().enumerate() {

@@ -14,6 +14,7 @@ use crate::error::Error;
 struct ModuleKey {
     shader: &'static str,
     consts: Vec<(&'static str, u32)>,
+    halves: Vec<u32>,
 }
 
 /// What a pipeline depends on.
@@ -34,7 +35,11 @@ impl PipelineKey {
             binding.is_none_or(|operand| operands[operand].access == Access::Read)
         };
         Self {
-            module: ModuleKey { shader: launch.shader, consts: launch.consts.clone() },
+            module: ModuleKey {
+                shader: launch.shader,
+                consts: launch.consts.clone(),
+                halves: launch.halves.clone(),
+            },
             entry: launch.entry,
             overrides: launch.overrides.iter().map(bits).collect(),
             read_only: launch.bindings.iter().map(reads).collect(),
@@ -164,7 +169,7 @@ fn compile_module(
     key: &ModuleKey,
     checked: bool,
 ) -> Result<wgpu::ShaderModule, Error> {
-    let source = shader::link(key.shader, &key.consts);
+    let source = shader::link(key.shader, &key.consts, &key.halves);
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(key.shader),
         source: wgpu::ShaderSource::Wgsl(source.into()),

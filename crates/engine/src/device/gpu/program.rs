@@ -1,8 +1,9 @@
 //! A loaded plan: its buffers, and its launches with their pipelines and bind groups, ready to record.
 
 use std::collections::HashMap;
+use std::mem::offset_of;
 
-use distil_gpu_kernels::{Access, Caps, DType, Launch, Operand, StepState};
+use distil_gpu_kernels::{Access, Caps, DType, Launch, Operand, StepState, loss_scale};
 
 use super::context::Context;
 use super::pipelines::{PipelineKey, Pipelines};
@@ -51,6 +52,8 @@ pub(super) struct Program {
     dispatches: Vec<Dispatch>,
     inputs: HashMap<String, Input>,
     outputs: HashMap<String, Tensor>,
+    /// What the step state's loss scale is copied from.
+    loss_scale: Option<Tensor>,
     /// One for each run in flight: the step state, then all inputs.
     staging: [wgpu::Buffer; IN_FLIGHT],
     /// The staging buffer of the next run.
@@ -151,7 +154,9 @@ impl Program {
         context.check()?;
         let labels = plan.calls.iter().map(|call| call.label.clone()).collect();
         let bytes = context.stats.bytes - before;
-        Ok(Self { labels, dispatches, inputs, outputs, staging, turn: 0, timer, bytes })
+        let loss_scale = plan.loss_scale.map(|buffer| tensors[buffer].clone());
+        let turn = 0;
+        Ok(Self { labels, dispatches, inputs, outputs, loss_scale, staging, turn, timer, bytes })
     }
 
     /// Output `name`.
@@ -187,6 +192,11 @@ impl Program {
             }
         }
         staging.unmap();
+        if let Some(tensor) = &self.loss_scale {
+            let (scale, at) = tensor.at(loss_scale::SCALE);
+            let place = offset_of!(StepState, loss_scale) as u64;
+            encoder.copy_buffer_to_buffer(scale, at, state_buffer, place, Some(4));
+        }
         match &self.timer {
             Some(timer) if timer.edges => self.record_in_passes(&mut encoder, timer),
             timer => self.record(&mut encoder, timer.as_ref()),
@@ -282,8 +292,8 @@ fn names<T>(map: &HashMap<String, T>) -> String {
 
 fn bind(tensors: &[Tensor], view: View) -> wgpu::BufferBinding<'_> {
     let tensor = &tensors[view.buffer];
-    let (buffer, offset) = tensor.at(view.offset);
-    let size = wgpu::BufferSize::new(buffer_bytes(tensor.dtype, view.len));
+    let (buffer, offset) = tensor.at(view.offset * view.dtype.bytes() / tensor.dtype.bytes());
+    let size = wgpu::BufferSize::new(buffer_bytes(view.dtype, view.len));
     wgpu::BufferBinding { buffer, offset, size }
 }
 
@@ -346,9 +356,12 @@ fn check_call(plan: &Plan, call: &Call, operands: &[Operand]) -> Result<(), Stri
     }
     for (view, operand) in views.iter().zip(operands) {
         let spec = &plan.buffers[view.buffer];
-        let aligned = (view.offset * spec.dtype.bytes()).is_multiple_of(ALIGNMENT_BYTES);
-        let inside = view.offset + view.len <= spec.len && aligned;
-        if !inside || view.len < operand.len || spec.dtype != operand.dtype {
+        let start = view.offset * view.dtype.bytes();
+        let aligned = start.is_multiple_of(ALIGNMENT_BYTES);
+        let inside = start as u64 + view.bytes() <= spec.bytes() && aligned;
+        let slot_of_halves = (spec.dtype, view.dtype) == (DType::F32, DType::F16);
+        let is_typed = view.dtype == operand.dtype && (view.dtype == spec.dtype || slot_of_halves);
+        if !inside || view.len < operand.len || !is_typed {
             return Err(format!(
                 "{label} binds {view:?} of {spec:?} as `{}`, {} of {:?}",
                 operand.name, operand.len, operand.dtype

@@ -30,7 +30,10 @@ fn call(views: &[usize], label: &str, stages: Vec<Stage>) -> Call {
             main_strides: Some([0, 0, 0, 1]),
             chain: Chain { stages, operands: vec![[0, 0, 0, 1]; operands] },
         }),
-        views: views.iter().map(|&buffer| View { buffer, offset: 0, len: LEN }).collect(),
+        views: views
+            .iter()
+            .map(|&buffer| View { buffer, dtype: DType::F32, offset: 0, len: LEN })
+            .collect(),
         label: label.to_owned(),
     }
 }
@@ -50,6 +53,7 @@ fn plan() -> Plan {
             call(&[2, 3], "y", vec![Stage::Relu]),
             call(&[0, 1], "weights", vec![]),
         ],
+        loss_scale: None,
     }
 }
 
@@ -61,6 +65,7 @@ fn reader() -> Plan {
             spec(BufferKind::Output("z".to_owned()), "z", LEN),
         ],
         calls: vec![call(&[0, 1], "z", vec![Stage::Affine { scale: 2.0, offset: 0.0 }])],
+        loss_scale: None,
     }
 }
 

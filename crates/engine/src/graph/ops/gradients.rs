@@ -5,6 +5,7 @@ use std::sync::Arc;
 use distil_gpu_kernels::chain::{Chain, Stage};
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
+use distil_gpu_kernels::loss_scale;
 
 use super::optimizer_step::{Update, runs};
 use super::{ArgRef, Lowered, Op, Site};
@@ -52,11 +53,12 @@ impl Gradients {
         self.spans.iter().map(place).collect()
     }
 
-    /// Shapes of the outputs that their norm needs: partial sums of squares, and [squared norm, clip factor].
-    pub fn norm_shapes(&self) -> Vec<Vec<usize>> {
+    /// Shapes of the outputs that their norm needs: partial sums of squares, and [squared norm, clip factor], with more
+    /// behind it where the loss is `scaled`.
+    pub fn norm_shapes(&self, scaled: bool) -> Vec<Vec<usize>> {
         let partials = self.partials();
         let len = partials.last().map_or(0, |(first, kernel)| first + kernel.partials);
-        vec![vec![len], vec![2]]
+        vec![vec![len], vec![if scaled { loss_scale::NORM_LEN } else { 2 }]]
     }
 
     /// Their norm, into outputs 0 and 1 of [`Self::norm_shapes`].
@@ -66,7 +68,7 @@ impl Gradients {
             let part = ArgRef::OutputPart { output: 0, offset, len: kernel.partials };
             Lowered::new(kernel, vec![self.part(*span), part])
         });
-        let finish = GradNormFinish { partials: self.norm_shapes()[0][0], max_norm };
+        let finish = GradNormFinish { partials: self.norm_shapes(false)[0][0], max_norm };
         let finish = Lowered::new(finish, vec![ArgRef::Output(0), ArgRef::Output(1)]);
         partial.chain([finish]).collect()
     }
@@ -98,7 +100,7 @@ impl Op for TakeNorm {
     }
 
     fn infer(&self, _: &[&Tensor]) -> Result<Vec<Vec<usize>>, Error> {
-        Ok(self.gradients.norm_shapes())
+        Ok(self.gradients.norm_shapes(false))
     }
 
     fn gradient(&self, at: &mut Gradient<'_>) -> Result<Vec<Option<TensorId>>, Error> {

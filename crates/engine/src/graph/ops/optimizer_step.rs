@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use distil_gpu_kernels::DType;
+use distil_gpu_kernels::loss_scale::{self, LossScale};
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
 
@@ -10,6 +11,7 @@ use super::gradients::Gradients;
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
+use crate::plan::Precision;
 use crate::store::{ALIGNMENT, Layout, Part, StorePart};
 
 /// How a store's parameters are updated.
@@ -51,11 +53,13 @@ pub struct Update {
     pub config: OptimizerConfig,
     /// Rate of each parameter; none where all are [`Rate::WHOLE`].
     pub rates: Vec<Rate>,
+    /// How the numbers of the training lie in memory; of mixed ones, the loss is scaled.
+    pub precision: Precision,
 }
 
 impl From<OptimizerConfig> for Update {
     fn from(config: OptimizerConfig) -> Self {
-        Self { config, rates: Vec::new() }
+        Self { config, rates: Vec::new(), precision: Precision::F32 }
     }
 }
 
@@ -63,6 +67,16 @@ impl Update {
     /// How fast parameter `index` learns.
     pub fn rate(&self, index: usize) -> Rate {
         self.rates.get(index).copied().unwrap_or(Rate::WHOLE)
+    }
+
+    /// Whether the loss is scaled.
+    fn scales(&self) -> bool {
+        self.precision == Precision::Mixed
+    }
+
+    /// Whether the norm of the gradients is needed: to bound it, or to see whether they are numbers.
+    fn needs_norm(&self) -> bool {
+        self.config.clip.is_some() || self.scales()
     }
 
     /// The parameters that learn, of so many.
@@ -73,7 +87,8 @@ impl Update {
 
 /// Updates a store from the gradients of all its parameters that learn, its inputs in the parameters' order;
 /// without inputs, from the gradients that the store has, which are 0 afterwards.
-/// Outputs, with clipping: partial sums of squares, and [squared norm, clip factor].
+/// Outputs, with clipping or a scaled loss: partial sums of squares, and [squared norm, factor of the gradients], behind
+/// which lie Adam's corrections where the loss is scaled.
 #[derive(Clone, Debug)]
 pub struct OptimizerStep {
     /// The store.
@@ -133,10 +148,11 @@ impl OptimizerStep {
     }
 
     fn lower_update(&self) -> Vec<Lowered> {
-        let OptimizerConfig { rule, clip, .. } = self.update.config;
+        let rule = self.update.config.rule;
+        let (clip, scaled) = (self.update.needs_norm(), self.update.scales());
         let update = |run: &Run| {
             let &Run { segment, offset, len, lr_scale, weight_decay } = run;
-            let kernel = Optimizer { rule, len, lr_scale, weight_decay, clip: clip.is_some() };
+            let kernel = Optimizer { rule, len, lr_scale, weight_decay, clip, scaled };
             let view = |part| self.part(part, segment, offset, len);
             let moments = [Part::Moment1, Part::Moment2].into_iter().take(rule.moments());
             let mut args = vec![view(Part::Parameters), view(Part::Gradients)];
@@ -147,6 +163,18 @@ impl OptimizerStep {
             Lowered::new(kernel, args)
         };
         self.runs.iter().map(update).collect()
+    }
+
+    fn lower_loss_scale(&self) -> Lowered {
+        let OptimizerConfig { rule, clip, .. } = self.update.config;
+        let betas = match rule {
+            Rule::Sgd { .. } => [0.0; 2],
+            Rule::Adam { beta1, beta2, .. } | Rule::AdamW { beta1, beta2, .. } => [beta1, beta2],
+        };
+        let max_norm = clip.unwrap_or(f32::INFINITY);
+        let kernel = LossScale { max_norm, interval: loss_scale::INTERVAL, betas };
+        let scale = self.part(Part::LossScale, 0, 0, loss_scale::LEN);
+        Lowered::new(kernel, vec![ArgRef::Output(NORM), scale])
     }
 
     fn lower_max_norm(&self, layout: &Layout, bound: f32) -> Vec<Lowered> {
@@ -172,9 +200,9 @@ impl Op for OptimizerStep {
         if inputs.iter().any(|gradient| gradient.dtype != DType::F32) {
             return Err(mismatch(self.name(), inputs, "the gradients of a store"));
         }
-        Ok(match self.update.config.clip {
-            Some(_) => self.gradients.norm_shapes(),
-            None => Vec::new(),
+        Ok(match self.update.needs_norm() {
+            true => self.gradients.norm_shapes(self.update.scales()),
+            false => Vec::new(),
         })
     }
 
@@ -184,7 +212,13 @@ impl Op for OptimizerStep {
 
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
         let OptimizerConfig { clip, max_norm, .. } = self.update.config;
-        let mut calls = clip.map_or_else(Vec::new, |bound| self.gradients.norm(bound));
+        let mut calls = match self.update.needs_norm() {
+            true => self.gradients.norm(clip.unwrap_or(f32::INFINITY)),
+            false => Vec::new(),
+        };
+        if self.update.scales() {
+            calls.push(self.lower_loss_scale());
+        }
         calls.extend(self.lower_update());
         if let Some(bound) = max_norm {
             calls.extend(self.lower_max_norm(&site.stores[self.store], bound));
@@ -254,7 +288,8 @@ mod tests {
         let of = |weight_decay, rates: &[(f32, Option<f32>)]| {
             let rate = |&(lr_scale, weight_decay)| Rate { lr_scale, weight_decay };
             let config = OptimizerConfig { weight_decay, ..config };
-            let update = Update { config, rates: rates.iter().map(rate).collect() };
+            let rates = rates.iter().map(rate).collect();
+            let update = Update { rates, ..config.into() };
             let runs = runs(&layout, &update);
             runs.iter()
                 .map(|r| (r.offset / ALIGNMENT, r.len / ALIGNMENT, r.lr_scale, r.weight_decay))
