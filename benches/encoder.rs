@@ -162,8 +162,14 @@ fn kernels(c: &mut Criterion) {
         stream: 1,
         backward,
     };
-    let adamw =
-        Optimizer { rule: RULE, len: PARAMETERS, lr_scale: 1.0, weight_decay: 0.01, clip: false };
+    let adamw = Optimizer {
+        rule: RULE,
+        len: PARAMETERS,
+        lr_scale: 1.0,
+        weight_decay: 0.01,
+        clip: false,
+        scaled: false,
+    };
     let kernels: [(&str, Plan); 7] = [
         ("layer_norm", plan_of(LayerNorm { rows: TOKENS, cols: HIDDEN, eps: 1e-12 })),
         ("layer_norm backward", plan_of(LayerNormBackward { rows: TOKENS, cols: HIDDEN })),

@@ -189,7 +189,8 @@ fn memory_is_foretold_to_the_byte() {
     for sets in [&[MIXED][..], &[MIXED, "train.accumulate=2", "distil.gradient_shares=true"]] {
         for (mut gpu, outlook) in gpus() {
             let home = Home::new();
-            let forecast = Forecast::of(&home.recipe("run", sets), &[outlook.clone()]).unwrap();
+            let forecast =
+                Forecast::of(&home.recipe("run", sets), std::slice::from_ref(&outlook)).unwrap();
             home.run("run", sets, &mut *gpu);
             let [foretold] = &forecast.devices[..] else { panic!() };
             assert_eq!(foretold.peak_bytes, gpu.stats().peak_bytes, "{sets:?}");
@@ -204,7 +205,8 @@ fn a_device_without_f16_is_refused() {
     let recipe = home.recipe("run", &[MIXED]);
     let prepared = prepare(&recipe, Begin::New).unwrap();
     let error = run(prepared, &mut CpuDevice::<f32>::new(), &mut Silent).unwrap_err();
-    let wanted = "has no 16-bit floats in its shaders, which precision = \"mixed\" needs: leave the key out";
+    let wanted =
+        "has no 16-bit floats in its shaders, which precision = \"mixed\" needs: leave the key out";
     assert!(error.to_string().contains(wanted), "{error}");
     assert!(!home.path("run").exists());
     let forecast = Forecast::of(&recipe, &[Outlook::cpu()]).unwrap();

@@ -256,7 +256,13 @@ fn load(args: &Args, texts: bool) -> Result<Dataset> {
             args.data
         ),
     };
-    let data =
-        Data { source, train_limit: None, test_limit: None, validation: None, normalise: None };
+    let data = Data {
+        source,
+        train_limit: None,
+        test_limit: None,
+        validation: None,
+        unlabelled: None,
+        normalise: None,
+    };
     Ok(data::load(&data)?.test)
 }

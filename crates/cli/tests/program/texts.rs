@@ -133,6 +133,49 @@ fn teacher_and_student_may_read_texts_of_different_lengths() {
     assert!(home.json("a/report.json")["agreement"].is_number());
 }
 
+/// The distilled student asks its teacher about texts without labels; alone, it takes as many steps on the others.
+#[test]
+fn texts_without_labels_teach_through_the_teacher() {
+    let home = home();
+    home.write("more.txt", "films, films\nthe film\ngood, bad\nthe bad\nquite bad\n");
+    let faster = "--set train.optimizer.lr=0.1";
+    let more = format!("{faster} --set data.unlabelled=\"more.txt\"");
+    home.done(&format!("run texts.toml -q --out without {faster}"));
+    home.done(&format!("run texts.toml -q --out with {more}"));
+    let report = home.json("with/report.json");
+    assert_eq!([&report["examples"]["students"], &report["examples"]["unlabelled"]], [4, 5]);
+    let log = String::from_utf8(home.read("with/metrics.jsonl")).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    // Nine texts, four a batch.
+    let steps: Vec<_> = lines.map(|line| (line["arm"].clone(), line["step"].clone())).collect();
+    assert!(steps.contains(&("control".into(), 3.into())), "{steps:?}");
+    assert!(steps.contains(&("distilled".into(), 3.into())), "{steps:?}");
+    let knows_comma = |run: &str| {
+        !home.json(&format!("{run}/student/tokenizer.json"))["model"]["vocab"][","].is_null()
+    };
+    assert!(knows_comma("with") && !knows_comma("without"));
+    let plan = home.done(&format!("plan texts.toml --json {more}"));
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!([&plan["arms"][1]["steps"], &plan["arms"][2]["steps"]], [3, 3]);
+    home.done(&format!("sweep texts.toml -q --out s {more} --set distil.alpha=0.5,1.0"));
+    killed_and_resumed(&home, &format!("run texts.toml {more} --set train.epochs=20"), &[3, 10]);
+
+    let refused = |set: &str, problem: &str| {
+        home.refused(&format!("run texts.toml --out r {more} {set}"), &["unlabelled", problem]);
+    };
+    refused("--set task=\"masked-lm\"", "put them all into `train`");
+    let logits = "--set teacher={logits=\"a.safetensors\"} --set student.model.from=\"bert\"";
+    refused(logits, "give its `folder`");
+    home.refused(&format!("run --out r {more}"), &["unlabelled"]);
+    home.write("more.txt", "\n");
+    home.refused(&format!("run texts.toml --out r {more}"), &["more.txt", "it holds no text"]);
+    home.write("pairs.csv", "text,label\na,b\n");
+    home.refused(
+        "run texts.toml --out r --set data.unlabelled=\"none.txt\"",
+        &["none.txt", "cannot be read"],
+    );
+}
+
 /// Scores that are the cosines themselves, put in by way of `logits`.
 #[test]
 fn pairs_of_texts_are_measured_by_the_cosines_of_their_embeddings() {

@@ -3,7 +3,7 @@
 use distil_gpu_kernels::distill_loss::IGNORED;
 use distil_gpu_kernels::random;
 
-use super::{DataError, Examples, Features, Numbers};
+use super::{DataError, Examples, Features, Numbers, Texts};
 
 /// The most classes a data set may have: a label beyond it is surely no class number.
 pub(super) const MAX_CLASSES: usize = 1 << 20;
@@ -28,6 +28,8 @@ pub struct Split {
     pub validation: Option<Dataset>,
     /// The rows of what was given as training data that are in `train`, where some were kept for validation.
     pub rows: Option<Vec<u32>>,
+    /// Texts without labels.
+    pub unlabelled: Option<Texts>,
 }
 
 impl Dataset {
@@ -61,6 +63,33 @@ impl Dataset {
         let examples = examples.into();
         let labels = vec![IGNORED; examples.len()];
         Self { examples, labels, class_names: Vec::new() }
+    }
+
+    /// With texts behind its own that have no labels.
+    ///
+    /// # Errors
+    /// [`DataError::Mismatch`] where its examples are no such texts.
+    pub fn with_unlabelled(&self, texts: &Texts) -> Result<Self, DataError> {
+        let (own, more) = (self.examples.kind(), Examples::from(texts.clone()).kind());
+        let all = match &self.examples {
+            Examples::Texts(known) if own == more => known.with(texts),
+            _ => {
+                let what = "an example without a label is";
+                return Err(DataError::Mismatch { what, train: own, test: more });
+            }
+        };
+        let mut labels = self.labels.clone();
+        labels.resize(all.len(), IGNORED);
+        Ok(Self { examples: all.into(), labels, class_names: self.class_names.clone() })
+    }
+
+    /// Its examples again and again, `count` in all.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when none is asked for.
+    pub fn repeated(&self, count: usize) -> Result<Self, DataError> {
+        let rows: Vec<u32> = (0..self.len() as u32).cycle().take(count).collect();
+        self.select(&rows)
     }
 
     /// Checks that there is a label for each example and a class for each label.
@@ -265,7 +294,7 @@ impl Split {
         }
         let classes = train.classes().max(test.classes());
         let (train, test) = (train.widened(classes), test.widened(classes));
-        Ok(Self { train, test, validation: None, rows: None })
+        Ok(Self { train, test, validation: None, rows: None, unlabelled: None })
     }
 
     /// Keeps a share of the training data for validation: at least one example, and never all. The same share of
@@ -274,7 +303,7 @@ impl Split {
     /// # Errors
     /// [`DataError::Unfit`] when there is but one example.
     pub fn hold_out(self, share: f64) -> Result<Self, DataError> {
-        let Self { train, test, .. } = self;
+        let Self { train, test, unlabelled, .. } = self;
         if train.len() < 2 {
             let problem = "one training example cannot be divided: leave `data.validation` out";
             return Err(DataError::Unfit(problem.to_owned()));
@@ -285,7 +314,7 @@ impl Split {
         held.sort_unstable();
         rows.sort_unstable();
         let (validation, train) = (train.select(&held)?, train.select(&rows)?);
-        Ok(Self { train, test, validation: Some(validation), rows: Some(rows) })
+        Ok(Self { train, test, validation: Some(validation), rows: Some(rows), unlabelled })
     }
 
     /// Of values [rows, width] for all that was given as training data, those for what is learnt from.

@@ -42,7 +42,12 @@ pub fn load(data: &Data) -> Result<Split, DataError> {
         None => set,
     };
     let test = limited(split.test, data.test_limit);
-    let split = Split { train: limited(split.train, data.train_limit), test, ..split };
+    let train = limited(split.train, data.train_limit);
+    let unlabelled = match (&data.unlabelled, &data.source) {
+        (Some(path), Source::Text { text, .. }) => Some(text::read_texts(path, text)?),
+        _ => None,
+    };
+    let split = Split { train, test, unlabelled, ..split };
     match &data.validation {
         None => Ok(split),
         Some(Validation::Share(share)) => split.hold_out(*share),
@@ -86,6 +91,7 @@ mod tests {
             train_limit: Some(50),
             test_limit: Some(20),
             validation: None,
+            unlabelled: None,
             normalise: Some(Normalise::Standardise),
         };
         let split = load(&data).unwrap();

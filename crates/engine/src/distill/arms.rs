@@ -13,7 +13,7 @@ use super::setup::Setup;
 use super::teacher::Teacher;
 use super::tensorboard;
 use super::{Arm, Event, Observer};
-use crate::data::{self, DataError, Dataset, Split};
+use crate::data::{self, DataError, Dataset, Split, Texts};
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, write_atomically};
@@ -191,6 +191,7 @@ pub fn run(
         examples: Examples {
             teacher: split.train.len(),
             students: students.len(),
+            unlabelled: split.unlabelled.as_ref().map(Texts::len),
             test: split.test.len(),
             validation: split.validation.as_ref().map(Dataset::len),
             masked,

@@ -250,7 +250,7 @@ struct Planned {
 
 impl Planned {
     fn of(recipe: &Recipe, setup: &Setup) -> Result<Self, Error> {
-        let Setup { split, students, teacher, student, .. } = setup;
+        let Setup { split, transfer, alone, teacher, student, .. } = setup;
         let (answers, test_answers) = match (teacher, &recipe.teacher) {
             (Some(config), _) => {
                 let (storage, features) = (recipe.teacher.weights(), &setup.features);
@@ -304,9 +304,9 @@ impl Planned {
         let how = &recipe.train;
         if setup.loaded(Arm::Control).is_none() {
             let nothing = TeacherInput::None;
-            trainings.push(train(Arm::Control, student, how, nothing, false, students)?);
+            trainings.push(train(Arm::Control, student, how, nothing, false, alone)?);
         }
-        trainings.push(train(Arm::Distilled, student, how, answers, test_answers, students)?);
+        trainings.push(train(Arm::Distilled, student, how, answers, test_answers, transfer)?);
         let teacher = teacher.as_ref();
         let teacher = teacher.map(|config| Measured::new(config, recipe.teacher.weights(), test));
         let (teacher, student) =

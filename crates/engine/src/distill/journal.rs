@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Arm;
 use super::checkpoint;
-use crate::data::{Dataset, Split};
+use crate::data::{Dataset, Split, Texts};
 use crate::device::{Choices, Device, DeviceInfo};
 use crate::error::Error;
 use crate::files::{io_error, remove_temporary, write_atomically};
@@ -113,7 +113,8 @@ impl Journal {
 
 fn digests(split: &Split) -> [u32; 3] {
     let validation = split.validation.as_ref().map_or(0, Dataset::digest);
-    [split.train.digest(), split.test.digest(), validation]
+    let unlabelled = split.unlabelled.as_ref().map_or(0, Texts::digest);
+    [split.train.digest() ^ unlabelled, split.test.digest(), validation]
 }
 
 fn describe(device: &DeviceInfo) -> String {

@@ -17,8 +17,12 @@ use crate::store::Layout;
 pub struct Setup {
     /// Training and test data.
     pub split: Split,
-    /// What the students learn from: the training data, less what the recipe keeps from them.
+    /// What both students learn from: the training data, less what the recipe keeps from them.
     pub students: Dataset,
+    /// What the distilled student learns from: those, and behind them texts without labels, if there are any.
+    pub transfer: Dataset,
+    /// What the student alone learns from: as many examples, so that both take the same steps.
+    pub alone: Dataset,
     /// The teacher, if it is a model.
     pub teacher: Option<ModelConfig>,
     /// The teacher's parameters, if it was loaded.
@@ -64,8 +68,9 @@ impl Setup {
             let mut all = parameters.iter().zip(values);
             all.try_for_each(|(spec, values)| recipe.teacher.weights().check(spec, values))?;
         }
+        let read = training_texts(&split)?;
         let start_of =
-            |model, teacher| Start::of(model, recipe.task, &split.train, &normalisation, teacher);
+            |model, teacher| Start::of(model, recipe.task, &read, &normalisation, teacher);
         let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
             recipe::Teacher::Trained { model, train, .. } => {
                 let Start { config, first } = start_of(&**model, None)?;
@@ -88,9 +93,9 @@ impl Setup {
         if let (Task::MaskedLm, Some(teacher)) = (recipe.task, &teacher) {
             guess_alike(teacher, &student)?;
         }
-        let students = student_data(recipe, &split.train)?;
+        let StudentData { students, transfer, alone } = student_data(recipe, &split)?;
         let features =
-            Features::of(&recipe.distil, &student, teacher.as_ref(), Some(students.examples()))?;
+            Features::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
         let control_parameters = student.embeds().then(|| {
             let start = student_start.values_of(teacher_parameters.as_deref().unwrap_or_default());
             Start::initial(&student.model().parameters(), &start, recipe.seed)
@@ -98,6 +103,8 @@ impl Setup {
         Ok(Self {
             split,
             students,
+            transfer,
+            alone,
             teacher,
             teacher_parameters,
             student,
@@ -116,23 +123,21 @@ impl Setup {
     pub fn for_students(&self, recipe: &Recipe) -> Result<Self, Error> {
         self.split.train.examples().check_shift(recipe.train.shift)?;
         let Self { split, teacher, normalisation, .. } = self;
-        let Start { config: student, first: student_start } = Start::of(
-            &recipe.student.model,
-            recipe.task,
-            &split.train,
-            normalisation,
-            teacher.as_ref(),
-        )?;
+        let read = training_texts(split)?;
+        let Start { config: student, first: student_start } =
+            Start::of(&recipe.student.model, recipe.task, &read, normalisation, teacher.as_ref())?;
         Layout::new(student.model().parameters())?;
         rates(&recipe.train, &student.model().parameters())?;
-        let students = student_data(recipe, &split.train)?;
+        let StudentData { students, transfer, alone } = student_data(recipe, split)?;
         let features =
-            Features::of(&recipe.distil, &student, teacher.as_ref(), Some(students.examples()))?;
+            Features::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
         let (split, teacher, normalisation) =
             (split.clone(), teacher.clone(), normalisation.clone());
         Ok(Self {
             split,
             students,
+            transfer,
+            alone,
             teacher,
             teacher_parameters: None,
             student,
@@ -150,8 +155,15 @@ impl Setup {
     /// When a text cannot become tokens.
     pub fn notes(&self) -> Result<Vec<String>, Error> {
         let train = self.split.train.examples();
-        let models = self.teacher.iter().map(|config| ("teacher", config));
         let mut notes = Vec::new();
+        if let Some(texts) = &self.split.unlabelled {
+            notes.push(format!(
+                "The student distilled learns from {} texts without labels too; alone, it takes as many steps on \
+                 those with labels",
+                thousands(texts.len())
+            ));
+        }
+        let models = self.teacher.iter().map(|config| ("teacher", config));
         for (name, config) in models.chain([("student", &self.student)]) {
             let Input::Tokens(tokens) = &config.input else { continue };
             let cut = Feed::new(&config.input, train)?.tokens().cut();
@@ -200,7 +212,8 @@ impl Setup {
     ) -> Lesson<'a> {
         let (config, data) = match (arm, &self.teacher) {
             (Arm::Teacher, Some(config)) => (config, &self.split.train),
-            _ => (&self.student, &self.students),
+            (Arm::Distilled, _) => (&self.student, &self.transfer),
+            _ => (&self.student, &self.alone),
         };
         let train = match (arm, &recipe.teacher) {
             (Arm::Teacher, recipe::Teacher::Trained { train, .. }) => train,
@@ -244,13 +257,33 @@ impl Setup {
     }
 }
 
-/// What the students learn from: the training data, less what the recipe keeps from them.
-fn student_data(recipe: &Recipe, train: &Dataset) -> Result<Dataset, Error> {
-    let data = train.without_classes(&recipe.distil.omit_classes)?;
-    Ok(match recipe.distil.train_limit {
-        Some(limit) => data.take(limit),
-        None => data,
+/// All that models are trained on, for what is made of it before: a vocabulary.
+fn training_texts(split: &Split) -> Result<Cow<'_, Dataset>, Error> {
+    Ok(match &split.unlabelled {
+        Some(unlabelled) => Cow::Owned(split.train.with_unlabelled(unlabelled)?),
+        None => Cow::Borrowed(&split.train),
     })
+}
+
+/// What the students learn from; see [`Setup`].
+struct StudentData {
+    students: Dataset,
+    transfer: Dataset,
+    alone: Dataset,
+}
+
+fn student_data(recipe: &Recipe, split: &Split) -> Result<StudentData, Error> {
+    let mut students = split.train.without_classes(&recipe.distil.omit_classes)?;
+    if let Some(limit) = recipe.distil.train_limit {
+        students = students.take(limit);
+    }
+    let Some(unlabelled) = &split.unlabelled else {
+        let (transfer, alone) = (students.clone(), students.clone());
+        return Ok(StudentData { students, transfer, alone });
+    };
+    let transfer = students.with_unlabelled(unlabelled)?;
+    let alone = students.repeated(transfer.len())?;
+    Ok(StudentData { students, transfer, alone })
 }
 
 /// The normalisation of a teacher that is loaded, since its answers hold for that alone; else the recipe's.

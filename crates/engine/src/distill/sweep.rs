@@ -311,8 +311,8 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
 
 /// A teacher with all its answers.
 struct Answers {
-    /// The model, for students that see shifted images or new masks, whose answers must be made anew, or learn from its
-    /// inside.
+    /// The model, for students that see shifted images, new masks or texts without labels, to which its answers must be
+    /// made anew, or learn from its inside.
     model: Option<Teacher>,
     /// Raw logits of all training examples; none of a language model, whose answers are too many to keep.
     train: Vec<f32>,
@@ -389,11 +389,12 @@ impl Work<'_> {
             return Ok(outcome);
         }
         let given;
-        let masks = setup.student.input.masks();
+        // All that the teacher has no answers to beforehand.
+        let asks = setup.student.input.masks() || setup.split.unlabelled.is_some();
         let teacher = match answers {
             None => None,
             Some(Answers { model: Some(model), .. })
-                if masks || recipe.train.shift > 0 || !setup.features.is_empty() =>
+                if asks || recipe.train.shift > 0 || !setup.features.is_empty() =>
             {
                 Some(model)
             }

@@ -28,6 +28,9 @@ pub struct Data {
     /// What the best parameters are chosen on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
+    /// A file of texts without labels, of which the distilled student learns the teacher's answers too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<PathBuf>,
     /// What features go through before a model sees them; absent where examples are texts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalise: Option<Normalise>,
@@ -194,6 +197,10 @@ impl Data {
             train_limit: table.get("train_limit", &SIZE)?,
             test_limit: table.get("test_limit", &SIZE)?,
             validation,
+            unlabelled: match table.has("unlabelled") {
+                true => Some(table.path("unlabelled")?),
+                false => None,
+            },
             normalise: numbers.then(|| Normalise::read(table)).transpose()?,
         })
     }
@@ -247,7 +254,7 @@ fn safetensors(table: &Table<'_>) -> Result<Source, RecipeError> {
 }
 
 fn texts(table: &Table<'_>) -> Result<Source, RecipeError> {
-    known(table, &["train", "test", "text", "label"])?;
+    known(table, &["train", "test", "text", "label", "unlabelled"])?;
     if table.has("normalise") {
         let problem = "`normalise` is for numbers, and texts have none: leave it out";
         return Err(table.conflict("normalise", problem));

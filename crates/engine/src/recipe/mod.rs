@@ -253,6 +253,7 @@ impl Recipe {
                            in `from`, or the teacher's `folder`";
             return Err(student_table.conflict("model", problem));
         }
+        recipe.check_unlabelled(root)?;
         recipe.check_train(&train_table, &recipe.train)?;
         recipe.check_features(root)?;
         if let (Teacher::Trained { train, .. }, Some(table)) =
@@ -261,6 +262,22 @@ impl Recipe {
             recipe.check_train(&table, train)?;
         }
         Ok(recipe)
+    }
+
+    /// Texts without labels are for a teacher that can be asked about them, where others have labels.
+    fn check_unlabelled(&self, root: &Table<'_>) -> Result<(), RecipeError> {
+        let problem = match (&self.data.unlabelled, self.task, &self.teacher) {
+            (None, ..) => return Ok(()),
+            (_, Task::MaskedLm | Task::Embedding, _) => {
+                "no text of this task has a label: put them all into `train`"
+            }
+            (_, _, Teacher::Logits { .. }) => {
+                "the teacher is a file of logits, which has no answers to other texts: give its `folder`"
+            }
+            _ => return Ok(()),
+        };
+        let table = root.need_table("data", "what is learnt from")?;
+        Err(table.conflict("unlabelled", problem))
     }
 
     /// A file of logits has no inside.

@@ -141,6 +141,9 @@ pub struct Examples {
     pub teacher: usize,
     /// The students' training examples.
     pub students: usize,
+    /// Examples without labels, which the distilled student learns from too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<usize>,
     /// The test examples.
     pub test: usize,
     /// The examples that the best parameters were chosen on.

@@ -106,7 +106,8 @@ fn tiles(report: &Report) -> Vec<Tile> {
 
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let examples = &report.examples;
-    vec![
+    let unlabelled = examples.unlabelled.map(|count| ("Examples without labels", thousands(count)));
+    let facts = [
         ("Device", report.device.clone()),
         ("Driver", report.backend.clone()),
         ("distil-gpu", report.version.clone()),
@@ -115,5 +116,6 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("Teacher's examples", thousands(examples.teacher)),
         ("Students' examples", thousands(examples.students)),
         ("Test examples", thousands(examples.test)),
-    ]
+    ];
+    facts.into_iter().chain(unlabelled).collect()
 }

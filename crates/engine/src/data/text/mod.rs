@@ -106,6 +106,11 @@ impl Texts {
         Self::new(indices.iter().map(text).collect::<Result<_, _>>()?)
     }
 
+    /// These and others behind them.
+    pub fn with(&self, more: &Self) -> Self {
+        Self { rows: Arc::new(self.rows.iter().chain(more.rows.iter()).cloned().collect()) }
+    }
+
     /// A checksum (CRC-32) of all texts.
     pub fn digest(&self) -> u32 {
         let mut digest = crc32fast::Hasher::new();
