@@ -13,7 +13,8 @@ use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
 use distil_gpu_engine::plan::Precision;
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::store::Part;
-use distil_gpu_engine::verify::{Lesson, Models};
+use distil_gpu_engine::tune::{Cache, tune};
+use distil_gpu_engine::verify::{self, Lesson, Models};
 use distil_gpu_kernels::DType;
 use distil_gpu_kernels::loss_scale::{INITIAL, LEFT_OUT, LEN, SCALE};
 use distil_gpu_tests::{Session, StopAfter};
@@ -158,6 +159,27 @@ fn steps_beyond_f16_are_left_out() {
             let end = session.all(0, Part::Parameters).unwrap();
             assert!(end != start && end.iter().all(|value| value.is_finite()), "{name}");
         }
+    }
+}
+
+#[test]
+fn its_kernels_are_verified_and_tuned() {
+    let models = Models::default();
+    let lessons = models.lessons();
+    let lesson = lessons.iter().find(|lesson| lesson.name == "training: MLP, gelu, mixed").unwrap();
+    for (mut gpu, _) in gpus() {
+        let lessons = std::slice::from_ref(lesson);
+        let report = verify::trainings(&mut *gpu, lessons, &mut |_, _| ()).unwrap();
+        assert!(report.ok, "{report:#?}");
+        let kernels: Vec<_> = lesson.plan().unwrap().calls.into_iter().map(|c| c.kernel).collect();
+        let product = kernels.iter().find(|kernel| kernel.name() == "matmul").unwrap();
+        assert!(product.whole().is_some());
+        let folder = tempfile::tempdir().unwrap();
+        let mut cache = Cache::in_folder(folder.path(), gpu.info());
+        let found = tune(&mut *gpu, std::slice::from_ref(product), &mut cache, &mut |_, _| ());
+        let [found] = &found.unwrap()[..] else { panic!() };
+        assert!(found.bucket.ends_with("in f16"), "{}", found.bucket);
+        assert!(found.found.refused.is_empty(), "{found:#?}");
     }
 }
 

@@ -80,6 +80,10 @@ impl Kernel for Halved {
         self.kernel.parts(operand, most)?.into_iter().map(half).collect()
     }
 
+    fn whole(&self) -> Option<(Arc<dyn Kernel>, &[usize])> {
+        Some((self.kernel.clone(), &self.halves))
+    }
+
     fn cost(&self) -> Cost {
         let Cost { flops, mut bytes_read, mut bytes_written } = self.kernel.cost();
         let operands = self.kernel.operands();

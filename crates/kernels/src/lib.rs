@@ -35,6 +35,7 @@ pub mod softmax;
 mod vector_math;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 pub use args::{Arg, Args};
 pub use halved::Halved;
@@ -292,6 +293,10 @@ pub trait Kernel: Debug + Send + Sync {
     /// Operands in f32 that its shaders read or write in f16 as well; see [`Halved`].
     fn halves(&self) -> Vec<usize> {
         Vec::new()
+    }
+    /// Of a [`Halved`] kernel, the one that has all in f32, and which of its operands it has in f16.
+    fn whole(&self) -> Option<(Arc<dyn Kernel>, &[usize])> {
+        None
     }
     /// Its work.
     fn cost(&self) -> Cost;

@@ -17,6 +17,7 @@ use crate::distill::program::LOGITS;
 use crate::distill::{Setup, forward_plan_in};
 use crate::error::Error;
 use crate::models::{BatchShape, HostBatch, ModelConfig};
+use crate::plan::Precision;
 use crate::recipe::Recipe;
 use crate::session::Session;
 use crate::store::{Layout, Storage};
@@ -92,8 +93,8 @@ pub struct Report {
     pub kernels: Option<Vec<KernelTime>>,
 }
 
-/// Measures a device at the work of a recipe, with random data and the variants that it was tuned to. Each measurement
-/// takes about `budget`; `progress` is told what comes next.
+/// Measures a device at the work of a recipe, with random data and the variants that it was tuned to; in f32 where the
+/// recipe is mixed and the device has no f16. Each measurement takes about `budget`; `progress` is told what comes next.
 ///
 /// # Errors
 /// When the recipe or the device cannot be used.
@@ -103,13 +104,16 @@ pub fn bench(
     budget: Duration,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
-    let trainings = Trainings::of(recipe, &Setup::read(recipe, None)?);
-    let lessons = trainings.students();
+    let mut trainings = Trainings::of(recipe, &Setup::read(recipe, None)?);
     progress("start");
     let opening = Instant::now();
     let mut selected = select(choice, GpuOptions::default())?;
     let open_ms = milliseconds(opening);
     let device = &mut *selected.device;
+    if !device.caps().f16 {
+        trainings.precision = Precision::F32;
+    }
+    let lessons = trainings.students();
     let variants = Cache::open(device.info()).map(|cache| cache.choices()).unwrap_or_default();
     device.choose(variants.clone());
     let startup = startup(device, &lessons[1], open_ms)?;

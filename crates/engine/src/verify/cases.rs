@@ -39,7 +39,7 @@ pub struct Case {
     pub state: StepState,
     /// Its operands.
     pub data: Vec<Data>,
-    /// Those that devices are given and give in f16; see [`Halved`]. The data are rounded alike.
+    /// Those that devices have in f16; see [`Halved`].
     pub halves: Vec<usize>,
 }
 
@@ -56,6 +56,9 @@ impl Case {
 
     /// The same of a kernel that is shared.
     pub fn filled(kernel: Arc<dyn Kernel>, low: f64, high: f64) -> Self {
+        if let Some((whole, halves)) = kernel.whole() {
+            return Self::filled(whole, low, high).with_halves(halves.to_vec());
+        }
         let data = filled(&*kernel, low, high);
         Self { kernel, state: StepState::default(), data, halves: Vec::new() }
     }
@@ -65,6 +68,16 @@ impl Case {
         Self { state, ..self }
     }
 
+    /// With these operands in f16, their data rounded alike.
+    pub fn with_halves(mut self, halves: Vec<usize>) -> Self {
+        for &half in &halves {
+            if let Data::Floats(values) = &mut self.data[half] {
+                *values = rounded_to_f16(values);
+            }
+        }
+        Self { halves, ..self }
+    }
+
     /// Whether a device can run it.
     pub fn fits(&self, caps: &Caps) -> bool {
         let reads_f16 = self.kernel.operands().iter().any(|operand| operand.dtype == DType::F16);
@@ -72,7 +85,7 @@ impl Case {
     }
 
     /// The kernel as devices run it.
-    fn on_device(&self) -> Arc<dyn Kernel> {
+    pub fn on_device(&self) -> Arc<dyn Kernel> {
         match self.halves.is_empty() {
             true => self.kernel.clone(),
             false => Arc::new(Halved::new(self.kernel.clone(), self.halves.clone())),

@@ -45,18 +45,15 @@ pub fn halved() -> Vec<Case> {
 }
 
 /// The case with operands in f16; none where the data are beyond it.
-fn with_halves(mut case: Case, halves: Vec<usize>) -> Option<Case> {
-    for &half in &halves {
-        if let Data::Floats(values) = &mut case.data[half] {
+fn with_halves(case: Case, halves: Vec<usize>) -> Option<Case> {
+    let fits = |&half: &usize| match &case.data[half] {
+        Data::Floats(values) => {
             let rounded = rounded_to_f16(values);
-            let fits = values.iter().zip(&rounded).all(|(v, r)| v.is_finite() == r.is_finite());
-            if !fits {
-                return None;
-            }
-            *values = rounded;
+            values.iter().zip(rounded).all(|(v, r)| v.is_finite() == r.is_finite())
         }
-    }
-    Some(Case { halves, ..case })
+        _ => true,
+    };
+    halves.iter().all(fits).then(|| case.with_halves(halves))
 }
 
 /// Products in every layout, of odd numbers of halves too, in batches and with epilogues; rows of tables.

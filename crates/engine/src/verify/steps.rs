@@ -260,7 +260,8 @@ pub struct Trainings {
     pub student: ModelConfig,
     features: Features,
     optimizer: OptimizerConfig,
-    precision: Precision,
+    /// How the numbers of the trainings lie in memory.
+    pub precision: Precision,
     rows: usize,
 }
 
@@ -316,16 +317,12 @@ fn lesson<'a>(
     teacher: TeacherInput<'a>,
     (optimizer, precision, rows): (OptimizerConfig, Precision, usize),
 ) -> Lesson<'a> {
-    Lesson {
-        name: format!("training: {name}"),
-        student,
-        teacher,
-        rows,
-        optimizer,
-        precision,
-        steps: 2,
-        limit: if precision == Precision::Mixed { HALVES } else { KINKS },
-    }
+    let (mixed, limit) = match precision {
+        Precision::F32 => ("", KINKS),
+        Precision::Mixed => (", mixed", HALVES),
+    };
+    let name = format!("training: {name}{mixed}");
+    Lesson { name, student, teacher, rows, optimizer, precision, steps: 2, limit }
 }
 
 /// A small perceptron for ten classes.
