@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use comfy_table::{CellAlignment, Table};
-use distil_gpu_engine::bench::{self, Baseline, Comparison, Report, Startup};
+use distil_gpu_engine::bench::{self, Baseline, Comparison, Growth, Report, Startup};
 use distil_gpu_engine::device::{Choice, DeviceKind, GpuOptions, select};
 use serde_json::json;
 
@@ -19,6 +19,8 @@ Examples:
       The models of the default recipe, on the device that `auto` takes and on the CPU path
   distil-gpu bench recipes/hinton-mnist.toml --device gpu:0 --seconds 1
       Another recipe's models, less patiently
+  distil-gpu bench --scaling --device cpu
+      How a distillation step grows with batch, text length, vocabulary and width
   distil-gpu bench --json > before.json; distil-gpu bench --baseline before.json
       What became slower or faster since, each time in units of the copy kernel's
 
@@ -37,6 +39,9 @@ pub struct Args {
     /// Seconds for each measurement
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
+    /// Measure instead how a distillation step grows with its batch, its texts, the vocabulary and the models' width
+    #[arg(long, conflicts_with_all = ["recipe", "set", "baseline"])]
+    scaling: bool,
     /// Compare with an earlier `bench --json`
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -60,6 +65,9 @@ fn ratio(text: &str) -> Result<f64, String> {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
+    if args.scaling {
+        return scaling(&args, voice);
+    }
     let recipe = super::recipe(args.recipe.as_deref(), &args.set, voice)?;
     let earlier =
         args.baseline.as_deref().map(|path| Baseline::read(path, &recipe.name)).transpose()?;
@@ -107,6 +115,44 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     });
     let slower: Vec<String> = slower.collect();
     ensure!(slower.is_empty(), "slower than in the baseline: {}", slower.join("; "));
+    Ok(())
+}
+
+/// How a step grows on one device.
+fn scaling(args: &Args, voice: Voice) -> Result<()> {
+    let mut chosen = select(args.device.parse()?, GpuOptions::default())?;
+    if voice.progress() {
+        note(format_args!("Device: {}", chosen.reason));
+    }
+    let spinner = super::spinner(voice);
+    let budget = Duration::from_secs_f64(args.seconds);
+    let growths = bench::scaling(&mut *chosen.device, budget, &mut |next| {
+        spinner.set_message(next.to_owned());
+    })?;
+    spinner.finish_and_clear();
+    if voice.json {
+        let device = &chosen.device.info().name;
+        return say(format_args!("{:#}", json!({ "device": device, "growths": growths })));
+    }
+    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    for Growth { axis, points, time_exponent, memory_exponent } in growths {
+        let mut table = table::new([axis, "ms a step", "MB between kernels", "MB on the device"]);
+        for point in points {
+            table.add_row([
+                point.size.to_string(),
+                format!("{:.1}", point.milliseconds),
+                megabytes(point.planned_bytes),
+                megabytes(point.device_bytes),
+            ]);
+        }
+        table.add_row([
+            "grows with the power".to_owned(),
+            format!("{time_exponent:.2}"),
+            format!("{memory_exponent:.2}"),
+            String::new(),
+        ]);
+        say(right(table))?;
+    }
     Ok(())
 }
 

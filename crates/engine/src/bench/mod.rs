@@ -3,6 +3,7 @@
 
 mod baseline;
 mod roofs;
+mod scaling;
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 pub use baseline::{Baseline, Change, Comparison};
 pub use roofs::{Roofs, plan_of};
+pub use scaling::{Growth, Point, scaling};
 
 use crate::device::{Choice, Device, GpuOptions, HostTensor, select};
 use crate::distill::program::LOGITS;

@@ -44,3 +44,17 @@ fn groups_are_told_what_they_lack() {
         "a.toml:10:10: `train.groups` is [1]; it must be a list of tables",
     );
 }
+
+#[test]
+fn precision_is_that_of_the_whole_recipe() {
+    let recipe = set(&["precision=mixed", "teacher.train={ epochs = 3 }"]);
+    let Teacher::Trained { train, weights, .. } = &recipe.teacher else { panic!() };
+    let precisions = [recipe.precision, recipe.train.precision, train.precision];
+    assert_eq!((precisions, *weights), ([Precision::Mixed; 3], Storage::F16));
+    let again = Recipe::parse(&recipe.to_toml().unwrap(), "a.toml").unwrap();
+    assert_eq!(again.train, recipe.train);
+    let recipe = set(&["precision=mixed", "teacher.weights=f32"]);
+    assert_eq!(recipe.teacher.weights(), Storage::F32);
+    let error = Recipe::parse_with(GOOD, "a.toml", &["precision=f16".to_owned()]).unwrap_err();
+    assert!(error.to_string().contains("it must be one of \"f32\", \"mixed\""), "{error}");
+}
