@@ -1,7 +1,7 @@
 // Dynamic loss scaling (Micikevicius et al., "Mixed Precision Training", 2018), as torch.amp.GradScaler: gradients come
 // multiplied by the scale. Where their norm is finite, the optimizer's factor divides by it; where it is not, the factor
-// is 0, which tells the optimizer to leave out the step, and the scale is halved. It is doubled after `interval` steps in
-// a row that were taken.
+// is 0, which tells the optimizer to leave out the step, and the scale is halved, down to 2⁻²⁴. It is doubled, up to
+// 2²⁴, after `interval` steps in a row that were taken.
 //
 // dims   uniform: the bound of the true norm, steps to a doubling, 1 - β1, 1 - β2
 // norm   f32 [4], updated: squared norm, of gradients that are multiplied by the scale before and true after; the
@@ -23,13 +23,14 @@ struct Dims {
 @group(0) @binding(3) var<storage, read_write> scale: array<f32>;
 
 const LARGEST: f32 = 16777216.0;
+const LEAST: f32 = 1.0 / LARGEST;
 
 @compute @workgroup_size(1)
 fn loss_scale() {
     // Neither an infinity nor NaN, by its bits.
     if (bitcast<u32>(norm[0]) & 0x7f800000u) == 0x7f800000u {
         norm[1] = 0.0;
-        scale[0] *= 0.5;
+        scale[0] = max(0.5 * scale[0], LEAST);
         scale[1] = 0.0;
         scale[2] += 1.0;
         return;

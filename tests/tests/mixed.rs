@@ -10,6 +10,7 @@ use distil_gpu_engine::device::{
     Choice, Choices, CpuDevice, Device, GpuOptions, Outlook, adapters, select,
 };
 use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
+use distil_gpu_engine::models::{self, Architecture, Head};
 use distil_gpu_engine::plan::Precision;
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::store::Part;
@@ -110,6 +111,47 @@ fn it_learns_as_in_f32() {
         // What is saved is f32, of which the oracle knows no other kind.
         let bytes = |run: &str| fs::metadata(home.path(run).join("student/model.safetensors"));
         assert_eq!(bytes("f32").unwrap().len(), bytes("mixed").unwrap().len());
+    }
+}
+
+/// A batch that is not full has rows of zeros, whose length is 1e-12.
+#[test]
+fn embeddings_of_batches_that_are_not_full_are_numbers() {
+    let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bert");
+    for (mut gpu, _) in gpus() {
+        let home = Home::new();
+        let (mut config, parameters) = models::load(&bert).unwrap();
+        let Architecture::Encoder(encoder) = &mut config.architecture else { panic!() };
+        encoder.head = Head::Embedding;
+        config.class_names.clear();
+        let kept = config.model().parameters().len();
+        models::save(&home.path("teacher"), &config, &parameters[..kept]).unwrap();
+        fs::write(home.path("texts.txt"), "good film\nbad films\nthe good, the bad!\na\nbad?\n")
+            .unwrap();
+        let [teacher, texts] = ["teacher", "texts.txt"].map(|name| home.path(name));
+        let recipe = |out: &str, precision: &str| {
+            let text = format!(
+                "task = \"embedding\"\nprecision = {precision:?}\nout = {:?}\n\
+                 [data]\nsource = \"text\"\ntrain = {texts:?}\ntest = {texts:?}\n\
+                 [teacher]\nfolder = {teacher:?}\n\
+                 [student]\nmodel = {{ type = \"encoder\", from = {teacher:?}, layers = [0] }}\n\
+                 [train]\nepochs = 3\nbatch = 3\noptimizer = {{ name = \"adamw\", lr = 0.003 }}\n",
+                home.path(out)
+            );
+            Recipe::parse_with(&text, "embedding.toml", &[]).unwrap()
+        };
+        for precision in ["f32", "mixed"] {
+            let recipe = recipe(precision, precision);
+            run(prepare(&recipe, Begin::New).unwrap(), &mut *gpu, &mut Silent).unwrap();
+        }
+        let (f32, mixed) = (home.log("f32"), home.log("mixed"));
+        let last = |log: &[Value]| {
+            let line = log.iter().rfind(|line| line.get("test").is_some()).unwrap().clone();
+            (line["test"]["cosine"].as_f64().unwrap(), line["loss_scale"]["left_out"].as_u64())
+        };
+        let ((f32, _), (mixed, left_out)) = (last(&f32), last(&mixed));
+        assert_eq!(left_out, Some(0));
+        assert!((f32 - mixed).abs() < 0.01, "{f32} and {mixed}");
     }
 }
 

@@ -165,6 +165,16 @@ impl Chain {
         self.stages.iter().any(|stage| matches!(stage, Stage::Dropout { .. }))
     }
 
+    /// Whether its results may be of quite another size than what goes in.
+    pub fn leaves_range(&self) -> bool {
+        let leaves = |stage: &Stage| match stage {
+            Stage::Exp | Stage::Log | Stage::Sqrt | Stage::Square | Stage::Reciprocal => true,
+            Stage::Binary(op, _) => matches!(op, Binary::Div | Binary::ReverseDiv),
+            _ => false,
+        };
+        self.stages.iter().any(leaves)
+    }
+
     /// Whether the chain changes nothing.
     pub fn is_empty(&self) -> bool {
         self.stages.is_empty()

@@ -159,8 +159,10 @@ impl Kernel for Elementwise {
         Some(ranges.into_iter().map(part).collect())
     }
 
+    /// What is made stays in f32 where it may be far out of f16's range, as squares and quotients are.
     fn halves(&self) -> Vec<usize> {
-        (0..self.operands().len()).collect()
+        let operands = self.operands().len();
+        (0..operands - usize::from(self.chain.leaves_range())).collect()
     }
 
     fn cost(&self) -> Cost {

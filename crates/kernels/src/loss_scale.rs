@@ -7,6 +7,9 @@ use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, t
 /// the steps that were taken.
 pub const LEN: usize = 5;
 
+/// A bound that bounds nothing, and whose quotient by a norm is no infinity, which WGSL has not.
+pub const UNBOUNDED: f32 = 1e30;
+
 /// Numbers of a norm that tells the optimizer the corrections too.
 pub const NORM_LEN: usize = 4;
 
@@ -25,6 +28,9 @@ pub const INTERVAL: u32 = 2000;
 /// The largest scale: 2²⁴.
 const LARGEST: f64 = 16_777_216.0;
 
+/// The least scale: 2⁻²⁴. Where it is reached, it was no gradient's size that was beyond f16.
+pub const LEAST: f32 = 1.0 / 16_777_216.0;
+
 /// Takes the scale out of the norm and the optimizer's factor, tells the optimizer by a factor of 0 to leave out a step
 /// whose gradients are not finite, and keeps the scale.
 ///
@@ -32,7 +38,7 @@ const LARGEST: f64 = 16_777_216.0;
 /// and behind them the corrections; `scale` [[`LEN`]], updated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossScale {
-    /// Bound of the true norm; infinity where nothing is clipped.
+    /// Bound of the true norm; [`UNBOUNDED`] where nothing is clipped.
     pub max_norm: f32,
     /// Steps in a row after which the scale is doubled.
     pub interval: u32,
@@ -45,7 +51,7 @@ impl LossScale {
         let (norm, scale) = (args.write(0), args.write(1));
         if !norm[0].f64().is_finite() {
             norm[1] = F::zero();
-            scale[0] = F::of64(scale[0].f64() * 0.5);
+            scale[0] = F::of64((scale[0].f64() * 0.5).max(f64::from(LEAST)));
             scale[1] = F::zero();
             scale[2] += F::one();
             return;
@@ -140,6 +146,8 @@ mod tests {
             })
             .collect();
         assert_eq!(scales, [4.0, 4.0, 8.0, 8.0, 8.0, 16.0, 16.0]);
+        (0..100).for_each(|_| _ = step(f64::NAN, &mut scale));
+        assert_eq!(scale[0], f64::from(LEAST));
         scale[0] = 16_777_216.0;
         (0..3).for_each(|_| _ = step(1.0, &mut scale));
         assert_eq!(scale[0], 16_777_216.0);

@@ -196,7 +196,9 @@ fn throughput(reports: &[Report]) -> Table {
         table.add_row(row(name, &|report| {
             let found = &report.throughput[index];
             let (ms, rate) = (found.milliseconds, found.examples_per_second);
-            format!("{ms:.3} ms  {rate:.0} examples/s  {:.1} GFLOP/s", found.gflops)
+            // A device without f16 was measured in f32.
+            let other = if found.name == measured.name { "" } else { "in f32: " };
+            format!("{other}{ms:.3} ms  {rate:.0} examples/s  {:.1} GFLOP/s", found.gflops)
         }));
     }
     table.add_row(row("start: device, kernels, first step".to_owned(), &|report| {

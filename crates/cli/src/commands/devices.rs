@@ -41,7 +41,7 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
                     "buffer_bytes": adapter.limits.buffer_bytes,
                     "binding_bytes": adapter.limits.binding_bytes,
                     "timestamps": adapter.timestamps,
-                    "f16": adapter.f16,
+                    "f16": adapter.caps.f16,
                     "subgroups": adapter.subgroups,
                 })
             })
@@ -59,7 +59,7 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
             kind(adapter.info.kind).to_owned(),
             format!("{} ({})", adapter.info.backend, adapter.info.driver),
             format!("{} MiB", adapter.limits.binding_bytes >> 20),
-            yes(adapter.f16),
+            yes(adapter.caps.f16),
             yes(adapter.timestamps),
         ]);
     }

@@ -70,6 +70,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         (None, false) => Begin::New,
     };
     let mut device = super::open(&recipe.device, args.checked, voice)?;
+    recipe.precision.check(&device.caps(), &device.info().name)?;
     let prepared = distill::prepare(&recipe, begin)?;
     if !args.no_tune {
         // What was interrupted goes on with the variants it began with.

@@ -41,6 +41,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     if device.info().kind == DeviceKind::Cpu {
         bail!("{}: it has nothing to choose from, only GPUs have", selected.reason);
     }
+    recipe.precision.check(&device.caps(), &device.info().name)?;
     let kernels = forecast::kernels(&recipe, &Setup::read(&recipe, None)?, device.limits())?;
     let mut cache = Cache::open(device.info())?;
     let findings =

@@ -169,7 +169,6 @@ fn texts_without_labels_teach_through_the_teacher() {
     home.refused(&format!("run --out r {more}"), &["unlabelled"]);
     home.write("more.txt", "\n");
     home.refused(&format!("run texts.toml --out r {more}"), &["more.txt", "it holds no text"]);
-    home.write("pairs.csv", "text,label\na,b\n");
     home.refused(
         "run texts.toml --out r --set data.unlabelled=\"none.txt\"",
         &["none.txt", "cannot be read"],

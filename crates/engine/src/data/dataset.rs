@@ -68,14 +68,15 @@ impl Dataset {
     /// With texts behind its own that have no labels.
     ///
     /// # Errors
-    /// [`DataError::Mismatch`] where its examples are no such texts.
+    /// [`DataError::Unfit`] where its examples are no such texts.
     pub fn with_unlabelled(&self, texts: &Texts) -> Result<Self, DataError> {
         let (own, more) = (self.examples.kind(), Examples::from(texts.clone()).kind());
         let all = match &self.examples {
             Examples::Texts(known) if own == more => known.with(texts),
             _ => {
-                let what = "an example without a label is";
-                return Err(DataError::Mismatch { what, train: own, test: more });
+                return Err(DataError::Unfit(format!(
+                    "an example of the training data is {own}, and one without a label is {more}"
+                )));
             }
         };
         let mut labels = self.labels.clone();

@@ -33,8 +33,10 @@ pub(super) fn diagnose(
         if !after.is_finite() {
             trainer.restore(device, &before)?;
             let first = first_bad_tensor(device, lesson, trainer, store)?;
+            // Steps whose gradients are beyond f16 change nothing, so parameters are spoilt by an update alone.
+            let updated = after.first_not_finite().is_some();
             return Ok(match (first, lesson.train.precision) {
-                (None, Precision::Mixed) => beyond_f16(lesson, before.step),
+                (None, Precision::Mixed) if !updated => beyond_f16(lesson, before.step),
                 (first, _) => {
                     let first = first.unwrap_or_else(|| update(trainer, &after));
                     error(lesson, trainer, before.step, &first)
@@ -81,10 +83,11 @@ fn first_bad_tensor(
     Ok(None)
 }
 
-fn beyond_f16(lesson: &Lesson<'_>, step: u32) -> Error {
+/// The error for a step in which something is beyond f16, however the loss is scaled.
+pub(super) fn beyond_f16(lesson: &Lesson<'_>, step: u32) -> Error {
     Error::NotFinite(format!(
-        "the {} stopped being numbers in step {step}: in f32 that step is sound, so something in it is beyond the \
-         largest number of f16, 65504; leave out `precision`",
+        "the {} stopped being numbers at step {step}: something in it is beyond the largest number of f16, 65504, \
+         and not in f32; leave out `precision`",
         lesson.arm.name(),
     ))
 }

@@ -54,6 +54,11 @@ pub struct Scale {
 }
 
 impl Scale {
+    /// Whether it cannot be halved once more: steps are left out for another reason than their gradients' size.
+    pub fn is_spent(&self) -> bool {
+        self.scale <= loss_scale::LEAST
+    }
+
     pub(super) fn of(state: [f32; loss_scale::LEN]) -> Self {
         Self { scale: state[loss_scale::SCALE], left_out: state[loss_scale::LEFT_OUT] as u32 }
     }

@@ -154,7 +154,8 @@ impl Setup {
     /// # Errors
     /// When a text cannot become tokens.
     pub fn notes(&self) -> Result<Vec<String>, Error> {
-        let train = self.split.train.examples();
+        let read = training_texts(&self.split)?;
+        let train = read.examples();
         let mut notes = Vec::new();
         if let Some(texts) = &self.split.unlabelled {
             notes.push(format!(

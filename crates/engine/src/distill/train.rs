@@ -1,7 +1,7 @@
 //! Trains one arm: steps, measurements between them, and which parameters are kept.
 
 use super::checkpoint::{Best, Checkpoints};
-use super::diagnose::diagnose;
+use super::diagnose::{self, diagnose};
 use super::evaluate::{Evaluator, metric_sums, set_metrics};
 use super::plans::shapes;
 use super::trainer::{Lesson, Trainer, training_store};
@@ -186,6 +186,9 @@ impl Training<'_, '_> {
         let test = (edge || chosen.is_none()).then(|| metrics(test)).transpose()?;
         let shares = trainer.gradient_shares(self.device)?;
         let scale = trainer.loss_scale(self.device)?.map(Scale::of);
+        if scale.is_some_and(|scale| scale.is_spent()) {
+            return Err(diagnose::beyond_f16(self.lesson, step));
+        }
         set_metrics(self.device, self.store, &sums)?;
         trainer.features().set_sums(self.device, self.store, &feature_sums)?;
         // The last step may have spoilt what the training batches no longer show.

@@ -460,6 +460,11 @@ impl<'a> Trainer<'a> {
         let before = (std::mem::take(&mut self.step), self.epoch.take());
         self.gather(0);
         let StepState { alpha, soft_scale, hard_scale, .. } = self.next.state;
+        if hard_scale == 0.0 && alpha < 1.0 {
+            // No example of the batch has a label.
+            (self.step, self.epoch) = before;
+            return Ok(None);
+        }
         // Each term alone, with its own weight. What the last step left is taken away first.
         let answers = StepState { token_scale: 0.0, ..self.next.state };
         let soft = StepState { alpha: 1.0, soft_scale: alpha * soft_scale, ..answers };

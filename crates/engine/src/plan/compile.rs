@@ -20,7 +20,7 @@ use crate::store::{ParameterSpec, Part, Segment, StorePart};
 pub struct Options {
     /// Join elementwise chains to their producers.
     pub fuse: bool,
-    /// What is computed in f32 lies so between the kernels.
+    /// How tensors lie between the kernels.
     pub precision: Precision,
 }
 

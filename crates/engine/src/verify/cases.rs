@@ -10,7 +10,7 @@ use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::gather::{Gather, sorted_order};
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
-use distil_gpu_kernels::loss_scale::LossScale;
+use distil_gpu_kernels::loss_scale::{LossScale, UNBOUNDED};
 use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Optimizer, Rule};
@@ -616,7 +616,7 @@ pub fn optimizer() -> Vec<Case> {
 /// Finite norms, clipped and not, a doubling, and norms that are none.
 pub fn loss_scale() -> Vec<Case> {
     let mut cases = Vec::new();
-    for max_norm in [f32::INFINITY, 0.5] {
+    for max_norm in [UNBOUNDED, 0.5] {
         for squares in [0.0, 4.0e9, f64::INFINITY, f64::NAN] {
             for steps in [0.0, 1999.0] {
                 let kernel = LossScale { max_norm, interval: 2000, betas: [0.9, 0.999] };

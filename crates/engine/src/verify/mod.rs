@@ -220,6 +220,7 @@ pub fn recipe(
     setup: &Setup,
     progress: Progress<'_>,
 ) -> Result<Report, Error> {
+    recipe.precision.check(&device.caps(), &device.info().name)?;
     trainings(device, &Trainings::of(recipe, setup).all(), progress)
 }
 

@@ -15,8 +15,6 @@ pub struct Adapter {
     pub limits: Limits,
     /// Whether it can time kernels.
     pub timestamps: bool,
-    /// Whether its shaders can compute in 16-bit floats.
-    pub f16: bool,
     /// Smallest and largest subgroup, where its shaders can use them.
     pub subgroups: Option<(u32, u32)>,
     pub(super) handle: wgpu::Adapter,
@@ -95,7 +93,6 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
             binding_bytes: limits.max_storage_buffer_binding_size,
         },
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-        f16: features.contains(wgpu::Features::SHADER_F16),
         subgroups,
         info: DeviceInfo {
             backend: format!("{:?}", info.backend),

@@ -171,7 +171,7 @@ impl OptimizerStep {
             Rule::Sgd { .. } => [0.0; 2],
             Rule::Adam { beta1, beta2, .. } | Rule::AdamW { beta1, beta2, .. } => [beta1, beta2],
         };
-        let max_norm = clip.unwrap_or(f32::INFINITY);
+        let max_norm = clip.unwrap_or(loss_scale::UNBOUNDED);
         let kernel = LossScale { max_norm, interval: loss_scale::INTERVAL, betas };
         let scale = self.part(Part::LossScale, 0, 0, loss_scale::LEN);
         Lowered::new(kernel, vec![ArgRef::Output(NORM), scale])
@@ -213,7 +213,7 @@ impl Op for OptimizerStep {
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
         let OptimizerConfig { clip, max_norm, .. } = self.update.config;
         let mut calls = match self.update.needs_norm() {
-            true => self.gradients.norm(clip.unwrap_or(f32::INFINITY)),
+            true => self.gradients.norm(clip.unwrap_or(loss_scale::UNBOUNDED)),
             false => Vec::new(),
         };
         if self.update.scales() {
