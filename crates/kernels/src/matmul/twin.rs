@@ -1,0 +1,210 @@
+//! The product on the processor: blocks of `out` are tasks, each one call of gemm, with the chain on it while it is in the
+//! cache.
+
+use std::cell::RefCell;
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::Matmul;
+use crate::{Args, Real, StepState};
+
+impl Matmul {
+    pub(super) fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
+        let a = args.read(0);
+        let b = match self.half_b {
+            true => Right::Halves(args.read_f16(1)),
+            false => Right::Floats(args.read(1)),
+        };
+        let operands: Vec<&[F]> =
+            (0..self.chain.operands.len()).map(|i| args.read(2 + i)).collect();
+        let out = args.write(2 + operands.len());
+        let copies = |shared| if shared { 1 } else { self.batch };
+        assert!(a.len() >= self.spans()[0]);
+        assert!(b.len() >= copies(self.shared_b) * self.k * self.n);
+        assert!(out.len() == self.spans()[1]);
+        let side = self.cpu_block(rayon::current_num_threads());
+        let out = Out(out.as_mut_ptr());
+        (0..self.blocks(side)).into_par_iter().for_each(|number| {
+            let block = self.block(side, number);
+            // SAFETY: the lengths are asserted above; `out` is borrowed mutably until all tasks are done, and its
+            // blocks have no element in common, of which each task has another.
+            unsafe { self.run_block(&block, a, &b, &out, &operands, state) };
+        });
+    }
+
+    /// Number of blocks of at most `rows` × `cols` that `out` falls into.
+    pub(super) fn blocks(&self, [rows, cols]: [usize; 2]) -> usize {
+        self.batch * self.m.div_ceil(rows) * self.n.div_ceil(cols)
+    }
+
+    /// One of those blocks: together they hold each element of `out` once.
+    pub(super) fn block(&self, [rows, cols]: [usize; 2], number: usize) -> Block {
+        let [row_blocks, col_blocks] = [self.m.div_ceil(rows), self.n.div_ceil(cols)];
+        let [i, j] = [number / col_blocks % row_blocks * rows, number % col_blocks * cols];
+        Block {
+            batch: number / col_blocks / row_blocks,
+            i,
+            j,
+            rows: rows.min(self.m - i),
+            cols: cols.min(self.n - j),
+        }
+    }
+
+    /// Rows and columns of the blocks of `out` that the CPU twin's tasks take: the longer side is halved
+    /// until every thread has work, or the blocks get too small to be worth a task.
+    pub(super) fn cpu_block(&self, threads: usize) -> [usize; 2] {
+        const BLOCKS_A_THREAD: usize = 2;
+        const LEAST_PRODUCTS: usize = 1 << 20;
+        // A multiple of every register tile's side, or of its half.
+        const STEP: usize = 16;
+        let [mut rows, mut cols] = [self.m, self.n];
+        let mut blocks = self.batch;
+        while blocks < BLOCKS_A_THREAD * threads && rows * cols * self.k >= 2 * LEAST_PRODUCTS {
+            let side = if rows > cols { &mut rows } else { &mut cols };
+            *side = side.div_ceil(2).next_multiple_of(STEP);
+            blocks *= 2;
+        }
+        [rows.max(1), cols.max(1)]
+    }
+
+    /// Columns of B that are made floats at one time: as many as stay in a cache, so that A is packed few times, and
+    /// no fewer than a register tile has.
+    fn stripe(&self) -> usize {
+        const ELEMENTS: usize = 1 << 18;
+        const LEAST: usize = 16;
+        (ELEMENTS / self.k.max(1)).max(LEAST)
+    }
+
+    /// Writes some columns of B, stored in halves, to `wide`; returns the strides that they have there.
+    fn widen<F: Real>(&self, b: &[f16], first: usize, cols: usize, wide: &mut [F]) -> [usize; 2] {
+        if self.trans_b {
+            F::widen(&b[first * self.k..][..cols * self.k], wide);
+            return [1, self.k];
+        }
+        for (wide, b) in wide.chunks_exact_mut(cols).zip(b.chunks_exact(self.n)) {
+            F::widen(&b[first..][..cols], wide);
+        }
+        [cols, 1]
+    }
+
+    /// One block of the product, and the chain on it while it is in the cache.
+    ///
+    /// # Safety
+    /// `a`, `b` and `out` are whole operands, the block lies inside `out`, and nothing else touches it.
+    unsafe fn run_block<F: Real>(
+        &self,
+        block: &Block,
+        a: &[F],
+        b: &Right<'_, F>,
+        out: &Out<F>,
+        operands: &[&[F]],
+        state: &StepState,
+    ) {
+        let &Block { batch, i, j, rows, cols } = block;
+        let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) =
+            (self.a_strides(), self.b_strides());
+        let (first_row, out_row) = (batch * self.m + i, self.out_row_len());
+        // Some columns of the product, `b` being their elements with these strides.
+        //
+        // SAFETY: as the caller promises: gemm writes elements of the block, with strides [out_row, 1], and reads the
+        // block's rows of A and those columns of B, with strides that stay inside them.
+        let product = |first: usize, cols: usize, b: &[F], [b_row, b_col]: [usize; 2]| unsafe {
+            gemm::gemm(
+                rows,
+                cols,
+                self.k,
+                out.0.add(first_row * out_row + first),
+                1,
+                out_row as isize,
+                self.accumulate,
+                a.as_ptr().add(batch * a_batch + i * a_row),
+                a_col as isize,
+                a_row as isize,
+                b.as_ptr(),
+                b_col as isize,
+                b_row as isize,
+                if self.accumulate { F::one() } else { F::zero() },
+                F::one(),
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        };
+        match b {
+            Right::Floats(b) => {
+                product(j, cols, &b[batch * b_batch + j * b_col..], [b_row, b_col]);
+            }
+            Right::Halves(b) => {
+                let b = &b[batch * b_batch..];
+                let most = self.stripe().min(cols);
+                WIDE.with_borrow_mut(|wide| {
+                    let room = (most * self.k * size_of::<F>()).div_ceil(size_of::<f64>());
+                    wide.resize(wide.len().max(room), 0.0);
+                    let wide: &mut [F] = bytemuck::cast_slice_mut(wide);
+                    for first in (j..j + cols).step_by(most) {
+                        let strip = most.min(j + cols - first);
+                        let wide = &mut wide[..strip * self.k];
+                        let strides = self.widen(b, first, strip, wide);
+                        product(first, strip, wide, strides);
+                    }
+                });
+            }
+        }
+        if self.chain.is_empty() {
+            return;
+        }
+        let [_, y, z, _] = self.extent.map(|e| e as usize);
+        for row in first_row..first_row + rows {
+            // SAFETY: a part of the block's row, which gemm has filled and nothing else borrows.
+            let values =
+                unsafe { std::slice::from_raw_parts_mut(out.0.add(row * out_row + j), cols) };
+            let coord = [row / z / y, row / z % y, row % z, j].map(|c| c as u32);
+            self.chain.apply_row(values, coord, self.extent, operands, state);
+        }
+    }
+}
+
+thread_local! {
+    /// Columns of B that a thread has made floats, of f32 or f64; kept for its next product.
+    static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// B as it is stored.
+enum Right<'a, F> {
+    Floats(&'a [F]),
+    Halves(&'a [f16]),
+}
+
+impl<F> Right<'_, F> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Floats(b) => b.len(),
+            Self::Halves(b) => b.len(),
+        }
+    }
+}
+
+/// A block of one of the products.
+pub(super) struct Block {
+    pub batch: usize,
+    pub i: usize,
+    pub j: usize,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// The first element of an output that tasks write at the same time. Blocks of a matrix lie in the memory as many
+/// pieces, so slices cannot be split into them.
+///
+/// Whoever goes through the pointer promises that
+/// - the output is borrowed mutably, and by nobody else, from when the pointer is taken until all tasks are done;
+/// - what is reached lies in the output;
+/// - between those two times no other task reaches the same element, to write or to read, and a slice made from
+///   the pointer holds no element of another task.
+pub(crate) struct Out<F>(pub(crate) *mut F);
+
+// SAFETY: to share it only lends the address; by the promise above, an element that is reached through it is reached
+// by one thread, which takes `F: Send`.
+unsafe impl<F: Send> Sync for Out<F> {}
