@@ -127,7 +127,11 @@ impl Gather {
             overrides.push(("ACCUMULATE", 1.0));
         }
         Launch {
-            shader: if self.half_table { "gather_f16" } else { "gather" },
+            shader: match (self.backward, self.half_table) {
+                (true, _) => "gather_backward",
+                (false, true) => "gather_f16",
+                (false, false) => "gather",
+            },
             halves: Vec::new(),
             entry,
             consts: Vec::new(),

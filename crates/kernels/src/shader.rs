@@ -23,6 +23,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "elementwise",
     "feature_loss",
     "gather",
+    "gather_backward",
     "gather_f16",
     "grad_norm",
     "layer_norm",
@@ -48,11 +49,14 @@ const COMMON: &[(&str, &str)] = sources![
     "common/b_f16",
     "common/b_f32",
     "common/chain",
+    "common/gather",
     "common/nan",
     "common/product",
     "common/random",
     "common/rounds",
     "common/step",
+    "common/table_f16",
+    "common/table_f32",
 ];
 
 fn find(name: &str) -> &'static str {

@@ -12,6 +12,7 @@ mod limits;
 pub mod numbers;
 mod part_cases;
 mod steps;
+mod update_cases;
 
 use std::collections::HashSet;
 use std::time::Instant;
