@@ -7,9 +7,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use distil_gpu_benches::{devices, plan_of};
 use distil_gpu_engine::device::HostTensor;
 use distil_gpu_engine::kernels::StepState;
-use distil_gpu_engine::kernels::chain::{Chain, Stage};
 use distil_gpu_engine::kernels::distill_loss::DistillLoss;
-use distil_gpu_engine::kernels::elementwise::Elementwise;
 
 /// Rows, classes.
 const SHAPES: [(usize, usize); 4] = [(128, 10), (512, 32_768), (16, 262_144), (2, 262_144)];
@@ -53,37 +51,5 @@ fn distill_loss(c: &mut Criterion) {
     }
 }
 
-/// The exponentials that one of the shapes needs, six for each class of a row, of numbers that stay in the caches: what
-/// its time cannot go below, however its rows are read.
-fn exponentials(c: &mut Criterion) {
-    const LEN: usize = 1 << 16;
-    let (rows, classes) = SHAPES[1];
-    let count = 6 * rows * classes;
-    for mut device in devices() {
-        let mut group = c.benchmark_group(format!("exponentials on {}", device.info().name));
-        group.sample_size(10);
-        let kernel = Elementwise {
-            extent: [1, 1, 1, LEN as u32],
-            main_strides: Some([0, 0, 0, 1]),
-            chain: Chain { stages: vec![Stage::Exp], operands: Vec::new() },
-        };
-        let program = device.load(&plan_of(kernel), &|_| None).expect("the plan fits");
-        let values: Vec<f32> = (0..LEN).map(|i| -((i % 977) as f32) / 64.0).collect();
-        let state = StepState::default();
-        device.run(program, &state, &[("main", HostTensor::F32(&values))]).expect("the first run");
-        group.throughput(Throughput::Elements(count as u64));
-        group.bench_function(format!("{rows} x {classes}"), |bencher| {
-            bencher.iter(|| {
-                for _ in 0..count / LEN {
-                    device.run(program, &state, &[]).expect("a run");
-                }
-                device.wait().expect("the device answers");
-            });
-        });
-        device.unload(program);
-        group.finish();
-    }
-}
-
-criterion_group!(benches, distill_loss, exponentials);
+criterion_group!(benches, distill_loss);
 criterion_main!(benches);
