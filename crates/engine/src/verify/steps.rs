@@ -30,8 +30,10 @@ pub const ROUNDING: f64 = 1e-9;
 /// and off in the other, and Adam takes the sign of a gradient that is all rounding.
 pub const KINKS: f64 = 1e-3;
 
-/// Activations and their gradients rounded to f16, by 2⁻¹¹ each, in every layer; Adam's signs as above.
-pub const HALVES: f64 = 1e-2;
+/// Activations and their gradients rounded to f16, by 2⁻¹⁰ each at most, in every layer: of small models some 1e-6.
+const HALVES: f64 = 1e-4;
+/// The same for models and batches of any size, where kinks and signs are as above.
+const HALVES_AND_KINKS: f64 = 1e-2;
 
 /// The losses themselves, of those activations.
 const HALVES_OF_LOSSES: f64 = 1e-5;
@@ -325,7 +327,7 @@ fn lesson<'a>(
 ) -> Lesson<'a> {
     let (mixed, limit) = match precision {
         Precision::F32 => ("", KINKS),
-        Precision::Mixed => (", mixed", HALVES),
+        Precision::Mixed => (", mixed", HALVES_AND_KINKS),
     };
     let name = format!("training: {name}{mixed}");
     Lesson { name, student, teacher, rows, optimizer, precision, steps: 2, limit }
