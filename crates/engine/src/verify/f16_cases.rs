@@ -23,7 +23,7 @@ pub fn halved() -> Vec<Case> {
         (cases::gather, 5),
         (layer_norm, 4),
         (feature_loss, 5),
-        (relation_loss, 4),
+        (relation_loss, 8),
     ];
     let mut cases = Vec::new();
     for (source, every) in sources {
