@@ -6,7 +6,7 @@ use std::sync::Arc;
 use distil_gpu_kernels::chain::Chain;
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::{Caps, DType, Kernel, loss_scale};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::slots::{self, Life};
 use super::{BufferKind, BufferSpec, Call, Plan, View, fuse, halve::halve};
@@ -25,7 +25,7 @@ pub struct Options {
 }
 
 /// How the numbers of a training lie in memory. Kernels compute in f32 either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// In f32.

@@ -155,7 +155,7 @@ impl Reference {
         device: &mut dyn Device,
         variant: &Variant,
     ) -> Result<Result<f64, String>, Error> {
-        let kernel = self.case.on_device();
+        let kernel = self.case.kernel.clone();
         let launches = variant.launches.clone();
         let forced: Arc<dyn Kernel> = Arc::new(Forced { kernel, launches });
         let found = self.case.found(device, &forced)?;

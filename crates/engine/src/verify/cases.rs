@@ -18,7 +18,7 @@ pub use super::attention_cases::attention;
 pub use super::f16_cases::{halved, reads_f16};
 pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel, variants};
-use super::limits::{ROUNDED_TO_F16, limit};
+use super::limits::limit;
 use super::numbers::{nmse, random, random_in, random_labels, rounded_to_f16};
 pub use super::part_cases::parts;
 pub use super::update_cases::{
@@ -31,20 +31,18 @@ use crate::error::Error;
 /// One kernel with what it is given.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// The kernel.
+    /// The kernel, as devices run it.
     pub kernel: Arc<dyn Kernel>,
     /// The step it runs in.
     pub state: StepState,
     /// Its operands.
     pub data: Vec<Data>,
-    /// Those that devices have in f16; see [`Halved`].
-    pub halves: Vec<usize>,
 }
 
 impl Case {
     /// A kernel with its operands, in no particular step.
     pub fn new(kernel: impl Kernel + 'static, data: Vec<Data>) -> Self {
-        Self { kernel: Arc::new(kernel), state: StepState::default(), data, halves: Vec::new() }
+        Self { kernel: Arc::new(kernel), state: StepState::default(), data }
     }
 
     /// A kernel over random numbers in `low..high`.
@@ -58,7 +56,7 @@ impl Case {
             return Self::filled(whole, low, high).with_halves(halves.to_vec());
         }
         let data = filled(&*kernel, low, high);
-        Self { kernel, state: StepState::default(), data, halves: Vec::new() }
+        Self { kernel, state: StepState::default(), data }
     }
 
     /// In a step of this state.
@@ -73,21 +71,13 @@ impl Case {
                 *values = rounded_to_f16(values);
             }
         }
-        Self { halves, ..self }
+        Self { kernel: Arc::new(Halved::new(self.kernel, halves)), ..self }
     }
 
     /// Whether a device can run it.
     pub fn fits(&self, caps: &Caps) -> bool {
         let reads_f16 = self.kernel.operands().iter().any(|operand| operand.dtype == DType::F16);
-        (caps.reads_f16 || !reads_f16) && (caps.f16 || self.halves.is_empty())
-    }
-
-    /// The kernel as devices run it.
-    pub fn on_device(&self) -> Arc<dyn Kernel> {
-        match self.halves.is_empty() {
-            true => self.kernel.clone(),
-            false => Arc::new(Halved::new(self.kernel.clone(), self.halves.clone())),
-        }
+        (caps.reads_f16 || !reads_f16) && (caps.f16 || self.kernel.whole().is_none())
     }
 
     /// Elements of all operands.
@@ -102,7 +92,7 @@ impl Case {
     pub fn distances(&self, device: &mut dyn Device) -> Result<Vec<Distance>, Error> {
         let expected = self.expected()?;
         let mut distances = Vec::new();
-        for (variant, forced) in variants(&self.on_device(), device) {
+        for (variant, forced) in variants(&self.kernel, device) {
             let found = self.found(device, &forced)?;
             distances.extend(self.distances_of(&variant, &found, &expected));
         }
@@ -114,7 +104,8 @@ impl Case {
     /// # Errors
     /// When the kernel writes behind its operands.
     pub fn expected(&self) -> Result<Vec<Vec<f64>>, Error> {
-        self.found(&mut oracle(), &self.kernel)
+        let whole = self.kernel.whole().map(|(whole, _)| whole);
+        self.found(&mut oracle(), whole.as_ref().unwrap_or(&self.kernel))
     }
 
     /// What a device writes to them with the kernel, or a variant of it.
@@ -136,8 +127,7 @@ impl Case {
         found: &[Vec<f64>],
         expected: &[Vec<f64>],
     ) -> Vec<Distance> {
-        let kernel = self.on_device();
-        let operands = kernel.operands();
+        let operands = self.kernel.operands();
         let written = operands.iter().filter(|operand| operand.access != Access::Read);
         let compared = written.zip(found).zip(expected).map(|((operand, found), expected)| {
             let expected = match operand.dtype {
@@ -150,13 +140,8 @@ impl Case {
                 _ => nmse(found, expected),
             };
             let name = operand.name;
-            let what = format!("{name} of {kernel:?}, variant {variant}");
-            let limit = limit(&*self.kernel, name).max(if operand.dtype == DType::F16 {
-                ROUNDED_TO_F16
-            } else {
-                0.0
-            });
-            Distance { what, error, limit }
+            let what = format!("{name} of {:?}, variant {variant}", self.kernel);
+            Distance { what, error, limit: limit(&*self.kernel, operand) }
         });
         compared.collect()
     }

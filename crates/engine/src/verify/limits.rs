@@ -3,7 +3,7 @@
 //! A limit is an NMSE. f32 has a unit roundoff of 6e-8, whose square is 3.6e-15: what is above that in a
 //! limit comes from the reason it gives. One wrong element in a thousand is an NMSE of 1e-3.
 
-use distil_gpu_kernels::Kernel;
+use distil_gpu_kernels::{DType, Kernel, Operand};
 
 /// One rounding an operation; a driver's exp, log and tanh may be off by some units in the last place.
 const ELEMENTWISE: f64 = 1e-12;
@@ -37,10 +37,17 @@ const FEATURES: f64 = 1e-10;
 const RELATIONS: f64 = 1e-10;
 
 /// Results rounded to f16: a driver may round towards zero, which puts each off by up to 2⁻¹⁰ of itself.
-pub(super) const ROUNDED_TO_F16: f64 = 4e-7;
+const ROUNDED_TO_F16: f64 = 4e-7;
 
-/// The largest NMSE of what a kernel writes to the operand of that name.
-pub fn limit(kernel: &dyn Kernel, operand: &str) -> f64 {
+/// The largest NMSE of what a kernel writes to one of its operands.
+pub fn limit(kernel: &dyn Kernel, operand: &Operand) -> f64 {
+    match operand.dtype {
+        DType::F16 => ROUNDED_TO_F16.max(limit_in_f32(kernel, operand.name)),
+        _ => limit_in_f32(kernel, operand.name),
+    }
+}
+
+fn limit_in_f32(kernel: &dyn Kernel, operand: &str) -> f64 {
     match kernel.name() {
         "matmul" => {
             let out = kernel.operands().last().map_or(1, |out| out.len.max(1));
