@@ -16,3 +16,10 @@ if [[ -f data/cache/minilm/model.safetensors ]]; then
 else
     echo "left out: the tests that need data/cache/minilm (data/fetch-text.sh minilm)" >&2
 fi
+# Few drivers that run on the processor have cooperative matrices.
+if runner=$(tests/setup-cooperative.sh); then
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner \
+        cargo test --workspace --locked --test cooperative -- --ignored
+else
+    echo "left out: the test of products by cooperative matrices" >&2
+fi

@@ -10,6 +10,8 @@
 # file to source, which points the Vulkan loader at them; what was done is told on stderr.
 set -euo pipefail
 shopt -s nullglob
+# shellcheck source=tests/debian.sh
+. "$(dirname "$0")/debian.sh"
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/distil-gpu"
 env_file="$cache/vulkan-env.sh"
@@ -55,21 +57,10 @@ has_hardware() {
 
 sees_backports() { [[ $(apt-cache policy mesa-vulkan-drivers) == *"$1-backports/"* ]]; }
 
-# Adds a backports source: apt's own entry for Debian itself, with another suite.
 add_backports() {
-    local entry file content new
-    entry=$(apt-get indextargets --format "\$(SOURCESENTRY)" \
-        'Created-By: Packages' 'Origin: Debian' "Codename: $1" | head -n1)
-    file=${entry%:*}
-    case $file in
-        *.sources) # the entry is the n-th stanza
-            content=$(awk -v RS= -v n="${entry##*:}" '/(^|\n)Types:/ && ++i == n' "$file" |
-                sed -E "/^#/d; s/^Suites:.*/Suites: $1-backports/") ;;
-        *.list) # the entry is the n-th line
-            content=$(sed -n "${entry##*:}p" "$file" | sed "s/ $1 / $1-backports /") ;;
-        *) return 1 ;;
-    esac
-    new="/etc/apt/sources.list.d/$1-backports.${file##*.}"
+    local content new
+    content=$(debian_source "$1" "$1-backports") || return 1
+    new="/etc/apt/sources.list.d/$1-backports.$(source_kind "$content")"
     as_root tee "$new" <<<"$content"
     if as_root apt-get update -qq && sees_backports "$1"; then return 0; fi
     as_root rm -f "$new"

@@ -3,7 +3,9 @@
 use rayon::prelude::*;
 
 use crate::parts::cuts;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
+};
 
 const THREADS: usize = 64;
 /// Elements of one CPU task.
@@ -38,10 +40,8 @@ impl Kernel for AddTo {
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         vec![Launch {
-            shader: "add_to",
-            halves: Vec::new(),
+            source: Source::of("add_to"),
             entry: "add_to",
-            consts: Vec::new(),
             overrides: Vec::new(),
             dims: vec![self.len as u32],
             bindings: vec![Some(0), Some(1)],

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, row, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
 
 /// A label that leaves its row out of the hard term.
 pub const IGNORED: i32 = -100;
@@ -190,10 +190,11 @@ impl Kernel for DistillLoss {
         let held = self.held();
         let step = (MAX_LOGITS_A_LAUNCH / self.classes).max(1);
         let launch = |first: usize| Launch {
-            shader: "distill_loss",
-            halves: Vec::new(),
+            source: Source {
+                consts: vec![("HELD", held.unwrap_or(1))],
+                ..Source::of("distill_loss")
+            },
             entry: "distill_loss",
-            consts: vec![("HELD", held.unwrap_or(1))],
             overrides: vec![
                 ("WIDTH", f64::from(self.width())),
                 ("TEACHER", teacher as f64),

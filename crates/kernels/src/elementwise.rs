@@ -4,7 +4,9 @@ use rayon::prelude::*;
 
 use crate::chain::{self, Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
 use crate::parts::cuts;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
+};
 
 const THREADS: usize = 64;
 /// Elements of one CPU task.
@@ -128,10 +130,8 @@ impl Kernel for Elementwise {
         let rounds = caps.rounds();
         overrides.push(("ROUNDS", rounds as f64));
         vec![Launch {
-            shader: "elementwise",
-            halves: Vec::new(),
+            source: Source::of("elementwise"),
             entry: "elementwise",
-            consts: Vec::new(),
             overrides,
             dims,
             bindings,

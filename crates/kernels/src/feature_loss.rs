@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use crate::reduce::RowTile;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, row, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
 
 /// Added to the squares of a norm, as PyTorch's `CosineEmbeddingLoss` does.
 const EPSILON: f64 = 1e-12;
@@ -142,10 +142,8 @@ impl Kernel for FeatureLoss {
         overrides.push(("TOKENS", f64::from(u8::from(self.tokens))));
         let sizes = [self.rows, self.cols, self.positions].map(|size| size as u32);
         vec![Launch {
-            shader: "feature_loss",
-            halves: Vec::new(),
+            source: Source::of("feature_loss"),
             entry: if self.gradient { "value_and_gradient" } else { "value" },
-            consts: Vec::new(),
             overrides,
             dims: sizes.into_iter().chain([self.weight.to_bits()]).collect(),
             bindings: (0..self.operands().len()).map(Some).collect(),

@@ -3,7 +3,9 @@
 use rayon::prelude::*;
 
 use crate::parts::cuts;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, row, twin};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, row, twin,
+};
 
 /// Threads of a workgroup that strides along rows.
 const THREADS: usize = 64;
@@ -127,14 +129,15 @@ impl Gather {
             overrides.push(("ACCUMULATE", 1.0));
         }
         Launch {
-            shader: match (self.backward, self.half_table) {
-                (true, _) => "gather_backward",
-                (false, true) => "gather_f16",
-                (false, false) => "gather",
+            source: match (self.backward, self.half_table) {
+                (true, _) => Source::of("gather_backward"),
+                (false, true) => Source {
+                    imports: vec![("common/table_f32", "common/table_f16")],
+                    ..Source::of("gather")
+                },
+                (false, false) => Source::of("gather"),
             },
-            halves: Vec::new(),
             entry,
-            consts: Vec::new(),
             overrides,
             dims: [self.rows, self.table_rows, self.cols, block, short, self.first]
                 .map(|n| n as u32)

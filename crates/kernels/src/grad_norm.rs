@@ -9,7 +9,9 @@
 use rayon::prelude::*;
 
 use crate::parts::cuts;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
+};
 
 const THREADS: usize = 256;
 const MAX_PARTIALS: usize = 1024;
@@ -132,10 +134,8 @@ impl Kernel for GradNormFinish {
 
 fn launch(entry: &'static str, len: usize, max_norm: f32, workgroups: usize) -> Launch {
     Launch {
-        shader: "grad_norm",
-        halves: Vec::new(),
+        source: Source::of("grad_norm"),
         entry,
-        consts: Vec::new(),
         overrides: Vec::new(),
         dims: vec![len as u32, max_norm.to_bits()],
         bindings: vec![Some(0), Some(1)],

@@ -35,7 +35,8 @@ impl Halved {
     fn half(&self, mut launch: Launch) -> Launch {
         let bindings = (2..).zip(&launch.bindings);
         let is_half = |operand: &Option<usize>| operand.is_some_and(|o| self.halves.contains(&o));
-        launch.halves = bindings.filter(|(_, o)| is_half(o)).map(|(binding, _)| binding).collect();
+        launch.source.halves =
+            bindings.filter(|(_, o)| is_half(o)).map(|(binding, _)| binding).collect();
         launch
     }
 }
@@ -60,7 +61,7 @@ impl Kernel for Halved {
             launches: variant.launches.into_iter().map(|launch| self.half(launch)).collect(),
             ..variant
         };
-        self.kernel.variants(caps).into_iter().map(half).collect()
+        self.kernel.variants_halved(caps, &self.halves).into_iter().map(half).collect()
     }
 
     fn bucket(&self) -> String {
@@ -110,7 +111,6 @@ impl Kernel for Halved {
 mod tests {
     use super::*;
     use crate::matmul::Matmul;
-    use crate::shader;
 
     #[test]
     fn names_the_bindings_that_are_halves() {
@@ -118,8 +118,8 @@ mod tests {
         let dtypes: Vec<DType> = kernel.operands().iter().map(|operand| operand.dtype).collect();
         assert_eq!(dtypes, [DType::F16, DType::F32, DType::F16]);
         let launch = kernel.launches(&Caps::default()).remove(0);
-        assert_eq!(launch.halves, [2, 7]);
-        let source = shader::link(launch.shader, &launch.consts, &launch.halves);
+        assert_eq!(launch.source.halves, [2, 7]);
+        let source = launch.source.link();
         assert!(source.starts_with("enable f16;\n"));
         let types = ["a", "b", "x0", "out"].map(|name| {
             let head = format!("alias {name}_type = ");

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use crate::reduce::RowTile;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, row, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
 
 /// Rows that a workgroup of the backward pass takes at a time.
 const TILE_ROWS: usize = 16;
@@ -122,10 +122,8 @@ impl Kernel for LayerNorm {
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         let tile = RowTile::new(self.rows, self.cols, caps);
         vec![Launch {
-            shader: "layer_norm",
-            halves: Vec::new(),
+            source: Source::of("layer_norm"),
             entry: "forward",
-            consts: Vec::new(),
             overrides: tile.overrides().to_vec(),
             dims: vec![self.rows as u32, self.cols as u32, 0, self.eps.to_bits(), 0],
             bindings: [3, 4, 0, 1, 2].map(Some).to_vec(),
@@ -240,10 +238,8 @@ impl Kernel for LayerNormBackward {
         // A driver on the CPU pays for barriers: there a thread takes a row.
         let lanes = if caps.software { 1 } else { TILE_LANES };
         vec![Launch {
-            shader: "layer_norm",
-            halves: Vec::new(),
+            source: Source::of("layer_norm"),
             entry: "backward",
-            consts: Vec::new(),
             overrides: vec![("LANES", lanes as f64), ("ROWS", TILE_ROWS as f64)],
             dims: [self.rows, self.cols, self.block_rows(), 0, 0].map(|n| n as u32).to_vec(),
             bindings: [4, 5, 0, 1, 3, 2].map(Some).to_vec(),
@@ -295,10 +291,8 @@ impl Kernel for LayerNormFinish {
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         vec![Launch {
-            shader: "layer_norm",
-            halves: Vec::new(),
+            source: Source::of("layer_norm"),
             entry: "finish",
-            consts: Vec::new(),
             overrides: Vec::new(),
             dims: [0, self.cols, 0, 0, self.blocks].map(|n| n as u32).to_vec(),
             bindings: [1, 2, 0].map(Some).to_vec(),

@@ -41,6 +41,7 @@ pub use args::{Arg, Args};
 pub use halved::Halved;
 pub use parts::Part;
 pub use real::Real;
+pub use shader::Source;
 
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,6 +157,10 @@ pub struct Caps {
     /// Shaders can write them too, as numbers of a type of their own: what [`Halved`] kernels need, and a feature that
     /// many devices lack.
     pub f16: bool,
+    /// Side of the square matrices of f32 that a subgroup multiplies at once, in hardware if it has any: 8 or 16.
+    pub cooperative_f32: Option<u32>,
+    /// The same of f16, summed in f32.
+    pub cooperative_f16: Option<u32>,
 }
 
 impl Default for Caps {
@@ -169,6 +174,8 @@ impl Default for Caps {
             subgroup_lanes: None,
             reads_f16: true,
             f16: false,
+            cooperative_f32: None,
+            cooperative_f16: None,
         }
     }
 }
@@ -191,14 +198,10 @@ impl Caps {
 /// One dispatch of a shader.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
-    /// File stem under `shaders/`.
-    pub shader: &'static str,
-    /// Bindings whose tensors lie in f16; see [`Halved`].
-    pub halves: Vec<u32>,
+    /// What is compiled.
+    pub source: Source,
     /// Entry point.
     pub entry: &'static str,
-    /// Values for `const NAME: u32` lines of the shader (array lengths, which overrides cannot set).
-    pub consts: Vec<(&'static str, u32)>,
     /// Values for `override` declarations.
     pub overrides: Vec<(&'static str, f64)>,
     /// Words of the dims uniform; floats as their bits.
@@ -279,6 +282,11 @@ pub trait Kernel: Debug + Send + Sync {
     /// Every way that a device with these capabilities may run it, the one of [`Kernel::launches`] first.
     fn variants(&self, caps: &Caps) -> Vec<Variant> {
         vec![Variant { name: "only".to_owned(), launches: self.launches(caps) }]
+    }
+    /// The same with these operands in f16, which allows more; see [`Halved`].
+    fn variants_halved(&self, caps: &Caps, halves: &[usize]) -> Vec<Variant> {
+        let _ = halves;
+        self.variants(caps)
     }
     /// Kernels of one name and bucket are alike enough for one of them to be timed for all.
     fn bucket(&self) -> String {

@@ -1,7 +1,7 @@
 //! Dynamic loss scaling: Micikevicius et al., "Mixed Precision Training", 2018; the constants are those of
 //! `torch.amp.GradScaler`.
 
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, twin};
 
 /// Numbers of the scale's state: the scale; steps since it last changed; steps left out; Adam's 1 - β1ᵗ and 1 - β2ᵗ of
 /// the steps that were taken.
@@ -85,10 +85,8 @@ impl Kernel for LossScale {
         let numbers = [self.max_norm, self.interval as f32];
         let betas = self.betas.map(|beta| (1.0 - beta) as f32);
         vec![Launch {
-            shader: "loss_scale",
-            halves: Vec::new(),
+            source: Source::of("loss_scale"),
             entry: "loss_scale",
-            consts: Vec::new(),
             overrides: Vec::new(),
             dims: numbers.into_iter().chain(betas).map(f32::to_bits).collect(),
             bindings: vec![Some(0), Some(1)],

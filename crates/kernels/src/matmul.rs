@@ -4,7 +4,7 @@ mod parts;
 mod twin;
 
 use crate::chain::{Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
-use crate::{Caps, Cost, Kernel, Launch, Operand, Part, Variant, bytes, twin};
+use crate::{Caps, Cost, DType, Kernel, Launch, Operand, Part, Source, Variant, bytes, twin};
 
 pub(crate) use twin::Out;
 
@@ -49,47 +49,83 @@ pub struct Matmul {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
     /// Entry point: `tiled` of `shaders/matmul.wgsl`, `vectors` of `matmul_vectors.wgsl`, `quads` or `scalars` of
-    /// `matmul_subgroup.wgsl`.
+    /// `matmul_subgroup.wgsl`, `cooperative` of `matmul_cooperative.wgsl`.
     pub entry: &'static str,
-    /// Register tile.
+    /// Outputs of a thread, or of a subgroup where it is cooperative: its register tile.
     pub thread: [u32; 2],
-    /// Threads along rows and columns.
+    /// Threads, or subgroups, along rows and columns.
     pub group: [u32; 2],
     /// Depth of a slab.
     pub block_k: u32,
+    /// What the factors are rounded to before they are multiplied.
+    pub factors: DType,
 }
 
 impl Tile {
     /// 128 × 128 outputs by 256 threads: large products.
-    pub const LARGE: Self = Self { entry: "tiled", thread: [8, 8], group: [16, 16], block_k: 8 };
+    pub const LARGE: Self =
+        Self { entry: "tiled", thread: [8, 8], group: [16, 16], block_k: 8, factors: DType::F32 };
     /// 64 × 64 outputs by 256 threads.
-    pub const MEDIUM: Self = Self { entry: "tiled", thread: [4, 4], group: [16, 16], block_k: 16 };
+    pub const MEDIUM: Self =
+        Self { entry: "tiled", thread: [4, 4], group: [16, 16], block_k: 16, factors: DType::F32 };
     /// 32 × 32 outputs by 256 threads: products too small to fill a GPU otherwise.
-    pub const SMALL: Self = Self { entry: "tiled", thread: [2, 2], group: [16, 16], block_k: 32 };
+    pub const SMALL: Self =
+        Self { entry: "tiled", thread: [2, 2], group: [16, 16], block_k: 32, factors: DType::F32 };
     /// As [`Tile::LARGE`], in vectors of four.
-    pub const VECTORS_LARGE: Self =
-        Self { entry: "vectors", thread: [8, 8], group: [16, 16], block_k: 16 };
+    pub const VECTORS_LARGE: Self = Self {
+        entry: "vectors",
+        thread: [8, 8],
+        group: [16, 16],
+        block_k: 16,
+        factors: DType::F32,
+    };
     /// 64 × 128 outputs by 256 threads, in vectors of four.
-    pub const VECTORS_WIDE: Self =
-        Self { entry: "vectors", thread: [4, 8], group: [16, 16], block_k: 16 };
+    pub const VECTORS_WIDE: Self = Self {
+        entry: "vectors",
+        thread: [4, 8],
+        group: [16, 16],
+        block_k: 16,
+        factors: DType::F32,
+    };
     /// 64 × 64 outputs by 256 threads, in vectors of four.
-    pub const VECTORS_MEDIUM: Self =
-        Self { entry: "vectors", thread: [4, 4], group: [16, 16], block_k: 16 };
+    pub const VECTORS_MEDIUM: Self = Self {
+        entry: "vectors",
+        thread: [4, 4],
+        group: [16, 16],
+        block_k: 16,
+        factors: DType::F32,
+    };
     /// 64 × 64 outputs by 64 threads, in vectors of four.
     pub const VECTORS_FEW: Self =
-        Self { entry: "vectors", thread: [8, 8], group: [8, 8], block_k: 16 };
+        Self { entry: "vectors", thread: [8, 8], group: [8, 8], block_k: 16, factors: DType::F32 };
     /// 32 × 32 outputs by 64 threads, in vectors of four.
     pub const VECTORS_SMALL: Self =
-        Self { entry: "vectors", thread: [4, 4], group: [8, 8], block_k: 32 };
+        Self { entry: "vectors", thread: [4, 4], group: [8, 8], block_k: 32, factors: DType::F32 };
     /// 64 × 64 outputs by 64 threads: fewer threads at each barrier, for drivers that run on the processor
     /// and have other subgroups than [`Tile::QUADS`] needs.
-    pub const SOFTWARE: Self = Self { entry: "tiled", thread: [8, 8], group: [8, 8], block_k: 16 };
+    pub const SOFTWARE: Self =
+        Self { entry: "tiled", thread: [8, 8], group: [8, 8], block_k: 16, factors: DType::F32 };
     /// 16 × 32 outputs by one subgroup of eight, which loads four words at once.
-    pub const QUADS: Self = Self { entry: "quads", thread: [16, 4], group: [1, 8], block_k: 4 };
+    pub const QUADS: Self =
+        Self { entry: "quads", thread: [16, 4], group: [1, 8], block_k: 4, factors: DType::F32 };
     /// The same word by word, for any shape.
     pub const SCALARS: Self = Self { entry: "scalars", ..Self::QUADS };
-    /// Every variant, for tests and tuning.
-    pub const ALL: [Self; 11] = [
+    /// 128 × 128 outputs by eight subgroups that multiply in hardware.
+    pub const COOPERATIVE_LARGE: Self = Self {
+        entry: "cooperative",
+        thread: [64, 32],
+        group: [2, 4],
+        block_k: 16,
+        factors: DType::F32,
+    };
+    /// 64 × 64 outputs by four of them.
+    pub const COOPERATIVE_MEDIUM: Self =
+        Self { thread: [32, 32], group: [2, 2], ..Self::COOPERATIVE_LARGE };
+    /// 32 × 32 outputs by two of them.
+    pub const COOPERATIVE_SMALL: Self =
+        Self { thread: [16, 32], group: [2, 1], ..Self::COOPERATIVE_LARGE };
+    /// Every variant for floats, for tests and tuning.
+    pub const ALL: [Self; 14] = [
         Self::LARGE,
         Self::MEDIUM,
         Self::SMALL,
@@ -101,17 +137,91 @@ impl Tile {
         Self::SOFTWARE,
         Self::QUADS,
         Self::SCALARS,
+        Self::COOPERATIVE_LARGE,
+        Self::COOPERATIVE_MEDIUM,
+        Self::COOPERATIVE_SMALL,
     ];
+
+    /// The same with factors in f16, twice as many at once.
+    fn halved(self) -> Self {
+        Self { factors: DType::F16, block_k: 2 * self.block_k, ..self }
+    }
 
     /// Its name among the variants.
     pub fn name(&self) -> String {
-        let Self { entry, thread, group, block_k } = self;
-        format!("{entry} {}x{} by {}x{}, {block_k}", thread[0], thread[1], group[0], group[1])
+        let Self { entry, thread, group, block_k, factors } = self;
+        let half = if *factors == DType::F16 { " in f16" } else { "" };
+        format!("{entry} {}x{} by {}x{}, {block_k}{half}", thread[0], thread[1], group[0], group[1])
+    }
+
+    /// Rows and columns of a workgroup's outputs.
+    fn block(&self) -> [u32; 2] {
+        [0, 1].map(|i| self.thread[i] * self.group[i])
     }
 
     fn blocks(&self, m: usize, n: usize) -> [usize; 2] {
-        let [rows, cols] = [0, 1].map(|i| (self.thread[i] * self.group[i]) as usize);
-        [m.div_ceil(rows), n.div_ceil(cols)]
+        let [rows, cols] = self.block();
+        [m.div_ceil(rows as usize), n.div_ceil(cols as usize)]
+    }
+
+    /// Side of the matrices that a subgroup of the device multiplies at once.
+    fn side(&self, caps: &Caps) -> Option<u32> {
+        match self.factors {
+            DType::F16 => caps.cooperative_f16,
+            _ => caps.cooperative_f32,
+        }
+    }
+
+    /// What is compiled of it, for a B in f16 or f32.
+    fn source(&self, half_b: bool, caps: &Caps) -> Source {
+        let block = vec![
+            ("THREAD_M", self.thread[0]),
+            ("THREAD_N", self.thread[1]),
+            ("GROUP_M", self.group[0]),
+            ("GROUP_N", self.group[1]),
+            ("BLOCK_K", self.block_k),
+        ];
+        let mut source = match self.entry {
+            "tiled" => Source { consts: block, ..Source::of("matmul") },
+            "vectors" => Source { consts: block, ..Source::of("matmul_vectors") },
+            "cooperative" => {
+                let tiles = match (self.side(caps), self.factors) {
+                    (Some(16), DType::F16) => "common/tiles_16_f16",
+                    (_, DType::F16) => "common/tiles_8_f16",
+                    (Some(16), _) => "common/tiles_16_f32",
+                    _ => "common/tiles_8_f32",
+                };
+                let lanes = ("LANES", caps.subgroup_lanes.unwrap_or(1));
+                Source {
+                    imports: vec![("common/tiles_8_f32", tiles)],
+                    consts: block.into_iter().chain([lanes]).collect(),
+                    ..Source::of("matmul_cooperative")
+                }
+            }
+            _ => {
+                let consts = vec![("THREAD_M", self.thread[0])];
+                Source { consts, ..Source::of("matmul_subgroup") }
+            }
+        };
+        if half_b {
+            source.imports.push(("common/b_f32", "common/b_f16"));
+        }
+        source
+    }
+
+    /// Bytes of workgroup memory, as its shader declares it.
+    fn workgroup_memory(&self, side: u32) -> u32 {
+        let ([rows, cols], depth) = (self.block(), self.block_k);
+        match self.entry {
+            "quads" | "scalars" => 0,
+            "vectors" => 4 * depth * (rows + cols),
+            "tiled" => 4 * depth * (rows + cols + 2),
+            _ => {
+                let slab = |len: u32| (len * (depth + 8)).max(depth * (len + 8));
+                let factors = self.factors.bytes() as u32 * (slab(rows) + slab(cols));
+                factors + 4 * side * side * self.group[0] * self.group[1]
+            }
+        }
     }
 }
 
@@ -179,17 +289,20 @@ impl Matmul {
 
     /// Whether a variant can run this product on the device.
     pub fn fits(&self, tile: &Tile, caps: &Caps) -> bool {
-        let [rows, cols] = [0, 1].map(|i| tile.thread[i] * tile.group[i]);
         let threads = tile.group[0] * tile.group[1];
-        let one_subgroup = caps.subgroup_lanes == Some(threads);
-        let padding = if tile.entry == "tiled" { 2 } else { 0 };
-        let memory = 4 * tile.block_k * (rows + cols + padding);
-        let fits_memory = threads <= caps.max_workgroup_threads && memory <= caps.workgroup_memory;
+        let fits_device = |threads, side| {
+            threads <= caps.max_workgroup_threads
+                && tile.workgroup_memory(side) <= caps.workgroup_memory
+        };
         match tile.entry {
-            "quads" => one_subgroup && self.in_fours(),
-            "scalars" => one_subgroup,
-            "vectors" => self.in_fours() && fits_memory,
-            _ => fits_memory,
+            "quads" => caps.subgroup_lanes == Some(threads) && self.in_fours(),
+            "scalars" => caps.subgroup_lanes == Some(threads),
+            "vectors" => self.in_fours() && fits_device(threads, 0),
+            "tiled" => fits_device(threads, 0),
+            _ => match (caps.subgroup_lanes, tile.side(caps)) {
+                (Some(lanes), Some(side)) => self.in_fours() && fits_device(threads * lanes, side),
+                _ => false,
+            },
         }
     }
 
@@ -214,11 +327,20 @@ impl Matmul {
         let step = (row_blocks / parts).clamp(1, caps.max_workgroups as usize);
         (0..row_blocks)
             .step_by(step)
-            .map(|first| self.launch(tile, first, step.min(row_blocks - first), col_blocks))
+            .map(|first| {
+                let blocks = [step.min(row_blocks - first), col_blocks];
+                self.launch(tile.source(self.half_b, caps), tile.entry, first, blocks)
+            })
             .collect()
     }
 
-    fn launch(&self, tile: &Tile, first: usize, row_blocks: usize, col_blocks: usize) -> Launch {
+    fn launch(
+        &self,
+        source: Source,
+        entry: &'static str,
+        first: usize,
+        [row_blocks, col_blocks]: [usize; 2],
+    ) -> Launch {
         let used = self.chain.operands.len();
         let ([a_row, a_col, a_batch], [b_row, b_col, b_batch]) =
             (self.a_strides(), self.b_strides());
@@ -233,33 +355,13 @@ impl Matmul {
         if self.accumulate {
             overrides.push(("ACCUMULATE", 1.0));
         }
-        if tile.entry != "scalars" {
+        if entry != "scalars" {
             overrides.push(("A_K_CONTIGUOUS", f64::from(u8::from(!self.trans_a))));
             overrides.push(("B_N_CONTIGUOUS", f64::from(u8::from(!self.trans_b))));
         }
-        let shader = match (tile.entry, self.half_b) {
-            ("tiled", false) => "matmul",
-            ("tiled", true) => "matmul_f16",
-            ("vectors", false) => "matmul_vectors",
-            ("vectors", true) => "matmul_vectors_f16",
-            (_, false) => "matmul_subgroup",
-            (_, true) => "matmul_subgroup_f16",
-        };
-        let consts = match tile.entry {
-            "tiled" | "vectors" => vec![
-                ("THREAD_M", tile.thread[0]),
-                ("THREAD_N", tile.thread[1]),
-                ("GROUP_M", tile.group[0]),
-                ("GROUP_N", tile.group[1]),
-                ("BLOCK_K", tile.block_k),
-            ],
-            _ => vec![("THREAD_M", tile.thread[0])],
-        };
         Launch {
-            shader,
-            halves: Vec::new(),
-            entry: tile.entry,
-            consts,
+            source,
+            entry,
             overrides,
             dims,
             bindings,
@@ -293,8 +395,17 @@ impl Kernel for Matmul {
     }
 
     fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        self.variants_halved(caps, &[])
+    }
+
+    /// Factors are rounded to f16 where that loses no more than the operands do: where both lie in it, or A and the result.
+    fn variants_halved(&self, caps: &Caps, halves: &[usize]) -> Vec<Variant> {
+        let [a, b, out] = [0, 1, 2 + self.chain.operands.len()].map(|i| halves.contains(&i));
+        let cooperative = Tile::ALL.into_iter().filter(|tile| tile.entry == "cooperative");
+        let rounded = cooperative.map(Tile::halved).filter(|_| a && (b || self.half_b || out));
         let default = self.default_tile(caps);
-        let others = Tile::ALL.into_iter().filter(|tile| *tile != default && self.fits(tile, caps));
+        let others = Tile::ALL.into_iter().chain(rounded);
+        let others = others.filter(|tile| *tile != default && self.fits(tile, caps));
         let variant =
             |tile: Tile| Variant { name: tile.name(), launches: self.launches_with(&tile, caps) };
         [default].into_iter().chain(others).map(variant).collect()

@@ -4,7 +4,9 @@ use rayon::prelude::*;
 
 use crate::parts::cuts;
 use crate::reduce::RowTile;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
+};
 
 /// Scales each row of `w` whose L2 norm exceeds the bound down to it, in place.
 ///
@@ -47,10 +49,8 @@ impl Kernel for MaxNorm {
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         let tile = RowTile::new(self.rows, self.cols, caps);
         vec![Launch {
-            shader: "max_norm",
-            halves: Vec::new(),
+            source: Source::of("max_norm"),
             entry: "max_norm",
-            consts: Vec::new(),
             overrides: tile.overrides().to_vec(),
             dims: vec![self.rows as u32, self.cols as u32, self.bound.to_bits()],
             bindings: vec![Some(0)],

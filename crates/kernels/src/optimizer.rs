@@ -5,7 +5,9 @@ use rayon::prelude::*;
 use crate::loss_scale;
 use crate::parts::cuts;
 use crate::row::vectorised;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, bytes, twin};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
+};
 
 const THREADS: usize = 64;
 const TASK: usize = 1 << 14;
@@ -195,10 +197,8 @@ impl Kernel for Optimizer {
         let mut bindings = vec![Some(0), Some(1), self.clip.then_some(2 + moments)];
         bindings.extend((0..moments).map(|i| Some(2 + i)));
         vec![Launch {
-            shader: "optimizer",
-            halves: Vec::new(),
+            source: Source::of("optimizer"),
             entry,
-            consts: Vec::new(),
             overrides,
             dims,
             bindings,

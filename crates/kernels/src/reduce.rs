@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::row::vectorised;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, twin};
 
 /// Columns of a workgroup of `columns`.
 const TILE_COLUMNS: usize = 32;
@@ -167,10 +167,8 @@ impl Kernel for Reduce {
             ("columns", caps.grid(self.workgroups()))
         };
         vec![Launch {
-            shader: "reduce",
-            halves: Vec::new(),
+            source: Source::of("reduce"),
             entry,
-            consts: Vec::new(),
             overrides,
             dims: vec![
                 self.outputs() as u32,

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::attention::product;
 use crate::matmul::{MAX_FLOPS_A_LAUNCH, Out};
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, row, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
 
 /// Rows of a workgroup, and of the other side that it takes at a time.
 const TILE: usize = 16;
@@ -170,10 +170,11 @@ impl RelationLoss {
             dims.extend([own.scale as f32, theirs.scale as f32, self.weight].map(f32::to_bits));
             let read = [A, B, TEACHER_A, TEACHER_B, LENGTHS, STATS];
             Launch {
-                shader: "relation_loss",
-                halves: Vec::new(),
+                source: Source {
+                    consts: vec![("PARTS", self.head_dim.div_ceil(TILE) as u32)],
+                    ..Source::of("relation_loss")
+                },
                 entry,
-                consts: vec![("PARTS", self.head_dim.div_ceil(TILE) as u32)],
                 overrides: vec![("ROWS_ARE_KEYS", f64::from(u8::from(entry == "key")))],
                 dims,
                 bindings: read.into_iter().chain(outs.iter().copied()).map(Some).collect(),

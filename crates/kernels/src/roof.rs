@@ -4,7 +4,7 @@
 use pulp::{Arch, WithSimd};
 use rayon::prelude::*;
 
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, twin};
 
 const THREADS: usize = 64;
 /// Multiply-adds of one element that do not wait for each other.
@@ -75,10 +75,8 @@ impl Kernel for Roof {
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         vec![Launch {
-            shader: "roof",
-            halves: Vec::new(),
+            source: Source::of("roof"),
             entry: "roof",
-            consts: Vec::new(),
             overrides: Vec::new(),
             dims: vec![self.len as u32, self.rounds as u32],
             bindings: vec![Some(0), Some(1)],

@@ -1,10 +1,10 @@
 //! Finds and links WGSL sources.
 //!
-//! Three directives, all valid WGSL, so that every file reads on its own terms:
-//! `//#import x.wgsl` is replaced by that file, once; `//#import x.wgsl as y.wgsl` in the place of `y.wgsl`, which is
-//! left out from there on; a line `const NAME: u32 = …;` takes a value
-//! given to [`link`] (array lengths of registers cannot be `override`s); a line `alias NAME_type = f32;`, which tells the
-//! type of a binding's elements, becomes f16 where that binding is.
+//! Three things are replaced, all valid WGSL, so that every file reads on its own terms: a line `//#import x.wgsl` by that
+//! file, once, or by the one that stands in for it; the value of a line `const NAME: u32 = …;` (array lengths of registers
+//! cannot be `override`s); the type in a line `alias NAME_type = f32;`, which tells that of a binding's elements.
+
+use std::collections::BTreeSet;
 
 macro_rules! sources {
     ($($name:literal),* $(,)?) => {
@@ -24,16 +24,13 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "feature_loss",
     "gather",
     "gather_backward",
-    "gather_f16",
     "grad_norm",
     "layer_norm",
     "loss_scale",
     "matmul",
-    "matmul_f16",
+    "matmul_cooperative",
     "matmul_subgroup",
-    "matmul_subgroup_f16",
     "matmul_vectors",
-    "matmul_vectors_f16",
     "max_norm",
     "optimizer",
     "reduce",
@@ -42,7 +39,8 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "softmax",
 ];
 
-const COMMON: &[(&str, &str)] = sources![
+/// What they import.
+pub const COMMON: &[(&str, &str)] = sources![
     "common/activation",
     "common/attention",
     "common/attention_backward",
@@ -57,6 +55,10 @@ const COMMON: &[(&str, &str)] = sources![
     "common/step",
     "common/table_f16",
     "common/table_f32",
+    "common/tiles_16_f16",
+    "common/tiles_16_f32",
+    "common/tiles_8_f16",
+    "common/tiles_8_f32",
 ];
 
 fn find(name: &str) -> &'static str {
@@ -64,33 +66,58 @@ fn find(name: &str) -> &'static str {
     entry.unwrap_or_else(|| panic!("there is no shader {name}.wgsl")).1
 }
 
-/// The complete WGSL of `shader` with `consts` set and the elements of the bindings `halves` in f16.
-///
-/// # Panics
-/// When the shader, an import, a constant or an alias does not exist: a fault in this crate, which its tests find.
-pub fn link(shader: &str, consts: &[(&str, u32)], halves: &[u32]) -> String {
-    let mut linked = String::new();
-    let mut imported = Vec::new();
-    append(&mut linked, find(shader), &mut imported);
-    for (name, value) in consts {
-        let head = format!("\nconst {name}: u32 = ");
-        let start = linked.find(&head).unwrap_or_else(|| panic!("{shader}.wgsl has no {name}"));
-        let start = start + head.len();
-        let end = start + linked[start..].find(';').expect("a declaration ends in ;");
-        linked.replace_range(start..end, &format!("{value}u"));
+/// A shader in one of its forms.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// File stem under `shaders/`.
+    pub shader: &'static str,
+    /// Files to import in the place of others: stems, the other's first.
+    pub imports: Vec<(&'static str, &'static str)>,
+    /// Values of constants.
+    pub consts: Vec<(&'static str, u32)>,
+    /// Bindings whose elements are in f16; see [`crate::Halved`].
+    pub halves: Vec<u32>,
+}
+
+impl Source {
+    /// A shader as its file has it.
+    pub fn of(shader: &'static str) -> Self {
+        Self { shader, imports: Vec::new(), consts: Vec::new(), halves: Vec::new() }
     }
-    for binding in halves {
-        let aliases = element_types(&linked, *binding);
-        assert!(!aliases.is_empty(), "binding {binding} of {shader}.wgsl is always f32");
-        for alias in aliases {
-            let [single, half] = ["f32", "f16"].map(|dtype| format!("\nalias {alias} = {dtype};"));
-            linked = linked.replace(&single, &half);
+
+    /// The complete WGSL.
+    ///
+    /// # Panics
+    /// When the shader, an import, a constant or an alias does not exist: a fault in this crate, which its tests find.
+    pub fn link(&self) -> String {
+        let Self { shader, imports, consts, halves } = self;
+        let mut linked = String::new();
+        append(&mut linked, shader, imports, &mut Vec::new());
+        for (name, value) in consts {
+            let head = format!("\nconst {name}: u32 = ");
+            let start = linked.find(&head).unwrap_or_else(|| panic!("{shader}.wgsl has no {name}"));
+            let start = start + head.len();
+            let end = start + linked[start..].find(';').expect("a declaration ends in ;");
+            linked.replace_range(start..end, &format!("{value}u"));
         }
+        for binding in halves {
+            let aliases = element_types(&linked, *binding);
+            assert!(!aliases.is_empty(), "binding {binding} of {shader}.wgsl is always f32");
+            for alias in aliases {
+                let [single, half] =
+                    ["f32", "f16"].map(|dtype| format!("\nalias {alias} = {dtype};"));
+                linked = linked.replace(&single, &half);
+            }
+        }
+        // WGSL has these before all else.
+        let is_enable = |line: &&str| line.starts_with("enable ");
+        let mut enables: BTreeSet<&str> = linked.lines().filter(is_enable).collect();
+        if !halves.is_empty() {
+            enables.insert("enable f16;");
+        }
+        let rest = linked.lines().filter(|line| !is_enable(line));
+        enables.iter().copied().chain(rest).flat_map(|line| [line, "\n"]).collect()
     }
-    if !halves.is_empty() {
-        linked.insert_str(0, "enable f16;\n");
-    }
-    linked
 }
 
 /// The aliases that name the type of a binding's elements; what shares its number is never used together.
@@ -104,15 +131,24 @@ fn element_types(source: &str, binding: u32) -> Vec<String> {
     named.collect()
 }
 
-fn append(out: &mut String, source: &str, imported: &mut Vec<String>) {
-    for line in source.lines() {
+/// Appends a file with what it imports; `done` are those that need not be imported again.
+fn append<'a>(
+    out: &mut String,
+    stem: &'a str,
+    instead: &[(&'a str, &'a str)],
+    done: &mut Vec<&'a str>,
+) {
+    for line in find(stem).lines() {
         match line.strip_prefix("//#import ") {
             Some(import) => {
-                let stem = |path: &str| path.trim().trim_end_matches(".wgsl").to_owned();
-                let (file, place) = import.split_once(" as ").unwrap_or((import, import));
-                if !imported.contains(&stem(place)) {
-                    imported.push(stem(place));
-                    append(out, find(&stem(file)), imported);
+                let import = import.trim_end_matches(".wgsl");
+                let import = instead
+                    .iter()
+                    .find(|(place, _)| *place == import)
+                    .map_or(import, |(_, file)| file);
+                if !done.contains(&import) {
+                    done.push(import);
+                    append(out, import, instead, done);
                 }
             }
             None => {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::reduce::RowTile;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, bytes, row, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
 
 /// Forward y = exp(x - max) / Σ exp(x - max) over each row; backward dx = y · (dy - Σ y · dy).
 ///
@@ -91,10 +91,8 @@ impl Kernel for Softmax {
             ("forward", vec![Some(0), Some(1)])
         };
         vec![Launch {
-            shader: "softmax",
-            halves: Vec::new(),
+            source: Source::of("softmax"),
             entry,
-            consts: Vec::new(),
             overrides: tile.overrides().to_vec(),
             dims: vec![self.rows as u32, self.cols as u32],
             bindings,

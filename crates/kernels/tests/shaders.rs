@@ -21,7 +21,9 @@ use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
-use distil_gpu_kernels::{Access, Caps, DType, Halved, Kernel, Launch, Operand, StepState, shader};
+use distil_gpu_kernels::{
+    Access, Caps, DType, Halved, Kernel, Launch, Operand, Source, StepState, shader,
+};
 use naga::back::{self, PipelineConstants};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
@@ -233,49 +235,59 @@ fn halved(kernel: &Arc<dyn Kernel>) -> Option<Arc<dyn Kernel>> {
     (!halves.is_empty()).then(|| Arc::new(Halved::new(kernel.clone(), halves)) as Arc<dyn Kernel>)
 }
 
-fn capabilities() -> [Caps; 3] {
-    let software = Caps { software: true, ..Caps::default() };
-    [Caps::default(), software, Caps { subgroup_lanes: Some(8), ..software }]
+/// The least of GPUs; drivers on the processor, without and with subgroups; GPUs that multiply small matrices.
+fn capabilities() -> [Caps; 5] {
+    let least = Caps::default();
+    let software = Caps { software: true, ..least };
+    let subgroups = Caps { subgroup_lanes: Some(8), ..software };
+    let [large, small] = [16, 8].map(|side| Caps {
+        workgroup_memory: 32 << 10,
+        subgroup_lanes: Some(32),
+        f16: true,
+        cooperative_f32: Some(side),
+        cooperative_f16: Some(side),
+        ..least
+    });
+    [least, software, subgroups, large, small]
 }
 
-/// Every launch of every kernel, with the kernel's operands.
-fn launches() -> Vec<(Launch, Vec<Operand>)> {
+/// Every launch of every kernel, with the kernel's operands, and what it is for.
+fn launches() -> Vec<(Launch, Vec<Operand>, Caps)> {
     let mut launches = Vec::new();
     for kernel in kernels() {
         for caps in capabilities() {
             for launch in kernel.variants(&caps).into_iter().flat_map(|variant| variant.launches) {
-                assert!(launch.shader.starts_with(kernel.name()));
-                launches.push((launch, kernel.operands()));
+                assert!(launch.source.shader.starts_with(kernel.name()));
+                launches.push((launch, kernel.operands(), caps));
             }
         }
     }
     launches
 }
 
-/// Parses and validates as a device without optional features would; with subgroups, or floats of 16 bits in storage,
-/// where a shader is for them by its name, and with a type for those where bindings are in it.
-fn compile(shader: &str, consts: &[(&str, u32)], halves: &[u32]) -> (Module, ModuleInfo) {
-    let source = shader::link(shader, consts, halves);
-    let module = naga::front::wgsl::parse_str(&source)
-        .unwrap_or_else(|e| panic!("{shader}: {}", e.emit_to_string(&source)));
-    let info = validator(shader, !halves.is_empty())
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{shader}: {}", e.emit_to_string(&source)));
-    (module, info)
-}
-
-fn validator(shader: &str, f16: bool) -> Validator {
+/// Parses and validates as a device without optional features would; with those that a shader is for by its name, and
+/// with floats of 16 bits, in storage or as a type, where it is linked for them.
+fn compile(source: &Source) -> (Module, ModuleInfo) {
+    let (shader, text) = (source.shader, source.link());
+    let module = naga::front::wgsl::parse_str(&text)
+        .unwrap_or_else(|e| panic!("{shader}: {}", e.emit_to_string(&text)));
     let mut capabilities = Capabilities::empty();
-    capabilities.set(Capabilities::SUBGROUP, shader.contains("_subgroup"));
-    capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, shader.ends_with("_f16"));
-    capabilities.set(Capabilities::SHADER_FLOAT16, f16);
-    Validator::new(ValidationFlags::all(), capabilities)
+    let cooperative = shader.contains("_cooperative");
+    capabilities.set(Capabilities::SUBGROUP, cooperative || shader.contains("_subgroup"));
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, cooperative);
+    let reads_f16 = source.imports.iter().any(|(_, file)| file.ends_with("_f16"));
+    capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, reads_f16);
+    capabilities.set(Capabilities::SHADER_FLOAT16, text.contains("enable f16;"));
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{shader}: {}", e.emit_to_string(&text)));
+    (module, info)
 }
 
 #[test]
 fn every_shader_validates() {
     for (shader, _) in shader::SHADERS {
-        let (module, _) = compile(shader, &[], &[]);
+        let (module, _) = compile(&Source::of(shader));
         assert!(!module.entry_points.is_empty(), "{shader} has no entry point");
     }
 }
@@ -283,11 +295,11 @@ fn every_shader_validates() {
 #[test]
 fn every_entry_point_is_launched() {
     let mut launched: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (launch, _) in launches() {
-        launched.entry(launch.shader).or_default().insert(launch.entry);
+    for (launch, ..) in launches() {
+        launched.entry(launch.source.shader).or_default().insert(launch.entry);
     }
     for (shader, _) in shader::SHADERS {
-        let (module, _) = compile(shader, &[], &[]);
+        let (module, _) = compile(&Source::of(shader));
         let entries: BTreeSet<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(launched.get(shader), Some(&entries), "{shader}");
     }
@@ -296,12 +308,12 @@ fn every_entry_point_is_launched() {
 #[test]
 fn every_variant_translates() {
     let mut seen = BTreeSet::new();
-    for (launch, _) in launches() {
-        let Launch { shader, halves, entry, consts, overrides, .. } = &launch;
-        if !seen.insert(format!("{shader} {halves:?} {entry} {consts:?} {overrides:?}")) {
+    for (launch, _, caps) in launches() {
+        let Launch { source, entry, overrides, .. } = &launch;
+        if !seen.insert(format!("{source:?} {entry} {overrides:?}")) {
             continue;
         }
-        let (module, info) = compile(shader, consts, halves);
+        let (module, info) = compile(source);
         let constants: PipelineConstants =
             overrides.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
         let stage = ShaderStage::Compute;
@@ -312,7 +324,7 @@ fn every_variant_translates() {
             &constants,
         );
         let (module, info) = resolved.unwrap_or_else(|e| panic!("{launch:?}: {e}"));
-        keeps_within_limits(&launch, &module);
+        keeps_within_limits(&launch, &module, &caps);
 
         back::spv::write_vec(
             &module,
@@ -325,13 +337,19 @@ fn every_variant_translates() {
         )
         .unwrap_or_else(|e| panic!("{launch:?} to SPIR-V: {e}"));
 
-        let options = back::msl::Options { lang_version: (2, 0), ..Default::default() };
+        let cooperative = source.shader.contains("_cooperative");
+        let lang_version = if cooperative { (2, 3) } else { (2, 0) };
+        let options = back::msl::Options { lang_version, ..Default::default() };
         let (msl, translated) =
             back::msl::write_string(&module, &info, &options, &Default::default())
                 .unwrap_or_else(|e| panic!("{launch:?} to MSL: {e}"));
         assert!(translated.entry_point_names.iter().all(Result::is_ok), "{launch:?} to MSL");
         assert!(msl.contains("kernel void"));
 
+        // DirectX 12 has none, and its devices offer none.
+        if cooperative {
+            continue;
+        }
         let mut hlsl = String::new();
         let translated = back::hlsl::Writer::new(
             &mut hlsl,
@@ -345,8 +363,7 @@ fn every_variant_translates() {
     }
 }
 
-fn keeps_within_limits(launch: &Launch, module: &Module) {
-    let caps = Caps::default();
+fn keeps_within_limits(launch: &Launch, module: &Module, caps: &Caps) {
     let [entry] = module.entry_points.as_slice() else {
         panic!("{launch:?} resolves to one entry point");
     };
@@ -359,8 +376,8 @@ fn keeps_within_limits(launch: &Launch, module: &Module) {
 
 #[test]
 fn launches_bind_what_shaders_name() {
-    for (launch, operands) in launches() {
-        let (module, info) = compile(launch.shader, &launch.consts, &launch.halves);
+    for (launch, operands, _) in launches() {
+        let (module, info) = compile(&launch.source);
         let entry = module.entry_points.iter().position(|e| e.name == launch.entry);
         let entry = entry.unwrap_or_else(|| panic!("{launch:?} names an entry point"));
         let used = info.get_entry_point(entry);
@@ -434,7 +451,7 @@ fn element(module: &Module, ty: &TypeInner) -> Option<DType> {
 
 #[test]
 fn grids_keep_within_limits() {
-    for (launch, _) in launches() {
+    for (launch, ..) in launches() {
         let limit = Caps::default().max_workgroups;
         assert!(launch.workgroups.iter().all(|&g| (1..=limit).contains(&g)), "{launch:?}");
     }

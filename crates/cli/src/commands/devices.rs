@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use distil_gpu_engine::device::{Choice, DeviceKind, GpuOptions, adapters, select};
+use distil_gpu_engine::kernels::Caps;
 use serde_json::json;
 
 use crate::{Voice, say, table};
@@ -24,6 +25,14 @@ fn kind(kind: DeviceKind) -> &'static str {
     }
 }
 
+/// The small matrices that its subgroups multiply at once.
+fn matrices(caps: &Caps) -> String {
+    let sides = [("f16", caps.cooperative_f16), ("f32", caps.cooperative_f32)];
+    let known = sides.iter().filter_map(|(dtype, side)| side.map(|s| format!("{s}x{s} {dtype}")));
+    let known: Vec<String> = known.collect();
+    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+}
+
 pub fn run(_: Args, voice: Voice) -> Result<()> {
     let adapters = adapters();
     let auto = select(Choice::Auto, GpuOptions::default())?;
@@ -43,14 +52,26 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
                     "timestamps": adapter.timestamps,
                     "f16": adapter.caps.f16,
                     "subgroups": adapter.subgroups,
+                    "cooperative_matrices": {
+                        "f16": adapter.caps.cooperative_f16,
+                        "f32": adapter.caps.cooperative_f32,
+                    },
                 })
             })
             .collect();
         let auto = json!({ "name": auto.device.info().name, "reason": auto.reason });
         return say(format_args!("{:#}", json!({ "devices": list, "auto": auto })));
     }
-    let mut table =
-        table::new(["--device", "name", "kind", "backend", "largest tensor", "f16", "timestamps"]);
+    let mut table = table::new([
+        "--device",
+        "name",
+        "kind",
+        "backend",
+        "largest tensor",
+        "f16",
+        "matrices",
+        "timestamps",
+    ]);
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     for (index, adapter) in adapters.iter().enumerate() {
         table.add_row([
@@ -60,6 +81,7 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
             format!("{} ({})", adapter.info.backend, adapter.info.driver),
             format!("{} MiB", adapter.limits.binding_bytes >> 20),
             yes(adapter.caps.f16),
+            matrices(&adapter.caps),
             yes(adapter.timestamps),
         ]);
     }
@@ -69,6 +91,7 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
         &format!("this processor ({threads} threads)"),
         "processor",
         "none",
+        "",
         "",
         "",
         "",

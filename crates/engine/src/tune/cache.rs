@@ -171,12 +171,11 @@ impl Cache {
     }
 }
 
-/// Of all shaders of a kernel, with what they import.
+/// Of all shaders of a kernel, and of whatever may be imported.
 fn checksum(kernel: &str) -> String {
+    let own = shader::SHADERS.iter().filter(|(name, _)| name.starts_with(kernel));
     let mut hasher = crc32fast::Hasher::new();
-    for (name, _) in shader::SHADERS.iter().filter(|(name, _)| name.starts_with(kernel)) {
-        hasher.update(shader::link(name, &[], &[]).as_bytes());
-    }
+    own.chain(shader::COMMON).for_each(|(_, source)| hasher.update(source.as_bytes()));
     format!("{:08x}", hasher.finalize())
 }
 

@@ -15,7 +15,7 @@ use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Access, Caps, DType, Halved, Kernel, StepState};
 
 pub use super::attention_cases::attention;
-pub use super::f16_cases::{halved, reads_f16};
+pub use super::f16_cases::{cooperative, halved, reads_f16};
 pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel, variants};
 use super::limits::limit;
@@ -147,9 +147,10 @@ impl Case {
     }
 }
 
-/// Every case there is.
-pub fn all() -> Vec<Case> {
+/// Every case there is for a device.
+pub fn all(caps: &Caps) -> Vec<Case> {
     let mut cases = elementwise();
+    cases.extend(cooperative(caps));
     let kernels = [
         add_to,
         attention,

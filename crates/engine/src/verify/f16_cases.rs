@@ -1,10 +1,10 @@
 //! Kernels with tensors in f16. The oracle's are rounded alike, so that nothing but the arithmetic, which is f32's, and
 //! the rounding of results is compared.
 
-use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::chain::Stage;
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::matmul::Matmul;
+use distil_gpu_kernels::{Caps, StepState};
 
 use super::cases::{
     self, Case, LAYOUTS, attention, elementwise, epilogues, feature_loss, flat, layer_norm,
@@ -41,6 +41,36 @@ pub fn halved() -> Vec<Case> {
     cases.extend(with_halves(Case::random(in_fours, -1.0, 1.0), vec![0, 1, 2]));
     let doubled = flat(vec![Stage::Affine { scale: 2.0, offset: 0.0 }], 0, 1000);
     cases.extend(with_halves(Case::random(doubled, -6e4, 6e4), vec![0, 1]));
+    cases
+}
+
+/// Products that subgroups multiply in hardware, where the device has any, in floats and in f16: every layout, sizes
+/// beside those of the tiles, epilogues, batches, sums onto what is there.
+pub fn cooperative(caps: &Caps) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |product: Matmul| {
+        let case = Case::random(product, -1.0, 1.0);
+        if caps.cooperative_f16.is_some() {
+            let out = case.kernel.operands().len() - 1;
+            for other in [1, out].into_iter().filter(|half| case.kernel.halves().contains(half)) {
+                cases.extend(with_halves(case.clone(), vec![0, other]));
+            }
+        }
+        if caps.cooperative_f32.is_some() {
+            cases.push(case);
+        }
+    };
+    for (trans_a, trans_b) in LAYOUTS {
+        for (m, n, k) in [(4, 4, 4), (20, 36, 12), (132, 68, 100), (256, 128, 64)] {
+            add(Matmul::new(m, n, k, trans_a, trans_b));
+        }
+    }
+    add(Matmul { half_b: true, ..Matmul::new(68, 132, 36, false, true) });
+    add(Matmul { accumulate: true, ..Matmul::new(68, 132, 36, true, false) });
+    let extent = [3, 2, 18, 12];
+    for chain in epilogues(extent) {
+        add(Matmul { batch: 3, chain, extent, ..Matmul::new(36, 12, 20, false, false) });
+    }
     cases
 }
 

@@ -11,7 +11,7 @@ mod twin;
 pub(crate) use twin::product;
 
 use crate::matmul::MAX_FLOPS_A_LAUNCH;
-use crate::{Caps, Cost, Kernel, Launch, Operand, bytes, twin};
+use crate::{Caps, Cost, Kernel, Launch, Operand, Source, bytes, twin};
 
 /// The longest head that every variant can hold.
 pub const MAX_HEAD_DIM: usize = 128;
@@ -202,10 +202,8 @@ impl Attention {
         let launch = |first: usize| {
             let count = step.min(groups - first);
             Launch {
-                shader: pass.shader,
-                halves: Vec::new(),
+                source: Source { consts: consts.clone(), ..Source::of(pass.shader) },
                 entry,
-                consts: consts.clone(),
                 overrides: flags.map(|(name, on)| (name, f64::from(u8::from(on)))).to_vec(),
                 dims: self.dims(row_blocks, first, count),
                 bindings: pass.bindings.iter().map(|&operand| Some(operand)).collect(),
@@ -219,10 +217,8 @@ impl Attention {
         const THREADS: usize = 64;
         let groups = self.rows().div_ceil(THREADS);
         Launch {
-            shader: "attention_delta",
-            halves: Vec::new(),
+            source: Source::of("attention_delta"),
             entry: "delta",
-            consts: Vec::new(),
             overrides: Vec::new(),
             dims: self.dims(0, 0, groups),
             bindings: vec![Some(OUT), Some(DOUT), Some(LSE), Some(STATS)],

@@ -87,6 +87,8 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
                 .flags
                 .contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32),
             subgroup_lanes: subgroups.and_then(|(min, max)| (min == max).then_some(min)),
+            cooperative_f32: cooperative_side(&handle, wgpu::CooperativeScalarType::F32),
+            cooperative_f16: cooperative_side(&handle, wgpu::CooperativeScalarType::F16),
         },
         limits: Limits {
             buffer_bytes: limits.max_buffer_size,
@@ -102,4 +104,16 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
         },
         handle,
     }
+}
+
+/// Side of the largest square matrices of a type that subgroups multiply at once and sum in f32.
+fn cooperative_side(handle: &wgpu::Adapter, factors: wgpu::CooperativeScalarType) -> Option<u32> {
+    let offered = handle.cooperative_matrix_properties().into_iter();
+    let square = offered.filter(|offer| {
+        offer.m_size == offer.n_size
+            && offer.n_size == offer.k_size
+            && offer.ab_type == factors
+            && offer.cr_type == wgpu::CooperativeScalarType::F32
+    });
+    square.map(|offer| offer.m_size).max()
 }

@@ -53,6 +53,9 @@ impl Context {
                 label: Some("distil-gpu"),
                 required_features: features,
                 required_limits: limits,
+                // SAFETY: of what wgpu calls experimental, cooperative matrices alone are asked for, and only by variants
+                // of a kernel that run where they have been held to the oracle on this very device.
+                experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
                 ..Default::default()
             }))
             .map_err(|error| Error::NoDevice(format!("{name} cannot be opened: {error}")))?;

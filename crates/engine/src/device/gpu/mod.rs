@@ -169,6 +169,8 @@ impl GpuDevice {
         };
         features.set(wgpu::Features::SUBGROUP, adapter.subgroups.is_some());
         features.set(wgpu::Features::SHADER_F16, adapter.caps.f16);
+        let cooperative = adapter.caps.cooperative_f32.or(adapter.caps.cooperative_f16);
+        features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperative.is_some());
         let mut context = Context::new(adapter, features, limits)?;
         let state_bytes = size_of::<StepState>() as u64;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;

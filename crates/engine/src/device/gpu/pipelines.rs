@@ -3,24 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-use distil_gpu_kernels::{Access, Launch, Operand, shader};
+use distil_gpu_kernels::{Access, Launch, Operand, Source};
 use rayon::prelude::*;
 
 use super::context::Context;
 use crate::error::Error;
 
-/// What a linked source depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ModuleKey {
-    shader: &'static str,
-    consts: Vec<(&'static str, u32)>,
-    halves: Vec<u32>,
-}
-
 /// What a pipeline depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PipelineKey {
-    module: ModuleKey,
+    source: Source,
     entry: &'static str,
     /// Values as their bits, which unlike floats can be compared and hashed.
     overrides: Vec<(&'static str, u64)>,
@@ -35,11 +27,7 @@ impl PipelineKey {
             binding.is_none_or(|operand| operands[operand].access == Access::Read)
         };
         Self {
-            module: ModuleKey {
-                shader: launch.shader,
-                consts: launch.consts.clone(),
-                halves: launch.halves.clone(),
-            },
+            source: launch.source.clone(),
             entry: launch.entry,
             overrides: launch.overrides.iter().map(bits).collect(),
             read_only: launch.bindings.iter().map(reads).collect(),
@@ -59,7 +47,7 @@ struct Layout {
 pub(super) struct Pipelines {
     checked: bool,
     layouts: HashMap<Vec<bool>, Layout>,
-    modules: HashMap<ModuleKey, wgpu::ShaderModule>,
+    modules: HashMap<Source, wgpu::ShaderModule>,
     pipelines: HashMap<PipelineKey, wgpu::ComputePipeline>,
 }
 
@@ -79,12 +67,12 @@ impl Pipelines {
         for key in missing(&self.pipelines, wanted.iter()) {
             if !self.layouts.contains_key(&key.read_only) {
                 let made = context.guarded(|| layout(&context.device, &key.read_only));
-                let made = made.map_err(|error| context.refused(key.module.shader, error))?;
+                let made = made.map_err(|error| context.refused(key.source.shader, error))?;
                 self.layouts.insert(key.read_only.clone(), made);
             }
         }
         let (shared, checked) = (&*context, self.checked);
-        let modules = missing(&self.modules, wanted.iter().map(|key| &key.module))
+        let modules = missing(&self.modules, wanted.iter().map(|key| &key.source))
             .into_par_iter()
             .map(|key| compile_module(shared, key, checked).map(|module| (key.clone(), module)))
             .collect::<Result<Vec<_>, Error>>()?;
@@ -111,9 +99,9 @@ impl Pipelines {
         let constants: Vec<(&str, f64)> =
             key.overrides.iter().map(|&(name, bits)| (name, f64::from_bits(bits))).collect();
         let descriptor = wgpu::ComputePipelineDescriptor {
-            label: Some(key.module.shader),
+            label: Some(key.source.shader),
             layout: Some(&self.layouts[&key.read_only].pipeline),
-            module: &self.modules[&key.module],
+            module: &self.modules[&key.source],
             entry_point: Some(key.entry),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &constants,
@@ -124,7 +112,7 @@ impl Pipelines {
         };
         context
             .guarded(|| context.device.create_compute_pipeline(&descriptor))
-            .map_err(|error| context.refused(key.module.shader, error))
+            .map_err(|error| context.refused(key.source.shader, error))
     }
 }
 
@@ -166,13 +154,12 @@ fn layout(device: &wgpu::Device, read_only: &[bool]) -> Layout {
 
 fn compile_module(
     context: &Context,
-    key: &ModuleKey,
+    source: &Source,
     checked: bool,
 ) -> Result<wgpu::ShaderModule, Error> {
-    let source = shader::link(key.shader, &key.consts, &key.halves);
     let descriptor = wgpu::ShaderModuleDescriptor {
-        label: Some(key.shader),
-        source: wgpu::ShaderSource::Wgsl(source.into()),
+        label: Some(source.shader),
+        source: wgpu::ShaderSource::Wgsl(source.link().into()),
     };
     let module = context.guarded(|| match checked {
         true => context.device.create_shader_module(descriptor),
@@ -185,5 +172,5 @@ fn compile_module(
             context.device.create_shader_module_trusted(descriptor, checks)
         },
     });
-    module.map_err(|error| context.refused(key.shader, error))
+    module.map_err(|error| context.refused(source.shader, error))
 }

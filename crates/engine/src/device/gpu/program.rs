@@ -142,7 +142,7 @@ impl Program {
             let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
             let bind_group = context
                 .guarded(|| context.device.create_bind_group(&descriptor))
-                .map_err(|error| context.refused(launch.shader, error))?;
+                .map_err(|error| context.refused(launch.source.shader, error))?;
             context.stats.bind_groups += 1;
             dispatches.push(Dispatch {
                 call: *call,
