@@ -85,6 +85,10 @@ impl Kernel for Halved {
         Some((self.kernel.clone(), &self.halves))
     }
 
+    fn scratch(&self) -> usize {
+        self.kernel.scratch()
+    }
+
     fn cost(&self) -> Cost {
         let Cost { flops, mut bytes_read, mut bytes_written } = self.kernel.cost();
         let operands = self.kernel.operands();

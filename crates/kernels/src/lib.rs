@@ -206,7 +206,8 @@ pub struct Launch {
     pub overrides: Vec<(&'static str, f64)>,
     /// Words of the dims uniform; floats as their bits.
     pub dims: Vec<u32>,
-    /// Operand index of each storage binding; `None` binds a read-only placeholder.
+    /// Operand index of each storage binding, that behind the last being [`Kernel::scratch`], which is always bound to be
+    /// written; `None` binds a read-only placeholder.
     pub bindings: Vec<Option<usize>>,
     /// Grid size.
     pub workgroups: [u32; 3],
@@ -305,6 +306,10 @@ pub trait Kernel: Debug + Send + Sync {
     /// Of a [`Halved`] kernel, the one that has all in f32, and which of its operands it has in f16.
     fn whole(&self) -> Option<(Arc<dyn Kernel>, &[usize])> {
         None
+    }
+    /// Elements of f32 that some of its variants need beside the operands, from one of their launches to the next.
+    fn scratch(&self) -> usize {
+        0
     }
     /// Its work.
     fn cost(&self) -> Cost;

@@ -1,11 +1,14 @@
 //! Matrix product with a fused epilogue: out = chain(A · B), batched, either operand transposed.
 
 mod parts;
+mod split;
+mod tile;
 mod twin;
 
 use crate::chain::{Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
-use crate::{Caps, Cost, DType, Kernel, Launch, Operand, Part, Source, Variant, bytes, twin};
+use crate::{Caps, Cost, Kernel, Launch, Operand, Part, Source, Variant, bytes, twin};
 
+pub use tile::Tile;
 pub(crate) use twin::Out;
 
 /// A launch above this many operations is split by rows: 2e11 take a slow GPU (0.2 TFLOP/s) one second,
@@ -43,186 +46,6 @@ pub struct Matmul {
     pub chain: Chain,
     /// The shape that `chain` sees: its product is batch · m · n, its last extent n.
     pub extent: Coord,
-}
-
-/// Tile of a variant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tile {
-    /// Entry point: `tiled` of `shaders/matmul.wgsl`, `vectors` of `matmul_vectors.wgsl`, `quads` or `scalars` of
-    /// `matmul_subgroup.wgsl`, `cooperative` of `matmul_cooperative.wgsl`.
-    pub entry: &'static str,
-    /// Outputs of a thread, or of a subgroup where it is cooperative: its register tile.
-    pub thread: [u32; 2],
-    /// Threads, or subgroups, along rows and columns.
-    pub group: [u32; 2],
-    /// Depth of a slab.
-    pub block_k: u32,
-    /// What the factors are rounded to before they are multiplied.
-    pub factors: DType,
-}
-
-impl Tile {
-    /// 128 × 128 outputs by 256 threads: large products.
-    pub const LARGE: Self =
-        Self { entry: "tiled", thread: [8, 8], group: [16, 16], block_k: 8, factors: DType::F32 };
-    /// 64 × 64 outputs by 256 threads.
-    pub const MEDIUM: Self =
-        Self { entry: "tiled", thread: [4, 4], group: [16, 16], block_k: 16, factors: DType::F32 };
-    /// 32 × 32 outputs by 256 threads: products too small to fill a GPU otherwise.
-    pub const SMALL: Self =
-        Self { entry: "tiled", thread: [2, 2], group: [16, 16], block_k: 32, factors: DType::F32 };
-    /// As [`Tile::LARGE`], in vectors of four.
-    pub const VECTORS_LARGE: Self = Self {
-        entry: "vectors",
-        thread: [8, 8],
-        group: [16, 16],
-        block_k: 16,
-        factors: DType::F32,
-    };
-    /// 64 × 128 outputs by 256 threads, in vectors of four.
-    pub const VECTORS_WIDE: Self = Self {
-        entry: "vectors",
-        thread: [4, 8],
-        group: [16, 16],
-        block_k: 16,
-        factors: DType::F32,
-    };
-    /// 64 × 64 outputs by 256 threads, in vectors of four.
-    pub const VECTORS_MEDIUM: Self = Self {
-        entry: "vectors",
-        thread: [4, 4],
-        group: [16, 16],
-        block_k: 16,
-        factors: DType::F32,
-    };
-    /// 64 × 64 outputs by 64 threads, in vectors of four.
-    pub const VECTORS_FEW: Self =
-        Self { entry: "vectors", thread: [8, 8], group: [8, 8], block_k: 16, factors: DType::F32 };
-    /// 32 × 32 outputs by 64 threads, in vectors of four.
-    pub const VECTORS_SMALL: Self =
-        Self { entry: "vectors", thread: [4, 4], group: [8, 8], block_k: 32, factors: DType::F32 };
-    /// 64 × 64 outputs by 64 threads: fewer threads at each barrier, for drivers that run on the processor
-    /// and have other subgroups than [`Tile::QUADS`] needs.
-    pub const SOFTWARE: Self =
-        Self { entry: "tiled", thread: [8, 8], group: [8, 8], block_k: 16, factors: DType::F32 };
-    /// 16 × 32 outputs by one subgroup of eight, which loads four words at once.
-    pub const QUADS: Self =
-        Self { entry: "quads", thread: [16, 4], group: [1, 8], block_k: 4, factors: DType::F32 };
-    /// The same word by word, for any shape.
-    pub const SCALARS: Self = Self { entry: "scalars", ..Self::QUADS };
-    /// 128 × 128 outputs by eight subgroups that multiply in hardware.
-    pub const COOPERATIVE_LARGE: Self = Self {
-        entry: "cooperative",
-        thread: [64, 32],
-        group: [2, 4],
-        block_k: 16,
-        factors: DType::F32,
-    };
-    /// 64 × 64 outputs by four of them.
-    pub const COOPERATIVE_MEDIUM: Self =
-        Self { thread: [32, 32], group: [2, 2], ..Self::COOPERATIVE_LARGE };
-    /// 32 × 32 outputs by two of them.
-    pub const COOPERATIVE_SMALL: Self =
-        Self { thread: [16, 32], group: [2, 1], ..Self::COOPERATIVE_LARGE };
-    /// Every variant for floats, for tests and tuning.
-    pub const ALL: [Self; 14] = [
-        Self::LARGE,
-        Self::MEDIUM,
-        Self::SMALL,
-        Self::VECTORS_LARGE,
-        Self::VECTORS_WIDE,
-        Self::VECTORS_MEDIUM,
-        Self::VECTORS_FEW,
-        Self::VECTORS_SMALL,
-        Self::SOFTWARE,
-        Self::QUADS,
-        Self::SCALARS,
-        Self::COOPERATIVE_LARGE,
-        Self::COOPERATIVE_MEDIUM,
-        Self::COOPERATIVE_SMALL,
-    ];
-
-    /// The same with factors in f16, twice as many at once.
-    fn halved(self) -> Self {
-        Self { factors: DType::F16, block_k: 2 * self.block_k, ..self }
-    }
-
-    /// Its name among the variants.
-    pub fn name(&self) -> String {
-        let Self { entry, thread, group, block_k, factors } = self;
-        let half = if *factors == DType::F16 { " in f16" } else { "" };
-        format!("{entry} {}x{} by {}x{}, {block_k}{half}", thread[0], thread[1], group[0], group[1])
-    }
-
-    /// Rows and columns of a workgroup's outputs.
-    fn block(&self) -> [u32; 2] {
-        [0, 1].map(|i| self.thread[i] * self.group[i])
-    }
-
-    fn blocks(&self, m: usize, n: usize) -> [usize; 2] {
-        let [rows, cols] = self.block();
-        [m.div_ceil(rows as usize), n.div_ceil(cols as usize)]
-    }
-
-    /// Side of the matrices that a subgroup of the device multiplies at once.
-    fn side(&self, caps: &Caps) -> Option<u32> {
-        match self.factors {
-            DType::F16 => caps.cooperative_f16,
-            _ => caps.cooperative_f32,
-        }
-    }
-
-    /// What is compiled of it, for a B in f16 or f32.
-    fn source(&self, half_b: bool, caps: &Caps) -> Source {
-        let block = vec![
-            ("THREAD_M", self.thread[0]),
-            ("THREAD_N", self.thread[1]),
-            ("GROUP_M", self.group[0]),
-            ("GROUP_N", self.group[1]),
-            ("BLOCK_K", self.block_k),
-        ];
-        let mut source = match self.entry {
-            "tiled" => Source { consts: block, ..Source::of("matmul") },
-            "vectors" => Source { consts: block, ..Source::of("matmul_vectors") },
-            "cooperative" => {
-                let tiles = match (self.side(caps), self.factors) {
-                    (Some(16), DType::F16) => "common/tiles_16_f16",
-                    (_, DType::F16) => "common/tiles_8_f16",
-                    (Some(16), _) => "common/tiles_16_f32",
-                    _ => "common/tiles_8_f32",
-                };
-                let lanes = ("LANES", caps.subgroup_lanes.unwrap_or(1));
-                Source {
-                    imports: vec![("common/tiles_8_f32", tiles)],
-                    consts: block.into_iter().chain([lanes]).collect(),
-                    ..Source::of("matmul_cooperative")
-                }
-            }
-            _ => {
-                let consts = vec![("THREAD_M", self.thread[0])];
-                Source { consts, ..Source::of("matmul_subgroup") }
-            }
-        };
-        if half_b {
-            source.imports.push(("common/b_f32", "common/b_f16"));
-        }
-        source
-    }
-
-    /// Bytes of workgroup memory, as its shader declares it.
-    fn workgroup_memory(&self, side: u32) -> u32 {
-        let ([rows, cols], depth) = (self.block(), self.block_k);
-        match self.entry {
-            "quads" | "scalars" => 0,
-            "vectors" => 4 * depth * (rows + cols),
-            "tiled" => 4 * depth * (rows + cols + 2),
-            _ => {
-                let slab = |len: u32| (len * (depth + 8)).max(depth * (len + 8));
-                let factors = self.factors.bytes() as u32 * (slab(rows) + slab(cols));
-                factors + 4 * side * side * self.group[0] * self.group[1]
-            }
-        }
-    }
 }
 
 impl Matmul {
@@ -289,21 +112,8 @@ impl Matmul {
 
     /// Whether a variant can run this product on the device.
     pub fn fits(&self, tile: &Tile, caps: &Caps) -> bool {
-        let threads = tile.group[0] * tile.group[1];
-        let fits_device = |threads, side| {
-            threads <= caps.max_workgroup_threads
-                && tile.workgroup_memory(side) <= caps.workgroup_memory
-        };
-        match tile.entry {
-            "quads" => caps.subgroup_lanes == Some(threads) && self.in_fours(),
-            "scalars" => caps.subgroup_lanes == Some(threads),
-            "vectors" => self.in_fours() && fits_device(threads, 0),
-            "tiled" => fits_device(threads, 0),
-            _ => match (caps.subgroup_lanes, tile.side(caps)) {
-                (Some(lanes), Some(side)) => self.in_fours() && fits_device(threads * lanes, side),
-                _ => false,
-            },
-        }
+        let in_fours = self.in_fours() || !tile.needs_fours();
+        in_fours && tile.runs_on(caps) && (tile.splits == 1 || self.splits(tile))
     }
 
     /// The default variant: the largest tile that still gives a GPU enough workgroups.
@@ -322,6 +132,9 @@ impl Matmul {
 
     /// The launches of one variant.
     pub fn launches_with(&self, tile: &Tile, caps: &Caps) -> Vec<Launch> {
+        if tile.splits > 1 {
+            return self.split(tile, caps);
+        }
         let [row_blocks, col_blocks] = tile.blocks(self.m, self.n);
         let parts = self.cost().flops.div_ceil(MAX_FLOPS_A_LAUNCH).max(1) as usize;
         let step = (row_blocks / parts).clamp(1, caps.max_workgroups as usize);
@@ -401,7 +214,7 @@ impl Kernel for Matmul {
     /// Factors are rounded to f16 where that loses no more than the operands do: where both lie in it, or A and the result.
     fn variants_halved(&self, caps: &Caps, halves: &[usize]) -> Vec<Variant> {
         let [a, b, out] = [0, 1, 2 + self.chain.operands.len()].map(|i| halves.contains(&i));
-        let cooperative = Tile::ALL.into_iter().filter(|tile| tile.entry == "cooperative");
+        let cooperative = Tile::ALL.into_iter().filter(Tile::is_cooperative);
         let rounded = cooperative.map(Tile::halved).filter(|_| a && (b || self.half_b || out));
         let default = self.default_tile(caps);
         let others = Tile::ALL.into_iter().chain(rounded);
@@ -429,6 +242,10 @@ impl Kernel for Matmul {
     fn halves(&self) -> Vec<usize> {
         let b = (!self.half_b).then_some(1);
         [0].into_iter().chain(b).chain(2..=2 + self.chain.operands.len()).collect()
+    }
+
+    fn scratch(&self) -> usize {
+        self.split_scratch()
     }
 
     fn cost(&self) -> Cost {

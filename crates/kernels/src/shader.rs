@@ -30,6 +30,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "matmul",
     "matmul_cooperative",
     "matmul_subgroup",
+    "matmul_sum",
     "matmul_vectors",
     "max_norm",
     "optimizer",

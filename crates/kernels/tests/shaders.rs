@@ -81,6 +81,11 @@ fn matmuls() -> Vec<Matmul> {
             }
         }
     }
+    // Few outputs, long sums: split.
+    for (chain, accumulate) in chains().into_iter().zip([false, true].into_iter().cycle()) {
+        let split = Matmul::new(32, 32, 4096, true, false);
+        matmuls.push(Matmul { chain, accumulate, ..split });
+    }
     matmuls
 }
 
@@ -403,7 +408,9 @@ fn launches_bind_what_shaders_name() {
                 slot => {
                     let slot = slot as usize - 2;
                     assert!(slot < launch.bindings.len(), "{launch:?} lacks {name}");
-                    let operand = launch.bindings[slot].map(|i| operands[i]);
+                    let scratch = Operand::update("scratch", 1);
+                    let operand =
+                        launch.bindings[slot].map(|i| *operands.get(i).unwrap_or(&scratch));
                     let access = match operand {
                         Some(Operand { access: Access::Write | Access::ReadWrite, .. }) => {
                             StorageAccess::LOAD | StorageAccess::STORE

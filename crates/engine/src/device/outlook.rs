@@ -62,7 +62,7 @@ impl Outlook {
         self.within(plan).calls.iter().map(|call| launches(&*call.kernel)).sum()
     }
 
-    /// Bytes beside its tensors that a loaded plan takes: staging buffers and the launches' dims.
+    /// Bytes beside its tensors that a loaded plan takes: staging buffers, the launches' dims and scratch memory.
     pub fn plan_bytes(&self, plan: &Plan) -> u64 {
         let bytes =
             |alignment| program_bytes(&self.within(plan), &self.caps, &self.choices, alignment);

@@ -331,6 +331,16 @@ pub fn matmul() -> Vec<Case> {
     }
     // Enough blocks for the largest tile.
     cases.push(Case::random(Matmul::new(1601, 1536, 33, false, true), -1.0, 1.0));
+    // Few outputs, each a long sum: split.
+    let split = Matmul::new(36, 132, 4096, true, false);
+    let onto = Matmul { accumulate: true, ldc: Some(140), ..Matmul::new(68, 20, 256, true, false) };
+    cases.push(Case::random(split, -1.0, 1.0));
+    cases.push(Case::random(onto, -1.0, 1.0));
+    let extent = [1, 4, 9, 20];
+    for chain in epilogues(extent) {
+        let kernel = Matmul { chain, extent, ..Matmul::new(36, 20, 1024, true, false) };
+        cases.push(Case::random(kernel, -1.0, 1.0));
+    }
     let state = StepState { seed: 11, step: 2, ..StepState::default() };
     let shared = [(false, false), (false, true), (true, false), (true, true)];
     for (m, n, k) in [(6, 12, 5), (36, 7, 10)] {

@@ -67,6 +67,8 @@ pub fn cooperative(caps: &Caps) -> Vec<Case> {
     }
     add(Matmul { half_b: true, ..Matmul::new(68, 132, 36, false, true) });
     add(Matmul { accumulate: true, ..Matmul::new(68, 132, 36, true, false) });
+    // Split.
+    add(Matmul::new(68, 36, 1024, true, false));
     let extent = [3, 2, 18, 12];
     for chain in epilogues(extent) {
         add(Matmul { batch: 3, chain, extent, ..Matmul::new(36, 12, 20, false, false) });

@@ -134,6 +134,9 @@ impl Kernel for Forced {
     fn launches(&self, _: &Caps) -> Vec<Launch> {
         self.launches.clone()
     }
+    fn scratch(&self) -> usize {
+        self.kernel.scratch()
+    }
     fn cost(&self) -> Cost {
         self.kernel.cost()
     }

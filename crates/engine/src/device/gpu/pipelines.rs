@@ -24,7 +24,8 @@ impl PipelineKey {
     pub fn new(launch: &Launch, operands: &[Operand]) -> Self {
         let bits = |(name, value): &(&'static str, f64)| (*name, value.to_bits());
         let reads = |binding: &Option<usize>| {
-            binding.is_none_or(|operand| operands[operand].access == Access::Read)
+            let scratch = Access::ReadWrite;
+            binding.is_none_or(|i| operands.get(i).map_or(scratch, |o| o.access) == Access::Read)
         };
         Self {
             source: launch.source.clone(),

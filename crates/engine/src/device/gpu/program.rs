@@ -74,11 +74,13 @@ impl Program {
     ) -> Result<Self, Error> {
         let before = context.stats.bytes;
         let mut launches: Vec<(usize, Launch, PipelineKey)> = Vec::new();
+        let mut scratch_len = 0;
         for (index, call) in plan.calls.iter().enumerate() {
             let operands = call.kernel.operands();
             check_call(plan, call, &operands)
                 .map_err(|reason| context.refused(call.kernel.name(), reason))?;
             let chosen = shared.choices.launches(&*call.kernel, &shared.caps);
+            scratch_len = scratch_len.max(scratch(call, &chosen));
             launches.extend(chosen.into_iter().map(|launch| {
                 let key = PipelineKey::new(&launch, &operands);
                 (index, launch, key)
@@ -117,6 +119,10 @@ impl Program {
         ];
 
         let (dims, dims_at) = dims_buffer(context, launches.iter().map(|(_, launch, _)| launch))?;
+        let scratch = match scratch_len {
+            0 => None,
+            len => Some(Tensor::new(context, "scratch", DType::F32, (len, len))?),
+        };
         let timer = Timer::new(context, shared.timing, launches.len())?;
         let mut dispatches = Vec::with_capacity(launches.len());
         for ((call, launch, key), dims_at) in launches.iter().zip(dims_at) {
@@ -128,7 +134,11 @@ impl Program {
             };
             let views = &plan.calls[*call].views;
             let storage = launch.bindings.iter().map(|binding| match binding {
-                Some(operand) => bind(&tensors, views[*operand]),
+                Some(operand) if *operand < views.len() => bind(&tensors, views[*operand]),
+                Some(_) => {
+                    let scratch = scratch.as_ref().expect("the kernel has scratch memory");
+                    scratch.pieces[0].as_entire_buffer_binding()
+                }
                 None => shared.placeholder.as_entire_buffer_binding(),
             });
             let entries: Vec<wgpu::BindGroupEntry<'_>> =
@@ -338,13 +348,24 @@ fn staging_bytes(plan: &Plan) -> u64 {
     STAGING_ALIGNMENT + staged.sum::<u64>()
 }
 
-/// Bytes that a loaded plan takes beside its tensors, on a device of these capabilities whose uniforms start
+/// Bytes that a loaded plan takes beside its tensors: staging buffers, dims and scratch memory, on a device of these capabilities whose uniforms start
 /// at multiples of `alignment`.
 pub fn program_bytes(plan: &Plan, caps: &Caps, choices: &Choices, alignment: usize) -> u64 {
-    let launches = |call: &Call| choices.launches(&*call.kernel, caps);
-    let launches: Vec<Launch> = plan.calls.iter().flat_map(launches).collect();
+    let (mut launches, mut scratch_len) = (Vec::new(), 0);
+    for call in &plan.calls {
+        let chosen = choices.launches(&*call.kernel, caps);
+        scratch_len = scratch_len.max(scratch(call, &chosen));
+        launches.extend(chosen);
+    }
+    let scratch = if scratch_len > 0 { buffer_bytes(DType::F32, scratch_len) } else { 0 };
     let dims = dims(launches.iter(), alignment).0.len() as u64;
-    IN_FLIGHT as u64 * staging_bytes(plan) + dims
+    IN_FLIGHT as u64 * staging_bytes(plan) + dims + scratch
+}
+
+/// Elements of scratch memory that a call's launches use.
+fn scratch(call: &Call, launches: &[Launch]) -> usize {
+    let mut bound = launches.iter().flat_map(|launch| &launch.bindings).flatten();
+    if bound.any(|&operand| operand >= call.views.len()) { call.kernel.scratch() } else { 0 }
 }
 
 /// What the shaders' unchecked indices rely on, and what the driver would refuse only in mid-run.
