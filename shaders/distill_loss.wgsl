@@ -17,12 +17,13 @@
 // terms     f32 [rows, 6]: soft, hard, student right, student agrees with teacher, counts in soft, counts
 //           in hard
 //
-// One workgroup of WIDTH threads a row, in two sweeps: the first keeps maximum and sums of both rows online
+// One workgroup of LANES threads a row, in two sweeps: the first keeps maximum and sums of both rows online
 // (Milakov and Gimelshein 2018), the second makes loss and gradient. With HOLD the row stays in registers
 // between the sweeps (HELD values a thread of each tensor), else it is read twice. No probability is stored.
 
 //#import common/step.wgsl
 //#import common/nan.wgsl
+//#import common/row_tree.wgsl
 
 struct Dims {
     rows: u32,
@@ -39,7 +40,6 @@ struct Dims {
 @group(0) @binding(5) var<storage, read_write> row_loss: array<f32>;
 @group(0) @binding(6) var<storage, read_write> terms: array<f32>;
 
-override WIDTH: u32 = 256u;
 override TEACHER: bool = true;
 override GRADIENT: bool = true;
 override HOLD: bool = false;
@@ -49,16 +49,13 @@ const IGNORED: i32 = -100;
 const PADDING: i32 = -2147483647 - 1;
 const LOWEST: f32 = -3.4028234e38;
 
-var<workgroup> peaks: array<vec2<f32>, WIDTH>;
-var<workgroup> places: array<vec2<u32>, WIDTH>;
-var<workgroup> sums: array<vec4<f32>, WIDTH>;
-
-@compute @workgroup_size(WIDTH)
+@compute @workgroup_size(LANES)
 fn distill_loss(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_id) local: vec3<u32>,
 ) {
+    let lane = local.x;
     let row = dims.first_row + flat_group(group, groups);
     if row >= dims.rows {
         return;
@@ -76,7 +73,7 @@ fn distill_loss(
     var hot_sum = 0.0;
     var soft_sum = vec2<f32>(0.0);
     var slot = 0u;
-    for (var j = lane; j < dims.classes; j += WIDTH) {
+    for (var j = lane; j < dims.classes; j += LANES) {
         let s = z_s[s_at + j];
         if s > peak.x {
             hot_sum *= exp(peak.x - s);
@@ -104,42 +101,19 @@ fn distill_loss(
         }
     }
 
-    // The row's maxima, the lowest index winning a tie.
-    peaks[lane] = peak;
-    places[lane] = place;
-    workgroupBarrier();
-    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            let mine = peaks[lane];
-            let other = peaks[lane + half];
-            let my_place = places[lane];
-            let other_place = places[lane + half];
-            let take = (other > mine) | ((other == mine) & (other_place < my_place));
-            peaks[lane] = select(mine, other, take);
-            places[lane] = select(my_place, other_place, take);
-        }
-        workgroupBarrier();
-    }
-    let top = peaks[0];
-    let best = places[0];
+    let peaks = row_peaks(local, Peaks(peak, place));
+    let top = peaks.value;
+    let best = peaks.place;
 
     // The row's sums, each thread's brought to the common maximum.
     let s_shift = peak.x - top.x;
     let t_shift = peak.y - top.y;
-    sums[lane] = vec4<f32>(
+    let total = row_sums(local, vec4<f32>(
         hot_sum * exp(s_shift),
         soft_sum.x * exp(s_shift * cold),
         soft_sum.y * exp(t_shift * cold),
         0.0,
-    );
-    workgroupBarrier();
-    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            sums[lane] += sums[lane + half];
-        }
-        workgroupBarrier();
-    }
-    let total = sums[0];
+    ));
     let log_hot = keep_nan(log(total.x), total.x);
     let log_soft =
         vec2<f32>(keep_nan(log(total.y), total.y), keep_nan(log(total.z), total.z));
@@ -159,7 +133,7 @@ fn distill_loss(
     // Second sweep.
     var kl = 0.0;
     slot = 0u;
-    for (var j = lane; j < dims.classes; j += WIDTH) {
+    for (var j = lane; j < dims.classes; j += LANES) {
         var s = 0.0;
         if HOLD {
             s = s_held[slot];
@@ -190,22 +164,15 @@ fn distill_loss(
         slot += 1u;
     }
     if GRADIENT {
-        for (var j = dims.classes + lane; j < dims.student_stride; j += WIDTH) {
+        for (var j = dims.classes + lane; j < dims.student_stride; j += LANES) {
             z_s[s_at + j] = 0.0;
         }
     }
-    sums[lane].x = kl;
-    workgroupBarrier();
-    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            sums[lane].x += sums[lane + half].x;
-        }
-        workgroupBarrier();
-    }
+    kl = row_sums(local, vec4<f32>(kl)).x;
 
     if lane == 0u {
         let square = state.temperature * state.temperature;
-        let soft = select(0.0, square * sums[0].x, counts_soft > 0.0);
+        let soft = select(0.0, square * kl, counts_soft > 0.0);
         let hard = select(0.0, log_hot - (label_logit - top.x), counts_hard > 0.0);
         row_loss[row] = soft_weight * soft + hard_weight * hard;
         let at = row * 6u;

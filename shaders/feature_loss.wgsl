@@ -15,9 +15,10 @@
 //
 // value               The loss alone.
 // value_and_gradient  Both.
-// LANES threads stride along a row, then a tree; ROWS rows a workgroup, over a folded grid.
+// LANES threads stride along a row; ROWS rows a workgroup, over a folded grid.
 
 //#import common/step.wgsl
+//#import common/row_tree.wgsl
 
 struct Dims {
     rows: u32,
@@ -26,8 +27,6 @@ struct Dims {
     weight: f32,
 }
 
-override LANES: u32 = 64u;
-override ROWS: u32 = 1u;
 override COSINE: bool = false;
 override TOKENS: bool = false;
 
@@ -44,8 +43,6 @@ alias gradient_type = f32;
 @group(0) @binding(5) var<storage, read_write> row_loss: array<f32>;
 @group(0) @binding(6) var<storage, read_write> gradient: array<gradient_type>;
 
-var<workgroup> partials: array<vec2<f32>, LANES * ROWS>;
-
 // A row as it was measured.
 struct Row {
     first: u32,
@@ -57,22 +54,6 @@ struct Row {
     value: f32,
     // weight · scale
     share: f32,
-}
-
-// What the lanes of a row have summed.
-fn row_sums(local: vec3<u32>, sums: vec2<f32>) -> vec2<f32> {
-    let slot = local.y * LANES + local.x;
-    // The last call's result may still be read.
-    workgroupBarrier();
-    partials[slot] = sums;
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if local.x < half {
-            partials[slot] += partials[slot + half];
-        }
-    }
-    workgroupBarrier();
-    return partials[local.y * LANES];
 }
 
 // Measures a row and writes its loss. A surplus row is empty: its threads still take part in the barriers.
@@ -89,14 +70,14 @@ fn measure(local: vec3<u32>, row: u32) -> Row {
             let pair = vec2<f32>(f32(student[first + c]), f32(teacher[first + c]));
             squares += pair * pair;
         }
-        shrink = 1.0 / sqrt(row_sums(local, squares) + EPSILON);
+        shrink = 1.0 / sqrt(row_sums(local, vec4<f32>(squares, 0.0, 0.0)).xy + EPSILON);
     }
     var sum = 0.0;
     for (var c = local.x; c < cols; c += LANES) {
         let d = f32(student[first + c]) * shrink.x - f32(teacher[first + c]) * shrink.y;
         sum += d * d;
     }
-    sum = row_sums(local, vec2<f32>(sum, 0.0)).x;
+    sum = row_sums(local, vec4<f32>(sum)).x;
     var value = sum / f32(dims.cols);
     if COSINE {
         value = 0.5 * (sum + EPSILON * shrink.x * shrink.x + EPSILON * shrink.y * shrink.y);

@@ -15,7 +15,7 @@
 // operand  f32: bias [cols] forward, dy [rows, cols] backward
 // stats    f32 [rows, 2], backward
 //
-// forward   LANES threads stride along a row, then a tree; ROWS rows a workgroup.
+// forward   LANES threads stride along a row; ROWS rows a workgroup.
 // backward  A workgroup takes a block of rows, ROWS at a time: first as forward does, for dx; then its
 //           threads stride along the columns and sum the same rows, which are still in the cache.
 // finish    A workgroup takes 32 neighbouring sums; 8 lanes stride down the blocks, and their partials are
@@ -24,6 +24,7 @@
 
 //#import common/step.wgsl
 //#import common/nan.wgsl
+//#import common/row_tree.wgsl
 
 struct Dims {
     rows: u32,
@@ -32,9 +33,6 @@ struct Dims {
     eps: f32,
     blocks: u32,
 }
-
-override LANES: u32 = 64u;
-override ROWS: u32 = 1u;
 
 const TILE_COLUMNS: u32 = 32u;
 const TILE_LANES: u32 = 8u;
@@ -51,24 +49,12 @@ alias operand_type = f32;
 @group(0) @binding(6) var<storage, read> operand: array<operand_type>;
 @group(0) @binding(7) var<storage, read> stats: array<f32>;
 
-var<workgroup> row_partials: array<vec3<f32>, LANES * ROWS>;
 var<workgroup> offsets: array<f32, ROWS>;
 var<workgroup> column_partials: array<f32, TILE_COLUMNS * TILE_LANES>;
 
 // The means over a row of what its lanes have summed.
 fn row_means(local: vec3<u32>, sums: vec3<f32>) -> vec3<f32> {
-    let slot = local.y * LANES + local.x;
-    // The last call's result may still be read.
-    workgroupBarrier();
-    row_partials[slot] = sums;
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if local.x < half {
-            row_partials[slot] += row_partials[slot + half];
-        }
-    }
-    workgroupBarrier();
-    return row_partials[local.y * LANES] / f32(dims.cols);
+    return row_sums(local, vec4<f32>(sums, 0.0)).xyz / f32(dims.cols);
 }
 
 @compute @workgroup_size(LANES, ROWS)

@@ -7,18 +7,16 @@
 // input  f32 [rows, cols]: x forward, y backward
 // out    f32 [rows, cols]: y forward, dx backward
 // dy     f32 [rows, cols], backward only
-// LANES threads stride along a row, then a tree; ROWS rows a workgroup, over a folded grid.
+// LANES threads stride along a row; ROWS rows a workgroup, over a folded grid.
 
 //#import common/step.wgsl
 //#import common/nan.wgsl
+//#import common/row_tree.wgsl
 
 struct Dims {
     rows: u32,
     cols: u32,
 }
-
-override LANES: u32 = 64u;
-override ROWS: u32 = 1u;
 
 const LOWEST: f32 = -3.4028234e38;
 
@@ -26,9 +24,6 @@ const LOWEST: f32 = -3.4028234e38;
 @group(0) @binding(2) var<storage, read> input: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 @group(0) @binding(4) var<storage, read> dy: array<f32>;
-
-var<workgroup> maxima: array<f32, LANES * ROWS>;
-var<workgroup> sums: array<f32, LANES * ROWS>;
 
 @compute @workgroup_size(LANES, ROWS)
 fn forward(
@@ -51,24 +46,10 @@ fn forward(
             sum += keep_nan(exp(v - m), v);
         }
     }
-    let slot = local.y * LANES + local.x;
-    maxima[slot] = m;
-    sums[slot] = sum;
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if local.x < half {
-            let m0 = maxima[slot];
-            let m1 = maxima[slot + half];
-            let m01 = max(m0, m1);
-            sums[slot] = sums[slot] * exp(m0 - m01) + sums[slot + half] * exp(m1 - m01);
-            maxima[slot] = m01;
-        }
-    }
-    workgroupBarrier();
-    m = maxima[local.y * LANES];
-    sum = sums[local.y * LANES];
+    let top = row_peaks(local, Peaks(vec2<f32>(m), vec2<u32>())).value.x;
+    sum = row_sums(local, vec4<f32>(sum * exp(m - top))).x;
     for (var c = local.x; c < end; c += LANES) {
-        out[start + c] = exp(input[start + c] - m) / sum;
+        out[start + c] = exp(input[start + c] - top) / sum;
     }
 }
 
@@ -85,16 +66,7 @@ fn backward(
     for (var c = local.x; c < end; c += LANES) {
         sum += input[start + c] * dy[start + c];
     }
-    let slot = local.y * LANES + local.x;
-    sums[slot] = sum;
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if local.x < half {
-            sums[slot] += sums[slot + half];
-        }
-    }
-    workgroupBarrier();
-    sum = sums[local.y * LANES];
+    sum = row_sums(local, vec4<f32>(sum)).x;
     for (var c = local.x; c < end; c += LANES) {
         out[start + c] = input[start + c] * (dy[start + c] - sum);
     }

@@ -146,8 +146,8 @@ fn checked_shaders_give_the_same_bits() {
         let data = filled(&*kernel, 0.1, 1.0);
         samples.push((kernel, data));
     };
-    // Only a depth of whole fours is loaded four words at once.
-    for (k, chain) in [33, 36].into_iter().cycle().zip(epilogues(extent)) {
+    // Only a depth of whole fours is loaded four words at once; of the epilogues, the two longest.
+    for (k, chain) in [33, 36].into_iter().zip(epilogues(extent).into_iter().rev()) {
         sample(Arc::new(Matmul { chain, extent, ..Matmul::new(50, 28, k, false, false) }));
     }
     sample(Arc::new(Matmul::new(52, 28, 36, true, true)));
@@ -169,11 +169,7 @@ fn checked_shaders_give_the_same_bits() {
             }));
         }
     }
-    for k in [33, 36] {
-        let chain = epilogues(extent).remove(1);
-        let product = Matmul::new(25, 28, k, false, true);
-        sample(Arc::new(Matmul { batch: 2, half_b: true, chain, extent, ..product }));
-    }
+    sample(Arc::new(Matmul { half_b: true, ..Matmul::new(50, 28, 36, false, true) }));
     let backward = LayerNormBackward { rows: 50, cols: 77 };
     sample(Arc::new(LayerNorm { rows: 9, cols: 77, eps: 1e-5 }));
     sample(Arc::new(backward));

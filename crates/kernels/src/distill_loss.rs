@@ -3,7 +3,10 @@
 
 use rayon::prelude::*;
 
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
+use crate::row_tile::{self, RowTile};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, Variant, bytes, row, twin,
+};
 
 /// A label that leaves its row out of the hard term.
 pub const IGNORED: i32 = -100;
@@ -33,14 +36,51 @@ pub struct DistillLoss {
 }
 
 impl DistillLoss {
-    fn width(&self) -> u32 {
-        (self.classes.next_power_of_two() as u32).clamp(32, 256)
+    fn tile(&self) -> RowTile {
+        let lanes = self.classes.next_power_of_two().clamp(32, 256);
+        RowTile { lanes, rows: 1, subgroup: None }
     }
 
     /// Values a thread holds between the sweeps; `None` where the row does not fit.
-    fn held(&self) -> Option<u32> {
-        let held = self.classes.div_ceil(self.width() as usize).next_power_of_two();
+    fn held(&self, tile: RowTile) -> Option<u32> {
+        let held = self.classes.div_ceil(tile.lanes).next_power_of_two();
         (held <= MAX_HELD).then_some(held as u32)
+    }
+
+    fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
+        let teacher = usize::from(self.teacher_stride.is_some());
+        let held = self.held(tile);
+        let mut source = tile.source("distill_loss");
+        source.consts.push(("HELD", held.unwrap_or(1)));
+        let step = (MAX_LOGITS_A_LAUNCH / self.classes).max(1);
+        let launch = |first: usize| Launch {
+            source: source.clone(),
+            entry: "distill_loss",
+            overrides: vec![
+                ("LANES", tile.lanes as f64),
+                ("TEACHER", teacher as f64),
+                ("GRADIENT", f64::from(u8::from(self.gradient))),
+                ("HOLD", f64::from(u8::from(held.is_some()))),
+            ],
+            dims: [
+                (first + step).min(self.rows),
+                self.classes,
+                self.student_stride,
+                self.teacher_stride.unwrap_or(0),
+                first,
+            ]
+            .map(|word| word as u32)
+            .to_vec(),
+            bindings: vec![
+                Some(0),
+                (teacher == 1).then_some(1),
+                Some(1 + teacher),
+                Some(2 + teacher),
+                Some(3 + teacher),
+            ],
+            workgroups: caps.grid(step.min(self.rows - first)),
+        };
+        (0..self.rows).step_by(step).map(launch).collect()
     }
 
     fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
@@ -186,46 +226,27 @@ impl Kernel for DistillLoss {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        let teacher = usize::from(self.teacher_stride.is_some());
-        let held = self.held();
-        let step = (MAX_LOGITS_A_LAUNCH / self.classes).max(1);
-        let launch = |first: usize| Launch {
-            source: Source {
-                consts: vec![("HELD", held.unwrap_or(1))],
-                ..Source::of("distill_loss")
-            },
-            entry: "distill_loss",
-            overrides: vec![
-                ("WIDTH", f64::from(self.width())),
-                ("TEACHER", teacher as f64),
-                ("GRADIENT", f64::from(u8::from(self.gradient))),
-                ("HOLD", f64::from(u8::from(held.is_some()))),
-            ],
-            dims: [
-                (first + step).min(self.rows),
-                self.classes,
-                self.student_stride,
-                self.teacher_stride.unwrap_or(0),
-                first,
-            ]
-            .map(|word| word as u32)
-            .to_vec(),
-            bindings: vec![
-                Some(0),
-                (teacher == 1).then_some(1),
-                Some(1 + teacher),
-                Some(2 + teacher),
-                Some(3 + teacher),
-            ],
-            workgroups: caps.grid(step.min(self.rows - first)),
-        };
-        (0..self.rows).step_by(step).map(launch).collect()
+        self.launches_with(self.tile(), caps)
+    }
+
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        let one_row = |tile| RowTile { rows: 1, ..tile };
+        let tiles = [self.tile()]
+            .into_iter()
+            .chain(self.tile().others(self.classes, caps).into_iter().map(one_row));
+        tiles.map(|tile| tile.variant(self.launches_with(tile, caps))).collect()
+    }
+
+    fn bucket(&self) -> String {
+        let teacher = if self.teacher_stride.is_some() { " with teacher" } else { "" };
+        let gradient = if self.gradient { " with gradient" } else { "" };
+        format!("{}{teacher}{gradient}", row_tile::bucket(self.rows, self.classes))
     }
 
     fn cost(&self) -> Cost {
         let logits = self.rows * self.classes;
         let tensors = 1 + usize::from(self.teacher_stride.is_some());
-        let reads = tensors * if self.held().is_some() { 1 } else { 2 };
+        let reads = tensors * if self.held(self.tile()).is_some() { 1 } else { 2 };
         let writes = if self.gradient { logits } else { 0 };
         Cost {
             flops: (logits * 12 * tensors) as u64,

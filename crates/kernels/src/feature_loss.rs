@@ -3,8 +3,10 @@
 
 use rayon::prelude::*;
 
-use crate::reduce::RowTile;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
+use crate::row_tile::{self, RowTile};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, Variant, bytes, row, twin,
+};
 
 /// Added to the squares of a norm, as PyTorch's `CosineEmbeddingLoss` does.
 const EPSILON: f64 = 1e-12;
@@ -44,6 +46,21 @@ pub struct FeatureLoss {
 }
 
 impl FeatureLoss {
+    fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
+        let mut overrides = tile.overrides().to_vec();
+        overrides.push(("COSINE", f64::from(u8::from(self.measure == Measure::Cosine))));
+        overrides.push(("TOKENS", f64::from(u8::from(self.tokens))));
+        let sizes = [self.rows, self.cols, self.positions].map(|size| size as u32);
+        vec![Launch {
+            source: tile.source("feature_loss"),
+            entry: if self.gradient { "value_and_gradient" } else { "value" },
+            overrides,
+            dims: sizes.into_iter().chain([self.weight.to_bits()]).collect(),
+            bindings: (0..self.operands().len()).map(Some).collect(),
+            workgroups: tile.grid(self.rows, caps),
+        }]
+    }
+
     fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
         let (student, teacher, lengths) = (args.read(0), args.read(1), args.read_i32(2));
         let row_loss = args.write(3);
@@ -136,19 +153,17 @@ impl Kernel for FeatureLoss {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        let tile = RowTile::new(self.rows, self.cols, caps);
-        let mut overrides = tile.overrides().to_vec();
-        overrides.push(("COSINE", f64::from(u8::from(self.measure == Measure::Cosine))));
-        overrides.push(("TOKENS", f64::from(u8::from(self.tokens))));
-        let sizes = [self.rows, self.cols, self.positions].map(|size| size as u32);
-        vec![Launch {
-            source: Source::of("feature_loss"),
-            entry: if self.gradient { "value_and_gradient" } else { "value" },
-            overrides,
-            dims: sizes.into_iter().chain([self.weight.to_bits()]).collect(),
-            bindings: (0..self.operands().len()).map(Some).collect(),
-            workgroups: tile.grid(caps),
-        }]
+        self.launches_with(RowTile::new(self.rows, self.cols, caps), caps)
+    }
+
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        let default = RowTile::new(self.rows, self.cols, caps);
+        default.variants(self.cols, caps, |tile| self.launches_with(tile, caps))
+    }
+
+    fn bucket(&self) -> String {
+        let gradient = if self.gradient { " with gradient" } else { "" };
+        format!("{:?} {}{gradient}", self.measure, row_tile::bucket(self.rows, self.cols))
     }
 
     fn halves(&self) -> Vec<usize> {

@@ -3,8 +3,10 @@
 
 use rayon::prelude::*;
 
-use crate::reduce::RowTile;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
+use crate::row_tile::{self, RowTile};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, Variant, bytes, row, twin,
+};
 
 /// Rows that a workgroup of the backward pass takes at a time.
 const TILE_ROWS: usize = 16;
@@ -56,6 +58,21 @@ pub struct LayerNormFinish {
 }
 
 impl LayerNorm {
+    fn tile(&self, caps: &Caps) -> RowTile {
+        RowTile::new(self.rows, self.cols, caps)
+    }
+
+    fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
+        vec![Launch {
+            source: tile.source("layer_norm"),
+            entry: "forward",
+            overrides: tile.overrides().to_vec(),
+            dims: vec![self.rows as u32, self.cols as u32, 0, self.eps.to_bits(), 0],
+            bindings: [3, 4, 0, 1, 2].map(Some).to_vec(),
+            workgroups: tile.grid(self.rows, caps),
+        }]
+    }
+
     fn run<F: Real>(&self, mut args: Args<'_, F>, _state: &StepState) {
         let (x, weight, bias) = (args.read(0), args.read(1), args.read(2));
         let rows = TASK_LEN.div_ceil(self.cols);
@@ -120,15 +137,15 @@ impl Kernel for LayerNorm {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        let tile = RowTile::new(self.rows, self.cols, caps);
-        vec![Launch {
-            source: Source::of("layer_norm"),
-            entry: "forward",
-            overrides: tile.overrides().to_vec(),
-            dims: vec![self.rows as u32, self.cols as u32, 0, self.eps.to_bits(), 0],
-            bindings: [3, 4, 0, 1, 2].map(Some).to_vec(),
-            workgroups: tile.grid(caps),
-        }]
+        self.launches_with(self.tile(caps), caps)
+    }
+
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        self.tile(caps).variants(self.cols, caps, |tile| self.launches_with(tile, caps))
+    }
+
+    fn bucket(&self) -> String {
+        format!("forward {}", row_tile::bucket(self.rows, self.cols))
     }
 
     fn halves(&self) -> Vec<usize> {
@@ -148,6 +165,23 @@ impl Kernel for LayerNorm {
 }
 
 impl LayerNormBackward {
+    fn tile(caps: &Caps) -> RowTile {
+        // A driver on the CPU pays for barriers: there a thread takes a row.
+        let lanes = if caps.software { 1 } else { TILE_LANES };
+        RowTile { lanes, rows: TILE_ROWS, subgroup: None }
+    }
+
+    fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
+        vec![Launch {
+            source: tile.source("layer_norm"),
+            entry: "backward",
+            overrides: tile.overrides().to_vec(),
+            dims: [self.rows, self.cols, self.block_rows(), 0, 0].map(|n| n as u32).to_vec(),
+            bindings: [4, 5, 0, 1, 3, 2].map(Some).to_vec(),
+            workgroups: caps.grid(self.blocks()),
+        }]
+    }
+
     /// Blocks of rows. Their sums are an eighth of `x` at most, unless it has few rows.
     pub fn blocks(&self) -> usize {
         self.rows.div_ceil(self.block_rows())
@@ -235,16 +269,20 @@ impl Kernel for LayerNormBackward {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        // A driver on the CPU pays for barriers: there a thread takes a row.
-        let lanes = if caps.software { 1 } else { TILE_LANES };
-        vec![Launch {
-            source: Source::of("layer_norm"),
-            entry: "backward",
-            overrides: vec![("LANES", lanes as f64), ("ROWS", TILE_ROWS as f64)],
-            dims: [self.rows, self.cols, self.block_rows(), 0, 0].map(|n| n as u32).to_vec(),
-            bindings: [4, 5, 0, 1, 3, 2].map(Some).to_vec(),
-            workgroups: caps.grid(self.blocks()),
-        }]
+        self.launches_with(Self::tile(caps), caps)
+    }
+
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        let default = Self::tile(caps);
+        let fits = |lanes: &u32| TILE_ROWS as u32 * lanes <= caps.max_workgroup_threads;
+        let subgroup = caps.subgroup_lanes.filter(fits).map(|lanes| lanes as usize);
+        let by_subgroup = subgroup.map(|lanes| RowTile { lanes, subgroup, ..default });
+        let tiles = [Some(default), by_subgroup].into_iter().flatten();
+        tiles.map(|tile| tile.variant(self.launches_with(tile, caps))).collect()
+    }
+
+    fn bucket(&self) -> String {
+        format!("backward {}", row_tile::bucket(self.rows, self.cols))
     }
 
     fn halves(&self) -> Vec<usize> {

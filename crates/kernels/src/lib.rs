@@ -30,6 +30,7 @@ pub mod reduce;
 pub mod relation_loss;
 pub mod roof;
 mod row;
+mod row_tile;
 pub mod shader;
 pub mod softmax;
 mod vector_math;

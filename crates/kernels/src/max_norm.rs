@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::parts::cuts;
-use crate::reduce::RowTile;
+use crate::row_tile::RowTile;
 use crate::{
     Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
 };
@@ -54,7 +54,7 @@ impl Kernel for MaxNorm {
             overrides: tile.overrides().to_vec(),
             dims: vec![self.rows as u32, self.cols as u32, self.bound.to_bits()],
             bindings: vec![Some(0)],
-            workgroups: tile.grid(caps),
+            workgroups: tile.grid(self.rows, caps),
         }]
     }
 

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::row::vectorised;
+use crate::row_tile::RowTile;
 use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, twin};
 
 /// Columns of a workgroup of `columns`.
@@ -162,7 +163,7 @@ impl Kernel for Reduce {
         let (entry, workgroups) = if self.inner == 1 {
             let tile = RowTile::new(self.outer, self.len, caps);
             overrides.extend(tile.overrides());
-            ("rows", tile.grid(caps))
+            ("rows", tile.grid(self.outer, caps))
         } else {
             ("columns", caps.grid(self.workgroups()))
         };
@@ -192,38 +193,6 @@ impl Kernel for Reduce {
     }
 
     twin!();
-}
-
-/// How workgroups lie over the rows of a matrix: `LANES` threads a row, `ROWS` rows a workgroup.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RowTile {
-    lanes: usize,
-    rows: usize,
-    groups: usize,
-}
-
-impl RowTile {
-    pub(crate) fn new(rows: usize, cols: usize, caps: &Caps) -> Self {
-        const THREADS: usize = 64;
-        const ELEMENTS_A_LANE: usize = 4;
-        let widest = 256.min(1 << caps.max_workgroup_threads.ilog2());
-        // A driver on the CPU pays for barriers: there a thread takes a row where the rows are many.
-        let lanes = if caps.software && rows >= THREADS {
-            1
-        } else {
-            cols.div_ceil(ELEMENTS_A_LANE).next_power_of_two().clamp(8, widest)
-        };
-        let rows_a_group = (THREADS / lanes).max(1);
-        Self { lanes, rows: rows_a_group, groups: rows.div_ceil(rows_a_group) }
-    }
-
-    pub(crate) fn overrides(self) -> [(&'static str, f64); 2] {
-        [("LANES", self.lanes as f64), ("ROWS", self.rows as f64)]
-    }
-
-    pub(crate) fn grid(self, caps: &Caps) -> [u32; 3] {
-        caps.grid(self.groups)
-    }
 }
 
 #[cfg(test)]

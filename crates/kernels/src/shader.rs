@@ -53,6 +53,8 @@ pub const COMMON: &[(&str, &str)] = sources![
     "common/product",
     "common/random",
     "common/rounds",
+    "common/row_subgroup",
+    "common/row_tree",
     "common/step",
     "common/table_f16",
     "common/table_f32",

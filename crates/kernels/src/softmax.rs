@@ -2,8 +2,10 @@
 
 use rayon::prelude::*;
 
-use crate::reduce::RowTile;
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
+use crate::row_tile::{self, RowTile};
+use crate::{
+    Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, Variant, bytes, row, twin,
+};
 
 /// Forward y = exp(x - max) / Σ exp(x - max) over each row; backward dx = y · (dy - Σ y · dy).
 ///
@@ -22,6 +24,22 @@ pub struct Softmax {
 impl Softmax {
     fn len(&self) -> usize {
         self.rows * self.cols
+    }
+
+    fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
+        let (entry, bindings) = if self.backward {
+            ("backward", vec![Some(0), Some(2), Some(1)])
+        } else {
+            ("forward", vec![Some(0), Some(1)])
+        };
+        vec![Launch {
+            source: tile.source("softmax"),
+            entry,
+            overrides: tile.overrides().to_vec(),
+            dims: vec![self.rows as u32, self.cols as u32],
+            bindings,
+            workgroups: tile.grid(self.rows, caps),
+        }]
     }
 
     fn run<F: Real>(&self, mut args: Args<'_, F>, _state: &StepState) {
@@ -84,20 +102,17 @@ impl Kernel for Softmax {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        let tile = RowTile::new(self.rows, self.cols, caps);
-        let (entry, bindings) = if self.backward {
-            ("backward", vec![Some(0), Some(2), Some(1)])
-        } else {
-            ("forward", vec![Some(0), Some(1)])
-        };
-        vec![Launch {
-            source: Source::of("softmax"),
-            entry,
-            overrides: tile.overrides().to_vec(),
-            dims: vec![self.rows as u32, self.cols as u32],
-            bindings,
-            workgroups: tile.grid(caps),
-        }]
+        self.launches_with(RowTile::new(self.rows, self.cols, caps), caps)
+    }
+
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        let default = RowTile::new(self.rows, self.cols, caps);
+        default.variants(self.cols, caps, |tile| self.launches_with(tile, caps))
+    }
+
+    fn bucket(&self) -> String {
+        let pass = if self.backward { "backward" } else { "forward" };
+        format!("{pass} {}", row_tile::bucket(self.rows, self.cols))
     }
 
     fn cost(&self) -> Cost {

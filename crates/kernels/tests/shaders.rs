@@ -278,7 +278,9 @@ fn compile(source: &Source) -> (Module, ModuleInfo) {
         .unwrap_or_else(|e| panic!("{shader}: {}", e.emit_to_string(&text)));
     let mut capabilities = Capabilities::empty();
     let cooperative = shader.contains("_cooperative");
-    capabilities.set(Capabilities::SUBGROUP, cooperative || shader.contains("_subgroup"));
+    let by_subgroups = source.imports.iter().any(|(_, file)| file.ends_with("_subgroup"));
+    let by_subgroups = by_subgroups || cooperative || shader.ends_with("_subgroup");
+    capabilities.set(Capabilities::SUBGROUP, by_subgroups);
     capabilities.set(Capabilities::COOPERATIVE_MATRIX, cooperative);
     let reads_f16 = source.imports.iter().any(|(_, file)| file.ends_with("_f16"));
     capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, reads_f16);

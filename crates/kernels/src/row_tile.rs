@@ -1,0 +1,105 @@
+//! How a GPU's threads lie over the rows of a matrix.
+
+use crate::{Caps, Launch, Source, Variant};
+
+/// Threads of a workgroup whose rows are short.
+const THREADS: usize = 64;
+/// Elements that a thread takes of a row.
+const ELEMENTS_A_LANE: usize = 4;
+/// Most elements that a variant has a thread add up: sums of more lose digits.
+const MOST_A_LANE: usize = 512;
+
+/// `LANES` threads a row, `ROWS` rows a workgroup; what the threads of a row come to is put together by a tree in workgroup
+/// memory, or by subgroups (`shaders/common/row_tree.wgsl` and `row_subgroup.wgsl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowTile {
+    /// Threads of a row: a power of two.
+    pub lanes: usize,
+    /// Rows of a workgroup.
+    pub rows: usize,
+    /// Threads of a subgroup, if by subgroups.
+    pub subgroup: Option<usize>,
+}
+
+impl RowTile {
+    /// The default for rows of so many elements.
+    pub fn new(rows: usize, cols: usize, caps: &Caps) -> Self {
+        // A driver on the CPU pays for barriers: there a thread takes a row where the rows are many.
+        let lanes = if caps.software && rows >= THREADS {
+            1
+        } else {
+            cols.div_ceil(ELEMENTS_A_LANE).next_power_of_two().clamp(8, widest(caps))
+        };
+        Self::of_lanes(lanes)
+    }
+
+    fn of_lanes(lanes: usize) -> Self {
+        Self { lanes, rows: (THREADS / lanes).max(1), subgroup: None }
+    }
+
+    /// What may be tried instead for rows of so many elements: four times as many threads; one subgroup, unless its threads
+    /// would add up too many; as many subgroups as the default has threads for.
+    pub fn others(self, cols: usize, caps: &Caps) -> Vec<Self> {
+        let wide = Some((4 * self.lanes).min(widest(caps))).filter(|&lanes| lanes > self.lanes);
+        let wide = wide.map(Self::of_lanes);
+        let subgroup = caps.subgroup_lanes.map(|lanes| lanes as usize);
+        let by_subgroups = subgroup.into_iter().flat_map(|lanes| {
+            let one = (cols <= lanes * MOST_A_LANE).then_some(lanes);
+            let several = (self.lanes > lanes).then_some(self.lanes);
+            [one, several]
+                .into_iter()
+                .flatten()
+                .map(move |of_row| Self { subgroup: Some(lanes), ..Self::of_lanes(of_row) })
+        });
+        wide.into_iter().chain(by_subgroups).collect()
+    }
+
+    /// The variants of a kernel whose default tile this is.
+    pub fn variants(
+        self,
+        cols: usize,
+        caps: &Caps,
+        launches: impl Fn(Self) -> Vec<Launch>,
+    ) -> Vec<Variant> {
+        let tiles = [self].into_iter().chain(self.others(cols, caps));
+        tiles.map(|tile| tile.variant(launches(tile))).collect()
+    }
+
+    /// The variant that these launches are.
+    pub fn variant(self, launches: Vec<Launch>) -> Variant {
+        let by = if self.subgroup.is_some() { " by subgroups" } else { "" };
+        Variant { name: format!("{} a row, {} rows{by}", self.lanes, self.rows), launches }
+    }
+
+    /// A shader for it.
+    pub fn source(self, shader: &'static str) -> Source {
+        match self.subgroup {
+            None => Source::of(shader),
+            Some(lanes) => Source {
+                imports: vec![("common/row_tree", "common/row_subgroup")],
+                consts: vec![("SUBGROUP", lanes as u32)],
+                ..Source::of(shader)
+            },
+        }
+    }
+
+    /// Its pipeline constants.
+    pub fn overrides(self) -> [(&'static str, f64); 2] {
+        [("LANES", self.lanes as f64), ("ROWS", self.rows as f64)]
+    }
+
+    /// Workgroups over so many rows.
+    pub fn grid(self, rows: usize, caps: &Caps) -> [u32; 3] {
+        caps.grid(rows.div_ceil(self.rows))
+    }
+}
+
+/// Most threads of a row.
+fn widest(caps: &Caps) -> usize {
+    256.min(1 << caps.max_workgroup_threads.ilog2())
+}
+
+/// Names rows and columns to the next power of two.
+pub(crate) fn bucket(rows: usize, cols: usize) -> String {
+    format!("{}x{}", rows.next_power_of_two(), cols.next_power_of_two())
+}
