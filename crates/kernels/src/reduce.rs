@@ -309,20 +309,4 @@ mod tests {
         reduce.run_f32(args, &StepState::default());
         assert_eq!(out, [0.1]);
     }
-
-    #[test]
-    fn tiles_cover_all_rows() {
-        for software in [false, true] {
-            let caps = Caps { software, ..Caps::default() };
-            for (rows, cols) in [(1, 1), (63, 10), (64, 10), (1_000_000, 3), (7, 100_000)] {
-                let tile = RowTile::new(rows, cols, &caps);
-                let groups = tile.grid(&caps).map(|g| g as usize);
-                assert!(groups[0] * groups[1] * tile.rows >= rows);
-                assert!(groups[0] <= 65_535 && groups[1] <= 65_535);
-                assert!(
-                    tile.lanes.is_power_of_two() && (64..=256).contains(&(tile.lanes * tile.rows))
-                );
-            }
-        }
-    }
 }

@@ -103,3 +103,26 @@ fn widest(caps: &Caps) -> usize {
 pub(crate) fn bucket(rows: usize, cols: usize) -> String {
     format!("{}x{}", rows.next_power_of_two(), cols.next_power_of_two())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_all_rows() {
+        for (software, subgroup_lanes) in [(false, None), (true, Some(8)), (false, Some(32))] {
+            let caps = Caps { software, subgroup_lanes, ..Caps::default() };
+            for (rows, cols) in [(1, 1), (63, 10), (64, 10), (1_000_000, 3), (7, 100_000)] {
+                let default = RowTile::new(rows, cols, &caps);
+                for tile in [default].into_iter().chain(default.others(cols, &caps)) {
+                    let groups = tile.grid(rows, &caps).map(|g| g as usize);
+                    assert!(groups[0] * groups[1] * tile.rows >= rows);
+                    assert!(groups[0] <= 65_535 && groups[1] <= 65_535);
+                    assert!(tile.lanes.is_power_of_two());
+                    assert!((64..=256).contains(&(tile.lanes * tile.rows)));
+                    assert!(tile.subgroup.is_none_or(|lanes| tile.lanes.is_multiple_of(lanes)));
+                }
+            }
+        }
+    }
+}
