@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use distil_gpu_engine::device::Device;
-use distil_gpu_engine::verify::Case;
 use distil_gpu_engine::verify::kernel::{Data, run_kernel, variants};
+use distil_gpu_engine::verify::{Case, Variants};
 use distil_gpu_kernels::{Kernel, StepState};
 
 use crate::{devices, gpus, is_slow};
@@ -25,7 +25,7 @@ pub fn hold(cases: &[Case]) {
             if is_slow(device) && case.elements() > MANY {
                 continue;
             }
-            for distance in case.distances(device).unwrap() {
+            for distance in case.distances(device, Variants::All).unwrap() {
                 let (what, error, limit) = (distance.what, distance.error, distance.limit);
                 println!("{error:9.1e}  {what} on {name}");
                 assert!(error <= limit, "{what} on {name}: NMSE {error:e} is above {limit:e}");

@@ -1,10 +1,11 @@
 //! `distil-gpu check`
 
 use anyhow::{Result, bail};
-use distil_gpu_engine::device::{Device, adapters};
+use distil_gpu_engine::device::{Device, DeviceKind, adapters};
 use distil_gpu_engine::distill::Setup;
 use distil_gpu_engine::recipe::Recipe;
-use distil_gpu_engine::verify::{self, Report};
+use distil_gpu_engine::tune::Cache;
+use distil_gpu_engine::verify::{self, Report, Variants};
 use serde_json::json;
 
 use crate::{Voice, note, say, table};
@@ -17,6 +18,8 @@ Examples:
       Every kernel and whole training steps, on the device that `auto` takes, held to 64-bit arithmetic
   distil-gpu check --all
       The same on every driver of this machine and on the CPU path
+  distil-gpu check --variants
+      The kernels in every variant, not only in those that this device runs
 
 An error is a normalised mean square error; a limit is what rounding to 32 bits explains. Exit code 1 when \
 one is above its limit.")]
@@ -27,6 +30,9 @@ pub struct Args {
     /// Check every driver of this machine and the CPU path
     #[arg(long, conflicts_with = "device")]
     all: bool,
+    /// Check the variants of kernels as well that are not in use: drivers take minutes to compile them
+    #[arg(long)]
+    variants: bool,
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
@@ -40,8 +46,12 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let mut reports = Vec::new();
     for name in devices {
         let mut device = super::open(&name, false, voice)?;
+        if device.info().kind != DeviceKind::Cpu {
+            device.choose(Cache::open(device.info())?.choices());
+        }
+        let variants = if args.variants { Variants::All } else { Variants::InUse };
         let bar = super::bar(voice, 0, "checks");
-        let report = verify::check(&mut *device, &mut |done, total| {
+        let report = verify::check(&mut *device, variants, &mut |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         });

@@ -43,6 +43,15 @@ pub struct Distance {
     pub limit: f64,
 }
 
+/// Which variants of a kernel are verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variants {
+    /// What the device runs: the kernel's own choice, or what it was tuned to.
+    InUse,
+    /// All that tuning could choose, and what other devices would run.
+    All,
+}
+
 /// All results of one kernel, or of the trainings of one kind of model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
@@ -155,9 +164,13 @@ pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
 ///
 /// # Errors
 /// When the device is lost. What it computes wrong, or refuses, is in the report.
-pub fn check(device: &mut dyn Device, progress: Progress<'_>) -> Result<Report, Error> {
+pub fn check(
+    device: &mut dyn Device,
+    variants: Variants,
+    progress: Progress<'_>,
+) -> Result<Report, Error> {
     let cases = cases::all(&device.caps());
-    verify(device, &cases, &Models::default().lessons(), progress)
+    verify(device, &cases, &Models::default().lessons(), variants, progress)
 }
 
 /// Verifies these kernels and trainings, but for those with f16 on a device that has none.
@@ -168,6 +181,7 @@ pub fn verify(
     device: &mut dyn Device,
     cases: &[Case],
     lessons: &[Lesson<'_>],
+    variants: Variants,
     progress: Progress<'_>,
 ) -> Result<Report, Error> {
     let start = Instant::now();
@@ -178,7 +192,7 @@ pub fn verify(
     let mut report = Report::new(device);
     for (done, case) in cases.iter().enumerate() {
         progress(done, total);
-        let distances = case.distances(device);
+        let distances = case.distances(device, variants);
         report.add(case.kernel.name(), distances)?;
     }
     for (done, lesson) in (cases.len()..).zip(&lessons) {
@@ -209,7 +223,7 @@ pub fn trainings(
             }
         }
     }
-    verify(device, &cases, lessons, progress)
+    verify(device, &cases, lessons, Variants::InUse, progress)
 }
 
 /// Verifies the trainings of a recipe, on random data of its shapes.
@@ -273,7 +287,7 @@ mod tests {
     }
 
     fn verified(device: &mut dyn Device, cases: &[Case]) -> Report {
-        verify(device, cases, &[], &mut |_, _| ()).unwrap()
+        verify(device, cases, &[], Variants::All, &mut |_, _| ()).unwrap()
     }
 
     #[test]
@@ -319,7 +333,8 @@ mod tests {
         let mut cases = cases::all(&device.caps());
         cases.retain(|case| case.elements() < 100_000);
         let models = Models::default();
-        let report = verify(&mut device, &cases, &models.lessons(), &mut |_, _| ()).unwrap();
+        let lessons = models.lessons();
+        let report = verify(&mut device, &cases, &lessons, Variants::All, &mut |_, _| ()).unwrap();
         assert!(report.ok, "{report:#?}");
     }
 }
