@@ -440,7 +440,7 @@ fn devices_lists_what_may_be_asked_for() {
     let shown = home.done("devices");
     for (number, device) in report["devices"].as_array().unwrap().iter().enumerate() {
         let all = "device name kind backend driver buffer_bytes binding_bytes timestamps f16 \
-                   subgroups";
+                   subgroups cooperative_matrices";
         assert_eq!(keys(device), words(all));
         assert_eq!(device["device"], format!("gpu:{number}"));
         assert!(shown.contains(&format!("gpu:{number} ")), "{shown}");
