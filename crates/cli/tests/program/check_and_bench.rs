@@ -45,7 +45,7 @@ fn passed(report: &Value) {
 #[test]
 fn check_holds_the_cpu_path_and_a_driver_to_the_oracle() {
     let home = Home::new();
-    for device in ["cpu", &home.quick_gpu()] {
+    for device in ["cpu", &home.ready_gpu()] {
         let found = json(&home.done(&format!("check --device {device} --json")));
         assert_eq!(found["ok"], true);
         passed(&found["devices"][0]);

@@ -165,10 +165,20 @@ impl Home {
 
     /// A GPU driver as `--device` takes it: SwiftShader takes ten times as long as others, so one of these if there is.
     fn quick_gpu(&self) -> String {
+        self.gpu(|name| !name.contains("SwiftShader"))
+    }
+
+    /// The driver that compiles new shaders soonest.
+    fn ready_gpu(&self) -> String {
+        self.gpu(|name| name.contains("SwiftShader"))
+    }
+
+    /// The first driver that is wanted, else the first there is.
+    fn gpu(&self, wanted: impl Fn(&str) -> bool) -> String {
         let list: Value = serde_json::from_str(&self.done("devices --json")).unwrap();
         let list = list["devices"].as_array().unwrap();
-        let quick = |device: &&Value| !device["name"].as_str().unwrap().contains("SwiftShader");
-        let gpu = list.iter().find(quick).or(list.first());
+        let is_wanted = |device: &&Value| wanted(device["name"].as_str().unwrap());
+        let gpu = list.iter().find(is_wanted).or(list.first());
         let gpu = gpu.expect("no GPU driver: run the tests through tests/run.sh");
         gpu["device"].as_str().unwrap().to_owned()
     }
