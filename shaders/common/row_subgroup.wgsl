@@ -1,25 +1,14 @@
 // As common/row_tree.wgsl, by subgroups of SUBGROUP threads, of which a row has one or several whole ones: LANES is a
 // multiple of SUBGROUP. Where it has one, its threads wait for no others.
 
-override LANES: u32 = 64u;
-override ROWS: u32 = 1u;
-const SUBGROUP: u32 = 32u;
+//#import common/row.wgsl
 
-struct Peaks {
-    value: vec2<f32>,
-    place: vec2<u32>,
-}
+const SUBGROUP: u32 = 32u;
 
 override SUBGROUPS: u32 = LANES * ROWS / SUBGROUP;
 
 var<workgroup> row_partials: array<vec4<f32>, SUBGROUPS>;
 var<workgroup> row_peak_partials: array<Peaks, SUBGROUPS>;
-
-fn higher(mine: Peaks, other: Peaks) -> Peaks {
-    let tie = (other.value == mine.value) & (other.place < mine.place);
-    let take = (other.value > mine.value) | tie;
-    return Peaks(select(mine.value, other.value, take), select(mine.place, other.place, take));
-}
 
 fn row_sums(local: vec3<u32>, sums: vec4<f32>) -> vec4<f32> {
     var total = subgroupAdd(sums);

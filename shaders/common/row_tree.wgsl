@@ -1,25 +1,13 @@
 // What the lanes of a row come to together: LANES threads a row, ROWS rows a workgroup. By a tree in workgroup memory, for
 // every device; common/row_subgroup.wgsl does the same by subgroups. All threads of a workgroup call these together.
 
-override LANES: u32 = 64u;
-override ROWS: u32 = 1u;
+//#import common/row.wgsl
+
 // Named, as naga 30 loses its count of overrides where an array's length is an expression of some.
 override ROW_THREADS: u32 = LANES * ROWS;
 
-// Maxima of two numbers, and where they lie, the lowest index winning a tie.
-struct Peaks {
-    value: vec2<f32>,
-    place: vec2<u32>,
-}
-
 var<workgroup> row_partials: array<vec4<f32>, ROW_THREADS>;
 var<workgroup> row_peak_partials: array<Peaks, ROW_THREADS>;
-
-fn higher(mine: Peaks, other: Peaks) -> Peaks {
-    let tie = (other.value == mine.value) & (other.place < mine.place);
-    let take = (other.value > mine.value) | tie;
-    return Peaks(select(mine.value, other.value, take), select(mine.place, other.place, take));
-}
 
 fn row_sums(local: vec3<u32>, sums: vec4<f32>) -> vec4<f32> {
     let slot = local.y * LANES + local.x;

@@ -53,6 +53,7 @@ pub const COMMON: &[(&str, &str)] = sources![
     "common/product",
     "common/random",
     "common/rounds",
+    "common/row",
     "common/row_subgroup",
     "common/row_tree",
     "common/step",
