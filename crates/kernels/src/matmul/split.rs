@@ -40,6 +40,8 @@ impl Matmul {
         let part = Self {
             k: self.k / parts,
             batch: parts,
+            shared_a: false,
+            shared_b: false,
             ldc: None,
             accumulate: false,
             chain: Chain::default(),

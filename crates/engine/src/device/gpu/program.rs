@@ -348,8 +348,8 @@ fn staging_bytes(plan: &Plan) -> u64 {
     STAGING_ALIGNMENT + staged.sum::<u64>()
 }
 
-/// Bytes that a loaded plan takes beside its tensors: staging buffers, dims and scratch memory, on a device of these capabilities whose uniforms start
-/// at multiples of `alignment`.
+/// Bytes that a loaded plan takes beside its tensors: staging buffers, dims and scratch memory, on a device of these
+/// capabilities whose uniforms start at multiples of `alignment`.
 pub fn program_bytes(plan: &Plan, caps: &Caps, choices: &Choices, alignment: usize) -> u64 {
     let (mut launches, mut scratch_len) = (Vec::new(), 0);
     for call in &plan.calls {
