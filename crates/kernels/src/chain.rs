@@ -210,11 +210,10 @@ impl Chain {
         strided_len(extent, self.operands[which])
     }
 
-    /// Applies the chain to a part of one row: `values[i]` lies at `coord` with its last coordinate moved
-    /// on by `i`.
-    pub fn apply_row<F: Real>(
+    /// Applies the chain to a part of one row, whose first element lies at `coord`.
+    pub(crate) fn apply_row<F: Real>(
         &self,
-        values: &mut [F],
+        mut row: Row<'_, F>,
         coord: Coord,
         extent: Coord,
         operands: &[&[F]],
@@ -222,52 +221,125 @@ impl Chain {
     ) {
         for stage in &self.stages {
             match *stage {
-                Stage::Relu => map(values, |v| if v < F::zero() { F::zero() } else { v }),
-                Stage::GeluErf => map(
-                    values,
+                Stage::Relu => row.map(|v| if v < F::zero() { F::zero() } else { v }),
+                Stage::GeluErf => row.map(
                     #[inline(always)]
                     |v| v.gelu(),
                 ),
-                Stage::GeluTanh => map(
-                    values,
+                Stage::GeluTanh => row.map(
                     #[inline(always)]
                     |v| gelu_tanh(v),
                 ),
-                Stage::Tanh => map(
-                    values,
+                Stage::Tanh => row.map(
                     #[inline(always)]
                     |v| v.fast_tanh(),
                 ),
-                Stage::Sigmoid => map(
-                    values,
+                Stage::Sigmoid => row.map(
                     #[inline(always)]
                     |v| sigmoid(v),
                 ),
-                Stage::Exp => map(
-                    values,
+                Stage::Exp => row.map(
                     #[inline(always)]
                     |v| v.fast_exp(),
                 ),
-                Stage::Log => map(values, F::ln),
-                Stage::Sqrt => map(values, F::sqrt),
-                Stage::Square => map(values, |v| v * v),
-                Stage::Reciprocal => map(values, |v| F::one() / v),
+                Stage::Log => row.map(F::ln),
+                Stage::Sqrt => row.map(F::sqrt),
+                Stage::Square => row.map(|v| v * v),
+                Stage::Reciprocal => row.map(|v| F::one() / v),
                 Stage::Affine { scale, offset } => {
-                    map(values, |v| v * F::of(scale) + F::of(offset));
+                    let (scale, offset) = (F::of(scale), F::of(offset));
+                    row.map(move |v| v * scale + offset);
                 }
-                Stage::Fill(value) => values.fill(F::of(value)),
+                Stage::Fill(value) => {
+                    let value = F::of(value);
+                    row.map(move |_| value);
+                }
                 Stage::Dropout { rate, stream } => {
                     let [_, y, z, w] = extent;
                     let first = ((coord[0] * y + coord[1]) * z + coord[2]) * w + coord[3];
-                    dropout(values, rate, stream, first, state);
+                    dropout(row.loaded(), rate, stream, first, state);
                 }
                 Stage::Binary(op, which) => {
                     let [_, _, _, step] = self.operands[which];
                     let base = offset(coord, self.operands[which]);
                     let x = &operands[which][base..];
-                    binary(values, op, x, step as usize);
+                    binary(&mut row, op, x, step as usize);
                 }
             }
+        }
+        row.loaded();
+    }
+}
+
+/// A part of a row that a chain is applied to.
+pub(crate) struct Row<'a, F> {
+    /// What the chain starts from, where that is not in `values` yet: the first stage reads it, so that memory is
+    /// waited for while there is something to compute.
+    pub from: Option<&'a [F]>,
+    /// The running values.
+    pub values: &'a mut [F],
+}
+
+impl<F: Real> Row<'_, F> {
+    fn loaded(&mut self) -> &mut [F] {
+        if let Some(from) = self.from.take() {
+            self.values.copy_from_slice(from);
+        }
+        self.values
+    }
+
+    fn map(&mut self, f: impl Fn(F) -> F) {
+        let values = &mut *self.values;
+        match self.from.take() {
+            Some(from) => vectorised(
+                #[inline(always)]
+                move || {
+                    for (v, &from) in values.iter_mut().zip(from) {
+                        *v = f(from);
+                    }
+                },
+            ),
+            None => vectorised(
+                #[inline(always)]
+                move || {
+                    for v in values {
+                        *v = f(*v);
+                    }
+                },
+            ),
+        }
+    }
+
+    fn zip(&mut self, x: &[F], step: usize, f: impl Fn(F, F) -> F) {
+        if step == 0 {
+            let x = x[0];
+            return self.map(
+                #[inline(always)]
+                move |v| f(v, x),
+            );
+        }
+        if step > 1 {
+            let values = self.loaded().iter_mut().zip(x.iter().step_by(step));
+            return values.for_each(|(v, &x)| *v = f(*v, x));
+        }
+        let values = &mut *self.values;
+        match self.from.take() {
+            Some(from) => vectorised(
+                #[inline(always)]
+                move || {
+                    for ((v, &from), &x) in values.iter_mut().zip(from).zip(x) {
+                        *v = f(from, x);
+                    }
+                },
+            ),
+            None => vectorised(
+                #[inline(always)]
+                move || {
+                    for (v, &x) in values.iter_mut().zip(x) {
+                        *v = f(*v, x);
+                    }
+                },
+            ),
         }
     }
 }
@@ -284,69 +356,31 @@ pub(crate) fn strided_len(extent: Coord, strides: Coord) -> usize {
     last.sum::<usize>() + 1
 }
 
-fn map<F: Real>(values: &mut [F], f: impl Fn(F) -> F) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for v in values {
-                *v = f(*v);
-            }
-        },
-    );
-}
-
-fn zip<F: Real>(values: &mut [F], x: &[F], step: usize, f: impl Fn(F, F) -> F) {
-    match step {
-        0 => {
-            let x = x[0];
-            map(values, |v| f(v, x));
-        }
-        1 => {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (v, &x) in values.iter_mut().zip(x) {
-                        *v = f(*v, x);
-                    }
-                },
-            );
-        }
-        _ => {
-            for (v, &x) in values.iter_mut().zip(x.iter().step_by(step)) {
-                *v = f(*v, x);
-            }
-        }
-    }
-}
-
-fn binary<F: Real>(values: &mut [F], op: Binary, x: &[F], step: usize) {
-    let one = F::one();
+fn binary<F: Real>(row: &mut Row<'_, F>, op: Binary, x: &[F], step: usize) {
     match op {
-        Binary::Add => zip(values, x, step, |v, x| v + x),
-        Binary::Sub => zip(values, x, step, |v, x| v - x),
-        Binary::Mul => zip(values, x, step, |v, x| v * x),
-        Binary::Div => zip(values, x, step, |v, x| v / x),
-        Binary::Max => zip(values, x, step, F::max),
-        Binary::Min => zip(values, x, step, F::min),
-        Binary::ReluGrad => zip(values, x, step, |v, x| if x > F::zero() { v } else { F::zero() }),
-        Binary::GeluErfGrad => zip(
-            values,
+        Binary::Add => row.zip(x, step, |v, x| v + x),
+        Binary::Sub => row.zip(x, step, |v, x| v - x),
+        Binary::Mul => row.zip(x, step, |v, x| v * x),
+        Binary::Div => row.zip(x, step, |v, x| v / x),
+        Binary::Max => row.zip(x, step, F::max),
+        Binary::Min => row.zip(x, step, F::min),
+        Binary::ReluGrad => row.zip(x, step, |v, x| if x > F::zero() { v } else { F::zero() }),
+        Binary::GeluErfGrad => row.zip(
             x,
             step,
             #[inline(always)]
             |v, x| v * x.gelu_derivative(),
         ),
-        Binary::GeluTanhGrad => zip(
-            values,
+        Binary::GeluTanhGrad => row.zip(
             x,
             step,
             #[inline(always)]
             |v, x| v * gelu_tanh_derivative(x),
         ),
-        Binary::TanhGrad => zip(values, x, step, |v, x| v * (one - x * x)),
-        Binary::SigmoidGrad => zip(values, x, step, |v, x| v * (x * (one - x))),
-        Binary::ReverseSub => zip(values, x, step, |v, x| x - v),
-        Binary::ReverseDiv => zip(values, x, step, |v, x| x / v),
+        Binary::TanhGrad => row.zip(x, step, |v, x| v * (F::one() - x * x)),
+        Binary::SigmoidGrad => row.zip(x, step, |v, x| v * (x * (F::one() - x))),
+        Binary::ReverseSub => row.zip(x, step, |v, x| x - v),
+        Binary::ReverseDiv => row.zip(x, step, |v, x| x / v),
     }
 }
 
@@ -358,10 +392,11 @@ fn dropout<F: Real>(values: &mut [F], rate: f32, stream: u32, first: u32, state:
     for values in values.chunks_mut(PART) {
         let words = &mut words[..values.len()];
         random::words(state.seed, stream, state.step, first, words);
+        let words = &*words;
         vectorised(
             #[inline(always)]
-            || {
-                for (v, &word) in values.iter_mut().zip(&*words) {
+            move || {
+                for (v, &word) in values.iter_mut().zip(words) {
                     *v = if random::unit(word) >= rate { *v * scale } else { F::zero() };
                 }
             },

@@ -182,7 +182,7 @@ impl DistillLoss {
                 row::map(
                     z_s,
                     #[inline(always)]
-                    |s| hard_slope * (s - top - log_hot).fast_exp(),
+                    move |s| hard_slope * (s - top - log_hot).fast_exp(),
                 );
             }
         } else if self.gradient {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::chain::{self, Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
+use crate::chain::{self, Chain, Coord, MAX_OPERANDS, OPERAND_NAMES, Row};
 use crate::parts::cuts;
 use crate::{
     Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
@@ -57,21 +57,30 @@ impl Elementwise {
     }
 
     fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
-        let first = usize::from(self.main_strides.is_some());
-        let main = self.main_strides.map(|strides| (args.read(0), strides));
-        let operands: Vec<&[F]> =
-            (0..self.chain.operands.len()).map(|i| args.read(first + i)).collect();
+        let flat = self.flat();
+        let Self { extent, main_strides, chain } = flat.as_ref().unwrap_or(self);
+        let first = usize::from(main_strides.is_some());
+        let main = main_strides.map(|strides| (args.read(0), strides));
+        let operands: Vec<&[F]> = (0..chain.operands.len()).map(|i| args.read(first + i)).collect();
         let out = args.write(first + operands.len());
-        let [_, y, z, w] = self.extent.map(|e| e as usize);
+        let [_, y, z, w] = extent.map(|e| e as usize);
         // The elements of a row from `first` on; parts go through all stages while they are in the nearest cache.
         let elements = |row: usize, first: usize, values: &mut [F]| {
             for (part, values) in values.chunks_mut(PART_LEN).enumerate() {
                 let coord = [row / z / y, row / z % y, row % z, first + part * PART_LEN];
                 let coord = coord.map(|c| c as u32);
-                if let Some((main, strides)) = main {
-                    load(values, &main[chain::offset(coord, strides)..], strides[3] as usize);
-                }
-                self.chain.apply_row(values, coord, self.extent, &operands, state);
+                let main = main.map(|(main, strides)| {
+                    (&main[chain::offset(coord, strides)..], strides[3] as usize)
+                });
+                let from = match main {
+                    Some((main, 1)) => Some(&main[..values.len()]),
+                    Some((main, step)) => {
+                        load(values, main, step);
+                        None
+                    }
+                    None => None,
+                };
+                chain.apply_row(Row { from, values }, coord, *extent, &operands, state);
             }
         };
         // A task takes several short rows, or a part of a long one.
@@ -91,7 +100,6 @@ impl Elementwise {
 fn load<F: Real>(values: &mut [F], main: &[F], step: usize) {
     match step {
         0 => values.fill(main[0]),
-        1 => values.copy_from_slice(&main[..values.len()]),
         _ => {
             for (v, &x) in values.iter_mut().zip(main.iter().step_by(step)) {
                 *v = x;

@@ -90,10 +90,10 @@ impl Optimizer {
         let params = args.write(0).par_chunks_mut(TASK);
         let tasks = params.zip(args.read(1).par_chunks(TASK));
         match self.rule {
-            Rule::Sgd { .. } if moments == 0 => tasks.for_each(|(params, grads)| {
+            Rule::Sgd { .. } if moments == 0 => tasks.for_each(move |(params, grads)| {
                 vectorised(
                     #[inline(always)]
-                    || {
+                    move || {
                         for (p, &g) in params.iter_mut().zip(grads) {
                             *p = *p - lr * (g * clip + decay * *p);
                         }
@@ -103,10 +103,10 @@ impl Optimizer {
             Rule::Sgd { momentum, nesterov } => {
                 let momentum = F::of(momentum);
                 let tasks = tasks.zip(args.write(2).par_chunks_mut(TASK));
-                tasks.for_each(|((params, grads), m)| {
+                tasks.for_each(move |((params, grads), m)| {
                     vectorised(
                         #[inline(always)]
-                        || {
+                        move || {
                             for ((p, &g), m) in params.iter_mut().zip(grads).zip(m) {
                                 let g = g * clip + decay * *p;
                                 *m = momentum * *m + g;
@@ -132,10 +132,10 @@ impl Optimizer {
                 };
                 let tasks = tasks.zip(args.write(2).par_chunks_mut(TASK));
                 let tasks = tasks.zip(args.write(3).par_chunks_mut(TASK));
-                tasks.for_each(|(((params, grads), m), v)| {
+                tasks.for_each(move |(((params, grads), m), v)| {
                     vectorised(
                         #[inline(always)]
-                        || {
+                        move || {
                             for (((p, &g), m), v) in params.iter_mut().zip(grads).zip(m).zip(v) {
                                 let g = g * clip + decay * *p;
                                 *m += rate1 * (g - *m);

@@ -15,9 +15,13 @@ const PART: usize = 1 << 15;
 const BLOCK: usize = 1 << 10;
 /// Sums that run side by side: two of the widest registers there are.
 const LANES: usize = 32;
+/// Elements of which a lane adds up four before they go into its sum: several sums lie in memory, and each addition
+/// waits for the one before to arrive there.
+const GROUP: usize = 4 * LANES;
 
 /// Runs `f` compiled for the widest vector instructions of this processor. What `f` calls takes part only
-/// where it is inlined.
+/// where it is inlined. A loop that writes has to own what it reads beside its slices (`move`): a number behind a
+/// reference may be what it has just written, as far as the compiler knows, and is read again for every element.
 #[inline(always)]
 pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
@@ -47,10 +51,10 @@ pub(crate) fn sums<F: Real, const K: usize>(
     f: impl Fn(F, F) -> [F; K] + Copy + Sync + Send,
 ) -> [f64; K] {
     let parts = a.par_chunks(PART).zip(b.par_chunks(PART));
-    total(map_parts(parts, |(a, b)| {
+    total(map_parts(parts, move |(a, b)| {
         vectorised(
             #[inline(always)]
-            || sums_of(a, b, f),
+            move || sums_of(a, b, f),
         )
     }))
 }
@@ -62,20 +66,20 @@ pub(crate) fn update<F: Real>(
     f: impl Fn(F, F) -> (F, F) + Copy + Sync + Send,
 ) -> f64 {
     let parts = a.par_chunks_mut(PART).zip(b.par_chunks(PART));
-    total(map_parts(parts, |(a, b)| {
+    total(map_parts(parts, move |(a, b)| {
         vectorised(
             #[inline(always)]
-            || [update_of(a, b, f)],
+            move || [update_of(a, b, f)],
         )
     }))[0]
 }
 
 /// a = f(a) all over the row.
-pub(crate) fn map<F: Real>(a: &mut [F], f: impl Fn(F) -> F + Sync) {
-    a.par_chunks_mut(PART).for_each(|part| {
+pub(crate) fn map<F: Real>(a: &mut [F], f: impl Fn(F) -> F + Copy + Sync + Send) {
+    a.par_chunks_mut(PART).for_each(move |part| {
         vectorised(
             #[inline(always)]
-            || {
+            move || {
                 for a in part {
                     *a = f(*a);
                 }
@@ -155,8 +159,24 @@ pub(crate) fn sums_of<F: Real, const K: usize>(
     let mut sums = [0.0; K];
     for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
         let mut lanes = [[F::zero(); LANES]; K];
-        let (a, a_rest) = a.as_chunks::<LANES>();
-        let (b, b_rest) = b.as_chunks::<LANES>();
+        let (a, a_rest) = a.as_chunks::<GROUP>();
+        let (b, b_rest) = b.as_chunks::<GROUP>();
+        for (a, b) in a.iter().zip(b) {
+            for i in 0..LANES {
+                let mut values = f(a[i], b[i]);
+                for i in (i + LANES..GROUP).step_by(LANES) {
+                    let more = f(a[i], b[i]);
+                    for k in 0..K {
+                        values[k] += more[k];
+                    }
+                }
+                for k in 0..K {
+                    lanes[k][i] += values[k];
+                }
+            }
+        }
+        let (a, a_rest) = a_rest.as_chunks::<LANES>();
+        let (b, b_rest) = b_rest.as_chunks::<LANES>();
         for (a, b) in a.iter().zip(b) {
             for i in 0..LANES {
                 let values = f(a[i], b[i]);

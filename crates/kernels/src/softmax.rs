@@ -67,7 +67,7 @@ fn forward<F: Real>(x: &[F], y: &mut [F]) {
         y,
         x,
         #[inline(always)]
-        |_, x| {
+        move |_, x| {
             let exp = (x - max).fast_exp();
             (exp, exp)
         },
@@ -76,7 +76,7 @@ fn forward<F: Real>(x: &[F], y: &mut [F]) {
     row::map(
         y,
         #[inline(always)]
-        |y| y / sum,
+        move |y| y / sum,
     );
 }
 

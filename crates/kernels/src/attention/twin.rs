@@ -240,6 +240,7 @@ impl Attention {
     ) {
         let Scratch { weights, gradients, words } = scratch;
         let scale = F::of(self.scale);
+        let factor = self.factor::<F>();
         let rows =
             weights.chunks_exact_mut(block.width).zip(gradients.chunks_exact_mut(block.width));
         for (row, ((weights, gradients), stats)) in
@@ -250,15 +251,15 @@ impl Attention {
             if self.dropout > 0.0 {
                 self.words(block, row, words, state);
             }
+            let words = &*words;
             vectorised(
                 #[inline(always)]
-                || {
+                move || {
                     weights[seen..].fill(F::neg_infinity());
                     gradients[seen..].fill(F::zero());
                     if self.dropout > 0.0 {
-                        for ((weight, ds), &word) in weights.iter_mut().zip(gradients).zip(&*words)
-                        {
-                            let kept = self.factor::<F>(word);
+                        for ((weight, ds), &word) in weights.iter_mut().zip(gradients).zip(words) {
+                            let kept = factor(word);
                             let p = (*weight * scale - lse).fast_exp();
                             *weight = p * kept;
                             *ds = p * (kept * *ds - delta);
@@ -283,21 +284,23 @@ impl Attention {
     }
 
     fn drop_weights<F: Real>(&self, weights: &mut [F], words: &[u32]) {
+        let factor = self.factor::<F>();
         vectorised(
             #[inline(always)]
-            || {
+            move || {
                 for (weight, &word) in weights.iter_mut().zip(words) {
-                    *weight *= self.factor(word);
+                    *weight *= factor(word);
                 }
             },
         );
     }
 
-    /// What dropout multiplies a weight by.
-    #[inline(always)]
-    fn factor<F: Real>(&self, word: u32) -> F {
-        let kept = F::one() / (F::one() - F::of(self.dropout));
-        if random::unit(word) >= self.dropout { kept } else { F::zero() }
+    /// What dropout multiplies a weight by, given its random word.
+    fn factor<F: Real>(&self) -> impl Fn(u32) -> F + Copy {
+        let rate = self.dropout;
+        let kept = F::one() / (F::one() - F::of(rate));
+        #[inline(always)]
+        move |word| if random::unit(word) >= rate { kept } else { F::zero() }
     }
 }
 

@@ -7,6 +7,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::Matmul;
+use crate::chain::Row;
 use crate::{Args, Real, StepState};
 
 impl Matmul {
@@ -156,12 +157,13 @@ impl Matmul {
             return;
         }
         let [_, y, z, _] = self.extent.map(|e| e as usize);
-        for row in first_row..first_row + rows {
+        for at in first_row..first_row + rows {
             // SAFETY: a part of the block's row, which gemm has filled and nothing else borrows.
             let values =
-                unsafe { std::slice::from_raw_parts_mut(out.0.add(row * out_row + j), cols) };
-            let coord = [row / z / y, row / z % y, row % z, j].map(|c| c as u32);
-            self.chain.apply_row(values, coord, self.extent, operands, state);
+                unsafe { std::slice::from_raw_parts_mut(out.0.add(at * out_row + j), cols) };
+            let coord = [at / z / y, at / z % y, at % z, j].map(|c| c as u32);
+            let row = Row { from: None, values };
+            self.chain.apply_row(row, coord, self.extent, operands, state);
         }
     }
 }
