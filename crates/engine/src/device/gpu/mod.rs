@@ -169,9 +169,18 @@ impl GpuDevice {
         };
         features.set(wgpu::Features::SUBGROUP, adapter.subgroups.is_some());
         features.set(wgpu::Features::SHADER_F16, adapter.caps.f16);
-        let cooperative = adapter.caps.cooperative_f32.or(adapter.caps.cooperative_f16);
-        features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperative.is_some());
-        let mut context = Context::new(adapter, features, limits)?;
+        let mut caps = adapter.caps;
+        let experimental = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        let cooperative = caps.cooperative_f32.or(caps.cooperative_f16);
+        let with_it = cooperative.map(|_| Context::new(adapter, features | experimental, limits));
+        let mut context = match with_it {
+            Some(Ok(context)) => context,
+            // None listed, or a driver that refuses what it lists.
+            None | Some(Err(_)) => {
+                (caps.cooperative_f32, caps.cooperative_f16) = (None, None);
+                Context::new(adapter, features, limits)?
+            }
+        };
         let state_bytes = size_of::<StepState>() as u64;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let state = context.buffer("step state", state_bytes, usage)?;
@@ -179,7 +188,7 @@ impl GpuDevice {
             context.buffer("placeholder", PLACEHOLDER_BYTES, wgpu::BufferUsages::STORAGE)?;
         Ok(Self {
             info: adapter.info.clone(),
-            caps: adapter.caps,
+            caps,
             limits,
             timing,
             context,
