@@ -4,8 +4,9 @@
 //
 // dims  uniform: rows, cols, bound
 // w     f32 [rows, cols], updated; PyTorch's layout of a linear layer, [out_features, in_features]
-// LANES threads stride along a row, then a tree; ROWS rows a workgroup, over a folded grid.
+// LANES threads stride along a row; ROWS rows a workgroup, over a folded grid.
 
+//#import common/row_tree.wgsl
 //#import common/step.wgsl
 
 struct Dims {
@@ -14,13 +15,8 @@ struct Dims {
     bound: f32,
 }
 
-override LANES: u32 = 64u;
-override ROWS: u32 = 1u;
-
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(2) var<storage, read_write> w: array<f32>;
-
-var<workgroup> sums: array<f32, LANES * ROWS>;
 
 @compute @workgroup_size(LANES, ROWS)
 fn max_norm(
@@ -36,16 +32,7 @@ fn max_norm(
     for (var c = local.x; c < end; c += LANES) {
         sum += w[start + c] * w[start + c];
     }
-    let slot = local.y * LANES + local.x;
-    sums[slot] = sum;
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if local.x < half {
-            sums[slot] += sums[slot + half];
-        }
-    }
-    workgroupBarrier();
-    let norm = sqrt(sums[local.y * LANES]);
+    let norm = sqrt(row_sums(local, vec4<f32>(sum, 0.0, 0.0, 0.0)).x);
     if norm > dims.bound {
         for (var c = local.x; c < end; c += LANES) {
             w[start + c] *= dims.bound / norm;

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use crate::parts::cuts;
-use crate::row_tile::RowTile;
+use crate::row_tile::{self, RowTile};
 use crate::{
-    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
+    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, Variant, bytes, twin,
 };
 
 /// Scales each row of `w` whose L2 norm exceeds the bound down to it, in place.
@@ -23,6 +23,21 @@ pub struct MaxNorm {
 }
 
 impl MaxNorm {
+    fn tile(&self, caps: &Caps) -> RowTile {
+        RowTile::new(self.rows, self.cols, caps)
+    }
+
+    fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
+        vec![Launch {
+            source: tile.source("max_norm"),
+            entry: "max_norm",
+            overrides: tile.overrides().to_vec(),
+            dims: vec![self.rows as u32, self.cols as u32, self.bound.to_bits()],
+            bindings: vec![Some(0)],
+            workgroups: tile.grid(self.rows, caps),
+        }]
+    }
+
     fn run<F: Real>(&self, mut args: Args<'_, F>, _state: &StepState) {
         let bound = F::of(self.bound);
         args.write(0).par_chunks_mut(self.cols).for_each(|row| {
@@ -47,15 +62,15 @@ impl Kernel for MaxNorm {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        let tile = RowTile::new(self.rows, self.cols, caps);
-        vec![Launch {
-            source: Source::of("max_norm"),
-            entry: "max_norm",
-            overrides: tile.overrides().to_vec(),
-            dims: vec![self.rows as u32, self.cols as u32, self.bound.to_bits()],
-            bindings: vec![Some(0)],
-            workgroups: tile.grid(self.rows, caps),
-        }]
+        self.launches_with(self.tile(caps), caps)
+    }
+
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        self.tile(caps).variants(self.cols, caps, |tile| self.launches_with(tile, caps))
+    }
+
+    fn bucket(&self) -> String {
+        row_tile::bucket(self.rows, self.cols)
     }
 
     fn parts(&self, _operand: usize, most: usize) -> Option<Vec<Part>> {
