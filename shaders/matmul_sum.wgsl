@@ -5,10 +5,10 @@
 //        row of out to the next
 // parts  f32 [splits, m, n]
 // x0..x2 f32, the epilogue's operands
-// out    f32 [m, n], row by row; with ACCUMULATE the sum is added onto what it holds, before the chain
+// out    f32 [m, n], row by row
 // Grid: one thread an element, folded into two dimensions.
 
-//#import common/chain.wgsl
+//#import common/epilogue.wgsl
 
 struct Dims {
     chain: Chain,
@@ -27,8 +27,6 @@ alias out_type = f32;
 @group(0) @binding(5) var<storage, read> x2: array<x2_type>;
 @group(0) @binding(6) var<storage, read_write> out: array<out_type>;
 
-override ACCUMULATE: bool = false;
-
 @compute @workgroup_size(256)
 fn sum(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -44,12 +42,5 @@ fn sum(
     for (var part = 0u; part < dims.splits; part += 1u) {
         value += parts[part * len + i];
     }
-    let row = i / dims.n;
-    let col = i % dims.n;
-    let e = dims.chain.extent;
-    let at = row * dims.out_row + col;
-    if ACCUMULATE {
-        value += f32(out[at]);
-    }
-    out[at] = out_type(chain_apply(value, vec4<u32>(row / e.z / e.y, row / e.z % e.y, row % e.z, col)));
+    store(0u, i / dims.n, i % dims.n, value);
 }

@@ -1,4 +1,4 @@
-// What the matrix products share: operands, dims and the epilogue.
+// What the matrix products share: operands and dims.
 //
 // dims    uniform: the chain (the product of its extents is batch · m · n, extent.w is n), m, n, k, strides of A and B
 //         in elements (row and column of the untransposed operand's view, and batch; a batch stride of 0 broadcasts),
@@ -6,10 +6,10 @@
 // a       f32, A(i, k) at batch · a_batch + i · a_row + k · a_col; also in fours
 // b       B(k, j) at batch · b_batch + k · b_row + j · b_col; also in fours; in f32 (common/b_f32.wgsl) or f16
 // x0..x2  f32, the epilogue's operands (bias, residual, activations of the forward pass)
-// out     f32 [batch, m, n], row by row; with ACCUMULATE the product is added onto what it holds, before the chain
+// out     f32 [batch, m, n], row by row
 
-//#import common/chain.wgsl
 //#import common/b_f32.wgsl
+//#import common/epilogue.wgsl
 
 struct Dims {
     chain: Chain,
@@ -36,20 +36,3 @@ alias out_type = f32;
 @group(0) @binding(5) var<storage, read> x1: array<x1_type>;
 @group(0) @binding(6) var<storage, read> x2: array<x2_type>;
 @group(0) @binding(7) var<storage, read_write> out: array<out_type>;
-
-override ACCUMULATE: bool = false;
-
-fn store(batch: u32, row: u32, col: u32, sum: f32) {
-    if row < dims.m && col < dims.n {
-        // The epilogue may see the rows under more extents than [batch, m, n].
-        let e = dims.chain.extent;
-        let outer = batch * dims.m + row;
-        let coord = vec4<u32>(outer / e.z / e.y, outer / e.z % e.y, outer % e.z, col);
-        let at = outer * dims.out_row + col;
-        var value = sum;
-        if ACCUMULATE {
-            value += f32(out[at]);
-        }
-        out[at] = out_type(chain_apply(value, coord));
-    }
-}
