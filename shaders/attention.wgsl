@@ -1,6 +1,7 @@
 // out[b, i, h, ·] = Σ_j p_ij · v[b, j, h, ·] with p = dropout(softmax(scale · q · kᵀ)), over the keys that query i
 // sees. The softmax is made online: the sums are rescaled where the maximum grows, so that no row of scores is ever
-// whole (Dao et al., FlashAttention, 2022). A query that sees no key gives 0. Operands and dims: common/attention.wgsl.
+// whole (Dao et al., FlashAttention, 2022). A query that sees no key gives 0. Dims: common/attention.wgsl; operands:
+// common/attention_words.wgsl.
 //
 // out  f32 [batch, length, heads · head_dim]
 // lse  f32 [batch, heads, length]: m + ln Σ_j exp(score_j - m), for the backward pass; 0 without keys
@@ -12,18 +13,18 @@
 // A workgroup has ROWS queries of one head, over a folded grid.
 
 //#import common/attention.wgsl
+//#import common/attention_lanes.wgsl
+//#import common/attention_words.wgsl
 
+// A lane's part of q · k.
+alias part_type = f32;
 alias out_type = f32;
 
 @group(0) @binding(6) var<storage, read_write> out: array<out_type>;
 @group(0) @binding(7) var<storage, read_write> lse: array<f32>;
 
-const HANDED: u32 = select(1u, ROWS * LANES * DEPTH, LANES > 1u);
-
 var<workgroup> k_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
 var<workgroup> v_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
-// Each lane's part of the scores.
-var<workgroup> parts: array<f32, HANDED>;
 
 fn store_quad(at: u32, quad: u32, values: vec4<f32>) {
     for (var i = 0u; i < 4u; i += 1u) {
@@ -67,7 +68,7 @@ fn tiled(
             v_tile[i] = select(vec4<f32>(), v_quad(at, i % TILE_QUADS), is_key);
         }
         workgroupBarrier();
-        var scores: array<f32, DEPTH>;
+        var scores: array<part_type, DEPTH>;
         for (var j = 0u; j < DEPTH; j += 1u) {
             var sum = vec4<f32>();
             for (var d = 0u; d < QUADS; d += 1u) {
@@ -75,18 +76,7 @@ fn tiled(
             }
             scores[j] = (sum.x + sum.y) + (sum.z + sum.w);
         }
-        if LANES > 1u {
-            for (var j = 0u; j < DEPTH; j += 1u) {
-                parts[j * ROWS * LANES + thread] = scores[j];
-            }
-            workgroupBarrier();
-            for (var j = 0u; j < DEPTH; j += 1u) {
-                scores[j] = 0.0;
-                for (var l = 0u; l < LANES; l += 1u) {
-                    scores[j] += parts[j * ROWS * LANES + thread - lane + l];
-                }
-            }
-        }
+        add_lanes(thread, &scores);
         var top = m;
         for (var j = 0u; j < DEPTH; j += 1u) {
             top = max(top, select(LOWEST, scores[j], first + j < end));

@@ -9,23 +9,22 @@
 // A workgroup has ROWS keys of one head, over a folded grid.
 
 //#import common/attention_backward.wgsl
+//#import common/attention_lanes.wgsl
 
+// A lane's part of q · k and dout · v.
+alias part_type = vec2<f32>;
 alias dk_type = f32;
 alias dv_type = f32;
 
 @group(0) @binding(8) var<storage, read_write> dk: array<dk_type>;
 @group(0) @binding(9) var<storage, read_write> dv: array<dv_type>;
 
-const HANDED: u32 = select(1u, ROWS * LANES * DEPTH, LANES > 1u);
-
 var<workgroup> q_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
 var<workgroup> dout_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
-// Each lane's part of q · k and dout · v.
-var<workgroup> parts: array<vec2<f32>, HANDED>;
 
 // Queries that see any of the keys from `first` on: none sees padding.
 fn queries(place: Place, first: u32) -> vec2<u32> {
-    return vec2<u32>(select(0u, first, CAUSAL), select(0u, dims.length, first < place.keys));
+    return vec2<u32>(select(0u, first, dims.causal != 0u), select(0u, dims.length, first < place.keys));
 }
 
 fn is_seen(place: Place, query: u32, key: u32) -> bool {
@@ -72,7 +71,7 @@ fn tiled(
             dout_tile[i] = dout_quad(at, i % TILE_QUADS);
         }
         workgroupBarrier();
-        var products: array<vec2<f32>, DEPTH>;
+        var products: array<part_type, DEPTH>;
         for (var j = 0u; j < DEPTH; j += 1u) {
             var score = vec4<f32>();
             var dp = vec4<f32>();
@@ -86,18 +85,7 @@ fn tiled(
                 (dp.x + dp.y) + (dp.z + dp.w),
             );
         }
-        if LANES > 1u {
-            for (var j = 0u; j < DEPTH; j += 1u) {
-                parts[j * ROWS * LANES + thread] = products[j];
-            }
-            workgroupBarrier();
-            for (var j = 0u; j < DEPTH; j += 1u) {
-                products[j] = vec2<f32>();
-                for (var l = 0u; l < LANES; l += 1u) {
-                    products[j] += parts[j * ROWS * LANES + thread - lane + l];
-                }
-            }
-        }
+        add_lanes(thread, &products);
         for (var j = 0u; j < DEPTH; j += 1u) {
             let query = first + j;
             let kept = dropout(place, query, key);

@@ -8,17 +8,16 @@
 // A workgroup has ROWS queries of one head, over a folded grid.
 
 //#import common/attention_backward.wgsl
+//#import common/attention_lanes.wgsl
 
+// A lane's part of q · k and dout · v.
+alias part_type = vec2<f32>;
 alias dq_type = f32;
 
 @group(0) @binding(8) var<storage, read_write> dq: array<dq_type>;
 
-const HANDED: u32 = select(1u, ROWS * LANES * DEPTH, LANES > 1u);
-
 var<workgroup> k_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
 var<workgroup> v_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
-// Each lane's part of q · k and dout · v.
-var<workgroup> parts: array<vec2<f32>, HANDED>;
 
 fn store_quad(at: u32, quad: u32, values: vec4<f32>) {
     for (var i = 0u; i < 4u; i += 1u) {
@@ -63,7 +62,7 @@ fn tiled(
             v_tile[i] = select(vec4<f32>(), v_quad(at, i % TILE_QUADS), is_key);
         }
         workgroupBarrier();
-        var products: array<vec2<f32>, DEPTH>;
+        var products: array<part_type, DEPTH>;
         for (var j = 0u; j < DEPTH; j += 1u) {
             var score = vec4<f32>();
             var dp = vec4<f32>();
@@ -77,18 +76,7 @@ fn tiled(
                 (dp.x + dp.y) + (dp.z + dp.w),
             );
         }
-        if LANES > 1u {
-            for (var j = 0u; j < DEPTH; j += 1u) {
-                parts[j * ROWS * LANES + thread] = products[j];
-            }
-            workgroupBarrier();
-            for (var j = 0u; j < DEPTH; j += 1u) {
-                products[j] = vec2<f32>();
-                for (var l = 0u; l < LANES; l += 1u) {
-                    products[j] += parts[j * ROWS * LANES + thread - lane + l];
-                }
-            }
-        }
+        add_lanes(thread, &products);
         for (var j = 0u; j < DEPTH; j += 1u) {
             let key = first + j;
             let kept = dropout(place, query, key);

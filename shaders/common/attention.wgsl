@@ -1,10 +1,9 @@
-// What the passes of attention share: dims, operands, where a workgroup's rows lie, mask and dropout.
+// What the passes of attention share: dims, where a workgroup's rows lie, mask and dropout.
 //
 // dims     uniform: batch, length, heads, head_dim; row_blocks workgroups share a head's rows; the launch's first
-//          workgroup and their number; scale of the scores, rate and stream of the dropout
-// q, k, v  f32 [batch, length, heads · head_dim]
+//          workgroup and their number; scale of the scores, rate and stream of the dropout; whether causal
 // lengths  i32 [batch]: keys from lengths[b] on are padding
-// Query i sees key j < lengths[b], and j <= i where CAUSAL.
+// Query i sees key j < lengths[b], and j <= i where causal.
 
 //#import common/step.wgsl
 //#import common/nan.wgsl
@@ -21,6 +20,7 @@ struct Dims {
     scale: f32,
     rate: f32,
     stream: u32,
+    causal: u32,
 }
 
 // Threads that share a row, and vec4 of a row that each holds: quad d of a thread is quad d · LANES + lane.
@@ -32,22 +32,12 @@ const ROWS: u32 = 64u;
 const DEPTH: u32 = 16u;
 // `direct`: rows of a thread.
 const OWN: u32 = 4u;
-// Whether head_dim is 4 · LANES · QUADS.
-override IN_FOURS: bool = true;
-override CAUSAL: bool = false;
 override DROPOUT: bool = false;
 
 const TILE_QUADS: u32 = LANES * QUADS;
 const LOWEST: f32 = -3.4028234e38;
 
-alias q_type = f32;
-alias k_type = f32;
-alias v_type = f32;
-
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read> q: array<q_type>;
-@group(0) @binding(3) var<storage, read> k: array<k_type>;
-@group(0) @binding(4) var<storage, read> v: array<v_type>;
 @group(0) @binding(5) var<storage, read> lengths: array<i32>;
 
 // Rows of one head of one example.
@@ -78,33 +68,7 @@ fn row_at(place: Place, row: u32) -> u32 {
 
 // The end of the keys that a query sees.
 fn keys_end(place: Place, query: u32) -> u32 {
-    return select(place.keys, min(place.keys, query + 1u), CAUSAL);
-}
-
-// Columns of a quad; columns behind the last become it, and are dropped by `inside`.
-fn columns(quad: u32) -> vec4<u32> {
-    let columns = 4u * quad + vec4<u32>(0u, 1u, 2u, 3u);
-    return select(min(columns, vec4<u32>(dims.head_dim - 1u)), columns, IN_FOURS);
-}
-
-fn inside(quad: u32, values: vec4<f32>) -> vec4<f32> {
-    let columns = 4u * quad + vec4<u32>(0u, 1u, 2u, 3u);
-    return select(vec4<f32>(), values, (columns < vec4<u32>(dims.head_dim)) | vec4<bool>(IN_FOURS));
-}
-
-fn q_quad(at: u32, quad: u32) -> vec4<f32> {
-    let c = at + columns(quad);
-    return inside(quad, vec4<f32>(vec4<q_type>(q[c.x], q[c.y], q[c.z], q[c.w])));
-}
-
-fn k_quad(at: u32, quad: u32) -> vec4<f32> {
-    let c = at + columns(quad);
-    return inside(quad, vec4<f32>(vec4<k_type>(k[c.x], k[c.y], k[c.z], k[c.w])));
-}
-
-fn v_quad(at: u32, quad: u32) -> vec4<f32> {
-    let c = at + columns(quad);
-    return inside(quad, vec4<f32>(vec4<v_type>(v[c.x], v[c.y], v[c.z], v[c.w])));
+    return select(place.keys, min(place.keys, query + 1u), dims.causal != 0u);
 }
 
 // What dropout multiplies the weight of a query and a key by.

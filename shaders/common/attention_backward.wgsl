@@ -3,20 +3,12 @@
 // dv_j = Σ_i m_ij · p_ij · dout_i,  dk_j = scale · Σ_i ds_ij · q_i,  dq_i = scale · Σ_j ds_ij · k_j
 // (Dao, FlashAttention-2, 2023). The weights are made again from lse, the logarithm of their denominator.
 //
-// dout   f32 [batch, length, heads · head_dim]
 // stats  f32 [batch, heads, length, 2]: lse and delta; only read
 
 //#import common/attention.wgsl
+//#import common/attention_words.wgsl
 
-alias dout_type = f32;
-
-@group(0) @binding(6) var<storage, read> dout: array<dout_type>;
 @group(0) @binding(7) var<storage, read_write> stats: array<f32>;
-
-fn dout_quad(at: u32, quad: u32) -> vec4<f32> {
-    let c = at + columns(quad);
-    return inside(quad, vec4<f32>(vec4<dout_type>(dout[c.x], dout[c.y], dout[c.z], dout[c.w])));
-}
 
 // lse and delta of a query; of the last, for one behind it.
 fn stats_of(place: Place, query: u32) -> vec2<f32> {

@@ -11,7 +11,7 @@ mod twin;
 pub(crate) use twin::product;
 
 use crate::matmul::MAX_FLOPS_A_LAUNCH;
-use crate::{Caps, Cost, Kernel, Launch, Operand, Source, bytes, twin};
+use crate::{Caps, Cost, Kernel, Launch, Operand, Source, Variant, bytes, twin};
 
 /// The longest head that every variant can hold.
 pub const MAX_HEAD_DIM: usize = 128;
@@ -49,43 +49,88 @@ pub struct Attention {
     pub backward: bool,
 }
 
-/// How `tiled` entries lie over the rows of a head.
+/// How threads share the rows of a head.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layout {
+    /// For drivers on the processor: a thread takes so many rows.
+    Direct { own: usize },
+    /// For GPUs: so many threads a row, which add up by subgroups or by workgroup memory.
+    Tiled { lanes: usize, by_subgroups: bool },
+}
+
+/// The same for one pass, in numbers.
 #[derive(Clone, Copy, Debug)]
 struct Tile {
+    entry: &'static str,
     /// Threads that share a row.
     lanes: usize,
     /// Fours of columns that a thread holds.
     quads: usize,
     /// Rows of a workgroup.
     rows: usize,
+    /// Rows of a thread.
+    own: usize,
     /// Rows of the other side in workgroup memory.
     depth: usize,
+    by_subgroups: bool,
+}
+
+impl Layout {
+    fn name(self) -> String {
+        match self {
+            Self::Direct { own } => format!("{own} rows a thread"),
+            Self::Tiled { lanes, by_subgroups } => {
+                let by = if by_subgroups { " by subgroups" } else { "" };
+                format!("{lanes} threads a row{by}")
+            }
+        }
+    }
+
+    /// Threads hand each other `products` sums for each pair of rows.
+    fn tile(self, head_dim: usize, products: usize, caps: &Caps) -> Tile {
+        const DIRECT_THREADS: usize = 8;
+        const TILED_THREADS: usize = 128;
+        const MAX_ROWS: usize = 64;
+        const MAX_DEPTH: usize = 16;
+        let fours = head_dim.div_ceil(4);
+        match self {
+            Self::Direct { own } => Tile {
+                entry: "direct",
+                lanes: 1,
+                quads: fours,
+                rows: DIRECT_THREADS * own,
+                own,
+                depth: 1,
+                by_subgroups: false,
+            },
+            Self::Tiled { lanes, by_subgroups } => {
+                let quads = fours.div_ceil(lanes);
+                let threads = TILED_THREADS.min(caps.max_workgroup_threads as usize);
+                let rows = (threads / lanes).clamp(1, MAX_ROWS);
+                let handed = if by_subgroups || lanes == 1 { 0 } else { products * rows * lanes };
+                let bytes_a_row = 4 * (2 * 4 * lanes * quads + handed);
+                let fitting = (caps.workgroup_memory as usize / bytes_a_row).clamp(1, MAX_DEPTH);
+                let depth = 1 << fitting.ilog2();
+                Tile { entry: "tiled", lanes, quads, rows, own: 1, depth, by_subgroups }
+            }
+        }
+    }
 }
 
 impl Tile {
-    const THREADS: usize = 128;
-    const MAX_ROWS: usize = 64;
-    const MAX_DEPTH: usize = 16;
-
-    /// A thread holds at most `most` fours of each of its rows; lanes hand each other `products` sums for each
-    /// pair of rows.
-    fn new(head_dim: usize, most: usize, products: usize, caps: &Caps) -> Self {
-        let fours = head_dim.div_ceil(4);
-        let lanes = fours.div_ceil(most).next_power_of_two();
-        let quads = fours.div_ceil(lanes);
-        let threads = Self::THREADS.min(caps.max_workgroup_threads as usize);
-        let rows = (threads / lanes).clamp(1, Self::MAX_ROWS);
-        let handed = if lanes > 1 { products * rows * lanes } else { 0 };
-        let bytes_a_row = 4 * (2 * 4 * lanes * quads + handed);
-        let fitting = (caps.workgroup_memory as usize / bytes_a_row).clamp(1, Self::MAX_DEPTH);
-        Self { lanes, quads, rows, depth: 1 << fitting.ilog2() }
-    }
-
-    fn consts(&self) -> Vec<(&'static str, u32)> {
-        let Self { lanes, quads, rows, depth } = *self;
-        [("LANES", lanes), ("QUADS", quads), ("ROWS", rows), ("DEPTH", depth)]
-            .map(|(name, value)| (name, value as u32))
-            .to_vec()
+    fn source(&self, shader: &'static str, head_dim: usize) -> Source {
+        let mut imports = Vec::new();
+        if 4 * self.lanes * self.quads == head_dim {
+            imports.push(("common/attention_words", "common/attention_fours"));
+        }
+        if self.by_subgroups {
+            imports.push(("common/attention_lanes", "common/attention_lanes_subgroup"));
+        }
+        let Self { lanes, quads, rows, own, depth, .. } = *self;
+        let consts =
+            [("LANES", lanes), ("QUADS", quads), ("ROWS", rows), ("OWN", own), ("DEPTH", depth)];
+        let consts = consts.map(|(name, value)| (name, value as u32)).to_vec();
+        Source { imports, consts, ..Source::of(shader) }
     }
 }
 
@@ -93,39 +138,25 @@ impl Tile {
 #[derive(Clone, Copy, Debug)]
 struct Pass {
     shader: &'static str,
-    /// Fours of columns of one row that a thread may hold: few enough for the registers of all that it holds.
-    most_quads: usize,
     /// Sums for each pair of query and key.
     products: usize,
-    /// Rows of a thread in `direct`.
-    own: usize,
     /// Operations for each pair of query and key and column.
     flops: usize,
     /// Operands, from binding 2 on.
     bindings: &'static [usize],
 }
 
-const FORWARD: Pass = Pass {
-    shader: "attention",
-    most_quads: 16,
-    products: 1,
-    own: 4,
-    flops: 4,
-    bindings: &[Q, K, V, LENGTHS, OUT, LSE],
-};
+const FORWARD: Pass =
+    Pass { shader: "attention", products: 1, flops: 4, bindings: &[Q, K, V, LENGTHS, OUT, LSE] };
 const QUERY: Pass = Pass {
     shader: "attention_query",
-    most_quads: 8,
     products: 2,
-    own: 4,
     flops: 6,
     bindings: &[Q, K, V, LENGTHS, DOUT, STATS, DQ],
 };
 const KEY_VALUE: Pass = Pass {
     shader: "attention_key_value",
-    most_quads: 8,
     products: 2,
-    own: 4,
     flops: 8,
     bindings: &[Q, K, V, LENGTHS, DOUT, STATS, DK, DV],
 };
@@ -170,30 +201,48 @@ impl Attention {
         let sizes = [self.batch, self.length, self.heads, self.head_dim];
         let geometry = [row_blocks, first_group, groups];
         let mut dims: Vec<u32> = sizes.iter().chain(&geometry).map(|&word| word as u32).collect();
-        dims.extend([self.scale.to_bits(), self.dropout.to_bits(), self.stream]);
+        let [scale, rate] = [self.scale, self.dropout].map(f32::to_bits);
+        dims.extend([scale, rate, self.stream, u32::from(self.causal)]);
         dims
     }
 
+    /// The layouts to choose from, the default first.
+    fn layouts(&self, caps: &Caps) -> Vec<Layout> {
+        if caps.software {
+            return [4, 2].map(|own| Layout::Direct { own }).to_vec();
+        }
+        let fours = self.head_dim.div_ceil(4);
+        // Fours of columns of one row that a thread may hold: few enough for the registers of all that it holds.
+        let most = if self.backward { 8 } else { 16 };
+        let least = fours.div_ceil(most).next_power_of_two();
+        let subgroup = caps.subgroup_lanes.map_or(0, |lanes| lanes as usize);
+        let shares = [least, 2 * least, 4 * least].into_iter();
+        let shares = shares.filter(|&lanes| lanes == least || lanes <= fours);
+        let by = |lanes: usize| {
+            let can = lanes > 1 && lanes <= subgroup;
+            [false, true]
+                .into_iter()
+                .take(1 + usize::from(can))
+                .map(move |by_subgroups| Layout::Tiled { lanes, by_subgroups })
+        };
+        shares.flat_map(by).collect()
+    }
+
+    fn launches_in(&self, layout: Layout, caps: &Caps) -> Vec<Launch> {
+        if !self.backward {
+            return self.pass(&FORWARD, layout, caps);
+        }
+        let mut launches = vec![self.delta(caps)];
+        launches.extend(self.pass(&QUERY, layout, caps));
+        launches.extend(self.pass(&KEY_VALUE, layout, caps));
+        launches
+    }
+
     /// A pass over all rows, in as many launches as keep each short.
-    fn pass(&self, pass: &Pass, caps: &Caps) -> Vec<Launch> {
+    fn pass(&self, pass: &Pass, layout: Layout, caps: &Caps) -> Vec<Launch> {
         // Row by row, a GPU is slower than in a product of matrices.
         const MAX_FLOPS: u64 = MAX_FLOPS_A_LAUNCH / 4;
-        /// Threads of `direct` workgroups.
-        const DIRECT_THREADS: usize = 8;
-        let (entry, tile) = if caps.software {
-            let (rows, quads) = (DIRECT_THREADS * pass.own, self.head_dim.div_ceil(4));
-            ("direct", Tile { lanes: 1, quads, rows, depth: 1 })
-        } else {
-            ("tiled", Tile::new(self.head_dim, pass.most_quads, pass.products, caps))
-        };
-        let mut consts = tile.consts();
-        consts.push(("OWN", pass.own as u32));
-        let covered = 4 * tile.lanes * tile.quads;
-        let flags = [
-            ("IN_FOURS", covered == self.head_dim),
-            ("CAUSAL", self.causal),
-            ("DROPOUT", self.dropout > 0.0),
-        ];
+        let tile = layout.tile(self.head_dim, pass.products, caps);
         let row_blocks = self.length.div_ceil(tile.rows);
         let groups = self.batch * self.heads * row_blocks;
         let flops = self.pairs() * (pass.flops * self.head_dim) as u64;
@@ -202,9 +251,9 @@ impl Attention {
         let launch = |first: usize| {
             let count = step.min(groups - first);
             Launch {
-                source: Source { consts: consts.clone(), ..Source::of(pass.shader) },
-                entry,
-                overrides: flags.map(|(name, on)| (name, f64::from(u8::from(on)))).to_vec(),
+                source: tile.source(pass.shader, self.head_dim),
+                entry: tile.entry,
+                overrides: vec![("DROPOUT", f64::from(u8::from(self.dropout > 0.0)))],
                 dims: self.dims(row_blocks, first, count),
                 bindings: pass.bindings.iter().map(|&operand| Some(operand)).collect(),
                 workgroups: caps.grid(count),
@@ -256,13 +305,22 @@ impl Kernel for Attention {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        if !self.backward {
-            return self.pass(&FORWARD, caps);
-        }
-        let mut launches = vec![self.delta(caps)];
-        launches.extend(self.pass(&QUERY, caps));
-        launches.extend(self.pass(&KEY_VALUE, caps));
-        launches
+        self.launches_in(self.layouts(caps)[0], caps)
+    }
+
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        let layouts = self.layouts(caps).into_iter();
+        layouts
+            .map(|layout| Variant { name: layout.name(), launches: self.launches_in(layout, caps) })
+            .collect()
+    }
+
+    fn bucket(&self) -> String {
+        let pass = if self.backward { "backward" } else { "forward" };
+        let [pairs, length] = [self.batch * self.heads, self.length].map(usize::next_power_of_two);
+        let causal = if self.causal { " causal" } else { "" };
+        let dropped = if self.dropout > 0.0 { " dropped" } else { "" };
+        format!("{pass} {pairs}x{length}x{}{causal}{dropped}", self.head_dim)
     }
 
     fn halves(&self) -> Vec<usize> {

@@ -205,14 +205,26 @@ fn pairs_are_counted() {
 #[test]
 fn tiles_fit_the_device() {
     for head_dim in 1..=MAX_HEAD_DIM {
-        for pass in [FORWARD, QUERY, KEY_VALUE] {
-            let caps = Caps::default();
-            let tile = Tile::new(head_dim, pass.most_quads, pass.products, &caps);
-            let Tile { lanes, quads, rows, depth } = tile;
-            let handed = if lanes > 1 { 4 * pass.products * rows * lanes * depth } else { 8 };
-            let memory = 2 * 16 * depth * lanes * quads + handed;
-            assert!(memory <= caps.workgroup_memory as usize && rows * lanes <= 256, "{tile:?}");
-            assert!(4 * lanes * quads >= head_dim && quads <= pass.most_quads && depth >= 2);
+        for (backward, most_quads) in [(false, 16), (true, 8)] {
+            let caps = Caps { subgroup_lanes: Some(8), ..Caps::default() };
+            let kernel = Attention { backward, ..Case::new(1, 9, 1, head_dim).kernel };
+            for layout in kernel.layouts(&caps) {
+                let products = if backward { QUERY.products } else { FORWARD.products };
+                let tile = layout.tile(head_dim, products, &caps);
+                let Tile { lanes, quads, rows, depth, by_subgroups, .. } = tile;
+                let handed = match (by_subgroups, lanes) {
+                    (true, _) => 0,
+                    (false, 1) => 4 * products,
+                    (false, _) => 4 * products * rows * lanes * depth,
+                };
+                let memory = 2 * 16 * depth * lanes * quads + handed;
+                assert!(
+                    memory <= caps.workgroup_memory as usize && rows * lanes <= 256,
+                    "{tile:?}"
+                );
+                assert!(4 * lanes * quads >= head_dim && quads <= most_quads && depth >= 2);
+                assert!(!by_subgroups || lanes <= 8);
+            }
         }
     }
 }
