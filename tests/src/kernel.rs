@@ -12,6 +12,10 @@ use crate::{devices, gpus, is_slow};
 /// Elements of a case that a slow device is spared.
 const MANY: usize = 400_000;
 
+/// Of the cases of attention, one in so many is tried on lavapipe in another variant than the one it runs: its shaders for
+/// GPUs take that driver tens of seconds to compile.
+const ATTENTION_TURNS: usize = 5;
+
 /// The variants of a kernel that are tried on a device: all, but that lavapipe, which takes a second or more to compile
 /// each, is given the one it runs and by turns another.
 pub fn tried(
@@ -21,9 +25,11 @@ pub fn tried(
 ) -> Vec<(String, Arc<dyn Kernel>)> {
     let mut variants = variants(kernel, device);
     if device.info().name.contains("llvmpipe") && variants.len() > 2 {
+        let every = if kernel.name() == "attention" { ATTENTION_TURNS } else { 1 };
+        let (is_due, turn) = (turn.is_multiple_of(every), turn / every);
         let other = variants.remove(1 + turn % (variants.len() - 1));
         variants.truncate(1);
-        variants.push(other);
+        variants.extend(is_due.then_some(other));
     }
     variants
 }
