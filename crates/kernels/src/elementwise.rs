@@ -69,17 +69,18 @@ impl Elementwise {
             for (part, values) in values.chunks_mut(PART_LEN).enumerate() {
                 let coord = [row / z / y, row / z % y, row % z, first + part * PART_LEN];
                 let coord = coord.map(|c| c as u32);
-                let main = main.map(|(main, strides)| {
-                    (&main[chain::offset(coord, strides)..], strides[3] as usize)
-                });
-                let from = match main {
-                    Some((main, 1)) => Some(&main[..values.len()]),
-                    Some((main, step)) => {
-                        load(values, main, step);
-                        None
+                let mut from = None;
+                if let Some((main, strides)) = main {
+                    let main = &main[chain::offset(coord, strides)..];
+                    match strides[3] as usize {
+                        0 => values.fill(main[0]),
+                        1 => from = Some(&main[..values.len()]),
+                        step => {
+                            let main = main.iter().step_by(step);
+                            values.iter_mut().zip(main).for_each(|(v, &x)| *v = x);
+                        }
                     }
-                    None => None,
-                };
+                }
                 chain.apply_row(Row { from, values }, coord, *extent, &operands, state);
             }
         };
@@ -94,17 +95,6 @@ impl Elementwise {
                 parts.for_each(|(part, values)| elements(first, part * TASK_LEN, values));
             }
         });
-    }
-}
-
-fn load<F: Real>(values: &mut [F], main: &[F], step: usize) {
-    match step {
-        0 => values.fill(main[0]),
-        _ => {
-            for (v, &x) in values.iter_mut().zip(main.iter().step_by(step)) {
-                *v = x;
-            }
-        }
     }
 }
 

@@ -216,16 +216,16 @@ impl Attention {
         let most = if self.backward { 8 } else { 16 };
         let least = fours.div_ceil(most).next_power_of_two();
         let subgroup = caps.subgroup_lanes.map_or(0, |lanes| lanes as usize);
-        let shares = [least, 2 * least, 4 * least].into_iter();
-        let shares = shares.filter(|&lanes| lanes == least || lanes <= fours);
-        let by = |lanes: usize| {
-            let can = lanes > 1 && lanes <= subgroup;
-            [false, true]
-                .into_iter()
-                .take(1 + usize::from(can))
-                .map(move |by_subgroups| Layout::Tiled { lanes, by_subgroups })
-        };
-        shares.flat_map(by).collect()
+        let mut layouts = Vec::new();
+        for lanes in [least, 2 * least, 4 * least] {
+            if lanes == least || lanes <= fours {
+                layouts.push(Layout::Tiled { lanes, by_subgroups: false });
+                if lanes > 1 && lanes <= subgroup {
+                    layouts.push(Layout::Tiled { lanes, by_subgroups: true });
+                }
+            }
+        }
+        layouts
     }
 
     fn launches_in(&self, layout: Layout, caps: &Caps) -> Vec<Launch> {
