@@ -17,7 +17,7 @@
 // terms     f32 [rows, 6]: soft, hard, student right, student agrees with teacher, counts in soft, counts
 //           in hard
 //
-// One workgroup of LANES threads a row, in two sweeps: the first keeps maximum and sums of both rows online
+// LANES threads a row, ROWS rows a workgroup, in two sweeps: the first keeps maximum and sums of both rows online
 // (Milakov and Gimelshein 2018), the second makes loss and gradient. With HOLD the row stays in registers
 // between the sweeps (HELD values a thread of each tensor), else it is read twice. No probability is stored.
 
@@ -49,20 +49,20 @@ const IGNORED: i32 = -100;
 const PADDING: i32 = -2147483647 - 1;
 const LOWEST: f32 = -3.4028234e38;
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(LANES, ROWS)
 fn distill_loss(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
     let lane = local.x;
-    let row = dims.first_row + flat_group(group, groups);
-    if row >= dims.rows {
-        return;
-    }
+    let row = dims.first_row + flat_group(group, groups) * ROWS + local.y;
+    let is_row = row < dims.rows;
+    // A surplus row is empty: its threads still take part in the barriers.
+    let classes = select(0u, dims.classes, is_row);
     let s_at = row * dims.student_stride;
     let t_at = row * dims.teacher_stride;
-    let label = labels[row];
+    let label = labels[min(row, dims.rows - 1u)];
     let cold = 1.0 / state.temperature;
 
     // First sweep: x holds the student's numbers, y the teacher's.
@@ -73,7 +73,7 @@ fn distill_loss(
     var hot_sum = 0.0;
     var soft_sum = vec2<f32>(0.0);
     var slot = 0u;
-    for (var j = lane; j < dims.classes; j += LANES) {
+    for (var j = lane; j < classes; j += LANES) {
         let s = z_s[s_at + j];
         if s > peak.x {
             hot_sum *= exp(peak.x - s);
@@ -105,6 +105,11 @@ fn distill_loss(
     let top = peaks.value;
     let best = peaks.place;
 
+    // The label's logit comes from the thread that will overwrite it.
+    var label_logit = 0.0;
+    if is_row && label >= 0 && u32(label) % LANES == lane {
+        label_logit = z_s[s_at + u32(label)];
+    }
     // The row's sums, each thread's brought to the common maximum.
     let s_shift = peak.x - top.x;
     let t_shift = peak.y - top.y;
@@ -112,17 +117,11 @@ fn distill_loss(
         hot_sum * exp(s_shift),
         soft_sum.x * exp(s_shift * cold),
         soft_sum.y * exp(t_shift * cold),
-        0.0,
+        label_logit,
     ));
     let log_hot = keep_nan(log(total.x), total.x);
     let log_soft =
         vec2<f32>(keep_nan(log(total.y), total.y), keep_nan(log(total.z), total.z));
-    var label_logit = 0.0;
-    if label >= 0 {
-        label_logit = z_s[s_at + u32(label)];
-    }
-    // Every thread has read what the second sweep overwrites.
-    workgroupBarrier();
 
     let is_padding = label == PADDING;
     let counts_soft = select(0.0, 1.0, TEACHER && !is_padding);
@@ -133,7 +132,7 @@ fn distill_loss(
     // Second sweep.
     var kl = 0.0;
     slot = 0u;
-    for (var j = lane; j < dims.classes; j += LANES) {
+    for (var j = lane; j < classes; j += LANES) {
         var s = 0.0;
         if HOLD {
             s = s_held[slot];
@@ -163,17 +162,17 @@ fn distill_loss(
         }
         slot += 1u;
     }
-    if GRADIENT {
-        for (var j = dims.classes + lane; j < dims.student_stride; j += LANES) {
+    if GRADIENT && is_row {
+        for (var j = classes + lane; j < dims.student_stride; j += LANES) {
             z_s[s_at + j] = 0.0;
         }
     }
     kl = row_sums(local, vec4<f32>(kl)).x;
 
-    if lane == 0u {
+    if lane == 0u && is_row {
         let square = state.temperature * state.temperature;
         let soft = select(0.0, square * kl, counts_soft > 0.0);
-        let hard = select(0.0, log_hot - (label_logit - top.x), counts_hard > 0.0);
+        let hard = select(0.0, log_hot - (total.w - top.x), counts_hard > 0.0);
         row_loss[row] = soft_weight * soft + hard_weight * hard;
         let at = row * 6u;
         terms[at] = soft;

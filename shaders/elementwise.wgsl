@@ -24,6 +24,9 @@ alias out_type = f32;
 @group(0) @binding(5) var<storage, read> x2: array<x2_type>;
 @group(0) @binding(6) var<storage, read_write> out: array<out_type>;
 
+// How many axes the output has at most, so that no index is divided in vain.
+override AXES: u32 = 4u;
+
 @compute @workgroup_size(64)
 fn elementwise(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -35,10 +38,13 @@ fn elementwise(
     let end = end_of(first, dims.len);
     for (var index = first; index < end; index += 64u) {
         var coord = vec4<u32>(0u, 0u, 0u, index);
-        if e.w != dims.len {
+        if AXES > 1u {
             let row = index / e.w;
-            let rest = row / e.z;
-            coord = vec4<u32>(rest / e.y, rest % e.y, row % e.z, index - row * e.w);
+            coord = vec4<u32>(0u, 0u, row, index - row * e.w);
+        }
+        if AXES > 2u {
+            let rest = coord.z / e.z;
+            coord = vec4<u32>(rest / e.y, rest % e.y, coord.z - rest * e.z, coord.w);
         }
         let value = f32(main[dot(coord, dims.main_strides)]);
         out[index] = out_type(chain_apply(value, coord));

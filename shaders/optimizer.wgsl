@@ -10,7 +10,7 @@
 // Kingma and Ba 2015; Loshchilov and Hutter 2019 for the decoupled decay; Sutskever et al. 2013 for
 // Nesterov's momentum.
 //
-// dims     uniform: length of the range and the constants above
+// dims     uniform: words of the range and the constants above
 // params   f32 [len], updated
 // grads    f32 [len]
 // norm     f32 [2], with CLIP: squared norm, clip factor; with SCALED (loss_scale.wgsl) f32 [4]: a factor of 0 leaves out
@@ -19,6 +19,7 @@
 // moment2  f32 [len], updated: v (adam)
 
 //#import common/rounds.wgsl
+//#import common/word.wgsl
 
 struct Dims {
     len: u32,
@@ -37,11 +38,11 @@ override NESTEROV: bool = false;
 override DECOUPLED: bool = false;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read_write> params: array<f32>;
-@group(0) @binding(3) var<storage, read> grads: array<f32>;
+@group(0) @binding(2) var<storage, read_write> params: array<Word>;
+@group(0) @binding(3) var<storage, read> grads: array<Word>;
 @group(0) @binding(4) var<storage, read> norm: array<f32>;
-@group(0) @binding(5) var<storage, read_write> moment1: array<f32>;
-@group(0) @binding(6) var<storage, read_write> moment2: array<f32>;
+@group(0) @binding(5) var<storage, read_write> moment1: array<Word>;
+@group(0) @binding(6) var<storage, read_write> moment2: array<Word>;
 
 fn learning_rate() -> f32 {
     return state.learning_rate * dims.lr_scale;
@@ -55,7 +56,7 @@ fn end_of_step(first: u32) -> u32 {
     return end_of(first, dims.len);
 }
 
-fn clipped(i: u32) -> f32 {
+fn clipped(i: u32) -> Word {
     if CLIP {
         return grads[i] * norm[1];
     }

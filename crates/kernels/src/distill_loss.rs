@@ -36,9 +36,10 @@ pub struct DistillLoss {
 }
 
 impl DistillLoss {
-    fn tile(&self) -> RowTile {
-        let lanes = self.classes.next_power_of_two().clamp(32, 256);
-        RowTile { lanes, rows: 1, subgroup: None }
+    /// By one subgroup a row on a driver on the CPU, which pays for barriers.
+    fn tile(&self, caps: &Caps) -> RowTile {
+        let one = RowTile::one_subgroup(self.classes, caps).filter(|_| caps.software);
+        one.unwrap_or_else(|| RowTile::of_lanes(self.classes.next_power_of_two().clamp(32, 256)))
     }
 
     /// Values a thread holds between the sweeps; `None` where the row does not fit.
@@ -52,16 +53,17 @@ impl DistillLoss {
         let held = self.held(tile);
         let mut source = tile.source("distill_loss");
         source.consts.push(("HELD", held.unwrap_or(1)));
+        let mut overrides = tile.overrides().to_vec();
+        overrides.extend([
+            ("TEACHER", teacher as f64),
+            ("GRADIENT", f64::from(self.gradient)),
+            ("HOLD", f64::from(held.is_some())),
+        ]);
         let step = (MAX_LOGITS_A_LAUNCH / self.classes).max(1);
         let launch = |first: usize| Launch {
             source: source.clone(),
             entry: "distill_loss",
-            overrides: vec![
-                ("LANES", tile.lanes as f64),
-                ("TEACHER", teacher as f64),
-                ("GRADIENT", f64::from(u8::from(self.gradient))),
-                ("HOLD", f64::from(u8::from(held.is_some()))),
-            ],
+            overrides: overrides.clone(),
             dims: [
                 (first + step).min(self.rows),
                 self.classes,
@@ -78,7 +80,7 @@ impl DistillLoss {
                 Some(2 + teacher),
                 Some(3 + teacher),
             ],
-            workgroups: caps.grid(step.min(self.rows - first)),
+            workgroups: tile.grid(step.min(self.rows - first), caps),
         };
         (0..self.rows).step_by(step).map(launch).collect()
     }
@@ -226,15 +228,12 @@ impl Kernel for DistillLoss {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        self.launches_with(self.tile(), caps)
+        self.launches_with(self.tile(caps), caps)
     }
 
     fn variants(&self, caps: &Caps) -> Vec<Variant> {
-        let one_row = |tile| RowTile { rows: 1, ..tile };
-        let tiles = [self.tile()]
-            .into_iter()
-            .chain(self.tile().others(self.classes, caps).into_iter().map(one_row));
-        tiles.map(|tile| tile.variant(self.launches_with(tile, caps))).collect()
+        let launches = |tile| self.launches_with(tile, caps);
+        self.tile(caps).variants(self.classes, caps, launches)
     }
 
     fn bucket(&self) -> String {
@@ -246,7 +245,7 @@ impl Kernel for DistillLoss {
     fn cost(&self) -> Cost {
         let logits = self.rows * self.classes;
         let tensors = 1 + usize::from(self.teacher_stride.is_some());
-        let reads = tensors * if self.held(self.tile()).is_some() { 1 } else { 2 };
+        let reads = tensors * if self.held(self.tile(&Caps::default())).is_some() { 1 } else { 2 };
         let writes = if self.gradient { logits } else { 0 };
         Cost {
             flops: (logits * 12 * tensors) as u64,

@@ -127,6 +127,8 @@ impl Kernel for Elementwise {
         let mut overrides = self.chain.overrides();
         let rounds = caps.rounds();
         overrides.push(("ROUNDS", rounds as f64));
+        let leading = extent.iter().take_while(|&&e| e == 1).count();
+        overrides.push(("AXES", (extent.len() - leading).max(1) as f64));
         vec![Launch {
             source: Source::of("elementwise"),
             entry: "elementwise",

@@ -147,6 +147,14 @@ impl Matmul {
             .collect()
     }
 
+    /// The override constants of how a product ends.
+    fn epilogue(&self) -> Vec<(&'static str, f64)> {
+        let mut overrides = self.chain.overrides();
+        overrides.push(("ACCUMULATE", f64::from(self.accumulate)));
+        overrides.push(("FOLDED", f64::from(self.extent[..2] != [1; 2])));
+        overrides
+    }
+
     fn launch(
         &self,
         source: Source,
@@ -164,10 +172,7 @@ impl Matmul {
         let mut bindings = vec![Some(0), Some(1)];
         bindings.extend((0..MAX_OPERANDS).map(|i| (i < used).then_some(2 + i)));
         bindings.push(Some(2 + used));
-        let mut overrides = self.chain.overrides();
-        if self.accumulate {
-            overrides.push(("ACCUMULATE", 1.0));
-        }
+        let mut overrides = self.epilogue();
         if entry != "scalars" {
             overrides.push(("A_K_CONTIGUOUS", f64::from(u8::from(!self.trans_a))));
             overrides.push(("B_N_CONTIGUOUS", f64::from(u8::from(!self.trans_b))));

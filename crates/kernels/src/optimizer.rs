@@ -6,7 +6,7 @@ use crate::loss_scale;
 use crate::parts::cuts;
 use crate::row::vectorised;
 use crate::{
-    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
+    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, Variant, bytes, twin,
 };
 
 const THREADS: usize = 64;
@@ -149,6 +149,43 @@ impl Optimizer {
         }
     }
 
+    /// Launches of which a thread takes `word` elements at once, 1 or 4.
+    fn launches_by(&self, word: usize, caps: &Caps) -> Vec<Launch> {
+        let moments = self.rule.moments();
+        let rounds = caps.rounds().div_ceil(word);
+        let mut source = Source::of("optimizer");
+        if word == 4 {
+            source.imports.push(("common/word", "common/word_of_four"));
+        }
+        let mut overrides = vec![("CLIP", f64::from(self.clip)), ("ROUNDS", rounds as f64)];
+        overrides.extend(self.scaled.then_some(("SCALED", 1.0)));
+        let (entry, constants) = match self.rule {
+            Rule::Sgd { momentum, nesterov } => {
+                overrides.push(("NESTEROV", f64::from(nesterov)));
+                let entry = if moments == 0 { "sgd" } else { "momentum" };
+                (entry, [0.0, momentum, 0.0, 0.0, 0.0])
+            }
+            Rule::Adam { beta1, beta2, eps } | Rule::AdamW { beta1, beta2, eps } => {
+                overrides.push(("DECOUPLED", f64::from(self.decoupled())));
+                let [rate1, beta2, rate2] = [1.0 - beta1, beta2, 1.0 - beta2].map(|c| c as f32);
+                ("adam", [eps, 0.0, rate1, beta2, rate2])
+            }
+        };
+        let words = self.len / word;
+        let mut dims = vec![words as u32, self.lr_scale.to_bits(), self.weight_decay.to_bits()];
+        dims.extend(constants.map(f32::to_bits));
+        let mut bindings = vec![Some(0), Some(1), self.clip.then_some(2 + moments)];
+        bindings.extend((0..moments).map(|i| Some(2 + i)));
+        vec![Launch {
+            source,
+            entry,
+            overrides,
+            dims,
+            bindings,
+            workgroups: caps.grid(words.div_ceil(THREADS * rounds)),
+        }]
+    }
+
     fn norm_len(&self) -> usize {
         if self.scaled { loss_scale::NORM_LEN } else { 2 }
     }
@@ -176,34 +213,26 @@ impl Kernel for Optimizer {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        let moments = self.rule.moments();
-        let rounds = caps.rounds();
-        let mut overrides = vec![("CLIP", f64::from(self.clip)), ("ROUNDS", rounds as f64)];
-        overrides.extend(self.scaled.then_some(("SCALED", 1.0)));
-        let (entry, constants) = match self.rule {
-            Rule::Sgd { momentum, nesterov } => {
-                overrides.push(("NESTEROV", f64::from(nesterov)));
-                let entry = if moments == 0 { "sgd" } else { "momentum" };
-                (entry, [0.0, momentum, 0.0, 0.0, 0.0])
-            }
-            Rule::Adam { beta1, beta2, eps } | Rule::AdamW { beta1, beta2, eps } => {
-                overrides.push(("DECOUPLED", f64::from(self.decoupled())));
-                let [rate1, beta2, rate2] = [1.0 - beta1, beta2, 1.0 - beta2].map(|c| c as f32);
-                ("adam", [eps, 0.0, rate1, beta2, rate2])
-            }
+        self.launches_by(if self.len.is_multiple_of(4) { 4 } else { 1 }, caps)
+    }
+
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        let words = [4, 1].into_iter().filter(|word| self.len.is_multiple_of(*word));
+        let variant = |word| Variant {
+            name: format!("{word} at once"),
+            launches: self.launches_by(word, caps),
         };
-        let mut dims = vec![self.len as u32, self.lr_scale.to_bits(), self.weight_decay.to_bits()];
-        dims.extend(constants.map(f32::to_bits));
-        let mut bindings = vec![Some(0), Some(1), self.clip.then_some(2 + moments)];
-        bindings.extend((0..moments).map(|i| Some(2 + i)));
-        vec![Launch {
-            source: Source::of("optimizer"),
-            entry,
-            overrides,
-            dims,
-            bindings,
-            workgroups: caps.grid(self.len.div_ceil(THREADS * rounds)),
-        }]
+        words.map(variant).collect()
+    }
+
+    fn bucket(&self) -> String {
+        let rule = match self.rule {
+            Rule::Sgd { .. } if self.rule.moments() == 0 => "sgd",
+            Rule::Sgd { .. } => "momentum",
+            Rule::Adam { .. } | Rule::AdamW { .. } => "adam",
+        };
+        let fours = if self.len.is_multiple_of(4) { " in fours" } else { "" };
+        format!("{rule} {}{fours}", self.len.next_power_of_two())
     }
 
     fn parts(&self, _operand: usize, most: usize) -> Option<Vec<Part>> {

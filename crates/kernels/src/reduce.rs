@@ -161,7 +161,7 @@ impl Kernel for Reduce {
         ];
         let scale = if self.op == ReduceOp::Mean { 1.0 / self.len as f64 } else { 1.0 };
         let (entry, workgroups) = if self.inner == 1 {
-            let tile = RowTile::new(self.outer, self.len, caps);
+            let tile = RowTile::by_tree(self.outer, self.len, caps);
             overrides.extend(tile.overrides());
             ("rows", tile.grid(self.outer, caps))
         } else {

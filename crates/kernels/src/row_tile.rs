@@ -24,34 +24,44 @@ pub(crate) struct RowTile {
 impl RowTile {
     /// The default for rows of so many elements.
     pub fn new(rows: usize, cols: usize, caps: &Caps) -> Self {
-        // A driver on the CPU pays for barriers: there a thread takes a row where the rows are many.
-        let lanes = if caps.software && rows >= THREADS {
+        // A driver on the CPU pays for barriers. A subgroup is one of its registers: it needs none, and reads a row in
+        // order.
+        let one = Self::one_subgroup(cols, caps).filter(|one| caps.software && cols >= one.lanes);
+        one.unwrap_or_else(|| Self::by_tree(rows, cols, caps))
+    }
+
+    /// The default without subgroups. On a driver on the CPU a thread takes a row if the rows are many.
+    pub fn by_tree(rows: usize, cols: usize, caps: &Caps) -> Self {
+        Self::of_lanes(if caps.software && rows >= THREADS {
             1
         } else {
             cols.div_ceil(ELEMENTS_A_LANE).next_power_of_two().clamp(8, widest(caps))
-        };
-        Self::of_lanes(lanes)
+        })
     }
 
-    fn of_lanes(lanes: usize) -> Self {
+    /// One subgroup a row, unless its threads would have too many elements to add up.
+    pub fn one_subgroup(cols: usize, caps: &Caps) -> Option<Self> {
+        let lanes = caps.subgroup_lanes? as usize;
+        let fits = cols <= lanes * MOST_A_LANE;
+        fits.then(|| Self { subgroup: Some(lanes), ..Self::of_lanes(lanes) })
+    }
+
+    /// So many threads a row, and as many rows as make a workgroup.
+    pub fn of_lanes(lanes: usize) -> Self {
         Self { lanes, rows: (THREADS / lanes).max(1), subgroup: None }
     }
 
-    /// What may be tried instead for rows of so many elements: four times as many threads; one subgroup, unless its threads
-    /// would add up too many; as many subgroups as the default has threads for.
+    /// What may be tried instead for rows of so many elements: four times as many threads; the tree for subgroups; one
+    /// subgroup; as many subgroups as the default has threads for.
     pub fn others(self, cols: usize, caps: &Caps) -> Vec<Self> {
         let wide = Some((4 * self.lanes).min(widest(caps))).filter(|&lanes| lanes > self.lanes);
-        let wide = wide.map(Self::of_lanes);
+        let by_tree = Self { subgroup: None, ..self };
         let subgroup = caps.subgroup_lanes.map(|lanes| lanes as usize);
-        let by_subgroups = subgroup.into_iter().flat_map(|lanes| {
-            let one = (cols <= lanes * MOST_A_LANE).then_some(lanes);
-            let several = (self.lanes > lanes).then_some(self.lanes);
-            [one, several]
-                .into_iter()
-                .flatten()
-                .map(move |of_row| Self { subgroup: Some(lanes), ..Self::of_lanes(of_row) })
-        });
-        wide.into_iter().chain(by_subgroups).collect()
+        let several = subgroup.filter(|&lanes| self.lanes > lanes);
+        let several = several.map(|_| Self { subgroup, ..Self::of_lanes(self.lanes) });
+        let all =
+            [wide.map(Self::of_lanes), Some(by_tree), Self::one_subgroup(cols, caps), several];
+        all.into_iter().flatten().filter(|tile| *tile != self).collect()
     }
 
     /// The variants of a kernel whose default tile this is.

@@ -68,6 +68,8 @@ pub const COMMON: &[(&str, &str)] = sources![
     "common/tiles_16_f32",
     "common/tiles_8_f16",
     "common/tiles_8_f32",
+    "common/word",
+    "common/word_of_four",
 ];
 
 fn find(name: &str) -> &'static str {

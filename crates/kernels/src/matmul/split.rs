@@ -64,14 +64,10 @@ impl Matmul {
         let mut bindings = vec![Some(self.operands().len())];
         bindings.extend((0..MAX_OPERANDS).map(|i| (i < used).then_some(2 + i)));
         bindings.push(Some(2 + used));
-        let mut overrides = self.chain.overrides();
-        if self.accumulate {
-            overrides.push(("ACCUMULATE", 1.0));
-        }
         Launch {
             source: Source::of("matmul_sum"),
             entry: "sum",
-            overrides,
+            overrides: self.epilogue(),
             dims,
             bindings,
             workgroups: caps.grid((self.m * self.n).div_ceil(THREADS)),

@@ -1,0 +1,3 @@
+// What a pass over a tensor takes at once: one number, so that any length will do.
+
+alias Word = f32;
