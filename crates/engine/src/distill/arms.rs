@@ -7,7 +7,7 @@ use super::checkpoint::{self, Checkpoints};
 use super::guesses::{Likeliest, guess, in_words};
 use super::journal::Journal;
 use super::log::{self, Log};
-use super::measure::{Taken, agreement, compare, count};
+use super::measure::{Taken, agreement, compare, count, speeds};
 use super::saved::{Measured, MeasuredTeacher, Saved};
 use super::setup::Setup;
 use super::teacher::Teacher;
@@ -140,16 +140,28 @@ pub fn run(
         }
         (None, None) => unreachable!("a teacher that is no model is a file of logits"),
     };
-    let mut learn = |arm: Arm, teacher: Option<(&Teacher, Option<&[f32]>)>| {
-        let Measured { store, report, logits, agreement } = work.arm(device, arm, teacher)?;
-        guessed.push(guess_test(device, student, &store, split)?);
-        store.free(device);
-        Ok::<_, Error>((report, logits, agreement))
-    };
-    let (control, alone, _) = learn(Arm::Control, None)?;
-    let (distilled, logits, agrees) = learn(Arm::Distilled, Some((&teacher, answers.as_deref())))?;
+    let Measured { store, report: control, logits: alone, .. } =
+        work.arm(device, Arm::Control, None)?;
+    guessed.push(guess_test(device, student, &store, split)?);
+    store.free(device);
+    let lesson = Some((&teacher, answers.as_deref()));
+    let Measured { store, report: distilled, logits, agreement: agrees } =
+        work.arm(device, Arm::Distilled, lesson)?;
+    guessed.push(guess_test(device, student, &store, split)?);
 
     let mut arms = Arms { teacher: teacher_arm, control, distilled };
+    // The students are one model: that they learnt differently changes nothing of their speed.
+    let mut timed = vec![(student, &store)];
+    if let Teacher::Model { config, store } = &teacher {
+        timed.push((config, store));
+    }
+    let speeds = speeds(device, &timed, split.test.examples())?;
+    arms.control.set_speed(&speeds[0]);
+    arms.distilled.set_speed(&speeds[0]);
+    if let (Some(teacher), Some(speed)) = (&mut arms.teacher, speeds.get(1)) {
+        teacher.set_speed(speed);
+    }
+    store.free(device);
     if let (Task::Embedding, Some(answers), Some(config)) = (recipe.task, &answers, teacher_config)
     {
         let (theirs, width) = ((&**answers, config.answer_len()), student.answer_len());

@@ -210,10 +210,11 @@ impl Forecast {
         let setup = Setup::read(recipe, None)?;
         let models = setup.teacher.iter().map(|config| ModelForecast::of("teacher", config));
         let models = models.chain([ModelForecast::of("student", &setup.student)]).collect();
-        let Planned { arms, teacher, student, trainings } = Planned::of(recipe, &setup)?;
-        let on = |device: &Outlook| on_device(device, teacher.as_ref(), &student, &trainings);
-        let largest = largest(&trainings);
-        Ok(Self { models, arms, devices: devices.iter().map(on).collect(), largest })
+        let planned = Planned::of(recipe, &setup)?;
+        let largest = largest(&planned.trainings);
+        let on = |device: &Outlook| on_device(device, &planned);
+        let devices = devices.iter().map(on).collect();
+        Ok(Self { models, arms: planned.arms, devices, largest })
     }
 }
 
@@ -227,11 +228,10 @@ pub fn kernels(
     setup: &Setup,
     limits: Limits,
 ) -> Result<Vec<Arc<dyn Kernel>>, Error> {
-    let Planned { teacher, student, trainings, .. } = Planned::of(recipe, setup)?;
+    let Planned { measured, trainings, .. } = Planned::of(recipe, setup)?;
     let trained = trainings.iter().flat_map(|training| training.plans.all());
-    let measured = teacher
-        .iter()
-        .chain([&student])
+    let measured = measured
+        .values()
         .flat_map(|model| model.answers.iter().chain(&model.speed).chain(&model.guesses));
     let mut kernels = Vec::new();
     for plan in trained.chain(measured) {
@@ -243,8 +243,8 @@ pub fn kernels(
 /// All plans of a run.
 struct Planned {
     arms: Vec<ArmForecast>,
-    teacher: Option<Measured>,
-    student: Measured,
+    /// Each arm's, where it is a model.
+    measured: BTreeMap<Arm, Measured>,
     trainings: Vec<Training>,
 }
 
@@ -307,33 +307,48 @@ impl Planned {
             trainings.push(train(Arm::Control, student, how, nothing, false, alone)?);
         }
         trainings.push(train(Arm::Distilled, student, how, answers, test_answers, transfer)?);
-        let teacher = teacher.as_ref();
-        let teacher = teacher.map(|config| Measured::new(config, recipe.teacher.weights(), test));
-        let (teacher, student) =
-            (teacher.transpose()?, Measured::new(student, Storage::F32, test)?);
-        Ok(Self { arms, teacher, student, trainings })
+        let none = TeacherInput::None;
+        let mut measured = BTreeMap::from([
+            (Arm::Control, Measured::new((student, Storage::F32), none, test)?),
+            (Arm::Distilled, Measured::new((student, Storage::F32), answers, test)?),
+        ]);
+        if let Some(config) = teacher {
+            let model = (config, recipe.teacher.weights());
+            measured.insert(Arm::Teacher, Measured::new(model, none, test)?);
+        }
+        Ok(Self { arms, measured, trainings })
     }
 }
 
 impl Measured {
-    fn new(config: &ModelConfig, storage: Storage, test: &Examples) -> Result<Self, Error> {
+    /// A language model's guesses are compared with those of a teacher that is a model.
+    fn new(
+        (config, storage): (&ModelConfig, Storage),
+        teacher: TeacherInput<'_>,
+        test: &Examples,
+    ) -> Result<Self, Error> {
         let layout = Layout::stored(config.model().parameters(), storage)?;
         let feed = Feed::new(&config.input, test)?;
         // A language model's masked tokens are scored, and its logits stay where they are.
         let masks = config.input.masks();
-        let plan = |shape| match masks {
-            true => program::loss_plan(config, storage, TeacherInput::None, shape),
+        let teacher = match teacher {
+            TeacherInput::Model { config, storage, .. } => TeacherInput::answers(config, storage),
+            teacher => teacher,
+        };
+        let plan = |teacher, shape| match masks {
+            true => program::loss_plan(config, storage, teacher, shape),
             false => program::forward_plan_in(config, storage, shape),
         };
-        let plans = |shapes: BTreeSet<BatchShape>| {
-            shapes.into_iter().map(plan).collect::<Result<Vec<_>, Error>>()
+        let plans = |shapes: BTreeSet<BatchShape>, teacher| {
+            let plans = shapes.into_iter().map(|shape| plan(teacher, shape));
+            plans.collect::<Result<Vec<_>, Error>>()
         };
         let guessed = guesses::shapes(config, &feed);
         let shown = guessed.iter().map(|&shape| config.input.labels(shape) * config.answers());
         Ok(Self {
             layout,
-            answers: plans(shapes(config, &feed))?,
-            speed: plans(evaluate::speed_shapes(config, &feed))?,
+            answers: plans(shapes(config, &feed), teacher)?,
+            speed: plans(evaluate::speed_shapes(config, &feed), TeacherInput::None)?,
             guesses: guessed
                 .iter()
                 .map(|&shape| program::forward_plan(config, shape))
@@ -355,23 +370,20 @@ impl Training {
     }
 }
 
-fn on_device(
-    device: &Outlook,
-    teacher: Option<&Measured>,
-    student: &Measured,
-    trainings: &[Training],
-) -> DeviceForecast {
+fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
+    let Planned { measured, trainings, .. } = planned;
+    let teacher = measured.get(&Arm::Teacher);
     let (mut phases, mut tiled, mut exceeding) = (Vec::new(), BTreeMap::new(), Vec::new());
     let mut largest_read = 0;
     // A teacher that is not trained here is there from the start.
     let mut frozen = teacher.filter(|_| trainings.iter().all(|t| t.arm != Arm::Teacher));
     if let Some(teacher) = frozen {
         largest_read = teacher.logits;
-        phases.push(measuring(device, "the teacher", None, teacher, largest_read));
+        phases.push(measuring(device, Arm::Teacher, None, teacher, largest_read));
     }
     for training in trainings {
         let name = training.arm.name();
-        let model = if training.arm == Arm::Teacher { teacher.unwrap_or(student) } else { student };
+        let model = &measured[&training.arm];
         largest_read = largest_read.max(training.largest_read()).max(model.logits);
         let mut memory = Memory { phase: format!("training the {name}"), ..Memory::default() };
         memory.store(&training.layout, &training.parts, training.metrics);
@@ -392,11 +404,18 @@ fn on_device(
         }
         memory.staging += device.other_bytes(largest_read);
         phases.push(memory);
-        phases.push(measuring(device, &format!("the {name}"), frozen, model, largest_read));
+        phases.push(measuring(device, training.arm, frozen, model, largest_read));
         if training.arm == Arm::Teacher {
             frozen = teacher;
         }
     }
+    let mut speeds = Memory { phase: "timing teacher and student".to_owned(), ..Memory::default() };
+    for model in teacher.into_iter().chain(measured.get(&Arm::Distilled)) {
+        speeds.store(&model.layout, &[Part::Parameters], TERMS);
+        speeds.plans(model.speed.iter(), device);
+    }
+    speeds.staging += device.other_bytes(largest_read);
+    phases.push(speeds);
     exceeding.sort();
     exceeding.dedup();
     DeviceForecast {
@@ -415,14 +434,15 @@ fn on_device(
 /// Measures a model, another teacher being there.
 fn measuring(
     device: &Outlook,
-    name: &str,
+    arm: Arm,
     teacher: Option<&Measured>,
     model: &Measured,
     largest_read: usize,
 ) -> Memory {
-    // Its answers first, then its speed, then its guesses: what the one takes is free before the other.
-    let phases = [&model.answers, &model.speed, &model.guesses].map(|plans| {
-        let mut memory = Memory { phase: format!("measuring {name}"), ..Memory::default() };
+    // Its answers first, then its guesses: what the one takes is free before the other.
+    let phases = [&model.answers, &model.guesses].map(|plans| {
+        let mut memory =
+            Memory { phase: format!("measuring the {}", arm.name()), ..Memory::default() };
         for layout in teacher.into_iter().chain([model]).map(|measured| &measured.layout) {
             memory.store(layout, &[Part::Parameters], TERMS);
         }
@@ -431,7 +451,7 @@ fn measuring(
         memory
     });
     let most = phases.into_iter().max_by_key(Memory::total);
-    most.expect("there are three")
+    most.expect("there are two")
 }
 
 /// The largest tensors of the models in training and of their steps; buffers that serve several tensors count

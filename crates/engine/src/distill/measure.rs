@@ -7,7 +7,7 @@ use super::Scores;
 use super::embeddings::Nearness;
 use super::evaluate::{Evaluator, Speed, errors_per_class};
 use super::teacher::Teacher;
-use crate::data::Split;
+use crate::data::{Examples, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::models::{self, Feed, ModelConfig};
@@ -49,9 +49,6 @@ pub(super) fn measure_guesses(
     let mut evaluator = Evaluator::new(config, store).against(teacher);
     let metrics = evaluator.metrics(device, test, &[], None, 1.0, 0.0)?;
     evaluator.close(device);
-    let mut evaluator = Evaluator::new(config, store);
-    let speed = evaluator.speed(device, test)?;
-    evaluator.close(device);
     let (tokens, accuracy) = (test.masked_tokens(), metrics.accuracy.unwrap_or(0.0));
     let mut arm = ArmReport {
         accuracy,
@@ -62,29 +59,26 @@ pub(super) fn measure_guesses(
         kept_step: taken.kept,
         ..ArmReport::default()
     };
-    of_model(&mut arm, config, folder, &speed);
+    of_model(&mut arm, config, folder);
     Ok((arm, metrics.agreement))
 }
 
 /// What the model itself adds to a report.
-fn of_model(arm: &mut ArmReport, config: &ModelConfig, folder: &Path, speed: &Speed) {
+fn of_model(arm: &mut ArmReport, config: &ModelConfig, folder: &Path) {
     arm.parameters = Some(config.parameter_count());
-    arm.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);
-    arm.examples_per_second = Some(speed.examples_per_second);
     arm.bytes = fs::metadata(folder.join(models::WEIGHTS)).map(|metadata| metadata.len()).ok();
 }
 
 /// Measures a model that is saved in `folder` and whose logits of the test set are known.
 pub(super) fn measure(
     device: &mut dyn Device,
-    (split, test): (&Split, &Feed<'_>),
+    split: &Split,
     omitted: &[usize],
     (config, store): (&ModelConfig, &Store),
     logits: &[f32],
     folder: &Path,
     taken: Taken,
 ) -> Result<ArmReport, Error> {
-    let mut evaluator = Evaluator::new(config, store);
     let mut arm = match config.embeds() {
         true => {
             let Taken { steps, kept } = taken;
@@ -94,13 +88,41 @@ pub(super) fn measure(
     };
     if !omitted.is_empty() {
         let train = Feed::new(&config.input, split.train.examples())?;
+        let mut evaluator = Evaluator::new(config, store);
         let known = evaluator.logits(device, &train, &mut |_| ())?;
+        evaluator.close(device);
         arm.bias_corrected = correct_biases(split, omitted, &known, logits);
     }
-    let speed = evaluator.speed(device, test)?;
-    evaluator.close(device);
-    of_model(&mut arm, config, folder, &speed);
+    of_model(&mut arm, config, folder);
     Ok(arm)
+}
+
+/// Speeds of models, the medians of several turns that they take: whatever else the machine does meanwhile slows all of
+/// them.
+pub(super) fn speeds(
+    device: &mut dyn Device,
+    models: &[(&ModelConfig, &Store)],
+    test: &Examples,
+) -> Result<Vec<Speed>, Error> {
+    const TURNS: usize = 3;
+    let mut timed = Vec::new();
+    for &(config, store) in models {
+        let feed = Feed::new(&config.input, test)?;
+        timed.push((Evaluator::new(config, store), feed, Vec::new()));
+    }
+    for _ in 0..TURNS {
+        for (evaluator, feed, speeds) in &mut timed {
+            speeds.push(evaluator.speed(device, feed)?);
+        }
+    }
+    let median = |(evaluator, _, mut speeds): (Evaluator<'_>, _, Vec<Speed>)| {
+        evaluator.close(device);
+        speeds.sort_by(|a, b| a.examples_per_second.total_cmp(&b.examples_per_second));
+        let examples_per_second = speeds[TURNS / 2].examples_per_second;
+        speeds.sort_by_key(|speed| speed.latency);
+        Speed { latency: speeds[TURNS / 2].latency, examples_per_second }
+    };
+    Ok(timed.into_iter().map(median).collect())
 }
 
 /// How near an arm's embeddings of the test texts are to the teacher's, each with their width.

@@ -81,10 +81,7 @@ impl<'a> Saved<'a> {
         let logits = test_logits(device, &test, config, &store)?;
         let report = match known {
             Some(report) => report,
-            None => {
-                let data = (split, &test);
-                measure(device, data, omitted, (config, &store), &logits, folder, taken)?
-            }
+            None => measure(device, split, omitted, (config, &store), &logits, folder, taken)?,
         };
         Ok(Measured { store, report, logits, agreement: None })
     }

@@ -11,7 +11,7 @@ use super::arms::{Begin, choose_folder, given_logits, train_logits};
 use super::checkpoint::Checkpoints;
 use super::evaluate::Evaluator;
 use super::log::Log;
-use super::measure::agreement;
+use super::measure::{agreement, speeds};
 use super::saved::{Measured, Saved};
 use super::setup::Setup;
 use super::teacher::Teacher;
@@ -357,8 +357,11 @@ impl Work<'_> {
             Learned::Failed { .. } => None,
         });
         let storage = recipe.teacher.weights();
-        let measured = saved.measure(self.device, storage, &setup.split, &[], known, None)?;
+        let mut measured = saved.measure(self.device, storage, &setup.split, &[], known, None)?;
         if !finished {
+            let timed = [(lesson.config, &measured.store)];
+            let speeds = speeds(self.device, &timed, setup.split.test.examples())?;
+            measured.report.set_speed(&speeds[0]);
             let report = Box::new(measured.report.clone());
             let result = Learned::Measured { report, agreement: None };
             Outcome { result, seconds }.write(&place)?;
@@ -410,16 +413,13 @@ impl Work<'_> {
         let (result, seconds) = match self.train(recipe, &lesson, place) {
             Ok((saved, seconds)) => {
                 let omitted = &recipe.distil.omit_classes;
-                let Measured { store, report, logits, agreement: guesses } = saved.measure(
-                    self.device,
-                    Storage::F32,
-                    &setup.split,
-                    omitted,
-                    None,
-                    teacher,
-                )?;
+                let split = &setup.split;
+                let Measured { store, mut report, logits, agreement: guesses } =
+                    saved.measure(self.device, Storage::F32, split, omitted, None, teacher)?;
+                let timed = [(lesson.config, &store)];
+                report.set_speed(&speeds(self.device, &timed, split.test.examples())?[0]);
                 store.free(self.device);
-                let classes = setup.split.test.classes();
+                let classes = split.test.classes();
                 let agreement = test.map(|test| agreement(&logits, test, classes)).or(guesses);
                 (Learned::Measured { report: Box::new(report), agreement }, seconds)
             }

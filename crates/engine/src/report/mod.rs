@@ -16,6 +16,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::distill::Arm;
+use crate::distill::evaluate::Speed;
 use crate::recipe::{Target, Task};
 
 pub use answers::{Answers, TestLogits};
@@ -74,6 +75,14 @@ pub struct ArmReport {
     /// With a bias added to the logit of a class that the students never saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bias_corrected: Vec<BiasCorrection>,
+}
+
+impl ArmReport {
+    /// Enters the speed of its model.
+    pub(crate) fn set_speed(&mut self, speed: &Speed) {
+        self.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);
+        self.examples_per_second = Some(speed.examples_per_second);
+    }
 }
 
 /// A correction of the bias of a class that was left out of the students' data (Hinton, Vinyals and Dean

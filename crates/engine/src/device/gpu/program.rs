@@ -73,20 +73,15 @@ impl Program {
         mut persistent: HashMap<usize, Tensor>,
     ) -> Result<Self, Error> {
         let before = context.stats.bytes;
-        let mut launches: Vec<(usize, Launch, PipelineKey)> = Vec::new();
-        let mut scratch_len = 0;
-        for (index, call) in plan.calls.iter().enumerate() {
-            let operands = call.kernel.operands();
-            check_call(plan, call, &operands)
+        for call in &plan.calls {
+            check_call(plan, call, &call.kernel.operands())
                 .map_err(|reason| context.refused(call.kernel.name(), reason))?;
-            let chosen = shared.choices.launches(&*call.kernel, &shared.caps);
-            scratch_len = scratch_len.max(scratch(call, &chosen));
-            launches.extend(chosen.into_iter().map(|launch| {
-                let key = PipelineKey::new(&launch, &operands);
-                (index, launch, key)
-            }));
         }
-        let keys: Vec<PipelineKey> = launches.iter().map(|(_, _, key)| key.clone()).collect();
+        let (launches, scratch_len) = launches_of(plan, &shared.caps, shared.choices);
+        let key = |(call, launch): &(usize, Launch)| {
+            PipelineKey::new(launch, &plan.calls[*call].kernel.operands())
+        };
+        let keys: Vec<PipelineKey> = launches.iter().map(key).collect();
         shared.pipelines.prepare(context, &keys)?;
 
         let mut tensors = Vec::with_capacity(plan.buffers.len());
@@ -118,14 +113,14 @@ impl Program {
             context.buffer("inputs", staged_to, usage)?,
         ];
 
-        let (dims, dims_at) = dims_buffer(context, launches.iter().map(|(_, launch, _)| launch))?;
+        let (dims, dims_at) = dims_buffer(context, launches.iter().map(|(_, launch)| launch))?;
         let scratch = match scratch_len {
             0 => None,
             len => Some(Tensor::new(context, "scratch", DType::F32, (len, len))?),
         };
         let timer = Timer::new(context, shared.timing, launches.len())?;
         let mut dispatches = Vec::with_capacity(launches.len());
-        for ((call, launch, key), dims_at) in launches.iter().zip(dims_at) {
+        for (((call, launch), key), dims_at) in launches.iter().zip(&keys).zip(dims_at) {
             let (pipeline, layout) = shared.pipelines.get(key);
             let dims = wgpu::BufferBinding {
                 buffer: &dims,
@@ -351,21 +346,24 @@ fn staging_bytes(plan: &Plan) -> u64 {
 /// Bytes that a loaded plan takes beside its tensors: staging buffers, dims and scratch memory, on a device of these
 /// capabilities whose uniforms start at multiples of `alignment`.
 pub fn program_bytes(plan: &Plan, caps: &Caps, choices: &Choices, alignment: usize) -> u64 {
-    let (mut launches, mut scratch_len) = (Vec::new(), 0);
-    for call in &plan.calls {
-        let chosen = choices.launches(&*call.kernel, caps);
-        scratch_len = scratch_len.max(scratch(call, &chosen));
-        launches.extend(chosen);
-    }
+    let (launches, scratch_len) = launches_of(plan, caps, choices);
     let scratch = if scratch_len > 0 { buffer_bytes(DType::F32, scratch_len) } else { 0 };
-    let dims = dims(launches.iter(), alignment).0.len() as u64;
+    let dims = dims(launches.iter().map(|(_, launch)| launch), alignment).0.len() as u64;
     IN_FLIGHT as u64 * staging_bytes(plan) + dims + scratch
 }
 
-/// Elements of scratch memory that a call's launches use.
-fn scratch(call: &Call, launches: &[Launch]) -> usize {
-    let mut bound = launches.iter().flat_map(|launch| &launch.bindings).flatten();
-    if bound.any(|&operand| operand >= call.views.len()) { call.kernel.scratch() } else { 0 }
+/// The launches of a plan, each with the number of its call, and the elements of scratch memory that they share.
+fn launches_of(plan: &Plan, caps: &Caps, choices: &Choices) -> (Vec<(usize, Launch)>, usize) {
+    let (mut launches, mut scratch_len) = (Vec::new(), 0);
+    for (index, call) in plan.calls.iter().enumerate() {
+        for launch in choices.launches(&*call.kernel, caps) {
+            if launch.bindings.iter().flatten().any(|&operand| operand >= call.views.len()) {
+                scratch_len = scratch_len.max(call.kernel.scratch());
+            }
+            launches.push((index, launch));
+        }
+    }
+    (launches, scratch_len)
 }
 
 /// What the shaders' unchecked indices rely on, and what the driver would refuse only in mid-run.
