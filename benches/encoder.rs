@@ -17,7 +17,7 @@ use distil_gpu_engine::kernels::attention::Attention;
 use distil_gpu_engine::kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_engine::kernels::elementwise::Elementwise;
 use distil_gpu_engine::kernels::layer_norm::{LayerNorm, LayerNormBackward};
-use distil_gpu_engine::kernels::optimizer::{Optimizer, Rule};
+use distil_gpu_engine::kernels::optimizer::{Factor, Optimizer, Rule};
 use distil_gpu_engine::kernels::{Access, DType, StepState};
 use distil_gpu_engine::models::{
     Architecture, BatchShape, Encoder, Family, Head, HostBatch, Input, ModelConfig, load_start,
@@ -167,8 +167,7 @@ fn kernels(c: &mut Criterion) {
         len: PARAMETERS,
         lr_scale: 1.0,
         weight_decay: 0.01,
-        clip: false,
-        scaled: false,
+        factor: Factor::One,
     };
     let kernels: [(&str, Plan); 7] = [
         ("layer_norm", plan_of(LayerNorm { rows: TOKENS, cols: HIDDEN, eps: 1e-12 })),

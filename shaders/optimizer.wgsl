@@ -13,7 +13,7 @@
 // dims     uniform: words of the range and the constants above
 // params   f32 [len], updated
 // grads    f32 [len]
-// norm     f32 [2], with CLIP: squared norm, clip factor; with SCALED (loss_scale.wgsl) f32 [4]: a factor of 0 leaves out
+// norm     f32 [2], with CLIP: squared norm, clip factor; with UNSCALE (loss_scale.wgsl) f32 [4]: a factor of 0 leaves out
 //          the step, and behind it lie bc1 and bc2
 // moment1  f32 [len], updated: m (momentum, adam)
 // moment2  f32 [len], updated: v (adam)
@@ -33,7 +33,7 @@ struct Dims {
 }
 
 override CLIP: bool = false;
-override SCALED: bool = false;
+override UNSCALE: bool = false;
 override NESTEROV: bool = false;
 override DECOUPLED: bool = false;
 
@@ -50,7 +50,7 @@ fn learning_rate() -> f32 {
 
 // What the thread's elements are below: none where the step is left out.
 fn end_of_step(first: u32) -> u32 {
-    if SCALED && norm[1] == 0.0 {
+    if UNSCALE && norm[1] == 0.0 {
         return 0u;
     }
     return end_of(first, dims.len);
@@ -107,7 +107,7 @@ fn adam(
     let first = first_of(group, groups, lane);
     let end = end_of_step(first);
     var corrections = vec2<f32>(state.bias_correction1, state.bias_correction2);
-    if SCALED {
+    if UNSCALE {
         corrections = vec2<f32>(norm[2], norm[3]);
     }
     for (var i = first; i < end; i += 64u) {

@@ -16,7 +16,7 @@ use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
-use distil_gpu_kernels::optimizer::Optimizer;
+use distil_gpu_kernels::optimizer::{Factor, Optimizer};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
@@ -221,11 +221,10 @@ fn checked_shaders_give_the_same_bits() {
     for rule in rules() {
         sample(Arc::new(Optimizer {
             rule,
-            len: 333,
+            len: 332,
             lr_scale: 1.0,
             weight_decay: 0.1,
-            clip: true,
-            scaled: false,
+            factor: Factor::Clip,
         }));
     }
     let state = StepState { learning_rate: 0.1, ..StepState::default() };

@@ -55,12 +55,22 @@ impl Rule {
     }
 }
 
+/// What a gradient is multiplied by before it is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factor {
+    /// Nothing.
+    One,
+    /// What bounds the norm of all gradients: norm[1] of `norm` [2], see [`crate::grad_norm`].
+    Clip,
+    /// The same, and what undoes the loss's scale: norm[1] of `norm` [4], see [`crate::loss_scale`]. Where it is 0 the step
+    /// is left out; the bias corrections come from there too.
+    ClipAndUnscale,
+}
+
 /// Updates a contiguous range of the parameter store.
 ///
-/// Operands: `params` [len], `grads` [len], [`Rule::moments`] times `moment1`, `moment2` [len], and
-/// with `clip` `norm` [2], of which norm[1] multiplies the gradient (see [`crate::grad_norm`]); with `scaled` it is
-/// `norm` [4], whose factor of 0 leaves out the step and which has the bias corrections (see [`crate::loss_scale`]).
-/// The learning rate and Adam's bias corrections come with the [`StepState`].
+/// Operands: `params` [len], `grads` [len], [`Rule::moments`] times `moment1`, `moment2` [len], and `norm`, unless the
+/// factor is one. The learning rate and Adam's bias corrections come with the [`StepState`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Optimizer {
     /// The update rule.
@@ -71,10 +81,8 @@ pub struct Optimizer {
     pub lr_scale: f32,
     /// Weight decay.
     pub weight_decay: f32,
-    /// Whether the gradient is clipped.
-    pub clip: bool,
-    /// Whether the loss, and so the gradient, is scaled; then `clip` is set too.
-    pub scaled: bool,
+    /// What the gradient is multiplied by.
+    pub factor: Factor,
 }
 
 impl Optimizer {
@@ -82,9 +90,13 @@ impl Optimizer {
         let lr = F::of(state.learning_rate) * F::of(self.lr_scale);
         let decay = F::of(self.weight_decay);
         let moments = self.rule.moments();
-        let norm = if self.clip { args.read(2 + moments) } else { &[F::zero(), F::one()] };
+        let unscales = self.factor == Factor::ClipAndUnscale;
+        let norm = match self.factor {
+            Factor::One => &[F::zero(), F::one()],
+            Factor::Clip | Factor::ClipAndUnscale => args.read(2 + moments),
+        };
         let clip = norm[1];
-        if self.scaled && clip == F::zero() {
+        if unscales && clip == F::zero() {
             return;
         }
         let params = args.write(0).par_chunks_mut(TASK);
@@ -119,7 +131,7 @@ impl Optimizer {
             }
             Rule::Adam { beta1, beta2, eps } | Rule::AdamW { beta1, beta2, eps } => {
                 let [rate1, beta2, rate2] = [1.0 - beta1, beta2, 1.0 - beta2].map(F::of64);
-                let corrections = match self.scaled {
+                let corrections = match unscales {
                     true => [norm[2], norm[3]],
                     false => [state.bias_correction1, state.bias_correction2].map(F::of),
                 };
@@ -157,8 +169,12 @@ impl Optimizer {
         if word == 4 {
             source.imports.push(("common/word", "common/word_of_four"));
         }
-        let mut overrides = vec![("CLIP", f64::from(self.clip)), ("ROUNDS", rounds as f64)];
-        overrides.extend(self.scaled.then_some(("SCALED", 1.0)));
+        let norm_len = self.norm_len();
+        let mut overrides = vec![
+            ("ROUNDS", rounds as f64),
+            ("CLIP", f64::from(norm_len > 0)),
+            ("UNSCALE", f64::from(self.factor == Factor::ClipAndUnscale)),
+        ];
         let (entry, constants) = match self.rule {
             Rule::Sgd { momentum, nesterov } => {
                 overrides.push(("NESTEROV", f64::from(nesterov)));
@@ -174,7 +190,7 @@ impl Optimizer {
         let words = self.len / word;
         let mut dims = vec![words as u32, self.lr_scale.to_bits(), self.weight_decay.to_bits()];
         dims.extend(constants.map(f32::to_bits));
-        let mut bindings = vec![Some(0), Some(1), self.clip.then_some(2 + moments)];
+        let mut bindings = vec![Some(0), Some(1), (norm_len > 0).then_some(2 + moments)];
         bindings.extend((0..moments).map(|i| Some(2 + i)));
         vec![Launch {
             source,
@@ -187,7 +203,11 @@ impl Optimizer {
     }
 
     fn norm_len(&self) -> usize {
-        if self.scaled { loss_scale::NORM_LEN } else { 2 }
+        match self.factor {
+            Factor::One => 0,
+            Factor::Clip => 2,
+            Factor::ClipAndUnscale => loss_scale::NORM_LEN,
+        }
     }
 
     fn decoupled(&self) -> bool {
@@ -206,7 +226,7 @@ impl Kernel for Optimizer {
         for name in ["moment1", "moment2"].into_iter().take(self.rule.moments()) {
             operands.push(Operand::update(name, self.len));
         }
-        if self.clip {
+        if self.factor != Factor::One {
             operands.push(Operand::read("norm", self.norm_len()));
         }
         operands
@@ -239,7 +259,7 @@ impl Kernel for Optimizer {
         let vectors = 2 + self.rule.moments();
         let part = |range: std::ops::Range<usize>| {
             let mut starts: Vec<_> = (0..vectors).map(|operand| (operand, range.start)).collect();
-            starts.extend(self.clip.then_some((vectors, 0)));
+            starts.extend((self.factor != Factor::One).then_some((vectors, 0)));
             Part::new(Self { len: range.len(), ..*self }, &starts)
         };
         Some(cuts(self.len, 1, most)?.into_iter().map(part).collect())
@@ -252,8 +272,8 @@ impl Kernel for Optimizer {
         };
         let updated = self.len * (1 + self.rule.moments());
         Cost {
-            flops: (self.len * (flops + usize::from(self.clip))) as u64,
-            bytes_read: bytes(updated + self.len + if self.clip { self.norm_len() } else { 0 }),
+            flops: (self.len * (flops + usize::from(self.factor != Factor::One))) as u64,
+            bytes_read: bytes(updated + self.len + self.norm_len()),
             bytes_written: bytes(updated),
         }
     }
@@ -320,9 +340,8 @@ mod tests {
         let len = TASK + 3;
         let grad = |t: usize, i: usize| ((t * 31 + i) as f64 * 0.37).sin();
         for rule in rules() {
-            for clip in [false, true] {
-                let (lr_scale, weight_decay, scaled) = (0.5, 0.01, false);
-                let optimizer = Optimizer { rule, len, lr_scale, weight_decay, clip, scaled };
+            for factor in [Factor::One, Factor::Clip] {
+                let optimizer = Optimizer { rule, len, lr_scale: 0.5, weight_decay: 0.01, factor };
                 let mut params: Vec<f64> = (0..len).map(|i| (i as f64 * 0.11).cos()).collect();
                 let start = params.clone();
                 let mut moments = vec![vec![0.0; len]; rule.moments()];
@@ -331,7 +350,7 @@ mod tests {
                     let grads: Vec<f64> = (0..len).map(|i| grad(t, i)).collect();
                     let mut args = vec![Arg::Write(&mut params), Arg::Read(&grads)];
                     args.extend(moments.iter_mut().map(|m| Arg::Write(m)));
-                    if clip {
+                    if factor == Factor::Clip {
                         args.push(Arg::Read(&norm));
                     }
                     let (beta1, beta2) = match rule {
@@ -350,8 +369,8 @@ mod tests {
                 }
                 for i in [0, 1, 7, TASK - 1, TASK, len - 1] {
                     let grads: Vec<f64> = (0..STEPS).map(|t| grad(t, i)).collect();
-                    let factor = if clip { 0.25 } else { 1.0 };
-                    let expected = reference(&optimizer, 0.125, &grads, factor, start[i]);
+                    let clip = if factor == Factor::Clip { norm[1] } else { 1.0 };
+                    let expected = reference(&optimizer, 0.125, &grads, clip, start[i]);
                     let error = (params[i] - expected).abs();
                     // The bias corrections are rounded to f32.
                     assert!(error < 1e-7, "{rule:?}: {} against {expected}", params[i]);
@@ -365,8 +384,7 @@ mod tests {
         const LEN: usize = 5;
         let (lr_scale, weight_decay) = (0.5, 0.01);
         for rule in rules() {
-            let whole =
-                Optimizer { rule, len: LEN, lr_scale, weight_decay, clip: true, scaled: false };
+            let whole = Optimizer { rule, len: LEN, lr_scale, weight_decay, factor: Factor::Clip };
             let step = |optimizer: Optimizer, norm: &[f64], corrections: [f32; 2]| {
                 let mut params = vec![1.0, -2.0, 0.5, 3.0, 0.0];
                 let mut moments = vec![vec![0.25; LEN]; rule.moments()];
@@ -385,7 +403,7 @@ mod tests {
                 optimizer.run_f64(Args::new(args), &state);
                 (params, moments)
             };
-            let scaled = Optimizer { scaled: true, ..whole };
+            let scaled = Optimizer { factor: Factor::ClipAndUnscale, ..whole };
             assert_eq!(
                 step(scaled, &[4.0, 0.125, 0.25, 0.5], [f32::NAN; 2]),
                 step(whole, &[4.0, 0.125], [0.25, 0.5])

@@ -47,7 +47,7 @@ mod tests {
     use crate::grad_norm::GradNormPartial;
     use crate::matmul::Matmul;
     use crate::max_norm::MaxNorm;
-    use crate::optimizer::{Optimizer, Rule};
+    use crate::optimizer::{Factor, Optimizer, Rule};
     use crate::{Access, Arg, Args, DType, StepState, random};
 
     /// Random numbers for every operand; ids from two below 0 to two beyond a table of 300 rows, and their order.
@@ -159,13 +159,12 @@ mod tests {
             assert_alike(gather, &[0]);
             assert_alike(Gather { backward: true, ..gather }, &[3]);
         }
-        for (rule, clip) in [
-            (Rule::Sgd { momentum: 0.0, nesterov: false }, false),
-            (Rule::Sgd { momentum: 0.9, nesterov: true }, true),
-            (Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 }, true),
+        for (rule, factor) in [
+            (Rule::Sgd { momentum: 0.0, nesterov: false }, Factor::One),
+            (Rule::Sgd { momentum: 0.9, nesterov: true }, Factor::Clip),
+            (Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 }, Factor::Clip),
         ] {
-            let (len, lr_scale, weight_decay, scaled) = (1000, 0.5, 0.1, false);
-            let kernel = Optimizer { rule, len, lr_scale, weight_decay, clip, scaled };
+            let kernel = Optimizer { rule, len: 1000, lr_scale: 0.5, weight_decay: 0.1, factor };
             assert_alike(kernel, &[0, 1]);
         }
         assert_alike(AddTo { len: 1000 }, &[0, 1]);

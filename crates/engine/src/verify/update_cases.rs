@@ -5,7 +5,7 @@ use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::loss_scale::{LossScale, UNBOUNDED};
 use distil_gpu_kernels::max_norm::MaxNorm;
-use distil_gpu_kernels::optimizer::{Optimizer, Rule};
+use distil_gpu_kernels::optimizer::{Factor, Optimizer, Rule};
 
 use super::cases::{Case, spoilt};
 use super::kernel::Data;
@@ -39,11 +39,14 @@ pub fn update_state(rule: Rule, step: u32) -> StepState {
 pub fn optimizer() -> Vec<Case> {
     let mut cases = Vec::new();
     for rule in rules() {
-        for (clip, scaled) in [(false, false), (true, false), (true, true)] {
-            for (weight_decay, lr_scale, len, step) in
-                [(0.0, 1.0, 1, 0), (0.01, 0.5, 1003, 4), (0.1, 1.0, 65, 10_000)]
-            {
-                let kernel = Optimizer { rule, len, lr_scale, weight_decay, clip, scaled };
+        for factor in [Factor::One, Factor::Clip, Factor::ClipAndUnscale] {
+            for (weight_decay, lr_scale, len, step) in [
+                (0.0, 1.0, 1, 0),
+                (0.01, 0.5, 1003, 4),
+                (0.01, 2.0, 1028, 5),
+                (0.1, 1.0, 65, 10_000),
+            ] {
+                let kernel = Optimizer { rule, len, lr_scale, weight_decay, factor };
                 cases.push(Case::random(kernel, -1.0, 1.0).at(update_state(rule, step)));
             }
         }
@@ -53,8 +56,7 @@ pub fn optimizer() -> Vec<Case> {
             len: 100,
             lr_scale: 1.0,
             weight_decay: 0.1,
-            clip: true,
-            scaled: true,
+            factor: Factor::ClipAndUnscale,
         };
         let mut case = Case::random(kernel, -1.0, 1.0).at(update_state(rule, 1));
         case.data.pop();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use distil_gpu_kernels::DType;
 use distil_gpu_kernels::loss_scale::{self, LossScale};
 use distil_gpu_kernels::max_norm::MaxNorm;
-use distil_gpu_kernels::optimizer::{Optimizer, Rule};
+use distil_gpu_kernels::optimizer::{Factor, Optimizer, Rule};
 
 use super::gradients::Gradients;
 use super::{ArgRef, Lowered, Op, Site, mismatch};
@@ -149,15 +149,19 @@ impl OptimizerStep {
 
     fn lower_update(&self) -> Vec<Lowered> {
         let rule = self.update.config.rule;
-        let (clip, scaled) = (self.update.needs_norm(), self.update.scales());
+        let factor = match (self.update.needs_norm(), self.update.scales()) {
+            (false, _) => Factor::One,
+            (true, false) => Factor::Clip,
+            (true, true) => Factor::ClipAndUnscale,
+        };
         let update = |run: &Run| {
             let &Run { segment, offset, len, lr_scale, weight_decay } = run;
-            let kernel = Optimizer { rule, len, lr_scale, weight_decay, clip, scaled };
+            let kernel = Optimizer { rule, len, lr_scale, weight_decay, factor };
             let view = |part| self.part(part, segment, offset, len);
             let moments = [Part::Moment1, Part::Moment2].into_iter().take(rule.moments());
             let mut args = vec![view(Part::Parameters), view(Part::Gradients)];
             args.extend(moments.map(view));
-            if kernel.clip {
+            if factor != Factor::One {
                 args.push(ArgRef::Output(NORM));
             }
             Lowered::new(kernel, args)
