@@ -16,7 +16,7 @@ use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFini
 use distil_gpu_kernels::loss_scale::LossScale;
 use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
-use distil_gpu_kernels::optimizer::{Optimizer, Rule};
+use distil_gpu_kernels::optimizer::{Factor, Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
@@ -213,16 +213,10 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
         Rule::Adam { beta1, beta2, eps },
         Rule::AdamW { beta1, beta2, eps },
     ] {
-        for (clip, scaled) in [(false, false), (true, false), (true, true)] {
+        for factor in [Factor::One, Factor::Clip, Factor::ClipAndUnscale] {
+            let (lr_scale, weight_decay) = (1.0, 0.01);
             let len = 10_000_000;
-            kernels.push(Arc::new(Optimizer {
-                rule,
-                len,
-                lr_scale: 1.0,
-                weight_decay: 0.01,
-                clip,
-                scaled,
-            }));
+            kernels.push(Arc::new(Optimizer { rule, len, lr_scale, weight_decay, factor }));
         }
     }
     kernels.push(Arc::new(Roof { len: 10_000_000, rounds: 64 }));
