@@ -9,6 +9,7 @@
 use rayon::prelude::*;
 
 use crate::parts::cuts;
+use crate::row;
 use crate::{
     Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
 };
@@ -46,7 +47,18 @@ impl GradNormPartial {
             let start = (i * share).min(self.len);
             let grads = &grads[start..(start + share).min(self.len)];
             let before = if self.accumulate { partial.f64() } else { 0.0 };
-            *partial = F::of64(before + grads.iter().map(|g| g.f64() * g.f64()).sum::<f64>());
+            let [squares] = row::vectorised(
+                #[inline(always)]
+                || {
+                    row::sums_of(
+                        grads,
+                        grads,
+                        #[inline(always)]
+                        |g, _| [g * g],
+                    )
+                },
+            );
+            *partial = F::of64(before + squares);
         });
     }
 }
