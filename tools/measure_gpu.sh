@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Measures a GPU and prints a section for docs/benchmarks.md, in about half an hour: tools/measure_gpu.sh > section.md
-# DEVICE=gpu:1 names another than the first. `--small` is for drivers that run on the processor: little work, no tuning to
-# recipes, no peer.
+# DEVICE=gpu:1 names another than the first. `--small` is for drivers that run on the processor: little work, no
+# variants that are not in use, no tuning to recipes, no peer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 device=${DEVICE:-gpu}
 small=${1:-}
 seconds=2
-if [[ $small == --small ]]; then seconds=0.1; fi
+check=(--variants)
+if [[ $small == --small ]]; then seconds=0.1 check=(); fi
 program=target/release/distil-gpu
 
 shown() {
@@ -22,7 +23,7 @@ data/fetch-text.sh movie-sentiment >&2
 cargo build --release --locked >&2
 printf '## GPU\n\n'
 shown "$program" devices
-shown "$program" check --variants --quiet --device "$device"
+shown "$program" check "${check[@]}" --quiet --device "$device"
 printf '`cargo bench -p distil-gpu-benches --bench large`:\n\n'
 DISTIL_GPU_BENCH_DEVICES=$device cargo bench -q -p distil-gpu-benches --bench large -- $small
 printf '\n'
