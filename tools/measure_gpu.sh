@@ -8,9 +8,9 @@ cd "$(dirname "$0")/.."
 device=${DEVICE:-gpu}
 small=${1:-}
 seconds=2
-check=(--variants)
-if [[ $small == --small ]]; then seconds=0.1 check=(); fi
 program=target/release/distil-gpu
+check=("$program" check --quiet --device "$device")
+if [[ $small == --small ]]; then seconds=0.1; else check+=(--variants); fi
 
 shown() {
     printf '`%s`\n\n```\n' "$*"
@@ -23,7 +23,7 @@ data/fetch-text.sh movie-sentiment >&2
 cargo build --release --locked >&2
 printf '## GPU\n\n'
 shown "$program" devices
-shown "$program" check "${check[@]}" --quiet --device "$device"
+shown "${check[@]}"
 printf '`cargo bench -p distil-gpu-benches --bench large`:\n\n'
 DISTIL_GPU_BENCH_DEVICES=$device cargo bench -q -p distil-gpu-benches --bench large -- $small
 printf '\n'

@@ -219,13 +219,11 @@ fn checked_shaders_give_the_same_bits() {
     sample(Arc::new(GradNormFinish { partials: 64, max_norm: 0.5 }));
     sample(Arc::new(MaxNorm { rows: 9, cols: 77, bound: 1.0 }));
     for rule in rules() {
-        sample(Arc::new(Optimizer {
-            rule,
-            len: 332,
-            lr_scale: 1.0,
-            weight_decay: 0.1,
-            factor: Factor::Clip,
-        }));
+        // Word by word, and in fours.
+        for len in [333, 332] {
+            let (lr_scale, weight_decay, factor) = (1.0, 0.1, Factor::Clip);
+            sample(Arc::new(Optimizer { rule, len, lr_scale, weight_decay, factor }));
+        }
     }
     let state = StepState { learning_rate: 0.1, ..StepState::default() };
     assert_checked_alike(&samples, &state);

@@ -47,16 +47,11 @@ impl GradNormPartial {
             let start = (i * share).min(self.len);
             let grads = &grads[start..(start + share).min(self.len)];
             let before = if self.accumulate { partial.f64() } else { 0.0 };
-            let [squares] = row::vectorised(
+            let [squares] = row::sums(
+                grads,
+                grads,
                 #[inline(always)]
-                || {
-                    row::sums_of(
-                        grads,
-                        grads,
-                        #[inline(always)]
-                        |g, _| [g * g],
-                    )
-                },
+                |g, _| [g * g],
             );
             *partial = F::of64(before + squares);
         });

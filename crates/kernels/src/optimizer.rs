@@ -169,10 +169,10 @@ impl Optimizer {
         if word == 4 {
             source.imports.push(("common/word", "common/word_of_four"));
         }
-        let norm_len = self.norm_len();
+        let clips = self.factor != Factor::One;
         let mut overrides = vec![
             ("ROUNDS", rounds as f64),
-            ("CLIP", f64::from(norm_len > 0)),
+            ("CLIP", f64::from(clips)),
             ("UNSCALE", f64::from(self.factor == Factor::ClipAndUnscale)),
         ];
         let (entry, constants) = match self.rule {
@@ -190,7 +190,7 @@ impl Optimizer {
         let words = self.len / word;
         let mut dims = vec![words as u32, self.lr_scale.to_bits(), self.weight_decay.to_bits()];
         dims.extend(constants.map(f32::to_bits));
-        let mut bindings = vec![Some(0), Some(1), (norm_len > 0).then_some(2 + moments)];
+        let mut bindings = vec![Some(0), Some(1), clips.then_some(2 + moments)];
         bindings.extend((0..moments).map(|i| Some(2 + i)));
         vec![Launch {
             source,
@@ -208,6 +208,11 @@ impl Optimizer {
             Factor::Clip => 2,
             Factor::ClipAndUnscale => loss_scale::NORM_LEN,
         }
+    }
+
+    /// Whether threads can take four elements at once.
+    fn in_fours(&self) -> bool {
+        self.len.is_multiple_of(4)
     }
 
     fn decoupled(&self) -> bool {
@@ -233,11 +238,11 @@ impl Kernel for Optimizer {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        self.launches_by(if self.len.is_multiple_of(4) { 4 } else { 1 }, caps)
+        self.launches_by(if self.in_fours() { 4 } else { 1 }, caps)
     }
 
     fn variants(&self, caps: &Caps) -> Vec<Variant> {
-        let words = [4, 1].into_iter().filter(|word| self.len.is_multiple_of(*word));
+        let words = [4, 1].into_iter().filter(|&word| word == 1 || self.in_fours());
         let variant = |word| Variant {
             name: format!("{word} at once"),
             launches: self.launches_by(word, caps),
@@ -251,7 +256,7 @@ impl Kernel for Optimizer {
             Rule::Sgd { .. } => "momentum",
             Rule::Adam { .. } | Rule::AdamW { .. } => "adam",
         };
-        let fours = if self.len.is_multiple_of(4) { " in fours" } else { "" };
+        let fours = if self.in_fours() { " in fours" } else { "" };
         format!("{rule} {}{fours}", self.len.next_power_of_two())
     }
 
