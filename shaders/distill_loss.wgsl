@@ -9,6 +9,7 @@
 // + q_j, which is the same number: an error of a softmax's denominator then cancels, where at a high T it would
 // be as large as the KL itself.
 //
+// dims      uniform: rows, classes, words from a row to the next of either tensor, the launch's first row
 // z_s       f32 [rows, student_stride], overwritten by state.loss_scale · gradient when GRADIENT; columns from `classes`
 //           on are padding: never read, gradient 0
 // z_t       f32 [rows, teacher_stride], read only when TEACHER
@@ -19,23 +20,25 @@
 //
 // LANES threads a row, ROWS rows a workgroup, in two sweeps: the first keeps maximum and sums of both rows online
 // (Milakov and Gimelshein 2018), the second makes loss and gradient. With HOLD the row stays in registers
-// between the sweeps (HELD values a thread of each tensor), else it is read twice. No probability is stored.
+// between the sweeps (HELD words a thread of each tensor), else it is read twice. No probability is stored.
 
 //#import common/step.wgsl
 //#import common/nan.wgsl
+//#import common/nan_word.wgsl
+//#import common/word.wgsl
 //#import common/row_tree.wgsl
 
 struct Dims {
     rows: u32,
     classes: u32,
-    student_stride: u32,
-    teacher_stride: u32,
+    student_words: u32,
+    teacher_words: u32,
     first_row: u32,
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(2) var<storage, read_write> z_s: array<f32>;
-@group(0) @binding(3) var<storage, read> z_t: array<f32>;
+@group(0) @binding(2) var<storage, read_write> z_s: array<Word>;
+@group(0) @binding(3) var<storage, read> z_t: array<Word>;
 @group(0) @binding(4) var<storage, read> labels: array<i32>;
 @group(0) @binding(5) var<storage, read_write> row_loss: array<f32>;
 @group(0) @binding(6) var<storage, read_write> terms: array<f32>;
@@ -60,44 +63,55 @@ fn distill_loss(
     let is_row = row < dims.rows;
     // A surplus row is empty: its threads still take part in the barriers.
     let classes = select(0u, dims.classes, is_row);
-    let s_at = row * dims.student_stride;
-    let t_at = row * dims.teacher_stride;
+    let words = (classes + WORD - 1u) / WORD;
+    let s_at = row * dims.student_words;
+    let t_at = row * dims.teacher_words;
     let label = labels[min(row, dims.rows - 1u)];
     let cold = 1.0 / state.temperature;
+    // Registers are not indexed: a compiler has to know how often a loop over them runs.
+    let rounds = select((words + LANES - 1u) / LANES, HELD, HOLD);
 
     // First sweep: x holds the student's numbers, y the teacher's.
-    var s_held: array<f32, HELD>;
-    var t_held: array<f32, HELD>;
+    var s_held: array<Word, HELD>;
+    var t_held: array<Word, HELD>;
     var peak = vec2<f32>(LOWEST);
     var place = vec2<u32>(0u);
-    var hot_sum = 0.0;
-    var soft_sum = vec2<f32>(0.0);
-    var slot = 0u;
-    for (var j = lane; j < classes; j += LANES) {
-        let s = z_s[s_at + j];
-        if s > peak.x {
-            hot_sum *= exp(peak.x - s);
-            soft_sum.x *= exp((peak.x - s) * cold);
-            peak.x = s;
-            place.x = j;
-        }
-        hot_sum += keep_nan(exp(s - peak.x), s);
-        if TEACHER {
-            soft_sum.x += exp((s - peak.x) * cold);
-            let t = z_t[t_at + j];
-            if t > peak.y {
-                soft_sum.y *= exp((peak.y - t) * cold);
-                peak.y = t;
-                place.y = j;
+    var hot_sums: Word;
+    var q_sums: Word;
+    var p_sums: Word;
+    for (var i = 0u; i < rounds; i += 1u) {
+        let j = lane + i * LANES;
+        if j < words {
+            let places = places_of(j);
+            let is_class = places < Places(classes);
+            let s = z_s[s_at + j];
+            let seen = select(Word(LOWEST), s, is_class & (s > Word(LOWEST)));
+            let s_peak = max_of(seen);
+            if s_peak > peak.x {
+                hot_sums *= exp(peak.x - s_peak);
+                q_sums *= exp((peak.x - s_peak) * cold);
+                peak.x = s_peak;
+                place.x = lowest_of(select(Places(0xffffffffu), places, seen == Word(s_peak)));
             }
-            soft_sum.y += keep_nan(exp((t - peak.y) * cold), t);
+            hot_sums += select(Word(), keep_nans(exp(s - peak.x), s), is_class);
+            if TEACHER {
+                q_sums += select(Word(), exp((s - peak.x) * cold), is_class);
+                let t = z_t[t_at + j];
+                let seen = select(Word(LOWEST), t, is_class & (t > Word(LOWEST)));
+                let t_peak = max_of(seen);
+                if t_peak > peak.y {
+                    p_sums *= exp((peak.y - t_peak) * cold);
+                    peak.y = t_peak;
+                    place.y = lowest_of(select(Places(0xffffffffu), places, seen == Word(t_peak)));
+                }
+                p_sums += select(Word(), keep_nans(exp((t - peak.y) * cold), t), is_class);
+                if HOLD {
+                    t_held[i] = t;
+                }
+            }
             if HOLD {
-                t_held[slot] = t;
+                s_held[i] = s;
             }
-        }
-        if HOLD {
-            s_held[slot] = s;
-            slot += 1u;
         }
     }
 
@@ -107,16 +121,18 @@ fn distill_loss(
 
     // The label's logit comes from the thread that will overwrite it.
     var label_logit = 0.0;
-    if is_row && label >= 0 && u32(label) % LANES == lane {
-        label_logit = z_s[s_at + u32(label)];
+    if is_row && label >= 0 && u32(label) / WORD % LANES == lane {
+        let word = u32(label) / WORD;
+        let is_label = places_of(word) == Places(u32(label));
+        label_logit = sum_of(select(Word(), z_s[s_at + word], is_label));
     }
     // The row's sums, each thread's brought to the common maximum.
     let s_shift = peak.x - top.x;
     let t_shift = peak.y - top.y;
     let total = row_sums(local, vec4<f32>(
-        hot_sum * exp(s_shift),
-        soft_sum.x * exp(s_shift * cold),
-        soft_sum.y * exp(t_shift * cold),
+        sum_of(hot_sums) * exp(s_shift),
+        sum_of(q_sums) * exp(s_shift * cold),
+        sum_of(p_sums) * exp(t_shift * cold),
         label_logit,
     ));
     let log_hot = keep_nan(log(total.x), total.x);
@@ -130,44 +146,48 @@ fn distill_loss(
     let hard_weight = select(1.0, 1.0 - state.alpha, TEACHER) * state.hard_scale * counts_hard;
 
     // Second sweep.
-    var kl = 0.0;
-    slot = 0u;
-    for (var j = lane; j < classes; j += LANES) {
-        var s = 0.0;
-        if HOLD {
-            s = s_held[slot];
-        } else {
-            s = z_s[s_at + j];
-        }
-        var gradient = 0.0;
-        if TEACHER {
-            var t = 0.0;
+    var kls: Word;
+    for (var i = 0u; i < rounds; i += 1u) {
+        let j = lane + i * LANES;
+        if j < words {
+            let places = places_of(j);
+            let is_class = places < Places(classes);
+            var s: Word;
             if HOLD {
-                t = t_held[slot];
+                s = s_held[i];
             } else {
-                t = z_t[t_at + j];
+                s = z_s[s_at + j];
             }
-            let log_q = (s - top.x) * cold - log_soft.x;
-            let log_p = (t - top.y) * cold - log_soft.y;
-            let p = exp(log_p);
-            let q = exp(log_q);
-            kl += select(0.0, p * (log_p - log_q), p > 0.0) + (q - p);
-            gradient = soft_weight * state.temperature * (q - p);
+            var gradient: Word;
+            if TEACHER {
+                var t: Word;
+                if HOLD {
+                    t = t_held[i];
+                } else {
+                    t = z_t[t_at + j];
+                }
+                let log_q = (s - top.x) * cold - log_soft.x;
+                let log_p = (t - top.y) * cold - log_soft.y;
+                let p = exp(log_p);
+                let q = exp(log_q);
+                let kl = select(Word(), p * (log_p - log_q), p > Word()) + (q - p);
+                kls += select(Word(), kl, is_class);
+                gradient = soft_weight * state.temperature * (q - p);
+            }
+            if GRADIENT {
+                let one = select(Word(), Word(1.0), places == Places(u32(label)));
+                gradient += hard_weight * (exp(s - top.x - log_hot) - one);
+                // A padding row may hold anything, even NaN, as columns behind the classes do.
+                z_s[s_at + j] = select(Word(), state.loss_scale * gradient, is_class & Flags(!is_padding));
+            }
         }
-        if GRADIENT {
-            let one = select(0.0, 1.0, i32(j) == label);
-            gradient += hard_weight * (exp(s - top.x - log_hot) - one);
-            // A padding row may hold anything, even NaN.
-            z_s[s_at + j] = select(state.loss_scale * gradient, 0.0, is_padding);
-        }
-        slot += 1u;
     }
     if GRADIENT && is_row {
-        for (var j = classes + lane; j < dims.student_stride; j += LANES) {
-            z_s[s_at + j] = 0.0;
+        for (var j = words + lane; j < dims.student_words; j += LANES) {
+            z_s[s_at + j] = Word();
         }
     }
-    kl = row_sums(local, vec4<f32>(kl)).x;
+    let kl = row_sums(local, vec4<f32>(sum_of(kls))).x;
 
     if lane == 0u && is_row {
         let square = state.temperature * state.temperature;

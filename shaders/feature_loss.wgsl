@@ -6,7 +6,7 @@
 // whose parts are not negative, so that it is exact where student and teacher are close; and
 //   d(1 - cos) / ds = (u - v - (1 - cos) · u) / √(|s|² + ε)
 //
-// dims      uniform: rows, cols, positions of an example, the term's weight
+// dims      uniform: rows, words of a row, positions of an example, the term's weight
 // student   f32 [rows, cols]
 // teacher   f32 [rows, cols]
 // lengths   i32 [rows / positions]: positions from lengths[i] on are padding, and count in nothing
@@ -18,11 +18,12 @@
 // LANES threads stride along a row; ROWS rows a workgroup, over a folded grid.
 
 //#import common/step.wgsl
+//#import common/word.wgsl
 //#import common/row_tree.wgsl
 
 struct Dims {
     rows: u32,
-    cols: u32,
+    words: u32,
     positions: u32,
     weight: f32,
 }
@@ -46,8 +47,8 @@ alias gradient_type = f32;
 // A row as it was measured.
 struct Row {
     first: u32,
-    // Columns; of a row behind the last, 0.
-    cols: u32,
+    // Its words; of a row behind the last, 0.
+    words: u32,
     is_counted: bool,
     // What student and teacher are multiplied by before they are compared.
     shrink: vec2<f32>,
@@ -59,26 +60,30 @@ struct Row {
 // Measures a row and writes its loss. A surplus row is empty: its threads still take part in the barriers.
 fn measure(local: vec3<u32>, row: u32) -> Row {
     let is_row = row < dims.rows;
-    let cols = select(0u, dims.cols, is_row);
+    let words = select(0u, dims.words, is_row);
     let at = min(row, dims.rows - 1u);
-    let first = at * dims.cols;
+    let first = at * dims.words;
     let is_counted = is_row && i32(at % dims.positions) < lengths[at / dims.positions];
     var shrink = vec2<f32>(1.0);
     if COSINE {
-        var squares = vec2<f32>();
-        for (var c = local.x; c < cols; c += LANES) {
-            let pair = vec2<f32>(f32(student[first + c]), f32(teacher[first + c]));
-            squares += pair * pair;
+        var s_squares: Word;
+        var t_squares: Word;
+        for (var c = local.x; c < words; c += LANES) {
+            let s = Word(student[first + c]);
+            let t = Word(teacher[first + c]);
+            s_squares += s * s;
+            t_squares += t * t;
         }
-        shrink = 1.0 / sqrt(row_sums(local, vec4<f32>(squares, 0.0, 0.0)).xy + EPSILON);
+        let squares = vec4<f32>(sum_of(s_squares), sum_of(t_squares), 0.0, 0.0);
+        shrink = 1.0 / sqrt(row_sums(local, squares).xy + EPSILON);
     }
-    var sum = 0.0;
-    for (var c = local.x; c < cols; c += LANES) {
-        let d = f32(student[first + c]) * shrink.x - f32(teacher[first + c]) * shrink.y;
-        sum += d * d;
+    var squares: Word;
+    for (var c = local.x; c < words; c += LANES) {
+        let d = Word(student[first + c]) * shrink.x - Word(teacher[first + c]) * shrink.y;
+        squares += d * d;
     }
-    sum = row_sums(local, vec4<f32>(sum)).x;
-    var value = sum / f32(dims.cols);
+    let sum = row_sums(local, vec4<f32>(sum_of(squares))).x;
+    var value = sum / f32(dims.words * WORD);
     if COSINE {
         value = 0.5 * (sum + EPSILON * shrink.x * shrink.x + EPSILON * shrink.y * shrink.y);
     }
@@ -87,7 +92,7 @@ fn measure(local: vec3<u32>, row: u32) -> Row {
         // Padding may hold anything, even NaN.
         row_loss[row] = select(0.0, share * value, is_counted);
     }
-    return Row(first, cols, is_counted, shrink, value, share);
+    return Row(first, words, is_counted, shrink, value, share);
 }
 
 @compute @workgroup_size(LANES, ROWS)
@@ -107,11 +112,11 @@ fn value_and_gradient(
 ) {
     let row = measure(local, flat_group(group, groups) * ROWS + local.y);
     let factor =
-        state.loss_scale * row.share * select(2.0 / f32(dims.cols), row.shrink.x, COSINE);
-    for (var c = local.x; c < row.cols; c += LANES) {
-        let u = f32(student[row.first + c]) * row.shrink.x;
-        let d = u - f32(teacher[row.first + c]) * row.shrink.y;
+        state.loss_scale * row.share * select(2.0 / f32(dims.words * WORD), row.shrink.x, COSINE);
+    for (var c = local.x; c < row.words; c += LANES) {
+        let u = Word(student[row.first + c]) * row.shrink.x;
+        let d = u - Word(teacher[row.first + c]) * row.shrink.y;
         let slope = select(d, d - row.value * u, COSINE);
-        gradient[row.first + c] = gradient_type(select(0.0, factor * slope, row.is_counted));
+        gradient[row.first + c] = gradient_type(select(Word(), factor * slope, row.is_counted));
     }
 }

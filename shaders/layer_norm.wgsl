@@ -6,16 +6,17 @@
 // beside std. So forward sums x - mean as well as its square, and backward sums h, and both subtract what is
 // not zero.
 //
-// dims     uniform: rows, cols, rows of a block (backward), eps (forward), blocks (finish)
+// dims     uniform: rows, words of a row, rows of a block (backward), eps (forward), blocks (finish)
 // out      f32: y [rows, cols] forward, dx [rows, cols] backward, dweight [cols] finish
-// out2     f32: stats [rows, 2] forward: mean, 1 / std; block_sums [blocks, 2, cols] backward: of dy · h, of
-//          dy; dbias [cols] finish
+// out2     f32: block_sums [blocks, 2, cols] backward: of dy · h, of dy; dbias [cols] finish
+// moments  f32 [rows, 2] forward: mean, 1 / std
 // input    f32: x [rows, cols] forward and backward, block_sums [blocks, 2, cols] finish
 // weight   f32 [cols], forward and backward
 // operand  f32: bias [cols] forward, dy [rows, cols] backward
-// stats    f32 [rows, 2], backward
+// stats    f32 [rows, 2], backward: moments
 //
-// forward   LANES threads stride along a row; ROWS rows a workgroup.
+// forward   LANES threads stride along a row; ROWS rows a workgroup. With HOLD the row stays in registers (HELD words a
+//           thread), else it is read three times.
 // backward  A workgroup takes a block of rows, ROWS at a time: first as forward does, for dx; then its
 //           threads stride along the columns and sum the same rows, which are still in the cache.
 // finish    A workgroup takes 32 neighbouring sums; 8 lanes stride down the blocks, and their partials are
@@ -24,15 +25,19 @@
 
 //#import common/step.wgsl
 //#import common/nan.wgsl
+//#import common/word.wgsl
 //#import common/row_tree.wgsl
 
 struct Dims {
     rows: u32,
-    cols: u32,
+    words: u32,
     block_rows: u32,
     eps: f32,
     blocks: u32,
 }
+
+override HOLD: bool = false;
+const HELD: u32 = 1u;
 
 const TILE_COLUMNS: u32 = 32u;
 const TILE_LANES: u32 = 8u;
@@ -43,18 +48,27 @@ alias operand_type = f32;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(2) var<storage, read_write> out: array<out_type>;
-@group(0) @binding(3) var<storage, read_write> out2: array<f32>;
+@group(0) @binding(3) var<storage, read_write> out2: array<Word>;
+@group(0) @binding(3) var<storage, read_write> moments: array<f32>;
 @group(0) @binding(4) var<storage, read> input: array<input_type>;
-@group(0) @binding(5) var<storage, read> weight: array<f32>;
+@group(0) @binding(5) var<storage, read> weight: array<Word>;
 @group(0) @binding(6) var<storage, read> operand: array<operand_type>;
 @group(0) @binding(7) var<storage, read> stats: array<f32>;
 
 var<workgroup> offsets: array<f32, ROWS>;
-var<workgroup> column_partials: array<f32, TILE_COLUMNS * TILE_LANES>;
+var<workgroup> column_partials: array<Word, TILE_COLUMNS * TILE_LANES>;
 
 // The means over a row of what its lanes have summed.
 fn row_means(local: vec3<u32>, sums: vec3<f32>) -> vec3<f32> {
-    return row_sums(local, vec4<f32>(sums, 0.0)).xyz / f32(dims.cols);
+    return row_sums(local, vec4<f32>(sums, 0.0)).xyz / f32(dims.words * WORD);
+}
+
+// Word `at` of the input, a thread's number `i` of its row.
+fn x_of(held: ptr<function, array<Word, HELD>>, i: u32, at: u32) -> Word {
+    if HOLD {
+        return (*held)[i];
+    }
+    return Word(input[at]);
 }
 
 @compute @workgroup_size(LANES, ROWS)
@@ -64,31 +78,49 @@ fn forward(
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
     let row = flat_group(group, groups) * ROWS + local.y;
-    let start = row * dims.cols;
+    let start = row * dims.words;
     // A surplus row is empty: its threads still take part in the barriers.
-    let end = select(0u, dims.cols, row < dims.rows);
-    var sums = vec3<f32>();
-    for (var c = local.x; c < end; c += LANES) {
-        sums.x += f32(input[start + c]);
+    let end = select(0u, dims.words, row < dims.rows);
+    // Registers are not indexed: a compiler has to know how often a loop over them runs.
+    let rounds = select((dims.words + LANES - 1u) / LANES, HELD, HOLD);
+    var held: array<Word, HELD>;
+    var sum: Word;
+    for (var i = 0u; i < rounds; i += 1u) {
+        let c = local.x + i * LANES;
+        if c < end {
+            let x = Word(input[start + c]);
+            sum += x;
+            if HOLD {
+                held[i] = x;
+            }
+        }
     }
-    let mean = row_means(local, sums).x;
-    sums = vec3<f32>();
-    for (var c = local.x; c < end; c += LANES) {
-        let d = f32(input[start + c]) - mean;
-        sums += vec3<f32>(d, d * d, 0.0);
+    let mean = row_means(local, vec3<f32>(sum_of(sum), 0.0, 0.0)).x;
+    var rest: Word;
+    var squares: Word;
+    for (var i = 0u; i < rounds; i += 1u) {
+        let c = local.x + i * LANES;
+        if c < end {
+            let d = x_of(&held, i, start + c) - mean;
+            rest += d;
+            squares += d * d;
+        }
     }
-    let means = row_means(local, sums);
+    let means = row_means(local, vec3<f32>(sum_of(rest), sum_of(squares), 0.0));
     let offset = means.x;
     // Rounding may make it negative.
     let variance = keep_nan(max(means.y - offset * offset, 0.0), means.y);
     let inverse_std = 1.0 / sqrt(variance + dims.eps);
-    for (var c = local.x; c < end; c += LANES) {
-        let h = (f32(input[start + c]) - mean - offset) * inverse_std;
-        out[start + c] = out_type(h * weight[c] + f32(operand[c]));
+    for (var i = 0u; i < rounds; i += 1u) {
+        let c = local.x + i * LANES;
+        if c < end {
+            let h = (x_of(&held, i, start + c) - mean - offset) * inverse_std;
+            out[start + c] = out_type(h * weight[c] + Word(operand[c]));
+        }
     }
     if local.x == 0u && row < dims.rows {
-        out2[2u * row] = mean + offset;
-        out2[2u * row + 1u] = inverse_std;
+        moments[2u * row] = mean + offset;
+        moments[2u * row + 1u] = inverse_std;
     }
 }
 
@@ -103,23 +135,27 @@ fn backward(
     let last = min(first + dims.block_rows, dims.rows);
     for (var tile = first; tile < last; tile += ROWS) {
         let row = tile + local.y;
-        let start = row * dims.cols;
-        let end = select(0u, dims.cols, row < last);
+        let start = row * dims.words;
+        let end = select(0u, dims.words, row < last);
         let stat = 2u * min(row, last - 1u);
         let mean = stats[stat];
         let inverse_std = stats[stat + 1u];
-        var sums = vec3<f32>();
+        var h_sum: Word;
+        var g_sum: Word;
+        var gh_sum: Word;
         for (var c = local.x; c < end; c += LANES) {
-            let h = (f32(input[start + c]) - mean) * inverse_std;
-            let g = f32(operand[start + c]) * weight[c];
-            sums += vec3<f32>(h, g, g * h);
+            let h = (Word(input[start + c]) - mean) * inverse_std;
+            let g = Word(operand[start + c]) * weight[c];
+            h_sum += h;
+            g_sum += g;
+            gh_sum += g * h;
         }
-        let means = row_means(local, sums);
+        let means = row_means(local, vec3<f32>(sum_of(h_sum), sum_of(g_sum), sum_of(gh_sum)));
         let offset = means.x;
         let slope = means.z - means.y * offset;
         for (var c = local.x; c < end; c += LANES) {
-            let h = (f32(input[start + c]) - mean) * inverse_std - offset;
-            let g = f32(operand[start + c]) * weight[c];
+            let h = (Word(input[start + c]) - mean) * inverse_std - offset;
+            let g = Word(operand[start + c]) * weight[c];
             out[start + c] = out_type((g - means.y - h * slope) * inverse_std);
         }
         if local.x == 0u {
@@ -127,21 +163,24 @@ fn backward(
         }
         workgroupBarrier();
         let rows = min(ROWS, last - tile);
-        for (var c = local.y * LANES + local.x; c < dims.cols; c += LANES * ROWS) {
-            var column = vec2<f32>();
+        for (var c = local.y * LANES + local.x; c < dims.words; c += LANES * ROWS) {
+            var dweight: Word;
+            var dbias: Word;
             for (var r = 0u; r < rows; r += 1u) {
                 let at = tile + r;
-                let x = f32(input[at * dims.cols + c]);
+                let x = Word(input[at * dims.words + c]);
                 let h = (x - stats[2u * at]) * stats[2u * at + 1u] - offsets[r];
-                let dy = f32(operand[at * dims.cols + c]);
-                column += vec2<f32>(dy * h, dy);
+                let dy = Word(operand[at * dims.words + c]);
+                dweight += dy * h;
+                dbias += dy;
             }
-            let sum = 2u * block * dims.cols + c;
+            let sum = 2u * block * dims.words + c;
             if tile > first {
-                column += vec2<f32>(out2[sum], out2[sum + dims.cols]);
+                dweight += out2[sum];
+                dbias += out2[sum + dims.words];
             }
-            out2[sum] = column.x;
-            out2[sum + dims.cols] = column.y;
+            out2[sum] = dweight;
+            out2[sum + dims.words] = dbias;
         }
     }
 }
@@ -152,12 +191,12 @@ fn finish(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let sums = 2u * dims.cols;
+    let sums = 2u * dims.words;
     let index = flat_group(group, groups) * TILE_COLUMNS + local.x;
     let end = select(0u, dims.blocks, index < sums);
-    var v = 0.0;
+    var v: Word;
     for (var block = local.y; block < end; block += TILE_LANES) {
-        v += f32(input[block * sums + index]);
+        v += Word(input[block * sums + index]);
     }
     column_partials[local.y * TILE_COLUMNS + local.x] = v;
     workgroupBarrier();
@@ -165,10 +204,10 @@ fn finish(
         for (var lane = 1u; lane < TILE_LANES; lane += 1u) {
             v += column_partials[lane * TILE_COLUMNS + local.x];
         }
-        if index < dims.cols {
+        if index < dims.words {
             out[index] = out_type(v);
         } else {
-            out2[index - dims.cols] = v;
+            out2[index - dims.words] = v;
         }
     }
 }

@@ -17,7 +17,7 @@ pub const TERMS: usize = 6;
 
 /// Rows of one launch, so that a launch stays far below a driver's watchdog: 2^31 logits.
 const MAX_LOGITS_A_LAUNCH: usize = 1 << 31;
-/// Most values of each tensor a thread holds in registers.
+/// Most numbers of each tensor a thread holds in registers.
 const MAX_HELD: usize = 16;
 
 /// Loss and gradient of a block of logit rows.
@@ -39,26 +39,19 @@ impl DistillLoss {
     /// By one subgroup a row on a driver on the CPU, which pays for barriers.
     fn tile(&self, caps: &Caps) -> RowTile {
         let one = RowTile::one_subgroup(self.classes, caps).filter(|_| caps.software);
-        one.unwrap_or_else(|| RowTile::of_lanes(self.classes.next_power_of_two().clamp(32, 256)))
+        let tile = one
+            .unwrap_or_else(|| RowTile::of_lanes(self.classes.next_power_of_two().clamp(32, 256)));
+        tile.for_rows_apart(&self.strides())
     }
 
-    /// Values a thread holds between the sweeps; `None` where the row does not fit.
-    fn held(&self, tile: RowTile) -> Option<u32> {
-        let held = self.classes.div_ceil(tile.lanes).next_power_of_two();
-        (held <= MAX_HELD).then_some(held as u32)
+    fn strides(&self) -> Vec<usize> {
+        [self.student_stride].into_iter().chain(self.teacher_stride).collect()
     }
 
     fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
         let teacher = usize::from(self.teacher_stride.is_some());
-        let held = self.held(tile);
-        let mut source = tile.source("distill_loss");
-        source.consts.push(("HELD", held.unwrap_or(1)));
-        let mut overrides = tile.overrides().to_vec();
-        overrides.extend([
-            ("TEACHER", teacher as f64),
-            ("GRADIENT", f64::from(self.gradient)),
-            ("HOLD", f64::from(held.is_some())),
-        ]);
+        let (source, mut overrides) = tile.holding("distill_loss", self.classes, MAX_HELD, caps);
+        overrides.extend([("TEACHER", teacher as f64), ("GRADIENT", f64::from(self.gradient))]);
         let step = (MAX_LOGITS_A_LAUNCH / self.classes).max(1);
         let launch = |first: usize| Launch {
             source: source.clone(),
@@ -67,8 +60,8 @@ impl DistillLoss {
             dims: [
                 (first + step).min(self.rows),
                 self.classes,
-                self.student_stride,
-                self.teacher_stride.unwrap_or(0),
+                tile.words(self.student_stride),
+                tile.words(self.teacher_stride.unwrap_or(0)),
                 first,
             ]
             .map(|word| word as u32)
@@ -239,13 +232,15 @@ impl Kernel for DistillLoss {
     fn bucket(&self) -> String {
         let teacher = if self.teacher_stride.is_some() { " with teacher" } else { "" };
         let gradient = if self.gradient { " with gradient" } else { "" };
-        format!("{}{teacher}{gradient}", row_tile::bucket(self.rows, self.classes))
+        format!("{}{teacher}{gradient}", row_tile::bucket(self.rows, self.classes, &self.strides()))
     }
 
     fn cost(&self) -> Cost {
         let logits = self.rows * self.classes;
         let tensors = 1 + usize::from(self.teacher_stride.is_some());
-        let reads = tensors * if self.held(self.tile(&Caps::default())).is_some() { 1 } else { 2 };
+        let caps = Caps::default();
+        let held = self.tile(&caps).held(self.classes, MAX_HELD, &caps);
+        let reads = tensors * if held.is_some() { 1 } else { 2 };
         let writes = if self.gradient { logits } else { 0 };
         Cost {
             flops: (logits * 12 * tensors) as u64,

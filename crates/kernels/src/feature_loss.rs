@@ -50,7 +50,7 @@ impl FeatureLoss {
         let mut overrides = tile.overrides().to_vec();
         overrides.push(("COSINE", f64::from(u8::from(self.measure == Measure::Cosine))));
         overrides.push(("TOKENS", f64::from(u8::from(self.tokens))));
-        let sizes = [self.rows, self.cols, self.positions].map(|size| size as u32);
+        let sizes = [self.rows, tile.words(self.cols), self.positions].map(|size| size as u32);
         vec![Launch {
             source: tile.source("feature_loss"),
             entry: if self.gradient { "value_and_gradient" } else { "value" },
@@ -163,7 +163,11 @@ impl Kernel for FeatureLoss {
 
     fn bucket(&self) -> String {
         let gradient = if self.gradient { " with gradient" } else { "" };
-        format!("{:?} {}{gradient}", self.measure, row_tile::bucket(self.rows, self.cols))
+        format!(
+            "{:?} {}{gradient}",
+            self.measure,
+            row_tile::bucket(self.rows, self.cols, &[self.cols])
+        )
     }
 
     fn halves(&self) -> Vec<usize> {

@@ -10,12 +10,14 @@ use rayon::prelude::*;
 
 use crate::parts::cuts;
 use crate::row;
+use crate::row_tile::{self, RowTile};
 use crate::{
-    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, twin,
+    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, Variant, bytes, twin,
 };
 
-const THREADS: usize = 256;
-const MAX_PARTIALS: usize = 1024;
+/// Threads of a partial sum.
+const LANES: usize = 256;
+const MAX_PARTIALS: usize = 4096;
 
 /// partials[i] = Σ g² over a share of `grads`, added onto what is there with `accumulate`.
 ///
@@ -25,7 +27,7 @@ const MAX_PARTIALS: usize = 1024;
 pub struct GradNormPartial {
     /// Gradients in the segment.
     pub len: usize,
-    /// Partial sums, at most 1024.
+    /// Partial sums, at most 4096.
     pub partials: usize,
     /// Whether the sums are added onto those of other gradients.
     pub accumulate: bool,
@@ -35,14 +37,36 @@ impl GradNormPartial {
     /// With as many partial sums as suit the length.
     pub fn new(len: usize) -> Self {
         const ELEMENTS_A_THREAD: usize = 16;
-        let partials = len.div_ceil(THREADS * ELEMENTS_A_THREAD).clamp(1, MAX_PARTIALS);
+        let partials = len.div_ceil(LANES * ELEMENTS_A_THREAD).clamp(1, MAX_PARTIALS);
         Self { len, partials, accumulate: false }
+    }
+
+    /// Gradients of a partial sum.
+    fn share(&self) -> usize {
+        self.len.div_ceil(self.partials).max(1).next_multiple_of(4)
+    }
+
+    fn tile(&self, caps: &Caps) -> RowTile {
+        tile(self.share(), caps).for_rows_apart(&[self.len])
+    }
+
+    fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
+        let mut overrides = tile.overrides().to_vec();
+        overrides.extend(self.accumulate.then_some(("ACCUMULATE", 1.0)));
+        let [words, share] = [self.len, self.share()].map(|len| tile.words(len) as u32);
+        vec![Launch {
+            source: tile.source("grad_norm"),
+            entry: "partial",
+            overrides,
+            dims: vec![words, share, self.partials as u32, 0],
+            bindings: vec![Some(0), Some(1)],
+            workgroups: tile.grid(self.partials, caps),
+        }]
     }
 
     fn run<F: Real>(&self, mut args: Args<'_, F>, _state: &StepState) {
         let grads = args.read(0);
-        // Contiguous shares, where a GPU's are interleaved: only the total is defined.
-        let share = self.len.div_ceil(self.partials).max(1);
+        let share = self.share();
         args.write(1).par_iter_mut().enumerate().for_each(|(i, partial)| {
             let start = (i * share).min(self.len);
             let grads = &grads[start..(start + share).min(self.len)];
@@ -68,10 +92,17 @@ impl Kernel for GradNormPartial {
         vec![Operand::read("grads", self.len), partials("partials", self.partials)]
     }
 
-    fn launches(&self, _caps: &Caps) -> Vec<Launch> {
-        let mut launch = launch("partial", self.len, 0.0, self.partials);
-        launch.overrides.extend(self.accumulate.then_some(("ACCUMULATE", 1.0)));
-        vec![launch]
+    fn launches(&self, caps: &Caps) -> Vec<Launch> {
+        self.launches_with(self.tile(caps), caps)
+    }
+
+    fn variants(&self, caps: &Caps) -> Vec<Variant> {
+        self.tile(caps).variants(self.share(), caps, |tile| self.launches_with(tile, caps))
+    }
+
+    fn bucket(&self) -> String {
+        let added = if self.accumulate { "added " } else { "" };
+        format!("{added}{}", row_tile::bucket(self.partials, self.share(), &[self.len]))
     }
 
     fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
@@ -124,8 +155,16 @@ impl Kernel for GradNormFinish {
         vec![Operand::read("partials", self.partials), Operand::write("norm", 2)]
     }
 
-    fn launches(&self, _caps: &Caps) -> Vec<Launch> {
-        vec![launch("finish", self.partials, self.max_norm, 1)]
+    fn launches(&self, caps: &Caps) -> Vec<Launch> {
+        let tile = RowTile { rows: 1, ..tile(self.partials, caps) };
+        vec![Launch {
+            source: tile.source("grad_norm"),
+            entry: "finish",
+            overrides: tile.overrides().to_vec(),
+            dims: vec![self.partials as u32, 0, 0, self.max_norm.to_bits()],
+            bindings: vec![Some(0), Some(1)],
+            workgroups: [1, 1, 1],
+        }]
     }
 
     fn cost(&self) -> Cost {
@@ -139,15 +178,10 @@ impl Kernel for GradNormFinish {
     twin!();
 }
 
-fn launch(entry: &'static str, len: usize, max_norm: f32, workgroups: usize) -> Launch {
-    Launch {
-        source: Source::of("grad_norm"),
-        entry,
-        overrides: Vec::new(),
-        dims: vec![len as u32, max_norm.to_bits()],
-        bindings: vec![Some(0), Some(1)],
-        workgroups: [workgroups as u32, 1, 1],
-    }
+/// How threads take one sum of so many numbers. A driver on the CPU pays for barriers: there a subgroup takes it.
+fn tile(len: usize, caps: &Caps) -> RowTile {
+    let one = RowTile::one_subgroup(len, caps).filter(|_| caps.software);
+    one.unwrap_or_else(|| RowTile::of_lanes(LANES))
 }
 
 #[cfg(test)]
@@ -194,6 +228,6 @@ mod tests {
     #[test]
     fn partials_are_bounded() {
         let partials = [0, 1, 4096, 4097, 1 << 30].map(|len| GradNormPartial::new(len).partials);
-        assert_eq!(partials, [1, 1, 1, 2, 1024]);
+        assert_eq!(partials, [1, 1, 1, 2, 4096]);
     }
 }

@@ -16,6 +16,8 @@ const TILE_LANES: usize = 16;
 const MAX_BLOCKS: usize = 256;
 /// Sums of a workgroup of `finish`.
 const FINISH_COLUMNS: usize = 32;
+/// Most numbers of a row that a thread holds in registers.
+const MAX_HELD: usize = 64;
 /// Elements of one CPU task.
 const TASK_LEN: usize = 1 << 14;
 
@@ -63,11 +65,13 @@ impl LayerNorm {
     }
 
     fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
+        let (source, overrides) = tile.holding("layer_norm", self.cols, MAX_HELD, caps);
+        let [rows, words] = [self.rows, tile.words(self.cols)].map(|n| n as u32);
         vec![Launch {
-            source: tile.source("layer_norm"),
+            source,
             entry: "forward",
-            overrides: tile.overrides().to_vec(),
-            dims: vec![self.rows as u32, self.cols as u32, 0, self.eps.to_bits(), 0],
+            overrides,
+            dims: vec![rows, words, 0, self.eps.to_bits(), 0],
             bindings: [3, 4, 0, 1, 2].map(Some).to_vec(),
             workgroups: tile.grid(self.rows, caps),
         }]
@@ -145,7 +149,7 @@ impl Kernel for LayerNorm {
     }
 
     fn bucket(&self) -> String {
-        format!("forward {}", row_tile::bucket(self.rows, self.cols))
+        format!("forward {}", row_tile::bucket(self.rows, self.cols, &[self.cols]))
     }
 
     fn halves(&self) -> Vec<usize> {
@@ -165,10 +169,10 @@ impl Kernel for LayerNorm {
 }
 
 impl LayerNormBackward {
-    fn tile(caps: &Caps) -> RowTile {
+    fn tile(&self, caps: &Caps) -> RowTile {
         // A driver on the CPU pays for barriers: there a thread takes a row.
         let lanes = if caps.software { 1 } else { TILE_LANES };
-        RowTile { lanes, rows: TILE_ROWS, subgroup: None }
+        RowTile { rows: TILE_ROWS, ..RowTile::of_lanes(lanes) }.for_rows_apart(&[self.cols])
     }
 
     fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
@@ -176,7 +180,9 @@ impl LayerNormBackward {
             source: tile.source("layer_norm"),
             entry: "backward",
             overrides: tile.overrides().to_vec(),
-            dims: [self.rows, self.cols, self.block_rows(), 0, 0].map(|n| n as u32).to_vec(),
+            dims: [self.rows, tile.words(self.cols), self.block_rows(), 0, 0]
+                .map(|n| n as u32)
+                .to_vec(),
             bindings: [4, 5, 0, 1, 3, 2].map(Some).to_vec(),
             workgroups: caps.grid(self.blocks()),
         }]
@@ -269,20 +275,21 @@ impl Kernel for LayerNormBackward {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        self.launches_with(Self::tile(caps), caps)
+        self.launches_with(self.tile(caps), caps)
     }
 
     fn variants(&self, caps: &Caps) -> Vec<Variant> {
-        let default = Self::tile(caps);
+        let default = self.tile(caps);
         let fits = |lanes: &u32| TILE_ROWS as u32 * lanes <= caps.max_workgroup_threads;
         let subgroup = caps.subgroup_lanes.filter(fits).map(|lanes| lanes as usize);
         let by_subgroup = subgroup.map(|lanes| RowTile { lanes, subgroup, ..default });
-        let tiles = [Some(default), by_subgroup].into_iter().flatten();
+        let single = (default.word > 1).then_some(RowTile { word: 1, ..default });
+        let tiles = [Some(default), by_subgroup, single].into_iter().flatten();
         tiles.map(|tile| tile.variant(self.launches_with(tile, caps))).collect()
     }
 
     fn bucket(&self) -> String {
-        format!("backward {}", row_tile::bucket(self.rows, self.cols))
+        format!("backward {}", row_tile::bucket(self.rows, self.cols, &[self.cols]))
     }
 
     fn halves(&self) -> Vec<usize> {
@@ -328,13 +335,15 @@ impl Kernel for LayerNormFinish {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
+        let word = if self.cols.is_multiple_of(4) { 4 } else { 1 };
+        let words = self.cols / word;
         vec![Launch {
-            source: Source::of("layer_norm"),
+            source: Source { fours: word == 4, ..Source::of("layer_norm") },
             entry: "finish",
             overrides: Vec::new(),
-            dims: [0, self.cols, 0, 0, self.blocks].map(|n| n as u32).to_vec(),
+            dims: [0, words, 0, 0, self.blocks].map(|n| n as u32).to_vec(),
             bindings: [1, 2, 0].map(Some).to_vec(),
-            workgroups: caps.grid((2 * self.cols).div_ceil(FINISH_COLUMNS)),
+            workgroups: caps.grid((2 * words).div_ceil(FINISH_COLUMNS)),
         }]
     }
 

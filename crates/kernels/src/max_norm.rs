@@ -32,7 +32,7 @@ impl MaxNorm {
             source: tile.source("max_norm"),
             entry: "max_norm",
             overrides: tile.overrides().to_vec(),
-            dims: vec![self.rows as u32, self.cols as u32, self.bound.to_bits()],
+            dims: vec![self.rows as u32, tile.words(self.cols) as u32, self.bound.to_bits()],
             bindings: vec![Some(0)],
             workgroups: tile.grid(self.rows, caps),
         }]
@@ -70,7 +70,7 @@ impl Kernel for MaxNorm {
     }
 
     fn bucket(&self) -> String {
-        row_tile::bucket(self.rows, self.cols)
+        row_tile::bucket(self.rows, self.cols, &[self.cols])
     }
 
     fn parts(&self, _operand: usize, most: usize) -> Option<Vec<Part>> {

@@ -165,10 +165,7 @@ impl Optimizer {
     fn launches_by(&self, word: usize, caps: &Caps) -> Vec<Launch> {
         let moments = self.rule.moments();
         let rounds = caps.rounds().div_ceil(word);
-        let mut source = Source::of("optimizer");
-        if word == 4 {
-            source.imports.push(("common/word", "common/word_of_four"));
-        }
+        let source = Source { fours: word == 4, ..Source::of("optimizer") };
         let clips = self.factor != Factor::One;
         let mut overrides = vec![
             ("ROUNDS", rounds as f64),

@@ -9,8 +9,9 @@ const ELEMENTS_A_LANE: usize = 4;
 /// Most elements that a variant has a thread add up: sums of more lose digits.
 const MOST_A_LANE: usize = 512;
 
-/// `LANES` threads a row, `ROWS` rows a workgroup; what the threads of a row come to is put together by a tree in workgroup
-/// memory, or by subgroups (`shaders/common/row_tree.wgsl` and `row_subgroup.wgsl`).
+/// `LANES` threads a row, `ROWS` rows a workgroup; a thread takes one or four elements at once (`shaders/common/word.wgsl` and
+/// `word_of_four.wgsl`). What the threads of a row come to is put together by a tree in workgroup memory, or by subgroups
+/// (`row_tree.wgsl` and `row_subgroup.wgsl` there).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowTile {
     /// Threads of a row: a power of two.
@@ -19,15 +20,22 @@ pub(crate) struct RowTile {
     pub rows: usize,
     /// Threads of a subgroup, if by subgroups.
     pub subgroup: Option<usize>,
+    /// Elements that a thread takes at once, 1 or 4; rows start at multiples of it.
+    pub word: usize,
 }
 
 impl RowTile {
-    /// The default for rows of so many elements.
+    /// The default for rows of so many elements, one behind the other.
     pub fn new(rows: usize, cols: usize, caps: &Caps) -> Self {
         // A driver on the CPU pays for barriers. A subgroup is one of its registers: it needs none, and reads a row in
         // order.
         let one = Self::one_subgroup(cols, caps).filter(|one| caps.software && cols >= one.lanes);
-        one.unwrap_or_else(|| Self::by_tree(rows, cols, caps))
+        one.unwrap_or_else(|| Self::by_tree(rows, cols, caps)).for_rows_apart(&[cols])
+    }
+
+    /// In words of four, if that many elements from one row to the next of its tensors allow it.
+    pub fn for_rows_apart(self, strides: &[usize]) -> Self {
+        Self { word: if in_fours(strides) { 4 } else { 1 }, ..self }
     }
 
     /// The default without subgroups. On a driver on the CPU a thread takes a row if the rows are many.
@@ -48,11 +56,11 @@ impl RowTile {
 
     /// So many threads a row, and as many rows as make a workgroup.
     pub fn of_lanes(lanes: usize) -> Self {
-        Self { lanes, rows: (THREADS / lanes).max(1), subgroup: None }
+        Self { lanes, rows: (THREADS / lanes).max(1), subgroup: None, word: 1 }
     }
 
     /// What may be tried instead for rows of so many elements: four times as many threads; the tree for subgroups; one
-    /// subgroup; as many subgroups as the default has threads for.
+    /// subgroup; as many subgroups as the default has threads for; single elements for words of four.
     pub fn others(self, cols: usize, caps: &Caps) -> Vec<Self> {
         let wide = Some((4 * self.lanes).min(widest(caps))).filter(|&lanes| lanes > self.lanes);
         let by_tree = Self { subgroup: None, ..self };
@@ -61,7 +69,8 @@ impl RowTile {
         let several = several.map(|_| Self { subgroup, ..Self::of_lanes(self.lanes) });
         let all =
             [wide.map(Self::of_lanes), Some(by_tree), Self::one_subgroup(cols, caps), several];
-        all.into_iter().flatten().filter(|tile| *tile != self).collect()
+        let all = all.into_iter().flatten().map(|tile| Self { word: self.word, ..tile });
+        all.chain([Self { word: 1, ..self }]).filter(|tile| *tile != self).collect()
     }
 
     /// The variants of a kernel whose default tile this is.
@@ -78,19 +87,50 @@ impl RowTile {
     /// The variant that these launches are.
     pub fn variant(self, launches: Vec<Launch>) -> Variant {
         let by = if self.subgroup.is_some() { " by subgroups" } else { "" };
-        Variant { name: format!("{} a row, {} rows{by}", self.lanes, self.rows), launches }
+        let fours = if self.word == 4 { " in fours" } else { "" };
+        Variant { name: format!("{} a row, {} rows{by}{fours}", self.lanes, self.rows), launches }
     }
 
     /// A shader for it.
     pub fn source(self, shader: &'static str) -> Source {
+        let source = Source { fours: self.word == 4, ..Source::of(shader) };
         match self.subgroup {
-            None => Source::of(shader),
+            None => source,
             Some(lanes) => Source {
                 imports: vec![("common/row_tree", "common/row_subgroup")],
                 consts: vec![("SUBGROUP", lanes as u32)],
-                ..Source::of(shader)
+                ..source
             },
         }
+    }
+
+    /// Words of so many elements.
+    pub fn words(self, elements: usize) -> usize {
+        elements / self.word
+    }
+
+    /// A shader for it, with its pipeline constants, that keeps a row of so many elements in registers where a thread has
+    /// at most `most` of them.
+    pub fn holding(
+        self,
+        shader: &'static str,
+        cols: usize,
+        most: usize,
+        caps: &Caps,
+    ) -> (Source, Vec<(&'static str, f64)>) {
+        let held = self.held(cols, most, caps);
+        let mut source = self.source(shader);
+        source.consts.push(("HELD", held.unwrap_or(1)));
+        let hold = [("HOLD", f64::from(held.is_some()))];
+        (source, self.overrides().into_iter().chain(hold).collect())
+    }
+
+    /// Words that a thread then keeps; `None` where they are too many. A driver on the CPU would keep them in memory from
+    /// one barrier to the next, and compile that for minutes.
+    pub fn held(self, cols: usize, most: usize, caps: &Caps) -> Option<u32> {
+        let words = cols.div_ceil(self.lanes * self.word);
+        let waits = self.subgroup != Some(self.lanes);
+        (words * self.word <= most && !(caps.software && waits)).then_some(words as u32)
     }
 
     /// Its pipeline constants.
@@ -109,9 +149,15 @@ fn widest(caps: &Caps) -> usize {
     256.min(1 << caps.max_workgroup_threads.ilog2())
 }
 
-/// Names rows and columns to the next power of two.
-pub(crate) fn bucket(rows: usize, cols: usize) -> String {
-    format!("{}x{}", rows.next_power_of_two(), cols.next_power_of_two())
+/// Whether rows that are so many elements apart start at multiples of four.
+fn in_fours(strides: &[usize]) -> bool {
+    strides.iter().all(|stride| stride.is_multiple_of(4))
+}
+
+/// Names rows and columns to the next power of two, and whether rows that are so far apart can be taken in fours.
+pub(crate) fn bucket(rows: usize, cols: usize, strides: &[usize]) -> String {
+    let fours = if in_fours(strides) { " in fours" } else { "" };
+    format!("{}x{}{fours}", rows.next_power_of_two(), cols.next_power_of_two())
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! Three things are replaced, all valid WGSL, so that every file reads on its own terms: a line `//#import x.wgsl` by that
 //! file, once, or by the one that stands in for it; the value of a line `const NAME: u32 = …;` (array lengths of registers
-//! cannot be `override`s); the type in a line `alias NAME_type = f32;`, which tells that of a binding's elements.
+//! cannot be `override`s); the type in a line `alias NAME_type = f32;`, which tells that of a binding's elements: f16, or
+//! vectors of four.
 
 use std::collections::BTreeSet;
 
@@ -55,6 +56,7 @@ pub const COMMON: &[(&str, &str)] = sources![
     "common/epilogue",
     "common/gather",
     "common/nan",
+    "common/nan_word",
     "common/product",
     "common/random",
     "common/rounds",
@@ -88,12 +90,15 @@ pub struct Source {
     pub consts: Vec<(&'static str, u32)>,
     /// Bindings whose elements are in f16; see [`crate::Halved`].
     pub halves: Vec<u32>,
+    /// Whether a thread takes four elements at once: all `NAME_type` are vectors, and `common/word_of_four` stands in for
+    /// `common/word`.
+    pub fours: bool,
 }
 
 impl Source {
     /// A shader as its file has it.
     pub fn of(shader: &'static str) -> Self {
-        Self { shader, imports: Vec::new(), consts: Vec::new(), halves: Vec::new() }
+        Self { shader, imports: Vec::new(), consts: Vec::new(), halves: Vec::new(), fours: false }
     }
 
     /// The complete WGSL.
@@ -101,9 +106,11 @@ impl Source {
     /// # Panics
     /// When the shader, an import, a constant or an alias does not exist: a fault in this crate, which its tests find.
     pub fn link(&self) -> String {
-        let Self { shader, imports, consts, halves } = self;
+        let Self { shader, imports, consts, halves, fours } = self;
+        let mut imports = imports.clone();
+        imports.extend(fours.then_some(("common/word", "common/word_of_four")));
         let mut linked = String::new();
-        append(&mut linked, shader, imports, &mut Vec::new());
+        append(&mut linked, shader, &imports, &mut Vec::new());
         for (name, value) in consts {
             let head = format!("\nconst {name}: u32 = ");
             let start = linked.find(&head).unwrap_or_else(|| panic!("{shader}.wgsl has no {name}"));
@@ -118,6 +125,12 @@ impl Source {
                 let [single, half] =
                     ["f32", "f16"].map(|dtype| format!("\nalias {alias} = {dtype};"));
                 linked = linked.replace(&single, &half);
+            }
+        }
+        if *fours {
+            for dtype in ["f32", "f16"] {
+                linked = linked
+                    .replace(&format!("_type = {dtype};\n"), &format!("_type = vec4<{dtype}>;\n"));
             }
         }
         // WGSL has these before all else.

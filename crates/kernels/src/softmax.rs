@@ -36,7 +36,7 @@ impl Softmax {
             source: tile.source("softmax"),
             entry,
             overrides: tile.overrides().to_vec(),
-            dims: vec![self.rows as u32, self.cols as u32],
+            dims: [self.rows, tile.words(self.cols)].map(|n| n as u32).to_vec(),
             bindings,
             workgroups: tile.grid(self.rows, caps),
         }]
@@ -112,7 +112,7 @@ impl Kernel for Softmax {
 
     fn bucket(&self) -> String {
         let pass = if self.backward { "backward" } else { "forward" };
-        format!("{pass} {}", row_tile::bucket(self.rows, self.cols))
+        format!("{pass} {}", row_tile::bucket(self.rows, self.cols, &[self.cols]))
     }
 
     fn cost(&self) -> Cost {
