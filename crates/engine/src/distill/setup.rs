@@ -154,8 +154,7 @@ impl Setup {
     /// # Errors
     /// When a text cannot become tokens.
     pub fn notes(&self) -> Result<Vec<String>, Error> {
-        let read = training_texts(&self.split)?;
-        let train = read.examples();
+        let train = self.transfer.examples();
         let mut notes = Vec::new();
         if let Some(texts) = &self.split.unlabelled {
             notes.push(format!(

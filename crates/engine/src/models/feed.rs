@@ -1,5 +1,7 @@
 //! Examples as one model reads them: batches on the host.
 
+use std::sync::Arc;
+
 use distil_gpu_kernels::distill_loss::PADDING;
 use distil_gpu_kernels::gather::sorted_order;
 use distil_gpu_kernels::random;
@@ -16,7 +18,7 @@ pub struct Feed<'a> {
     input: &'a Input,
     examples: &'a Examples,
     /// The texts' tokens, where examples are texts.
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     /// What hides some of them, where a model is to guess them.
     masking: Option<Masking>,
 }
@@ -51,7 +53,7 @@ impl<'a> Feed<'a> {
                 })?;
                 tokenizer.encode_all(texts, tokens.max_length)?
             }
-            _ => Tokens::default(),
+            _ => Arc::default(),
         };
         let masking = match input {
             Input::Tokens(TokenInput { tokenizer: Some(tokenizer), .. }) if input.masks() => {

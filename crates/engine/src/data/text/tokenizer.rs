@@ -1,6 +1,7 @@
 //! How a text becomes tokens: a Hugging Face `tokenizer.json`.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokenizers::{
     EncodeInput, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy,
@@ -20,6 +21,15 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     json: String,
     path: String,
+    /// What was encoded before: each arm of a run reads the same texts. Clones share it.
+    encoded: Arc<Mutex<Vec<Encoded>>>,
+}
+
+/// Texts, and what they became.
+struct Encoded {
+    texts: Texts,
+    max_length: usize,
+    tokens: Arc<Tokens>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -61,7 +71,7 @@ impl Tokenizer {
         // Padding is the batch's affair, and truncation is asked for when texts are encoded.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(bad)?;
-        Ok(Self { inner, json, path: path.to_owned() })
+        Ok(Self { inner, json, path: path.to_owned(), encoded: Arc::default() })
     }
 
     /// The token that stands for one to be guessed, if there is one.
@@ -142,11 +152,22 @@ impl Tokenizer {
     }
 
     /// The tokens of these texts, special ones included, at most `max_length` of each; of a pair, the longer text
-    /// is cut first.
+    /// is cut first. The same texts are encoded once.
     ///
     /// # Errors
     /// [`DataError::Unfit`] when no text fits into so few tokens, a text cannot be encoded, or becomes no token.
-    pub fn encode_all(&self, texts: &Texts, max_length: usize) -> Result<Tokens, DataError> {
+    pub fn encode_all(&self, texts: &Texts, max_length: usize) -> Result<Arc<Tokens>, DataError> {
+        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |one: &&Encoded| one.max_length == max_length && one.texts.is(texts);
+        if let Some(known) = encoded.iter().find(same) {
+            return Ok(known.tokens.clone());
+        }
+        let tokens = Arc::new(self.encode(texts, max_length)?);
+        encoded.push(Encoded { texts: texts.clone(), max_length, tokens: tokens.clone() });
+        Ok(tokens)
+    }
+
+    fn encode(&self, texts: &Texts, max_length: usize) -> Result<Tokens, DataError> {
         let unfit = |error| DataError::Unfit(format!("texts cannot become tokens: {error}"));
         let added =
             self.inner.get_post_processor().map_or(0, |one| one.added_tokens(texts.are_pairs()));
