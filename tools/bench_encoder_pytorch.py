@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time a transformer encoder of MiniLM-L6's sizes in PyTorch on the CPU, as a peer to compare with.
+"""Time a transformer encoder of MiniLM-L6's sizes in PyTorch, as a peer to compare with.
 
 32 texts of 64 tokens, f32: a fine-tuning step of transformers' sequence classifier (forward, backward, fused AdamW,
 dropout on), a forward pass, and single operations. `benches/encoder.rs` times the same here.
@@ -60,7 +60,7 @@ def main() -> None:
     ids = torch.randint(VOCAB, (ROWS, LENGTH))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     labels = torch.arange(ROWS) % CLASSES
-    encoder = model()
+    encoder = model().to(args.device)
     if wanted("step"):
         encoder.train()
         optimizer = torch.optim.AdamW(

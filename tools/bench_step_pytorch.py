@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time one knowledge-distillation step of PyTorch on the CPU, as a peer to compare with.
+"""Time one knowledge-distillation step of PyTorch, as a peer to compare with.
 
 The recipe is Hinton's on MNIST: teacher 784-1200-1200-10 (forward only), student 784-800-800-10,
 T = 20, alpha = 0.9, SGD with momentum 0.9, batch 128, f32. `benches/step.rs` times the same here.
