@@ -11,10 +11,10 @@ use serde::Serialize;
 
 pub use cache::{Bucket, Cache, FOLDER_VARIABLE};
 
-use crate::bench::{median, plan_of, seconds};
-use crate::device::Device;
+use crate::bench::{median, seconds};
+use crate::device::{Device, ProgramId};
 use crate::error::Error;
-use crate::verify::kernel::Forced;
+use crate::verify::kernel::{Forced, Loaded};
 use crate::verify::{Case, Distance};
 
 /// Operations up to which the f64 oracle says what is right; above, the kernel's own choice does.
@@ -140,8 +140,8 @@ struct Reference {
 
 impl Reference {
     fn of(device: &mut dyn Device, kernel: &Arc<dyn Kernel>) -> Result<Self, Error> {
-        // Around 0.5, so that no sum is a small difference of large parts.
-        let case = Case::filled(kernel.clone(), -1.0, 2.0);
+        // Around 0.5, so that no sum is a small difference of large parts; and all of it work.
+        let case = Case::filled(kernel.clone(), -1.0, 2.0).whole();
         let expected = match kernel.cost().flops <= ORACLE_FLOPS {
             true => case.expected()?,
             false => case.found(device, kernel)?,
@@ -158,37 +158,34 @@ impl Reference {
         let kernel = self.case.kernel.clone();
         let launches = variant.launches.clone();
         let forced: Arc<dyn Kernel> = Arc::new(Forced { kernel, launches });
-        let found = self.case.found(device, &forced)?;
-        let distances = self.case.distances_of(&variant.name, &found, &self.expected);
-        let wrong =
-            |distance: &&Distance| distance.error.is_nan() || distance.error > distance.limit;
-        if let Some(Distance { error, limit, .. }) = distances.iter().find(wrong) {
-            let reason =
-                format!("it computes wrong: an NMSE of {error:.1e}, allowed are {limit:.1e}");
-            return Ok(Err(reason));
-        }
-        time(device, forced).map(Ok)
+        Loaded::with(device, &forced, &self.case.data, |device, loaded| {
+            loaded.run(device, &self.case.state)?;
+            let found = loaded.written(device)?;
+            let distances = self.case.distances_of(&variant.name, &found, &self.expected);
+            let wrong =
+                |distance: &&Distance| distance.error.is_nan() || distance.error > distance.limit;
+            if let Some(Distance { error, limit, .. }) = distances.iter().find(wrong) {
+                let reason =
+                    format!("it computes wrong: an NMSE of {error:.1e}, allowed are {limit:.1e}");
+                return Ok(Err(reason));
+            }
+            time(device, loaded.program, &self.case.state).map(Ok)
+        })
     }
 }
 
-/// Median seconds of a kernel: by the device's timestamps, else by the clock.
-fn time(device: &mut dyn Device, kernel: Arc<dyn Kernel>) -> Result<f64, Error> {
-    let program = device.load(&plan_of(kernel), &|_| None)?;
-    let state = StepState::default();
-    let run = |device: &mut dyn Device| device.run(program, &state, &[]);
-    let timed = (|| {
+/// Median seconds of a program that has its inputs: by the device's timestamps, else by the clock.
+fn time(device: &mut dyn Device, program: ProgramId, state: &StepState) -> Result<f64, Error> {
+    let run = |device: &mut dyn Device| device.run(program, state, &[]);
+    run(device)?;
+    if device.timings(program)?.is_none() {
+        return seconds(device, BUDGET, run);
+    }
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while times.len() < 3 || start.elapsed() < BUDGET {
         run(device)?;
-        if device.timings(program)?.is_none() {
-            return seconds(device, BUDGET, run);
-        }
-        let (start, mut times) = (Instant::now(), Vec::new());
-        while times.len() < 3 || start.elapsed() < BUDGET {
-            run(device)?;
-            let timings = device.timings(program)?.unwrap_or_default();
-            times.push(timings.iter().map(|(_, time)| time.as_secs_f64()).sum());
-        }
-        Ok(median(times))
-    })();
-    device.unload(program);
-    timed
+        let timings = device.timings(program)?.unwrap_or_default();
+        times.push(timings.iter().map(|(_, time)| time.as_secs_f64()).sum());
+    }
+    Ok(median(times))
 }

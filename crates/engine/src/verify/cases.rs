@@ -59,6 +59,16 @@ impl Case {
         Self { kernel, state: StepState::default(), data }
     }
 
+    /// With examples that are whole: no position is padding.
+    pub fn whole(mut self) -> Self {
+        for (operand, data) in self.kernel.operands().iter().zip(&mut self.data) {
+            if let ("lengths", Data::Integers(lengths)) = (operand.name, data) {
+                lengths.fill(i32::MAX);
+            }
+        }
+        self
+    }
+
     /// In a step of this state.
     pub fn at(self, state: StepState) -> Self {
         Self { state, ..self }

@@ -7,7 +7,7 @@ use distil_gpu_kernels::{
 };
 
 use super::numbers::{random_in, random_labels};
-use crate::device::{BufferId, Device, DeviceKind, HostTensor};
+use crate::device::{BufferId, Device, DeviceKind, HostTensor, ProgramId};
 use crate::error::Error;
 use crate::plan::{BufferKind, BufferSpec, Call, Plan, View};
 use crate::store::{Part, StorePart};
@@ -40,79 +40,123 @@ pub fn run_kernel(
     state: &StepState,
     data: &[Data],
 ) -> Result<Vec<Vec<f64>>, Error> {
-    let mut ids = Vec::new();
-    let written = run_with(device, kernel, state, data, &mut ids);
-    ids.into_iter().for_each(|(_, id)| device.free_buffer(id));
-    written
+    Loaded::with(device, kernel, data, |device, loaded| {
+        loaded.run(device, state)?;
+        loaded.written(device)
+    })
 }
 
-/// As [`run_kernel`]; the buffers it makes go to `ids`, with their operands' numbers.
-fn run_with(
-    device: &mut dyn Device,
-    kernel: &Arc<dyn Kernel>,
-    state: &StepState,
-    data: &[Data],
-    ids: &mut Vec<(usize, BufferId)>,
-) -> Result<Vec<Vec<f64>>, Error> {
-    let operands = kernel.operands();
-    assert_eq!(operands.len(), data.len(), "{kernel:?}");
-    let (mut buffers, mut views, mut inputs) = (vec![], vec![], vec![]);
-    for (index, (operand, data)) in operands.iter().zip(data).enumerate() {
-        let len = operand.len;
-        let mut spec = BufferSpec {
-            kind: BufferKind::Input(operand.name.to_owned()),
-            dtype: operand.dtype,
-            len,
-            row: None,
-            label: operand.name.to_owned(),
-        };
-        let floats = match data {
-            Data::Integers(values) => {
-                inputs.push((operand.name, HostTensor::I32(values)));
-                None
+/// One kernel on a device as a plan of one call, its operands holding data.
+pub struct Loaded<'a> {
+    kernel: &'a Arc<dyn Kernel>,
+    /// The plan's program.
+    pub program: ProgramId,
+    /// What its integers are.
+    inputs: Vec<(&'static str, HostTensor<'a>)>,
+    /// Buffers of the other operands, with these' numbers.
+    buffers: Vec<(usize, BufferId)>,
+}
+
+impl<'a> Loaded<'a> {
+    /// Loads a kernel, does something with it, and takes it from the device again.
+    ///
+    /// # Errors
+    /// When the device refuses; those of `then`.
+    ///
+    /// # Panics
+    /// When `data` does not fit the kernel's operands.
+    pub fn with<T>(
+        device: &mut dyn Device,
+        kernel: &'a Arc<dyn Kernel>,
+        data: &'a [Data],
+        then: impl FnOnce(&mut dyn Device, &Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut buffers = Vec::new();
+        let done = Self::load(device, kernel, data, &mut buffers).and_then(|(program, inputs)| {
+            let loaded = Self { kernel, program, inputs, buffers: buffers.clone() };
+            let done = then(device, &loaded);
+            device.unload(program);
+            done
+        });
+        buffers.into_iter().for_each(|(_, id)| device.free_buffer(id));
+        done
+    }
+
+    /// Loads the plan; the buffers it makes go to `made`.
+    fn load(
+        device: &mut dyn Device,
+        kernel: &Arc<dyn Kernel>,
+        data: &'a [Data],
+        made: &mut Vec<(usize, BufferId)>,
+    ) -> Result<(ProgramId, Vec<(&'static str, HostTensor<'a>)>), Error> {
+        let operands = kernel.operands();
+        assert_eq!(operands.len(), data.len(), "{kernel:?}");
+        let (mut buffers, mut views, mut inputs) = (vec![], vec![], vec![]);
+        for (index, (operand, data)) in operands.iter().zip(data).enumerate() {
+            let len = operand.len;
+            let mut spec = BufferSpec {
+                kind: BufferKind::Input(operand.name.to_owned()),
+                dtype: operand.dtype,
+                len,
+                row: None,
+                label: operand.name.to_owned(),
+            };
+            let floats = match data {
+                Data::Integers(values) => {
+                    inputs.push((operand.name, HostTensor::I32(values)));
+                    None
+                }
+                Data::Floats(values) => Some(values.clone()),
+                Data::Unwritten => Some(vec![f64::NAN; len]),
+            };
+            if let Some(mut values) = floats {
+                assert_eq!(values.len(), len, "{} of {kernel:?}", operand.name);
+                values.resize(len + GUARD, UNTOUCHED);
+                let part = StorePart { store: 0, part: Part::Parameters, segment: index };
+                (spec.kind, spec.len) = (BufferKind::Persistent(part), len + GUARD);
+                let id = device.create_buffer(operand.name, operand.dtype, len + GUARD)?;
+                made.push((index, id));
+                device.write_exact(id, 0, &values)?;
             }
-            Data::Floats(values) => Some(values.clone()),
-            Data::Unwritten => Some(vec![f64::NAN; len]),
+            buffers.push(spec);
+            views.push(View { buffer: index, dtype: operand.dtype, offset: 0, len });
+        }
+        let call = Call { kernel: kernel.clone(), views, label: kernel.name().to_owned() };
+        let plan = Plan { buffers, calls: vec![call], loss_scale: None };
+        let place =
+            |part: StorePart| made.iter().find(|(i, _)| *i == part.segment).map(|(_, id)| *id);
+        Ok((device.load(&plan, &place)?, inputs))
+    }
+
+    /// Runs it once.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run(&self, device: &mut dyn Device, state: &StepState) -> Result<(), Error> {
+        device.run(self.program, state, &self.inputs)
+    }
+
+    /// Each operand that it writes, in order.
+    ///
+    /// # Errors
+    /// When the device fails, or the kernel has written behind an operand.
+    pub fn written(&self, device: &mut dyn Device) -> Result<Vec<Vec<f64>>, Error> {
+        let operands = self.kernel.operands();
+        let written = self.buffers.iter().filter(|(i, _)| operands[*i].access != Access::Read);
+        let unguarded = |&(index, id): &(usize, BufferId)| {
+            let mut values = device.read_exact(id, 0, operands[index].len + GUARD)?;
+            let guard = values.split_off(values.len() - GUARD);
+            if guard.iter().all(|&v| v == UNTOUCHED) {
+                return Ok(values);
+            }
+            Err(Error::Kernel {
+                kernel: self.kernel.name(),
+                device: device.info().name.clone(),
+                reason: "it writes behind its operands".to_owned(),
+            })
         };
-        if let Some(mut values) = floats {
-            assert_eq!(values.len(), len, "{} of {kernel:?}", operand.name);
-            values.resize(len + GUARD, UNTOUCHED);
-            let part = StorePart { store: 0, part: Part::Parameters, segment: index };
-            (spec.kind, spec.len) = (BufferKind::Persistent(part), len + GUARD);
-            let id = device.create_buffer(operand.name, operand.dtype, len + GUARD)?;
-            ids.push((index, id));
-            device.write_exact(id, 0, &values)?;
-        }
-        buffers.push(spec);
-        views.push(View { buffer: index, dtype: operand.dtype, offset: 0, len });
+        written.map(unguarded).collect()
     }
-    let call = Call { kernel: kernel.clone(), views, label: kernel.name().to_owned() };
-    let plan = Plan { buffers, calls: vec![call], loss_scale: None };
-    let place = |part: StorePart| ids.iter().find(|(i, _)| *i == part.segment).map(|(_, id)| *id);
-    let program = device.load(&plan, &place)?;
-    let ran = device.run(program, state, &inputs);
-    let mut written = Vec::new();
-    for &(index, id) in &*ids {
-        let operand = operands[index];
-        if ran.is_ok() && operand.access != Access::Read {
-            written.push(device.read_exact(id, 0, operand.len + GUARD));
-        }
-    }
-    device.unload(program);
-    ran?;
-    let unguarded = |values: Result<Vec<f64>, Error>| {
-        let mut values = values?;
-        let guard = values.split_off(values.len() - GUARD);
-        if guard.iter().all(|&v| v == UNTOUCHED) {
-            return Ok(values);
-        }
-        Err(Error::Kernel {
-            kernel: kernel.name(),
-            device: device.info().name.clone(),
-            reason: "it writes behind its operands".to_owned(),
-        })
-    };
-    written.into_iter().map(unguarded).collect()
 }
 
 /// A kernel with launches that its device would not choose by itself.

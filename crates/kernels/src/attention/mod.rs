@@ -208,12 +208,13 @@ impl Attention {
 
     /// The layouts to choose from, the default first.
     fn layouts(&self, caps: &Caps) -> Vec<Layout> {
-        if caps.software {
-            return [4, 2].map(|own| Layout::Direct { own }).to_vec();
-        }
         let fours = self.head_dim.div_ceil(4);
         // Fours of columns of one row that a thread may hold: few enough for the registers of all that it holds.
         let most = if self.backward { 8 } else { 16 };
+        if caps.software {
+            let owns = if fours <= most { [4, 2] } else { [2, 4] };
+            return owns.map(|own| Layout::Direct { own }).to_vec();
+        }
         let least = fours.div_ceil(most).next_power_of_two();
         let subgroup = caps.subgroup_lanes.map_or(0, |lanes| lanes as usize);
         let mut layouts = Vec::new();

@@ -21,7 +21,7 @@ pub use trim::{Trimmed, trim};
 use super::DataError;
 
 /// A text, or a pair of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Text {
     /// The text.
     pub first: String,

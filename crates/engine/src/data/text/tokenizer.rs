@@ -1,5 +1,6 @@
 //! How a text becomes tokens: a Hugging Face `tokenizer.json`.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -191,10 +192,21 @@ impl Tokenizer {
                 None => first.clone().into(),
             }
         };
-        let inputs: Vec<EncodeInput<'_>> = texts.all().iter().map(input).collect();
+        // A text that comes again, as the student alone's do, is encoded once.
+        let mut distinct: Vec<&Text> = Vec::new();
+        let mut places: HashMap<&Text, usize> = HashMap::new();
+        let place_of = |text| {
+            *places.entry(text).or_insert_with(|| {
+                distinct.push(text);
+                distinct.len() - 1
+            })
+        };
+        let rows: Vec<usize> = texts.all().iter().map(place_of).collect();
+        let inputs: Vec<EncodeInput<'_>> = distinct.into_iter().map(input).collect();
         let encoded = tokenizer.encode_batch_fast(inputs, true).map_err(unfit)?;
         let mut tokens = Tokens::default();
-        for (row, encoding) in encoded.iter().enumerate() {
+        for (row, place) in rows.into_iter().enumerate() {
+            let encoding = &encoded[place];
             if encoding.get_ids().is_empty() {
                 let problem = format!("text {row}, {:?}, becomes no token", texts.all()[row].first);
                 return Err(DataError::Unfit(problem));
@@ -250,11 +262,14 @@ pub(super) mod tests {
     #[test]
     fn texts_become_tokens() {
         let tokenizer = Tokenizer::parse("t.json", JSON.to_owned()).unwrap();
-        let single = texts(&[("Good films", None), ("weird", None)]);
+        let single = texts(&[("Good films", None), ("weird", None), ("Good films", None)]);
         let tokens = tokenizer.encode_all(&single, 16).unwrap();
         assert_eq!(tokens.row(0), (&[2, 4, 5, 6, 3][..], &[0; 5][..]));
         assert_eq!(tokens.row(1), (&[2, 1, 3][..], &[0; 3][..]));
-        assert_eq!((tokens.len(), tokens.cut()), (2, 0));
+        assert_eq!(tokens.row(2), tokens.row(0));
+        assert_eq!((tokens.len(), tokens.cut()), (3, 0));
+        assert!(Arc::ptr_eq(&tokens, &tokenizer.encode_all(&single.clone(), 16).unwrap()));
+        assert_eq!(tokenizer.encode_all(&single, 3).unwrap().length(0), 3);
         let pairs = texts(&[("good", Some("bad film"))]);
         let tokens = tokenizer.encode_all(&pairs, 16).unwrap();
         assert_eq!(tokens.row(0), (&[2, 4, 3, 7, 5, 3][..], &[0, 0, 0, 1, 1, 1][..]));
