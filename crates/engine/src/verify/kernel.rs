@@ -46,13 +46,16 @@ pub fn run_kernel(
     })
 }
 
+/// Inputs of a plan, by name.
+type Inputs<'a> = Vec<(&'static str, HostTensor<'a>)>;
+
 /// One kernel on a device as a plan of one call, its operands holding data.
 pub struct Loaded<'a> {
     kernel: &'a Arc<dyn Kernel>,
     /// The plan's program.
     pub program: ProgramId,
     /// What its integers are.
-    inputs: Vec<(&'static str, HostTensor<'a>)>,
+    inputs: Inputs<'a>,
     /// Buffers of the other operands, with these' numbers.
     buffers: Vec<(usize, BufferId)>,
 }
@@ -88,7 +91,7 @@ impl<'a> Loaded<'a> {
         kernel: &Arc<dyn Kernel>,
         data: &'a [Data],
         made: &mut Vec<(usize, BufferId)>,
-    ) -> Result<(ProgramId, Vec<(&'static str, HostTensor<'a>)>), Error> {
+    ) -> Result<(ProgramId, Inputs<'a>), Error> {
         let operands = kernel.operands();
         assert_eq!(operands.len(), data.len(), "{kernel:?}");
         let (mut buffers, mut views, mut inputs) = (vec![], vec![], vec![]);
