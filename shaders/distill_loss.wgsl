@@ -11,7 +11,7 @@
 //
 // dims      uniform: rows, classes, words from a row to the next of either tensor, the launch's first row
 // z_s       f32 [rows, student_stride], overwritten by state.loss_scale · gradient when GRADIENT; columns from `classes`
-//           on are padding: never read, gradient 0
+//           on are padding: they count in nothing, gradient 0
 // z_t       f32 [rows, teacher_stride], read only when TEACHER
 // labels    i32 [rows]: a class; -100: no hard term; i32 minimum: a padding row, which counts in nothing
 // row_loss  f32 [rows]

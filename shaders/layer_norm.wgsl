@@ -158,6 +158,8 @@ fn backward(
             let g = Word(operand[start + c]) * weight[c];
             out[start + c] = out_type((g - means.y - h * slope) * inverse_std);
         }
+        // Those of the tile before may still be read.
+        workgroupBarrier();
         if local.x == 0u {
             offsets[local.y] = offset;
         }

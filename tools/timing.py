@@ -36,9 +36,11 @@ def wait(device: str) -> None:
 def report(what: str, run: Callable[[], object], args: argparse.Namespace, **facts: object) -> None:
     """Times `run` and prints the median and mean of its runs; `facts` go into the JSON object.
 
-    On CUDA the peak of memory, all tensors of the process, is among them.
+    On CUDA the peak of memory during these runs, all tensors of the process, is among them.
     """
     times = []
+    if args.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     for _ in range(args.warmup + args.runs):
         wait(args.device)
         start = time.perf_counter()

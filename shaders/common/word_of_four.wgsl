@@ -1,4 +1,4 @@
-// As common/word.wgsl, four numbers: of a tensor, or of rows, whose length is a multiple of four.
+// As common/word.wgsl, four numbers: of a tensor whose length is a multiple of four, or of rows that start at multiples.
 
 alias Word = vec4<f32>;
 alias Places = vec4<u32>;

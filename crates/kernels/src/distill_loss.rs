@@ -39,9 +39,10 @@ impl DistillLoss {
     /// By one subgroup a row on a driver on the CPU, which pays for barriers.
     fn tile(&self, caps: &Caps) -> RowTile {
         let one = RowTile::one_subgroup(self.classes, caps).filter(|_| caps.software);
-        let tile = one
-            .unwrap_or_else(|| RowTile::of_lanes(self.classes.next_power_of_two().clamp(32, 256)));
-        tile.for_rows_apart(&self.strides())
+        let strides = self.strides();
+        let words = self.classes.div_ceil(if row_tile::in_fours(&strides) { 4 } else { 1 });
+        let several = || RowTile::of_lanes(words.next_power_of_two().clamp(32, 256));
+        one.unwrap_or_else(several).for_rows_apart(&strides)
     }
 
     fn strides(&self) -> Vec<usize> {

@@ -15,7 +15,7 @@ use crate::{
     Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, StepState, Variant, bytes, twin,
 };
 
-/// Threads of a partial sum.
+/// Most threads of a partial sum.
 const LANES: usize = 256;
 const MAX_PARTIALS: usize = 4096;
 
@@ -181,7 +181,7 @@ impl Kernel for GradNormFinish {
 /// How threads take one sum of so many numbers. A driver on the CPU pays for barriers: there a subgroup takes it.
 fn tile(len: usize, caps: &Caps) -> RowTile {
     let one = RowTile::one_subgroup(len, caps).filter(|_| caps.software);
-    one.unwrap_or_else(|| RowTile::of_lanes(LANES))
+    one.unwrap_or_else(|| RowTile::of_lanes((len / 4).next_power_of_two().clamp(32, LANES)))
 }
 
 #[cfg(test)]

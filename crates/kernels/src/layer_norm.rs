@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::row_tile::{self, RowTile};
 use crate::{
-    Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, Variant, bytes, row, twin,
+    Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, Variant, bytes, row, twin,
 };
 
 /// Rows that a workgroup of the backward pass takes at a time.
@@ -335,10 +335,10 @@ impl Kernel for LayerNormFinish {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        let word = if self.cols.is_multiple_of(4) { 4 } else { 1 };
-        let words = self.cols / word;
+        let tile = RowTile::of_lanes(FINISH_COLUMNS).for_rows_apart(&[self.cols]);
+        let words = tile.words(self.cols);
         vec![Launch {
-            source: Source { fours: word == 4, ..Source::of("layer_norm") },
+            source: tile.source("layer_norm"),
             entry: "finish",
             overrides: Vec::new(),
             dims: [0, words, 0, 0, self.blocks].map(|n| n as u32).to_vec(),

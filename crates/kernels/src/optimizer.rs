@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::loss_scale;
 use crate::parts::cuts;
 use crate::row::vectorised;
+use crate::row_tile;
 use crate::{
     Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, Variant, bytes, twin,
 };
@@ -209,7 +210,7 @@ impl Optimizer {
 
     /// Whether threads can take four elements at once.
     fn in_fours(&self) -> bool {
-        self.len.is_multiple_of(4)
+        row_tile::in_fours(&[self.len])
     }
 
     fn decoupled(&self) -> bool {

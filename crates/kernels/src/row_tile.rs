@@ -59,10 +59,11 @@ impl RowTile {
         Self { lanes, rows: (THREADS / lanes).max(1), subgroup: None, word: 1 }
     }
 
-    /// What may be tried instead for rows of so many elements: four times as many threads; the tree for subgroups; one
+    /// What may be tried instead for rows of so many elements: four times as many threads, if they have something to do; the tree for subgroups; one
     /// subgroup; as many subgroups as the default has threads for; single elements for words of four.
     pub fn others(self, cols: usize, caps: &Caps) -> Vec<Self> {
-        let wide = Some((4 * self.lanes).min(widest(caps))).filter(|&lanes| lanes > self.lanes);
+        let wide = Some((4 * self.lanes).min(widest(caps)))
+            .filter(|&lanes| lanes > self.lanes && self.lanes * self.word < cols);
         let by_tree = Self { subgroup: None, ..self };
         let subgroup = caps.subgroup_lanes.map(|lanes| lanes as usize);
         let several = subgroup.filter(|&lanes| self.lanes > lanes);
@@ -150,7 +151,7 @@ fn widest(caps: &Caps) -> usize {
 }
 
 /// Whether rows that are so many elements apart start at multiples of four.
-fn in_fours(strides: &[usize]) -> bool {
+pub(crate) fn in_fours(strides: &[usize]) -> bool {
     strides.iter().all(|stride| stride.is_multiple_of(4))
 }
 

@@ -131,7 +131,9 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
             }
         }
     }
-    for (rows, cols) in [(128, 10), (4_000_000, 33), (2, 50_257)] {
+    for (rows, cols) in
+        [(128, 10), (128, 12), (4_000_000, 33), (4_000_000, 32), (2, 50_257), (3, 50_000)]
+    {
         for backward in [false, true] {
             kernels.push(Arc::new(Softmax { rows, cols, backward }));
         }

@@ -154,7 +154,6 @@ impl Setup {
     /// # Errors
     /// When a text cannot become tokens.
     pub fn notes(&self) -> Result<Vec<String>, Error> {
-        let train = self.transfer.examples();
         let mut notes = Vec::new();
         if let Some(texts) = &self.split.unlabelled {
             notes.push(format!(
@@ -163,9 +162,12 @@ impl Setup {
                 thousands(texts.len())
             ));
         }
-        let models = self.teacher.iter().map(|config| ("teacher", config));
-        for (name, config) in models.chain([("student", &self.student)]) {
+        let is_trained = self.teacher_parameters.is_none();
+        let taught = if is_trained { &self.split.train } else { &self.transfer };
+        let models = self.teacher.iter().map(|config| ("teacher", config, taught));
+        for (name, config, data) in models.chain([("student", &self.student, &self.transfer)]) {
             let Input::Tokens(tokens) = &config.input else { continue };
+            let train = data.examples();
             let cut = Feed::new(&config.input, train)?.tokens().cut();
             if cut > 0 {
                 let (most, all) = (tokens.max_length, thousands(train.len()));

@@ -60,7 +60,7 @@ impl Case {
     }
 
     /// With examples that are whole: no position is padding.
-    pub fn whole(mut self) -> Self {
+    pub fn unpadded(mut self) -> Self {
         for (operand, data) in self.kernel.operands().iter().zip(&mut self.data) {
             if let ("lengths", Data::Integers(lengths)) = (operand.name, data) {
                 lengths.fill(i32::MAX);
@@ -409,17 +409,23 @@ pub fn reduce() -> Vec<Case> {
 /// Both ways; masks and huge numbers.
 pub fn softmax() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (rows, cols) in [(1, 1), (5, 10), (3, 31), (3, 257), (200, 17), (2, 20_000)] {
+    for (rows, cols) in [(1, 1), (5, 10), (3, 31), (3, 257), (200, 17), (200, 20), (2, 20_000)] {
         for backward in [false, true] {
             cases.push(Case::random(Softmax { rows, cols, backward }, -8.0, 8.0));
         }
     }
     let inf = f64::INFINITY;
-    let x = vec![1e4, 1e4, -1e4, -inf, -inf, -1e30, 2.0, 2.0, -3e38, -3e38, -3e38, -3e38];
-    let masked = Softmax { rows: 3, cols: 4, backward: false };
-    cases.push(Case::new(masked, vec![Data::Floats(x), Data::Unwritten]));
-    let lost = Softmax { rows: 2, cols: 30, backward: false };
-    cases.push(Case::new(lost, vec![spoilt(60), Data::Unwritten]));
+    let x = [[1e4, 1e4, -1e4, -inf], [-inf, -1e30, 2.0, 2.0], [-3e38, -3e38, -3e38, -3e38]];
+    for cols in [4, 5] {
+        let row = |row: &[f64; 4]| row.iter().copied().chain([-inf]).take(cols).collect::<Vec<_>>();
+        let x = Data::Floats(x.iter().flat_map(row).collect());
+        let masked = Softmax { rows: 3, cols, backward: false };
+        cases.push(Case::new(masked, vec![x, Data::Unwritten]));
+    }
+    for cols in [30, 32] {
+        let lost = Softmax { rows: 2, cols, backward: false };
+        cases.push(Case::new(lost, vec![spoilt(2 * cols), Data::Unwritten]));
+    }
     cases
 }
 
@@ -471,6 +477,7 @@ pub fn layer_norm() -> Vec<Case> {
         (9, 4096, 1e4),
         (2, 5000, 0.5),
         (5000, 20, 0.5),
+        (5000, 20, 1e4),
     ] {
         let (x, eps) = (random_in(mean - 1.5, mean + 1.5, rows * cols, 1), 1e-5);
         let [weight, bias] = [2, 3].map(|salt| Data::Floats(random_in(-1.0, 2.0, cols, salt)));
@@ -485,9 +492,12 @@ pub fn layer_norm() -> Vec<Case> {
         let blocks = backward.blocks();
         cases.push(Case::random(LayerNormFinish { blocks, cols }, -1.0, 2.0));
     }
-    let lost = LayerNorm { rows: 2, cols: 30, eps: 1e-5 };
-    let [weight, bias] = [2, 3].map(|salt| Data::Floats(random(30, salt)));
-    cases.push(Case::new(lost, vec![spoilt(60), weight, bias, Data::Unwritten, Data::Unwritten]));
+    for cols in [30, 32] {
+        let lost = LayerNorm { rows: 2, cols, eps: 1e-5 };
+        let [weight, bias] = [2, 3].map(|salt| Data::Floats(random(cols, salt)));
+        let data = vec![spoilt(2 * cols), weight, bias, Data::Unwritten, Data::Unwritten];
+        cases.push(Case::new(lost, data));
+    }
     cases
 }
 
@@ -555,6 +565,16 @@ pub fn distill_loss() -> Vec<Case> {
                 ..plain(rows, classes)
             };
             case(kernel, 6.0, temperature, alpha);
+        }
+    }
+    // Rows that start at multiples of four and end in between.
+    for (classes, student_stride, teacher) in [(2, 4, 8), (33, 36, 40), (4097, 4100, 4104)] {
+        for teacher_stride in [None, Some(teacher)] {
+            for gradient in [false, true] {
+                let padded =
+                    DistillLoss { student_stride, teacher_stride, gradient, ..plain(9, classes) };
+                case(padded, 6.0, 2.0, 0.7);
+            }
         }
     }
     // Close answers: of one row far apart, the gradient is no more than its rounding.

@@ -38,6 +38,8 @@ pub fn parts() -> Vec<Case> {
             }
         }
     }
-    cut(&GradNormPartial::new(100_000), &[0], 40_000);
+    for len in [100_000, 100_001] {
+        cut(&GradNormPartial::new(len), &[0], 40_000);
+    }
     cases
 }

@@ -88,7 +88,7 @@ pub fn grad_norm() -> Vec<Case> {
     for len in [1, 255, 10_000, 100_003] {
         cases.push(Case::random(GradNormPartial::new(len), -1.0, 1.0));
     }
-    for partials in [1, 64, 1024] {
+    for partials in [1, 64, 1024, 4096, 10_000] {
         for max_norm in [0.5, 1e6] {
             cases.push(Case::random(GradNormFinish { partials, max_norm }, 0.0, 1.0));
         }
@@ -106,7 +106,7 @@ pub fn add_to() -> Vec<Case> {
 /// Rows within the bound and above it.
 pub fn max_norm() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (rows, cols) in [(1, 1), (7, 3), (100, 50), (3, 3000)] {
+    for (rows, cols) in [(1, 1), (7, 3), (100, 50), (100, 52), (3, 3000)] {
         // Half of the mean norm of a row, and far above it.
         for bound in [0.3 * (cols as f32).sqrt(), 100.0] {
             cases.push(Case::random(MaxNorm { rows, cols, bound }, -1.0, 1.0));

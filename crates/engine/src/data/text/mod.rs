@@ -78,11 +78,6 @@ impl Texts {
         &self.rows
     }
 
-    /// Whether these share their texts with `other`, as clones do.
-    pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.rows, &other.rows)
-    }
-
     /// Whether they are pairs.
     pub fn are_pairs(&self) -> bool {
         self.rows[0].second.is_some()

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokenizers::{
     EncodeInput, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy,
@@ -26,9 +26,9 @@ pub struct Tokenizer {
     encoded: Arc<Mutex<Vec<Encoded>>>,
 }
 
-/// Texts, and what they became.
+/// Texts, if there still are any, and what they became.
 struct Encoded {
-    texts: Texts,
+    texts: Weak<Vec<Text>>,
     max_length: usize,
     tokens: Arc<Tokens>,
 }
@@ -159,16 +159,20 @@ impl Tokenizer {
     /// [`DataError::Unfit`] when no text fits into so few tokens, a text cannot be encoded, or becomes no token.
     pub fn encode_all(&self, texts: &Texts, max_length: usize) -> Result<Arc<Tokens>, DataError> {
         let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |one: &&Encoded| one.max_length == max_length && one.texts.is(texts);
+        encoded.retain(|one| one.texts.strong_count() > 0);
+        let place = Arc::as_ptr(&texts.rows);
+        let same = |one: &&Encoded| one.max_length == max_length && one.texts.as_ptr() == place;
         if let Some(known) = encoded.iter().find(same) {
             return Ok(known.tokens.clone());
         }
         let tokens = Arc::new(self.encode(texts, max_length)?);
-        encoded.push(Encoded { texts: texts.clone(), max_length, tokens: tokens.clone() });
+        let texts = Arc::downgrade(&texts.rows);
+        encoded.push(Encoded { texts, max_length, tokens: tokens.clone() });
         Ok(tokens)
     }
 
-    fn encode(&self, texts: &Texts, max_length: usize) -> Result<Tokens, DataError> {
+    /// As [`Self::encode_all`], which remembers.
+    pub(super) fn encode(&self, texts: &Texts, max_length: usize) -> Result<Tokens, DataError> {
         let unfit = |error| DataError::Unfit(format!("texts cannot become tokens: {error}"));
         let added =
             self.inner.get_post_processor().map_or(0, |one| one.added_tokens(texts.are_pairs()));

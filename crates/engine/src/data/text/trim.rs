@@ -47,7 +47,7 @@ pub fn trim(
         return Err(unfit(problem));
     }
     let mut counts: HashMap<u32, u32> = HashMap::new();
-    for id in tokenizer.encode_all(texts, usize::MAX)?.ids() {
+    for id in tokenizer.encode(texts, usize::MAX)?.ids() {
         *counts.entry(*id as u32).or_default() += 1;
     }
     let mut document: Value = serde_json::from_str(tokenizer.json())
