@@ -17,7 +17,7 @@ use crate::{
 
 /// Most threads of a partial sum.
 const LANES: usize = 256;
-const MAX_PARTIALS: usize = 4096;
+const MAX_PARTIALS: usize = 8192;
 
 /// partials[i] = Σ g² over a share of `grads`, added onto what is there with `accumulate`.
 ///
@@ -27,7 +27,7 @@ const MAX_PARTIALS: usize = 4096;
 pub struct GradNormPartial {
     /// Gradients in the segment.
     pub len: usize,
-    /// Partial sums, at most 4096.
+    /// Partial sums, at most 8192.
     pub partials: usize,
     /// Whether the sums are added onto those of other gradients.
     pub accumulate: bool,
@@ -228,6 +228,6 @@ mod tests {
     #[test]
     fn partials_are_bounded() {
         let partials = [0, 1, 4096, 4097, 1 << 30].map(|len| GradNormPartial::new(len).partials);
-        assert_eq!(partials, [1, 1, 1, 2, 4096]);
+        assert_eq!(partials, [1, 1, 1, 2, 8192]);
     }
 }

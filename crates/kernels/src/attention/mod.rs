@@ -212,7 +212,8 @@ impl Attention {
         // Fours of columns of one row that a thread may hold: few enough for the registers of all that it holds.
         let most = if self.backward { 8 } else { 16 };
         if caps.software {
-            let owns = if fours <= most { [4, 2] } else { [2, 4] };
+            // Fewer rows a thread where they would be more than there are.
+            let owns = if fours <= most && self.length >= 32 { [4, 2] } else { [2, 4] };
             return owns.map(|own| Layout::Direct { own }).to_vec();
         }
         let least = fours.div_ceil(most).next_power_of_two();
