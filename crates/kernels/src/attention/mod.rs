@@ -213,7 +213,7 @@ impl Attention {
         let most = if self.backward { 8 } else { 16 };
         if caps.software {
             // Fewer rows a thread where they would be more than there are.
-            let owns = if fours <= most && self.length >= 32 { [4, 2] } else { [2, 4] };
+            let owns = if fours <= most && self.length > 16 { [4, 2] } else { [2, 4] };
             return owns.map(|own| Layout::Direct { own }).to_vec();
         }
         let least = fours.div_ceil(most).next_power_of_two();
