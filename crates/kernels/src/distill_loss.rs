@@ -40,7 +40,7 @@ impl DistillLoss {
     fn tile(&self, caps: &Caps) -> RowTile {
         let one = RowTile::one_subgroup(self.classes, caps).filter(|_| caps.software);
         let strides = self.strides();
-        let words = self.classes.div_ceil(if row_tile::in_fours(&strides) { 4 } else { 1 });
+        let words = self.classes.div_ceil(row_tile::word(&strides));
         let several = || RowTile::of_lanes(words.next_power_of_two().clamp(32, 256));
         one.unwrap_or_else(several).for_rows_apart(&strides)
     }

@@ -208,9 +208,9 @@ impl Optimizer {
         }
     }
 
-    /// Whether threads can take four elements at once.
-    fn in_fours(&self) -> bool {
-        row_tile::in_fours(&[self.len])
+    /// Elements that a thread can take at once.
+    fn word(&self) -> usize {
+        row_tile::word(&[self.len])
     }
 
     fn decoupled(&self) -> bool {
@@ -236,11 +236,11 @@ impl Kernel for Optimizer {
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
-        self.launches_by(if self.in_fours() { 4 } else { 1 }, caps)
+        self.launches_by(self.word(), caps)
     }
 
     fn variants(&self, caps: &Caps) -> Vec<Variant> {
-        let words = [4, 1].into_iter().filter(|&word| word == 1 || self.in_fours());
+        let words = [4, 1].into_iter().filter(|&word| word <= self.word());
         let variant = |word| Variant {
             name: format!("{word} at once"),
             launches: self.launches_by(word, caps),
@@ -254,7 +254,7 @@ impl Kernel for Optimizer {
             Rule::Sgd { .. } => "momentum",
             Rule::Adam { .. } | Rule::AdamW { .. } => "adam",
         };
-        let fours = if self.in_fours() { " in fours" } else { "" };
+        let fours = if self.word() == 4 { " in fours" } else { "" };
         format!("{rule} {}{fours}", self.len.next_power_of_two())
     }
 

@@ -35,7 +35,7 @@ impl RowTile {
 
     /// In words of four, if that many elements from one row to the next of its tensors allow it.
     pub fn for_rows_apart(self, strides: &[usize]) -> Self {
-        Self { word: if in_fours(strides) { 4 } else { 1 }, ..self }
+        Self { word: word(strides), ..self }
     }
 
     /// The default without subgroups. On a driver on the CPU a thread takes a row if the rows are many.
@@ -59,8 +59,9 @@ impl RowTile {
         Self { lanes, rows: (THREADS / lanes).max(1), subgroup: None, word: 1 }
     }
 
-    /// What may be tried instead for rows of so many elements: four times as many threads, if they have something to do; the tree for subgroups; one
-    /// subgroup; as many subgroups as the default has threads for; single elements for words of four.
+    /// What may be tried instead for rows of so many elements: four times as many threads, if they have something to do;
+    /// the tree for subgroups; one subgroup; as many subgroups as the default has threads for; single elements for words
+    /// of four.
     pub fn others(self, cols: usize, caps: &Caps) -> Vec<Self> {
         let wide = Some((4 * self.lanes).min(widest(caps)))
             .filter(|&lanes| lanes > self.lanes && self.lanes * self.word < cols);
@@ -150,14 +151,15 @@ fn widest(caps: &Caps) -> usize {
     256.min(1 << caps.max_workgroup_threads.ilog2())
 }
 
-/// Whether rows that are so many elements apart start at multiples of four.
-pub(crate) fn in_fours(strides: &[usize]) -> bool {
-    strides.iter().all(|stride| stride.is_multiple_of(4))
+/// Elements that a thread can take at once of rows that are so many elements apart: 4 if they start at multiples of it,
+/// else 1.
+pub(crate) fn word(strides: &[usize]) -> usize {
+    if strides.iter().all(|stride| stride.is_multiple_of(4)) { 4 } else { 1 }
 }
 
 /// Names rows and columns to the next power of two, and whether rows that are so far apart can be taken in fours.
 pub(crate) fn bucket(rows: usize, cols: usize, strides: &[usize]) -> String {
-    let fours = if in_fours(strides) { " in fours" } else { "" };
+    let fours = if word(strides) == 4 { " in fours" } else { "" };
     format!("{}x{}{fours}", rows.next_power_of_two(), cols.next_power_of_two())
 }
 
