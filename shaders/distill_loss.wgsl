@@ -145,13 +145,14 @@ fn distill_loss(
     let soft_weight = select(0.0, state.alpha, TEACHER) * state.soft_scale * counts_soft;
     let hard_weight = select(1.0, 1.0 - state.alpha, TEACHER) * state.hard_scale * counts_hard;
 
-    // Second sweep.
+    // Second sweep. A padding row may hold anything, even NaN, as columns behind the classes do: none of it counts.
+    let counted = select(classes, 0u, is_padding);
     var kls: Word;
     for (var i = 0u; i < rounds; i += 1u) {
         let j = lane + i * LANES;
         if j < words {
             let places = places_of(j);
-            let is_class = places < Places(classes);
+            let is_counted = places < Places(counted);
             var s: Word;
             if HOLD {
                 s = s_held[i];
@@ -171,14 +172,13 @@ fn distill_loss(
                 let p = exp(log_p);
                 let q = exp(log_q);
                 let kl = select(Word(), p * (log_p - log_q), p > Word()) + (q - p);
-                kls += select(Word(), kl, is_class);
+                kls += select(Word(), kl, is_counted);
                 gradient = soft_weight * state.temperature * (q - p);
             }
             if GRADIENT {
                 let one = select(Word(), Word(1.0), places == Places(u32(label)));
                 gradient += hard_weight * (exp(s - top.x - log_hot) - one);
-                // A padding row may hold anything, even NaN, as columns behind the classes do.
-                z_s[s_at + j] = select(Word(), state.loss_scale * gradient, is_class & Flags(!is_padding));
+                z_s[s_at + j] = select(Word(), state.loss_scale * gradient, is_counted);
             }
         }
     }

@@ -3,7 +3,6 @@
 alias Word = f32;
 // Where its numbers lie.
 alias Places = u32;
-alias Flags = bool;
 
 const WORD: u32 = 1u;
 

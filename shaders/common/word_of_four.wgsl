@@ -2,7 +2,6 @@
 
 alias Word = vec4<f32>;
 alias Places = vec4<u32>;
-alias Flags = vec4<bool>;
 
 const WORD: u32 = 4u;
 
