@@ -14,11 +14,13 @@ pub enum Error {
         /// What it needs.
         needed: String,
     },
-    /// The program cannot do it.
-    #[error("{what} is not supported yet")]
+    /// The program does not do what was asked for.
+    #[error("{what}: {instead}")]
     Unsupported {
-        /// What was asked for.
+        /// What it does not do, and why, as a clause.
         what: String,
+        /// What to do instead.
+        instead: String,
     },
     /// An op has no gradient and one was asked for.
     #[error("{op} has no gradient, and the loss depends on {tensor} through it")]

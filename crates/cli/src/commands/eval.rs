@@ -11,7 +11,7 @@ use distil_gpu_engine::distill::embeddings::cosines;
 use distil_gpu_engine::distill::evaluate::{Speed, errors_per_class};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::models::{self, Feed, Input, ModelConfig};
-use distil_gpu_engine::recipe::{Column, Data, Recipe, Source};
+use distil_gpu_engine::recipe::{Column, Data, Recipe, Source, Task};
 use distil_gpu_engine::store::{Storage, Store};
 use serde_json::{Value, json};
 
@@ -115,11 +115,12 @@ impl Model<'_> {
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
         let logits = answers(&[&feed], device, &mut evaluator, voice)?.concat();
-        let metrics = evaluator.metrics(device, &feed, test.labels(), None, 1.0, 0.0)?;
-        let per_class = errors_per_class(&logits, test.labels(), config.classes(), None);
+        let labels = test.need_labels()?;
+        let metrics = evaluator.metrics(device, &feed, Some(labels), None, 1.0, 0.0)?;
+        let per_class = errors_per_class(&logits, labels.ids(), config.classes(), None);
         let (examples, errors) = (test.len(), per_class.iter().sum::<usize>());
         let accuracy = (examples - errors) as f64 / examples as f64;
-        let counts = test.per_class_counts();
+        let counts = labels.per_class_counts();
         let mut table = table::new(["class", "examples", "errors"]);
         for ((name, count), wrong) in config.class_names.iter().zip(&counts).zip(&per_class) {
             table.add_row([name.clone(), count.to_string(), wrong.to_string()]);
@@ -182,13 +183,15 @@ impl Model<'_> {
         let Self { args, config, .. } = self;
         let path = Path::new(&args.data);
         let examples = match path.extension().is_some_and(|extension| extension == "toml") {
-            true => data::load(&Recipe::load(path, &[])?.data)?.test.examples().clone(),
+            true => {
+                data::load(&Recipe::load(path, &[])?.data, Task::MaskedLm)?.test.examples().clone()
+            }
             false => Examples::from(data::text::read_texts(path, &args.text)?),
         };
         let feed = Feed::new(&config.input, &examples).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
-        let metrics = evaluator.metrics(device, &feed, &[], None, 1.0, 0.0)?;
+        let metrics = evaluator.metrics(device, &feed, None, None, 1.0, 0.0)?;
         let (texts, masked) = (feed.len(), feed.masked_tokens());
         let accuracy = metrics.accuracy.unwrap_or(f64::NAN);
         let perplexity = metrics.hard.map(f64::exp);
@@ -238,7 +241,9 @@ fn load(args: &Args, texts: bool) -> Result<Dataset> {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let source = match extension {
         _ if args.data == "embedded" => Source::Embedded,
-        Some("toml") => return Ok(data::load(&Recipe::load(path, &[])?.data)?.test),
+        Some("toml") => {
+            return Ok(data::load(&Recipe::load(path, &[])?.data, Task::Classification)?.test);
+        }
         Some("csv" | "tsv" | "jsonl" | "parquet") if texts => {
             Source::Text { train, test, text: args.text.clone(), label: args.label.clone() }
         }
@@ -264,5 +269,5 @@ fn load(args: &Args, texts: bool) -> Result<Dataset> {
         unlabelled: None,
         normalise: None,
     };
-    Ok(data::load(&data)?.test)
+    Ok(data::load(&data, Task::Classification)?.test)
 }

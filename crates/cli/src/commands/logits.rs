@@ -56,8 +56,8 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (split, examples);
     let inputs: Vec<(&str, &Examples)> = if args.input.extension().is_some_and(|e| e == "toml") {
         // A teacher's logits are of all examples: what is kept for validation is chosen when students learn.
-        let data = Recipe::load(&args.input, &[])?.data;
-        split = data::load(&Data { validation: None, ..data })?;
+        let recipe = Recipe::load(&args.input, &[])?;
+        split = data::load(&Data { validation: None, ..recipe.data }, recipe.task)?;
         vec![("train", split.train.examples()), ("test", split.test.examples())]
     } else {
         examples = match config.input {

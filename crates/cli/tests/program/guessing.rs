@@ -206,6 +206,62 @@ fn a_sweep_goes_by_perplexity() {
     assert_eq!(before, home.read("s/students/002/model.safetensors"));
 }
 
+/// The best of a language model is that of the lowest perplexity, or of the most masked tokens right, on texts that are
+/// neither learnt from nor tested on: a share of the training texts, or a file of their own.
+#[test]
+fn the_best_of_a_language_model_is_kept() {
+    let home = home();
+    home.write("validation.txt", letters(40, 11));
+    home.write("labelled.csv", "text\na b c d e f\n");
+    let short = "--device cpu -q --set teacher.train.epochs=3 --set train.epochs=6 --set train.keep=\"best\"";
+    let arms = ["teacher", "control", "distilled"];
+    for (validation, by, examples) in [("0.2", "loss", 51), ("\"validation.txt\"", "accuracy", 40)]
+    {
+        let out = format!("run-{by}");
+        let set = format!("--set data.validation={validation} --set train.best_by=\"{by}\"");
+        home.done(&format!("run guess.toml {short} {set} --out {out}"));
+        let report = home.json(&format!("{out}/report.json"));
+        assert_eq!(report["examples"]["validation"], json!(examples));
+        let log = String::from_utf8(home.read(&format!("{out}/metrics.jsonl"))).unwrap();
+        let lines: Vec<serde_json::Value> =
+            log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for arm in arms.iter().skip(1) {
+            let measured: Vec<(u64, f64)> = lines
+                .iter()
+                .filter(|line| line["arm"] == *arm && line["validation"].is_object())
+                .map(|line| {
+                    let of = &line["validation"];
+                    let score = match by {
+                        "loss" => -of["hard"].as_f64().unwrap(),
+                        _ => of["accuracy"].as_f64().unwrap(),
+                    };
+                    (line["step"].as_u64().unwrap(), score)
+                })
+                .collect();
+            assert_eq!(measured.len(), 6, "{arm}");
+            let best = measured.iter().fold(
+                (0, f64::MIN),
+                |best, &one| {
+                    if one.1 > best.1 { one } else { best }
+                },
+            );
+            println!("{arm} by {by}: {measured:?}");
+            assert_eq!(report["arms"][arm]["kept_step"], json!(best.0), "{arm}: {measured:?}");
+        }
+    }
+    let wrong = "run guess.toml --set train.keep=\"best\" --set data.validation=0.2";
+    home.refused(
+        &format!("{wrong} --set train.best_by=\"macro_f1\""),
+        &["has no classes", "set \"accuracy\"", "\"loss\""],
+    );
+    home.refused(
+        "run guess.toml --set data.validation=0.2 --set distil.omit_classes=[1]",
+        &["`distil.omit_classes` is for `task = \"classification\"`", "leave it out"],
+    );
+    // Texts are read out of columns too, whether there are labels or not.
+    home.done(&format!("run guess.toml {short} --set data.validation=\"labelled.csv\" --out csv"));
+}
+
 #[test]
 fn a_killed_run_draws_the_same_masks() {
     let home = home();

@@ -57,10 +57,10 @@ enum Classes {
 
 impl Classes {
     /// The class of a label, or what is wrong with it.
-    fn class(&self, text: &str) -> Result<i32, String> {
+    fn class(&self, text: &str) -> Result<u32, String> {
         match self {
             Self::Numbers => match text.parse::<usize>() {
-                Ok(class) if class < MAX_CLASSES => Ok(class as i32),
+                Ok(class) if class < MAX_CLASSES => Ok(class as u32),
                 Ok(_) => {
                     Err(format!("{text} is no class number: they run from 0 up, without gaps"))
                 }
@@ -69,7 +69,7 @@ impl Classes {
                 )),
             },
             Self::Names(names) => match names.binary_search_by(|name| name.as_str().cmp(text)) {
-                Ok(class) => Ok(class as i32),
+                Ok(class) => Ok(class as u32),
                 Err(_) => Err(format!("the training data have no class {text:?}")),
             },
         }
@@ -196,7 +196,7 @@ impl<'a> Sheet<'a> {
         let label = |label: &Label| {
             classes.class(&label.text).map_err(|problem| self.bad_label(label, problem))
         };
-        let labels = self.labels.iter().map(label).collect::<Result<Vec<i32>, _>>()?;
+        let labels = self.labels.iter().map(label).collect::<Result<Vec<u32>, _>>()?;
         let examples = Numbers::new(Features::F32(self.features), vec![self.width])?;
         match classes {
             Classes::Numbers => Dataset::numbered(examples, labels),
@@ -266,6 +266,10 @@ mod tests {
         read(train, test, Column::Name("label".to_owned()), true)
     }
 
+    fn ids(data: &Dataset) -> &[u32] {
+        data.need_labels().unwrap().ids()
+    }
+
     #[track_caller]
     fn refused(result: Result<(Dataset, Dataset), DataError>, end: &str) {
         let message = result.unwrap_err().to_string();
@@ -278,10 +282,10 @@ mod tests {
             named("\u{feff}a,label,b\r\n1,0,2.5\n-3e1, 2 ,4\n", "a,label,b\n5,1,6\n").unwrap();
         assert_eq!(train.numbers().unwrap().features(), &Features::F32(vec![1.0, 2.5, -30.0, 4.0]));
         assert_eq!(
-            (train.labels(), train.classes(), train.numbers().unwrap().shape()),
+            (ids(&train), train.classes(), train.numbers().unwrap().shape()),
             (&[0, 2][..], 3, &[2][..])
         );
-        assert_eq!(test.labels(), [1]);
+        assert_eq!(ids(&test), [1]);
     }
 
     #[test]
@@ -289,11 +293,11 @@ mod tests {
         let (train, test) =
             read("cat,1\nant,2\ncat,3\n", "cat,4\n", Column::Index(0), false).unwrap();
         assert_eq!(train.class_names(), ["ant", "cat"]);
-        assert_eq!((train.labels(), test.labels()), (&[1, 0, 1][..], &[1][..]));
+        assert_eq!((ids(&train), ids(&test)), (&[1, 0, 1][..], &[1][..]));
         assert_eq!(test.class_names(), train.class_names());
         let (signs, _) = read("1,-1\n2,1\n", "4,-1\n", Column::Index(1), false).unwrap();
         assert_eq!(
-            (signs.class_names(), signs.labels()),
+            (signs.class_names(), ids(&signs)),
             (&["-1", "1"].map(String::from)[..], &[0, 1][..])
         );
     }

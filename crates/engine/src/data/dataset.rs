@@ -1,6 +1,5 @@
 //! Labelled examples, and the two sets of a split.
 
-use distil_gpu_kernels::distill_loss::IGNORED;
 use distil_gpu_kernels::random;
 
 use super::{DataError, Examples, Features, Numbers, Texts};
@@ -8,13 +7,45 @@ use super::{DataError, Examples, Features, Numbers, Texts};
 /// The most classes a data set may have: a label beyond it is surely no class number.
 pub(super) const MAX_CLASSES: usize = 1 << 20;
 
-/// Labelled examples, at least one; every label is below the number of classes, unless there are none and the labels
-/// are [`IGNORED`]. Clones share the features.
+/// Examples, at least one, with labels or without. Clones share the features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     examples: Examples,
-    labels: Vec<i32>,
+    /// Of the first examples; texts without labels stand behind those that have one.
+    labels: Option<Labels>,
+}
+
+/// The classes of examples; every label is below the number of classes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels {
+    ids: Vec<u32>,
     class_names: Vec<String>,
+}
+
+impl Labels {
+    /// The label of each example: the place of its class among the names.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.class_names.len()
+    }
+
+    /// Names of the classes; their numbers if they have none.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// How many examples each class has.
+    pub fn per_class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes()];
+        for &label in &self.ids {
+            counts[label as usize] += 1;
+        }
+        counts
+    }
 }
 
 /// Data to train on and data to measure on, of the same shape and classes.
@@ -36,33 +67,43 @@ impl Dataset {
     /// Examples with their labels, a label being the place of its class in `class_names`.
     ///
     /// # Errors
-    /// [`DataError::Unfit`], see [`Dataset::validate`].
+    /// [`DataError::Unfit`] where there is no label for each example or no class for a label, naming the first example
+    /// concerned.
     pub fn new(
         examples: impl Into<Examples>,
-        labels: Vec<i32>,
+        labels: Vec<u32>,
         class_names: Vec<String>,
     ) -> Result<Self, DataError> {
-        let dataset = Self { examples: examples.into(), labels, class_names };
-        dataset.validate()?;
-        Ok(dataset)
+        let (examples, classes) = (examples.into(), class_names.len());
+        if examples.len() != labels.len() {
+            let problem =
+                format!("there are {} examples and {} labels", examples.len(), labels.len());
+            return Err(DataError::Unfit(problem));
+        }
+        if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
+            let label = labels[row];
+            return Err(DataError::Unfit(format!(
+                "example {row} has the label {label}, which is not among the {classes} classes, \
+                 counted from 0"
+            )));
+        }
+        Ok(Self { examples, labels: Some(Labels { ids: labels, class_names }) })
     }
 
     /// Examples with their labels; the classes are numbered up to the highest label.
     ///
     /// # Errors
-    /// [`DataError::Unfit`], see [`Dataset::validate`].
-    pub fn numbered(examples: impl Into<Examples>, labels: Vec<i32>) -> Result<Self, DataError> {
+    /// [`DataError::Unfit`], as [`Dataset::new`].
+    pub fn numbered(examples: impl Into<Examples>, labels: Vec<u32>) -> Result<Self, DataError> {
         let highest = labels.iter().copied().max().unwrap_or(0);
-        let classes = usize::try_from(highest).map_or(1, |highest| highest + 1);
+        let classes = highest as usize + 1;
         let names = (0..classes.min(MAX_CLASSES)).map(|class| class.to_string()).collect();
         Self::new(examples, labels, names)
     }
 
-    /// Examples without labels, and so without classes.
+    /// Examples without labels.
     pub fn unlabelled(examples: impl Into<Examples>) -> Self {
-        let examples = examples.into();
-        let labels = vec![IGNORED; examples.len()];
-        Self { examples, labels, class_names: Vec::new() }
+        Self { examples: examples.into(), labels: None }
     }
 
     /// With texts behind its own that have no labels.
@@ -79,9 +120,7 @@ impl Dataset {
                 )));
             }
         };
-        let mut labels = self.labels.clone();
-        labels.resize(all.len(), IGNORED);
-        Ok(Self { examples: all.into(), labels, class_names: self.class_names.clone() })
+        Ok(Self { examples: all.into(), labels: self.labels.clone() })
     }
 
     /// Its examples again and again, `count` in all.
@@ -91,27 +130,6 @@ impl Dataset {
     pub fn repeated(&self, count: usize) -> Result<Self, DataError> {
         let rows: Vec<u32> = (0..self.len() as u32).cycle().take(count).collect();
         self.select(&rows)
-    }
-
-    /// Checks that there is a label for each example and a class for each label.
-    ///
-    /// # Errors
-    /// [`DataError::Unfit`], naming the first example concerned.
-    pub fn validate(&self) -> Result<(), DataError> {
-        let (examples, labels, classes) = (self.len(), self.labels.len(), self.classes());
-        if examples != labels {
-            let problem = format!("there are {examples} examples and {labels} labels");
-            return Err(DataError::Unfit(problem));
-        }
-        let outside = |label: &i32| usize::try_from(*label).map_or(true, |label| label >= classes);
-        if let Some(row) = self.labels.iter().position(outside) {
-            let label = self.labels[row];
-            return Err(DataError::Unfit(format!(
-                "example {row} has the label {label}, which is not among the {classes} classes, \
-                 counted from 0"
-            )));
-        }
-        Ok(())
     }
 
     /// The examples without their labels.
@@ -124,19 +142,36 @@ impl Dataset {
         self.examples.numbers()
     }
 
-    /// Class of each example.
-    pub fn labels(&self) -> &[i32] {
-        &self.labels
+    /// The labels, if it has any.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
     }
 
-    /// Number of classes.
+    /// The labels, which a task needs.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when there are none.
+    pub fn need_labels(&self) -> Result<&Labels, DataError> {
+        self.labels.as_ref().ok_or_else(|| {
+            let problem = "the data have no labels, and classes are learnt from labels: give files with a column \
+                           of labels, or set `task` to \"masked-lm\" or \"embedding\"";
+            DataError::Unfit(problem.to_owned())
+        })
+    }
+
+    /// The label of one example, if it has one.
+    pub fn label(&self, row: u32) -> Option<u32> {
+        self.labels.as_ref()?.ids.get(row as usize).copied()
+    }
+
+    /// Number of classes; 0 without labels.
     pub fn classes(&self) -> usize {
-        self.class_names.len()
+        self.class_names().len()
     }
 
-    /// Names of the classes; their numbers if they have none.
+    /// Names of the classes; none without labels.
     pub fn class_names(&self) -> &[String] {
-        &self.class_names
+        self.labels.as_ref().map_or(&[], Labels::class_names)
     }
 
     /// Number of examples.
@@ -153,7 +188,9 @@ impl Dataset {
     pub fn digest(&self) -> u32 {
         let mut digest = crc32fast::Hasher::new();
         self.examples.digest(&mut digest);
-        digest.update(bytemuck::cast_slice(&self.labels));
+        if let Some(labels) = &self.labels {
+            digest.update(bytemuck::cast_slice(&labels.ids));
+        }
         digest.finalize()
     }
 
@@ -161,36 +198,41 @@ impl Dataset {
     pub fn take(self, count: usize) -> Self {
         let examples = self.examples.take(count);
         let mut labels = self.labels;
-        labels.truncate(examples.len());
-        Self { examples, labels, class_names: self.class_names }
+        if let Some(labels) = &mut labels {
+            labels.ids.truncate(examples.len());
+        }
+        Self { examples, labels }
     }
 
     /// The data with these classes instead of its own: by name where both have names, else by number.
     ///
     /// # Errors
-    /// [`DataError::Unfit`] when a class of the data is not among them.
+    /// [`DataError::Unfit`] when it has no labels, or a class of it is not among them.
     pub fn with_classes(mut self, class_names: &[String]) -> Result<Self, DataError> {
-        let places = class_places(&self.class_names, class_names)?;
-        for label in &mut self.labels {
-            *label = places[*label as usize] as i32;
+        let places = class_places(self.need_labels()?.class_names(), class_names)?;
+        if let Some(labels) = &mut self.labels {
+            for label in &mut labels.ids {
+                *label = places[*label as usize] as u32;
+            }
+            labels.class_names = class_names.to_vec();
         }
-        self.class_names = class_names.to_vec();
         Ok(self)
     }
 
     /// The numbers of the examples that are of none of these classes.
     ///
     /// # Errors
-    /// [`DataError::Unfit`] when a class does not exist or no example is left.
+    /// [`DataError::Unfit`] when there are no labels, a class does not exist or no example is left.
     pub fn rows_without_classes(&self, omitted: &[usize]) -> Result<Vec<u32>, DataError> {
-        let classes = self.classes();
+        let labels = self.need_labels()?;
+        let classes = labels.classes();
         if let Some(class) = omitted.iter().find(|class| **class >= classes) {
             return Err(DataError::Unfit(format!(
                 "class {class} cannot be left out: there are {classes} classes, counted from 0"
             )));
         }
-        let kept = |row: &u32| !omitted.contains(&(self.labels[*row as usize] as usize));
-        let rows: Vec<u32> = (0..self.len() as u32).filter(kept).collect();
+        let kept = |row: &u32| !omitted.contains(&(labels.ids[*row as usize] as usize));
+        let rows: Vec<u32> = (0..labels.ids.len() as u32).filter(kept).collect();
         if rows.is_empty() {
             let problem = format!("no example is left without the classes {omitted:?}: omit fewer");
             return Err(DataError::Unfit(problem));
@@ -209,39 +251,27 @@ impl Dataset {
         self.select(&self.rows_without_classes(omitted)?)
     }
 
-    /// The examples of these numbers, in their order.
+    /// The examples of these numbers, in their order; those without a label last.
     ///
     /// # Errors
-    /// [`DataError::Unfit`] when a number is out of range or none is given.
+    /// [`DataError::Unfit`] when a number is out of range, none is given, or an example with a label follows one without.
     pub fn select(&self, rows: &[u32]) -> Result<Self, DataError> {
         let examples = self.examples.select(rows)?;
-        let labels = rows.iter().map(|&row| self.labels[row as usize]).collect();
-        Self::new(examples, labels, self.class_names.clone())
-    }
-
-    /// How many examples each class has.
-    pub fn per_class_counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.classes()];
-        for &label in &self.labels {
-            counts[label as usize] += 1;
+        let Some(labels) = &self.labels else { return Ok(Self { examples, labels: None }) };
+        let ids: Vec<u32> = rows.iter().map_while(|&row| self.label(row)).collect();
+        if rows[ids.len()..].iter().any(|&row| self.label(row).is_some()) {
+            let problem = "examples without labels stand behind those with labels";
+            return Err(DataError::Unfit(problem.to_owned()));
         }
-        counts
-    }
-
-    /// Writes the labels of the examples of these numbers to `out` [indices].
-    ///
-    /// # Panics
-    /// If an index is out of range or `out` is of another length.
-    pub fn gather_labels(&self, indices: &[u32], out: &mut [i32]) {
-        assert_eq!(out.len(), indices.len(), "a batch of {} labels", indices.len());
-        for (out, &index) in out.iter_mut().zip(indices) {
-            *out = self.labels[index as usize];
-        }
+        Ok(Self { examples, labels: Some(Labels { ids, class_names: labels.class_names.clone() }) })
     }
 
     /// With classes up to `classes`, named by their numbers where they have no name.
     fn widened(mut self, classes: usize) -> Self {
-        self.class_names.extend((self.class_names.len()..classes).map(|class| class.to_string()));
+        if let Some(labels) = &mut self.labels {
+            let names = &mut labels.class_names;
+            names.extend((names.len()..classes).map(|class| class.to_string()));
+        }
         self
     }
 }
@@ -277,7 +307,8 @@ impl Split {
     /// Two sets that go together; both get the classes of the one that has more.
     ///
     /// # Errors
-    /// [`DataError::Mismatch`] when they differ in the shape of an example or in the kind of numbers.
+    /// [`DataError::Mismatch`] when they differ in the shape of an example, in the kind of numbers, or in whether they
+    /// have labels.
     pub fn new(train: Dataset, test: Dataset) -> Result<Self, DataError> {
         let (kind, other) = (train.examples.kind(), test.examples.kind());
         if kind != other {
@@ -292,6 +323,14 @@ impl Split {
             && train != test
         {
             return Err(DataError::Mismatch { what: "features are", train, test });
+        }
+        let labelled = |set: &Dataset| match set.labels {
+            Some(_) => "labels".to_owned(),
+            None => "no labels".to_owned(),
+        };
+        if train.labels.is_some() != test.labels.is_some() {
+            let (train, test) = (labelled(&train), labelled(&test));
+            return Err(DataError::Mismatch { what: "there are", train, test });
         }
         let classes = train.classes().max(test.classes());
         let (train, test) = (train.widened(classes), test.widened(classes));
@@ -339,13 +378,23 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Text;
 
-    fn rows(features: Vec<f32>, labels: &[i32]) -> Result<Dataset, DataError> {
+    fn rows(features: Vec<f32>, labels: &[u32]) -> Result<Dataset, DataError> {
         Dataset::numbered(Numbers::new(Features::F32(features), vec![2])?, labels.to_vec())
     }
 
     fn six() -> Dataset {
         rows((0..12).map(|i| i as f32).collect(), &[0, 2, 1, 2, 0, 2]).unwrap()
+    }
+
+    fn ids(data: &Dataset) -> &[u32] {
+        data.need_labels().unwrap().ids()
+    }
+
+    fn renamed(names: &[String]) -> Dataset {
+        let labels = Labels { ids: ids(&six()).to_vec(), class_names: names.to_vec() };
+        Dataset { labels: Some(labels), ..six() }
     }
 
     #[track_caller]
@@ -358,9 +407,9 @@ mod tests {
         let data = six();
         assert_eq!((data.len(), data.numbers().unwrap().example_len(), data.classes()), (6, 2, 3));
         assert_eq!(data.class_names(), ["0", "1", "2"]);
-        assert_eq!(data.per_class_counts(), [2, 1, 3]);
+        assert_eq!(data.labels().unwrap().per_class_counts(), [2, 1, 3]);
         let first = data.clone().take(2);
-        assert_eq!((first.len(), first.labels(), first.classes()), (2, &[0, 2][..], 3));
+        assert_eq!((first.len(), ids(&first), first.classes()), (2, &[0, 2][..], 3));
         assert_eq!(first.numbers().unwrap().features(), &Features::F32(vec![0.0, 1.0, 2.0, 3.0]));
         assert_eq!(data.clone().take(100), data);
     }
@@ -368,7 +417,7 @@ mod tests {
     #[test]
     fn leaves_classes_out() {
         let data = six().without_classes(&[2]).unwrap();
-        assert_eq!((data.labels(), data.classes()), (&[0, 1, 0][..], 3));
+        assert_eq!((ids(&data), data.classes()), (&[0, 1, 0][..], 3));
         assert_eq!(
             data.numbers().unwrap().features(),
             &Features::F32(vec![0.0, 1.0, 4.0, 5.0, 8.0, 9.0])
@@ -390,10 +439,29 @@ mod tests {
     }
 
     #[test]
-    fn gathers_labels() {
-        let mut out = [0; 3];
-        six().gather_labels(&[5, 2, 0], &mut out);
-        assert_eq!(out, [2, 1, 0]);
+    fn labels_may_end_before_the_examples_or_be_absent() {
+        let text = |text: &str| Text::from(text);
+        let texts = |rows: &[&str]| Texts::new(rows.iter().map(|row| text(row)).collect()).unwrap();
+        let names = ["no", "yes"].map(str::to_owned).to_vec();
+        let labelled = Dataset::new(texts(&["a", "b"]), vec![1, 0], names).unwrap();
+        let all = labelled.with_unlabelled(&texts(&["c"])).unwrap();
+        assert_eq!([0, 1, 2, 3].map(|row| all.label(row)), [Some(1), Some(0), None, None]);
+        assert_eq!(ids(&all.select(&[1, 2]).unwrap()), [0]);
+        refused(all.select(&[2, 1]), "examples without labels stand behind those with labels");
+        assert_eq!(ids(&labelled.repeated(3).unwrap()), [1, 0, 1]);
+        let plain = Dataset::unlabelled(texts(&["a", "b", "c", "d"]));
+        assert_eq!((plain.classes(), plain.label(0)), (0, None));
+        let split = Split::new(plain.clone(), plain.clone()).unwrap().hold_out(0.25).unwrap();
+        let validation = split.validation.unwrap();
+        assert_eq!((split.train.len(), validation.len(), validation.labels()), (3, 1, None));
+        let none = "the data have no labels, and classes are learnt from labels: give files with a column of labels, \
+                    or set `task` to \"masked-lm\" or \"embedding\"";
+        refused(plain.clone().with_classes(&[]), none);
+        refused(plain.without_classes(&[0]), none);
+        refused(
+            Split::new(labelled, plain),
+            "training and test data differ: there are labels in training, no labels in test",
+        );
     }
 
     #[test]
@@ -402,8 +470,8 @@ mod tests {
         refused(rows(vec![0.0; 3], &[0]), "3 numbers are not one or more examples of [2]");
         refused(rows(Vec::new(), &[]), "0 numbers are not one or more examples of [2]");
         refused(
-            rows(vec![0.0; 4], &[0, -1]),
-            "example 1 has the label -1, which is not among the 1 classes, counted from 0",
+            Dataset::new(six().examples().clone(), vec![0, 0, 0, 2, 0, 0], vec!["a".to_owned()]),
+            "example 3 has the label 2, which is not among the 1 classes, counted from 0",
         );
         refused(
             Numbers::new(Features::U8(vec![0]), vec![1, 1]),
@@ -421,19 +489,21 @@ mod tests {
         let names =
             |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let known = names(&["ant", "cat", "dog"]);
-        let data = Dataset { class_names: names(&["cat", "ant", "dog"]), ..six() };
+        let data = renamed(&names(&["cat", "ant", "dog"]));
         let named = data.clone().with_classes(&known).unwrap();
-        assert_eq!((named.labels(), named.class_names()), (&[1, 2, 0, 2, 1, 2][..], &known[..]));
-        assert_eq!(six().with_classes(&known).unwrap().labels(), six().labels());
-        assert_eq!(data.with_classes(&names(&["0", "1", "2"])).unwrap().labels(), six().labels());
+        assert_eq!((ids(&named), named.class_names()), (&[1, 2, 0, 2, 1, 2][..], &known[..]));
+        assert_eq!(ids(&six().with_classes(&known).unwrap()), ids(&six()));
+        assert_eq!(ids(&data.with_classes(&names(&["0", "1", "2"])).unwrap()), ids(&six()));
         refused(six().with_classes(&known[..2]), "the model has no class `2`, only ant, cat");
-        let other = Dataset { class_names: names(&["ant", "bee", "cat"]), ..six() };
-        refused(other.with_classes(&known), "the model has no class `bee`, only ant, cat, dog");
+        let other = renamed(&names(&["ant", "bee", "cat"]));
+        refused(
+            other.clone().with_classes(&known),
+            "the model has no class `bee`, only ant, cat, dog",
+        );
         let numbers = names(&["0", "1", "2", "3"]);
-        let last = Dataset { class_names: names(&["1", "2", "3"]), ..six() };
-        assert_eq!(last.with_classes(&numbers).unwrap().labels(), [1, 3, 2, 3, 1, 3]);
-        let few = Dataset { class_names: names(&["ant", "bee", "cat"]), ..six() };
-        refused(few.with_classes(&numbers), "the model has no class `ant`, only 0, 1, 2, 3");
+        let last = renamed(&names(&["1", "2", "3"]));
+        assert_eq!(ids(&last.with_classes(&numbers).unwrap()), [1, 3, 2, 3, 1, 3]);
+        refused(other.with_classes(&numbers), "the model has no class `ant`, only 0, 1, 2, 3");
     }
 
     #[test]

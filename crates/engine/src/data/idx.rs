@@ -46,7 +46,7 @@ fn read(path: &Path) -> Result<(String, Vec<u8>), DataError> {
 pub(super) fn decode(
     images: Source<'_>,
     labels: Source<'_>,
-) -> Result<(Numbers, Vec<i32>), DataError> {
+) -> Result<(Numbers, Vec<u32>), DataError> {
     let (sizes, pixels) = images.decode(IMAGES)?;
     let (_, classes) = labels.decode(LABELS)?;
     if classes.len() != sizes[0] {
@@ -58,7 +58,7 @@ pub(super) fn decode(
         )));
     }
     let examples = Numbers::new(Features::U8(pixels), vec![1, sizes[1], sizes[2]])?;
-    Ok((examples, classes.into_iter().map(i32::from).collect()))
+    Ok((examples, classes.into_iter().map(u32::from).collect()))
 }
 
 impl Source<'_> {
@@ -182,7 +182,7 @@ mod tests {
                 (data.len(), data.numbers().unwrap().shape(), data.classes()),
                 (2, &[1, 2, 3][..], 4)
             );
-            assert_eq!(data.labels(), [3, 1]);
+            assert_eq!(data.need_labels().unwrap().ids(), [3, 1]);
             let Features::U8(pixels) = data.numbers().unwrap().features() else {
                 panic!("u8 was expected")
             };

@@ -41,7 +41,7 @@ pub(super) fn load(
 /// An image file and its class.
 struct File {
     path: PathBuf,
-    class: i32,
+    class: u32,
 }
 
 /// What all images are brought to.
@@ -197,7 +197,7 @@ fn files(folder: &Path, class_names: &[String]) -> Result<Vec<File>, DataError> 
                 );
                 return Err(bad(&path, problem));
             }
-            files.push((place, File { path, class: class as i32 }));
+            files.push((place, File { path, class: class as u32 }));
         }
     }
     if files.is_empty() {
@@ -277,12 +277,12 @@ mod tests {
         let (train, test) = read(&folders(), None, None).unwrap();
         assert_eq!(train.class_names(), ["cat", "dog"]);
         assert_eq!(
-            (train.labels(), train.numbers().unwrap().shape()),
+            (train.need_labels().unwrap().ids(), train.numbers().unwrap().shape()),
             (&[0, 1, 1][..], &[1, 2, 3][..])
         );
         let expected = [[3; 6], [1; 6], [2; 6]].concat();
         assert_eq!(train.numbers().unwrap().features(), &Features::U8(expected));
-        assert_eq!((test.labels(), test.classes()), (&[1][..], 2));
+        assert_eq!((test.need_labels().unwrap().ids(), test.classes()), (&[1][..], 2));
     }
 
     #[test]

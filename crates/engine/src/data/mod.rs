@@ -16,10 +16,10 @@ mod numbers;
 mod safetensors;
 pub mod text;
 
-use crate::recipe::{Data, Source, Validation};
+use crate::recipe::{Data, Source, Task, Validation};
 
 pub(crate) use dataset::class_places;
-pub use dataset::{Dataset, Split};
+pub use dataset::{Dataset, Labels, Split};
 pub use error::DataError;
 pub use examples::Examples;
 pub use gather::Shift;
@@ -28,15 +28,15 @@ pub use numbers::{Features, Numbers};
 pub use safetensors::{load_features, read_logits};
 pub use text::{Text, Texts, Tokenizer, Tokens};
 
-/// Loads the data of a recipe.
+/// Loads the data of a recipe for its task: texts come without labels where they are learnt from alone.
 ///
 /// Both sets have the shape and the classes in common; the limits are applied last, so that they change
 /// no class.
 ///
 /// # Errors
 /// [`DataError`], naming the file and the place in it, or how training and test data differ.
-pub fn load(data: &Data) -> Result<Split, DataError> {
-    let split = load_source(&data.source)?;
+pub fn load(data: &Data, task: Task) -> Result<Split, DataError> {
+    let split = load_source(&data.source, task)?;
     let limited = |set: Dataset, limit: Option<usize>| match limit {
         Some(limit) => set.take(limit),
         None => set,
@@ -52,15 +52,18 @@ pub fn load(data: &Data) -> Result<Split, DataError> {
         None => Ok(split),
         Some(Validation::Share(share)) => split.hold_out(*share),
         Some(Validation::Path(path)) => {
-            let validation = load_source(&data.source.tested_on(path))?.test;
-            let train = split.train.clone();
-            let checked = Split::new(train, validation.with_classes(split.train.class_names())?)?;
+            let validation = load_source(&data.source.tested_on(path), task)?.test;
+            let validation = match split.train.labels() {
+                Some(labels) => validation.with_classes(labels.class_names())?,
+                None => validation,
+            };
+            let checked = Split::new(split.train.clone(), validation)?;
             Ok(Split { validation: Some(checked.test), ..split })
         }
     }
 }
 
-fn load_source(source: &Source) -> Result<Split, DataError> {
+fn load_source(source: &Source, task: Task) -> Result<Split, DataError> {
     let (train, test) = match source {
         Source::Embedded => embedded::load(),
         Source::Idx { train_images, train_labels, test_images, test_labels } => {
@@ -70,6 +73,10 @@ fn load_source(source: &Source) -> Result<Split, DataError> {
         Source::Csv { train, test, label, header } => csv::load(train, test, label, *header),
         Source::Safetensors { train, test, features, labels } => {
             safetensors::load(train, test, features, labels)
+        }
+        Source::Text { train, test, text, .. } if task != Task::Classification => {
+            let texts = |path| text::read_texts(path, text).map(Dataset::unlabelled);
+            Ok((texts(train)?, texts(test)?))
         }
         Source::Text { train, test, text, label } => text::load(train, test, text, label),
         Source::Images { train, test, size, channels } => {
@@ -94,7 +101,7 @@ mod tests {
             unlabelled: None,
             normalise: Some(Normalise::Standardise),
         };
-        let split = load(&data).unwrap();
+        let split = load(&data, Task::Classification).unwrap();
         assert_eq!((split.train.len(), split.test.len(), split.train.classes()), (50, 20, 10));
         let examples = split.train.examples();
         let measured = examples.normalisation_for(data.normalise.as_ref()).unwrap();

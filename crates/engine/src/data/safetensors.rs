@@ -148,7 +148,7 @@ impl Tensor<'_> {
     }
 
     /// The labels of `rows` examples.
-    fn labels(&self, rows: usize) -> Result<Vec<i32>, DataError> {
+    fn labels(&self, rows: usize) -> Result<Vec<u32>, DataError> {
         if self.view.shape() != [rows] {
             return Err(self.shape(&format!("the labels of these features are [{rows}]")));
         }
@@ -165,7 +165,7 @@ impl Tensor<'_> {
         };
         let class = |(row, &label): (usize, &i64)| {
             if (0..MAX_CLASSES as i64).contains(&label) {
-                return Ok(label as i32);
+                return Ok(label as u32);
             }
             let problem = "which is no class number: they run from 0 up, without gaps";
             Err(self.bad(format!("row {row} is {label}, {problem}")))
@@ -260,7 +260,8 @@ mod tests {
                 &Features::F32(values.to_vec()),
                 "{dtype}"
             );
-            assert_eq!((data.labels(), data.numbers().unwrap().shape()), (&[1, 0][..], &[2][..]));
+            let ids = data.need_labels().unwrap().ids();
+            assert_eq!((ids, data.numbers().unwrap().shape()), (&[1, 0][..], &[2][..]));
         }
         let pixels = read(&[
             ("features", Dtype::U8, vec![2, 1, 2], vec![0, 1, 2, 255]),

@@ -189,7 +189,9 @@ pub fn run(
     if labelled {
         let logits =
             report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
-        report::Answers::collect(&split.test, recipe.distil.temperature, logits).write(&folder)?;
+        let (examples, labels) = (split.test.examples(), split.test.need_labels()?);
+        let temperature = recipe.distil.temperature;
+        report::Answers::collect(examples, labels, temperature, logits).write(&folder)?;
     }
     let info = device.info();
     let report = Report {
@@ -324,7 +326,10 @@ pub(super) fn given_logits(
         Err(Error::Data(DataError::MissingTensor { .. })) => None,
         answers => Some(answers?),
     };
-    let arm = answers.as_ref().map(|logits| count(split, logits, Taken::default()));
+    let arm = match &answers {
+        Some(logits) => Some(count(split.test.need_labels()?, logits, Taken::default())),
+        None => None,
+    };
     Ok((teacher, arm, answers))
 }
 

@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use distil_gpu_kernels::StepState;
-use distil_gpu_kernels::distill_loss::{PADDING, TERMS};
+use distil_gpu_kernels::distill_loss::{IGNORED, PADDING, TERMS};
 
 use super::embeddings::mean_cosine;
 use super::plans::shapes;
 use super::program::{self, LABELS, LOGITS, TEACHER_LOGITS, TeacherInput};
 use super::teacher::{Named, Teacher};
 use super::{Metrics, Scores};
+use crate::data::Labels;
 use crate::device::{Device, ProgramId};
 use crate::error::Error;
 use crate::models::{BatchShape, Draw, Feed, HostBatch, Input, ModelConfig};
@@ -148,8 +149,11 @@ impl<'a> Evaluator<'a> {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<f32>, Error> {
         if self.config.input.masks() {
-            let what = "the logits of all masked tokens".to_owned();
-            return Err(Error::Unsupported { what });
+            return Err(Error::Unsupported {
+                what: "a masked language model's logits of all masked tokens are too many to keep"
+                    .to_owned(),
+                instead: "`eval` measures its guesses, and `run` distils it as a model".to_owned(),
+            });
         }
         let (rows, classes) = (rows(self.config), self.config.answer_len());
         let mut logits = vec![0.0; data.len() * classes];
@@ -169,7 +173,7 @@ impl<'a> Evaluator<'a> {
         Ok(logits)
     }
 
-    /// Metrics over a data set with these labels; with the teacher's raw logits for it, agreement and the soft
+    /// Metrics over a data set with these labels, or of teacher's answers alone without; with the teacher's raw logits for it, agreement and the soft
     /// term too. Of a model that embeds, how near it is to the teacher's embeddings; of a language model, of the masked
     /// tokens, compared with the teacher that it was given.
     ///
@@ -179,7 +183,7 @@ impl<'a> Evaluator<'a> {
         &mut self,
         device: &mut dyn Device,
         data: &Feed<'_>,
-        labels: &[i32],
+        labels: Option<&Labels>,
         teacher: Option<&[f32]>,
         temperature: f32,
         alpha: f32,
@@ -219,14 +223,15 @@ impl<'a> Evaluator<'a> {
                 device.run(program, &state, &inputs.collect::<Vec<Named<'_>>>())?;
                 continue;
             }
-            fill_labels(&mut known, &batch, labels, rows);
+            let label = |row: u32| labels.map(|labels| labels.ids()[row as usize]);
+            fill_labels(&mut known, &batch, label, rows);
             if let Some(values) = teacher {
                 let answers = known.floats(TEACHER_LOGITS, rows * classes);
                 Teacher::gather(values, classes, &batch, answers);
             }
             let inputs: Vec<Named<'_>> = self.batch.inputs().chain(known.inputs()).collect();
             device.run(program, &state, &inputs)?;
-            let labels: Vec<i32> = batch.iter().map(|&row| labels[row as usize]).collect();
+            let labels: Vec<u32> = batch.iter().filter_map(|&row| label(row)).collect();
             scores.add(&device.output(program, LOGITS)?, &labels);
         }
         let sums = metric_sums(device, self.store)?;
@@ -319,12 +324,18 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// Writes the labels of these examples; rows behind them are padding.
-pub(super) fn fill_labels(batch: &mut HostBatch, indices: &[u32], labels: &[i32], rows: usize) {
+/// Writes the labels of these examples, as the loss's kernel takes them: those of examples without a label are
+/// ignored, and rows behind the examples are padding.
+pub(super) fn fill_labels(
+    batch: &mut HostBatch,
+    indices: &[u32],
+    label: impl Fn(u32) -> Option<u32>,
+    rows: usize,
+) {
     let out = batch.integers(LABELS, rows);
     out.fill(PADDING);
     for (out, &index) in out.iter_mut().zip(indices) {
-        *out = labels[index as usize];
+        *out = label(index).map_or(IGNORED, |label| label as i32);
     }
 }
 
@@ -348,7 +359,7 @@ pub(super) fn metric_sums(device: &mut dyn Device, store: &Store) -> Result<[f32
 /// Wrong answers of logits [examples, classes] for each true class.
 pub fn errors_per_class(
     logits: &[f32],
-    labels: &[i32],
+    labels: &[u32],
     classes: usize,
     bias: Option<(usize, f32)>,
 ) -> Vec<usize> {
@@ -359,9 +370,7 @@ pub fn errors_per_class(
         };
         let best = (1..classes)
             .fold(0, |best, class| if shifted(class) > shifted(best) { class } else { best });
-        if let Ok(label) = usize::try_from(label) {
-            errors[label] += usize::from(best != label);
-        }
+        errors[label as usize] += usize::from(best != label as usize);
     }
     errors
 }

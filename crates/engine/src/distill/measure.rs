@@ -7,7 +7,7 @@ use super::Scores;
 use super::embeddings::Nearness;
 use super::evaluate::{Evaluator, Speed, errors_per_class};
 use super::teacher::Teacher;
-use crate::data::{Examples, Split};
+use crate::data::{Examples, Labels, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::models::{self, Feed, ModelConfig};
@@ -47,7 +47,7 @@ pub(super) fn measure_guesses(
     taken: Taken,
 ) -> Result<(ArmReport, Option<f64>), Error> {
     let mut evaluator = Evaluator::new(config, store).against(teacher);
-    let metrics = evaluator.metrics(device, test, &[], None, 1.0, 0.0)?;
+    let metrics = evaluator.metrics(device, test, None, None, 1.0, 0.0)?;
     evaluator.close(device);
     let (tokens, accuracy) = (test.masked_tokens(), metrics.accuracy.unwrap_or(0.0));
     let mut arm = ArmReport {
@@ -84,14 +84,15 @@ pub(super) fn measure(
             let Taken { steps, kept } = taken;
             ArmReport { steps, kept_step: kept, ..ArmReport::default() }
         }
-        false => count(split, logits, taken),
+        false => count(split.test.need_labels()?, logits, taken),
     };
     if !omitted.is_empty() {
         let train = Feed::new(&config.input, split.train.examples())?;
         let mut evaluator = Evaluator::new(config, store);
         let known = evaluator.logits(device, &train, &mut |_| ())?;
         evaluator.close(device);
-        arm.bias_corrected = correct_biases(split, omitted, &known, logits);
+        let (train, test) = (split.train.need_labels()?, split.test.need_labels()?);
+        arm.bias_corrected = correct_biases(omitted, (train, &known), (test, logits));
     }
     of_model(&mut arm, config, folder);
     Ok(arm)
@@ -134,13 +135,13 @@ pub(super) fn compare(arm: &mut ArmReport, ours: (&[f32], usize), theirs: (&[f32
 }
 
 /// What logits of the test set alone tell.
-pub(super) fn count(split: &Split, logits: &[f32], taken: Taken) -> ArmReport {
-    let test = &split.test;
-    let errors_per_class = errors_per_class(logits, test.labels(), test.classes(), None);
+pub(super) fn count(test: &Labels, logits: &[f32], taken: Taken) -> ArmReport {
+    let errors_per_class = errors_per_class(logits, test.ids(), test.classes(), None);
     let errors = errors_per_class.iter().sum();
-    let scores = Scores::of(logits, test.labels(), test.classes());
+    let scores = Scores::of(logits, test.ids(), test.classes());
+    let examples = test.ids().len();
     ArmReport {
-        accuracy: (test.len() - errors) as f64 / test.len() as f64,
+        accuracy: (examples - errors) as f64 / examples as f64,
         errors,
         macro_f1: scores.macro_f1(),
         matthews: scores.matthews(),
@@ -154,24 +155,22 @@ pub(super) fn count(split: &Split, logits: &[f32], taken: Taken) -> ArmReport {
 /// For each class the students never saw: the shift of its logit that makes fewest errors on all
 /// training examples, and what it does to the test set.
 fn correct_biases(
-    split: &Split,
     omitted: &[usize],
-    train_logits: &[f32],
-    test_logits: &[f32],
+    (train, train_logits): (&Labels, &[f32]),
+    (test, test_logits): (&Labels, &[f32]),
 ) -> Vec<BiasCorrection> {
-    let Split { train, test, .. } = split;
     let classes = train.classes();
     let correct = |&class: &usize| {
         let errors = |shift: f32| -> usize {
             let shifted = Some((class, shift));
-            errors_per_class(train_logits, train.labels(), classes, shifted).iter().sum()
+            errors_per_class(train_logits, train.ids(), classes, shifted).iter().sum()
         };
         let shifts = (-100..=200).map(|tenth| tenth as f32 / 10.0);
         let shift = shifts
             .map(|shift| (errors(shift), shift))
             .min_by(|a, b| a.0.cmp(&b.0).then(a.1.abs().total_cmp(&b.1.abs())))
             .map_or(0.0, |(_, shift)| shift);
-        let wrong = errors_per_class(test_logits, test.labels(), classes, Some((class, shift)));
+        let wrong = errors_per_class(test_logits, test.ids(), classes, Some((class, shift)));
         BiasCorrection { class, shift, errors: wrong.iter().sum(), errors_of_class: wrong[class] }
     };
     omitted.iter().map(correct).collect()

@@ -128,8 +128,12 @@ fn loss(
             (Some(Answer::Vocabulary(theirs)), _) => Some(theirs),
             (None, TeacherInput::None) => None,
             _ => {
-                let what = "a teacher that guesses no tokens, or is a file,".to_owned();
-                return Err(Error::Unsupported { what });
+                return Err(Error::Unsupported {
+                    what: "this teacher guesses no masked tokens, and its student learns to"
+                        .to_owned(),
+                    instead: "give the `folder` of a masked language model, or a `model` to train"
+                        .to_owned(),
+                });
             }
         };
         let chunk = chunk_rows(count, student.answers());

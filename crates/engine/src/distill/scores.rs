@@ -15,17 +15,17 @@ impl Scores {
         Self { truth: zeros.clone(), predicted: zeros.clone(), right: zeros }
     }
 
-    /// Of logits [labels, classes]; examples with a label below 0 do not count.
-    pub fn of(logits: &[f32], labels: &[i32], classes: usize) -> Self {
+    /// Of logits [labels, classes].
+    pub fn of(logits: &[f32], labels: &[u32], classes: usize) -> Self {
         let mut scores = Self::new(classes);
         scores.add(logits, labels);
         scores
     }
 
     /// Adds examples: logits [labels, classes], which may have further rows, and their labels.
-    pub fn add(&mut self, logits: &[f32], labels: &[i32]) {
+    pub fn add(&mut self, logits: &[f32], labels: &[u32]) {
         for (row, &label) in logits.chunks_exact(self.truth.len()).zip(labels) {
-            let Ok(label) = usize::try_from(label) else { continue };
+            let label = label as usize;
             // The first of the largest, as everywhere.
             let best = (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
             self.truth[label] += 1;
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     /// Logits whose largest is at each of these places.
-    fn scores(predicted: &[usize], labels: &[i32], classes: usize) -> Scores {
+    fn scores(predicted: &[usize], labels: &[u32], classes: usize) -> Scores {
         let mut logits = vec![0.0; predicted.len() * classes];
         predicted.iter().enumerate().for_each(|(row, &class)| logits[row * classes + class] = 1.0);
         Scores::of(&logits, labels, classes)
@@ -111,8 +111,8 @@ mod tests {
         close(constant.macro_f1(), 0.4);
         let opposite = scores(&[1, 0], &[0, 1], 2);
         close(opposite.matthews(), -1.0);
-        // Without a label it does not count; nor do rows behind the labels.
-        assert_eq!(Scores::of(&[1.0, 0.0, 0.0, 1.0, 5.0, 0.0], &[0, -100], 2), scores_of_one());
+        // Rows behind the labels do not count.
+        assert_eq!(Scores::of(&[1.0, 0.0, 0.0, 1.0, 5.0, 0.0], &[0], 2), scores_of_one());
     }
 
     fn scores_of_one() -> Scores {

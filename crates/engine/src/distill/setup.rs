@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::rates::rates;
 use super::{Arm, Features, Lesson, Teacher};
-use crate::data::{self, DataError, Dataset, Normalisation, Split};
+use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
 use crate::models::{self, Feed, First, Input, ModelConfig, Start};
 use crate::recipe::{self, Keep, Normalise, Recipe, Task, Train};
@@ -48,10 +48,9 @@ impl Setup {
     /// When data or teacher cannot be used, or do not go together.
     pub fn read(recipe: &Recipe, folder: Option<&Path>) -> Result<Self, Error> {
         check_task(recipe)?;
-        let split = data::load(&recipe.data)?;
-        if recipe.task == Task::Classification && split.train.classes() == 0 {
-            let problem = "the data have no labels, and `task = \"classification\"` learns them";
-            return Err(DataError::Unfit(problem.to_owned()).into());
+        let split = data::load(&recipe.data, recipe.task)?;
+        if recipe.task == Task::Classification {
+            split.train.need_labels()?;
         }
         let loaded = match &recipe.teacher {
             recipe::Teacher::Folder { folder: original, .. } => Some(match folder {
@@ -314,20 +313,31 @@ fn normalisation(
 /// Refuses what no run can do.
 fn check_task(recipe: &Recipe) -> Result<(), Error> {
     let folder = matches!(recipe.teacher, recipe::Teacher::Folder { .. });
-    let what = match recipe.task {
-        Task::MaskedLm if matches!(recipe.teacher, recipe::Teacher::Logits { .. }) => {
-            "a masked language model's teacher as a file of logits".to_owned()
+    let classification = recipe.task == Task::Classification;
+    let (what, instead) = match recipe.task {
+        Task::MaskedLm if matches!(recipe.teacher, recipe::Teacher::Logits { .. }) => (
+            "the teacher of a masked language model cannot be a file of logits, as its answers are too many to keep",
+            "give the `folder` of a model, or a `model` to train",
+        ),
+        Task::Embedding if !folder => (
+            "the teacher of embeddings is a finished model, neither trained here nor a file of logits",
+            "set `teacher.folder` to the folder of one, or to hf:OWNER/NAME",
+        ),
+        // The measures of embeddings compare with the teacher's of the test texts.
+        Task::Embedding if recipe.train.keep == Keep::Best => (
+            "embeddings have no labels by which `train.keep = \"best\"` could choose",
+            "leave `keep` out, and the last parameters are kept",
+        ),
+        Task::Embedding if recipe.data.validation.is_some() => {
+            ("embeddings are measured on the test texts alone", "leave `data.validation` out")
         }
-        Task::Embedding if recipe.train.keep == Keep::Best => {
-            "keeping the best of embeddings, which have no labels to tell it by".to_owned()
-        }
-        Task::Embedding if !folder => {
-            "training the teacher of embeddings, or one that is a file: give the `folder` of one"
-                .to_owned()
-        }
+        _ if !classification && !recipe.distil.omit_classes.is_empty() => (
+            "`distil.omit_classes` is for `task = \"classification\"`, and this task has no classes",
+            "leave it out",
+        ),
         _ => return Ok(()),
     };
-    Err(Error::Unsupported { what })
+    Err(Error::Unsupported { what: what.to_owned(), instead: instead.to_owned() })
 }
 
 /// Refuses a teacher that guesses other tokens than the student does.

@@ -147,8 +147,10 @@ pub fn sweep(
     observer: &mut dyn Observer,
 ) -> Result<Sweep, Error> {
     if recipe.task == Task::Embedding {
-        let what = format!("a sweep with `task = \"{}\"`", recipe.task.name());
-        return Err(Error::Unsupported { what });
+        return Err(Error::Unsupported {
+            what: "a sweep has no measure that ranks students of `task = \"embedding\"`".to_owned(),
+            instead: "`run` each recipe, and compare the runs with `report`".to_owned(),
+        });
     }
     recipe.precision.check(&device.caps(), &device.info().name)?;
     let named = Recipe { name: format!("{}-sweep", recipe.name), ..recipe.clone() };

@@ -6,7 +6,7 @@ use super::evaluate::{Evaluator, metric_sums, set_metrics};
 use super::plans::shapes;
 use super::trainer::{Lesson, Trainer, training_store};
 use super::{Event, Metrics, Observer, Scale};
-use crate::data::{DataError, Dataset};
+use crate::data::{DataError, Dataset, Labels};
 use crate::device::Device;
 use crate::error::Error;
 use crate::models::{BatchShape, Feed, ModelConfig};
@@ -67,10 +67,10 @@ struct Training<'a, 'd> {
     observer: &'d mut dyn Observer,
 }
 
-/// A labelled set as the model reads it.
+/// A set to measure on, as the model reads it.
 struct Measured<'a> {
     feed: Feed<'a>,
-    labels: &'a [i32],
+    labels: Option<&'a Labels>,
     answers: Option<&'a [f32]>,
 }
 
@@ -179,7 +179,7 @@ impl Training<'_, '_> {
         let mut metrics = |set: &Measured<'_>| {
             let Measured { feed, labels, answers } = set;
             let metrics =
-                evaluator.metrics(self.device, feed, labels, *answers, temperature, alpha)?;
+                evaluator.metrics(self.device, feed, *labels, *answers, temperature, alpha)?;
             Ok::<_, Error>(metrics.weighed(weight))
         };
         let chosen = validation.map(&mut metrics).transpose()?;

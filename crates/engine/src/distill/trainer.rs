@@ -360,7 +360,7 @@ impl<'a> Trainer<'a> {
         self.feeds.fill(indices, *shape, draw, student, teacher);
         let masks = self.lesson.config.input.masks();
         if !self.lesson.config.embeds() && !masks {
-            fill_labels(student, indices, data.labels(), rows);
+            fill_labels(student, indices, |row| data.label(row), rows);
         }
         if let Some(Teacher::Logits { values, classes }) = self.lesson.teacher {
             let answers = student.floats(TEACHER_LOGITS, rows * classes);
@@ -370,7 +370,7 @@ impl<'a> Trainer<'a> {
         let (counted, labelled) = match masks {
             true => (self.feeds.masked(all), self.feeds.masked(all)),
             false => {
-                let labelled = all.iter().filter(|&&row| data.labels()[row as usize] >= 0).count();
+                let labelled = all.iter().filter(|&&row| data.label(row).is_some()).count();
                 (all.len(), labelled)
             }
         };

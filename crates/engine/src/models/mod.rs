@@ -133,9 +133,10 @@ impl Outputs {
     pub fn logits(&self) -> Result<TensorId, Error> {
         match self.answer {
             Answer::Logits(logits) => Ok(logits),
-            _ => {
-                Err(Error::Unsupported { what: "the logits of a model without classes".to_owned() })
-            }
+            _ => Err(Error::Unsupported {
+                what: "a model without classes has no logits".to_owned(),
+                instead: "give a classifier".to_owned(),
+            }),
         }
     }
 }

@@ -305,6 +305,14 @@ impl Recipe {
                            `data.validation`, as to 0.1 for a tenth of the training data";
             return Err(table.conflict("keep", problem));
         }
+        if let (Task::MaskedLm, Some(Criterion::MacroF1 | Criterion::Matthews)) =
+            (self.task, train.best_by)
+        {
+            let problem = "a masked language model has no classes, so it has neither F1 nor a Matthews correlation: \
+                           set \"accuracy\", the share of masked tokens that are right, or \"loss\", which is lowest \
+                           where the perplexity is";
+            return Err(table.conflict("best_by", problem));
+        }
         if train.shift > 0 && matches!(self.data.source, Source::Csv { .. }) {
             let problem = "`shift` moves images, and a CSV file has none: leave it out";
             return Err(table.conflict("shift", problem));

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::picture;
-use crate::data::Dataset;
+use crate::data::{Examples, Labels};
 use crate::error::Error;
 use crate::files::write_atomically;
 
@@ -114,20 +114,25 @@ pub struct TestLogits<'a> {
 }
 
 impl Answers {
-    /// Chooses examples and sums the teacher's answers up.
+    /// Chooses examples of the test set and sums the teacher's answers up.
     ///
     /// # Panics
     /// If logits are not [test examples, classes].
-    pub fn collect(test: &Dataset, temperature: f32, logits: TestLogits<'_>) -> Self {
+    pub fn collect(
+        test: &Examples,
+        labels: &Labels,
+        temperature: f32,
+        logits: TestLogits<'_>,
+    ) -> Self {
         let all = [Some(logits.control), Some(logits.distilled), logits.teacher];
-        let len = test.len() * test.classes();
+        let len = test.len() * labels.classes();
         assert!(all.iter().flatten().all(|logits| logits.len() == len), "logits of the test set");
         Self {
             temperature,
-            class_names: test.class_names().to_vec(),
-            class_counts: test.per_class_counts(),
-            similarity: logits.teacher.map(|teacher| Similarity::of(test, teacher, temperature)),
-            groups: groups(test, temperature, logits),
+            class_names: labels.class_names().to_vec(),
+            class_counts: labels.per_class_counts(),
+            similarity: logits.teacher.map(|teacher| Similarity::of(labels, teacher, temperature)),
+            groups: groups(test, labels, temperature, logits),
         }
     }
 
@@ -166,15 +171,15 @@ impl Answers {
 }
 
 impl Similarity {
-    fn of(test: &Dataset, teacher: &[f32], temperature: f32) -> Self {
-        let counts = test.per_class_counts();
+    fn of(labels: &Labels, teacher: &[f32], temperature: f32) -> Self {
+        let counts = labels.per_class_counts();
         let mut classes: Vec<usize> =
             (0..counts.len()).filter(|&class| counts[class] > 0).collect();
         classes.sort_by_key(|&class| (usize::MAX - counts[class], class));
         classes.truncate(MOST_CLASSES);
         classes.sort_unstable();
         let mut rows = vec![vec![0.0; classes.len()]; classes.len()];
-        for (logits, &label) in teacher.chunks_exact(test.classes()).zip(test.labels()) {
+        for (logits, &label) in teacher.chunks_exact(labels.classes()).zip(labels.ids()) {
             let Ok(place) = classes.binary_search(&(label as usize)) else { continue };
             let answer = softmax(logits, temperature);
             for (sum, &class) in rows[place].iter_mut().zip(&classes) {
@@ -243,12 +248,17 @@ impl Row<'_> {
     }
 }
 
-fn groups(test: &Dataset, temperature: f32, logits: TestLogits<'_>) -> Vec<Group> {
-    let classes = test.classes();
+fn groups(
+    test: &Examples,
+    labels: &Labels,
+    temperature: f32,
+    logits: TestLogits<'_>,
+) -> Vec<Group> {
+    let classes = labels.classes();
     let row = |index: usize| {
         let range = index * classes..(index + 1) * classes;
         Row {
-            class: test.labels()[index] as usize,
+            class: labels.ids()[index] as usize,
             teacher: logits.teacher.map(|teacher| &teacher[range.clone()]),
             control: &logits.control[range.clone()],
             distilled: &logits.distilled[range],
@@ -267,8 +277,8 @@ fn groups(test: &Dataset, temperature: f32, logits: TestLogits<'_>) -> Vec<Group
         let example = |&index: &usize| Example {
             index,
             class: row(index).class,
-            picture: test.examples().numbers().and_then(|all| picture::data_uri(all, index)),
-            text: test.examples().texts().map(|texts| texts.all()[index].to_string()),
+            picture: test.numbers().and_then(|all| picture::data_uri(all, index)),
+            text: test.texts().map(|texts| texts.all()[index].to_string()),
             answers: row(index).answers(temperature),
         };
         Group { reason, count, examples: chosen.iter().map(example).collect() }
@@ -303,9 +313,9 @@ fn rounded(probability: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Features, Numbers};
+    use crate::data::{Dataset, Features, Numbers};
 
-    const LABELS: [i32; 6] = [0, 0, 1, 1, 2, 2];
+    const LABELS: [u32; 6] = [0, 0, 1, 1, 2, 2];
 
     /// Six examples of three classes, two each.
     fn test_set(pixels: bool) -> Dataset {
@@ -314,6 +324,10 @@ mod tests {
             false => (Features::F32(vec![0.5; 12]), vec![2]),
         };
         Dataset::numbered(Numbers::new(features, shape).unwrap(), LABELS.to_vec()).unwrap()
+    }
+
+    fn collect(test: &Dataset, logits: TestLogits<'_>) -> Answers {
+        Answers::collect(test.examples(), test.labels().unwrap(), 4.0, logits)
     }
 
     /// Logits that give each example the class named, more surely the higher `sure` is.
@@ -336,7 +350,7 @@ mod tests {
         let distilled = saying([0, 1, 0, 1, 2, 1], 4.0);
         let logits =
             TestLogits { teacher: Some(&teacher), control: &control, distilled: &distilled };
-        let answers = Answers::collect(&test_set(true), 4.0, logits);
+        let answers = collect(&test_set(true), logits);
         assert_eq!(
             chosen(&answers),
             [
@@ -366,7 +380,7 @@ mod tests {
         let mut distilled = saying([0, 0, 1, 1, 2, 2], 1.0);
         distilled[3] = 5.0;
         let logits = TestLogits { teacher: None, control: &control, distilled: &distilled };
-        let answers = Answers::collect(&test_set(false), 4.0, logits);
+        let answers = collect(&test_set(false), logits);
         // Equal ones in the order of the data.
         assert_eq!(chosen(&answers)[0], (Reason::Gained, Some(4), vec![1, 0, 4, 5]));
     }
@@ -375,7 +389,7 @@ mod tests {
     fn without_a_teacher_its_parts_are_left_out() {
         let [control, distilled] = [saying([0; 6], 1.0), saying([1; 6], 1.0)];
         let logits = TestLogits { teacher: None, control: &control, distilled: &distilled };
-        let answers = Answers::collect(&test_set(false), 4.0, logits);
+        let answers = collect(&test_set(false), logits);
         assert_eq!(answers.similarity, None);
         let reasons: Vec<Reason> = answers.groups.iter().map(|group| group.reason).collect();
         assert_eq!(reasons, [Reason::Gained, Reason::Lost, Reason::BothWrong]);
@@ -389,7 +403,7 @@ mod tests {
         // The second example of class 2 is all but certain.
         teacher[17] = 200.0;
         let test = test_set(false);
-        let Similarity { classes, rows } = Similarity::of(&test, &teacher, 2.0);
+        let Similarity { classes, rows } = Similarity::of(test.labels().unwrap(), &teacher, 2.0);
         assert_eq!(classes, [0, 1, 2]);
         let (high, low) = (1f64.exp() / (1f64.exp() + 2.0), 1.0 / (1f64.exp() + 2.0));
         let mean = rounded((high + low) / 2.0);
@@ -401,13 +415,13 @@ mod tests {
     #[test]
     fn the_matrix_keeps_the_most_frequent_classes() {
         // Class c has one example, the last two have two.
-        let mut labels: Vec<i32> = (0..70).collect();
+        let mut labels: Vec<u32> = (0..70).collect();
         labels.extend([68, 69]);
         let features = Features::F32(vec![0.0; labels.len()]);
         let test =
             Dataset::numbered(Numbers::new(features, vec![1]).unwrap(), labels.clone()).unwrap();
         let teacher = vec![0.0; labels.len() * 70];
-        let similarity = Similarity::of(&test, &teacher, 1.0);
+        let similarity = Similarity::of(test.labels().unwrap(), &teacher, 1.0);
         assert_eq!(similarity.classes.len(), MOST_CLASSES);
         assert_eq!(similarity.classes[MOST_CLASSES - 3..], [61, 68, 69]);
         assert_eq!(similarity.rows[5][7], rounded(1.0 / 70.0));
@@ -417,7 +431,7 @@ mod tests {
     fn a_file_that_contradicts_itself_is_found_out() {
         let logits = saying([0; 6], 1.0);
         let all = TestLogits { teacher: Some(&logits), control: &logits, distilled: &logits };
-        let answers = Answers::collect(&test_set(false), 4.0, all);
+        let answers = collect(&test_set(false), all);
         let mut few = answers.clone();
         few.class_names.pop();
         assert_eq!(few.problem(), Some("class_counts and class_names differ in length"));

@@ -74,7 +74,7 @@ fn record(name: &str, teacher: bool) -> Record {
             seconds: 1.0,
         },
         epochs: epochs.map(|epoch| serde_json::from_value(epoch).unwrap()).collect(),
-        answers: Some(Answers::collect(&test, 4.0, logits)),
+        answers: Some(Answers::collect(test.examples(), test.labels().unwrap(), 4.0, logits)),
         guesses: None,
         recipe: format!("# {name}\nname = \"a\"\nseed = 1\n[train]\nepochs = 2\n"),
     }

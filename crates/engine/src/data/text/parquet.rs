@@ -155,7 +155,7 @@ mod tests {
             let (_folder, path) = saved(&content);
             let (train, _) = load(&path, &path, &["text".to_owned()], "label").unwrap();
             assert_eq!(
-                (train.class_names(), train.labels()),
+                (train.class_names(), train.need_labels().unwrap().ids()),
                 (&["-1", "0", "1"].map(str::to_owned)[..], &[0, 1, 2][..])
             );
         }

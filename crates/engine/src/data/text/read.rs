@@ -248,9 +248,9 @@ impl File<'_> {
             let class = classes.iter().position(|class| *class == label);
             let stranger = || format!("the training data have no class {label:?}");
             let column = self.label.unwrap_or_default();
-            class.map(|class| class as i32).ok_or_else(|| self.cell(row.line, column, stranger()))
+            class.map(|class| class as u32).ok_or_else(|| self.cell(row.line, column, stranger()))
         };
-        let labels = rows.iter().map(label).collect::<Result<Vec<i32>, _>>()?;
+        let labels = rows.iter().map(label).collect::<Result<Vec<u32>, _>>()?;
         let texts = Texts::new(rows.into_iter().map(|row| row.text).collect())?;
         Dataset::new(texts, labels, classes.to_vec())
     }
@@ -280,7 +280,7 @@ mod tests {
         ] {
             let (train, _) = loaded(name, content, &["text"]).unwrap();
             assert_eq!(train.class_names(), ["neg", "pos"], "{name}");
-            assert_eq!(train.labels(), [1, 0], "{name}");
+            assert_eq!(train.need_labels().unwrap().ids(), [1, 0], "{name}");
             let texts = train.examples().texts().unwrap();
             assert_eq!(texts.all()[0].first, "good, \"really\"", "{name}");
             assert!(!texts.are_pairs());
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn plain_texts_have_no_labels() {
         let (train, _) = loaded("a.txt", "one\r\n\n  two, 3 \n", &["text"]).unwrap();
-        assert_eq!((train.labels(), train.classes()), (&[-100, -100][..], 0));
+        assert_eq!((train.labels(), train.classes()), (None, 0));
         let texts = train.examples().texts().unwrap().all();
         assert_eq!([&*texts[0].first, &*texts[1].first], ["one", "two, 3"]);
     }
@@ -300,7 +300,7 @@ mod tests {
         let content = "a,b,label\nx,y,10\nx,z,9\n";
         let (train, _) = loaded("a.csv", content, &["a", "b"]).unwrap();
         assert_eq!(
-            (train.class_names(), train.labels()),
+            (train.class_names(), train.need_labels().unwrap().ids()),
             (&["9".to_owned(), "10".to_owned()][..], &[1, 0][..])
         );
         assert_eq!(train.examples().texts().unwrap().all()[1].to_string(), "x | z");
