@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Distils a strong, heavy model into a small, fast one, on whatever GPU there is.
 #[derive(Debug, Parser)]
@@ -57,7 +57,16 @@ enum Command {
     Devices(commands::devices::Args),
     /// Write a commented starter recipe
     Init(commands::init::Args),
+    /// Print a script that lets a shell complete commands and options
+    Completions(commands::completions::Args),
+    /// Print or write the manual pages
+    Man(commands::man::Args),
+    /// List the licences of what the program contains
+    Licences(commands::licences::Args),
 }
+
+/// The program's name, as it is called.
+const NAME: &str = "distil-gpu";
 
 /// Exit code of a run whose student missed the recipe's target.
 const TARGET_MISSED: u8 = 3;
@@ -109,6 +118,11 @@ fn main() -> ExitCode {
         Command::Tune(args) => commands::tune::run(args, voice).map(success),
         Command::Devices(args) => commands::devices::run(args, voice).map(success),
         Command::Init(args) => commands::init::run(args, voice).map(success),
+        Command::Completions(args) => {
+            commands::completions::run(args, Cli::command(), voice).map(success)
+        }
+        Command::Man(args) => commands::man::run(args, Cli::command(), voice).map(success),
+        Command::Licences(args) => commands::licences::run(args, voice).map(success),
     };
     match done {
         Ok(code) => code,

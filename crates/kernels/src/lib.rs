@@ -16,6 +16,7 @@ pub mod distill_loss;
 pub mod elementwise;
 pub mod feature_loss;
 pub mod gather;
+mod gemm;
 pub mod grad_norm;
 mod halved;
 pub mod layer_norm;
@@ -39,6 +40,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use args::{Arg, Args};
+pub use gemm::Gemm;
 pub use halved::Halved;
 pub use parts::Part;
 pub use real::Real;

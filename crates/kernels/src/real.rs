@@ -3,6 +3,7 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use crate::gemm::Gemm;
 use crate::{row, vector_math};
 
 /// f32 (the fallback device) or f64 (the oracle).
@@ -38,6 +39,8 @@ pub trait Real:
     fn gelu(self) -> Self;
     /// The derivative of [`Self::gelu`]; in f32 within 4 ulp of the larger of its two summands.
     fn gelu_derivative(self) -> Self;
+    /// The product of matrices that is fastest on this processor.
+    fn gemm() -> Gemm<Self>;
 }
 
 impl Real for f32 {
@@ -83,6 +86,10 @@ impl Real for f32 {
     fn gelu_derivative(self) -> Self {
         vector_math::gelu_derivative(self)
     }
+    #[inline]
+    fn gemm() -> Gemm<Self> {
+        gemm_f32::gemm::f32::get_gemm_fn()
+    }
 }
 
 impl Real for f64 {
@@ -115,6 +122,10 @@ impl Real for f64 {
     fn gelu_derivative(self) -> Self {
         const SCALE: f64 = 0.398_942_280_401_432_7;
         normal_cdf(self) + self * SCALE * (-0.5 * self * self).exp()
+    }
+    #[inline]
+    fn gemm() -> Gemm<Self> {
+        gemm_f64::gemm::f64::get_gemm_fn()
     }
 }
 

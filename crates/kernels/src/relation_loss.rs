@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::attention::product;
+use crate::gemm::product;
 use crate::matmul::{MAX_FLOPS_A_LAUNCH, Out};
 use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
 

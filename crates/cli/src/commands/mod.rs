@@ -2,10 +2,13 @@
 
 pub mod bench;
 pub mod check;
+pub mod completions;
 pub mod devices;
 pub mod eval;
 pub mod init;
+pub mod licences;
 pub mod logits;
+pub mod man;
 pub mod plan;
 pub mod report;
 pub mod run;

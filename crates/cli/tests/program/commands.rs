@@ -44,8 +44,20 @@ fn help_explains_every_command() {
     let home = Home::new();
     let all = home.done("--help");
     for command in [
-        "run", "report", "eval", "logits", "plan", "sweep", "check", "bench", "tune", "devices",
+        "run",
+        "report",
+        "eval",
+        "logits",
+        "plan",
+        "sweep",
+        "check",
+        "bench",
+        "tune",
+        "devices",
         "init",
+        "completions",
+        "man",
+        "licences",
     ] {
         assert!(all.contains(&format!("\n  {command} ")), "{all}");
         let help = home.done(&format!("{command} --help"));

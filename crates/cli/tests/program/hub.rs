@@ -9,7 +9,7 @@ use super::{HAND_CONFIG, HAND_WEIGHTS, Home, fails, say, tensor};
 #[path = "../../../engine/src/models/hub/fetch/server.rs"]
 mod server;
 
-use server::{COMMIT, ID, Manner, Server};
+use server::{COMMIT, ID, Manner, Server, plain_tag};
 
 /// A teacher from the hub for two numbers and three classes.
 const RECIPE: &str = r#"
@@ -28,7 +28,7 @@ fn home() -> (Home, Arc<Server>) {
     home.write_f32("weights", &HAND_WEIGHTS);
     let files: [(&str, &[u8]); 2] =
         [("config.json", HAND_CONFIG.as_bytes()), ("model.safetensors", &home.read("weights"))];
-    (home, Server::start(&files))
+    (home, Server::start(&files, plain_tag))
 }
 
 fn command(home: &Home, server: &Server, arguments: &str) -> Command {

@@ -1,6 +1,6 @@
 //! The real program: `commands` and `check_and_bench` are what it does, `interrupted` how it goes on after it was
 //! stopped, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `guessing` masked language
-//! models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `bad_input` and `bad_texts` what
+//! models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `manual` what it tells of itself, `bad_input` and `bad_texts` what
 //! it says to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
@@ -12,6 +12,7 @@ mod guessing;
 #[cfg(feature = "hub")]
 mod hub;
 mod interrupted;
+mod manual;
 mod report;
 mod sweep;
 mod texts;

@@ -8,8 +8,6 @@
 mod tests;
 mod twin;
 
-pub(crate) use twin::product;
-
 use crate::matmul::MAX_FLOPS_A_LAUNCH;
 use crate::{Caps, Cost, Kernel, Launch, Operand, Source, Variant, bytes, twin};
 

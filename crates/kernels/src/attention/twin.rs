@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::{Attention, DK, DOUT, DQ, DV, K, LENGTHS, LSE, OUT, Q, STATS, V};
+use crate::gemm::product;
 use crate::matmul::Out;
 use crate::row::vectorised;
 use crate::{Args, Real, StepState, random};
@@ -14,9 +15,6 @@ use crate::{Args, Real, StepState, random};
 const BLOCK: usize = 64;
 /// Rows of scratch are as long as a multiple of this: a pass over them has no remainder.
 const LANES: usize = 16;
-
-/// A matrix in a larger one: first element, strides of rows and columns.
-pub(crate) type Place<P> = (P, usize, usize);
 
 /// What a task works in.
 #[derive(Default)]
@@ -356,42 +354,4 @@ fn folded<F: Real>(mut lanes: [F; LANES], f: impl Fn(F, F) -> F) -> F {
         half /= 2;
     }
     lanes[0]
-}
-
-/// target = factor · a · b, or target + it, for a [m, k] and b [k, n].
-///
-/// # Safety
-/// The places hold matrices of these sizes, and nothing else touches the target.
-pub(crate) unsafe fn product<F: Real>(
-    [m, n, k]: [usize; 3],
-    target: Place<*mut F>,
-    add: bool,
-    a: Place<*const F>,
-    b: Place<*const F>,
-    factor: f64,
-) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            target.0,
-            target.2 as isize,
-            target.1 as isize,
-            add,
-            a.0,
-            a.2 as isize,
-            a.1 as isize,
-            b.0,
-            b.2 as isize,
-            b.1 as isize,
-            F::one(),
-            F::of64(factor),
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
 }

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::Matmul;
 use crate::chain::Row;
+use crate::gemm::product;
 use crate::{Args, Real, StepState};
 
 impl Matmul {
@@ -108,34 +109,21 @@ impl Matmul {
         let (first_row, out_row) = (batch * self.m + i, self.out_row_len());
         // Some columns of the product, `b` being their elements with these strides.
         //
-        // SAFETY: as the caller promises: gemm writes elements of the block, with strides [out_row, 1], and reads the
+        // SAFETY: as the caller promises: the product writes elements of the block, with strides [out_row, 1], and reads the
         // block's rows of A and those columns of B, with strides that stay inside them.
-        let product = |first: usize, cols: usize, b: &[F], [b_row, b_col]: [usize; 2]| unsafe {
-            gemm::gemm(
-                rows,
-                cols,
-                self.k,
-                out.0.add(first_row * out_row + first),
-                1,
-                out_row as isize,
+        let columns = |first: usize, cols: usize, b: &[F], [b_row, b_col]: [usize; 2]| unsafe {
+            product(
+                [rows, cols, self.k],
+                (out.0.add(first_row * out_row + first), out_row, 1),
                 self.accumulate,
-                a.as_ptr().add(batch * a_batch + i * a_row),
-                a_col as isize,
-                a_row as isize,
-                b.as_ptr(),
-                b_col as isize,
-                b_row as isize,
-                if self.accumulate { F::one() } else { F::zero() },
-                F::one(),
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
+                (a.as_ptr().add(batch * a_batch + i * a_row), a_row, a_col),
+                (b.as_ptr(), b_row, b_col),
+                1.0,
             );
         };
         match b {
             Right::Floats(b) => {
-                product(j, cols, &b[batch * b_batch + j * b_col..], [b_row, b_col]);
+                columns(j, cols, &b[batch * b_batch + j * b_col..], [b_row, b_col]);
             }
             Right::Halves(b) => {
                 let b = &b[batch * b_batch..];
@@ -148,7 +136,7 @@ impl Matmul {
                         let strip = most.min(j + cols - first);
                         let wide = &mut wide[..strip * self.k];
                         let strides = self.widen(b, first, strip, wide);
-                        product(first, strip, wide, strides);
+                        columns(first, strip, wide, strides);
                     }
                 });
             }

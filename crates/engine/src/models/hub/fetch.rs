@@ -1,25 +1,37 @@
 //! Downloads a model's files into the cache, or finds them there.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use ring::digest;
+use serde::Deserialize;
 
-use super::{HubModel, HubSettings, Progress, Snapshot, is_commit};
+use super::cache::ModelCache;
+use super::client::{Client, Description};
+use super::{HubModel, HubSettings, Progress, Snapshot, is_commit, is_name};
 use crate::error::Error;
-use crate::files::io_error;
+use crate::files::{bad, io_error};
 use crate::models::weights::{self, INDEX};
-use crate::models::{CONFIG, load_config};
+use crate::models::{CONFIG, WEIGHTS, load_config};
 
 /// The revision that is meant where none is given.
 const MAIN: &str = "main";
-/// The tokenizer of a model that reads texts.
-const TOKENIZER: &str = "tokenizer.json";
-/// What else is said of it.
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// Lists the parts of a model of sentence-transformers, each with a folder.
+const MODULES: &str = "modules.json";
+/// What else is taken where there is any: the tokenizer and what is said of it, and how sentences are embedded.
+const OPTIONAL: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "sentence_bert_config.json",
+    MODULES,
+];
+/// The most bytes that a file of weights may have, and any other.
+const MOST_BYTES: [u64; 2] = [1 << 40, 1 << 28];
+/// Bytes that are written at one time.
+const BUFFER: usize = 1 << 18;
 
 /// See [`HubModel::fetch`].
 pub(super) fn fetch(
@@ -27,82 +39,75 @@ pub(super) fn fetch(
     settings: &HubSettings,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Snapshot, Error> {
-    let cached = Source::cached(model, settings);
-    let source = match cached {
+    let pinned = is_commit(model.revision());
+    let source = match Source::cached(model, settings) {
         cached if settings.offline => cached?,
-        Ok(cached) if is_commit(model.revision()) && cached.is_whole() => cached,
+        Ok(cached) if pinned && cached.is_whole() => match cached.is_known() {
+            true => cached,
+            // Without a hub there may be no more, and what is needed is there.
+            false => Source::online(model, settings).unwrap_or(cached),
+        },
         _ => Source::online(model, settings)?,
     };
     source.collect(progress)?;
-    source.keep_revision(settings)?;
+    source.keep_revision()?;
     Ok(Snapshot { folder: source.folder, commit: source.commit })
-}
-
-/// The files that a model folder needs, of those that there are; the weights last.
-fn choose(files: &[String]) -> Result<Vec<&'static str>, String> {
-    let has = |name: &str| files.iter().any(|file| file == name);
-    if !has(CONFIG) {
-        return Err(format!("it has no {CONFIG}"));
-    }
-    let tokenizer = [TOKENIZER, TOKENIZER_CONFIG].into_iter().filter(|name| has(name));
-    Ok([CONFIG].into_iter().chain(tokenizer).chain([weights::first_of(has)?]).collect())
 }
 
 /// A commit of a model, on the hub or in the cache alone.
 struct Source<'a> {
     model: &'a HubModel,
-    settings: &'a HubSettings,
+    cache: ModelCache<'a>,
     commit: String,
-    /// Names of its files.
-    files: Vec<String>,
-    /// Where the cache has them.
+    /// Where the cache has its files.
     folder: PathBuf,
-    /// The hub's side: the commit, not the branch, so that files of one download are of one commit, whatever is
-    /// pushed meanwhile.
-    repo: Option<ApiRepo>,
+    hub: Option<Hub<'a>>,
+}
+
+/// The hub's side. It is asked for files of the commit, not of the branch, so that those of one download belong
+/// together, whatever is pushed meanwhile.
+struct Hub<'a> {
+    client: Client<'a>,
+    files: Vec<String>,
 }
 
 impl<'a> Source<'a> {
     /// Asks the hub what the revision is.
     fn online(model: &'a HubModel, settings: &'a HubSettings) -> Result<Self, Error> {
-        let failure = |error| model.bad(explain(model, settings, error));
-        let api = api(settings).map_err(failure)?;
-        let info = info(&api, model, settings).map_err(|problem| model.bad(problem))?;
-        if !is_commit(&info.sha) {
-            let problem = format!("{}: no commit's hash", no_hub(settings));
-            return Err(model.bad(problem));
-        }
-        let repo = api.repo(repo_at(model, &info.sha));
+        let refused = |problem| model.bad(problem);
+        let client = Client::new(model, settings).map_err(refused)?;
+        let listing = client.list(model.revision()).map_err(refused)?;
+        let cache = ModelCache::new(model, settings);
         Ok(Self {
             model,
-            settings,
-            folder: model.cached(settings).join("snapshots").join(&info.sha),
-            commit: info.sha,
-            files: info.siblings.into_iter().map(|file| file.rfilename).collect(),
-            repo: Some(repo),
+            folder: cache.snapshot(&listing.commit),
+            cache,
+            commit: listing.commit,
+            hub: Some(Hub { client, files: listing.files }),
         })
     }
 
     /// Looks the revision up in the cache.
     fn cached(model: &'a HubModel, settings: &'a HubSettings) -> Result<Self, Error> {
+        let cache = ModelCache::new(model, settings);
         let revision = model.revision();
         let commit = match is_commit(revision) {
-            true => revision.to_owned(),
-            false => {
-                let reference = model.cached(settings).join("refs").join(revision);
-                fs::read_to_string(reference).unwrap_or_default().trim().to_owned()
-            }
+            true => Some(revision.to_owned()),
+            false => cache.commit(revision).filter(|commit| is_commit(commit)),
         };
-        let at_commit = HubModel { id: model.id.clone(), revision: Some(commit.clone()) };
-        let folder = at_commit
-            .folder(settings)
-            .ok_or_else(|| model.bad(not_cached(&format!("revision {revision}"))))?;
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(io_error(&folder))? {
-            let entry = entry.map_err(io_error(&folder))?;
-            files.push(entry.file_name().to_string_lossy().into_owned());
+        let found = commit.map(|commit| (cache.snapshot(&commit), commit));
+        match found.filter(|(folder, _)| folder.is_dir()) {
+            Some((folder, commit)) => Ok(Self { model, cache, commit, folder, hub: None }),
+            None => Err(model.bad(not_cached(&format!("revision {revision}")))),
         }
-        Ok(Self { model, settings, commit, files, folder, repo: None })
+    }
+
+    fn has(&self, file: &str) -> bool {
+        match &self.hub {
+            Some(hub) => hub.files.iter().any(|name| name == file),
+            // A link whose blob is gone says that there is such a file.
+            None => fs::symlink_metadata(self.folder.join(file)).is_ok(),
+        }
     }
 
     /// Whether the cache has all that the model needs: another program may have fetched a part.
@@ -110,14 +115,39 @@ impl<'a> Source<'a> {
         self.collect(&mut |_| {}).is_ok() && load_config(&self.folder).is_ok()
     }
 
-    /// Brings into the cache what a model needs.
+    /// Whether the cache knows of every file that a model may have, if there is one.
+    fn is_known(&self) -> bool {
+        OPTIONAL.iter().all(|file| self.has(file) || self.cache.lacks(&self.commit, file))
+    }
+
+    /// Brings into the cache what a model needs, the weights last.
     fn collect(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), Error> {
-        for file in choose(&self.files).map_err(|problem| self.model.bad(problem))? {
-            let path = self.get(file, progress)?;
-            if file == INDEX {
-                for shard in weights::shards(&path)? {
-                    self.get(&shard, progress)?;
+        if !self.has(CONFIG) {
+            return Err(self.model.bad(format!("it has no {CONFIG}")));
+        }
+        let weights = weights::first_of(|name| self.has(name));
+        let weights = weights.map_err(|problem| self.model.bad(problem))?;
+        self.get(CONFIG, progress)?;
+        for file in OPTIONAL {
+            if self.has(file) {
+                self.get(file, progress)?;
+            } else if self.hub.is_some() {
+                self.cache.set_lacking(&self.commit, file)?;
+            }
+        }
+        if self.has(MODULES) {
+            for folder in modules(&self.folder.join(MODULES))? {
+                for file in [CONFIG, WEIGHTS].map(|file| format!("{folder}/{file}")) {
+                    if self.has(&file) {
+                        self.get(&file, progress)?;
+                    }
                 }
+            }
+        }
+        let weights = self.get(weights, progress)?;
+        if weights.ends_with(INDEX) {
+            for shard in weights::shards(&weights)? {
+                self.get(&shard, progress)?;
             }
         }
         Ok(())
@@ -129,32 +159,111 @@ impl<'a> Source<'a> {
         if path.is_file() {
             return Ok(path);
         }
-        let Self { model, settings, .. } = self;
-        let Some(repo) = &self.repo else { return Err(model.bad(not_cached(file))) };
-        let mut meter = Meter { report: progress, model, file, bytes: 0, total: 0 };
-        repo.download_with_progress(file, &mut meter)
-            .map_err(|error| model.bad(format!("{file}: {}", explain(model, settings, error))))?;
-        let length = fs::metadata(&path).map_err(io_error(&path))?.len();
-        if length != meter.total {
-            // A server that knows no ranges sends the whole file behind the part that was there.
-            remove(&path)?;
-            return Err(model.bad(format!(
-                "{file}: {length} bytes came of a file of {}: run again",
-                meter.total
-            )));
+        let refused = |problem: String| self.model.bad(format!("{file}: {problem}"));
+        if !file.split('/').all(is_name) {
+            return Err(refused("no name that a model's file may have".to_owned()));
         }
+        let Some(hub) = &self.hub else { return Err(self.model.bad(not_cached(file))) };
+        let described = hub.client.describe(&self.commit, file).map_err(refused)?;
+        let Description { etag, size } = &described;
+        let [of_weights, of_others] = MOST_BYTES;
+        let most = if file.ends_with(".safetensors") { of_weights } else { of_others };
+        if *size > most {
+            return Err(refused(format!("{size} bytes, and at most {most} are taken")));
+        }
+        let mut report =
+            |bytes| progress(Progress { model: self.model, file, bytes, total: *size });
+        let _lock = self.cache.lock(etag, |bytes| {
+            if bytes < *size {
+                report(bytes);
+            }
+        })?;
+        let blob = self.cache.blob(etag);
+        match fs::metadata(&blob) {
+            Ok(data) if data.len() == *size => {}
+            // Of others nobody can tell which is right, and models may be links to what is there.
+            Ok(data) if described.sha256().is_none() => {
+                let (blob, length) = (blob.display(), data.len());
+                return Err(refused(format!(
+                    "{blob} has {length} bytes, and the hub's file {size}: delete it"
+                )));
+            }
+            _ => self.download(file, &described, hub, &mut report)?,
+        }
+        self.cache.link(&self.commit, file, etag)?;
         Ok(path)
     }
 
-    /// Notes in the cache what commit the branch or tag is, for work offline.
-    fn keep_revision(&self, settings: &HubSettings) -> Result<(), Error> {
-        if self.repo.is_none() || is_commit(self.model.revision()) {
-            return Ok(());
+    /// Makes a file's blob out of what an earlier download left, and of the rest, which it asks for.
+    fn download(
+        &self,
+        file: &str,
+        described: &Description,
+        hub: &Hub<'_>,
+        report: &mut dyn FnMut(u64),
+    ) -> Result<(), Error> {
+        let refused = |problem: String| self.model.bad(format!("{file}: {problem}"));
+        let size = described.size;
+        let part = self.cache.incomplete(&described.etag);
+        let mut out = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&part)
+            .map_err(io_error(&part))?;
+        let mut have = out.metadata().map_err(io_error(&part))?.len();
+        if have > size {
+            have = 0;
         }
-        let repo = repo_at(self.model, self.model.revision());
-        let reference = self.model.cached(settings).join("refs").join(repo.revision());
-        let cache = Cache::new(settings.cache.clone());
-        cache.repo(repo).create_ref(&self.commit).map_err(io_error(&reference))
+        if have < size {
+            let mut content = hub.client.open(&self.commit, file, have, size).map_err(refused)?;
+            have = content.start;
+            out.set_len(have).map_err(io_error(&part))?;
+            out.seek(SeekFrom::Start(have)).map_err(io_error(&part))?;
+            let mut buffer = vec![0; BUFFER];
+            let broken = loop {
+                match content.reader.read(&mut buffer) {
+                    Ok(0) => break format!("{have} of {size} bytes came"),
+                    Ok(read) if read as u64 > size - have => {
+                        fs::remove_file(&part).map_err(io_error(&part))?;
+                        return Err(refused(format!("more than its {size} bytes came: run again")));
+                    }
+                    Ok(read) => {
+                        out.write_all(&buffer[..read]).map_err(io_error(&part))?;
+                        have += read as u64;
+                        report(have);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => break error.to_string(),
+                }
+            };
+            if have < size {
+                return Err(refused(format!(
+                    "the download broke off ({broken}): run again, and it goes on from there"
+                )));
+            }
+        }
+        out.sync_all().map_err(io_error(&part))?;
+        if let Some(expected) = described.sha256() {
+            let found = sha256(&mut out).map_err(io_error(&part))?;
+            if !found.eq_ignore_ascii_case(expected) {
+                fs::remove_file(&part).map_err(io_error(&part))?;
+                return Err(refused(format!(
+                    "what came is damaged: its SHA-256 is {found} and not {expected}: run again"
+                )));
+            }
+        }
+        let blob = self.cache.blob(&described.etag);
+        fs::rename(&part, &blob).map_err(io_error(&blob))
+    }
+
+    /// Notes in the cache what commit the branch or tag is, for work offline.
+    fn keep_revision(&self) -> Result<(), Error> {
+        match self.hub.is_some() && !is_commit(self.model.revision()) {
+            true => self.cache.set_commit(self.model.revision(), &self.commit),
+            false => Ok(()),
+        }
     }
 }
 
@@ -164,132 +273,42 @@ impl HubModel {
     }
 }
 
-fn api(settings: &HubSettings) -> Result<Api, ApiError> {
-    ApiBuilder::from_cache(Cache::new(settings.cache.clone()))
-        .with_endpoint(settings.endpoint.clone())
-        .with_token(settings.token.clone())
-        .with_user_agent("distil-gpu", env!("CARGO_PKG_VERSION"))
-        .build()
-}
-
-fn repo_at(model: &HubModel, revision: &str) -> Repo {
-    Repo::with_revision(model.id.clone(), RepoType::Model, revision.to_owned())
-}
-
-/// What the hub says of a revision: its commit and files.
-///
-/// # Errors
-/// What went wrong and what to do.
-fn info(api: &Api, model: &HubModel, settings: &HubSettings) -> Result<RepoInfo, String> {
-    let failure = |error: ureq::Error| explain(model, settings, Box::new(error).into());
-    // As an error a status would come without the header that tells why.
-    let request = api.repo(repo_at(model, model.revision())).info_request();
-    let request = request.config().http_status_as_error(false).build();
-    let mut response = request.call().map_err(failure)?;
-    let code = response.headers().get("X-Error-Code").and_then(|code| code.to_str().ok());
-    match (response.status().as_u16(), code) {
-        (200, _) => response.body_mut().read_json().map_err(failure),
-        (_, Some("GatedRepo")) => Err(gated(model, settings)),
-        (_, Some("RevisionNotFound")) => Err(format!("it has no revision {}", model.revision())),
-        (401 | 403 | 404, _) if settings.token.is_none() => {
-            Err("there is no such model, or it is \
-            private: check the name, or set HF_TOKEN to a token that may read it"
-                .to_owned())
-        }
-        (401 | 403 | 404, _) => {
-            Err("there is no such model, or your token may not read it: check the \
-            name, and that the token is valid"
-                .to_owned())
-        }
-        (status, _) => Err(answered(settings, status)),
+/// The folders of the parts of a model of sentence-transformers, but for the model's own.
+fn modules(path: &Path) -> Result<Vec<String>, Error> {
+    #[derive(Deserialize)]
+    struct Module {
+        path: String,
     }
+    let text = fs::read_to_string(path).map_err(io_error(path))?;
+    let read: Vec<Module> = serde_json::from_str(&text)
+        .map_err(|error| bad(path, format!("no list of modules: {error}")))?;
+    let folders = read.into_iter().map(|module| module.path).filter(|path| !path.is_empty());
+    folders
+        .map(|folder| match folder.split('/').all(is_name) {
+            true => Ok(folder),
+            false => Err(bad(path, format!("it names {folder:?}, which is no folder of it"))),
+        })
+        .collect()
 }
 
-/// Removes a cached file and what it links to.
-fn remove(path: &Path) -> Result<(), Error> {
-    let blob = fs::canonicalize(path).map_err(io_error(path))?;
-    fs::remove_file(path).map_err(io_error(path))?;
-    match blob.exists() {
-        true => fs::remove_file(&blob).map_err(io_error(&blob)),
-        false => Ok(()),
-    }
-}
-
-/// Counts the bytes of a file that come.
-struct Meter<'a> {
-    report: &'a mut dyn FnMut(Progress<'_>),
-    model: &'a HubModel,
-    file: &'a str,
-    bytes: u64,
-    total: u64,
-}
-
-impl hf_hub::api::Progress for &mut Meter<'_> {
-    fn init(&mut self, size: usize, _: &str) {
-        (self.bytes, self.total) = (0, size as u64);
-    }
-
-    fn update(&mut self, size: usize) {
-        // The last reading of a file brings nothing.
-        if size > 0 {
-            self.bytes += size as u64;
-            let Meter { model, file, bytes, total, .. } = **self;
-            (self.report)(Progress { model, file, bytes, total });
+/// The SHA-256 of a file, in hexadecimal digits.
+fn sha256(file: &mut File) -> io::Result<String> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => context.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
-
-    fn finish(&mut self) {}
+    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn not_cached(what: &str) -> String {
     format!("{what} is not in the cache, and HF_HUB_OFFLINE forbids to download it: unset it")
-}
-
-fn gated(model: &HubModel, settings: &HubSettings) -> String {
-    let (id, endpoint) = (&model.id, &settings.endpoint);
-    format!("it is gated: accept its terms at {endpoint}/{id} and set HF_TOKEN to your token")
-}
-
-fn answered(settings: &HubSettings, status: u16) -> String {
-    format!("{} answered with status {status}: try again later", settings.endpoint)
-}
-
-fn no_hub(settings: &HubSettings) -> String {
-    format!("{} does not answer as the hub does", settings.endpoint)
-}
-
-/// What went wrong with a file, or before any answer, and what to do.
-fn explain(model: &HubModel, settings: &HubSettings, error: ApiError) -> String {
-    use ureq::Error as Http;
-
-    let stale = || {
-        let blobs = model.cached(settings).join("blobs");
-        format!("what an earlier download left is unfit: delete {}/*.part", blobs.display())
-    };
-    match error {
-        ApiError::RequestError(error) => match *error {
-            Http::StatusCode(401 | 403) => gated(model, settings),
-            Http::StatusCode(404) => format!("{} has no such file", settings.endpoint),
-            Http::StatusCode(416) => stale(),
-            Http::StatusCode(status) => answered(settings, status),
-            error @ (Http::Json(_) | Http::Protocol(_)) => {
-                format!("{} ({error})", no_hub(settings))
-            }
-            error => format!(
-                "{} is out of reach ({error}): check the connection, or set HF_HUB_OFFLINE=1 to use \
-                 what is in the cache",
-                settings.endpoint
-            ),
-        },
-        ApiError::InvalidResume => stale(),
-        ApiError::IoError(error) if error.kind() != ErrorKind::InvalidData => {
-            format!("the download broke off ({error}): run again, and it goes on from there")
-        }
-        ApiError::LockAcquisition(path) => {
-            format!("another program is downloading it (it holds {})", path.display())
-        }
-        error => format!("{} ({error})", no_hub(settings)),
-    }
 }
 
 #[cfg(test)]

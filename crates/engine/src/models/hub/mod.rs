@@ -2,6 +2,10 @@
 //! Face's own tools.
 
 #[cfg(feature = "hub")]
+mod cache;
+#[cfg(feature = "hub")]
+mod client;
+#[cfg(feature = "hub")]
 mod fetch;
 mod settings;
 

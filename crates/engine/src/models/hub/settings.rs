@@ -54,15 +54,20 @@ impl HubSettings {
         Ok(Self {
             cache: path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
             endpoint: endpoint.trim_end_matches('/').to_owned(),
-            token: variable("HF_TOKEN").or_else(stored),
+            token: variable("HF_TOKEN").and_then(|token| trim(&token)).or_else(stored),
             offline: variable("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),
         })
     }
 }
 
 fn read_token(path: &Path) -> Option<String> {
-    let token = fs::read_to_string(path).ok()?.trim().to_owned();
-    (!token.is_empty()).then_some(token)
+    trim(&fs::read_to_string(path).ok()?)
+}
+
+/// A token without the line ends that come with copying.
+fn trim(token: &str) -> Option<String> {
+    let token = token.trim();
+    (!token.is_empty()).then(|| token.to_owned())
 }
 
 fn is_true(value: &str) -> bool {
