@@ -20,7 +20,8 @@ use distil_gpu_engine::kernels::layer_norm::{LayerNorm, LayerNormBackward};
 use distil_gpu_engine::kernels::optimizer::{Factor, Optimizer, Rule};
 use distil_gpu_engine::kernels::{Access, DType, StepState};
 use distil_gpu_engine::models::{
-    Architecture, BatchShape, Encoder, Family, Head, HostBatch, Input, ModelConfig, load_start,
+    Architecture, BatchShape, Encoder, Family, Head, HostBatch, Input, ModelConfig,
+    SentenceModules, load_start,
 };
 use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::plan::Plan;
@@ -66,6 +67,7 @@ fn model() -> (ModelConfig, Vec<Option<Vec<f32>>>) {
         attention_dropout: 0.1,
         classifier_dropout: 0.1,
         head: Head::Classes(CLASSES),
+        sentence: SentenceModules::default(),
     };
     let input = Input::Tokens(encoder.input());
     let class_names = (0..CLASSES).map(|class| class.to_string()).collect();

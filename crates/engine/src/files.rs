@@ -1,12 +1,13 @@
 //! Files written whole or not at all.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 
+use crate::data::DataError;
 use crate::error::Error;
 
 /// The engine's error for what the system says of a file.
@@ -17,6 +18,63 @@ pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
 
 pub(crate) fn bad(path: &Path, problem: impl Into<String>) -> Error {
     Error::Model { path: path.display().to_string(), problem: problem.into() }
+}
+
+/// How a file begins that stands for one that Git LFS has not fetched.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// The longest such file.
+const MOST_POINTER_BYTES: u64 = 1024;
+
+/// What to do about a file, given how it begins, if it only stands for one that Git LFS has not fetched.
+pub(crate) fn pointer_problem(beginning: &[u8]) -> Option<&'static str> {
+    beginning.starts_with(POINTER).then_some(
+        "it is a Git LFS pointer and not the file itself: run `git lfs install` and `git lfs pull` in its folder, or \
+         download the file again",
+    )
+}
+
+/// Refuses a file that only stands for one that Git LFS has not fetched. What is no file or cannot be read is left to
+/// those who read it.
+///
+/// # Errors
+/// [`DataError::File`] saying what to do.
+pub fn refuse_pointer(path: &Path) -> Result<(), DataError> {
+    let short = |path: &Path| {
+        let about = fs::metadata(path).ok()?;
+        (about.is_file() && about.len() <= MOST_POINTER_BYTES).then(|| fs::read(path).ok())?
+    };
+    match short(path).as_deref().and_then(pointer_problem) {
+        Some(problem) => {
+            let path = path.display().to_string();
+            Err(DataError::File { path, problem: problem.to_owned() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The text of a file of at most `most` bytes.
+///
+/// # Errors
+/// [`DataError`] naming the file that cannot be read, is larger, is no UTF-8, or stands for another one.
+pub(crate) fn read_text(path: &Path, most: u64) -> Result<String, DataError> {
+    let name = || path.display().to_string();
+    let unread = |source| DataError::Read { path: name(), source };
+    let bad = |problem: String| DataError::File { path: name(), problem };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unread)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(unread)?;
+    if bytes.len() as u64 > most {
+        return Err(bad(format!(
+            "it has more than {most} bytes, which are the most of such a file"
+        )));
+    }
+    if let Some(problem) = pointer_problem(&bytes) {
+        return Err(bad(problem.to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        bad(format!("it is no text in UTF-8: byte {at} is none of it"))
+    })
 }
 
 /// Writes a file whole or not at all: to a temporary name beside it, synced, then renamed.
@@ -36,7 +94,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     file.persist(path).map_err(|error| io_error(path)(error.error))?;
     // The new name too is to outlive a power cut. Only Unix can sync a folder.
     #[cfg(unix)]
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(path))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(path))?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ pub mod error;
 pub mod files;
 mod floats;
 pub mod graph;
+mod guard;
 pub mod models;
 pub mod nn;
 pub mod plan;

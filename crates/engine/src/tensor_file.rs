@@ -4,16 +4,18 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::error::Error;
-use crate::files::{bad, io_error};
+use crate::files::{bad, io_error, pointer_problem};
 use crate::floats::floats;
 
 /// Bytes in front of the header: its length.
 const LENGTH_BYTES: u64 = 8;
-/// The longest header that the format allows.
-const MOST_HEADER_BYTES: u64 = 100_000_000;
+/// The longest header that is read; of 10,000 tensors it takes 1 MB.
+const MOST_HEADER_BYTES: u64 = 32 << 20;
+/// The most tensors of a file.
+const MOST_TENSORS: usize = 100_000;
 /// How much of a tensor is read at once: whole values of every dtype.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -35,6 +37,12 @@ impl TensorFile {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut file = File::open(path).map_err(io_error(path))?;
         let file_len = file.metadata().map_err(io_error(path))?.len();
+        let mut beginning = Vec::new();
+        (&file).take(64).read_to_end(&mut beginning).map_err(io_error(path))?;
+        if let Some(problem) = pointer_problem(&beginning) {
+            return Err(bad(path, problem));
+        }
+        file.rewind().map_err(io_error(path))?;
         let (header, data_at) = read_header(&mut file, file_len)
             .map_err(|problem| bad(path, format!("not a whole safetensors file ({problem})")))?;
         Ok(Self { path: path.to_owned(), file, header, data_at })
@@ -65,7 +73,13 @@ impl TensorFile {
         };
         if floats(info.dtype, &[]).is_none() || info.shape != shape {
             let (dtype, found) = (info.dtype, &info.shape);
-            let problem = format!("{name} is {dtype:?} {found:?}, and must be F32 {shape:?}");
+            let problem = match is_quantised(dtype) {
+                true => format!(
+                    "{name} is quantised ({dtype:?}), and weights are read as F32, F16, BF16 or F64: give the model \
+                     that it was made of, or dequantise it with the tool that made it"
+                ),
+                false => format!("{name} is {dtype:?} {found:?}, and must be F32 {shape:?}"),
+            };
             return Err(bad(&self.path, problem));
         }
         let values = self.floats(info).map_err(io_error(&self.path))?;
@@ -94,6 +108,12 @@ impl TensorFile {
     }
 }
 
+/// Whether weights of this type are numbers of a few bits, to be scaled.
+fn is_quantised(dtype: Dtype) -> bool {
+    // Types of floats of less than 16 bits are many, and become more.
+    matches!(dtype, Dtype::I8 | Dtype::U8) || (dtype.bitsize() <= 8 && dtype != Dtype::BOOL)
+}
+
 /// A file's header, and where its data begin. Parsing it checks that its tensors follow one another without
 /// gaps and are as long as their shapes say; so once the last ends where the file does, no size in it can exceed
 /// the file's.
@@ -111,6 +131,10 @@ fn read_header(file: &mut File, file_len: u64) -> Result<(Metadata, u64), String
     let mut json = vec![0; header_len as usize];
     file.read_exact(&mut json).map_err(|error| error.to_string())?;
     let header: Metadata = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
+    let tensors = header.tensors().len();
+    if tensors > MOST_TENSORS {
+        return Err(format!("{tensors} tensors, and {MOST_TENSORS} are the most"));
+    }
     let end = data_at.saturating_add(header.data_len() as u64);
     if end != file_len {
         return Err(format!("its tensors end at byte {end} of {file_len}"));
@@ -123,7 +147,7 @@ mod tests {
     use std::collections::HashMap;
     use std::fs;
 
-    use safetensors::tensor::{Dtype, TensorView};
+    use safetensors::tensor::TensorView;
 
     use super::*;
     use crate::files::save_tensors;

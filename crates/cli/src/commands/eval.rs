@@ -10,7 +10,7 @@ use distil_gpu_engine::distill::correlation::{pearson, spearman};
 use distil_gpu_engine::distill::embeddings::cosines;
 use distil_gpu_engine::distill::evaluate::{Speed, errors_per_class};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
-use distil_gpu_engine::models::{self, Feed, Input, ModelConfig};
+use distil_gpu_engine::models::{Feed, Input, ModelConfig};
 use distil_gpu_engine::recipe::{Column, Data, Recipe, Source, Task};
 use distil_gpu_engine::store::{Storage, Store};
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let (config, values) = models::load(&super::model_folder(&args.model, voice)?)?;
+    let (config, values) = super::load_model(&args.model, voice)?;
     let model = Model { args: &args, config: &config, values: &values, voice };
     let measured = match (config.embeds(), config.input.masks()) {
         (true, _) => model.similarities()?,

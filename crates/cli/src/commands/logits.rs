@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::{self, Examples};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::files;
-use distil_gpu_engine::models::{self, Feed, Input};
+use distil_gpu_engine::models::{Feed, Input};
 use distil_gpu_engine::recipe::{Data, Recipe};
 use distil_gpu_engine::store::Storage;
 
@@ -45,7 +45,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let (config, values) = models::load(&super::model_folder(&args.model, voice)?)?;
+    let (config, values) = super::load_model(&args.model, voice)?;
     if config.input.masks() {
         bail!(
             "{} guesses masked tokens: its logits of all tokens would be a number for each word of the vocabulary, \

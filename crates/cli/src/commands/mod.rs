@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use distil_gpu_engine::device::{Choice, Device, GpuOptions, select};
-use distil_gpu_engine::models::{Origin, hub};
+use distil_gpu_engine::models::{self, ModelConfig, Origin, hub};
 use distil_gpu_engine::recipe::Recipe;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -41,6 +41,18 @@ fn model_folder(path: &Path, voice: Voice) -> Result<PathBuf> {
     let mut origin = Origin::of(path)?;
     origin.fetch(&mut downloads(voice))?;
     Ok(origin.folder()?)
+}
+
+/// The model at a path or on the hub, and what a person should know of how it was read.
+fn load_model(path: &Path, voice: Voice) -> Result<(ModelConfig, Vec<Vec<f32>>)> {
+    let folder = model_folder(path, voice)?;
+    let (config, values) = models::load(&folder)?;
+    if let Some(assumed) = models::assumed_pooling(&folder, &config)
+        && voice.progress()
+    {
+        note(assumed);
+    }
+    Ok((config, values))
 }
 
 /// Shows downloads.

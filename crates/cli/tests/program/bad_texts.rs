@@ -83,8 +83,163 @@ fn tokenizers() {
         home.write("bert/tokenizer.json", content);
         home.refused(run, &["bert/tokenizer.json: ", wanted]);
     }
+    // The library panics on this one.
+    let mut document: serde_json::Value = serde_json::from_str(&tokenizer).unwrap();
+    document["normalizer"] = serde_json::json!({"type": "Precompiled"});
+    home.write("bert/tokenizer.json", document.to_string());
+    home.refused(run, &["bert/tokenizer.json: it is no tokenizer that can be used: Precompiled"]);
     std::fs::remove_file(home.path("bert/tokenizer.json")).unwrap();
-    home.refused(run, &["bert/tokenizer.json: cannot be read", "No such file"]);
+    home.refused(run, &["bert/tokenizer.json: no such file: make one with transformers"]);
+    home.write("bert/vocab.json", "{}");
+    home.refused(run, &["no such file; there is vocab.json alone, which is not read: make one"]);
+    home.write("bert/vocab.txt", "[PAD]\n[UNK]\n[CLS]\ngood\n");
+    home.refused(run, &["bert/vocab.txt: it has no token `[SEP]`"]);
+}
+
+/// Each of these ended the program, took gigabytes or gave tokens that the model does not have.
+#[test]
+fn hostile_tokenizers_are_refused_in_one_line() {
+    let home = home();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures/hostile-tokenizers");
+    let map = "its normaliser's precompiled_charsmap";
+    for (name, wanted) in [
+        ("abort-charsmap-len", format!("{map} says that 4294967292 bytes follow, and 4 do")),
+        ("panic-charsmap-oob", format!("{map} leads to node")),
+        ("panic-charsmap-short", format!("{map} has 1 bytes, fewer than its length takes")),
+        ("panic-charsmap-zero", format!("{map} says that 0 bytes follow")),
+        (
+            "silent-token-id",
+            "its post_processor gives `[CLS]` number 999999, and its vocabulary has number 2"
+                .to_owned(),
+        ),
+    ] {
+        let tokenizer = std::fs::read(folder.join(format!("{name}.json"))).unwrap();
+        home.write("bert/tokenizer.json", tokenizer);
+        let wanted = ["bert/tokenizer.json: it is no tokenizer that can be used: ", &wanted];
+        home.refused("run texts.toml", &wanted);
+        home.refused("logits bert --input train.csv --out z --device cpu", &wanted);
+        home.refused("plan texts.toml", &wanted);
+    }
+}
+
+/// A tokenizer whose second text is of a type that the model has no row for, and one with two tokens of one number.
+#[test]
+fn numbers_beyond_the_models_tables_are_refused() {
+    let home = home();
+    let config = String::from_utf8(home.read("bert/config.json")).unwrap();
+    let tokenizer = String::from_utf8(home.read("bert/tokenizer.json")).unwrap();
+    let twice = tokenizer.replace("\"film\": 7", "\"film\": 6");
+    assert_ne!(twice, tokenizer);
+    home.write("bert/tokenizer.json", twice);
+    home.refused("run texts.toml", &["its tokens `bad` and `film` both have number 6"]);
+    home.write("bert/tokenizer.json", tokenizer);
+    home.write("pairs.csv", "text,other\ngood,bad\n");
+    let logits = "logits bert --input pairs.csv --text text --text other --out z --device cpu";
+    home.done(logits);
+    let mut narrow: serde_json::Value = serde_json::from_str(&config).unwrap();
+    narrow["type_vocab_size"] = 1.into();
+    home.write("bert/config.json", narrow.to_string());
+    // One row fewer than its weights have is found before any text is read.
+    home.refused(logits, &["bert.embeddings.token_type_embeddings.weight [2, 24] for [1, 24]"]);
+    let name = "bert.embeddings.token_type_embeddings.weight";
+    let whole = home.read("bert/model.safetensors");
+    let file = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let views = file.tensors();
+    let tensors: Vec<_> = views
+        .iter()
+        .map(|(known, view)| match known == name {
+            true => (&**known, view.dtype(), &[1, 24][..], &view.data()[..96]),
+            false => (&**known, view.dtype(), view.shape(), view.data()),
+        })
+        .collect();
+    home.write("bert/model.safetensors", safetensors(&tensors));
+    let wanted = "text 0 has a token of type 1, and its type_vocab_size is 1";
+    home.refused(logits, &["bert cannot answer pairs.csv", wanted]);
+}
+
+/// What stands in the place of weights that can be read.
+#[test]
+fn weights_of_other_kinds_are_named() {
+    let home = home();
+    let run = "run texts.toml";
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258da\nsize 90868376\n";
+    let lfs =
+        "it is a Git LFS pointer and not the file itself: run `git lfs install` and `git lfs pull`";
+    for name in ["model.safetensors", "tokenizer.json", "config.json"] {
+        let whole = home.read(&format!("bert/{name}"));
+        home.write(&format!("bert/{name}"), pointer);
+        home.refused(run, &[&format!("bert/{name}: "), lfs]);
+        home.write(&format!("bert/{name}"), whole);
+    }
+    let whole = home.read("bert/model.safetensors");
+    let file = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let name = "bert.pooler.dense.weight";
+    for dtype in [Dtype::I8, Dtype::F8_E4M3] {
+        let views = file.tensors();
+        let bytes = [0; 24 * 24];
+        let tensors: Vec<_> = views
+            .iter()
+            .map(|(known, view)| match known == name {
+                true => (&**known, dtype, view.shape(), &bytes[..]),
+                false => (&**known, view.dtype(), view.shape(), view.data()),
+            })
+            .collect();
+        home.write("bert/model.safetensors", safetensors(&tensors));
+        home.refused(
+            run,
+            &[&format!("{name} is quantised ({dtype:?}), and weights are read as F32")],
+        );
+    }
+    let config = home.json("bert/config.json");
+    let mut quantised = config.clone();
+    quantised["quantization_config"] = serde_json::json!({"quant_method": "gptq", "bits": 4});
+    home.write("bert/config.json", quantised.to_string());
+    home.refused(run, &["its weights are quantised (quantization_config: gptq)"]);
+    home.write("bert/config.json", config.to_string());
+    std::fs::remove_file(home.path("bert/model.safetensors")).unwrap();
+    for (name, wanted) in [
+        (
+            "adapter_model.safetensors",
+            "it has adapter_model.safetensors and no model.safetensors: it is an adapter",
+        ),
+        (
+            "tf_model.h5",
+            "it has tf_model.h5 and no model.safetensors: convert it with transformers",
+        ),
+        ("pytorch_model.bin", "it has pytorch_model.bin and no model.safetensors: convert it"),
+    ] {
+        home.write(&format!("bert/{name}"), "");
+        home.refused(run, &[wanted]);
+    }
+}
+
+/// Sizes that no machine has are refused before anything is made of them.
+#[test]
+fn hostile_sizes_are_refused_at_once() {
+    let home = home();
+    let config = home.json("bert/config.json");
+    for (key, value, wanted) in [
+        (
+            "num_hidden_layers",
+            1_000_000_000_u64,
+            "a num_hidden_layers of 1000000000 is not possible",
+        ),
+        (
+            "num_hidden_layers",
+            4000,
+            "bert/model.safetensors: its tensors are not those of config.json",
+        ),
+        ("hidden_size", 12_000_000, "parameters, and 68719476736 are the most"),
+        ("vocab_size", 16_000_000, "[40, 24] for [16000000, 24]"),
+        ("max_position_embeddings", 16_000_000, "[16, 24] for [16000000, 24]"),
+        ("intermediate_size", 1 << 24, "for [16777216, 24]"),
+    ] {
+        let mut hostile = config.clone();
+        hostile[key] = value.into();
+        home.write("bert/config.json", hostile.to_string());
+        home.refused("run texts.toml", &[wanted]);
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::distill::{TeacherInput, student_layout, training_plan};
 use crate::error::Error;
 use crate::graph::ops::OptimizerConfig;
 use crate::models::{
-    Architecture, BatchShape, Encoder, Family, Head, HostBatch, Input, ModelConfig,
+    Architecture, BatchShape, Encoder, Family, Head, HostBatch, Input, ModelConfig, SentenceModules,
 };
 use crate::nn::Activation;
 use crate::session::Session;
@@ -167,6 +167,7 @@ fn model(sizes: Sizes) -> ModelConfig {
         attention_dropout: 0.1,
         classifier_dropout: 0.0,
         head: Head::MaskedLanguage,
+        sentence: SentenceModules::default(),
     };
     ModelConfig {
         input: Input::Tokens(encoder.input()),

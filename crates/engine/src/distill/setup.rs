@@ -7,7 +7,7 @@ use super::rates::rates;
 use super::{Arm, Features, Lesson, Teacher};
 use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
-use crate::models::{self, Feed, First, Input, ModelConfig, Start};
+use crate::models::{self, Feed, First, Input, ModelConfig, Pooling, Start};
 use crate::recipe::{self, Keep, Normalise, Recipe, Task, Train};
 use crate::report::thousands;
 use crate::store::Layout;
@@ -39,6 +39,8 @@ pub struct Setup {
     control_parameters: Option<Vec<Vec<f32>>>,
     /// What numbers go through before a model sees them.
     normalisation: Normalisation,
+    /// What a loaded teacher's folder does not say and is assumed of it.
+    assumed: Option<String>,
 }
 
 impl Setup {
@@ -60,6 +62,12 @@ impl Setup {
             _ => None,
         };
         let (loaded, teacher_parameters) = loaded.unzip();
+        let assumed = match (&recipe.teacher, &loaded) {
+            (recipe::Teacher::Folder { folder, .. }, Some(config)) => {
+                models::assumed_pooling(&folder.folder()?, config)
+            }
+            _ => None,
+        };
         let normalisation = normalisation(recipe, &split, loaded.as_ref())?;
         if let (Some(config), Some(values)) = (&loaded, &teacher_parameters) {
             fits(config, recipe.task, &split)?;
@@ -112,6 +120,7 @@ impl Setup {
             student_start,
             control_parameters,
             normalisation,
+            assumed,
         })
     }
 
@@ -145,6 +154,7 @@ impl Setup {
             student_start,
             control_parameters: None,
             normalisation,
+            assumed: None,
         })
     }
 
@@ -153,7 +163,18 @@ impl Setup {
     /// # Errors
     /// When a text cannot become tokens.
     pub fn notes(&self) -> Result<Vec<String>, Error> {
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = self.assumed.iter().cloned().collect();
+        let pooling = |config: &ModelConfig| match &config.input {
+            Input::Tokens(tokens) => Some(tokens.pooling),
+            Input::Numbers { .. } => None,
+        };
+        if self.teacher.as_ref().and_then(pooling) == Some(Pooling::Max) {
+            notes.push(
+                "The student takes the mean of a text's hidden states where the teacher takes their maximum, through \
+                 which nothing is trained"
+                    .to_owned(),
+            );
+        }
         if let Some(texts) = &self.split.unlabelled {
             notes.push(format!(
                 "The student distilled learns from {} texts without labels too; alone, it takes as many steps on \

@@ -61,8 +61,11 @@ pub(super) fn cut(
         return Err(format!("it has no layer {layer}: its {count} layers are counted from 0"));
     }
     let mut ours = sized(model, theirs)?;
-    (ours.num_hidden_layers, ours.head) = (taken.len(), head);
+    ours.num_hidden_layers = taken.len();
+    ours.set_head(head);
+    ours.sentence = ours.sentence.for_student(ours.hidden_size);
     let mut input = read.clone();
+    input.pooling = ours.pooling();
     input.max_length = max_length.map_or(read.max_length, |most| most.min(read.max_length));
     let tokens = match vocabulary.min_count() {
         None => None,

@@ -51,7 +51,9 @@ impl<'a> Feed<'a> {
                 let tokenizer = tokens.tokenizer.as_ref().ok_or_else(|| {
                     DataError::Unfit("the model has no tokenizer for texts".to_owned())
                 })?;
-                tokenizer.encode_all(texts, tokens.max_length)?
+                let encoded = tokenizer.encode_all(texts, tokens.max_length)?;
+                tokens.check(&encoded)?;
+                encoded
             }
             _ => Arc::default(),
         };
@@ -274,7 +276,7 @@ impl HostBatch {
         };
         ids(names::TOKENS, &|row, at| rows[row].0[at]);
         ids(names::POSITIONS, &|_, at| first + at as i32);
-        if input.types {
+        if input.type_vocab_size > 0 {
             ids(names::TYPES, &|row, at| rows[row].1[at]);
         }
         let lengths = self.integers(names::LENGTHS, shape.rows);
@@ -284,11 +286,21 @@ impl HostBatch {
             return;
         }
         let pooling = self.floats(names::POOLING, shape.rows * length);
-        pooling.fill(0.0);
+        // A mask is added to numbers that may be f16, and padding may not become infinite.
+        pooling.fill(if input.pooling == Pooling::Max { -3e4 } else { 0.0 });
         for (weights, (ids, _)) in pooling.chunks_exact_mut(length).zip(rows) {
+            let count = ids.len();
             match input.pooling {
                 Pooling::First => weights[0] = 1.0,
-                Pooling::Mean => weights[..ids.len()].fill(1.0 / ids.len() as f32),
+                Pooling::Last => weights[count.saturating_sub(1)] = 1.0,
+                Pooling::Mean => weights[..count].fill(1.0 / count as f32),
+                Pooling::MeanSqrtLength => weights[..count].fill(1.0 / (count as f32).sqrt()),
+                Pooling::WeightedMean => {
+                    let sum = (count * (count + 1) / 2) as f32;
+                    let rising = weights[..count].iter_mut().zip(1_u32..);
+                    rising.for_each(|(weight, place)| *weight = place as f32 / sum);
+                }
+                Pooling::Max => weights[..count].fill(0.0),
                 Pooling::Masked => unreachable!("masked tokens stand for themselves"),
             }
         }

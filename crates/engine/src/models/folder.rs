@@ -7,15 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::weights::{self, Naming};
 use super::{
-    Architecture, Encoder, Family, Head, Input, Mlp, ModelConfig, TokenInput, Values, encoder,
+    Architecture, Encoder, Family, Head, Input, Mlp, ModelConfig, SentenceModules, SentenceStep,
+    TokenInput, Values, encoder, sentence_files,
 };
+use crate::data::text::SavedAs;
 use crate::data::{Normalisation, Tokenizer};
 use crate::error::Error;
-use crate::files::{io_error, save_tensors, write_atomically};
+use crate::files::{io_error, read_text, save_tensors, write_atomically};
 use crate::recipe::Task;
 
 /// Name of a model's configuration.
@@ -23,10 +25,8 @@ pub const CONFIG: &str = "config.json";
 /// Name of a model's file of parameters.
 pub const WEIGHTS: &str = "model.safetensors";
 
-/// What transformers reads of a tokenizer beside its file.
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-/// Its key for the most tokens of a text.
-const MAX_LENGTH: &str = "model_max_length";
+/// The largest configuration that is read.
+const MOST_CONFIG_BYTES: u64 = 64 << 20;
 
 /// `config.json` of a perceptron.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,35 +58,36 @@ pub fn save(folder: &Path, config: &ModelConfig, values: &[Vec<f32>]) -> Result<
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     let specs = config.model().parameters();
     let named = specs.iter().zip(values);
-    let tensors: Vec<_> =
-        named.map(|(spec, values)| (&*spec.name, spec.shape.clone(), values)).collect();
-    save_tensors(&folder.join(WEIGHTS), &tensors, HashMap::new())?;
-    if let Input::Tokens(tokens) = &config.input
-        && let Some(tokenizer) = &tokens.tokenizer
+    let (own, of_layers): (Vec<_>, Vec<_>) = named
+        .map(|(spec, values)| (&*spec.name, spec.shape.clone(), values))
+        .partition(|(name, ..)| sentence_files::layer(name).is_none());
+    save_tensors(&folder.join(WEIGHTS), &own, HashMap::new())?;
+    if let (Architecture::Encoder(encoder), Input::Tokens(tokens)) =
+        (&config.architecture, &config.input)
     {
-        tokenizer.save(folder)?;
-        let path = folder.join(TOKENIZER_CONFIG);
-        write_atomically(&path, format!("{:#}\n", tokenizer_config(config, tokens)).as_bytes())?;
+        if let Some(tokenizer) = &tokens.tokenizer {
+            tokenizer.save(folder, &saved_as(encoder, tokens))?;
+        }
+        if encoder.head == Head::Embedding {
+            sentence_files::save_dense(folder, &of_layers)?;
+            let (width, most) = (encoder.hidden_size, tokens.max_length);
+            sentence_files::write(folder, &encoder.sentence, width, most)?;
+        } else {
+            sentence_files::remove(folder)?;
+        }
     }
     let json =
         serde_json::to_string_pretty(&to_json(config)).expect("a configuration is plain data");
     write_atomically(&folder.join(CONFIG), format!("{json}\n").as_bytes())
 }
 
-/// What transformers is told of a tokenizer beside its file.
-fn tokenizer_config(config: &ModelConfig, tokens: &TokenInput) -> Value {
-    let class = match &config.architecture {
-        Architecture::Encoder(encoder) => encoder.family.tokenizer_class(),
-        Architecture::Mlp(_) => unreachable!("a perceptron reads numbers"),
-    };
-    json!({ MAX_LENGTH: tokens.max_length, "tokenizer_class": class })
-}
-
-/// Most tokens of a text, if the folder says so.
-fn max_length(folder: &Path) -> Option<usize> {
-    let text = fs::read_to_string(folder.join(TOKENIZER_CONFIG)).ok()?;
-    let json: Value = serde_json::from_str(&text).ok()?;
-    json[MAX_LENGTH].as_u64()?.try_into().ok()
+/// What a model's tokenizer is saved for.
+fn saved_as(encoder: &Encoder, tokens: &TokenInput) -> SavedAs {
+    SavedAs {
+        max_length: tokens.max_length,
+        class: encoder.family.tokenizer_class(),
+        types: tokens.type_vocab_size > 1,
+    }
 }
 
 fn to_json(config: &ModelConfig) -> Value {
@@ -113,23 +114,41 @@ fn to_json(config: &ModelConfig) -> Value {
 pub fn load_config(folder: &Path) -> Result<ModelConfig, Error> {
     let path = folder.join(CONFIG);
     if !path.is_file() {
+        // A model of sentence-transformers may have its transformer in another folder, which is told by this.
+        sentence_files::read(folder)?;
         let problem = "no such file; a model is a folder with config.json and model.safetensors";
         return Err(bad(&path, problem));
     }
-    let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+    let text = read_text(&path, MOST_CONFIG_BYTES)?;
     let not_one =
         |error: serde_json::Error| bad(&path, format!("not a model configuration: {error}"));
     let json: Value = serde_json::from_str(&text).map_err(not_one)?;
     let kind = json["model_type"].as_str().unwrap_or_default();
     if let Some((_, family)) = Family::ALL.iter().find(|(name, _)| *name == kind) {
         let read = encoder::from_json(*family, &json);
-        let (encoder, class_names) = read.map_err(|problem| bad(&path, problem))?;
-        let mut tokens = encoder.input();
+        let (mut encoder, class_names) = read.map_err(|problem| bad(&path, problem))?;
         let tokenizer = Tokenizer::load(folder)?;
         tokenizer.check(encoder.vocab_size)?;
+        let mut most = tokenizer.files().max_length();
+        let mut class_names = class_names;
+        if let Some(files) = sentence_files::read(folder)? {
+            if files.lower_case && !tokenizer.lower_cases() {
+                let problem = "do_lower_case is not supported where the tokenizer keeps capitals: let its normalizer \
+                               have lowercase = true";
+                return Err(bad(&folder.join("sentence_bert_config.json"), problem));
+            }
+            fits(&files.modules, encoder.hidden_size)
+                .map_err(|problem| bad(&folder.join(sentence_files::MODULES), problem))?;
+            encoder.set_head(Head::Embedding);
+            (encoder.sentence, class_names) = (files.modules, Vec::new());
+            most = files.max_length.or(most);
+        }
+        let mut tokens = encoder.input();
         tokens.tokenizer = Some(Arc::new(tokenizer));
-        tokens.max_length =
-            max_length(folder).map_or(tokens.max_length, |n| n.min(tokens.max_length));
+        tokens.max_length = most.map_or(tokens.max_length, |most| most.min(tokens.max_length));
+        if tokens.max_length == 0 {
+            return Err(bad(&path, "its texts may have no token at all"));
+        }
         let (architecture, input) = (Architecture::Encoder(encoder), Input::Tokens(tokens));
         return Ok(ModelConfig { architecture, input, class_names });
     }
@@ -144,6 +163,34 @@ pub fn load_config(folder: &Path) -> Result<ModelConfig, Error> {
     Ok(ModelConfig { architecture: Architecture::Mlp(mlp), input, class_names })
 }
 
+/// Checks that the linear layers behind the pooling take what comes before them.
+fn fits(modules: &SentenceModules, hidden_size: usize) -> Result<(), String> {
+    let mut width = hidden_size;
+    for step in &modules.steps {
+        if let SentenceStep::Dense(dense) = step {
+            if dense.inputs != width {
+                return Err(format!(
+                    "a Dense module takes {} numbers, and {width} come before it",
+                    dense.inputs
+                ));
+            }
+            width = dense.outputs;
+        }
+    }
+    Ok(())
+}
+
+/// What a person should know of how a folder's model makes vectors: that the folder does not say it.
+pub fn assumed_pooling(folder: &Path, config: &ModelConfig) -> Option<String> {
+    let silent = config.embeds() && !folder.join(sentence_files::MODULES).exists();
+    silent.then(|| {
+        format!(
+            "{} has no modules.json: its vectors are taken to be the mean of the last hidden states, of length 1",
+            folder.display()
+        )
+    })
+}
+
 /// Loads a model folder: its configuration, and its parameters in the model's order.
 ///
 /// # Errors
@@ -152,7 +199,8 @@ pub fn load_config(folder: &Path) -> Result<ModelConfig, Error> {
 pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
     let config = load_config(folder)?;
     let naming = naming(&config.architecture, &[]);
-    let values = weights::read(folder, &config.model().parameters(), naming)?;
+    let layers = layers(folder, &config)?;
+    let values = weights::read(folder, &config.model().parameters(), naming, &layers)?;
     Ok((config, values.into_iter().flatten().collect()))
 }
 
@@ -165,8 +213,8 @@ pub fn load_start(folder: &Path, task: Task, random: bool) -> Result<(ModelConfi
     let mut config = load_config(folder)?;
     let fresh = match (&mut config.architecture, &mut config.input) {
         (Architecture::Encoder(encoder), Input::Tokens(tokens)) => {
-            encoder.head = Head::of_task(task, config.class_names.len());
-            tokens.pooling = encoder.head.pooling();
+            encoder.set_head(Head::of_task(task, config.class_names.len()));
+            tokens.pooling = encoder.pooling();
             encoder.family.of_head(encoder.head)
         }
         _ => &[],
@@ -176,8 +224,17 @@ pub fn load_start(folder: &Path, task: Task, random: bool) -> Result<(ModelConfi
         return Ok((config, values));
     }
     let naming = naming(&config.architecture, fresh);
-    let parameters = weights::read(folder, &config.model().parameters(), naming)?;
+    let layers = layers(folder, &config)?;
+    let parameters = weights::read(folder, &config.model().parameters(), naming, &layers)?;
     Ok((config, parameters))
+}
+
+/// Folders of linear layers behind the pooling, and what their parameters' names begin with.
+fn layers(folder: &Path, config: &ModelConfig) -> Result<Vec<(String, String)>, Error> {
+    Ok(match config.embeds() {
+        true => sentence_files::read(folder)?.map_or(Vec::new(), |files| files.dense),
+        false => Vec::new(),
+    })
 }
 
 fn naming(architecture: &Architecture, fresh: &'static [&'static str]) -> Naming {
@@ -193,7 +250,14 @@ fn naming(architecture: &Architecture, fresh: &'static [&'static str]) -> Naming
 /// Sizes that no file may make us believe.
 fn check(config: &MlpFile) -> Result<(), String> {
     const MOST: usize = 1 << 24;
+    const MOST_LAYERS: usize = 4096;
     let mlp = &config.mlp;
+    if mlp.hidden_sizes.len() > MOST_LAYERS {
+        return Err(format!(
+            "{} hidden_sizes are more than the {MOST_LAYERS} that are possible",
+            mlp.hidden_sizes.len()
+        ));
+    }
     let sizes =
         [&[mlp.input_size, mlp.num_classes][..], &mlp.hidden_sizes, &config.input_shape].concat();
     if let Some(size) = sizes.iter().find(|&&size| size == 0 || size > MOST) {

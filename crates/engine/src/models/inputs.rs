@@ -5,7 +5,7 @@ use std::sync::Arc;
 use distil_gpu_kernels::DType;
 
 use crate::data::text::masking;
-use crate::data::{DataError, Examples, Normalisation, Tokenizer};
+use crate::data::{DataError, Examples, Normalisation, Tokenizer, Tokens};
 use crate::graph::{Graph, TensorId};
 
 /// What one example is to a model.
@@ -31,12 +31,44 @@ pub struct TokenInput {
     pub vocab_size: usize,
     /// Most tokens of a text; what is longer is cut.
     pub max_length: usize,
-    /// Whether it reads which of two texts a token belongs to.
-    pub types: bool,
+    /// Rows of the table of which text of two a token belongs to; 0 where it does not read that.
+    pub type_vocab_size: usize,
     /// Row of the position table for a text's first token.
     pub first_position: usize,
     /// What stands for a whole text.
     pub pooling: Pooling,
+}
+
+impl TokenInput {
+    /// Checks that a model has a row for every number that texts became.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`], naming the first text with a number beyond the model's tables.
+    pub fn check(&self, tokens: &Tokens) -> Result<(), DataError> {
+        let beyond = |numbers: &[i32], rows: usize| {
+            let unknown =
+                |number: &&i32| usize::try_from(**number).is_ok_and(|number| number >= rows);
+            numbers.iter().find(unknown).copied()
+        };
+        for row in 0..tokens.len() {
+            let (ids, types) = tokens.row(row);
+            let problem = if let Some(id) = beyond(ids, self.vocab_size) {
+                format!("token {id}, and its vocab_size is {}", self.vocab_size)
+            } else if self.type_vocab_size > 0
+                && let Some(of) = beyond(types, self.type_vocab_size)
+            {
+                format!("a token of type {of}, and its type_vocab_size is {}", self.type_vocab_size)
+            } else if ids.len() > self.max_length {
+                format!("{} tokens, and it reads {}", ids.len(), self.max_length)
+            } else {
+                continue;
+            };
+            return Err(DataError::Unfit(format!(
+                "the tokenizer is not the model's: text {row} has {problem}"
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// What stands for a whole text.
@@ -46,6 +78,14 @@ pub enum Pooling {
     First,
     /// The mean of its tokens.
     Mean,
+    /// Their sum, divided by the square root of their number.
+    MeanSqrtLength,
+    /// Their mean, the first token weighing 1, the second 2 and so on.
+    WeightedMean,
+    /// Its last token.
+    Last,
+    /// The largest of each number among its tokens. Nothing is trained through it.
+    Max,
     /// Nothing: its masked tokens stand for themselves.
     Masked,
 }
@@ -97,6 +137,8 @@ pub struct TokenTensors {
 pub enum Pooled {
     /// Sums of the tokens of each text with these weights [rows, 1, length].
     Weights(TensorId),
+    /// The largest of each number, this being added to it first, far below zero at padding [rows, length, 1].
+    Largest(TensorId),
     /// The masked tokens: their places [tokens] among all of the batch.
     Masked(Ids),
 }
@@ -194,10 +236,14 @@ impl Input {
         };
         let all = [rows, length];
         let (words, positions) = (ids(names::TOKENS, &all), ids(names::POSITIONS, &all));
-        let types = tokens.types.then(|| ids(names::TYPES, &all));
+        let types = (tokens.type_vocab_size > 0).then(|| ids(names::TYPES, &all));
         let masked = self.masks().then(|| ids(names::MASKED, &[self.labels(shape)]));
         let pooled = match masked {
             Some(masked) => Pooled::Masked(masked),
+            None if tokens.pooling == Pooling::Max => {
+                let mask = name(names::POOLING);
+                Pooled::Largest(graph.input(&mask, &[rows, length, 1], DType::F32))
+            }
             None => {
                 let weights = name(names::POOLING);
                 Pooled::Weights(graph.input(&weights, &[rows, 1, length], DType::F32))

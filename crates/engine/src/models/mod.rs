@@ -8,15 +8,16 @@ pub mod hub;
 mod inputs;
 mod mlp;
 mod origin;
+mod sentence_files;
 mod start;
 mod weights;
 
 use std::fmt::{self, Debug};
 
 pub use cut::Copies;
-pub use encoder::{Encoder, Family, Head};
+pub use encoder::{Dense, Encoder, Family, Head, SentenceModules, SentenceStep};
 pub use feed::{Draw, Feed, HostBatch};
-pub use folder::{CONFIG, WEIGHTS, load, load_config, load_start, save};
+pub use folder::{CONFIG, WEIGHTS, assumed_pooling, load, load_config, load_start, save};
 pub(crate) use inputs::names::FEATURES;
 pub(crate) use inputs::names::LABELS;
 pub use inputs::{BatchShape, Ids, Input, Inputs, Pooled, Pooling, TokenInput, TokenTensors};
@@ -87,7 +88,7 @@ pub enum Answer {
     Logits(TensorId),
     /// Logits of the whole vocabulary for the batch's masked tokens, before they are made.
     Vocabulary(Decoder),
-    /// A vector for each example [rows, hidden_size].
+    /// A vector for each example [rows, answer_len].
     Embedding(TensorId),
 }
 
@@ -188,7 +189,7 @@ impl ModelConfig {
     /// Numbers of an answer: logits, or those of an embedding.
     pub fn answer_len(&self) -> usize {
         match &self.architecture {
-            Architecture::Encoder(encoder) if self.embeds() => encoder.hidden_size,
+            Architecture::Encoder(encoder) if self.embeds() => encoder.embedding_size(),
             _ => self.classes(),
         }
     }

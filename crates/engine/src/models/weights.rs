@@ -1,22 +1,41 @@
 //! The parameters of a model's folder, by the names that its configuration asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::folder::{WEIGHTS, bad};
 use crate::error::Error;
-use crate::files::io_error;
+use crate::files::read_text;
 use crate::store::ParameterSpec;
 use crate::tensor_file::TensorFile;
 
 /// Lists the files of a model in several, and which tensor is in which.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// Weights that only Python can read.
-const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Weights in the formats of others, and what to do about them.
+const OTHERS: [(&str, &str); 7] = [
+    ("pytorch_model.bin", CONVERT),
+    ("pytorch_model.bin.index.json", CONVERT),
+    ("tf_model.h5", CONVERT),
+    ("flax_model.msgpack", CONVERT),
+    ("model.ckpt.index", CONVERT),
+    (
+        "adapter_model.safetensors",
+        "it is an adapter: merge it into its model with peft, model.merge_and_unload().save_pretrained(folder)",
+    ),
+    (
+        "adapter_model.bin",
+        "it is an adapter: merge it into its model with peft, model.merge_and_unload().save_pretrained(folder)",
+    ),
+];
+const CONVERT: &str =
+    "convert it with transformers, model.save_pretrained(folder, safe_serialization=True)";
+/// The largest index that is read.
+const MOST_INDEX_BYTES: u64 = 64 << 20;
+/// The most names that a message lists.
+const MOST_NAMES: usize = 8;
 
 /// How a family's files may differ from the names that it is asked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,7 +60,8 @@ impl Naming {
     }
 }
 
-/// The values of these parameters, in their order; nothing for those that start afresh.
+/// The values of these parameters, in their order; nothing for those that start afresh. `layers` are folders within this
+/// one that hold more of them, and what the names of those begin with.
 ///
 /// # Errors
 /// [`Error::Model`] when a file is damaged, or tensors are missing, unexpected, of another shape, or not finite.
@@ -49,12 +69,21 @@ pub(super) fn read(
     folder: &Path,
     specs: &[ParameterSpec],
     naming: Naming,
+    layers: &[(String, String)],
 ) -> Result<Vec<Option<Vec<f32>>>, Error> {
     let files = open(folder)?;
+    let layers = layers.iter().map(|(place, prefix)| Ok((open(&folder.join(place))?, prefix)));
+    let layers = layers.collect::<Result<Vec<_>, Error>>()?;
     let mut held: BTreeMap<String, (&TensorFile, String)> = BTreeMap::new();
     for file in &files {
         for name in file.names() {
             held.insert(naming.core(&name), (file, name));
+        }
+    }
+    for (files, prefix) in &layers {
+        for file in files {
+            let named = file.names().into_iter();
+            held.extend(named.map(|name| (format!("{prefix}/{name}"), (file, name))));
         }
     }
     let begins = |name: &str, list: &[&str]| list.iter().any(|start| name.starts_with(start));
@@ -79,8 +108,13 @@ pub(super) fn read(
         (!wanted.contains(core) && !useless).then(|| name.clone())
     };
     let unexpected: Vec<String> = held.iter().filter_map(strange).collect();
-    let list = |what: &str, names: &[String]| {
-        if names.is_empty() { String::new() } else { format!("{what}: {}. ", names.join(", ")) }
+    let list = |what: &str, names: &[String]| match names {
+        [] => String::new(),
+        [shown @ ..] if shown.len() <= MOST_NAMES => format!("{what}: {}. ", shown.join(", ")),
+        [shown @ ..] => {
+            let (first, rest) = shown.split_at(MOST_NAMES);
+            format!("{what}: {} and {} more. ", first.join(", "), rest.len())
+        }
     };
     let wrong = [
         list("Missing", &missing),
@@ -116,11 +150,8 @@ pub(super) fn first_of(has: impl Fn(&str) -> bool) -> Result<&'static str, Strin
     if let Some(name) = [WEIGHTS, INDEX].into_iter().find(|name| has(name)) {
         return Ok(name);
     }
-    Err(match PICKLED.iter().find(|name| has(name)) {
-        Some(pickled) => format!(
-            "it has {pickled} and no {WEIGHTS}: convert it with transformers, \
-             model.save_pretrained(folder, safe_serialization=True)"
-        ),
+    Err(match OTHERS.iter().find(|(name, _)| has(name)) {
+        Some((other, remedy)) => format!("it has {other} and no {WEIGHTS}: {remedy}"),
         None => format!("it has neither {WEIGHTS} nor {INDEX}"),
     })
 }
@@ -134,7 +165,7 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>, Error> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = fs::read_to_string(index).map_err(io_error(index))?;
+    let text = read_text(index, MOST_INDEX_BYTES)?;
     let read: Index = serde_json::from_str(&text)
         .map_err(|error| bad(index, format!("not an index of tensors: {error}")))?;
     // On every system alike: a name may come from the hub.
@@ -149,6 +180,7 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>, Error> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::fs;
 
     use super::*;
     use crate::files::save_tensors;
@@ -193,7 +225,7 @@ mod tests {
             ],
         ] {
             save(&file, &tensors);
-            let values = read(folder.path(), &specs(), NAMING).unwrap();
+            let values = read(folder.path(), &specs(), NAMING, &[]).unwrap();
             assert_eq!(values, [Some(vec![0.5; 4]), Some(vec![0.5; 2]), None]);
         }
     }
@@ -202,7 +234,7 @@ mod tests {
     fn all_that_is_wrong_is_listed() {
         let folder = tempfile::tempdir().unwrap();
         save(&folder.path().join(WEIGHTS), &[("bert.a.weight", &[4]), ("bert.b", &[1])]);
-        let error = read(folder.path(), &specs(), NAMING).unwrap_err().to_string();
+        let error = read(folder.path(), &specs(), NAMING, &[]).unwrap_err().to_string();
         let wanted = "Missing: bert.LayerNorm.weight. Unexpected: bert.b. Of another shape: bert.a.weight [4] for \
                       [2, 2].";
         assert!(error.ends_with(wanted), "{error}");
@@ -220,13 +252,13 @@ mod tests {
         };
         index(["one.safetensors", "two.safetensors"]);
         save(&folder.path().join("one.safetensors"), &[("bert.a.weight", &[2, 2])]);
-        let error = read(folder.path(), &specs(), NAMING).unwrap_err().to_string();
+        let error = read(folder.path(), &specs(), NAMING, &[]).unwrap_err().to_string();
         assert!(error.contains("two.safetensors"), "{error}");
         save(&folder.path().join("two.safetensors"), &[("bert.LayerNorm.weight", &[2])]);
-        assert_eq!(read(folder.path(), &specs(), NAMING).unwrap()[1], Some(vec![0.5; 2]));
+        assert_eq!(read(folder.path(), &specs(), NAMING, &[]).unwrap()[1], Some(vec![0.5; 2]));
         for outside in ["../two.safetensors", "/two", "a/two", "..", "", r"C:\two"] {
             index(["one.safetensors", outside]);
-            let error = read(folder.path(), &specs(), NAMING).unwrap_err().to_string();
+            let error = read(folder.path(), &specs(), NAMING, &[]).unwrap_err().to_string();
             let problem = format!("it names {outside:?}, which is no file of its folder");
             assert!(error.ends_with(&problem), "{error}");
         }
@@ -235,10 +267,10 @@ mod tests {
     #[test]
     fn a_folder_without_safetensors_is_told_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let told = || read(folder.path(), &specs(), NAMING).unwrap_err().to_string();
+        let told = || read(folder.path(), &specs(), NAMING, &[]).unwrap_err().to_string();
         let neither = format!(": it has neither {WEIGHTS} nor {INDEX}");
         assert!(told().ends_with(&neither), "{}", told());
-        fs::write(folder.path().join(PICKLED[0]), "").unwrap();
+        fs::write(folder.path().join("pytorch_model.bin"), "").unwrap();
         assert!(told().contains("it has pytorch_model.bin and no model.safetensors: convert it"));
     }
 }

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
 use crate::models::{
     Architecture, BatchShape, Encoder, FEATURES, Family, Head, HostBatch, Input, Mlp, ModelConfig,
+    SentenceModules,
 };
 use crate::nn::Activation;
 use crate::plan::{Plan, Precision};
@@ -368,6 +369,7 @@ fn encoder(family: Family, layers: usize, dropout: f32) -> ModelConfig {
         attention_dropout: dropout,
         classifier_dropout: dropout,
         head: Head::Classes(10),
+        sentence: SentenceModules::default(),
     };
     ModelConfig {
         input: Input::Tokens(encoder.input()),

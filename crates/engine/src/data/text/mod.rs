@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use masking::Masking;
 pub use read::{Pairs, load, read_pairs, read_texts};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{SavedAs, Tokenizer, TokenizerFiles};
 pub use tokens::Tokens;
 pub use trim::{Trimmed, trim};
 

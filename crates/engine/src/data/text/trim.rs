@@ -56,6 +56,7 @@ pub fn trim(
     each_mention(&mut document, &mut |token, _| {
         kept.insert(token.to_owned());
     });
+    kept.extend(tokenizer.files().named().map(str::to_owned));
     let rules = Rules::of(&document["model"]).map_err(unfit)?;
     kept.extend(rules.always());
     let occurring = vocabulary.iter().filter(|(id, _)| counts.contains_key(id));
@@ -81,7 +82,7 @@ pub fn trim(
             *id = (*new).into();
         }
     });
-    let trimmed = Tokenizer::parse("the trimmed tokenizer", document.to_string())?;
+    let trimmed = tokenizer.with_json(document.to_string())?;
     let agrees = |(id, token): (usize, &&str)| trimmed.id(token) == Some(id as u32);
     match tokens.iter().enumerate().position(|entry| !agrees(entry)) {
         Some(id) => Err(unfit(format!("`{}` would not keep its place", tokens[id]))),
@@ -238,7 +239,7 @@ fn each_mention(document: &mut Value, visit: &mut impl FnMut(&str, &mut Value)) 
     }
 }
 
-fn each_in_template(template: &mut Value, visit: &mut impl FnMut(&str, &mut Value)) {
+pub(super) fn each_in_template(template: &mut Value, visit: &mut impl FnMut(&str, &mut Value)) {
     for inner in list(template, "processors") {
         each_in_template(inner, visit);
     }

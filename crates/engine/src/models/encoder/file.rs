@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Encoder, Family, Head};
+use super::{Encoder, Family, Head, SentenceModules};
 use crate::nn::Activation;
 
 /// The keys that matter, in all their spellings.
@@ -79,6 +79,13 @@ pub fn from_json(family: Family, json: &Value) -> Result<(Encoder, Vec<String>),
         let names = ACTIVATIONS.map(|(name, _)| name).join(", ");
         return Err(format!("hidden_act `{}` is none of {names}", file.hidden_act));
     };
+    if let Some(quantised) = json.get("quantization_config").filter(|config| !config.is_null()) {
+        let method = quantised["quant_method"].as_str().unwrap_or("an unnamed method");
+        return Err(format!(
+            "its weights are quantised (quantization_config: {method}), which is not supported: give the model that it \
+             was made of, or save it with transformers, model.dequantize().save_pretrained(folder)"
+        ));
+    }
     if file.position_embedding_type.as_deref().is_some_and(|kind| kind != "absolute") {
         return Err("position_embedding_type must be `absolute`".to_owned());
     }
@@ -110,6 +117,7 @@ pub fn from_json(family: Family, json: &Value) -> Result<(Encoder, Vec<String>),
             _ => file.hidden_dropout_prob,
         }),
         head,
+        sentence: SentenceModules::default(),
     };
     check(&encoder)?;
     let class_names = if head.classes() == 0 { Vec::new() } else { class_names };
@@ -131,16 +139,27 @@ fn class_names(id2label: &BTreeMap<String, String>) -> Result<Vec<String>, Strin
 /// Sizes that no file may make us believe.
 fn check(encoder: &Encoder) -> Result<(), String> {
     const MOST: usize = 1 << 24;
+    const MOST_LAYERS: usize = 4096;
+    const MOST_PARAMETERS: u128 = 1 << 36;
     let sizes = [
         ("vocab_size", encoder.vocab_size),
         ("hidden_size", encoder.hidden_size),
         ("num_attention_heads", encoder.num_attention_heads),
         ("intermediate_size", encoder.intermediate_size),
         ("max_position_embeddings", encoder.max_position_embeddings),
-        ("num_hidden_layers", encoder.num_hidden_layers),
     ];
-    if let Some((key, size)) = sizes.iter().find(|(_, size)| *size == 0 || *size > MOST) {
-        return Err(format!("a {key} of {size} is not possible (1 to {MOST} are)"));
+    let sizes = sizes.map(|(key, size)| (key, size, MOST));
+    let layers = ("num_hidden_layers", encoder.num_hidden_layers, MOST_LAYERS);
+    for (key, size, most) in sizes.into_iter().chain([layers]) {
+        if size == 0 || size > most {
+            return Err(format!("a {key} of {size} is not possible (1 to {most} are)"));
+        }
+    }
+    let numbers = parameters(encoder);
+    if numbers > MOST_PARAMETERS {
+        return Err(format!(
+            "its sizes make {numbers} parameters, and {MOST_PARAMETERS} are the most"
+        ));
     }
     let Encoder { hidden_size, num_attention_heads: heads, .. } = *encoder;
     if !hidden_size.is_multiple_of(heads) {
@@ -159,6 +178,19 @@ fn check(encoder: &Encoder) -> Result<(), String> {
         return Err("layer_norm_eps must be above 0 and below 1".to_owned());
     }
     Ok(())
+}
+
+/// About how many parameters an encoder of these sizes has, before any is listed.
+fn parameters(encoder: &Encoder) -> u128 {
+    let [hidden, wide, layers, tokens, positions] = [
+        encoder.hidden_size,
+        encoder.intermediate_size,
+        encoder.num_hidden_layers,
+        encoder.vocab_size,
+        encoder.max_position_embeddings,
+    ]
+    .map(|size| size as u128);
+    hidden * (tokens + positions + layers * (4 * hidden + 2 * wide))
 }
 
 /// A number as a person would write it: 0.1, not the f32 nearest to it in all its digits.

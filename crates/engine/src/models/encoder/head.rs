@@ -1,7 +1,6 @@
 //! What stands on an encoder: what it is for.
 
 use super::Family;
-use crate::models::Pooling;
 use crate::recipe::Task;
 
 /// What an encoder's hidden states are made into.
@@ -22,15 +21,6 @@ impl Head {
             Task::Classification => Self::Classes(classes),
             Task::MaskedLm => Self::MaskedLanguage,
             Task::Embedding => Self::Embedding,
-        }
-    }
-
-    /// What of a text it works on.
-    pub(in crate::models) fn pooling(self) -> Pooling {
-        match self {
-            Self::Classes(_) => Pooling::First,
-            Self::Embedding => Pooling::Mean,
-            Self::MaskedLanguage => Pooling::Masked,
         }
     }
 

@@ -6,8 +6,11 @@
 mod file;
 mod head;
 mod names;
+mod sentence;
 
-use super::inputs::{Inputs, Pooled, TokenInput, TokenTensors};
+use distil_gpu_kernels::reduce::ReduceOp;
+
+use super::inputs::{Inputs, Pooled, Pooling, TokenInput, TokenTensors};
 use super::{Answer, Model, Outputs, SelfAttention};
 use crate::error::Error;
 use crate::graph::ops::{AttentionConfig, Decoder};
@@ -19,6 +22,8 @@ use names::{ClassifierNames, LanguageNames, LayerNames};
 pub(super) use file::{from_json, to_json};
 pub use head::Head;
 pub use names::Family;
+pub use sentence::{Dense, SentenceModules, SentenceStep};
+pub(super) use sentence::{FIRST_STEP, dense_folder};
 
 /// A stack of attention and feed-forward layers with a head on it.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +58,8 @@ pub struct Encoder {
     pub classifier_dropout: f32,
     /// What its hidden states are made into.
     pub head: Head,
+    /// How a vector is made of them where the head is for embeddings; the default elsewhere.
+    pub sentence: SentenceModules,
 }
 
 /// Spread of new weights, as in the papers' models.
@@ -69,15 +76,37 @@ impl Encoder {
         self.max_position_embeddings.saturating_sub(self.first_position())
     }
 
+    /// What of a text its head works on.
+    pub fn pooling(&self) -> Pooling {
+        match self.head {
+            Head::Classes(_) => Pooling::First,
+            Head::Embedding => self.sentence.pooling,
+            Head::MaskedLanguage => Pooling::Masked,
+        }
+    }
+
+    /// Numbers of an embedding.
+    pub fn embedding_size(&self) -> usize {
+        self.sentence.width(self.hidden_size)
+    }
+
+    /// Gives it another head. How vectors are made stays where the head is for embeddings.
+    pub(super) fn set_head(&mut self, head: Head) {
+        self.head = head;
+        if head != Head::Embedding {
+            self.sentence = SentenceModules::default();
+        }
+    }
+
     /// What it reads of a text, except how that becomes tokens.
     pub fn input(&self) -> TokenInput {
         TokenInput {
             tokenizer: None,
             vocab_size: self.vocab_size,
             max_length: self.max_length(),
-            types: self.type_vocab_size > 0,
+            type_vocab_size: self.type_vocab_size,
             first_position: self.first_position(),
-            pooling: self.head.pooling(),
+            pooling: self.pooling(),
         }
     }
 }
@@ -144,7 +173,7 @@ impl Model for Encoder {
                 specs.extend(norm(names, hidden));
                 specs.push(bias_of(bias, self.vocab_size));
             }
-            Head::Embedding => {}
+            Head::Embedding => specs.extend(self.sentence.parameters()),
         }
         specs
     }
@@ -281,15 +310,21 @@ impl Pass<'_> {
 
     /// What stands for each text [rows, hidden_size].
     fn pool(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
-        let Pooled::Weights(weights) = inputs.pooled else { return Err(unfit(inputs)) };
-        let pooled = self.graph.matmul(weights, x, false, false)?;
+        let pooled = match inputs.pooled {
+            Pooled::Weights(weights) => self.graph.matmul(weights, x, false, false)?,
+            Pooled::Largest(mask) => {
+                let masked = self.graph.plus(x, mask)?;
+                self.graph.reduce(ReduceOp::Max, masked, 1, 1)?
+            }
+            Pooled::Masked(_) => return Err(unfit(inputs)),
+        };
         self.graph.reshape(pooled, &[inputs.shape.rows, self.model.hidden_size])
     }
 
-    /// The mean of each text's tokens, of length 1, as sentence-transformers makes it of MiniLM [rows, hidden_size].
+    /// A vector of each text, as sentence-transformers makes it [rows, embedding_size].
     fn embedding(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
         let pooled = self.pool(x, inputs)?;
-        nn::unit_rows(self.graph, pooled)
+        self.model.sentence.apply(self.graph, self.store, pooled)
     }
 
     /// Logits [rows, classes].

@@ -1,17 +1,28 @@
-//! How a text becomes tokens: a Hugging Face `tokenizer.json`.
+//! How a text becomes tokens: a Hugging Face `tokenizer.json`, and the files beside it.
+
+mod bounds;
+mod class;
+mod files;
+mod vocab;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use serde_json::Value;
 use tokenizers::{
-    EncodeInput, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy,
+    AddedToken, EncodeInput, PostProcessor, TruncationDirection, TruncationParams,
+    TruncationStrategy,
 };
 
+use super::trim::each_in_template;
 use super::{Text, Texts, Tokens};
 use crate::data::DataError;
 use crate::error::Error;
-use crate::files::write_atomically;
+use crate::files::{read_text, write_atomically};
+use crate::guard;
+
+pub use files::TokenizerFiles;
 
 /// Its name in a model's folder.
 const FILE: &str = "tokenizer.json";
@@ -22,6 +33,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     json: String,
     path: String,
+    files: TokenizerFiles,
     /// What was encoded before: each arm of a run reads the same texts. Clones share it.
     encoded: Arc<Mutex<Vec<Encoded>>>,
 }
@@ -46,38 +58,118 @@ impl PartialEq for Tokenizer {
     }
 }
 
+/// What a tokenizer is saved for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedAs {
+    /// Most tokens of a text.
+    pub max_length: usize,
+    /// The class that transformers has for the model's tokenizers.
+    pub class: &'static str,
+    /// Whether the model reads which of two texts a token belongs to.
+    pub types: bool,
+}
+
 impl Tokenizer {
-    /// Loads the tokenizer of a model's folder.
+    /// Loads the tokenizer of a model's folder: `tokenizer.json`, or else BERT's `vocab.txt`, and what the files beside
+    /// it say, as transformers does.
     ///
     /// # Errors
-    /// [`DataError`] when there is none, or the file makes no sense.
+    /// [`DataError`] when there is none, or a file makes no sense.
     pub fn load(folder: &Path) -> Result<Self, DataError> {
+        let files = TokenizerFiles::load(folder)?;
         let path = folder.join(FILE);
-        let name = path.display().to_string();
-        let json = std::fs::read_to_string(&path)
-            .map_err(|source| DataError::Read { path: name.clone(), source })?;
-        Self::parse(&name, json)
+        if path.exists() {
+            let json = read_text(&path, bounds::MOST_BYTES)?;
+            return Self::with_files(&path.display().to_string(), json, files);
+        }
+        let vocabulary = folder.join(files::VOCAB_TXT);
+        if vocabulary.exists() {
+            let json = vocab::word_piece(folder, &files)?;
+            return Self::with_files(&vocabulary.display().to_string(), json, files);
+        }
+        let other = ["vocab.json", "sentencepiece.bpe.model", "spiece.model"]
+            .into_iter()
+            .find(|name| folder.join(name).exists());
+        let found = other.map_or("no such file".to_owned(), |name| {
+            format!("no such file; there is {name} alone, which is not read")
+        });
+        Err(DataError::File {
+            path: path.display().to_string(),
+            problem: format!(
+                "{found}: make one with transformers, \
+                 AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+            ),
+        })
     }
 
-    /// A tokenizer from the text of its file.
+    /// A tokenizer from the text of its file alone.
     ///
     /// # Errors
     /// [`DataError::File`] when it makes no sense.
     pub fn parse(path: &str, json: String) -> Result<Self, DataError> {
-        let bad = |error| DataError::File {
+        Self::with_files(path, json, TokenizerFiles::default())
+    }
+
+    /// A tokenizer from the text of its file, and the files beside it.
+    ///
+    /// # Errors
+    /// [`DataError::File`] when it makes no sense, two tokens have one number, or texts would get numbers that are no
+    /// token's.
+    pub(super) fn with_files(
+        path: &str,
+        json: String,
+        files: TokenizerFiles,
+    ) -> Result<Self, DataError> {
+        let bad = |problem: String| DataError::File {
             path: path.to_owned(),
-            problem: format!("it is no tokenizer that can be used: {error}"),
+            problem: format!("it is no tokenizer that can be used: {problem}"),
         };
-        let mut inner: tokenizers::Tokenizer = json.parse().map_err(bad)?;
-        // Padding is the batch's affair, and truncation is asked for when texts are encoded.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(bad)?;
-        Ok(Self { inner, json, path: path.to_owned(), encoded: Arc::default() })
+        let mut document: Value =
+            serde_json::from_str(&json).map_err(|error| bad(error.to_string()))?;
+        bounds::check(&document).map_err(bad)?;
+        let json = if class::obey(&files, &mut document) { document.to_string() } else { json };
+        let read = || -> tokenizers::Result<tokenizers::Tokenizer> {
+            let mut inner: tokenizers::Tokenizer = json.parse()?;
+            // Padding is the batch's affair, and truncation is asked for when texts are encoded.
+            inner.with_padding(None);
+            inner.with_truncation(None)?;
+            Ok(inner)
+        };
+        let inner = guard::catch(read).map_err(bad)?.map_err(|error| bad(error.to_string()))?;
+        check_numbers(&inner, &mut document).map_err(bad)?;
+        Ok(Self { inner, json, path: path.to_owned(), files, encoded: Arc::default() })
+    }
+
+    /// The same tokenizer's files with another one's text of `tokenizer.json`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub(super) fn with_json(&self, json: String) -> Result<Self, DataError> {
+        Self::with_files("the trimmed tokenizer", json, self.files.clone())
+    }
+
+    /// Whether it makes capitals small, by its own normaliser.
+    pub fn lower_cases(&self) -> bool {
+        use tokenizers::NormalizerWrapper as Normaliser;
+        fn lowers(normaliser: &Normaliser) -> bool {
+            match normaliser {
+                Normaliser::BertNormalizer(bert) => bert.lowercase,
+                Normaliser::Lowercase(_) => true,
+                Normaliser::Sequence(all) => all.as_ref().iter().any(lowers),
+                _ => false,
+            }
+        }
+        self.inner.get_normalizer().is_some_and(lowers)
+    }
+
+    /// The files beside `tokenizer.json`.
+    pub fn files(&self) -> &TokenizerFiles {
+        &self.files
     }
 
     /// The token that stands for one to be guessed, if there is one.
     pub fn mask(&self) -> Option<i32> {
-        let known = ["[MASK]", "<mask>"].into_iter();
+        let known = self.files.token("mask_token").into_iter().chain(["[MASK]", "<mask>"]);
         known.filter_map(|token| self.inner.token_to_id(token)).next().map(|id| id as i32)
     }
 
@@ -97,17 +189,33 @@ impl Tokenizer {
     /// [`DataError::Unfit`] when it has no such token.
     pub fn decode(&self, tokens: &[i32]) -> Result<String, DataError> {
         let ids: Vec<u32> = tokens.iter().map(|&token| token as u32).collect();
-        let text = self.inner.decode(&ids, false);
-        let unfit = |error| DataError::Unfit(format!("tokens cannot become text: {error}"));
-        Ok(text.map_err(unfit)?.trim().to_owned())
+        let unfit =
+            |problem: String| DataError::Unfit(format!("tokens cannot become text: {problem}"));
+        let text = guard::catch(|| self.inner.decode(&ids, false)).map_err(unfit)?;
+        Ok(text.map_err(|error| unfit(error.to_string()))?.trim().to_owned())
     }
 
-    /// Saves it into a model's folder, the same bytes as it was loaded from.
+    /// Saves it into a model's folder, the same bytes as it was loaded from unless its files asked for something else,
+    /// with the files beside it.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
-    pub fn save(&self, folder: &Path) -> Result<(), Error> {
-        write_atomically(&folder.join(FILE), self.json.as_bytes())
+    pub fn save(&self, folder: &Path, saved: &SavedAs) -> Result<(), Error> {
+        let document: Value = serde_json::from_str(&self.json).expect("it was read before");
+        let path = folder.join(FILE);
+        if std::fs::read(&path).is_ok_and(|known| known != self.json.as_bytes()) {
+            files::remove_vocabularies(folder)?;
+        }
+        write_atomically(&path, self.json.as_bytes())?;
+        self.files.save(folder, self, &document, saved)
+    }
+
+    /// The tokens that were added to the model's own, as special ones are, by number.
+    pub(super) fn added(&self) -> Vec<(u32, AddedToken)> {
+        let added = self.inner.get_added_tokens_decoder().into_iter();
+        let mut added: Vec<(u32, AddedToken)> = added.collect();
+        added.sort_unstable_by_key(|(id, _)| *id);
+        added
     }
 
     /// The text of its file.
@@ -173,7 +281,10 @@ impl Tokenizer {
 
     /// As [`Self::encode_all`], which remembers.
     pub(super) fn encode(&self, texts: &Texts, max_length: usize) -> Result<Tokens, DataError> {
-        let unfit = |error| DataError::Unfit(format!("texts cannot become tokens: {error}"));
+        let unfit = |problem: String| {
+            let path = &self.path;
+            DataError::Unfit(format!("texts cannot become tokens by {path}: {problem}"))
+        };
         let added =
             self.inner.get_post_processor().map_or(0, |one| one.added_tokens(texts.are_pairs()));
         if max_length <= added {
@@ -187,9 +298,13 @@ impl Tokenizer {
             max_length,
             strategy: TruncationStrategy::LongestFirst,
             stride: 0,
-            direction: TruncationDirection::Right,
+            direction: match self.files.truncates_left() {
+                true => TruncationDirection::Left,
+                false => TruncationDirection::Right,
+            },
         };
-        tokenizer.with_truncation(Some(truncation)).map_err(unfit)?;
+        let truncated = tokenizer.with_truncation(Some(truncation));
+        truncated.map_err(|error| unfit(error.to_string()))?;
         let input = |Text { first, second }: &Text| -> EncodeInput<'_> {
             match second {
                 Some(second) => (first.clone(), second.clone()).into(),
@@ -207,7 +322,8 @@ impl Tokenizer {
         };
         let rows: Vec<usize> = texts.all().iter().map(place_of).collect();
         let inputs: Vec<EncodeInput<'_>> = distinct.into_iter().map(input).collect();
-        let encoded = tokenizer.encode_batch_fast(inputs, true).map_err(unfit)?;
+        let encoded = guard::catch(|| tokenizer.encode_batch_fast(inputs, true));
+        let encoded = encoded.map_err(unfit)?.map_err(|error| unfit(error.to_string()))?;
         let mut tokens = Tokens::default();
         for (row, place) in rows.into_iter().enumerate() {
             let encoding = &encoded[place];
@@ -220,6 +336,29 @@ impl Tokenizer {
         }
         Ok(tokens)
     }
+}
+
+/// Checks that each number is one token's, and that what is put around a text has the vocabulary's numbers.
+fn check_numbers(inner: &tokenizers::Tokenizer, document: &mut Value) -> Result<(), String> {
+    let vocabulary = inner.get_vocab(true);
+    let mut tokens: Vec<(u32, &str)> =
+        vocabulary.iter().map(|(token, id)| (*id, &**token)).collect();
+    tokens.sort_unstable();
+    if let Some(two) = tokens.windows(2).find(|two| two[0].0 == two[1].0) {
+        let (id, first, second) = (two[0].0, two[0].1, two[1].1);
+        return Err(format!("its tokens `{first}` and `{second}` both have number {id}"));
+    }
+    let mut wrong = None;
+    each_in_template(&mut document["post_processor"], &mut |token, id| {
+        let known = inner.token_to_id(token);
+        if wrong.is_none() && known.map(u64::from) != id.as_u64() {
+            let theirs = known.map_or("no such token".to_owned(), |id| format!("number {id}"));
+            wrong = Some(format!(
+                "its post_processor gives `{token}` number {id}, and its vocabulary has {theirs}"
+            ));
+        }
+    });
+    wrong.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
