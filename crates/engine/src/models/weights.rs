@@ -110,8 +110,8 @@ pub(super) fn read(
     let unexpected: Vec<String> = held.iter().filter_map(strange).collect();
     let list = |what: &str, names: &[String]| match names {
         [] => String::new(),
-        [shown @ ..] if shown.len() <= MOST_NAMES => format!("{what}: {}. ", shown.join(", ")),
-        [shown @ ..] => {
+        shown if shown.len() <= MOST_NAMES => format!("{what}: {}. ", shown.join(", ")),
+        shown => {
             let (first, rest) = shown.split_at(MOST_NAMES);
             format!("{what}: {} and {} more. ", first.join(", "), rest.len())
         }
