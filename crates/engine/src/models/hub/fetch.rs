@@ -20,14 +20,17 @@ const MAIN: &str = "main";
 /// Lists the parts of a model of sentence-transformers, each with a folder.
 const MODULES: &str = "modules.json";
 /// What else is taken where there is any: the tokenizer and what is said of it, and how sentences are embedded.
-const OPTIONAL: [&str; 6] = [
+const OPTIONAL: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "sentence_bert_config.json",
+    "config_sentence_transformers.json",
     MODULES,
 ];
+/// The tokenizer of old models, which is read where the first of those is not there.
+const OLD_TOKENIZER: &str = "vocab.txt";
 /// The most bytes that a file of weights may have, and any other.
 const MOST_BYTES: [u64; 2] = [1 << 40, 1 << 28];
 /// Bytes that are written at one time.
@@ -134,6 +137,9 @@ impl<'a> Source<'a> {
             } else if self.hub.is_some() {
                 self.cache.set_lacking(&self.commit, file)?;
             }
+        }
+        if !self.has(OPTIONAL[0]) && self.has(OLD_TOKENIZER) {
+            self.get(OLD_TOKENIZER, progress)?;
         }
         if self.has(MODULES) {
             for folder in modules(&self.folder.join(MODULES))? {

@@ -140,6 +140,7 @@ fn the_cache_is_laid_out_as_hugging_faces_tools_do_it() {
     assert_eq!(fs::read_to_string(model.join("refs/refs/pr/1")).unwrap(), COMMIT);
     let lacking = [
         "added_tokens.json",
+        "config_sentence_transformers.json",
         "modules.json",
         "sentence_bert_config.json",
         "special_tokens_map.json",
