@@ -47,7 +47,7 @@ impl Expected {
             self.max_length
         );
         let model = Recipe::parse(&text, "/a.toml").unwrap().student.model;
-        let labels = (0..self.train.len() as i32).map(|row| row % 2).collect();
+        let labels = (0..self.train.len() as u32).map(|row| row % 2).collect();
         let classes = ["bad", "good"].map(str::to_owned).to_vec();
         let data = Dataset::new(texts(&self.train), labels, classes).unwrap();
         let identity = Normalisation::identity();
