@@ -1,10 +1,12 @@
 //! The `distil-gpu` program: arguments, progress and exit codes. The work is the engine's.
 //!
 //! Exit codes: 0 done; 1 something failed, said on stderr; 2 the arguments make no sense; 3 the student missed
-//! the recipe's target; 4 students of a sweep failed; 130 stopped by Ctrl-C, with all that was learned saved.
+//! the recipe's target; 4 students of a sweep failed; 128 and the number of the signal where one stopped it, with all that
+//! was learned saved: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 
 mod commands;
 mod progress;
+mod signals;
 mod table;
 mod watch;
 
@@ -21,7 +23,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 #[command(after_help = "Begin with `distil-gpu run`: it needs no files and takes under a minute.
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 the student missed the recipe's target,
-4 students of a sweep failed, 130 stopped by Ctrl-C (what was learned is saved)")]
+4 students of a sweep failed, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP (what was learned
+is saved)")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -72,8 +75,6 @@ const NAME: &str = "distil-gpu";
 const TARGET_MISSED: u8 = 3;
 /// Exit code of a sweep in which the loss of a student stopped being a number.
 const STUDENTS_FAILED: u8 = 4;
-/// Exit code of a run that was stopped by Ctrl-C, as shells give it.
-const INTERRUPTED: u8 = 130;
 
 /// How a command talks.
 #[derive(Clone, Copy, Debug)]

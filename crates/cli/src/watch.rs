@@ -1,37 +1,32 @@
-//! What a long command shows, and how Ctrl-C stops it.
+//! What a long command shows, and how Ctrl-C and other signals stop it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow};
 use distil_gpu_engine::Error;
 use distil_gpu_engine::distill::{Event, Observer};
 
 use crate::progress::Progress;
-use crate::{INTERRUPTED, Voice, note};
+use crate::signals::{self, exit_code};
+use crate::{Voice, note};
 
-/// Watches a run or a sweep for the terminal, and for Ctrl-C.
+/// Watches a run or a sweep for the terminal, and for signals to stop.
 #[derive(Debug)]
 pub struct Watch {
     progress: Option<Progress>,
     folder: Option<PathBuf>,
-    interrupted: Arc<AtomicBool>,
+    /// The signal that asks it to stop; 0 while there is none.
+    signal: Arc<AtomicUsize>,
 }
 
 impl Watch {
-    /// From now on Ctrl-C asks the run to stop; a second one stops it at once.
+    /// From now on Ctrl-C, SIGTERM and SIGHUP ask the run to stop; a second one stops it at once.
     pub fn new(voice: Voice) -> Result<Self> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let seen = interrupted.clone();
-        ctrlc::set_handler(move || {
-            if seen.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(INTERRUPTED));
-            }
-        })
-        .context("Ctrl-C cannot be watched")?;
-        Ok(Self { progress: voice.progress().then(Progress::new), folder: None, interrupted })
+        let signal = signals::watch().context("Ctrl-C cannot be watched")?;
+        Ok(Self { progress: voice.progress().then(Progress::new), folder: None, signal })
     }
 
     /// What to do about a run or sweep, as the `command` is called, that did not end well.
@@ -42,14 +37,14 @@ impl Watch {
         match error {
             Error::Interrupted { arm, step } => {
                 note(format_args!("Stopped after step {step} of the {arm}. Go on with: {resume}"));
-                Ok(INTERRUPTED.into())
+                Ok(exit_code(self.signal.load(Ordering::Relaxed)).into())
             }
             Error::NotFinite(_) if command == "sweep" => Err(anyhow!(
                 "{error}; without a teacher there is no sweep: begin it anew, with --force"
             )),
             Error::NotFinite(_) => Err(anyhow!(
                 "{error}; to go on from the last good checkpoint with other settings: {resume} --set \
-                 KEY=VALUE"
+                 KEY=VALUE --accept-changes"
             )),
             error => {
                 let error = anyhow::Error::new(error);
@@ -70,6 +65,6 @@ impl Observer for Watch {
     }
 
     fn stop(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        self.signal.load(Ordering::Relaxed) != 0
     }
 }
