@@ -270,11 +270,27 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// When the device fails.
     pub fn speed(&mut self, device: &mut dyn Device, data: &Feed<'_>) -> Result<Speed, Error> {
+        self.speed_within(device, data, Duration::MAX)
+    }
+
+    /// As [`Evaluator::speed`], in at most so much time, as far as whole passes allow.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn speed_within(
+        &mut self,
+        device: &mut dyn Device,
+        data: &Feed<'_>,
+        most: Duration,
+    ) -> Result<Speed, Error> {
         let rows = rows(self.config);
         let kinds = speed_shapes(self.config, data).into_iter();
         self.prepare(device, kinds.map(|shape| self.kind_of_speed(shape)).collect::<Vec<_>>())?;
-        let one = self.time(device, data, 1, 20, Duration::from_millis(200))?;
-        let many = self.time(device, data, rows, 3, Duration::from_millis(300))?;
+        let begun = Instant::now();
+        let wanted = |passes, milliseconds| (passes, Duration::from_millis(milliseconds));
+        let one = self.time(device, data, 1, wanted(20, 200), most.mul_f64(0.4))?;
+        let left = most.saturating_sub(begun.elapsed());
+        let many = self.time(device, data, rows, wanted(3, 300), left)?;
         Ok(Speed { latency: one, examples_per_second: rows as f64 / many.as_secs_f64() })
     }
 
@@ -286,14 +302,16 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Median time of a forward pass over `rows` examples, after two passes that count for nothing.
+    /// Median time of a forward pass over `rows` examples: of as many passes, in as much time, as are wanted, or fewer
+    /// where they would take more than `most`. One at least counts, after one that counts for nothing; where there is
+    /// time, two count for nothing.
     fn time(
         &mut self,
         device: &mut dyn Device,
         data: &Feed<'_>,
         rows: usize,
-        least: usize,
-        budget: Duration,
+        (passes, long): (usize, Duration),
+        most: Duration,
     ) -> Result<Duration, Error> {
         let indices = data.sample(rows);
         let shape = data.shape(&indices, rows);
@@ -303,7 +321,11 @@ impl<'a> Evaluator<'a> {
         let inputs: Vec<Named<'_>> = self.batch.inputs().collect();
         let mut times = Vec::new();
         let start = Instant::now();
-        while times.len() < least + 2 || start.elapsed() < budget {
+        let enough = |times: &[Duration]| {
+            let (taken, elapsed) = (times.len(), start.elapsed());
+            (taken >= passes + 2 && elapsed >= long) || (taken >= 2 && elapsed >= most)
+        };
+        while !enough(&times) {
             let pass = Instant::now();
             device.run(program, &StepState::default(), &inputs)?;
             match kind {
@@ -312,7 +334,8 @@ impl<'a> Evaluator<'a> {
             }
             times.push(pass.elapsed());
         }
-        let counted = &mut times[2..];
+        let warm = if times.len() > 2 { 2 } else { 1 };
+        let counted = &mut times[warm..];
         counted.sort_unstable();
         Ok(counted[counted.len() / 2])
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Scores;
 use super::embeddings::Nearness;
@@ -98,14 +99,23 @@ pub(super) fn measure(
     Ok(arm)
 }
 
+/// At most this share of the time of a run goes into measuring speeds.
+const SPEED_SHARE: f64 = 0.08;
+/// The least time for it: a few passes of a small model.
+const LEAST_SPEED_SECONDS: f64 = 0.2;
+
 /// Speeds of models, the medians of several turns that they take: whatever else the machine does meanwhile slows all of
-/// them.
+/// them. They take 8 % of the `seconds` that the run has taken, 0.2 s at least, or less where that is enough; but no
+/// pass is cut short.
 pub(super) fn speeds(
     device: &mut dyn Device,
     models: &[(&ModelConfig, &Store)],
     test: &Examples,
+    seconds: f64,
 ) -> Result<Vec<Speed>, Error> {
     const TURNS: usize = 3;
+    let most = (SPEED_SHARE * seconds).max(LEAST_SPEED_SECONDS) / (TURNS * models.len()) as f64;
+    let most = Duration::try_from_secs_f64(most).unwrap_or(Duration::MAX);
     let mut timed = Vec::new();
     for &(config, store) in models {
         let feed = Feed::new(&config.input, test)?;
@@ -113,7 +123,7 @@ pub(super) fn speeds(
     }
     for _ in 0..TURNS {
         for (evaluator, feed, speeds) in &mut timed {
-            speeds.push(evaluator.speed(device, feed)?);
+            speeds.push(evaluator.speed_within(device, feed, most)?);
         }
     }
     let median = |(evaluator, _, mut speeds): (Evaluator<'_>, _, Vec<Speed>)| {
