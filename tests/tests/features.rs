@@ -123,7 +123,7 @@ fn a_run_that_was_stopped_goes_on_with_the_same_projections_and_sums() {
     let mut stop = StopAfter::new(6);
     let error = run(prepared, &mut CpuDevice::<f32>::new(), &mut stop).unwrap_err();
     assert!(matches!(error, Error::Interrupted { step: 6, .. }), "{error}");
-    let prepared = prepare(&recipe, Begin::Resume).unwrap();
+    let prepared = prepare(&recipe, Begin::Resume { accept_changes: false }).unwrap();
     run(prepared, &mut CpuDevice::<f32>::new(), &mut Silent).unwrap();
     assert_eq!(home.log("halves"), home.log("whole"));
     let student = |run: &str| home.read(&format!("{run}/student/model.safetensors"));

@@ -92,14 +92,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     file.as_file_mut().write_all(bytes).map_err(io_error(path))?;
     file.as_file().sync_all().map_err(io_error(path))?;
     file.persist(path).map_err(|error| io_error(path)(error.error))?;
-    // The new name too is to outlive a power cut. Only Unix can sync a folder.
-    #[cfg(unix)]
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(path))?;
-    Ok(())
+    sync_folder(folder).map_err(io_error(path))
 }
 
-/// How the names of files begin that are not whole yet.
-const TEMPORARY: &str = ".distil-gpu-";
+/// New names in a folder too are to outlive a power cut. Only Unix can sync a folder.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// How the names of files and folders begin that are not whole yet.
+pub(crate) const TEMPORARY: &str = ".distil-gpu-";
 
 /// Deletes what a killed program left half-written in a folder.
 pub(crate) fn remove_temporary(folder: &Path) -> Result<(), Error> {
@@ -109,10 +111,32 @@ pub(crate) fn remove_temporary(folder: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(folder).map_err(io_error(folder))? {
         let entry = entry.map_err(io_error(folder))?;
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            fs::remove_file(entry.path()).map_err(io_error(&entry.path()))?;
+            let path = entry.path();
+            let is_folder = entry.file_type().map_err(io_error(&path))?.is_dir();
+            let removed =
+                if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(io_error(&path))?;
         }
     }
     Ok(())
+}
+
+/// Length and checksum (CRC-32) of a file.
+pub(crate) fn checksum(path: &Path) -> io::Result<(u64, u32)> {
+    const PIECE_BYTES: usize = 1 << 18;
+    let mut file = File::open(path)?;
+    let (mut piece, mut digest, mut len) = (vec![0; PIECE_BYTES], crc32fast::Hasher::new(), 0);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok((len, digest.finalize())),
+            Ok(read) => {
+                digest.update(&piece[..read]);
+                len += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Writes named f32 tensors (name, shape, values) into a safetensors file, whole or not at all.
@@ -122,8 +146,17 @@ pub(crate) fn remove_temporary(folder: &Path) -> Result<(), Error> {
 pub fn save_tensors<N: AsRef<str>, V: AsRef<[f32]>>(
     path: &Path,
     tensors: &[(N, Vec<usize>, V)],
-    mut metadata: HashMap<String, String>,
+    metadata: HashMap<String, String>,
 ) -> Result<(), Error> {
+    write_atomically(path, &tensor_bytes(path, tensors, metadata)?)
+}
+
+/// The bytes of such a file; `path` is for messages.
+pub(crate) fn tensor_bytes<N: AsRef<str>, V: AsRef<[f32]>>(
+    path: &Path,
+    tensors: &[(N, Vec<usize>, V)],
+    mut metadata: HashMap<String, String>,
+) -> Result<Vec<u8>, Error> {
     let views = tensors
         .iter()
         .map(|(name, shape, values)| {
@@ -134,7 +167,5 @@ pub fn save_tensors<N: AsRef<str>, V: AsRef<[f32]>>(
         .map_err(|error| bad(path, error.to_string()))?;
     // transformers asks for this key.
     metadata.insert("format".to_owned(), "pt".to_owned());
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| bad(path, error.to_string()))?;
-    write_atomically(path, &bytes)
+    safetensors::serialize(views, Some(metadata)).map_err(|error| bad(path, error.to_string()))
 }

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod recipe;
 pub mod report;
 pub mod scratch;
+mod sealed;
 pub mod session;
 pub mod store;
 mod tensor_file;

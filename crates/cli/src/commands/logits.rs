@@ -1,12 +1,10 @@
 //! `distil-gpu logits`
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::{self, Examples};
-use distil_gpu_engine::distill::{Evaluator, frozen_store};
-use distil_gpu_engine::files;
+use distil_gpu_engine::distill::{self, Answerer, Evaluator, frozen_store};
 use distil_gpu_engine::models::{Feed, Input};
 use distil_gpu_engine::recipe::{Data, Recipe};
 use distil_gpu_engine::store::Storage;
@@ -71,19 +69,25 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (model, input) = (args.model.display(), args.input.display());
     let unfit = || format!("{model} cannot answer {input}");
     let feed =
-        |(name, data): (_, _)| Ok((name, Feed::new(&config.input, data).with_context(unfit)?));
-    let inputs = inputs.into_iter().map(feed).collect::<Result<Vec<_>>>()?;
+        |&(name, data): &(_, _)| Ok((name, Feed::new(&config.input, data).with_context(unfit)?));
+    let feeds = inputs.iter().map(feed).collect::<Result<Vec<_>>>()?;
     let mut device = super::open(&args.device, false, voice)?;
     let store = frozen_store(&mut *device, &config, &values, Storage::F32)?;
     let mut evaluator = Evaluator::new(&config, &store);
-    let bar = super::bar(voice, inputs.iter().map(|(_, data)| data.len()).sum(), "examples");
+    let bar = super::bar(voice, feeds.iter().map(|(_, data)| data.len()).sum(), "examples");
     let mut tensors = Vec::new();
-    for (name, data) in &inputs {
+    for (name, data) in &feeds {
         let logits = evaluator.logits(&mut *device, data, &mut |rows| bar.inc(rows as u64))?;
         tensors.push((*name, vec![data.len(), config.answer_len()], logits));
     }
     bar.finish_and_clear();
-    files::save_tensors(&args.out, &tensors, HashMap::new())?;
+    let answers = inputs
+        .iter()
+        .zip(&tensors)
+        .map(|((name, examples), (_, _, logits))| distill::Answers { name, examples, logits });
+    let answers: Vec<_> = answers.collect();
+    let answerer = Answerer { config: &config, parameters: &values, classes: &config.class_names };
+    distill::save_answers(&args.out, answerer, &answers)?;
     if voice.progress() {
         for (name, shape, _) in &tensors {
             say(format_args!("Wrote {}: `{name}` {shape:?}", args.out.display()))?;

@@ -42,6 +42,9 @@ pub struct Args {
     /// Go on with the interrupted run in this folder, by its own recipe
     #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "out", "seed", "force"])]
     resume: Option<PathBuf>,
+    /// Go on though the recipe or the data are not those that the run began with; the report says so
+    #[arg(long, requires = "resume")]
+    accept_changes: bool,
     /// Keep the bounds checks in the GPU's kernels
     #[arg(long)]
     checked: bool,
@@ -65,7 +68,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         None => super::recipe(args.recipe.as_deref(), &sets, voice)?,
     };
     let begin = match (&args.resume, args.force) {
-        (Some(_), _) => Begin::Resume,
+        (Some(_), _) => Begin::Resume { accept_changes: args.accept_changes },
         (None, true) => Begin::Replace,
         (None, false) => Begin::New,
     };

@@ -48,6 +48,10 @@ pub struct Args {
     /// Go on with the interrupted sweep in this folder
     #[arg(long, value_name = "SWEEP", conflicts_with_all = ["recipe", "set", "seeds", "out", "force"])]
     resume: Option<PathBuf>,
+    /// Go on though the recipe, the grid or the data are not those that the sweep began with: what was trained otherwise
+    /// is trained again; the report says so
+    #[arg(long, requires = "resume")]
+    accept_changes: bool,
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
@@ -58,7 +62,8 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     let (recipe, grid, begin) = match &args.resume {
         Some(folder) => {
             let grid = Grid::read(folder)?;
-            (super::recipe(Some(&folder.join("recipe.toml")), &sets, voice)?, grid, Begin::Resume)
+            let begin = Begin::Resume { accept_changes: args.accept_changes };
+            (super::recipe(Some(&folder.join("recipe.toml")), &sets, voice)?, grid, begin)
         }
         None => {
             let (axes, fixed) = axes(&args.set)?;

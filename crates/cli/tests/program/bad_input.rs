@@ -370,7 +370,8 @@ fn a_loss_that_is_no_number_spares_the_models_before_it() {
     fails(home.command(command), &wanted);
     let files: Vec<_> = home.files().into_keys().collect();
     let wanted = [
-        "a/checkpoints/run.json",
+        "a/checkpoints/journal.json",
+        "a/journal.json",
         "a/metrics.jsonl",
         "a/recipe.toml",
         "a/teacher/config.json",

@@ -11,20 +11,21 @@ use super::{Home, fails, say};
 /// Both students and the teacher, as files.
 const MODELS: [&str; 3] = ["teacher", "control", "student"];
 /// The default recipe, shortened: dropout, shifts and momentum all have their say.
-const SHORT: &str = "--set teacher.train.epochs=3 --set train.epochs=12 --set data.test_limit=200";
+pub const SHORT: &str =
+    "--set teacher.train.epochs=3 --set train.epochs=12 --set data.test_limit=200";
 /// A checkpoint as often as their cost allows.
-const OFTEN: &str = "--set checkpoint_seconds=0.001";
+pub const OFTEN: &str = "--set checkpoint_seconds=0.001";
 /// Adam has two moments, and the data are few, so that a software GPU is quick enough.
 const SMALL: &str = "run tiny.toml --set teacher.model.dropout=0.5 --set teacher.train.shift=1 \
                      --set teacher.train.epochs=20 --set teacher.train.optimizer.name=\"adam\" \
                      --set teacher.train.optimizer.lr=0.001 --set train.epochs=30";
 
-fn start(mut command: Command) -> Child {
+pub fn start(mut command: Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Names of the checkpoints in a run's folder, sorted.
-fn checkpoints(home: &Home, run: &str) -> Vec<String> {
+pub fn checkpoints(home: &Home, run: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(home.path(&format!("{run}/checkpoints"))) else {
         return Vec::new();
     };
@@ -35,7 +36,7 @@ fn checkpoints(home: &Home, run: &str) -> Vec<String> {
 }
 
 /// Waits until the run has written a checkpoint that was not there before, or has ended.
-fn await_checkpoint(home: &Home, run: &str, child: &mut Child) -> bool {
+pub fn await_checkpoint(home: &Home, run: &str, child: &mut Child) -> bool {
     let before = checkpoints(home, run);
     let start = Instant::now();
     loop {
@@ -50,7 +51,8 @@ fn await_checkpoint(home: &Home, run: &str, child: &mut Child) -> bool {
     }
 }
 
-fn assert_same(home: &Home, run: &str, other: &str) {
+/// Models and log of two runs are the same to the byte.
+pub fn assert_same(home: &Home, run: &str, other: &str) {
     for model in MODELS {
         for file in ["config.json", "model.safetensors"] {
             let [ours, theirs] =
@@ -170,29 +172,58 @@ groups = [{{ match = "classifier", lr_factor = 2.0 }}, {{ match = "*embeddings*"
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_saves_and_says_how_to_go_on() {
+fn a_signal_saves_and_says_how_to_go_on() {
     let home = Home::new();
     let command = format!("run --device cpu {SHORT}");
     home.done(&format!("{command} -q --out whole"));
-    let mut interrupted = home.command(&format!("{command} --out stopped"));
-    let child = interrupted.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !home.path("stopped/metrics.jsonl").exists() && Instant::now() < deadline {
-        sleep(Duration::from_millis(5));
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let run = format!("stopped-{signal}");
+        let mut interrupted = home.command(&format!("{command} --out {run}"));
+        let child = interrupted.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !home.path(&format!("{run}/metrics.jsonl")).exists() && Instant::now() < deadline {
+            sleep(Duration::from_millis(5));
+        }
+        sleep(Duration::from_millis(200));
+        send(signal, &child);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("Stopped after step"), "{said}");
+        assert!(said.contains(&format!("distil-gpu run --resume {run}")), "{said}");
+        assert!(!home.path(&format!("{run}/.distil-gpu.lock")).exists());
+        assert_eq!(checkpoints(&home, &run).len(), 1);
+        let holds = format!("{run}: holds files");
+        home.refused(&format!("{command} --out {run}"), &[&holds, "--resume"]);
+        home.done(&format!("run --resume {run} -q"));
+        assert_same(&home, &run, "whole");
+        let finished = format!("{run}: this run is finished");
+        home.refused(&format!("run --resume {run}"), &[&finished]);
     }
-    sleep(Duration::from_millis(200));
+}
+
+/// Sends a signal to a process.
+#[cfg(unix)]
+pub fn send(signal: &str, child: &Child) {
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("Stopped after step"), "{said}");
-    assert!(said.contains("distil-gpu run --resume stopped"), "{said}");
-    assert_eq!(checkpoints(&home, "stopped").len(), 1);
-    home.refused(&format!("{command} --out stopped"), &["stopped: holds files", "--resume"]);
-    home.done("run --resume stopped -q");
-    assert_same(&home, "stopped", "whole");
-    home.refused("run --resume stopped", &["stopped: this run is finished"]);
+    assert!(Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success());
+}
+
+/// What `nohup` starts is to outlive its terminal.
+#[cfg(unix)]
+#[test]
+fn a_signal_that_is_ignored_stays_so() {
+    let home = Home::new();
+    let mut command = Command::new("sh");
+    let script = "trap '' HUP; exec \"$0\" \"$@\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_distil-gpu")]).current_dir(home.path("."));
+    command.args(["run", "tiny.toml", "-q", "--out", "a", "--set", "train.epochs=60"]);
+    let mut child = start(command);
+    while !home.path("a/metrics.jsonl").exists() && child.try_wait().unwrap().is_none() {
+        sleep(Duration::from_millis(2));
+    }
+    send("HUP", &child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -208,14 +239,20 @@ fn only_an_interrupted_run_is_resumed() {
         home.command(&format!(
             "run tiny.toml -q --out a --set teacher.train.epochs=1 --set {rate}=1e30"
         )),
-        &["--resume a --set KEY=VALUE"],
+        &["--resume a --set KEY=VALUE --accept-changes"],
     );
     let teacher = home.read("a/teacher/model.safetensors");
-    home.refused("run --resume a --set data.train_limit=100", &["a: the data have changed"]);
-    let wider = "run --resume a --set teacher.model.hidden_sizes=[33]";
+    home.refused(
+        &format!("run --resume a --set {rate}=0.05"),
+        &["a: the recipe has changed", "train.optimizer.lr: 1e+30 → 0.05", "--accept-changes"],
+    );
+    let wider = "run --resume a --set teacher.model.hidden_sizes=[33] --accept-changes";
     home.refused(wider, &["a/teacher: this arm is finished"]);
-    home.done(&format!("run --resume a -q --set {rate}=0.05"));
+    home.done(&format!("run --resume a -q --set {rate}=0.05 --accept-changes"));
     assert!(home.read("a/teacher/model.safetensors") == teacher);
+    let warnings = &home.json("a/report.json")["warnings"];
+    let wanted = "train.optimizer.lr: 1e+30 → 0.05; trained before: the teacher";
+    assert!(warnings[0].as_str().is_some_and(|said| said.contains(wanted)), "{warnings}");
     let recipe = String::from_utf8(home.read("a/recipe.toml")).unwrap();
     assert!(recipe.contains("lr = 0.05"), "{recipe}");
 }

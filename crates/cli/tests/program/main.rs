@@ -1,13 +1,16 @@
-//! The real program: `commands` and `check_and_bench` are what it does, `interrupted` how it goes on after it was
-//! stopped, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `guessing` masked language
-//! models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `manual` what it tells of itself, `bad_input` and `bad_texts` what
-//! it says to input that is wrong.
+//! The real program: `commands` and `check_and_bench` are what it does, `interrupted` and `attack` how it goes on after
+//! it was stopped, `folder` what it makes of a folder that is at work, damaged, changed or a person's own, `report` the
+//! pages it makes, `sweep` many runs at once, `texts` runs on texts, `guessing` masked language models, `tune` how it
+//! chooses among variants of kernels, `hub` models from elsewhere, `manual` what it tells of itself, `bad_input` and
+//! `bad_texts` what it says to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
+mod attack;
 mod bad_input;
 mod bad_texts;
 mod check_and_bench;
 mod commands;
+mod folder;
 mod guessing;
 #[cfg(feature = "hub")]
 mod hub;

@@ -84,6 +84,14 @@ impl Examples {
         })
     }
 
+    /// A checksum (CRC-32) of each example.
+    pub fn row_digests(&self) -> Vec<u32> {
+        match self {
+            Self::Numbers(numbers) => numbers.row_digests(),
+            Self::Texts(texts) => texts.row_digests(),
+        }
+    }
+
     /// Adds all examples to a checksum.
     pub(super) fn digest(&self, digest: &mut crc32fast::Hasher) {
         match self {

@@ -130,6 +130,18 @@ impl Numbers {
         }
     }
 
+    /// A checksum (CRC-32) of each example.
+    pub(super) fn row_digests(&self) -> Vec<u32> {
+        let len = self.example_len();
+        match self.features() {
+            Features::U8(pixels) => pixels.chunks_exact(len).map(crc32fast::hash).collect(),
+            Features::F32(values) => {
+                let rows = values.chunks_exact(len);
+                rows.map(|row| crc32fast::hash(bytemuck::cast_slice(row))).collect()
+            }
+        }
+    }
+
     /// The normalisation that a recipe asks for.
     ///
     /// # Errors

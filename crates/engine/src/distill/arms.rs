@@ -1,26 +1,32 @@
 //! A run: teacher, control and distilled student, trained, measured and saved.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{self, Checkpoints};
+use super::answer_file::check_answers;
+use super::checkpoint::Checkpoints;
 use super::guesses::{Likeliest, guess, in_words};
 use super::journal::Journal;
-use super::log::{self, Log};
+use super::lock::FolderLock;
+use super::log::Log;
 use super::measure::{Taken, agreement, compare, count, speeds};
+use super::replace::{self, is_used};
 use super::saved::{Measured, MeasuredTeacher, Saved};
+use super::settings::Settings;
 use super::setup::Setup;
 use super::teacher::Teacher;
-use super::tensorboard;
 use super::{Arm, Event, Observer};
 use crate::data::{self, DataError, Dataset, Split, Texts};
 use crate::device::Device;
 use crate::error::Error;
-use crate::files::{io_error, write_atomically};
+use crate::files::{remove_temporary, write_atomically};
 use crate::models::{self, Feed, ModelConfig};
 use crate::recipe::{self, Recipe, Task};
 use crate::report::{self, Arms, Examples, Report};
+use crate::sealed::Files;
 use crate::store::{Storage, Store};
+
+/// Name of the resolved recipe in a run's folder.
+pub(super) const RECIPE: &str = "recipe.toml";
 
 /// A finished run.
 #[derive(Debug)]
@@ -39,34 +45,95 @@ pub enum Begin {
     /// In the place of an earlier run.
     Replace,
     /// Where an interrupted run stopped: the recipe's `out` is its folder.
-    Resume,
+    Resume {
+        /// Whether it may go on with another recipe or other data than it began with.
+        accept_changes: bool,
+    },
 }
 
-/// A run that has read all it works with, and written nothing.
+/// A run that has its folder and has read all it works with. Of a new one, nothing is written yet.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     recipe: &'a Recipe,
-    begin: Begin,
-    folder: PathBuf,
     setup: Setup,
     /// A teacher that is no model.
     given: Option<MeasuredTeacher>,
+    folder: Folder,
+    notes: Vec<String>,
 }
 
-/// Chooses a run's folder, and reads the recipe's data and models.
+/// A run's folder.
+#[derive(Debug)]
+struct Folder {
+    /// Nobody else works in it.
+    lock: FolderLock,
+    state: State,
+}
+
+/// What is in a run's folder.
+#[derive(Debug)]
+enum State {
+    /// Nothing, or an earlier run that is to be replaced.
+    New(Option<Journal>),
+    /// An interrupted run.
+    Begun { journal: Journal, accept_changes: bool },
+}
+
+/// Chooses and locks a run's folder, and reads the recipe's data and models.
 ///
 /// # Errors
-/// When the folder holds files already, or data or teacher cannot be used.
+/// When another process works in the folder, it holds files that are not to be replaced, the recipe is not the one that
+/// is resumed, or data or teacher cannot be used.
 pub fn prepare(recipe: &Recipe, begin: Begin) -> Result<Prepared<'_>, Error> {
-    let folder = choose_folder(recipe, begin)?;
-    let copy = folder.join(Arm::Teacher.folder());
-    let copied = begin == Begin::Resume && copy.join(models::CONFIG).is_file();
-    let setup = Setup::read(recipe, copied.then_some(&copy))?;
+    let lock = claim(recipe, begin)?;
+    let folder = lock.folder();
+    let mut notes: Vec<String> = lock.note().into_iter().collect();
+    let mut copy = None;
+    let state = match begin {
+        Begin::New => State::New(None),
+        Begin::Replace => State::New(replace::check(folder, teacher_folder(recipe)?.as_deref())?),
+        Begin::Resume { accept_changes } => {
+            let (mut journal, damaged) = Journal::resume(folder, false)?;
+            let checkpoints = Checkpoints::new(folder, 0.0);
+            let settings = Settings::of(recipe)?;
+            journal.go_on(settings, None, accept_changes, &trained(&journal, &checkpoints)?)?;
+            notes.extend(damaged);
+            notes.extend(checkpoints.set_damaged_aside()?);
+            let is_copied = journal.finished(Arm::Teacher).is_some();
+            copy = is_copied.then(|| folder.join(Arm::Teacher.folder()));
+            State::Begun { journal, accept_changes }
+        }
+    };
+    let setup = Setup::read(recipe, copy.as_deref())?;
     let given = match &recipe.teacher {
-        recipe::Teacher::Logits { logits } => Some(given_logits(recipe, &setup, logits)?),
+        recipe::Teacher::Logits { logits } => {
+            let given = given_logits(recipe, &setup, logits)?;
+            notes.extend(check_answers(logits, &setup.split)?);
+            Some(given)
+        }
         _ => None,
     };
-    Ok(Prepared { recipe, begin, folder, setup, given })
+    notes.extend(setup.notes()?);
+    Ok(Prepared { recipe, setup, given, folder: Folder { lock, state }, notes })
+}
+
+/// What a run has trained so far, in words.
+fn trained(journal: &Journal, checkpoints: &Checkpoints) -> Result<Vec<String>, Error> {
+    let steps = checkpoints.steps()?;
+    let words = |arm: Arm| match (journal.finished(arm), steps.get(&arm)) {
+        (Some(_), _) => Some(format!("the {}", arm.title())),
+        (None, Some(step)) => Some(format!("the {} up to step {step}", arm.title())),
+        (None, None) => None,
+    };
+    Ok(Arm::ALL.into_iter().filter_map(words).collect())
+}
+
+/// The folder that a recipe's teacher is loaded from, as the system calls it.
+fn teacher_folder(recipe: &Recipe) -> Result<Option<PathBuf>, Error> {
+    match &recipe.teacher {
+        recipe::Teacher::Folder { folder, .. } => Ok(folder.folder()?.canonicalize().ok()),
+        _ => Ok(None),
+    }
 }
 
 impl Prepared<'_> {
@@ -86,36 +153,44 @@ pub fn run(
     device: &mut dyn Device,
     observer: &mut dyn Observer,
 ) -> Result<Run, Error> {
-    let Prepared { recipe, begin, folder, setup, given } = prepared;
+    let Prepared { recipe, setup, given, folder: Folder { lock, state }, mut notes } = prepared;
+    let folder = lock.folder().to_owned();
     recipe.precision.check(&device.caps(), &device.info().name)?;
     let resolved = recipe.to_toml()?;
-    let notes = setup.notes()?;
     let Setup { split, students, teacher: teacher_config, student, .. } = &setup;
 
     // What can be refused beforehand has been: from here on there are files.
-    let (journal, note) = match begin {
-        Begin::Resume => {
-            let (journal, other) = Journal::open(&folder, split, device.info())?;
+    let journal = match state {
+        State::Begun { mut journal, accept_changes } => {
+            let done = trained(&journal, &Checkpoints::new(&folder, 0.0))?;
+            journal.go_on_with(split, accept_changes, &done)?;
+            if let Some(before) = journal.go_on_on(device.info()) {
+                let name = &device.info().name;
+                notes.push(format!(
+                    "This run began on {before}; on {name} its numbers may differ in the last bits"
+                ));
+            }
             device.choose(journal.choices.clone());
             if let Some(config) = teacher_config {
                 check_finished(&journal, &folder, Arm::Teacher, config)?;
             }
             check_finished(&journal, &folder, Arm::Control, student)?;
             check_finished(&journal, &folder, Arm::Distilled, student)?;
-            let name = &device.info().name;
-            let note = other.map(|before| {
-                format!(
-                    "This run began on {before}; on {name} its numbers may differ in the last bits"
-                )
-            });
-            (journal, note)
+            // The recipe first: were this cut short, the change would be told again.
+            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+            journal.write()?;
+            journal
         }
-        Begin::New | Begin::Replace => {
-            prepare_folder(recipe, &folder)?;
-            (Journal::begin(&folder, split, device)?, None)
+        State::New(replaced) => {
+            if let Some(replaced) = replaced {
+                replace::clear(&folder, &replaced, teacher_folder(recipe)?.as_deref())?;
+            }
+            remove_temporary(&folder)?;
+            let journal = Journal::begin(&folder, Settings::of(recipe)?, None, split, device)?;
+            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+            journal
         }
     };
-    write_atomically(&folder.join("recipe.toml"), resolved.as_bytes())?;
     let checkpoints = Checkpoints::new(&folder, recipe.checkpoint_seconds);
     let steps = checkpoints.steps()?;
     let kept = |arm: Arm, step: u32| {
@@ -124,7 +199,7 @@ pub fn run(
     let mut log = Log::open(&folder, recipe.tensorboard, kept, observer)?;
     log.begin_after(journal.seconds);
     log.event(&Event::Opened { folder: &folder });
-    notes.iter().chain(&note).for_each(|note| log.note(note));
+    notes.iter().chain(&journal.warnings).for_each(|note| log.note(note));
     if let recipe::Teacher::Folder { folder, .. } = &recipe.teacher {
         log.note(&format!("The teacher comes from {folder}"));
     }
@@ -155,7 +230,7 @@ pub fn run(
     if let Teacher::Model { config, store } = &teacher {
         timed.push((config, store));
     }
-    let speeds = speeds(device, &timed, split.test.examples())?;
+    let speeds = speeds(device, &timed, split.test.examples(), work.log.seconds())?;
     arms.control.set_speed(&speeds[0]);
     arms.distilled.set_speed(&speeds[0]);
     if let (Some(teacher), Some(speed)) = (&mut arms.teacher, speeds.get(1)) {
@@ -215,13 +290,15 @@ pub fn run(
         backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         seconds: work.log.seconds(),
+        warnings: work.journal.warnings.clone(),
     };
-    let Work { log, checkpoints, .. } = work;
+    let Work { log, checkpoints, journal, .. } = work;
     log.finish()?;
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
     write_atomically(&folder.join(report::REPORT), format!("{json}\n").as_bytes())?;
     report::write_page(&folder)?;
     checkpoints.remove()?;
+    journal.end()?;
     Ok(Run { folder, report })
 }
 
@@ -261,10 +338,11 @@ impl Work<'_> {
         let lesson = setup.lesson(recipe, arm, &start, teacher);
         let known = journal.finished(arm).cloned();
         let finished = known.is_some();
+        let mut enter = |files: &Files| journal.saving(arm, files);
         let saved = match (finished, setup.loaded(arm)) {
             (true, _) => Saved::load(&folder, lesson.config)?,
-            (false, Some(parameters)) => Saved::copy(&folder, lesson.config, parameters)?,
-            (false, None) => Saved::train(device, &lesson, &folder, checkpoints, log)?,
+            (false, Some(values)) => Saved::copy(&folder, lesson.config, values, &mut enter)?,
+            (false, None) => Saved::train(device, &lesson, &folder, checkpoints, log, &mut enter)?,
         };
         let omitted = &recipe.distil.omit_classes;
         let storage = if arm == Arm::Teacher { recipe.teacher.weights() } else { Storage::F32 };
@@ -273,6 +351,11 @@ impl Work<'_> {
         if !finished {
             journal.finish(arm, &measured.report, log.seconds())?;
             checkpoints.clear(arm)?;
+            if arm != Arm::Distilled && log.stop() {
+                measured.store.free(device);
+                let step = measured.report.steps.unwrap_or(0);
+                return Err(log.cause(Error::Interrupted { arm: arm.name(), step }));
+            }
         }
         Ok(measured)
     }
@@ -333,53 +416,47 @@ pub(super) fn given_logits(
     Ok((teacher, arm, answers))
 }
 
-/// The run's folder: the recipe's `out`, or the first free of runs/<name>, runs/<name>-2, …
-pub(super) fn choose_folder(recipe: &Recipe, begin: Begin) -> Result<PathBuf, Error> {
-    let used = |path: &Path| path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+/// Locks the run's folder: the recipe's `out`, or the first of runs/<name>, runs/<name>-2, … that is free. Two runs that
+/// begin at once never get the same.
+///
+/// # Errors
+/// [`Error::Run`] when another process works in the folder, [`Error::Model`] when a new run finds files in it.
+pub(super) fn claim(recipe: &Recipe, begin: Begin) -> Result<FolderLock, Error> {
     let default = Path::new("runs").join(&recipe.name);
-    Ok(match &recipe.out {
-        Some(out) if used(out) && begin == Begin::New => {
-            return Err(Error::Model {
+    match (&recipe.out, begin) {
+        (Some(out), Begin::New) => {
+            let holds_files = || {
+                Error::Model {
                 path: out.display().to_string(),
                 problem:
                     "holds files already: choose another folder (--out), --force to replace the run \
                           in it, or --resume to go on with one that was interrupted"
                         .to_owned(),
-            });
+            }
+            };
+            if is_used(out) {
+                FolderLock::check_free(out)?;
+                return Err(holds_files());
+            }
+            let lock = FolderLock::acquire(out)?;
+            // A run may have ended in it meanwhile.
+            if is_used(out) { Err(holds_files()) } else { Ok(lock) }
         }
-        Some(out) => out.clone(),
-        None if begin == Begin::Replace || !used(&default) => default,
-        None => (2..)
-            .map(|n| PathBuf::from(format!("{}-{n}", default.display())))
-            .find(|path| !used(path))
-            .expect("some number is free"),
-    })
-}
-
-/// Makes the run's folder. Of an earlier run in it, the report and the models go: should this run fail,
-/// they would pass for its own.
-fn prepare_folder(recipe: &Recipe, folder: &Path) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(io_error(folder))?;
-    let teacher = match &recipe.teacher {
-        recipe::Teacher::Folder { folder, .. } => folder.folder()?.canonicalize().ok(),
-        _ => None,
-    };
-    for old in [checkpoint::FOLDER, tensorboard::FOLDER].map(|name| folder.join(name)) {
-        if old.is_dir() {
-            fs::remove_dir_all(&old).map_err(io_error(&old))?;
-        }
-    }
-    let (answers, guesses) = (report::answers::FILE, report::guesses::FILE);
-    let mut old = [report::REPORT, answers, guesses, report::PAGE, log::NAME]
-        .map(|name| folder.join(name))
-        .to_vec();
-    for arm in Arm::ALL.map(|arm| folder.join(arm.folder())) {
-        if teacher.is_none() || arm.canonicalize().ok() != teacher {
-            old.extend([models::CONFIG, models::WEIGHTS].map(|name| arm.join(name)));
+        (Some(out), _) => FolderLock::acquire(out),
+        (None, Begin::Replace) => FolderLock::acquire(&default),
+        (None, _) => {
+            let others = (2..).map(|n| PathBuf::from(format!("{}-{n}", default.display())));
+            let is_free = |path: &Path| if path.is_dir() { !is_used(path) } else { !path.exists() };
+            for path in [default.clone()].into_iter().chain(others) {
+                if is_free(&path)
+                    && let Some(lock) = FolderLock::try_acquire(&path)?
+                    && is_free(&path)
+                    && lock.is_exclusive()
+                {
+                    return Ok(lock);
+                }
+            }
+            unreachable!("some number is free")
         }
     }
-    for path in old.into_iter().filter(|path| path.exists()) {
-        fs::remove_file(&path).map_err(io_error(&path))?;
-    }
-    Ok(())
 }

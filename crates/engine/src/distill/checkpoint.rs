@@ -1,25 +1,32 @@
 //! Checkpoints: what a training needs to go on as if it had never stopped.
 //!
 //! A checkpoint is one safetensors file in the run's folder `checkpoints`, written whole or not at all; the
-//! last two of an arm are kept. Order of the data, shifts, dropout and learning rate follow from the recipe
+//! last two of an arm are kept. Its name ends with the checksum of its bytes, which so comes and goes with it, and a
+//! damaged one is passed over for the one before. Order of the data, shifts, dropout and learning rate follow from the recipe
 //! and the number of the step, so parameters, moments and the epoch's sums are the whole state.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use distil_gpu_kernels::distill_loss::TERMS;
 use distil_gpu_kernels::loss_scale::LEN;
 
-use super::Arm;
+use super::{Arm, journal};
 use crate::error::Error;
-use crate::files::{io_error, save_tensors};
+use crate::files::{bad, checksum, io_error, remove_temporary, tensor_bytes, write_atomically};
+use crate::sealed::{hex, remove_file};
 use crate::store::ParameterSpec;
 use crate::tensor_file::TensorFile;
 
 /// Folder of the checkpoints in a run's folder.
 pub const FOLDER: &str = "checkpoints";
+/// How the names of checkpoints begin that turned out to be damaged.
+const DAMAGED: &str = "damaged-";
+/// How all their names end.
+const ENDING: &str = ".safetensors";
 /// Checkpoints kept of each arm.
 const KEPT: usize = 2;
 /// Training takes at least so many times as long as the checkpoints in it: they cost less than 2 %.
@@ -98,10 +105,61 @@ impl State {
 #[derive(Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
+    /// The run's folder and what tells it from another one in its place.
+    run: (PathBuf, Option<Identity>),
     every: Duration,
     last: Instant,
     begun: Instant,
     cost: Duration,
+}
+
+/// A checkpoint on disk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Saved {
+    step: u32,
+    /// Of its bytes, as the name says.
+    checksum: String,
+    path: PathBuf,
+}
+
+impl Saved {
+    /// The arm's checkpoint of that name, if it is one.
+    fn of(arm: Arm, path: PathBuf) -> Option<Self> {
+        let stem = path.file_name()?.to_str()?.strip_suffix(ENDING)?;
+        let (step, checksum) = stem.strip_prefix(arm.name())?.strip_prefix('-')?.split_once('-')?;
+        Some(Self { step: step.parse().ok()?, checksum: checksum.to_owned(), path })
+    }
+
+    /// What is wrong with its bytes, if something is.
+    fn problem(&self) -> Result<Option<String>, Error> {
+        match checksum(&self.path) {
+            Ok((_, found)) if hex(found) == self.checksum => Ok(None),
+            Ok((len, found)) => Ok(Some(format!(
+                "its {len} bytes have the checksum {}, not {}",
+                hex(found),
+                self.checksum
+            ))),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Err(io_error(&self.path)(error))
+            }
+            Err(error) => Ok(Some(error.to_string())),
+        }
+    }
+}
+
+/// Tells a folder from another one of its name.
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(folder: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(folder).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Elsewhere a folder is known by its name alone.
+#[cfg(not(unix))]
+fn identity(folder: &Path) -> Option<Identity> {
+    folder.is_dir().then_some((0, 0))
 }
 
 impl Checkpoints {
@@ -112,7 +170,9 @@ impl Checkpoints {
             false => Duration::MAX,
         };
         let now = Instant::now();
-        Self { folder: run.join(FOLDER), every, last: now, begun: now, cost: Duration::ZERO }
+        let (folder, cost) = (run.join(FOLDER), Duration::ZERO);
+        let run = (run.to_owned(), identity(run));
+        Self { folder, run, every, last: now, begun: now, cost }
     }
 
     /// A training begins: time counts from now.
@@ -130,25 +190,45 @@ impl Checkpoints {
         self.last.elapsed() >= self.every.max(self.cost.saturating_mul(SHARE))
     }
 
-    /// The arm's checkpoints and their steps, the newest first.
-    fn list(&self, arm: Arm) -> Result<Vec<(u32, PathBuf)>, Error> {
+    /// The arm's checkpoints, the newest first.
+    fn list(&self, arm: Arm) -> Result<Vec<Saved>, Error> {
         if !self.folder.is_dir() {
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(io_error(&self.folder))? {
-            let path = entry.map_err(io_error(&self.folder))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let step = name
-                .strip_suffix(".safetensors")
-                .and_then(|stem| stem.strip_prefix(arm.name()))
-                .and_then(|step| step.strip_prefix('-')?.parse().ok());
-            if let Some(step) = step {
-                found.push((step, path));
-            }
+            found.extend(Saved::of(arm, entry.map_err(io_error(&self.folder))?.path()));
         }
         found.sort_unstable_by(|a, b| b.cmp(a));
         Ok(found)
+    }
+
+    /// Sets damaged checkpoints aside that are newer than the newest whole one of their arm, so that no training goes
+    /// on from them; a note about each.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn set_damaged_aside(&self) -> Result<Vec<String>, Error> {
+        let mut notes = Vec::new();
+        for arm in Arm::ALL {
+            let mut list = self.list(arm)?.into_iter().peekable();
+            while let Some(saved) = list.next() {
+                let Some(problem) = saved.problem()? else { break };
+                let path = &saved.path;
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let aside = self.folder.join(format!("{DAMAGED}{name}"));
+                fs::rename(path, &aside).map_err(io_error(path))?;
+                let instead = match list.peek() {
+                    Some(before) => format!("the one before it, of step {}, is used", before.step),
+                    None => format!("there is none before it, so the {} begins anew", arm.title()),
+                };
+                notes.push(format!(
+                    "The checkpoint {} is damaged ({problem}): {instead}",
+                    path.display()
+                ));
+            }
+        }
+        Ok(notes)
     }
 
     /// Number of the step that each arm would go on with.
@@ -156,15 +236,34 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Io`] when the folder cannot be read.
     pub fn steps(&self) -> Result<BTreeMap<Arm, u32>, Error> {
-        let newest = |arm| Ok(self.list(arm)?.first().map(|(step, _)| (arm, *step)));
+        let newest = |arm| Ok(self.list(arm)?.first().map(|saved| (arm, saved.step)));
         Arm::ALL.into_iter().filter_map(|arm| newest(arm).transpose()).collect()
+    }
+
+    /// Refuses to go on where the run's folder is gone, or another is in its place: it must not come back with
+    /// nothing but a checkpoint in it.
+    ///
+    /// # Errors
+    /// [`Error::Run`] naming the folder.
+    pub fn check_folder(&self) -> Result<(), Error> {
+        let (run, known) = &self.run;
+        let now = identity(run);
+        if now.is_some() && now == *known {
+            return Ok(());
+        }
+        let what = if now.is_some() { "another folder is in its place" } else { "it is gone" };
+        let problem = format!(
+            "{what} since this began, so nothing more can be saved: bring the folder back, or begin anew"
+        );
+        Err(Error::Run { path: run.display().to_string(), problem })
     }
 
     /// Writes a checkpoint; then all but the last two of the arm go.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the file; the checkpoints before it stay.
+    /// [`Error::Run`] when the run's folder is gone, or [`Error::Io`] naming the file; the checkpoints before it stay.
     pub fn save(&mut self, arm: Arm, specs: &[ParameterSpec], state: &State) -> Result<(), Error> {
+        self.check_folder()?;
         fs::create_dir_all(&self.folder).map_err(io_error(&self.folder))?;
         let mut tensors = vec![(METRICS.to_owned(), vec![TERMS], &state.metrics[..])];
         if !state.features.is_empty() {
@@ -187,10 +286,12 @@ impl Checkpoints {
             let values = [step.to_string(), score.to_string(), missed.to_string()];
             metadata.extend(BEST_OF.into_iter().map(str::to_owned).zip(values));
         }
-        let path = self.folder.join(format!("{}-{}.safetensors", arm.name(), state.step));
-        save_tensors(&path, &tensors, metadata)?;
-        for (_, old) in self.list(arm)?.into_iter().skip(KEPT) {
-            fs::remove_file(&old).map_err(io_error(&old))?;
+        let stem = format!("{}-{}", arm.name(), state.step);
+        let bytes = tensor_bytes(&self.folder.join(&stem), &tensors, metadata)?;
+        let name = format!("{stem}-{}{ENDING}", hex(crc32fast::hash(&bytes)));
+        write_atomically(&self.folder.join(name), &bytes)?;
+        for old in self.list(arm)?.into_iter().skip(KEPT) {
+            remove_file(&old.path)?;
         }
         self.cost = self.begun.elapsed();
         self.last = Instant::now();
@@ -204,7 +305,13 @@ impl Checkpoints {
     pub fn latest(&self, arm: Arm, shape: &StateShape<'_>) -> Result<Option<State>, Error> {
         let StateShape { specs, moments, features, scales } = *shape;
         let list = self.list(arm)?;
-        let Some((_, path)) = list.first() else { return Ok(None) };
+        let Some(saved @ Saved { path, .. }) = list.first() else { return Ok(None) };
+        if let Some(problem) = saved.problem()? {
+            let problem = format!(
+                "it is damaged ({problem}): delete it, and the checkpoint before it is used"
+            );
+            return Err(bad(path, problem));
+        }
         let file = TensorFile::open(path)?;
         let read = |group: &str| {
             let tensor =
@@ -252,18 +359,28 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn clear(&self, arm: Arm) -> Result<(), Error> {
-        let mut list = self.list(arm)?.into_iter();
-        list.try_for_each(|(_, path)| fs::remove_file(&path).map_err(io_error(&path)))
+        self.list(arm)?.into_iter().try_for_each(|saved| remove_file(&saved.path))
     }
 
-    /// Deletes all of them.
+    /// Deletes all of them, and the folder, unless there is something else in it.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the folder.
+    /// [`Error::Io`] naming the file.
     pub fn remove(&self) -> Result<(), Error> {
-        match self.folder.is_dir() {
-            true => fs::remove_dir_all(&self.folder).map_err(io_error(&self.folder)),
-            false => Ok(()),
+        if !self.folder.is_dir() {
+            return Ok(());
         }
+        remove_temporary(&self.folder)?;
+        for entry in fs::read_dir(&self.folder).map_err(io_error(&self.folder))? {
+            let path = entry.map_err(io_error(&self.folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let whole = self.folder.join(name.strip_prefix(DAMAGED).unwrap_or(&name));
+            let is_ours = Arm::ALL.into_iter().any(|arm| Saved::of(arm, whole.clone()).is_some());
+            if is_ours || name == journal::NAME {
+                remove_file(&path)?;
+            }
+        }
+        _ = fs::remove_dir(&self.folder);
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! of features.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -47,20 +47,30 @@ impl<'a> Log<'a> {
     ) -> Result<Self, Error> {
         let path = folder.join(NAME);
         let mut before = 0.0;
-        let old = if path.is_file() {
-            fs::read_to_string(&path).map_err(io_error(&path))?
-        } else {
-            String::new()
+        let old = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(io_error(&path))?,
         };
-        let mut kept = String::new();
-        for text in old.lines() {
-            // The last line may be cut off; it is then of an epoch that is trained again.
-            let Ok(line) = serde_json::from_str::<Line>(text) else { continue };
+        // Bytes that are no text are of a line that is damaged.
+        let old = String::from_utf8_lossy(&old);
+        let (mut kept, mut damaged) = (String::new(), 0);
+        let mut lines = old.lines().peekable();
+        while let Some(text) = lines.next() {
+            let Ok(line) = serde_json::from_str::<Line>(text) else {
+                // The last line may be cut off; it is then of an epoch that is trained again.
+                damaged += usize::from(lines.peek().is_some());
+                continue;
+            };
             if keep(line.arm, line.step) {
                 kept.push_str(text);
                 kept.push('\n');
                 before = line.seconds;
             }
+        }
+        if damaged > 0 {
+            let path = path.display();
+            let note = format!("{path} had damaged lines, which are left out: {damaged}");
+            next.event(&Event::Note(&note));
         }
         write_atomically(&path, kept.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path).map_err(io_error(&path))?;
@@ -101,6 +111,13 @@ impl<'a> Log<'a> {
     }
 
     fn write(&mut self, event: &Event<'_>) -> Result<(), Error> {
+        if !self.path.exists() {
+            let problem = "it is gone since this began, and perhaps its folder too: nothing more can be saved";
+            return Err(Error::Run {
+                path: self.path.display().to_string(),
+                problem: problem.to_owned(),
+            });
+        }
         let seconds = self.seconds();
         let (arm, epoch, step, learning_rate, shares, scale, mut line, sets, terms) = match event {
             Event::Epoch {

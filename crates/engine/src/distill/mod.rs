@@ -1,5 +1,6 @@
 //! Distillation: the loss as a graph, training, evaluation, and the three arms of a run.
 
+mod answer_file;
 mod arms;
 mod checkpoint;
 pub mod correlation;
@@ -11,15 +12,19 @@ mod feeds;
 pub mod forecast;
 mod guesses;
 mod journal;
+mod lock;
 mod log;
 mod measure;
 pub mod metrics;
 mod observer;
+mod place;
 mod plans;
 pub(crate) mod program;
 pub mod rates;
+mod replace;
 mod saved;
 pub mod scores;
+mod settings;
 mod setup;
 mod sweep;
 mod teacher;
@@ -27,6 +32,7 @@ mod tensorboard;
 mod train;
 mod trainer;
 
+pub use answer_file::{Answerer, Answers, save_answers};
 pub use arms::{Begin, Prepared, Run, prepare, run};
 pub use checkpoint::{Best, Checkpoints, State, StateShape};
 pub use evaluate::Evaluator;

@@ -1,6 +1,7 @@
 //! A model in its folder: trained and saved, then measured.
 
 use std::borrow::Cow;
+use std::fs;
 use std::path::Path;
 
 use super::checkpoint::Checkpoints;
@@ -12,9 +13,39 @@ use super::trainer::Lesson;
 use crate::data::Split;
 use crate::device::Device;
 use crate::error::Error;
+use crate::files::{TEMPORARY, io_error};
 use crate::models::{self, Feed, ModelConfig};
 use crate::report::ArmReport;
+use crate::sealed::Files;
 use crate::store::{Storage, Store};
+
+/// Enters the files of a model somewhere before they take their place.
+pub(super) type Enter<'a> = dyn FnMut(&Files) -> Result<(), Error> + 'a;
+
+/// Saves a model in a folder. Its files are written beside their places and entered first, so that whoever finds them
+/// knows whose they are and whether they are whole; the configuration comes last, as [`models::save`] has it.
+fn save(
+    folder: &Path,
+    config: &ModelConfig,
+    parameters: &[Vec<f32>],
+    enter: &mut Enter<'_>,
+) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(io_error(folder))?;
+    let new = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder);
+    let new = new.map_err(io_error(folder))?;
+    // Nobody knows the place that they are written to.
+    let known = |path: String| {
+        let beside = new.path().display().to_string();
+        path.replace(&beside, &folder.display().to_string())
+    };
+    models::save(new.path(), config, parameters).map_err(|error| match error {
+        Error::Io { path, source } => Error::Io { path: known(path), source },
+        error => error,
+    })?;
+    let files = Files::of(new.path())?;
+    enter(&files)?;
+    files.rename(new.path(), folder, models::CONFIG)
+}
 
 /// A model that is saved.
 pub(super) struct Saved<'a> {
@@ -26,28 +57,31 @@ pub(super) struct Saved<'a> {
 }
 
 impl<'a> Saved<'a> {
-    /// Trains a model, on from its last checkpoint if it has one, and saves it.
+    /// Trains a model, on from its last checkpoint if it has one, enters its files and saves it.
     pub fn train(
         device: &mut dyn Device,
         lesson: &Lesson<'a>,
         folder: &'a Path,
         checkpoints: &mut Checkpoints,
         log: &mut Log<'_>,
+        enter: &mut Enter<'_>,
     ) -> Result<Self, Error> {
         let trained = train(device, lesson, checkpoints, log).map_err(|error| log.cause(error))?;
-        models::save(folder, lesson.config, &trained.parameters)?;
+        checkpoints.check_folder()?;
+        save(folder, lesson.config, &trained.parameters, enter)?;
         let taken = Taken { steps: Some(trained.steps), kept: trained.kept };
         let parameters = trained.parameters.into();
         Ok(Self { folder, config: lesson.config, parameters, taken })
     }
 
-    /// Saves a model that was trained elsewhere.
+    /// Saves a model that was trained elsewhere, once its files are entered.
     pub fn copy(
         folder: &'a Path,
         config: &'a ModelConfig,
         parameters: &'a [Vec<f32>],
+        enter: &mut Enter<'_>,
     ) -> Result<Self, Error> {
-        models::save(folder, config, parameters)?;
+        save(folder, config, parameters, enter)?;
         Ok(Self { folder, config, parameters: parameters.into(), taken: Taken::default() })
     }
 

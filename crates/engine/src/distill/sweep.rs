@@ -1,18 +1,24 @@
 //! A sweep: one teacher, and a student for every combination of some settings and every seed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::arms::{Begin, choose_folder, given_logits, train_logits};
+use super::answer_file::check_answers;
+use super::arms::{Begin, RECIPE, claim, given_logits, train_logits};
 use super::checkpoint::Checkpoints;
 use super::evaluate::Evaluator;
+use super::journal::Journal;
 use super::log::Log;
 use super::measure::{agreement, speeds};
-use super::saved::{Measured, Saved};
+use super::place::{Learned, Outcome, Place};
+use super::replace;
+use super::saved::{Enter, Measured, Saved};
+use super::settings::Settings;
 use super::setup::Setup;
 use super::teacher::Teacher;
 use super::trainer::Lesson;
@@ -23,14 +29,13 @@ use crate::files::{io_error, remove_temporary, write_atomically};
 use crate::models::Feed;
 use crate::recipe::{self, Recipe, Task};
 use crate::report::{
-    self, ArmReport, FailedRun, SWEEP, SWEEP_PAGE, Setting, SweepPoint, SweepReport, SweepRun,
+    self, ArmReport, FailedRun, SWEEP, Setting, SweepPoint, SweepReport, SweepRun,
 };
+use crate::sealed::Files;
 use crate::store::Storage;
 
 /// Name of the file that says what is swept.
 pub(crate) const GRID: &str = "grid.json";
-/// Name of the file with what was measured of a student; a folder with one is finished.
-const RESULT: &str = "result.json";
 
 /// What is swept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +85,16 @@ impl Grid {
     }
 }
 
+/// For a message.
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Axis { key, values } in &self.axes {
+            write!(f, "{key}={} ", values.join(","))?;
+        }
+        write!(f, "seeds={}", self.seeds)
+    }
+}
+
 /// A finished sweep.
 #[derive(Debug)]
 pub struct Sweep {
@@ -87,44 +102,6 @@ pub struct Sweep {
     pub folder: PathBuf,
     /// What it measured.
     pub report: SweepReport,
-}
-
-/// What came of one student.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Outcome {
-    #[serde(flatten)]
-    result: Learned,
-    /// Time of its training, in seconds.
-    seconds: f64,
-}
-
-/// What was measured of a student, or why there is nothing to measure.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Learned {
-    Measured { report: Box<ArmReport>, agreement: Option<f64> },
-    Failed { failed: String },
-}
-
-impl Outcome {
-    /// What was measured in a folder, if its model is finished.
-    fn read(place: &Path) -> Result<Option<Self>, Error> {
-        let path = place.join(RESULT);
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let text = fs::read_to_string(&path).map_err(io_error(&path))?;
-        let bad = |error: serde_json::Error| Error::Run {
-            path: path.display().to_string(),
-            problem: format!("not the result of a student: {error}"),
-        };
-        serde_json::from_str(&text).map(Some).map_err(bad)
-    }
-
-    /// The folder's model is finished.
-    fn write(&self, place: &Path) -> Result<(), Error> {
-        write_json(&place.join(RESULT), self)
-    }
 }
 
 /// One student to train: its recipe, and where it goes.
@@ -154,22 +131,62 @@ pub fn sweep(
     }
     recipe.precision.check(&device.caps(), &device.info().name)?;
     let named = Recipe { name: format!("{}-sweep", recipe.name), ..recipe.clone() };
-    let folder = choose_folder(&named, begin)?;
+    let lock = claim(&named, begin)?;
+    let folder = lock.folder().to_owned();
+    let mut notes: Vec<String> = lock.note().into_iter().collect();
+    let settings = Settings::of(recipe)?;
+    let begun = match begin {
+        Begin::Resume { accept_changes } => {
+            let (mut journal, damaged) = Journal::resume(&folder, true)?;
+            let changed = journal.go_on(settings.clone(), Some(grid), accept_changes, &[])?;
+            notes.extend(damaged);
+            Some((journal, changed, accept_changes))
+        }
+        _ => None,
+    };
+    let replaced = match begin {
+        Begin::Replace => replace::check(&folder, None)?,
+        _ => None,
+    };
     let resolved = recipe.to_toml()?;
     let combinations = grid.combinations();
     let points = points(recipe, &resolved, grid, &combinations, &folder, observer)?;
     let setup = Setup::read(recipe, None)?;
-    let notes = setup.notes()?;
-    if begin != Begin::Resume {
-        if begin == Begin::Replace {
-            clear(&folder)?;
-        }
-        fs::create_dir_all(&folder).map_err(io_error(&folder))?;
-        write_atomically(&folder.join("recipe.toml"), resolved.as_bytes())?;
-        write_json(&folder.join(GRID), grid)?;
+    if let recipe::Teacher::Logits { logits } = &recipe.teacher {
+        notes.extend(check_answers(logits, &setup.split)?);
     }
+    notes.extend(setup.notes()?);
+    let journal = match begun {
+        Some((mut journal, changed, accept)) => {
+            let other = journal.go_on_with(&setup.split, accept, &[])?;
+            if changed || other {
+                replace::forget_unfinished(&folder)?;
+            }
+            if let Some(before) = journal.go_on_on(device.info()) {
+                let name = &device.info().name;
+                notes.push(format!(
+                    "This sweep began on {before}; on {name} its numbers may differ in the last bits"
+                ));
+            }
+            device.choose(journal.choices.clone());
+            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+            journal.write()?;
+            journal
+        }
+        None => {
+            if let Some(replaced) = replaced {
+                replace::clear(&folder, &replaced, None)?;
+            }
+            remove_temporary(&folder)?;
+            let journal = Journal::begin(&folder, settings, Some(grid), &setup.split, device)?;
+            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+            write_json(&folder.join(GRID), grid)?;
+            journal
+        }
+    };
     observer.event(&Event::Opened { folder: &folder });
-    notes.iter().for_each(|note| observer.event(&Event::Note(note)));
+    let warnings = journal.warnings.clone();
+    notes.iter().chain(&warnings).for_each(|note| observer.event(&Event::Note(note)));
     let mut work = Work { device, observer, folder: &folder, seconds: 0.0 };
 
     let teacher = work.teacher(recipe, &setup)?;
@@ -243,9 +260,11 @@ pub fn sweep(
         backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         seconds: work.seconds,
+        warnings,
     };
     write_json(&folder.join(SWEEP), &report)?;
     report::write_sweep_page(&folder)?;
+    journal.end()?;
     Ok(Sweep { folder, report })
 }
 
@@ -291,21 +310,6 @@ fn control_key(recipe: &Recipe) -> String {
     serde_json::to_string(&parts).expect("a recipe is plain data")
 }
 
-/// Deletes an earlier sweep.
-fn clear(folder: &Path) -> Result<(), Error> {
-    for name in ["teacher", "controls", "students"].map(|name| folder.join(name)) {
-        if name.is_dir() {
-            fs::remove_dir_all(&name).map_err(io_error(&name))?;
-        }
-    }
-    for name in [SWEEP, GRID, SWEEP_PAGE].map(|name| folder.join(name)) {
-        if name.is_file() {
-            fs::remove_file(&name).map_err(io_error(&name))?;
-        }
-    }
-    Ok(())
-}
-
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let json = serde_json::to_string_pretty(value).expect("results are plain data");
     write_atomically(path, format!("{json}\n").as_bytes())
@@ -336,6 +340,13 @@ impl Work<'_> {
         self.observer.event(&Event::Note(text));
     }
 
+    /// What came of a model that was finished with these settings, as far as it can be used.
+    fn outcome_of(&mut self, place: &Path, settings: &Settings) -> Option<Outcome> {
+        let (outcome, note) = Place::outcome_of(place, settings);
+        note.into_iter().for_each(|note| self.note(&note));
+        outcome
+    }
+
     /// Trains or loads the teacher, and asks it everything once.
     fn teacher(&mut self, recipe: &Recipe, setup: &Setup) -> Result<Answers, Error> {
         if let recipe::Teacher::Logits { logits } = &recipe.teacher {
@@ -346,11 +357,14 @@ impl Work<'_> {
         let place = self.folder.join(Arm::Teacher.folder());
         let start = setup.start(Arm::Teacher, &place)?;
         let lesson = setup.lesson(recipe, Arm::Teacher, &start, None);
-        let known = Outcome::read(&place)?;
+        let settings = Settings::of(recipe)?.of_arm(Arm::Teacher);
+        let known = self.outcome_of(&place, &settings);
+        let mut entry = Place::new(settings);
+        let mut enter = |files: &Files| entry.saving(&place, files);
         let (saved, seconds) = match (&known, setup.loaded(Arm::Teacher)) {
             (Some(known), _) => (Saved::load(&place, lesson.config)?, known.seconds),
-            (None, Some(values)) => (Saved::copy(&place, lesson.config, values)?, 0.0),
-            (None, None) => self.train(recipe, &lesson, &place)?,
+            (None, Some(values)) => (Saved::copy(&place, lesson.config, values, &mut enter)?, 0.0),
+            (None, None) => self.train(recipe, &lesson, &place, &mut enter)?,
         };
         self.seconds += seconds;
         let finished = known.is_some();
@@ -362,11 +376,11 @@ impl Work<'_> {
         let mut measured = saved.measure(self.device, storage, &setup.split, &[], known, None)?;
         if !finished {
             let timed = [(lesson.config, &measured.store)];
-            let speeds = speeds(self.device, &timed, setup.split.test.examples())?;
+            let speeds = speeds(self.device, &timed, setup.split.test.examples(), seconds)?;
             measured.report.set_speed(&speeds[0]);
             let report = Box::new(measured.report.clone());
             let result = Learned::Measured { report, agreement: None };
-            Outcome { result, seconds }.write(&place)?;
+            entry.finish(&place, &Outcome { result, seconds })?;
         }
         let mut train = Vec::new();
         if !lesson.config.input.masks() {
@@ -389,7 +403,8 @@ impl Work<'_> {
         place: &Path,
         answers: Option<&Answers>,
     ) -> Result<Outcome, Error> {
-        if let Some(outcome) = Outcome::read(place)? {
+        let settings = Settings::of(recipe)?.of_arm(arm);
+        if let Some(outcome) = self.outcome_of(place, &settings) {
             self.seconds += outcome.seconds;
             return Ok(outcome);
         }
@@ -412,14 +427,17 @@ impl Work<'_> {
         let first = setup.start(arm, &self.folder.join(Arm::Teacher.folder()))?;
         let lesson = setup.lesson(recipe, arm, &first, teacher.map(|teacher| (teacher, test)));
         let start = Instant::now();
-        let (result, seconds) = match self.train(recipe, &lesson, place) {
+        let mut entry = Place::new(settings);
+        let mut enter = |files: &Files| entry.saving(place, files);
+        let (result, seconds) = match self.train(recipe, &lesson, place, &mut enter) {
             Ok((saved, seconds)) => {
                 let omitted = &recipe.distil.omit_classes;
                 let split = &setup.split;
                 let Measured { store, mut report, logits, agreement: guesses } =
                     saved.measure(self.device, Storage::F32, split, omitted, None, teacher)?;
                 let timed = [(lesson.config, &store)];
-                report.set_speed(&speeds(self.device, &timed, split.test.examples())?[0]);
+                let speeds = speeds(self.device, &timed, split.test.examples(), seconds)?;
+                report.set_speed(&speeds[0]);
                 store.free(self.device);
                 let classes = split.test.classes();
                 let agreement = test.map(|test| agreement(&logits, test, classes)).or(guesses);
@@ -435,7 +453,7 @@ impl Work<'_> {
         };
         self.seconds += seconds;
         let outcome = Outcome { result, seconds };
-        outcome.write(place)?;
+        entry.finish(place, &outcome)?;
         Ok(outcome)
     }
 
@@ -445,14 +463,22 @@ impl Work<'_> {
         recipe: &Recipe,
         lesson: &Lesson<'m>,
         place: &'m Path,
+        enter: &mut Enter<'_>,
     ) -> Result<(Saved<'m>, f64), Error> {
+        if !self.folder.is_dir() {
+            let problem = "it is gone since this began, so nothing more can be saved".to_owned();
+            return Err(Error::Run { path: self.folder.display().to_string(), problem });
+        }
         remove_temporary(place)?;
         fs::create_dir_all(place).map_err(io_error(place))?;
         let mut checkpoints = Checkpoints::new(place, recipe.checkpoint_seconds);
+        for note in checkpoints.set_damaged_aside()? {
+            self.note(&note);
+        }
         let steps = checkpoints.steps()?;
         let kept = |arm: Arm, step: u32| steps.get(&arm).is_some_and(|saved| step <= *saved);
         let mut log = Log::open(place, recipe.tensorboard, kept, self.observer)?;
-        let saved = Saved::train(self.device, lesson, place, &mut checkpoints, &mut log)?;
+        let saved = Saved::train(self.device, lesson, place, &mut checkpoints, &mut log, enter)?;
         let seconds = log.seconds();
         log.finish()?;
         checkpoints.remove()?;

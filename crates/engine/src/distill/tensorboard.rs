@@ -12,9 +12,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{Arm, Metrics, TermMetrics};
 use crate::error::Error;
 use crate::files::io_error;
+use crate::sealed::remove_file;
 
 /// Name of the folder in a run's folder.
-pub const FOLDER: &str = "tensorboard";
+const FOLDER: &str = "tensorboard";
+
+/// How the names of event files begin, as TensorBoard looks for them.
+const PREFIX: &str = "events.out.tfevents.";
+/// How the names of those end that this program writes.
+const SUFFIX: &str = ".distil-gpu";
 
 /// Field numbers and wire types of `event.proto` and `summary.proto`, as tags.
 mod tag {
@@ -89,7 +95,7 @@ impl TensorBoard {
         if !self.files.contains_key(&arm) {
             let folder = self.folder.join(arm.name());
             fs::create_dir_all(&folder).map_err(io_error(&folder))?;
-            let path = folder.join(format!("events.out.tfevents.{:.6}.distil-gpu", now()));
+            let path = folder.join(format!("{PREFIX}{:.6}{SUFFIX}", now()));
             let mut file = OpenOptions::new()
                 .append(true)
                 .create(true)
@@ -106,6 +112,25 @@ impl TensorBoard {
         }
         Ok(self.files.get_mut(&arm).expect("it was just put there"))
     }
+}
+
+/// Deletes the event files in a run's folder, and the folders that are empty then.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub(super) fn remove(run: &Path) -> Result<(), Error> {
+    let folder = run.join(FOLDER);
+    for arm in Arm::ALL.map(|arm| folder.join(arm.name())) {
+        for entry in arm.read_dir().into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+                remove_file(&entry.path())?;
+            }
+        }
+        _ = fs::remove_dir(arm);
+    }
+    _ = fs::remove_dir(folder);
+    Ok(())
 }
 
 /// Seconds since 1970.

@@ -141,6 +141,9 @@ pub struct Report {
     pub version: String,
     /// Time of the whole run.
     pub seconds: f64,
+    /// What a reader should know before trusting the numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Sizes of the data.

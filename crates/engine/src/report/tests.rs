@@ -72,6 +72,7 @@ fn record(name: &str, teacher: bool) -> Record {
             backend: "none".to_owned(),
             version: "1.0".to_owned(),
             seconds: 1.0,
+            warnings: Vec::new(),
         },
         epochs: epochs.map(|epoch| serde_json::from_value(epoch).unwrap()).collect(),
         answers: Some(Answers::collect(test.examples(), test.labels().unwrap(), 4.0, logits)),

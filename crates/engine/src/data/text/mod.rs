@@ -36,6 +36,16 @@ impl From<&str> for Text {
     }
 }
 
+impl Text {
+    /// Adds it to a checksum.
+    fn digest(&self, digest: &mut crc32fast::Hasher) {
+        for part in [Some(&self.first), self.second.as_ref()].into_iter().flatten() {
+            digest.update(part.as_bytes());
+            digest.update(&[0]);
+        }
+    }
+}
+
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.second {
@@ -114,12 +124,17 @@ impl Texts {
     /// A checksum (CRC-32) of all texts.
     pub fn digest(&self) -> u32 {
         let mut digest = crc32fast::Hasher::new();
-        for Text { first, second } in self.rows.iter() {
-            for part in [Some(first), second.as_ref()].into_iter().flatten() {
-                digest.update(part.as_bytes());
-                digest.update(&[0]);
-            }
-        }
+        self.rows.iter().for_each(|text| text.digest(&mut digest));
         digest.finalize()
+    }
+
+    /// A checksum (CRC-32) of each text.
+    pub(super) fn row_digests(&self) -> Vec<u32> {
+        let digest = |text: &Text| {
+            let mut digest = crc32fast::Hasher::new();
+            text.digest(&mut digest);
+            digest.finalize()
+        };
+        self.rows.iter().map(digest).collect()
     }
 }

@@ -40,6 +40,9 @@ pub struct SweepReport {
     pub version: String,
     /// Time of all trainings.
     pub seconds: f64,
+    /// What a reader should know before trusting the numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A key of the recipe with its value.

@@ -35,6 +35,7 @@ fn report(axes: &[(&str, &[&str])], seeds: u32) -> SweepReport {
         backend: "none".to_owned(),
         version: "1.0".to_owned(),
         seconds: 1.5,
+        warnings: Vec::new(),
     }
 }
 

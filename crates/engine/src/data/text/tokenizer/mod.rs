@@ -218,6 +218,11 @@ impl Tokenizer {
         added
     }
 
+    /// A checksum (CRC-32) of its file.
+    pub fn digest(&self) -> u32 {
+        crc32fast::hash(self.json.as_bytes())
+    }
+
     /// The text of its file.
     pub(super) fn json(&self) -> &str {
         &self.json
