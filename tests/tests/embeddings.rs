@@ -99,7 +99,7 @@ fn a_stopped_run_goes_on_to_the_same_student() {
     let prepared = prepare(&recipe, Begin::New).unwrap();
     let error = run(prepared, &mut device, &mut StopAfter::new(9)).unwrap_err();
     assert!(matches!(error, Error::Interrupted { step: 9, .. }), "{error}");
-    let prepared = prepare(&recipe, Begin::Resume).unwrap();
+    let prepared = prepare(&recipe, Begin::Resume { accept_changes: false }).unwrap();
     run(prepared, &mut device, &mut Silent).unwrap();
     let student = |run: &str| fs::read(home.path(run).join("student/model.safetensors")).unwrap();
     assert!(student("whole") == student("halves"));

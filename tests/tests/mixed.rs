@@ -164,7 +164,12 @@ fn a_run_that_was_stopped_goes_on_with_the_same_scale() {
         let prepared = prepare(&recipe, Begin::New).unwrap();
         let error = run(prepared, &mut *gpu, &mut StopAfter::new(6)).unwrap_err();
         assert!(matches!(error, Error::Interrupted { step: 6, .. }), "{error}");
-        run(prepare(&recipe, Begin::Resume).unwrap(), &mut *gpu, &mut Silent).unwrap();
+        run(
+            prepare(&recipe, Begin::Resume { accept_changes: false }).unwrap(),
+            &mut *gpu,
+            &mut Silent,
+        )
+        .unwrap();
         assert_eq!(home.log("halves"), home.log("whole"));
         let student =
             |run: &str| fs::read(home.path(run).join("student/model.safetensors")).unwrap();

@@ -126,7 +126,7 @@ fn attack(home: &Home, command: &str, most: usize, random: &mut Random, figures:
     let left: Vec<_> = home.paths();
     let is_litter = |path: &&PathBuf| {
         let path = path.to_string_lossy();
-        path.contains(".distil-gpu") || path.contains("checkpoints")
+        (path.contains(".distil-gpu") && !path.contains("tfevents")) || path.contains("checkpoints")
     };
     let litter: Vec<_> = left.iter().filter(is_litter).collect();
     // One that was killed when all was done may leave the file of its lock, which hinders nobody.

@@ -80,6 +80,7 @@ fn a_run_leaves_what_it_promises() {
     let mut wanted = vec![
         "tiny.toml",
         "base/recipe.toml",
+        "base/journal.json",
         "base/metrics.jsonl",
         "base/answers.json",
         "base/report.json",

@@ -123,7 +123,10 @@ fn progress(home: &Home) -> Vec<String> {
         .paths()
         .into_iter()
         .map(|path| path.to_string_lossy().into_owned())
-        .filter(|path| path.ends_with("result.json") || path.contains("checkpoints"))
+        .filter(|path| {
+            path.ends_with("result.json")
+                || path.contains("checkpoints/") && !path.ends_with("journal.json")
+        })
         .collect();
     files.sort();
     files

@@ -213,7 +213,7 @@ mod tests {
 
     fn split(train: Examples, test: Examples, classes: &[&str]) -> Split {
         let set = |examples: Examples| {
-            let labels = (0..examples.len() as i32).map(|row| row % 2).collect();
+            let labels = (0..examples.len() as u32).map(|row| row % 2).collect();
             Dataset::new(examples, labels, names(classes)).unwrap()
         };
         Split::new(set(train), set(test)).unwrap()

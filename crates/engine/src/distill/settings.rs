@@ -46,6 +46,8 @@ impl Settings {
             match value {
                 Value::Table(inner) => self.add(&format!("{key}."), inner),
                 _ if FREE.contains(&&*key) => {}
+                // As people write it: 1e30, without its thirty zeros.
+                Value::Float(value) => _ = self.by_key.insert(key, format!("{value:?}")),
                 value => _ = self.by_key.insert(key, value.to_string()),
             }
         }
