@@ -24,7 +24,13 @@ pub struct Args {
 pub fn run(args: Args, mut program: Command, voice: Voice) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, crate::NAME, &mut script);
-    let script = String::from_utf8_lossy(&script);
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    if args.shell == Shell::Bash {
+        // clap_complete 4.6 spells a name with a hyphen in two ways, and then completes no option of a command
+        // (clap's issue 6421).
+        script = script
+            .replace(&crate::NAME.replace('-', "__subcmd__"), &crate::NAME.replace('-', "__"));
+    }
     if voice.json {
         let shell = args.shell.to_possible_value();
         let shell = shell.as_ref().map(|value| value.get_name());

@@ -41,8 +41,11 @@ fn every_shell_is_told_of_every_command_and_option() {
 fn bash_completes_an_option() {
     let home = Home::new();
     home.write("completions.bash", home.done("completions bash"));
-    let script = "set -e; source ./completions.bash; COMP_WORDS=(distil-gpu bench --ba); COMP_CWORD=2; \
-                  _distil-gpu distil-gpu --ba bench; echo \"${COMPREPLY[@]}\"";
+    // As bash does it: by the function that the script names.
+    let script = "source ./completions.bash; set -- $(complete -p distil-gpu); \
+                  while [ \"$1\" != -F ]; do shift; done; \
+                  COMP_WORDS=(distil-gpu bench --ba); COMP_CWORD=2; \
+                  \"$2\" distil-gpu --ba bench; echo \"${COMPREPLY[@]}\"";
     let mut bash = Command::new("bash");
     let said = say({
         bash.args(["--noprofile", "--norc", "-c", script]).current_dir(home.path("."));
