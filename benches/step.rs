@@ -28,7 +28,11 @@ fn mlp(hidden: usize) -> ModelConfig {
             dropout: 0.0,
             input_dropout: 0.0,
         }),
-        input: Input::Numbers { shape: vec![1, 28, 28], normalisation: Normalisation::identity() },
+        input: Input::Numbers {
+            shape: vec![1, 28, 28],
+            normalisation: Normalisation::identity(),
+            background: None,
+        },
         class_names: (0..10).map(|class| class.to_string()).collect(),
     }
 }

@@ -46,7 +46,11 @@ fn perceptron() -> Subject {
         name: "MLP",
         config: ModelConfig {
             architecture: Architecture::Mlp(mlp),
-            input: Input::Numbers { shape: vec![12], normalisation: Normalisation::identity() },
+            input: Input::Numbers {
+                shape: vec![12],
+                normalisation: Normalisation::identity(),
+                background: None,
+            },
             class_names: (0..5).map(|class| class.to_string()).collect(),
         },
         start,

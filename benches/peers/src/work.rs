@@ -53,7 +53,11 @@ pub fn mlp(hidden: usize) -> ModelConfig {
             dropout: 0.0,
             input_dropout: 0.0,
         }),
-        input: Input::Numbers { shape: vec![1, 28, 28], normalisation: Normalisation::identity() },
+        input: Input::Numbers {
+            shape: vec![1, 28, 28],
+            normalisation: Normalisation::identity(),
+            background: None,
+        },
         class_names: (0..CLASSES).map(|class| class.to_string()).collect(),
     }
 }

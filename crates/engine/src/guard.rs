@@ -3,8 +3,11 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::data::DataError;
 
 thread_local! {
     /// Calls of [`catch`] that this thread is in.
@@ -35,6 +38,23 @@ pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     });
     let _within = Within::enter();
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(|panic| message(&*panic))
+}
+
+/// Calls a library that reads a file of the kind `what` ("images", "Parquet files"), as [`catch`] does.
+///
+/// # Errors
+/// [`DataError::File`] where it panics.
+pub(crate) fn guarded<T>(
+    path: &Path,
+    what: &str,
+    call: impl FnOnce() -> T,
+) -> Result<T, DataError> {
+    catch(call).map_err(|panic| DataError::File {
+        path: path.display().to_string(),
+        problem: format!(
+            "it is damaged, or unlike what is known of {what}: the library that reads them gave up ({panic})"
+        ),
+    })
 }
 
 /// Counts a call of [`catch`] while it lasts.
@@ -77,6 +97,14 @@ mod tests {
         assert!(beyond.contains("the len is 2 but the index is 5"), "{beyond}");
         let nested = catch(|| catch(|| panic!("inner\nline")).unwrap_err());
         assert_eq!(nested, Ok("inner".to_owned()));
+    }
+
+    #[test]
+    fn an_error_names_the_file() {
+        let error = guarded(Path::new("a/b.png"), "images", || panic!("no such tile")).unwrap_err();
+        let wanted = "a/b.png: it is damaged, or unlike what is known of images: the library that reads them gave up (no \
+                      such tile)";
+        assert_eq!(error.to_string(), wanted);
     }
 
     #[test]

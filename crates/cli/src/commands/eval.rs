@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use distil_gpu_engine::data::files::Format;
 use distil_gpu_engine::data::text::Pairs;
 use distil_gpu_engine::data::{self, Dataset, Examples};
 use distil_gpu_engine::device::Device;
@@ -26,9 +27,10 @@ Examples:
   distil-gpu eval runs/hinton-mnist/student --data recipes/hinton-mnist.toml
       The test data of a recipe
   distil-gpu eval my-model --data flowers.csv --label species
-      A file: .csv, .safetensors (features, labels), or a folder with a folder of images a class
+      A file: .csv, .tsv, .safetensors (features, labels), or a folder with a folder of images a class, which are
+      brought to the model's size and channels as in its training
   distil-gpu eval runs/movie-sentiment/student --data reviews.csv --text review --label sentiment
-      Labelled texts: .csv, .tsv, .jsonl or .parquet
+      Labelled texts: .csv, .tsv, .json, .jsonl, .ndjson or .parquet; all but the last also zipped, as .csv.gz
   distil-gpu eval my-embedder --data sts-test.csv --text sentence1 --text sentence2 --label score
       A model that makes embeddings: how well the cosines of pairs of texts follow their scores (Spearman, Pearson)
   distil-gpu eval runs/masked-words/student --data news.txt
@@ -46,6 +48,11 @@ pub struct Args {
     /// Column of the texts, for a model that reads texts; given twice, those of a pair
     #[arg(long, value_name = "COLUMN", default_value = "text")]
     text: Vec<String>,
+    /// Rows without a text are passed over and counted, rather than refused
+    #[arg(long)]
+    skip_empty: bool,
+    #[command(flatten)]
+    images: super::Images,
     /// auto, cpu, gpu or gpu:N
     #[arg(long, default_value = "auto")]
     device: String,
@@ -59,13 +66,17 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         (_, true) => model.guesses()?,
         _ => model.classes()?,
     };
-    let Measured { mut report, lines, speed, table, device } = measured;
+    let Measured { mut report, lines, speed, table, device, notes } = measured;
+    super::note_all(&notes, voice);
     let latency_ms = speed.latency.as_secs_f64() * 1e3;
     if voice.json {
         report["parameters"] = json!(config.parameter_count());
         report["latency_ms"] = json!(latency_ms);
         report["examples_per_second"] = json!(speed.examples_per_second);
         report["device"] = json!(device);
+        if !notes.is_empty() {
+            report["notes"] = json!(notes);
+        }
         return say(format_args!("{report:#}"));
     }
     lines.iter().try_for_each(say)?;
@@ -83,6 +94,8 @@ struct Measured {
     speed: Speed,
     table: Option<comfy_table::Table>,
     device: String,
+    /// What a person should know of how the data were read.
+    notes: Vec<String>,
 }
 
 /// A model, and what it is to be measured on.
@@ -109,7 +122,7 @@ impl Model<'_> {
     /// A classifier's errors on labelled examples.
     fn classes(self) -> Result<Measured> {
         let Self { args, config, voice, .. } = self;
-        let test = load(args, matches!(config.input, Input::Tokens(_)))?;
+        let (test, notes) = load(args, &config.input)?;
         let test = test.with_classes(&config.class_names).with_context(|| self.unfit())?;
         let feed = Feed::new(&config.input, test.examples()).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
@@ -144,17 +157,20 @@ impl Model<'_> {
             speed: evaluator.speed(device, &feed)?,
             table: Some(table),
             device: device.info().name.clone(),
+            notes,
         })
     }
 
     /// How well the cosines of embedded pairs follow the pairs' scores.
     fn similarities(self) -> Result<Measured> {
         let Self { args, config, voice, .. } = self;
-        let pairs = data::text::read_pairs(Path::new(&args.data), &args.text, &args.label);
-        let Pairs { first, second, scores } = pairs.context(
+        let path = Path::new(&args.data);
+        let pairs = data::text::read_pairs(path, &args.text, &args.label, args.skip_empty);
+        let Pairs { first, second, scores, skipped } = pairs.context(
         "a model that makes embeddings is measured on pairs of texts with a score each: --text and --text name the \
          columns of the texts, --label that of the score",
     )?;
+        let notes = data::text::skipped_note(path, skipped).into_iter().collect();
         let (first, second) = (Examples::from(first), Examples::from(second));
         let feed = |texts| Feed::new(&config.input, texts).with_context(|| self.unfit());
         let (first, second) = (feed(&first)?, feed(&second)?);
@@ -175,6 +191,7 @@ impl Model<'_> {
             speed: evaluator.speed(device, &first)?,
             table: None,
             device: device.info().name.clone(),
+            notes,
         })
     }
 
@@ -182,11 +199,16 @@ impl Model<'_> {
     fn guesses(self) -> Result<Measured> {
         let Self { args, config, .. } = self;
         let path = Path::new(&args.data);
+        let mut notes = Vec::new();
         let examples = match path.extension().is_some_and(|extension| extension == "toml") {
             true => {
                 data::load(&Recipe::load(path, &[])?.data, Task::MaskedLm)?.test.examples().clone()
             }
-            false => Examples::from(data::text::read_texts(path, &args.text)?),
+            false => {
+                let (texts, skipped) = data::text::read_texts(path, &args.text, args.skip_empty)?;
+                notes.extend(data::text::skipped_note(path, skipped));
+                Examples::from(texts)
+            }
         };
         let feed = Feed::new(&config.input, &examples).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
@@ -214,6 +236,7 @@ impl Model<'_> {
             speed: evaluator.speed(device, &feed)?,
             table: None,
             device: device.info().name.clone(),
+            notes,
         })
     }
 }
@@ -234,30 +257,41 @@ fn answers(
     Ok(answers?)
 }
 
-/// The labelled examples that `--data` names.
-fn load(args: &Args, texts: bool) -> Result<Dataset> {
+/// The labelled examples that `--data` names for a model that reads `input`, and what is to be said of them.
+fn load(args: &Args, input: &Input) -> Result<(Dataset, Vec<String>)> {
     let path = Path::new(&args.data);
     let (train, test) = (path.to_owned(), path.to_owned());
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let source = match extension {
+    let texts = matches!(input, Input::Tokens(_));
+    let ends_with = |ending: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
+    let source = match Format::of(path) {
         _ if args.data == "embedded" => Source::Embedded,
-        Some("toml") => {
-            return Ok(data::load(&Recipe::load(path, &[])?.data, Task::Classification)?.test);
+        _ if ends_with("toml") => {
+            let split = data::load(&Recipe::load(path, &[])?.data, Task::Classification)?;
+            return Ok((split.test, split.notes));
         }
-        Some("csv" | "tsv" | "jsonl" | "parquet") if texts => {
-            Source::Text { train, test, text: args.text.clone(), label: args.label.clone() }
+        _ if path.is_dir() => {
+            return Ok((
+                data::load_image_classes(path, &args.images.conversion(input))?,
+                Vec::new(),
+            ));
         }
-        Some("csv") => {
+        Some(format) if texts && format.is_table() => Source::Text {
+            train,
+            test,
+            text: args.text.clone(),
+            label: args.label.clone(),
+            skip_empty: args.skip_empty,
+        },
+        Some(Format::Csv | Format::Tsv) => {
             Source::Csv { train, test, label: Column::Name(args.label.clone()), header: true }
         }
-        Some("safetensors") => {
+        _ if ends_with("safetensors") => {
             let (features, labels) = ("features".to_owned(), "labels".to_owned());
             Source::Safetensors { train, test, features, labels }
         }
-        _ if path.is_dir() => Source::Images { train, test, size: None, channels: None },
         _ => bail!(
-            "--data {}: no such folder, and neither `embedded`, a .toml recipe, a .csv nor a \
-             .safetensors file; for a model of texts, .csv, .tsv, .jsonl and .parquet files",
+            "--data {}: no such folder, and neither `embedded`, a .toml recipe, a .csv or .tsv nor a .safetensors \
+             file; for a model of texts, .csv, .tsv, .json, .jsonl, .ndjson and .parquet files",
             args.data
         ),
     };
@@ -269,5 +303,9 @@ fn load(args: &Args, texts: bool) -> Result<Dataset> {
         unlabelled: None,
         normalise: None,
     };
-    Ok(data::load(&data, Task::Classification)?.test)
+    let split = data::load(&data, Task::Classification)?;
+    // The file stands for both sets, and is told of once.
+    let mut notes = split.notes;
+    notes.dedup();
+    Ok((split.test, notes))
 }

@@ -19,13 +19,16 @@ Examples:
       Reads the tensor `features` [rows, ..], writes the tensor `logits` [rows, classes].
       Bytes are taken as pixels and divided by 255; then the model's own normalisation applies.
   distil-gpu logits my-model --input reviews.txt --out answers.safetensors
-      Answers to the texts of a .txt file, one a line, or of .csv, .tsv, .jsonl or .parquet with named columns
+      Answers to the texts of a .txt file, one a line, or of .csv, .tsv, .json, .jsonl, .ndjson or .parquet with
+      named columns
+  distil-gpu logits my-model --input pictures --out answers.safetensors
+      Answers to the pictures of a folder, in the order of their paths, brought to the model's size and channels
   distil-gpu logits my-model --input recipes/hinton-mnist.toml --out teacher.safetensors
       Writes `train` and `test` [rows, classes] for a recipe's data: a file for `teacher.logits`")]
 pub struct Args {
     /// Folder with config.json and model.safetensors, or hf:OWNER/NAME for a model of the hub
     model: PathBuf,
-    /// File of inputs, one example a row; or a recipe, for its data
+    /// File of inputs, one example a row; a folder of pictures; or a recipe, for its data
     #[arg(long)]
     input: PathBuf,
     /// Name of the inputs' tensor
@@ -34,6 +37,11 @@ pub struct Args {
     /// Column of the texts, where they are in columns; twice for pairs of texts
     #[arg(long, default_value = "text")]
     text: Vec<String>,
+    /// Rows without a text are passed over and counted, rather than refused: the others move up
+    #[arg(long)]
+    skip_empty: bool,
+    #[command(flatten)]
+    images: super::Images,
     /// File to write; one that exists is replaced
     #[arg(long)]
     out: PathBuf,
@@ -59,7 +67,17 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         vec![("train", split.train.examples()), ("test", split.test.examples())]
     } else {
         examples = match config.input {
-            Input::Tokens(_) => Examples::from(data::text::read_texts(&args.input, &args.text)?),
+            Input::Tokens(_) => {
+                let (texts, skipped) =
+                    data::text::read_texts(&args.input, &args.text, args.skip_empty)?;
+                let note = data::text::skipped_note(&args.input, skipped);
+                super::note_all(note.as_slice(), voice);
+                Examples::from(texts)
+            }
+            Input::Numbers { .. } if args.input.is_dir() || data::is_image(&args.input) => {
+                let conversion = args.images.conversion(&config.input);
+                Examples::from(data::load_images(&args.input, &conversion)?)
+            }
             Input::Numbers { .. } => {
                 Examples::from(data::load_features(&args.input, &args.tensor)?)
             }

@@ -5,6 +5,7 @@ pub mod check;
 pub mod completions;
 pub mod devices;
 pub mod eval;
+mod images;
 pub mod init;
 pub mod licences;
 pub mod logits;
@@ -22,6 +23,8 @@ use distil_gpu_engine::device::{Choice, Device, GpuOptions, select};
 use distil_gpu_engine::models::{self, ModelConfig, Origin, hub};
 use distil_gpu_engine::recipe::Recipe;
 use indicatif::{ProgressBar, ProgressStyle};
+
+pub use images::Images;
 
 use crate::progress::Download;
 use crate::{Voice, note};
@@ -73,6 +76,13 @@ fn open(choice: &str, checked: bool, voice: Voice) -> Result<Box<dyn Device>> {
         note(format_args!("Device: {}", selected.reason));
     }
     Ok(selected.device)
+}
+
+/// Says what a person should know of how data were read.
+fn note_all(notes: &[String], voice: Voice) {
+    if voice.progress() {
+        notes.iter().for_each(note);
+    }
 }
 
 /// A bar over so many examples, or what else is counted.

@@ -23,7 +23,7 @@ fn files_of_texts() {
         home.refused(run, &["train.csv: ", wanted]);
     }
     home.write("train.csv", b"text,label\ngood,pos\nb\xe4d,neg\n");
-    home.refused(run, &["train.csv: ", "line 3, field: 0", "invalid utf-8"]);
+    home.refused(run, &["train.csv: line 3: this is no UTF-8 text"]);
     home.write("train.csv", "text,label\ngood,pos\nbad,neg\n");
     home.write("test.csv", "text,label\ngood,pos\nwell,so so\n");
     let wanted = "test.csv: line 3, column `label`: the training data have no class \"so so\"";
@@ -39,7 +39,11 @@ fn files_of_texts() {
         ("t.tsv", b"text\tlabel\ngood\n", "it cannot be read: CSV error: record 1 (line: 2"),
         ("t.txt", b"good\n", "a .txt file holds texts alone, and here each needs a label"),
         ("t.parquet", b"PAR1 and no more", "this is no whole Parquet file"),
-        ("t.doc", b"good", "texts are read from .csv, .tsv, .jsonl, .parquet and .txt files"),
+        (
+            "t.doc",
+            b"good",
+            "texts are read from .csv, .tsv, .json, .jsonl, .ndjson, .parquet and .txt files",
+        ),
     ] {
         home.write(name, bytes);
         home.refused(&format!("{run} --set data.train=\"{name}\""), &[name, wanted]);

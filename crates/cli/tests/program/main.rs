@@ -1,8 +1,8 @@
 //! The real program: `commands` and `check_and_bench` are what it does, `interrupted` and `attack` how it goes on after
-//! it was stopped, `folder` what it makes of a folder that is at work, damaged, changed or a person's own, `report` the
-//! pages it makes, `sweep` many runs at once, `texts` runs on texts, `guessing` masked language models, `tune` how it
-//! chooses among variants of kernels, `hub` models from elsewhere, `manual` what it tells of itself, `bad_input` and
-//! `bad_texts` what it says to input that is wrong.
+//! it was stopped, `folder` what it makes of a folder that is at work, damaged, changed or a person's own, `pictures` how
+//! it reads them, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `guessing` masked
+//! language models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `manual` what it tells
+//! of itself, `bad_input` and `bad_texts` what it says to input that is wrong.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod attack;
@@ -16,6 +16,7 @@ mod guessing;
 mod hub;
 mod interrupted;
 mod manual;
+mod pictures;
 mod report;
 mod sweep;
 mod texts;

@@ -1,12 +1,16 @@
-//! CSV files of numbers with a column of labels, which are class numbers or class names.
+//! CSV and TSV files of numbers with a column of labels, which are class numbers or class names.
 
 use std::path::Path;
 
 use ::csv::{ReaderBuilder, StringRecord, Trim};
 
 use super::dataset::MAX_CLASSES;
+use super::files::{File, Format};
 use super::{DataError, Dataset, Features, Numbers};
 use crate::recipe::Column;
+
+/// The most columns of a table.
+const MAX_COLUMNS: usize = 1 << 20;
 
 /// Loads both files. Labels are class numbers if all of the training data's are; else they are names, and
 /// the classes are the training data's names, sorted.
@@ -16,11 +20,8 @@ pub(super) fn load(
     label: &Column,
     header: bool,
 ) -> Result<(Dataset, Dataset), DataError> {
-    let read = |path: &Path| {
-        std::fs::read(path)
-            .map_err(|source| DataError::Read { path: path.display().to_string(), source })
-    };
-    let (train_bytes, test_bytes) = (read(train)?, read(test)?);
+    let (train, test) = (File::new(train), File::new(test));
+    let (train_bytes, test_bytes) = (train.bytes()?, test.bytes()?);
     let train = Sheet::read(train, &train_bytes, label, header)?;
     let test = Sheet::read(test, &test_bytes, label, header)?;
     if let Some((a, b)) = train.names.iter().zip(&test.names).find(|(a, b)| a != b) {
@@ -77,8 +78,24 @@ impl Classes {
 }
 
 impl<'a> Sheet<'a> {
-    fn read(path: &Path, bytes: &'a [u8], label: &Column, header: bool) -> Result<Self, DataError> {
-        let name = path.display().to_string();
+    fn read(
+        file: File<'_>,
+        bytes: &'a [u8],
+        label: &Column,
+        header: bool,
+    ) -> Result<Self, DataError> {
+        let name = file.path.display().to_string();
+        let delimiter = match Format::of(file.path) {
+            Some(Format::Tsv) => b'\t',
+            Some(Format::Json | Format::JsonLines | Format::Parquet) => {
+                return Err(file.bad(
+                    "tables of numbers are read from .csv and .tsv files, zipped as .gz or not",
+                ));
+            }
+            // Whatever the name.
+            Some(Format::Csv | Format::Text) | None => b',',
+        };
+        let bytes = file.text(bytes)?.as_bytes();
         let broken = |error: ::csv::Error| DataError::File {
             path: name.clone(),
             problem: format!("it cannot be read as CSV: {error}"),
@@ -86,6 +103,7 @@ impl<'a> Sheet<'a> {
         let mut reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
+            .delimiter(delimiter)
             .trim(Trim::All)
             .from_reader(bytes);
         let mut record = StringRecord::new();
@@ -97,6 +115,10 @@ impl<'a> Sheet<'a> {
             false => Vec::new(),
         };
         let columns = record.len();
+        if columns > MAX_COLUMNS {
+            let problem = format!("it has {columns} columns, and at most {MAX_COLUMNS} are read");
+            return Err(DataError::File { path: name, problem });
+        }
         let label = label_index(&name, label, &names, columns)?;
         let mut sheet = Self {
             path: name.clone(),

@@ -61,6 +61,8 @@ pub struct Split {
     pub rows: Option<Vec<u32>>,
     /// Texts without labels.
     pub unlabelled: Option<Texts>,
+    /// What a person should know of how they were read.
+    pub notes: Vec<String>,
 }
 
 impl Dataset {
@@ -334,7 +336,7 @@ impl Split {
         }
         let classes = train.classes().max(test.classes());
         let (train, test) = (train.widened(classes), test.widened(classes));
-        Ok(Self { train, test, validation: None, rows: None, unlabelled: None })
+        Ok(Self { train, test, validation: None, rows: None, unlabelled: None, notes: Vec::new() })
     }
 
     /// Keeps a share of the training data for validation: at least one example, and never all. The same share of
@@ -343,7 +345,7 @@ impl Split {
     /// # Errors
     /// [`DataError::Unfit`] when there is but one example.
     pub fn hold_out(self, share: f64) -> Result<Self, DataError> {
-        let Self { train, test, unlabelled, .. } = self;
+        let Self { train, test, unlabelled, notes, .. } = self;
         if train.len() < 2 {
             let problem = "one training example cannot be divided: leave `data.validation` out";
             return Err(DataError::Unfit(problem.to_owned()));
@@ -354,7 +356,7 @@ impl Split {
         held.sort_unstable();
         rows.sort_unstable();
         let (validation, train) = (train.select(&held)?, train.select(&rows)?);
-        Ok(Self { train, test, validation: Some(validation), rows: Some(rows), unlabelled })
+        Ok(Self { train, test, validation: Some(validation), rows: Some(rows), unlabelled, notes })
     }
 
     /// Of values [rows, width] for all that was given as training data, those for what is learnt from.

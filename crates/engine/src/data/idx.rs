@@ -5,14 +5,14 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::files::{File, GZIP};
 use super::{DataError, Dataset, Features, Numbers};
+use crate::memory;
 
 /// u8 values in three dimensions.
 const IMAGES: u32 = 0x0000_0803;
 /// u8 values in one dimension.
 const LABELS: u32 = 0x0000_0801;
-/// The first bytes of a gzip file.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Deflate makes nothing smaller than this share of its size.
 const MAX_GZIP_RATIO: u64 = 1032;
 
@@ -35,11 +35,7 @@ pub(super) fn load(images: &Path, labels: &Path) -> Result<Dataset, DataError> {
 }
 
 fn read(path: &Path) -> Result<(String, Vec<u8>), DataError> {
-    let name = path.display().to_string();
-    match std::fs::read(path) {
-        Ok(bytes) => Ok((name, bytes)),
-        Err(source) => Err(DataError::Read { path: name, source }),
-    }
+    Ok((path.display().to_string(), File::new(path).packed_bytes()?))
 }
 
 /// Images of one channel, and their labels.
@@ -100,6 +96,11 @@ impl Source<'_> {
                 )));
             }
         };
+        if let Some(left) = memory::available().filter(|left| len > *left) {
+            return Err(self.bad(format!(
+                "its {len} values are more than the {left} bytes of memory that are left"
+            )));
+        }
         let mut values = Vec::new();
         let read = reader.take(len + 1).read_to_end(&mut values);
         read.map_err(|error| self.broken(&error))?;

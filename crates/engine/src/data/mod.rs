@@ -8,6 +8,7 @@ mod dataset;
 mod embedded;
 mod error;
 mod examples;
+pub mod files;
 mod gather;
 mod idx;
 mod images;
@@ -23,6 +24,7 @@ pub use dataset::{Dataset, Labels, Split};
 pub use error::DataError;
 pub use examples::Examples;
 pub use gather::Shift;
+pub use images::{Colour, Conversion, is_image, load_image_classes, load_images};
 pub use normalisation::Normalisation;
 pub use numbers::{Features, Numbers};
 pub use safetensors::{load_features, read_logits};
@@ -43,22 +45,31 @@ pub fn load(data: &Data, task: Task) -> Result<Split, DataError> {
     };
     let test = limited(split.test, data.test_limit);
     let train = limited(split.train, data.train_limit);
+    let mut notes = split.notes;
     let unlabelled = match (&data.unlabelled, &data.source) {
-        (Some(path), Source::Text { text, .. }) => Some(text::read_texts(path, text)?),
+        (Some(path), Source::Text { text, skip_empty, .. }) => {
+            let (texts, skipped) = text::read_texts(path, text, *skip_empty)?;
+            notes.extend(text::skipped_note(path, skipped));
+            Some(texts)
+        }
         _ => None,
     };
-    let split = Split { train, test, unlabelled, ..split };
+    let split = Split { train, test, unlabelled, notes, ..split };
     match &data.validation {
         None => Ok(split),
         Some(Validation::Share(share)) => split.hold_out(*share),
         Some(Validation::Path(path)) => {
-            let validation = load_source(&data.source.tested_on(path), task)?.test;
+            let Split { test: validation, notes, .. } =
+                load_source(&data.source.tested_on(path), task)?;
+            let more =
+                notes.into_iter().filter(|note| !split.notes.contains(note)).collect::<Vec<_>>();
+            let notes = [split.notes.clone(), more].concat();
             let validation = match split.train.labels() {
                 Some(labels) => validation.with_classes(labels.class_names())?,
                 None => validation,
             };
             let checked = Split::new(split.train.clone(), validation)?;
-            Ok(Split { validation: Some(checked.test), ..split })
+            Ok(Split { validation: Some(checked.test), notes, ..split })
         }
     }
 }
@@ -74,14 +85,22 @@ fn load_source(source: &Source, task: Task) -> Result<Split, DataError> {
         Source::Safetensors { train, test, features, labels } => {
             safetensors::load(train, test, features, labels)
         }
-        Source::Text { train, test, text, .. } if task != Task::Classification => {
-            let texts = |path| text::read_texts(path, text).map(Dataset::unlabelled);
-            Ok((texts(train)?, texts(test)?))
+        Source::Text { train, test, text, skip_empty, .. } if task != Task::Classification => {
+            let mut notes = Vec::new();
+            let mut texts = |path| {
+                let (texts, skipped) = text::read_texts(path, text, *skip_empty)?;
+                notes.extend(text::skipped_note(path, skipped));
+                Ok::<_, DataError>(Dataset::unlabelled(texts))
+            };
+            let (train, test) = (texts(train)?, texts(test)?);
+            return Ok(Split { notes, ..Split::new(train, test)? });
         }
-        Source::Text { train, test, text, label } => text::load(train, test, text, label),
-        Source::Images { train, test, size, channels } => {
-            images::load(train, test, *size, *channels)
+        Source::Text { train, test, text, label, skip_empty } => {
+            let text::Loaded { train, test, notes } =
+                text::load(train, test, text, label, *skip_empty)?;
+            return Ok(Split { notes, ..Split::new(train, test)? });
         }
+        Source::Images { train, test, conversion } => images::load(train, test, conversion),
     }?;
     Split::new(train, test)
 }

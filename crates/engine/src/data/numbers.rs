@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DataError, Normalisation};
+use super::{Colour, DataError, Normalisation};
 use crate::recipe::Normalise;
 
 /// The numbers of all examples, one after the other.
@@ -35,6 +35,7 @@ pub struct Numbers {
     features: Arc<Features>,
     shape: Vec<usize>,
     rows: usize,
+    background: Option<Colour>,
 }
 
 impl Numbers {
@@ -55,7 +56,18 @@ impl Numbers {
             let found = features.len();
             return unfit(format!("{found} numbers are not one or more examples of {shape:?}"));
         }
-        Ok(Self { rows: features.len() / len, features: Arc::new(features), shape })
+        let rows = features.len() / len;
+        Ok(Self { rows, features: Arc::new(features), shape, background: None })
+    }
+
+    /// The same, of pictures that show this colour where they were transparent.
+    pub fn on_background(self, background: Option<Colour>) -> Self {
+        Self { background, ..self }
+    }
+
+    /// The colour that pictures show where they were transparent; none if none was.
+    pub fn background(&self) -> Option<Colour> {
+        self.background
     }
 
     /// The numbers of all examples.
@@ -94,7 +106,7 @@ impl Numbers {
             Features::U8(pixels) => Features::U8(pixels[..len].to_vec()),
             Features::F32(values) => Features::F32(values[..len].to_vec()),
         };
-        Self { features: Arc::new(features), shape: self.shape, rows }
+        Self { features: Arc::new(features), rows, ..self }
     }
 
     /// The examples of these numbers, in their order.
@@ -110,7 +122,7 @@ impl Numbers {
             Features::U8(pixels) => Features::U8(self.rows_of(pixels, indices)),
             Features::F32(values) => Features::F32(self.rows_of(values, indices)),
         };
-        Self::new(features, self.shape.clone())
+        Ok(Self::new(features, self.shape.clone())?.on_background(self.background))
     }
 
     fn rows_of<T: Copy>(&self, values: &[T], indices: &[u32]) -> Vec<T> {

@@ -6,7 +6,7 @@ use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype, SafeTensors};
 
 use super::dataset::MAX_CLASSES;
-use super::{DataError, Dataset, Features, Numbers};
+use super::{DataError, Dataset, Features, Numbers, files};
 use crate::floats::{floats, words};
 
 /// Loads the tensors of features and of labels of both files.
@@ -74,11 +74,8 @@ struct Tensor<'a> {
 
 impl File {
     fn read(path: &Path) -> Result<Self, DataError> {
-        let name = path.display().to_string();
-        match std::fs::read(path) {
-            Ok(bytes) => Ok(Self { path: name, bytes }),
-            Err(source) => Err(DataError::Read { path: name, source }),
-        }
+        let bytes = files::File::new(path).packed_bytes()?;
+        Ok(Self { path: path.display().to_string(), bytes })
     }
 
     fn with<T>(

@@ -225,7 +225,11 @@ mod tests {
                 "dropout": 0.0, "input_dropout": 0.0}"#,
         )
         .unwrap();
-        let input = Input::Numbers { shape: vec![2], normalisation: Normalisation::identity() };
+        let input = Input::Numbers {
+            shape: vec![2],
+            normalisation: Normalisation::identity(),
+            background: None,
+        };
         let class_names = names(&["ant", "bee"]);
         ModelConfig { architecture: Architecture::Mlp(mlp), input, class_names }
     }

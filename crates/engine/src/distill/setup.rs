@@ -163,7 +163,8 @@ impl Setup {
     /// # Errors
     /// When a text cannot become tokens.
     pub fn notes(&self) -> Result<Vec<String>, Error> {
-        let mut notes: Vec<String> = self.assumed.iter().cloned().collect();
+        let mut notes: Vec<String> =
+            self.split.notes.iter().chain(&self.assumed).cloned().collect();
         let pooling = |config: &ModelConfig| match &config.input {
             Input::Tokens(tokens) => Some(tokens.pooling),
             Input::Numbers { .. } => None,

@@ -15,7 +15,7 @@ use super::{
     TokenInput, Values, encoder, sentence_files,
 };
 use crate::data::text::SavedAs;
-use crate::data::{Normalisation, Tokenizer};
+use crate::data::{Colour, Normalisation, Tokenizer};
 use crate::error::Error;
 use crate::files::{io_error, read_text, save_tensors, write_atomically};
 use crate::recipe::Task;
@@ -40,6 +40,9 @@ struct MlpFile {
     class_names: Vec<String>,
     /// What inputs go through before the model sees them.
     normalisation: Normalisation,
+    /// The colour that pictures showed in training where they were transparent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    background: Option<Colour>,
 }
 
 /// `model_type` of perceptrons.
@@ -92,13 +95,14 @@ fn saved_as(encoder: &Encoder, tokens: &TokenInput) -> SavedAs {
 
 fn to_json(config: &ModelConfig) -> Value {
     match (&config.architecture, &config.input) {
-        (Architecture::Mlp(mlp), Input::Numbers { shape, normalisation }) => {
+        (Architecture::Mlp(mlp), Input::Numbers { shape, normalisation, background }) => {
             let file = MlpFile {
                 model_type: MLP.to_owned(),
                 mlp: mlp.clone(),
                 input_shape: shape.clone(),
                 class_names: config.class_names.clone(),
                 normalisation: normalisation.clone(),
+                background: *background,
             };
             serde_json::to_value(file).expect("a configuration is plain data")
         }
@@ -158,8 +162,8 @@ pub fn load_config(folder: &Path) -> Result<ModelConfig, Error> {
     }
     let file: MlpFile = serde_json::from_value(json).map_err(not_one)?;
     check(&file).map_err(|problem| bad(&path, problem))?;
-    let MlpFile { mlp, input_shape: shape, class_names, normalisation, .. } = file;
-    let input = Input::Numbers { shape, normalisation };
+    let MlpFile { mlp, input_shape: shape, class_names, normalisation, background, .. } = file;
+    let input = Input::Numbers { shape, normalisation, background };
     Ok(ModelConfig { architecture: Architecture::Mlp(mlp), input, class_names })
 }
 

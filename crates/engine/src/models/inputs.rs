@@ -5,7 +5,7 @@ use std::sync::Arc;
 use distil_gpu_kernels::DType;
 
 use crate::data::text::masking;
-use crate::data::{DataError, Examples, Normalisation, Tokenizer, Tokens};
+use crate::data::{Colour, DataError, Examples, Normalisation, Tokenizer, Tokens};
 use crate::graph::{Graph, TensorId};
 
 /// What one example is to a model.
@@ -17,6 +17,8 @@ pub enum Input {
         shape: Vec<usize>,
         /// What the numbers go through first.
         normalisation: Normalisation,
+        /// The colour that pictures showed in training where they were transparent, if any was.
+        background: Option<Colour>,
     },
     /// A text's tokens.
     Tokens(TokenInput),
@@ -202,7 +204,15 @@ impl Input {
     pub fn check(&self, examples: &Examples) -> Result<(), DataError> {
         let problem = match (self, examples) {
             (Self::Tokens(_), Examples::Texts(_)) => return Ok(()),
-            (Self::Numbers { shape, normalisation }, Examples::Numbers(numbers)) => {
+            (Self::Numbers { shape, normalisation, background }, Examples::Numbers(numbers)) => {
+                if let (Some(learnt), Some(shown)) = (*background, numbers.background())
+                    && learnt != shown
+                {
+                    return Err(DataError::Unfit(format!(
+                        "the model learnt transparent pictures on {learnt}, and these are on {shown}: set \
+                         `data.background` to \"{learnt}\""
+                    )));
+                }
                 if numbers.example_len() == self.len() {
                     return normalisation.check(numbers.shape());
                 }

@@ -127,9 +127,10 @@ fn perceptron(
         input_dropout: *input_dropout,
     };
     let (shape, normalisation) = (numbers.shape().to_vec(), normalisation.clone());
+    let background = numbers.background();
     ModelConfig {
         architecture: Architecture::Mlp(mlp),
-        input: Input::Numbers { shape, normalisation },
+        input: Input::Numbers { shape, normalisation, background },
         class_names: data.class_names().to_vec(),
     }
 }

@@ -8,10 +8,10 @@ use toml::de::DeValue;
 use super::document::Table;
 use super::error::RecipeError;
 use super::rules::{
-    CHANNELS, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, TEXT_COLUMNS, double, text,
-    whole,
+    CHANNELS, COLOUR, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, TEXT_COLUMNS, double,
+    text, whole,
 };
-use crate::data::Normalisation;
+use crate::data::{Conversion, Normalisation};
 
 /// The data of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,7 +54,7 @@ pub enum Source {
         /// Test labels.
         test_labels: PathBuf,
     },
-    /// Two CSV files of numbers with a column of labels.
+    /// Two CSV or TSV files of numbers with a column of labels.
     Csv {
         /// Training examples.
         train: PathBuf,
@@ -76,7 +76,7 @@ pub enum Source {
         /// The tensor of the labels; `labels` unless given.
         labels: String,
     },
-    /// Two files of labelled texts: .csv, .tsv, .jsonl or .parquet with named columns.
+    /// Two files of labelled texts with named columns, see [`crate::data::files::Format`].
     Text {
         /// Training examples.
         train: PathBuf,
@@ -86,6 +86,9 @@ pub enum Source {
         text: Vec<String>,
         /// The column of the labels; `label` unless given.
         label: String,
+        /// Whether rows without a text are passed over, rather than refused.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        skip_empty: bool,
     },
     /// Two folders that hold a folder of images for each class.
     Images {
@@ -93,14 +96,9 @@ pub enum Source {
         train: PathBuf,
         /// Test examples.
         test: PathBuf,
-        /// Height and width that images are brought to; the first image's unless given, and then all
-        /// must have it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        size: Option<[usize; 2]>,
-        /// 1 (grey) or 3 (red, green, blue); as the first image has unless given, and then
-        /// none may have colours if that is grey.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        channels: Option<usize>,
+        /// What they are brought to.
+        #[serde(flatten)]
+        conversion: Conversion,
     },
 }
 
@@ -254,7 +252,7 @@ fn safetensors(table: &Table<'_>) -> Result<Source, RecipeError> {
 }
 
 fn texts(table: &Table<'_>) -> Result<Source, RecipeError> {
-    known(table, &["train", "test", "text", "label", "unlabelled"])?;
+    known(table, &["train", "test", "text", "label", "unlabelled", "skip_empty"])?;
     if table.has("normalise") {
         let problem = "`normalise` is for numbers, and texts have none: leave it out";
         return Err(table.conflict("normalise", problem));
@@ -264,16 +262,20 @@ fn texts(table: &Table<'_>) -> Result<Source, RecipeError> {
         test: table.path("test")?,
         text: table.get("text", &TEXT_COLUMNS)?.unwrap_or_else(|| vec!["text".to_owned()]),
         label: table.get("label", &TEXT)?.unwrap_or_else(|| "label".to_owned()),
+        skip_empty: table.get("skip_empty", &FLAG)?.unwrap_or(false),
     })
 }
 
 fn images(table: &Table<'_>) -> Result<Source, RecipeError> {
-    known(table, &["train", "test", "size", "channels"])?;
+    known(table, &["train", "test", "size", "channels", "background"])?;
     Ok(Source::Images {
         train: table.path("train")?,
         test: table.path("test")?,
-        size: table.get("size", &IMAGE_SIZE)?,
-        channels: table.get("channels", &CHANNELS)?,
+        conversion: Conversion {
+            size: table.get("size", &IMAGE_SIZE)?,
+            channels: table.get("channels", &CHANNELS)?,
+            background: table.get("background", &COLOUR)?,
+        },
     })
 }
 

@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use crate::data::Colour;
 use crate::models::Origin;
 
 /// One kind of value.
@@ -86,6 +87,8 @@ pub(super) const CHANNELS: Rule<usize> = Rule {
         _ => None,
     },
 };
+pub(super) const COLOUR: Rule<Colour> =
+    Rule { allowed: Colour::ALLOWED, read: |value| text(value)?.parse().ok() };
 pub(super) const FLAG: Rule<bool> =
     Rule { allowed: "true or false", read: |value| value.as_bool() };
 pub(super) const TEXT: Rule<String> = Rule { allowed: "a string that is not empty", read: text };

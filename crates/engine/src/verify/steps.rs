@@ -346,7 +346,11 @@ fn mlp(hidden: &[usize], activation: Activation, dropout: f32) -> ModelConfig {
     };
     ModelConfig {
         architecture: Architecture::Mlp(mlp),
-        input: Input::Numbers { shape: vec![30], normalisation: Normalisation::identity() },
+        input: Input::Numbers {
+            shape: vec![30],
+            normalisation: Normalisation::identity(),
+            background: None,
+        },
         class_names: (0..10).map(|class| class.to_string()).collect(),
     }
 }

@@ -2,8 +2,6 @@
 
 pub mod buckets;
 pub mod masking;
-#[cfg(feature = "parquet")]
-mod parquet;
 mod read;
 mod tokenizer;
 mod tokens;
@@ -13,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use masking::Masking;
-pub use read::{Pairs, load, read_pairs, read_texts};
+pub use read::{Loaded, Pairs, load, read_pairs, read_texts, skipped_note};
 pub use tokenizer::{SavedAs, Tokenizer, TokenizerFiles};
 pub use tokens::Tokens;
 pub use trim::{Trimmed, trim};

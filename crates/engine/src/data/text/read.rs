@@ -1,36 +1,52 @@
-//! Files of texts: CSV, TSV, JSON lines and Parquet with named columns, labels perhaps among them, or a text a line.
+//! Files of texts: tables with named columns, labels perhaps among them, or a text a line.
 
 use std::path::Path;
 
 use super::{Text, Texts};
+use crate::data::files::{self, Cell, Format, Place, Wanted};
 use crate::data::{DataError, Dataset};
+use crate::memory;
 
 /// One text of a file.
-pub(super) struct Row {
-    /// Its line, or its row where a file has no lines, from 1.
-    line: u64,
+struct Row {
+    place: Place,
     text: Text,
     /// Where labels are asked for.
     label: Option<String>,
 }
 
-/// A file being read.
-pub(super) struct File<'a> {
-    path: String,
+/// What is asked of a file.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    file: files::File<'a>,
     /// Columns of the text, one or two.
     columns: &'a [String],
-    /// Column of the labels, if they are asked for.
-    label: Option<&'a str>,
+    label: Label<'a>,
+    /// Whether rows without a text are passed over rather than refused.
+    skip_empty: bool,
+}
+
+/// The column of labels, if they are asked for, and what they are.
+#[derive(Clone, Copy, PartialEq)]
+enum Label<'a> {
+    None,
+    Class(&'a str),
+    Number(&'a str),
 }
 
 /// Reads the texts of a file alone; a text is one column or two. Of a `.txt` file every line is one, and blank ones
-/// are passed over.
+/// are passed over. With `skip_empty`, rows of a table that lack a text are passed over too, and counted.
 ///
 /// # Errors
 /// [`DataError`], naming the file, the line and the column.
-pub fn read_texts(path: &Path, columns: &[String]) -> Result<Texts, DataError> {
-    let file = File { path: path.display().to_string(), columns, label: None };
-    Texts::new(file.read(path)?.into_iter().map(|row| row.text).collect())
+pub fn read_texts(
+    path: &Path,
+    columns: &[String],
+    skip_empty: bool,
+) -> Result<(Texts, usize), DataError> {
+    let file = files::File::new(path);
+    let (rows, skipped) = Request { file, columns, label: Label::None, skip_empty }.read()?;
+    Ok((Texts::new(rows.into_iter().map(|row| row.text).collect())?, skipped))
 }
 
 /// Pairs of texts, and how like each other the two are held to be.
@@ -42,27 +58,47 @@ pub struct Pairs {
     pub second: Texts,
     /// A number for each, larger where the texts are more alike.
     pub scores: Vec<f64>,
+    /// Rows that were passed over, as they lack a text.
+    pub skipped: usize,
 }
 
 /// Reads pairs of texts in two columns, with their scores in a third.
 ///
 /// # Errors
 /// [`DataError`], naming the file, the line and the column.
-pub fn read_pairs(path: &Path, columns: &[String], score: &str) -> Result<Pairs, DataError> {
-    let file = File { path: path.display().to_string(), columns, label: Some(score) };
+pub fn read_pairs(
+    path: &Path,
+    columns: &[String],
+    score: &str,
+    skip_empty: bool,
+) -> Result<Pairs, DataError> {
+    let file = files::File::new(path);
     if columns.len() != 2 {
         return Err(file.bad("pairs of texts are read from two columns, so name two"));
     }
     let (mut first, mut second, mut scores) = (Vec::new(), Vec::new(), Vec::new());
-    for Row { line, text, label } in file.read(path)? {
+    let (rows, skipped) =
+        Request { file, columns, label: Label::Number(score), skip_empty }.read()?;
+    for Row { place, text, label } in rows {
         let number = label.unwrap_or_default();
         let known = number.parse::<f64>().ok().filter(|number| number.is_finite());
-        let known = known.ok_or_else(|| file.cell(line, score, format!("{number:?} is no number")));
+        let known =
+            known.ok_or_else(|| file.cell(place, score, format!("{number:?} is no number")));
         scores.push(known?);
         second.push(Text::from(text.second.unwrap_or_default().as_str()));
         first.push(Text { second: None, ..text });
     }
-    Ok(Pairs { first: Texts::new(first)?, second: Texts::new(second)?, scores })
+    Ok(Pairs { first: Texts::new(first)?, second: Texts::new(second)?, scores, skipped })
+}
+
+/// Labelled texts of two files, and a note of each that lost rows.
+pub struct Loaded {
+    /// The training data.
+    pub train: Dataset,
+    /// The test data.
+    pub test: Dataset,
+    /// For people: how many rows lack a text and were passed over.
+    pub notes: Vec<String>,
 }
 
 /// Loads both files with their labels, or of two `.txt` files the texts, which have none; a text is one column or two.
@@ -75,171 +111,150 @@ pub fn load(
     test: &Path,
     columns: &[String],
     label: &str,
-) -> Result<(Dataset, Dataset), DataError> {
-    if [train, test].iter().all(|path| path.extension().is_some_and(|e| e == "txt")) {
-        let texts = |path| read_texts(path, columns).map(Dataset::unlabelled);
-        return Ok((texts(train)?, texts(test)?));
+    skip_empty: bool,
+) -> Result<Loaded, DataError> {
+    if [train, test].iter().all(|path| Format::of(path) == Some(Format::Text)) {
+        let texts = |path| {
+            read_texts(path, columns, skip_empty).map(|(texts, _)| Dataset::unlabelled(texts))
+        };
+        return Ok(Loaded { train: texts(train)?, test: texts(test)?, notes: Vec::new() });
     }
-    let file = |path: &Path| File { path: path.display().to_string(), columns, label: Some(label) };
-    let (train, train_rows) = (file(train), file(train).read(train)?);
-    let (test, test_rows) = (file(test), file(test).read(test)?);
+    let label = Label::Class(label);
+    let request = |path| Request { file: files::File::new(path), columns, label, skip_empty };
+    let (train, test) = (request(train), request(test));
+    let (train_rows, train_skipped) = train.read()?;
+    let (test_rows, test_skipped) = test.read()?;
     let mut classes: Vec<String> = train_rows.iter().filter_map(|row| row.label.clone()).collect();
     classes.sort_unstable();
     classes.dedup();
     if classes.iter().all(|class| class.parse::<i64>().is_ok()) {
         classes.sort_by_key(|class| class.parse::<i64>().unwrap_or_default());
     }
-    Ok((train.dataset(train_rows, &classes)?, test.dataset(test_rows, &classes)?))
+    let notes =
+        [skipped_note(train.file.path, train_skipped), skipped_note(test.file.path, test_skipped)];
+    Ok(Loaded {
+        train: train.dataset(train_rows, &classes)?,
+        test: test.dataset(test_rows, &classes)?,
+        notes: notes.into_iter().flatten().collect(),
+    })
 }
 
-impl File<'_> {
-    pub(super) fn bad(&self, problem: impl Into<String>) -> DataError {
-        DataError::File { path: self.path.clone(), problem: problem.into() }
-    }
+/// What is said of rows that were passed over, if there are any.
+pub fn skipped_note(path: &Path, skipped: usize) -> Option<String> {
+    let rows = if skipped == 1 { "row without a text was" } else { "rows without a text were" };
+    (skipped > 0).then(|| format!("{}: {skipped} {rows} skipped", path.display()))
+}
 
-    pub(super) fn cell(&self, line: u64, column: &str, problem: impl Into<String>) -> DataError {
-        if self.path.ends_with(".parquet") {
-            return self.bad(format!("row {line}, column `{column}`: {}", problem.into()));
-        }
-        let (path, column, problem) = (self.path.clone(), format!("`{column}`"), problem.into());
-        DataError::Cell { path, line, column, problem }
-    }
-
-    fn read(&self, path: &Path) -> Result<Vec<Row>, DataError> {
-        let bytes = || {
-            std::fs::read(path)
-                .map_err(|source| DataError::Read { path: self.path.clone(), source })
+impl Request<'_> {
+    /// The rows, at least one, and how many lack a text and were passed over.
+    fn read(&self) -> Result<(Vec<Row>, usize), DataError> {
+        let file = self.file;
+        let format = Format::of(file.path).ok_or_else(|| {
+            file.bad(format!(
+                "texts are read from {} files, all but .parquet also with .gz",
+                Format::ENDINGS
+            ))
+        })?;
+        let (rows, skipped) = match format {
+            Format::Text => (self.lines()?, 0),
+            _ => self.table(format)?,
         };
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let rows = match extension {
-            Some("csv") => self.table(&bytes()?, b','),
-            Some("tsv") => self.table(&bytes()?, b'\t'),
-            Some("jsonl") => self.json_lines(&bytes()?),
-            Some("txt") => self.lines(&bytes()?),
-            Some("parquet") => self.parquet(path),
-            _ => Err(self.bad("texts are read from .csv, .tsv, .jsonl, .parquet and .txt files")),
-        }?;
-        if rows.is_empty() {
-            return Err(self.bad("it holds no text"));
+        match (rows.is_empty(), skipped) {
+            (false, _) => Ok((rows, skipped)),
+            (true, 0) => Err(file.bad("it holds no text")),
+            (true, _) => Err(file.bad(format!("none of its {skipped} rows has a text"))),
         }
-        Ok(rows)
     }
 
-    /// A row's texts and label, of its cells by column.
-    pub(super) fn row(
-        &self,
-        line: u64,
-        cell: &dyn Fn(&str) -> Result<String, DataError>,
-    ) -> Result<Row, DataError> {
-        let text = |column: &String| {
-            let text = cell(column)?;
-            match text.trim().is_empty() {
-                true => Err(self.cell(line, column, "the text is empty")),
-                false => Ok(text),
+    fn table(&self, format: Format) -> Result<(Vec<Row>, usize), DataError> {
+        let columns = self.columns.iter().map(String::as_str);
+        let columns: Vec<&str> = match self.label {
+            Label::None => columns.collect(),
+            Label::Class(column) | Label::Number(column) => columns.chain([column]).collect(),
+        };
+        let wanted =
+            Wanted { columns: &columns, class_names: matches!(self.label, Label::Class(_)) };
+        let (mut rows, mut skipped) = (Vec::new(), 0);
+        let mut room = Room::new();
+        self.file.rows(format, wanted, &mut |place, cells| {
+            let row = self.row(place, &columns, cells)?;
+            match &row {
+                Some(row) => room.take(self.file, row)?,
+                None => skipped += 1,
             }
-        };
-        let first = text(&self.columns[0])?;
-        let second = self.columns.get(1).map(text).transpose()?;
-        let label = self.label.map(|column| match cell(column)?.trim() {
-            "" => Err(self.cell(line, column, "the label is empty")),
-            label => Ok(label.to_owned()),
-        });
-        let label = label.transpose()?;
-        Ok(Row { line, text: Text { first, second }, label })
+            rows.extend(row);
+            Ok(())
+        })?;
+        Ok((rows, skipped))
     }
 
-    fn table(&self, bytes: &[u8], delimiter: u8) -> Result<Vec<Row>, DataError> {
-        let broken = |error: ::csv::Error| self.bad(format!("it cannot be read: {error}"));
-        // Where cells are parted by tabs, quotes are text like any other.
-        let quoting = delimiter != b'\t';
-        let mut reader =
-            ::csv::ReaderBuilder::new().delimiter(delimiter).quoting(quoting).from_reader(bytes);
-        let names: Vec<String> =
-            reader.headers().map_err(broken)?.iter().map(|name| name.trim().to_owned()).collect();
-        let place = |column: &str| {
-            let found = names.iter().position(|name| name == column);
-            found.ok_or_else(|| self.no_column(column, &names))
-        };
-        self.wanted().try_for_each(|column| place(column).map(|_| ()))?;
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(broken)?;
-            let line = record.position().map_or(0, ::csv::Position::line);
-            let cell = |column: &str| Ok(record.get(place(column)?).unwrap_or_default().to_owned());
-            rows.push(self.row(line, &cell)?);
-        }
-        Ok(rows)
-    }
-
-    fn json_lines(&self, bytes: &[u8]) -> Result<Vec<Row>, DataError> {
-        let mut rows = Vec::new();
-        for (line, json) in
-            (1..).zip(self.utf8(bytes)?.lines()).filter(|(_, json)| !json.trim().is_empty())
-        {
-            let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
-                .map_err(|error| self.bad(format!("line {line} is no JSON object: {error}")))?;
-            let cell = |column: &str| match object.get(column) {
-                Some(serde_json::Value::String(text)) => Ok(text.clone()),
-                Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)))
-                    if Some(column) == self.label =>
-                {
-                    Ok(value.to_string())
+    /// A row's texts and label, of its cells by column; none where it lacks a text and may.
+    fn row(
+        &self,
+        place: Place,
+        columns: &[&str],
+        cells: &[Cell<'_>],
+    ) -> Result<Option<Row>, DataError> {
+        let (texts, labels) = cells.split_at(self.columns.len());
+        let mut found = Vec::with_capacity(2);
+        for (column, cell) in columns.iter().zip(texts) {
+            let empty = match cell {
+                Cell::Text(text) if !text.trim().is_empty() => {
+                    found.push(text.clone().into_owned());
+                    continue;
                 }
-                Some(value) => Err(self.cell(line, column, format!("{value} is no text"))),
-                None => Err(self.no_column(column, &object.keys().cloned().collect::<Vec<_>>())),
+                Cell::Text(_) => "the text is empty",
+                Cell::Missing => "there is nothing",
+                other => return Err(self.file.cell(place, column, format!("{other} is no text"))),
             };
-            rows.push(self.row(line, &cell)?);
+            if self.skip_empty {
+                return Ok(None);
+            }
+            let remedy = "fill it in, or set `data.skip_empty = true` (`--skip-empty` of `eval` and `logits`)";
+            return Err(self.file.cell(place, column, format!("{empty}: {remedy}")));
         }
-        Ok(rows)
+        let label = labels.first().map(|cell| {
+            let column = columns[self.columns.len()];
+            match cell {
+                Cell::Text(text) if text.trim().is_empty() => Err("the label is empty".to_owned()),
+                Cell::Missing => Err("there is nothing".to_owned()),
+                Cell::Text(text) => Ok(text.trim().to_owned()),
+                Cell::Whole(_) | Cell::Flag(_) => Ok(cell.to_string()),
+                // With its point, even where it is whole.
+                Cell::Real(number) => Ok(format!("{number:?}")),
+                Cell::Other(shown) => Err(format!("{shown} is no label")),
+            }
+            .map_err(|problem| self.file.cell(place, column, problem))
+        });
+        let mut found = found.into_iter();
+        let text = Text { first: found.next().unwrap_or_default(), second: found.next() };
+        Ok(Some(Row { place, text, label: label.transpose()? }))
     }
 
     /// A text a line.
-    fn lines(&self, bytes: &[u8]) -> Result<Vec<Row>, DataError> {
-        if self.label.is_some() {
-            return Err(self.bad(
+    fn lines(&self) -> Result<Vec<Row>, DataError> {
+        if self.label != Label::None {
+            return Err(self.file.bad(
                 "a .txt file holds texts alone, and here each needs a label: give a file with named columns \
-                 (.csv, .tsv, .jsonl or .parquet)",
+                 (.csv, .tsv, .json, .jsonl, .ndjson or .parquet)",
             ));
         }
         if self.columns.len() > 1 {
-            return Err(self.bad("a .txt file holds no pairs: give a file with named columns"));
+            return Err(self
+                .file
+                .bad("a .txt file holds no pairs: give a file with named columns"));
         }
-        let lines = (1..).zip(self.utf8(bytes)?.lines());
-        let texts = lines.filter(|(_, text)| !text.trim().is_empty());
-        Ok(texts
-            .map(|(line, text)| Row { line, text: Text::from(text.trim()), label: None })
-            .collect())
-    }
-
-    #[cfg(not(feature = "parquet"))]
-    fn parquet(&self, _: &Path) -> Result<Vec<Row>, DataError> {
-        Err(self.bad(
-            "this program was built without its feature `parquet`: convert the file to .jsonl",
-        ))
-    }
-
-    fn utf8<'b>(&self, bytes: &'b [u8]) -> Result<&'b str, DataError> {
-        std::str::from_utf8(bytes).map_err(|error| {
-            let line =
-                1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-            self.bad(format!("line {line}: this is no UTF-8 text"))
-        })
-    }
-
-    /// The columns that are asked for.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().map(String::as_str).chain(self.label)
-    }
-
-    /// Whether a column is that of the labels.
-    #[cfg(feature = "parquet")]
-    pub(super) fn is_label(&self, column: &str) -> bool {
-        self.label == Some(column)
-    }
-
-    pub(super) fn no_column(&self, column: &str, names: &[String]) -> DataError {
-        let held: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        self.bad(format!("there is no column `{column}`; it has {}", held.join(", ")))
+        let bytes = self.file.bytes()?;
+        let (mut rows, mut room) = (Vec::new(), Room::new());
+        for line in self.file.lines(self.file.text(&bytes)?) {
+            let (place, text) = line?;
+            if !text.trim().is_empty() {
+                let row = Row { place, text: Text::from(text.trim()), label: None };
+                room.take(self.file, &row)?;
+                rows.push(row);
+            }
+        }
+        Ok(rows)
     }
 
     fn dataset(&self, rows: Vec<Row>, classes: &[String]) -> Result<Dataset, DataError> {
@@ -247,12 +262,44 @@ impl File<'_> {
             let label = row.label.as_deref().unwrap_or_default();
             let class = classes.iter().position(|class| *class == label);
             let stranger = || format!("the training data have no class {label:?}");
-            let column = self.label.unwrap_or_default();
-            class.map(|class| class as u32).ok_or_else(|| self.cell(row.line, column, stranger()))
+            let (Label::Class(column) | Label::Number(column)) = self.label else {
+                return Err(self.file.bad("it has no labels"));
+            };
+            class
+                .map(|class| class as u32)
+                .ok_or_else(|| self.file.cell(row.place, column, stranger()))
         };
         let labels = rows.iter().map(label).collect::<Result<Vec<u32>, _>>()?;
         let texts = Texts::new(rows.into_iter().map(|row| row.text).collect())?;
         Dataset::new(texts, labels, classes.to_vec())
+    }
+}
+
+/// The memory that the rows of a file may take. A small file can hold many rows, where they are compressed.
+struct Room {
+    left: u64,
+    all: u64,
+}
+
+impl Room {
+    /// Three quarters of what is left of the machine's.
+    fn new() -> Self {
+        let all = memory::available().map_or(u64::MAX, |available| available / 4 * 3);
+        Self { left: all, all }
+    }
+
+    fn take(&mut self, file: files::File<'_>, row: &Row) -> Result<(), DataError> {
+        let Row { text, label, .. } = row;
+        let strings = [Some(&text.first), text.second.as_ref(), label.as_ref()];
+        let bytes =
+            strings.into_iter().flatten().map(String::len).sum::<usize>() + size_of::<Row>();
+        self.left = self.left.checked_sub(bytes as u64).ok_or_else(|| {
+            file.bad(format!(
+                "its texts take more than {} bytes, three quarters of the memory that is left: give a smaller part",
+                self.all
+            ))
+        })?;
+        Ok(())
     }
 }
 
@@ -265,7 +312,8 @@ mod tests {
         let path = folder.path().join(name);
         std::fs::write(&path, train).unwrap();
         let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
-        load(&path, &path, &columns, "label")
+        let Loaded { train, test, .. } = load(&path, &path, &columns, "label", false)?;
+        Ok((train, test))
     }
 
     #[test]
@@ -315,7 +363,7 @@ mod tests {
             let path = folder.path().join(name);
             std::fs::write(&path, content).unwrap();
             let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
-            let texts = read_texts(&path, &columns)?;
+            let (texts, _) = read_texts(&path, &columns, false)?;
             Ok::<_, DataError>(texts.all().iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         let wanted = ["one, two", "three"];
@@ -340,7 +388,7 @@ mod tests {
             let path = folder.path().join(name);
             std::fs::write(&path, content).unwrap();
             let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
-            read_pairs(&path, &columns, "score")
+            read_pairs(&path, &columns, "score", false)
         };
         for (name, content) in [
             ("a.tsv", "score\ta\tb\n4.5\tone\ttwo\n-1\tx\ty\n"),
@@ -377,7 +425,11 @@ mod tests {
             ("a.jsonl", "{\"text\": 3, \"label\": 1}", "line 1, column `text`: 3 is no text"),
             ("a.jsonl", "[1]", "line 1 is no JSON object"),
             ("a.jsonl", "\n{\"text\": \"b\"}", "there is no column `label`; it has `text`"),
-            ("a.pdf", "", "texts are read from .csv, .tsv, .jsonl, .parquet and .txt files"),
+            (
+                "a.pdf",
+                "",
+                "texts are read from .csv, .tsv, .json, .jsonl, .ndjson, .parquet and .txt files",
+            ),
             ("a.txt", "\n \n", "it holds no text"),
         ] {
             let error = loaded(name, content, &["text"]).unwrap_err().to_string();
@@ -387,7 +439,7 @@ mod tests {
         let paths = ["a.csv", "b.csv"].map(|name| folder.path().join(name));
         std::fs::write(&paths[0], "text,label\na,x\n").unwrap();
         std::fs::write(&paths[1], "text,label\na,x\nb,y\n").unwrap();
-        let error = load(&paths[0], &paths[1], &["text".to_owned()], "label").unwrap_err();
+        let error = load(&paths[0], &paths[1], &["text".to_owned()], "label", false).err().unwrap();
         let wanted = "b.csv: line 3, column `label`: the training data have no class \"y\"";
         assert!(error.to_string().ends_with(wanted), "{error}");
     }

@@ -1,0 +1,39 @@
+//! Tables of cells parted by a character, their columns named by the first line.
+
+use std::borrow::Cow;
+
+use ::csv::ReaderBuilder;
+
+use super::{Cell, File, Place, TakeRow, Wanted};
+use crate::data::DataError;
+
+pub(super) fn rows(
+    file: File<'_>,
+    text: &str,
+    delimiter: u8,
+    wanted: Wanted<'_>,
+    take: TakeRow<'_>,
+) -> Result<(), DataError> {
+    let broken = |error: ::csv::Error| file.bad(format!("it cannot be read: {error}"));
+    // Where cells are parted by tabs, quotes are text like any other.
+    let quoting = delimiter != b'\t';
+    let mut reader =
+        ReaderBuilder::new().delimiter(delimiter).quoting(quoting).from_reader(text.as_bytes());
+    let header = reader.headers().map_err(broken)?.clone();
+    let names: Vec<&str> = header.iter().map(str::trim).collect();
+    let place = |column: &&str| {
+        let found = names.iter().position(|name| name == column);
+        found.ok_or_else(|| file.no_column(None, column, &names))
+    };
+    let places = wanted.columns.iter().map(place).collect::<Result<Vec<usize>, _>>()?;
+    let mut record = ::csv::StringRecord::new();
+    while reader.read_record(&mut record).map_err(broken)? {
+        let place = Place::Line(record.position().map_or(0, ::csv::Position::line));
+        let cell = |&column: &usize| {
+            let text = record.get(column).unwrap_or_default();
+            file.bounded(place, text.len()).map(|()| Cell::Text(Cow::Borrowed(text)))
+        };
+        take(place, &places.iter().map(cell).collect::<Result<Vec<_>, _>>()?)?;
+    }
+    Ok(())
+}
