@@ -130,7 +130,10 @@ fn students_learn_through_every_pooling_but_the_maximum() {
         let cosine = |arm: &distil_gpu_engine::report::ArmReport| arm.cosine.unwrap();
         let (before, after) = (cosine(&report.arms.control), cosine(&report.arms.distilled));
         println!("{kind}: cosine {before:.3} before, {after:.3} after");
-        assert!(after > before + 0.1 && after > 0.7, "{kind}: {before} {after}");
+        assert!(
+            after > before + 0.1 && (0.7..1.000_001).contains(&after),
+            "{kind}: {before} {after}"
+        );
         let pooling = |arm: &str| match models::load_config(&home.path().join("run").join(arm)) {
             Ok(ModelConfig { input: Input::Tokens(tokens), .. }) => tokens.pooling,
             other => panic!("{other:?}"),

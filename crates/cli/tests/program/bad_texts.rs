@@ -176,6 +176,17 @@ fn weights_of_other_kinds_are_named() {
         home.refused(run, &[&format!("bert/{name}: "), lfs]);
         home.write(&format!("bert/{name}"), whole);
     }
+    home.write("data.csv", pointer);
+    home.write("data.safetensors", pointer);
+    for arguments in [
+        "run texts.toml --set data.train=\"data.csv\"",
+        "run texts.toml --set data.unlabelled=\"data.csv\"",
+        "run --set data={source=\"safetensors\",train=\"data.safetensors\",test=\"data.safetensors\"}",
+        "logits bert --input data.csv --out z",
+        "eval bert --data data.csv",
+    ] {
+        home.refused(arguments, &["data.", lfs]);
+    }
     let whole = home.read("bert/model.safetensors");
     let file = safetensors::SafeTensors::deserialize(&whole).unwrap();
     let name = "bert.pooler.dense.weight";

@@ -18,7 +18,7 @@ pub struct Nearness {
 }
 
 impl Nearness {
-    /// Compares unit vectors [texts, width] with the teacher's [texts, width], each with its own width.
+    /// Compares vectors of any lengths [texts, width] with the teacher's [texts, width], each with its own width.
     ///
     /// # Panics
     /// When there are more of one than of the other.
@@ -26,9 +26,12 @@ impl Nearness {
         let texts = ours.len() / width;
         assert_eq!(texts, theirs.len() / their_width, "embeddings of the same texts");
         let most = NEIGHBOURS.min(texts.saturating_sub(1));
+        let both = [(ours, width), (theirs, their_width)]
+            .map(|(all, width)| (all, width, lengths(all, width)));
         let compare = |text: usize| {
-            let [ours, theirs] = [(ours, width), (theirs, their_width)]
-                .map(|(all, width)| nearest(all, width, text, most));
+            let [ours, theirs] = both
+                .each_ref()
+                .map(|(all, width, lengths)| nearest(all, *width, lengths, text, most));
             let shared = ours.iter().filter(|text| theirs.contains(text)).count();
             (shared, usize::from(ours.first() != theirs.first()))
         };
@@ -42,16 +45,16 @@ impl Nearness {
     }
 }
 
-/// Cosine of each row of a matrix of unit vectors [texts, width] with the same row of another.
+/// Cosine of each row of a matrix [texts, width] with the same row of another; 0 of a row of zeros.
 ///
 /// # Panics
 /// When there are more of one than of the other.
 pub fn cosines(ours: &[f32], theirs: &[f32], width: usize) -> Vec<f64> {
     assert_eq!(ours.len(), theirs.len(), "embeddings of as many texts, of the same size");
-    ours.chunks_exact(width).zip(theirs.chunks_exact(width)).map(|(a, b)| dot(a, b)).collect()
+    ours.chunks_exact(width).zip(theirs.chunks_exact(width)).map(|(a, b)| cosine(a, b)).collect()
 }
 
-/// Mean cosine of the rows of two matrices of unit vectors [texts, width].
+/// Mean cosine of the rows of two matrices [texts, width].
 ///
 /// # Panics
 /// When there are more of one than of the other.
@@ -64,14 +67,25 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
-/// The `most` texts whose vectors are nearest to this one's, the nearest first; of equals, the first.
-fn nearest(all: &[f32], width: usize, text: usize, most: usize) -> Vec<usize> {
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let lengths = (dot(a, a) * dot(b, b)).sqrt();
+    if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
+}
+
+/// Lengths of the rows of a matrix, all above 0 so that they can be divided by.
+fn lengths(all: &[f32], width: usize) -> Vec<f64> {
+    let rows = all.chunks_exact(width);
+    rows.map(|row| dot(row, row).sqrt().max(f64::MIN_POSITIVE)).collect()
+}
+
+/// The `most` texts whose vectors are nearest to this one's by cosine, the nearest first; of equals, the first.
+fn nearest(all: &[f32], width: usize, lengths: &[f64], text: usize, most: usize) -> Vec<usize> {
     let own = &all[text * width..][..width];
     let mut others: Vec<(f64, usize)> = all
         .chunks_exact(width)
         .enumerate()
         .filter(|(other, _)| *other != text)
-        .map(|(other, vector)| (dot(own, vector), other))
+        .map(|(other, vector)| (dot(own, vector) / lengths[other], other))
         .collect();
     let order = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
     if most < others.len() {
@@ -110,8 +124,24 @@ mod tests {
     #[test]
     fn neighbours_are_the_nearest_and_never_the_text_itself() {
         let vectors = circle(&[0.0, 50.0, 10.0, 20.0, 180.0]);
-        assert_eq!(nearest(&vectors, 2, 0, 3), [2, 3, 1]);
-        assert_eq!(nearest(&vectors, 2, 4, 9), [1, 3, 2, 0]);
+        let lengths = lengths(&vectors, 2);
+        assert_eq!(nearest(&vectors, 2, &lengths, 0, 3), [2, 3, 1]);
+        assert_eq!(nearest(&vectors, 2, &lengths, 4, 9), [1, 3, 2, 0]);
+    }
+
+    #[test]
+    fn lengths_of_vectors_change_nothing() {
+        let degrees = [0.0, 10.0, 25.0, 60.0, 61.0];
+        let unit = circle(&degrees);
+        let scaled: Vec<f32> = unit
+            .chunks(2)
+            .zip(1_u8..)
+            .flat_map(|(row, n)| row.iter().map(move |x| x * f32::from(n)))
+            .collect();
+        let found = Nearness::of((&scaled, 2), (&unit, 2));
+        assert!((found.cosine.unwrap() - 1.0).abs() < 1e-6, "{found:?}");
+        assert_eq!((found.neighbours, found.other_nearest), (1.0, 0));
+        assert_eq!(cosines(&[0.0, 0.0], &[1.0, 0.0], 2), [0.0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::rates::rates;
 use super::{Arm, Features, Lesson, Teacher};
 use crate::data::{self, Dataset, Normalisation, Split};
 use crate::error::Error;
-use crate::models::{self, Feed, First, Input, ModelConfig, Pooling, Start};
+use crate::models::{self, Architecture, Feed, First, Input, ModelConfig, Pooling, Start};
 use crate::recipe::{self, Keep, Normalise, Recipe, Task, Train};
 use crate::report::thousands;
 use crate::store::Layout;
@@ -169,6 +169,16 @@ impl Setup {
             Input::Tokens(tokens) => Some(tokens.pooling),
             Input::Numbers { .. } => None,
         };
+        let scaled = |config: &ModelConfig| match &config.architecture {
+            Architecture::Encoder(encoder) => encoder.sentence.are_unit(),
+            _ => true,
+        };
+        if self.teacher.as_ref().is_some_and(|config| config.embeds() && !scaled(config)) {
+            notes.push(
+                "The teacher's vectors have lengths of their own: a student learns their directions, by cosine"
+                    .to_owned(),
+            );
+        }
         if self.teacher.as_ref().and_then(pooling) == Some(Pooling::Max) {
             notes.push(
                 "The student takes the mean of a text's hidden states where the teacher takes their maximum, through \

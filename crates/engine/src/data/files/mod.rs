@@ -15,6 +15,7 @@ use std::path::Path;
 use flate2::bufread::MultiGzDecoder;
 
 use super::DataError;
+use crate::files::refuse_pointer;
 use crate::memory;
 
 /// The longest line, or cell of a table, that is read.
@@ -228,6 +229,7 @@ impl<'a> File<'a> {
     /// [`DataError`] when it cannot be read, or is more than the memory that is left can hold.
     pub fn packed_bytes(self) -> Result<Vec<u8>, DataError> {
         let unreadable = |source| DataError::Read { path: self.path.display().to_string(), source };
+        refuse_pointer(self.path)?;
         let available = memory::available();
         let len = std::fs::metadata(self.path).map_err(unreadable)?.len();
         if let Some(available) = available.filter(|available| len > *available) {

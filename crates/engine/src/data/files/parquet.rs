@@ -21,6 +21,7 @@ use ::parquet::schema::types::Type;
 use self::pages::Group;
 use super::{Cell, File, Place, TakeRow, Wanted};
 use crate::data::DataError;
+use crate::files::refuse_pointer;
 use crate::guard::guarded;
 
 /// Key of a file's metadata in which Hugging Face's tools keep what the columns mean.
@@ -33,6 +34,7 @@ pub(super) fn rows(file: File<'_>, wanted: Wanted<'_>, take: TakeRow<'_>) -> Res
 fn read(file: File<'_>, wanted: Wanted<'_>, take: TakeRow<'_>) -> Result<(), DataError> {
     let broken = |error: ParquetError| file.bad(format!("this is no whole Parquet file: {error}"));
     let unreadable = |source| DataError::Read { path: file.path.display().to_string(), source };
+    refuse_pointer(file.path)?;
     let source = std::fs::File::open(file.path).map_err(unreadable)?;
     footer::check(&source)
         .map_err(unreadable)?

@@ -64,6 +64,11 @@ impl SentenceModules {
         outputs.unwrap_or(hidden_size)
     }
 
+    /// Whether all vectors have length 1.
+    pub fn are_unit(&self) -> bool {
+        matches!(self.steps.last(), Some(SentenceStep::Normalise))
+    }
+
     /// The same behind hidden states of another width, for a model that is trained: nothing can be trained through a
     /// maximum, so that the mean takes its place.
     pub(in crate::models) fn for_student(&self, hidden_size: usize) -> Self {
