@@ -94,12 +94,16 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     } else {
         say(table::report(report))?;
         say(report.sentence())?;
+        report.warnings.iter().try_for_each(|warning| say(format_args!("Warning: {warning}")))?;
         say(format_args!("Results: {}", run.folder.display()))?;
         say(format_args!("Report: {}", run.folder.join(PAGE).display()))?;
     }
     match report.target {
         Some(target) if !report.reaches_target() => {
-            let kept = report.retained.map_or("nothing that could be measured".to_owned(), percent);
+            let kept = match report.not_retained() {
+                Some(reason) => format!("nothing that can be told ({reason})"),
+                None => report.retained.map_or_else(String::new, percent),
+            };
             let wanted = percent(target.retain);
             note(format_args!(
                 "target missed: the student keeps {kept}, the recipe asks for {wanted}"

@@ -91,6 +91,9 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     } else {
         say(points(&sweep.report))?;
         say(sweep.report.sentence())?;
+        for warning in &sweep.report.warnings {
+            say(format_args!("Warning: {warning}"))?;
+        }
         for (student, reason) in sweep.report.failures() {
             say(format_args!("Failed: {student}: {reason}"))?;
         }

@@ -71,8 +71,7 @@ fn a_run_leaves_what_it_promises() {
     let (home, printed) = base();
     let report = home.json("base/report.json");
     assert_eq!(serde_json::from_str::<Value>(printed).unwrap(), report);
-    let all =
-        "name task arms retained gap_closed agreement examples seed device backend version seconds";
+    let all = "name task arms retained gap_closed majority agreement examples seed device backend version seconds";
     assert_eq!(keys(&report), words(all));
     assert_eq!(keys(&report["arms"]), words("teacher control distilled"));
 

@@ -244,7 +244,6 @@ pub fn run(
         compare(&mut arms.control, (&alone, width), theirs);
         compare(&mut arms.distilled, (&logits, width), theirs);
     }
-    let (retained, gap_closed) = Report::ratios(&arms);
     let labelled = recipe.task == Task::Classification;
     let known = answers.as_ref().filter(|_| labelled);
     let agreement = match known {
@@ -261,6 +260,7 @@ pub fn run(
         true => Some(Feed::new(&student.input, split.test.examples())?.masked_tokens()),
         false => None,
     };
+    let majority = majority(&setup)?;
     if labelled {
         let logits =
             report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
@@ -269,12 +269,13 @@ pub fn run(
         report::Answers::collect(examples, labels, temperature, logits).write(&folder)?;
     }
     let info = device.info();
-    let report = Report {
+    let mut report = Report {
         name: recipe.name.clone(),
         task: recipe.task,
         arms,
-        retained,
-        gap_closed,
+        retained: None,
+        gap_closed: None,
+        majority,
         agreement,
         target: recipe.target,
         examples: Examples {
@@ -292,6 +293,7 @@ pub fn run(
         seconds: work.log.seconds(),
         warnings: work.journal.warnings.clone(),
     };
+    report.judge();
     let Work { log, checkpoints, journal, .. } = work;
     log.finish()?;
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
@@ -300,6 +302,18 @@ pub fn run(
     checkpoints.remove()?;
     journal.end()?;
     Ok(Run { folder, report })
+}
+
+/// Accuracy of always giving the most frequent answer of the test set: its most frequent class, or of a language model
+/// the token that is masked most often; absent of embeddings.
+pub(super) fn majority(setup: &Setup) -> Result<Option<f64>, Error> {
+    let (test, input) = (&setup.split.test, &setup.student.input);
+    if input.masks() {
+        let feed = Feed::new(input, test.examples())?;
+        let (most, all) = (feed.most_frequent_masked(), feed.masked_tokens());
+        return Ok((all > 0).then(|| most as f64 / all as f64));
+    }
+    Ok(report::majority(test))
 }
 
 /// What a language model guesses of some masked tokens of the test set; nothing if it is none.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::answer_file::check_answers;
-use super::arms::{Begin, RECIPE, claim, given_logits, train_logits};
+use super::arms::{Begin, RECIPE, claim, given_logits, majority, train_logits};
 use super::checkpoint::Checkpoints;
 use super::evaluate::Evaluator;
 use super::journal::Journal;
@@ -250,11 +250,12 @@ pub fn sweep(
     });
     let info = work.device.info();
     let axes = grid.axes.iter().map(|axis| (axis.key.clone(), axis.values.clone())).collect();
-    let report = SweepReport {
+    let mut report = SweepReport {
         name: recipe.name.clone(),
         axes,
         seeds: grid.seeds,
         teacher: teacher.report,
+        majority: majority(&setup)?,
         points: points.collect(),
         device: info.name.clone(),
         backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
@@ -262,6 +263,7 @@ pub fn sweep(
         seconds: work.seconds,
         warnings,
     };
+    report.judge();
     write_json(&folder.join(SWEEP), &report)?;
     report::write_sweep_page(&folder)?;
     journal.end()?;

@@ -1,5 +1,6 @@
 //! Examples as one model reads them: batches on the host.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use distil_gpu_kernels::distill_loss::PADDING;
@@ -79,6 +80,17 @@ impl<'a> Feed<'a> {
     pub fn masked_tokens(&self) -> usize {
         let count = |row| self.masked(row, Draw::FIXED).map_or(0, |masked| masked.places.len());
         (0..self.len() as u32).map(count).sum()
+    }
+
+    /// How many of the [`Self::masked_tokens`] are the most frequent one.
+    pub fn most_frequent_masked(&self) -> usize {
+        let mut counts = BTreeMap::new();
+        for row in 0..self.len() as u32 {
+            let tokens = self.tokens.row(row as usize).0;
+            let places = self.masked(row, Draw::FIXED).map_or(Vec::new(), |masked| masked.places);
+            places.iter().for_each(|&place| *counts.entry(tokens[place]).or_insert(0) += 1);
+        }
+        counts.into_values().max().unwrap_or(0)
     }
 
     /// The same examples as another model reads them.

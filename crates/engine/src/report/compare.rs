@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::charts::{self, Chart, Named};
 use super::page::{ASSETS, Assets};
-use super::{ArmReport, Record, Report, percent, thousands};
+use super::{ArmReport, Record, Report, UNKNOWN, percent, thousands};
 
 /// The page that compares runs, each with its name.
 pub fn compare(runs: &[(String, Record)]) -> String {
@@ -51,7 +51,7 @@ impl<'a> Compared<'a> {
         let report = &run.record.report;
         let (teacher, student) = (report.arms.teacher.as_ref(), &report.arms.distilled);
         let accuracy = |arm: Option<&ArmReport>| {
-            arm.map_or("-".to_owned(), |arm| format!("{:.2} %", 100.0 * arm.accuracy))
+            arm.map_or(UNKNOWN.to_owned(), |arm| format!("{:.2} %", 100.0 * arm.accuracy))
         };
         let cells = vec![
             accuracy(teacher),
@@ -60,8 +60,8 @@ impl<'a> Compared<'a> {
             percent(report.retained),
             percent(report.gap_closed),
             percent(report.agreement),
-            student.parameters.map_or("-".to_owned(), thousands),
-            student.latency_ms.map_or("-".to_owned(), |ms| format!("{ms:.3} ms")),
+            student.parameters.map_or(UNKNOWN.to_owned(), thousands),
+            student.latency_ms.map_or(UNKNOWN.to_owned(), |ms| format!("{ms:.3} ms")),
             report.seed.to_string(),
         ];
         Self { label: run.label, place, report, cells }
@@ -86,7 +86,7 @@ fn differences(runs: &[Named<'_>]) -> Vec<(String, Vec<String>)> {
     keys.sort();
     keys.dedup();
     let values = |key: &String| {
-        let of = |recipe: &BTreeMap<_, _>| recipe.get(key).cloned().unwrap_or("-".to_owned());
+        let of = |recipe: &BTreeMap<_, _>| recipe.get(key).cloned().unwrap_or(UNKNOWN.to_owned());
         (key.clone(), recipes.iter().map(of).collect::<Vec<String>>())
     };
     keys.into_iter()

@@ -79,8 +79,10 @@ impl Record {
         }
         let (metrics, answers) = (folder.join("metrics.jsonl"), folder.join(answers::FILE));
         let guesses = folder.join(guesses::FILE);
+        let mut report: Report = parse(&report)?;
+        report.judge();
         let record = Self {
-            report: parse(&report)?,
+            report,
             epochs: epochs(&metrics)?,
             answers: answers.is_file().then(|| parse(&answers)).transpose()?,
             guesses: guesses.is_file().then(|| parse(&guesses)).transpose()?,

@@ -12,6 +12,7 @@ mod rows;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,11 +26,12 @@ pub use folder::{Epoch, Record};
 pub use guesses::{Guess, GuessedText, Guesses};
 pub use page::{PAGE, single, write_page};
 use rows::percent;
-pub use rows::{Row, thousands};
+pub use rows::{Row, UNKNOWN, thousands};
 pub use sweep::{
     FailedRun, SWEEP, SWEEP_PAGE, Setting, Spread, SweepPoint, SweepReport, SweepRow, SweepRun,
     sweep_page, write_sweep_page,
 };
+pub use verdict::majority;
 
 /// Name of the report in a run's folder.
 pub const REPORT: &str = "report.json";
@@ -120,10 +122,13 @@ pub struct Report {
     pub task: Task,
     /// The three arms.
     pub arms: Arms,
-    /// distilled accuracy / teacher accuracy.
+    /// distilled accuracy / teacher accuracy; absent where the teacher is no better than [`Self::majority`].
     pub retained: Option<f64>,
-    /// (distilled - control) / (teacher - control), in accuracy; absent where teacher and control are equal.
+    /// (distilled - control) / (teacher - control), in accuracy; absent unless the teacher is better than the control.
     pub gap_closed: Option<f64>,
+    /// Accuracy of always giving the most frequent answer of the test set; absent of embeddings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub majority: Option<f64>,
     /// Share of the test examples on which the distilled student gives the teacher's answer.
     pub agreement: Option<f64>,
     /// What the recipe asks the student to reach.
@@ -141,7 +146,7 @@ pub struct Report {
     pub version: String,
     /// Time of the whole run.
     pub seconds: f64,
-    /// What a reader should know before trusting the numbers.
+    /// What a reader should know before trusting the numbers; see also [`Self::judge`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -167,17 +172,6 @@ pub struct Examples {
 }
 
 impl Report {
-    /// distilled / teacher, and the share of the gap that was closed.
-    pub fn ratios(arms: &Arms) -> (Option<f64>, Option<f64>) {
-        let (control, distilled) = (arms.control.accuracy, arms.distilled.accuracy);
-        let Some(teacher) = arms.teacher.as_ref().map(|arm| arm.accuracy) else {
-            return (None, None);
-        };
-        let retained = (teacher > 0.0).then(|| distilled / teacher);
-        let gap = teacher - control;
-        (retained, (gap != 0.0).then(|| (distilled - control) / gap))
-    }
-
     /// Whether the student reached the recipe's target; a target that cannot be measured is not reached.
     pub fn reaches_target(&self) -> bool {
         self.target.is_none_or(|target| self.retained.is_some_and(|kept| kept >= target.retain))
@@ -189,67 +183,6 @@ impl Report {
             Arm::Teacher => self.arms.teacher.as_ref(),
             Arm::Control => Some(&self.arms.control),
             Arm::Distilled => Some(&self.arms.distilled),
-        }
-    }
-
-    /// What happened, in plain words.
-    pub fn sentence(&self) -> String {
-        let Arms { teacher, distilled, .. } = &self.arms;
-        let verdict = self.verdict();
-        let Some(teacher) = teacher else {
-            return format!("The distilled student {verdict}.");
-        };
-        let size = match (teacher.parameters, distilled.parameters) {
-            (Some(large), Some(small)) if small < large => {
-                format!(
-                    "has {:.0} % fewer parameters, ",
-                    100.0 * (1.0 - small as f64 / large as f64)
-                )
-            }
-            _ => String::new(),
-        };
-        let kept = self.retained.map_or_else(String::new, |kept| {
-            format!("keeps {:.1} % of {}, ", 100.0 * kept, self.kept())
-        });
-        let speed = match (teacher.latency_ms, distilled.latency_ms) {
-            (Some(slow), Some(fast)) if slow > fast => {
-                format!("answers {:.1} times as fast, ", slow / fast)
-            }
-            _ => String::new(),
-        };
-        format!("The distilled student {size}{kept}{speed}and {verdict}.")
-    }
-
-    /// What it is that a student keeps of its teacher.
-    pub fn kept(&self) -> &'static str {
-        match self.task {
-            Task::Embedding => "the teacher's ten nearest neighbours of a text",
-            _ => "the teacher's accuracy",
-        }
-    }
-
-    /// What distillation gained.
-    fn verdict(&self) -> String {
-        let Arms { control, distilled, .. } = &self.arms;
-        if self.task == Task::Embedding {
-            return format!(
-                "finds the teacher's nearest neighbour for {} of {} texts, for {} before it was distilled",
-                self.examples.test - distilled.errors,
-                self.examples.test,
-                self.examples.test - control.errors,
-            );
-        }
-        let gained = control.errors as i64 - distilled.errors as i64;
-        match gained {
-            1.. => format!("makes {gained} fewer mistakes than the same student alone"),
-            0 => {
-                "makes as many mistakes as the same student alone: distillation gained nothing here"
-                    .to_owned()
-            }
-            _ => format!(
-                "makes {} more mistakes than the same student alone: distillation hurt here",
-                -gained
-            ),
         }
     }
 }

@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::charts::{self, Chart, Named};
 use super::knowledge::{Matrix, Shown};
-use super::{GuessedText, Record, Report, Row, percent, thousands};
+use super::{GuessedText, Record, Report, Row, UNKNOWN, percent, thousands};
 use crate::error::Error;
 use crate::files::write_atomically;
 
@@ -94,9 +94,15 @@ fn tiles(report: &Report) -> Vec<Tile> {
     let share = |share: Option<f64>| share.map(|share| percent(Some(share)));
     let smaller = teacher.and_then(|t| Some(t.parameters? as f64 / student.parameters? as f64));
     let faster = teacher.and_then(|t| Some(t.latency_ms? / student.latency_ms?));
+    let gap = match report.no_gap() {
+        None => (share(report.gap_closed), "of the gap to the teacher closed".to_owned()),
+        Some(reason) => {
+            (Some(UNKNOWN.to_owned()), format!("of the gap to the teacher closed: {reason}"))
+        }
+    };
     let all = [
         (share(report.retained), format!("of {} kept", report.kept())),
-        (share(report.gap_closed), "of the gap to the teacher closed".to_owned()),
+        gap,
         (times(smaller), "smaller than the teacher".to_owned()),
         (times(faster), "as fast as the teacher".to_owned()),
     ];

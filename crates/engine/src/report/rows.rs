@@ -3,12 +3,15 @@
 use super::{ArmReport, Report};
 use crate::recipe::Task;
 
+/// Stands for a figure that is not known, or that there cannot be.
+pub const UNKNOWN: &str = "–";
+
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// What is compared.
     pub name: String,
-    /// Of the teacher, the student alone and the student distilled; `-` where it is not known, empty where
+    /// Of the teacher, the student alone and the student distilled; [`UNKNOWN`] where it is not known, empty where
     /// there is no such thing.
     pub cells: [String; 3],
 }
@@ -20,7 +23,7 @@ impl Report {
             [self.arms.teacher.as_ref(), Some(&self.arms.control), Some(&self.arms.distilled)];
         let row = |name: &str, value: &dyn Fn(&ArmReport) -> Option<String>| Row {
             name: name.to_owned(),
-            cells: arms.map(|arm| arm.and_then(value).unwrap_or_else(|| "-".to_owned())),
+            cells: arms.map(|arm| arm.and_then(value).unwrap_or_else(|| UNKNOWN.to_owned())),
         };
         let (score, errors) = match (self.task, self.examples.masked) {
             (Task::Embedding, _) => (
@@ -87,9 +90,9 @@ impl Report {
     }
 }
 
-/// A share to a tenth of a percent; `-` where it is not known.
+/// A share to a tenth of a percent; [`UNKNOWN`] where it is not known.
 pub fn percent(share: Option<f64>) -> String {
-    share.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share))
+    share.map_or(UNKNOWN.to_owned(), |share| format!("{:.1} %", 100.0 * share))
 }
 
 /// 1234567 as 1,234,567.

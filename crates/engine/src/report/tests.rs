@@ -29,7 +29,7 @@ pub(super) fn arm(errors: &[usize], parameters: usize) -> ArmReport {
 }
 
 /// Six test pictures of three classes, the classes' names and the run's beginning with `name`.
-fn record(name: &str, teacher: bool) -> Record {
+pub(super) fn record(name: &str, teacher: bool) -> Record {
     let pictures = Numbers::new(Features::U8((0..24).collect()), vec![1, 2, 2]).unwrap();
     let names = (0..3).map(|class| format!("{name}{class}")).collect();
     let test = Dataset::new(pictures, vec![0, 0, 1, 1, 2, 2], names).unwrap();
@@ -45,18 +45,18 @@ fn record(name: &str, teacher: bool) -> Record {
         control: arm(&[2, 1, 1], 100),
         distilled: arm(&[1, 1, 0], 100),
     };
-    let (retained, gap_closed) = Report::ratios(&arms);
     let metrics = json!({ "loss": 0.5, "hard": 0.5, "accuracy": 0.5 });
     let epoch = |arm: &str, epoch: u32| json!({ "arm": arm, "epoch": epoch, "step": epoch, "train": metrics, "test": metrics });
     let arms_trained = ["teacher", "control", "distilled"].into_iter().skip(usize::from(!teacher));
     let epochs = arms_trained.flat_map(|arm| [1, 2].map(|number| epoch(arm, number)));
-    Record {
+    let mut record = Record {
         report: Report {
             name: name.to_owned(),
             task: Task::default(),
             arms,
-            retained,
-            gap_closed,
+            retained: None,
+            gap_closed: None,
+            majority: majority(&test),
             agreement: teacher.then_some(0.5),
             target: None,
             examples: Examples {
@@ -78,7 +78,9 @@ fn record(name: &str, teacher: bool) -> Record {
         answers: Some(Answers::collect(test.examples(), test.labels().unwrap(), 4.0, logits)),
         guesses: None,
         recipe: format!("# {name}\nname = \"a\"\nseed = 1\n[train]\nepochs = 2\n"),
-    }
+    };
+    record.report.judge();
+    record
 }
 
 /// The data that a page hands to its script.

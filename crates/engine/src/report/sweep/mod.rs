@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{bad, parse};
-use super::{ArmReport, thousands};
+use super::{ArmReport, UNKNOWN, thousands, verdict};
 use crate::error::Error;
 
 pub use page::{SWEEP_PAGE, sweep_page, write_sweep_page};
@@ -30,6 +30,9 @@ pub struct SweepReport {
     pub seeds: u32,
     /// The teacher; absent when it is a file of logits that holds none for the test set.
     pub teacher: Option<ArmReport>,
+    /// Accuracy of always giving the most frequent answer of the test set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub majority: Option<f64>,
     /// Every combination, the last axis fastest.
     pub points: Vec<SweepPoint>,
     /// The device's name.
@@ -40,7 +43,7 @@ pub struct SweepReport {
     pub version: String,
     /// Time of all trainings.
     pub seconds: f64,
-    /// What a reader should know before trusting the numbers.
+    /// What a reader should know before trusting the numbers; see also [`Self::judge`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -118,7 +121,7 @@ impl Spread {
     /// As a number: `12.31 ± 0.12`.
     pub fn number(&self) -> String {
         match self.deviation {
-            _ if self.mean.is_nan() => "-".to_owned(),
+            _ if self.mean.is_nan() => UNKNOWN.to_owned(),
             Some(deviation) => format!("{:.2} ± {deviation:.2}", self.mean),
             None => format!("{:.2}", self.mean),
         }
@@ -127,7 +130,7 @@ impl Spread {
     /// As a percentage: `97.31 ± 0.12 %`.
     pub fn percent(&self) -> String {
         match self.deviation {
-            _ if self.mean.is_nan() => "-".to_owned(),
+            _ if self.mean.is_nan() => UNKNOWN.to_owned(),
             Some(deviation) => format!("{:.2} ± {:.2} %", 100.0 * self.mean, 100.0 * deviation),
             None => format!("{:.2} %", 100.0 * self.mean),
         }
@@ -228,7 +231,8 @@ impl SweepReport {
                 format!("not the folder of a sweep: there is no {SWEEP} in it"),
             ));
         }
-        let report: Self = parse(&path)?;
+        let mut report: Self = parse(&path)?;
+        report.judge();
         let keys = || report.axes.iter().map(|(key, _)| key);
         let fits = |point: &SweepPoint| {
             let students = point.runs.len() + point.failed.len();
@@ -240,6 +244,33 @@ impl SweepReport {
             true => Ok(report),
             false => Err(bad(&path, "damaged: its points are not all combinations of its axes")),
         }
+    }
+
+    /// Enters into the warnings what there is to say of the teacher: that it is no better than a constant answer, or than
+    /// students alone. What is said already is not said twice.
+    pub fn judge(&mut self) {
+        let Some(teacher) = &self.teacher else { return };
+        let constant = verdict::constant_teacher(teacher.accuracy, self.majority);
+        let measured = || self.points.iter().filter(|point| point.is_measured());
+        let beaten = measured().filter(|point| teacher.accuracy <= point.control().mean).count();
+        let beaten = (beaten > 0).then(|| {
+            let of = match (beaten, measured().count()) {
+                (_, 1) => String::new(),
+                (some, all) if some == all => " in any combination".to_owned(),
+                (some, all) => format!(" in {some} of {all} combinations"),
+            };
+            format!(
+                "The teacher ({:.2} % accuracy) is no better than the student alone{of}: there it has no gap to close.",
+                100.0 * teacher.accuracy
+            )
+        });
+        verdict::enter(&mut self.warnings, constant.into_iter().chain(beaten));
+    }
+
+    /// Whether the teacher is better than always giving the most frequent answer, as far as is known.
+    pub fn teacher_is_useful(&self) -> bool {
+        let accuracy = self.teacher.as_ref().map(|teacher| teacher.accuracy);
+        accuracy.is_none_or(|accuracy| verdict::constant_teacher(accuracy, self.majority).is_none())
     }
 
     /// The most accurate combination; of language models, that of the least perplexity.
@@ -262,6 +293,19 @@ impl SweepReport {
         let Some(best) = self.best() else {
             return "No student came to anything.".to_owned();
         };
+        let beaten = |teacher: &ArmReport| teacher.accuracy <= best.control().mean;
+        let doubt = match (self.teacher_is_useful(), self.teacher.as_ref().is_some_and(beaten)) {
+            (false, _) => {
+                " But the teacher is no better than always giving the most frequent answer."
+            }
+            (true, true) => " But the teacher is no better than the student alone.",
+            (true, false) => "",
+        };
+        self.found(best) + doubt
+    }
+
+    /// What the best combination is, and what it has come to.
+    fn found(&self, best: &SweepPoint) -> String {
         if let Some([perplexity, alone]) = best.perplexity() {
             let teacher = self.teacher.as_ref().and_then(|teacher| teacher.perplexity);
             let teacher = teacher.map_or_else(String::new, |p| format!("; the teacher has {p:.2}"));
@@ -304,14 +348,14 @@ impl SweepReport {
                 (_, None) => point.accuracy().percent(),
             };
             let perplexity = point.perplexity().map(|both| both.map(|one| one.number()));
-            let missing = || ["-", "-"].map(str::to_owned);
+            let missing = || [UNKNOWN; 2].map(str::to_owned);
             let guesses = self.guesses().then(|| perplexity.unwrap_or_else(missing));
             let measured = [
                 accuracy,
                 point.control().percent(),
                 point.gain().percent(),
-                point.parameters().map_or("-".to_owned(), thousands),
-                self.latency_ms(point).map_or("-".to_owned(), |ms| format!("{ms:.3} ms")),
+                point.parameters().map_or(UNKNOWN.to_owned(), thousands),
+                self.latency_ms(point).map_or(UNKNOWN.to_owned(), |ms| format!("{ms:.3} ms")),
             ];
             let cells = values.chain(guesses.into_iter().flatten()).chain(measured).collect();
             SweepRow { cells, front: front.contains(&index) }

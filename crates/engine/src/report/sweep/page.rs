@@ -67,7 +67,8 @@ struct Page<'a> {
 fn tiles(report: &SweepReport) -> Vec<Tile> {
     let Some(best) = report.best() else { return Vec::new() };
     let accuracy = best.accuracy().mean;
-    let kept = report.teacher.as_ref().filter(|teacher| teacher.accuracy > 0.0);
+    let kept = report.teacher.as_ref();
+    let kept = kept.filter(|teacher| teacher.accuracy > 0.0 && report.teacher_is_useful());
     let perplexity = best.perplexity().map(|[own, _]| format!("{:.2}", own.mean));
     let all = [
         perplexity.map(|perplexity| (perplexity, "perplexity of the best combination")),

@@ -30,6 +30,7 @@ fn report(axes: &[(&str, &[&str])], seeds: u32) -> SweepReport {
         axes: axes.iter().map(|(key, values)| ((*key).to_owned(), strings(values))).collect(),
         seeds,
         teacher: Some(arm(&[0, 1], 1000)),
+        majority: Some(0.5),
         points: combinations.into_iter().enumerate().map(point).collect(),
         device: "a device".to_owned(),
         backend: "none".to_owned(),
@@ -191,7 +192,7 @@ fn language_models_go_by_perplexity() {
         reason: "it diverged".to_owned(),
     };
     report.points[0].failed = runs.into_iter().map(failed).collect();
-    assert_eq!(report.rows()[0].cells[1..4], ["-", "-", "failed"]);
+    assert_eq!(report.rows()[0].cells[1..4], [UNKNOWN, UNKNOWN, "failed"]);
     assert!(sweep_page(&report).contains("it diverged"));
 }
 
@@ -264,7 +265,7 @@ fn students_that_failed_are_shown_and_chosen_nowhere() {
     fail(&mut report.points[1]);
     let rows = report.rows();
     assert_eq!(rows[0].cells[1], "100.00 %, 1 of 2 failed");
-    assert_eq!(rows[1].cells[1..4], ["failed", "-", "-"]);
+    assert_eq!(rows[1].cells[1..4], ["failed", UNKNOWN, UNKNOWN]);
     assert!(!rows[1].front && rows[0].front);
     assert_eq!(report.best().unwrap().name(), "train.lr = 1");
     let failures: Vec<String> = report.failures().into_iter().map(|(student, _)| student).collect();
@@ -280,4 +281,28 @@ fn students_that_failed_are_shown_and_chosen_nowhere() {
     });
     assert_eq!(report.sentence(), "No student came to anything.");
     assert_eq!(numbers(&sweep_page(&report)), sound);
+}
+
+#[test]
+fn a_teacher_with_nothing_to_pass_on_is_said() {
+    let mut report = report(&[("distil.temperature", &["1", "4", "8"])], 1);
+    report.judge();
+    assert_eq!((report.warnings.len(), report.teacher_is_useful()), (0, true));
+    // Alone they make 2 errors of 6, and the teacher as many.
+    report.teacher = Some(arm(&[1, 1], 1000));
+    report.points[1].runs[0].control = arm(&[1, 2], 100);
+    report.judge();
+    assert!(report.warnings[0].contains("no better than the student alone in 2 of 3 combinations"));
+    assert!(report.sentence().ends_with("But the teacher is no better than the student alone."));
+    report.teacher = Some(arm(&[2, 2], 1000));
+    report.warnings.clear();
+    report.judge();
+    assert_eq!(report.warnings.len(), 2);
+    assert!(report.sentence().contains("than always giving the most frequent answer"));
+    let page = sweep_page(&report);
+    assert!(page.contains(&report.warnings[1]) && !page.contains("of the teacher's accuracy kept"));
+    report.points.iter_mut().for_each(|point| point.runs[0].control = arm(&[3, 3], 100));
+    report.warnings.clear();
+    report.judge();
+    assert_eq!(report.warnings.len(), 1, "better than students alone that get nothing right");
 }
