@@ -5,9 +5,10 @@
 //   row_loss = alpha · soft · soft_scale + (1 - alpha) · hard · hard_scale
 //   d row_loss / d z_s = alpha · T (q - p) · soft_scale + (1 - alpha) · (r - onehot) · hard_scale
 // (Hinton, Vinyals and Dean 2015; the scales are 1 / rows that count, so the sum over rows is the batch
-// mean.) Without a teacher the row loss is hard · hard_scale. KL is summed as Σ_j p_j (ln p_j - ln q_j) - p_j
-// + q_j, which is the same number: an error of a softmax's denominator then cancels, where at a high T it would
-// be as large as the KL itself.
+// mean.) Without a teacher the row loss is hard · hard_scale. With x_j = ln q_j - ln p_j, KL is summed as
+// Σ_j p_j (e^x_j - 1 - x_j), which is the same number, as both sum to one: no term is negative, and an error of a
+// softmax's denominator cancels. At a high T, x is small: x_j is made of the difference of logits, and e^x - 1 and
+// e^x - 1 - x of their series.
 //
 // dims      uniform: rows, classes, words from a row to the next of either tensor, the launch's first row
 // z_s       f32 [rows, student_stride], overwritten by state.loss_scale · gradient when GRADIENT; columns from `classes`
@@ -19,8 +20,9 @@
 //           in hard
 //
 // LANES threads a row, ROWS rows a workgroup, in two sweeps: the first keeps maximum and sums of both rows online
-// (Milakov and Gimelshein 2018), the second makes loss and gradient. With HOLD the row stays in registers
-// between the sweeps (HELD words a thread of each tensor), else it is read twice. No probability is stored.
+// (Milakov and Gimelshein 2018), the second makes loss and gradient. Where T is above REFINED_ABOVE, one between them
+// makes the ratio of the denominators better: its error is a rounding, and x falls as 1 / T. With HOLD the row stays in
+// registers between the sweeps (HELD words a thread of each tensor), else each reads it. No probability is stored.
 
 //#import common/step.wgsl
 //#import common/nan.wgsl
@@ -51,6 +53,49 @@ const HELD: u32 = 1u;
 const IGNORED: i32 = -100;
 const PADDING: i32 = -2147483647 - 1;
 const LOWEST: f32 = -3.4028234e38;
+// From here on e^-x is nothing beside 1.
+const FAR: f32 = 100.0;
+const REFINED_ABOVE: f32 = 20.0;
+
+// What a row's softmaxes have in common.
+struct Row {
+    top: vec2<f32>,
+    log_sums: vec2<f32>,
+    cold: f32,
+}
+
+struct Divergence {
+    // q - p
+    difference: Word,
+    // A class's part of the KL.
+    kl: Word,
+}
+
+// Of logits of student and teacher, with the logarithm of the ratio of their denominators. The larger of p and q is
+// never lost; the other is it times e^-|x|.
+fn divergence(row: Row, s: Word, t: Word, log_ratio: f32) -> Divergence {
+    let a = s - row.top.x;
+    let b = t - row.top.y;
+    let larger = exp(max(a * row.cold - row.log_sums.x, b * row.cold - row.log_sums.y));
+    let unbounded = (a - b) * row.cold - log_ratio;
+    let x = select(unbounded, Word(FAR), unbounded > Word(FAR));
+    let u = abs(x);
+    // e^-u - 1 + u, and e^-u - 1.
+    let tail = 0.16666667 - u * (0.041666668 - u * (0.008333334 - u * 0.0013888889));
+    let series = u * u * (0.5 - u * tail);
+    let is_near = u < Word(0.25);
+    let below = select(exp(-u) - 1.0, series - u, is_near);
+    let rest = select(below + u, series, is_near);
+    let is_more = x >= Word();
+    let difference = select(below, -below, is_more);
+    let kl = select(rest, -(x * below + rest), is_more);
+    // A class that neither gives any probability may have infinite logits.
+    let is_none = larger == Word();
+    return Divergence(
+        select(larger * difference, Word(), is_none),
+        select(larger * kl, Word(), is_none),
+    );
+}
 
 @compute @workgroup_size(LANES, ROWS)
 fn distill_loss(
@@ -136,8 +181,8 @@ fn distill_loss(
         label_logit,
     ));
     let log_hot = keep_nan(log(total.x), total.x);
-    let log_soft =
-        vec2<f32>(keep_nan(log(total.y), total.y), keep_nan(log(total.z), total.z));
+    let softmaxes = Row(top, vec2<f32>(log(total.y), log(total.z)), cold);
+    var log_ratio = keep_nan(log(total.y / total.z), total.y / total.z);
 
     let is_padding = label == PADDING;
     let counts_soft = select(0.0, 1.0, TEACHER && !is_padding);
@@ -145,8 +190,31 @@ fn distill_loss(
     let soft_weight = select(0.0, state.alpha, TEACHER) * state.soft_scale * counts_soft;
     let hard_weight = select(1.0, 1.0 - state.alpha, TEACHER) * state.hard_scale * counts_hard;
 
-    // Second sweep. A padding row may hold anything, even NaN, as columns behind the classes do: none of it counts.
+    // A padding row may hold anything, even NaN, as columns behind the classes do: none of it counts.
     let counted = select(classes, 0u, is_padding);
+    if TEACHER && state.temperature > REFINED_ABOVE {
+        // Both sum to 1: what their difference sums to is the ratio's error.
+        var excess = Word();
+        for (var i = 0u; i < rounds; i += 1u) {
+            let j = lane + i * LANES;
+            if j < words {
+                var s = Word();
+                var t = Word();
+                if HOLD {
+                    s = s_held[i];
+                    t = t_held[i];
+                } else {
+                    s = z_s[s_at + j];
+                    t = z_t[t_at + j];
+                }
+                let made = divergence(softmaxes, s, t, log_ratio);
+                excess += select(Word(), made.difference, places_of(j) < Places(counted));
+            }
+        }
+        log_ratio += row_sums(local, vec4<f32>(sum_of(excess))).x;
+    }
+
+    // Last sweep.
     var kls: Word;
     for (var i = 0u; i < rounds; i += 1u) {
         let j = lane + i * LANES;
@@ -167,13 +235,9 @@ fn distill_loss(
                 } else {
                     t = z_t[t_at + j];
                 }
-                let log_q = (s - top.x) * cold - log_soft.x;
-                let log_p = (t - top.y) * cold - log_soft.y;
-                let p = exp(log_p);
-                let q = exp(log_q);
-                let kl = select(Word(), p * (log_p - log_q), p > Word()) + (q - p);
-                kls += select(Word(), kl, is_counted);
-                gradient = soft_weight * state.temperature * (q - p);
+                let made = divergence(softmaxes, s, t, log_ratio);
+                kls += select(Word(), made.kl, is_counted);
+                gradient = soft_weight * state.temperature * made.difference;
             }
             if GRADIENT {
                 let one = select(Word(), Word(1.0), places == Places(u32(label)));
@@ -187,7 +251,7 @@ fn distill_loss(
             z_s[s_at + j] = Word();
         }
     }
-    let kl = row_sums(local, vec4<f32>(sum_of(kls))).x;
+    let kl = keep_nan(row_sums(local, vec4<f32>(sum_of(kls))).x, log_ratio);
 
     if lane == 0u && is_row {
         let square = state.temperature * state.temperature;

@@ -15,6 +15,10 @@ pub const PADDING: i32 = i32::MIN;
 /// Columns of `terms`: soft, hard, student right, agrees with the teacher, counts in soft, counts in hard.
 pub const TERMS: usize = 6;
 
+/// Temperatures above it have the ratio of the softmaxes' denominators made better by a further sweep: its error is a
+/// rounding, and what it is compared with falls as 1 / T. As in the shader.
+const REFINED_ABOVE: f32 = 20.0;
+
 /// Rows of one launch, so that a launch stays far below a driver's watchdog: 2^31 logits.
 const MAX_LOGITS_A_LAUNCH: usize = 1 << 31;
 /// Most numbers of each tensor a thread holds in registers.
@@ -136,22 +140,40 @@ impl DistillLoss {
             );
             let [hot, log_q_sum, log_p_sum] = logs.map(|sum| F::of64(sum.ln()));
             log_hot = hot;
-            // q - p, and a class's part of the KL.
-            let divergence = move |s: F, t: F| {
-                let log_q = (s - top) * cold - log_q_sum;
-                let log_p = (t - t_top) * cold - log_p_sum;
-                let (p, q) = (log_p.fast_exp(), log_q.fast_exp());
-                // As in the shader: errors of the denominators cancel.
-                let term = if p > zero { p * (log_p - log_q) } else { zero };
-                (q - p, term + (q - p))
+            // q - p and a class's part of the KL, as in the shader: from x = ln q - ln p, which is a difference of logits
+            // less the logarithm of the denominators' ratio, and the larger of p and q.
+            let far = F::of(100.0);
+            let divergence = move |s: F, t: F, log_ratio: F| {
+                let (s, t) = (s - top, t - t_top);
+                let (log_q, log_p) = (s * cold - log_q_sum, t * cold - log_p_sum);
+                let x = (s - t) * cold - log_ratio;
+                let x = if x > far { far } else { x };
+                let larger = if log_q > log_p { log_q } else { log_p }.fast_exp();
+                let [below, rest] = (-x.abs()).exp_m1_terms();
+                let (difference, term) =
+                    if x < zero { (below, rest) } else { (-below, -(x * below + rest)) };
+                let is_none = larger == zero;
+                let or_zero = |part: F| if is_none { zero } else { larger * part };
+                (or_zero(difference), or_zero(term))
             };
+            let mut log_ratio = F::of64((logs[1] / logs[2]).ln());
+            if state.temperature > REFINED_ABOVE {
+                // Both sum to 1: what their difference sums to is the ratio's error.
+                let [excess] = row::sums(
+                    z_s,
+                    z_t,
+                    #[inline(always)]
+                    move |s, t| [divergence(s, t, log_ratio).0],
+                );
+                log_ratio += F::of64(excess.ln_1p());
+            }
             let kl = if self.gradient {
                 row::update(
                     z_s,
                     z_t,
                     #[inline(always)]
                     move |s, t| {
-                        let (difference, term) = divergence(s, t);
+                        let (difference, term) = divergence(s, t, log_ratio);
                         let r = (s - top - log_hot).fast_exp();
                         (soft_slope * difference + hard_slope * r, term)
                     },
@@ -161,7 +183,7 @@ impl DistillLoss {
                     z_s,
                     z_t,
                     #[inline(always)]
-                    move |s, t| [divergence(s, t).1],
+                    move |s, t| [divergence(s, t, log_ratio).1],
                 );
                 kl
             };

@@ -32,6 +32,8 @@ pub trait Real:
     fn widen(halves: &[f16], out: &mut [Self]);
     /// e to the power of self; in f32 within 1 ulp.
     fn fast_exp(self) -> Self;
+    /// e^x - 1 and e^x - 1 - x of self x <= 0, both without cancellation near 0; in f32 within 2 and 16 ulp.
+    fn exp_m1_terms(self) -> [Self; 2];
     /// The hyperbolic tangent; in f32 within 2 ulp.
     fn fast_tanh(self) -> Self;
     /// x · Φ(x), Φ being the standard normal distribution's cumulative function; in f32 within 6 ulp from -12.9 on, and
@@ -75,6 +77,10 @@ impl Real for f32 {
         vector_math::exp(self)
     }
     #[inline(always)]
+    fn exp_m1_terms(self) -> [Self; 2] {
+        vector_math::exp_m1_terms(self)
+    }
+    #[inline(always)]
     fn fast_tanh(self) -> Self {
         vector_math::tanh(self)
     }
@@ -111,6 +117,13 @@ impl Real for f64 {
     #[inline]
     fn fast_exp(self) -> Self {
         self.exp()
+    }
+    fn exp_m1_terms(self) -> [Self; 2] {
+        let below = self.exp_m1();
+        // x² / 2 · (1 + x / 3 · (1 + x / 4 · (1 + …))): a term more would change nothing.
+        let series = || (3..20).rev().fold(1.0, |sum, k| 1.0 + self / f64::from(k) * sum);
+        let rest = if self > -0.5 { 0.5 * self * self * series() } else { below - self };
+        [below, rest]
     }
     #[inline]
     fn fast_tanh(self) -> Self {

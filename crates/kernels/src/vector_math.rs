@@ -9,6 +9,10 @@ const LN_2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_3e-9];
 /// 1.5 · 2^23: a number of at most 2^22 added to it is rounded to an integer, which its low bits hold.
 const ROUND: f32 = 12_582_912.0;
 
+/// Of (e^r - 1 - r) / r² in r for |r| <= ln 2 / 2, the relative error of e^r equalised: 3.1e-9.
+const EXP_REST: [f32; 5] =
+    [1.381_447_6e-3, 8.368_781e-3, 4.166_839_4e-2, 1.666_652_1e-1, 4.999_999_3e-1];
+
 /// The sum of `coefficients` times powers of x, the highest power first (Horner).
 #[inline(always)]
 fn polynomial(x: f32, coefficients: &[f32]) -> f32 {
@@ -19,13 +23,28 @@ fn polynomial(x: f32, coefficients: &[f32]) -> f32 {
 /// in the low bits, and |r| at most about ln 2 / 2.
 #[inline(always)]
 fn reduced_exp(x: f32, rest: f32) -> (f32, u32) {
-    // Of (e^r - 1 - r) / r² in r, the relative error of e^r equalised: 3.1e-9.
-    const P: [f32; 7] =
-        [1.381_447_6e-3, 8.368_781e-3, 4.166_839_4e-2, 1.666_652_1e-1, 4.999_999_3e-1, 1.0, 1.0];
     let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
     let r = n.mul_add(-LN_2[1], n.mul_add(-LN_2[0], x)) + rest;
-    (polynomial(r, &P), rounded.to_bits())
+    (polynomial(r, &EXP_REST).mul_add(r, 1.0).mul_add(r, 1.0), rounded.to_bits())
+}
+
+/// e^x - 1 and e^x - 1 - x for x <= 0, both without cancellation: within 2 and 16 ulp. NaN stays NaN.
+///
+/// With x = n ln 2 + r the second is 2^n · (e^r - 1 - r) + (2^n - 1) + (2^n · r - x): near 0, where n is 0, what would
+/// cancel is 0.
+#[inline(always)]
+pub(crate) fn exp_m1_terms(x: f32) -> [f32; 2] {
+    // Below it e^x is nothing beside 1.
+    let near = if x < -87.0 { -87.0 } else { x };
+    let rounded = near.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = n.mul_add(-LN_2[1], n.mul_add(-LN_2[0], near));
+    let bits = rounded.to_bits().wrapping_sub(ROUND.to_bits());
+    let power = f32::from_bits(bits.wrapping_add(127) << 23);
+    let rest = power * (r * r * polynomial(r, &EXP_REST));
+    let below = power - 1.0;
+    [rest + power.mul_add(r, below), rest + (below + power.mul_add(r, -x))]
 }
 
 /// e^x within 1 ulp. NaN stays NaN.
@@ -132,6 +151,26 @@ mod tests {
         assert_eq!([f32::INFINITY, 1e30, 88.8].map(exp), [f32::INFINITY; 3]);
         assert!(exp(88.7) < f32::INFINITY && exp(-103.0) > 0.0);
         assert!(exp(f32::NAN).is_nan() && exp(-f32::NAN).is_nan());
+    }
+
+    /// e^x - 1 - x by its series where that is short, else from e^x - 1.
+    fn rest(x: f64) -> f64 {
+        let terms = (2..20).rev().fold(0.0, |sum, k| (1.0 + sum) * x / f64::from(k + 1));
+        if x.abs() < 0.5 { 0.5 * x * x * (1.0 + terms) } else { x.exp_m1() - x }
+    }
+
+    #[test]
+    fn what_is_left_of_exp_is_within_some_ulp() {
+        // Below, the square is subnormal.
+        let range = || numbers(1e6).filter(|x| *x <= -1e-18);
+        let worst = |which: usize, exact: fn(f64) -> f64| {
+            range().map(|x| ulps(exp_m1_terms(x)[which], exact(f64::from(x)))).fold(0.0, f64::max)
+        };
+        let errors = [worst(0, f64::exp_m1), worst(1, rest)];
+        assert!(errors[0] <= 2.0 && errors[1] <= 16.0, "{errors:?}");
+        assert_eq!(exp_m1_terms(0.0), [0.0; 2]);
+        assert_eq!(exp_m1_terms(f32::NEG_INFINITY), [-1.0, f32::INFINITY]);
+        assert!(exp_m1_terms(f32::NAN).iter().all(|term| term.is_nan()));
     }
 
     #[test]

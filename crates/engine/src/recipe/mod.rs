@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use document::{Document, Table};
 use rules::{
-    CLASSES, DEVICE, FLAG, FRACTION, NAME, NOT_NEGATIVE, PATH, POSITIVE, SEED, SHARE, SIZE,
+    CLASSES, DEVICE, FLAG, FRACTION, NAME, NOT_NEGATIVE, PATH, SEED, SHARE, SIZE, TEMPERATURE,
 };
 use sets::Set;
 
@@ -105,7 +105,7 @@ pub struct Student {
 /// `[distil]`: how the teacher's knowledge passes on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Distil {
-    /// Temperature T of the soft targets, above 0; 4 unless given.
+    /// Temperature T of the soft targets, from 0.01 to 10,000; 4 unless given.
     pub temperature: f32,
     /// Weight of the soft term, in [0, 1]; the hard term has the rest; 0.9 unless given. Its share of both, where
     /// both have weights of their own.
@@ -372,7 +372,7 @@ impl Distil {
             return Err(table.conflict("alpha", problem));
         }
         Ok(Self {
-            temperature: table.get("temperature", &POSITIVE)?.unwrap_or(default.temperature),
+            temperature: table.get("temperature", &TEMPERATURE)?.unwrap_or(default.temperature),
             alpha: share.or(given).unwrap_or(default.alpha),
             soft_weight,
             hard_weight,

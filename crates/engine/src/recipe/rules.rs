@@ -20,6 +20,12 @@ pub(super) const POSITIVE: Rule<f32> =
     Rule { allowed: "a number above 0", read: |value| number(value).filter(|x| *x > 0.0) };
 pub(super) const NOT_NEGATIVE: Rule<f32> =
     Rule { allowed: "a number of at least 0", read: |value| number(value).filter(|x| *x >= 0.0) };
+/// Below, logits divided by it may overflow; above, nothing changes: the soft loss has come to its limit, half the
+/// variance of the logits' differences.
+pub(super) const TEMPERATURE: Rule<f32> = Rule {
+    allowed: "a number from 0.01 to 10000 (from 100 on, the loss hardly changes any more)",
+    read: |value| number(value).filter(|x| (0.01..=1e4).contains(x)),
+};
 pub(super) const FRACTION: Rule<f32> = Rule {
     allowed: "a number from 0 to 1",
     read: |value| number(value).filter(|x| (0.0..=1.0).contains(x)),

@@ -577,6 +577,12 @@ pub fn distill_loss() -> Vec<Case> {
             }
         }
     }
+    // Close answers and high temperatures, where differences of softmaxes are small.
+    for (scale, temperature) in [(6.0, 1e3), (6.0, 1e4), (1e-2, 4.0), (1e-2, 1e3), (6.0, 0.01)] {
+        for classes in [10, 5000] {
+            case(plain(9, classes), scale, temperature, 0.5);
+        }
+    }
     // Close answers: of one row far apart, the gradient is no more than its rounding.
     case(plain(1, 2), 1.0, 2.0, 0.5);
     // A large vocabulary, and more rows than one dimension of a grid holds.
