@@ -375,6 +375,51 @@ mod tests {
     }
 
     #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let pools = [1, 2, 3, 7, 32]
+            .map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
+        // Sides just beyond what gemm takes another way, remainders of one row or column, sums of several chunks.
+        let sizes = [
+            (128, 1200, 784),
+            (64, 64, 4000),
+            (65, 64, 4000),
+            (129, 66, 700),
+            (1, 3001, 1200),
+            (2000, 1, 1500),
+            (1217, 2, 2000),
+            (257, 10, 3000),
+            (80, 1030, 515),
+            (33, 97, 5000),
+        ];
+        let mut blocks = Vec::new();
+        for (m, n, k) in sizes {
+            for (trans_a, trans_b) in [(false, false), (false, true), (true, false)] {
+                for half_b in [false, true] {
+                    let product = Matmul { half_b, ..Matmul::new(m, n, k, trans_a, trans_b) };
+                    let a: Vec<f32> = numbers(m * k, 1).into_iter().map(|a| a as f32).collect();
+                    let halves: Vec<f16> =
+                        numbers(k * n, 2).into_iter().map(f16::from_f64).collect();
+                    let b: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
+                    let made = pools.each_ref().map(|pool| {
+                        let mut out = vec![0.0_f32; m * n];
+                        let right = if half_b { Arg::ReadF16(&halves) } else { Arg::Read(&b) };
+                        let args = Args::new(vec![Arg::Read(&a), right, Arg::Write(&mut out)]);
+                        pool.install(|| product.run_f32(args, &StepState::default()));
+                        out.iter().map(|out| out.to_bits()).collect::<Vec<_>>()
+                    });
+                    let [one, others @ ..] = &made;
+                    for (other, threads) in others.iter().zip([2, 3, 7, 32]) {
+                        assert!(other == one, "{product:?} on {threads} threads");
+                    }
+                    blocks.push(product.blocks(product.cpu_block(32)));
+                }
+            }
+        }
+        // All but the products that gemm takes in chunks of their own are cut.
+        assert!(blocks.iter().filter(|&&blocks| blocks > 1).count() > 40, "{blocks:?}");
+    }
+
+    #[test]
     fn long_products_are_split_under_the_watchdog() {
         let kernel = Matmul::new(100_000, 50_000, 4096, false, true);
         let launches = kernel.launches(&Caps::default());

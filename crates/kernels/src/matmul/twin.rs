@@ -54,20 +54,48 @@ impl Matmul {
     }
 
     /// Rows and columns of the blocks of `out` that the CPU twin's tasks take: the longer side is halved
-    /// until every thread has work, or the blocks get too small to be worth a task.
+    /// until every thread has work, or the blocks get too small to be worth a task. A cut that would make gemm sum an
+    /// element another way is not made, so the number of threads changes no bit of a product.
     pub(super) fn cpu_block(&self, threads: usize) -> [usize; 2] {
         const BLOCKS_A_THREAD: usize = 2;
         const LEAST_PRODUCTS: usize = 1 << 20;
         // A multiple of every register tile's side, or of its half.
         const STEP: usize = 16;
-        let [mut rows, mut cols] = [self.m, self.n];
-        let mut blocks = self.batch;
-        while blocks < BLOCKS_A_THREAD * threads && rows * cols * self.k >= 2 * LEAST_PRODUCTS {
-            let side = if rows > cols { &mut rows } else { &mut cols };
-            *side = side.div_ceil(2).next_multiple_of(STEP);
-            blocks *= 2;
+        // Strips of B that are made floats stay the same strips.
+        let step = if self.half_b && self.stripe() < self.n { self.stripe() } else { STEP };
+        let halved = |side: usize, step: usize| side.div_ceil(2).next_multiple_of(step).min(side);
+        let mut block = [self.m, self.n];
+        while self.blocks(block.map(|side| side.max(1))) < BLOCKS_A_THREAD * threads
+            && block[0] * block[1] * self.k >= 2 * LEAST_PRODUCTS
+        {
+            let [rows, cols] = block;
+            let mut cuts = [[halved(rows, STEP), cols], [rows, halved(cols, step)]];
+            if rows <= cols {
+                cuts.reverse();
+            }
+            let alike = |cut: &&[usize; 2]| **cut != block && self.sums_alike(**cut);
+            let Some(cut) = cuts.iter().find(alike) else { break };
+            block = *cut;
         }
-        [rows.max(1), cols.max(1)]
+        block.map(|side| side.max(1))
+    }
+
+    /// Whether gemm sums the elements of all blocks of this size as it does those of the whole product.
+    fn sums_alike(&self, [rows, cols]: [usize; 2]) -> bool {
+        // A side falls into parts of one length and perhaps a shorter one.
+        let parts = |whole: usize, part: usize| {
+            [part.min(whole), whole % part].into_iter().filter(|&part| part > 0)
+        };
+        // What gemm is given at a time, and what it is given of the whole product: of halves, strips, which stay the same.
+        let widths: Vec<(usize, usize)> = match self.half_b {
+            true => parts(self.n, self.stripe()).map(|strip| (strip, strip)).collect(),
+            false => parts(self.n, cols).map(|part| (part, self.n)).collect(),
+        };
+        let alike = |rows: usize| {
+            let mut widths = widths.iter();
+            widths.all(|&(cols, whole)| Way::of(rows, cols) == Way::of(self.m, whole))
+        };
+        parts(self.m, rows).all(alike)
     }
 
     /// Columns of B that are made floats at one time: as many as stay in a cache, so that A is packed few times, and
@@ -75,7 +103,7 @@ impl Matmul {
     fn stripe(&self) -> usize {
         const ELEMENTS: usize = 1 << 18;
         const LEAST: usize = 16;
-        (ELEMENTS / self.k.max(1)).max(LEAST)
+        (ELEMENTS / self.k.max(1)).max(LEAST) / LEAST * LEAST
     }
 
     /// Writes some columns of B, stored in halves, to `wide`; returns the strides that they have there.
@@ -152,6 +180,33 @@ impl Matmul {
             let coord = [at / z / y, at / z % y, at % z, j].map(|c| c as u32);
             let row = Row { from: None, values };
             self.chain.apply_row(row, coord, self.extent, operands, state);
+        }
+    }
+}
+
+/// How gemm 0.19 sums the products of an element, by the sizes of the result (`gemm_common::gemm::gemm_basic_generic`):
+/// all that it depends on beside their number and where they lie in memory. Of results of one way, an element has the same
+/// bits in whichever it lies.
+#[derive(PartialEq)]
+enum Way {
+    /// Few elements: sums in the lanes of a register.
+    Tiny,
+    Row,
+    Column,
+    /// In chunks of 512 products.
+    Small,
+    /// In chunks by the processor's caches.
+    Large,
+}
+
+impl Way {
+    fn of(rows: usize, cols: usize) -> Self {
+        match (rows, cols) {
+            _ if rows * cols <= 256 => Self::Tiny,
+            (1, _) => Self::Row,
+            (_, 1) => Self::Column,
+            (..=64, ..=64) => Self::Small,
+            _ => Self::Large,
         }
     }
 }
