@@ -68,10 +68,11 @@ impl<F: Real> Memory<F> {
         }
     }
 
-    fn read(&self, offset: usize, len: usize) -> Vec<f64> {
+    /// Reads floats as numbers of another type, at once: a model's parameters may be half of the machine's memory.
+    fn read<T>(&self, offset: usize, len: usize, float: fn(F) -> T, half: fn(f16) -> T) -> Vec<T> {
         match self {
-            Self::Floats(floats) => floats[offset..][..len].iter().map(|v| v.f64()).collect(),
-            Self::Halves(halves) => halves[offset..][..len].iter().map(|v| v.to_f64()).collect(),
+            Self::Floats(floats) => floats[offset..][..len].iter().map(|v| float(*v)).collect(),
+            Self::Halves(halves) => halves[offset..][..len].iter().map(|v| half(*v)).collect(),
             Self::Integers(_) => panic!("integers are read as floats"),
         }
     }
@@ -270,8 +271,8 @@ impl<F: CpuReal> Device for CpuDevice<F> {
     }
 
     fn read(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f32>, Error> {
-        let exact = self.read_exact(id, offset, len)?;
-        Ok(exact.into_iter().map(|value| value as f32).collect())
+        let float = |value: F| value.f64() as f32;
+        Ok(self.held(id.0 as usize).read(offset, len, float, f16::to_f32))
     }
 
     fn load(
@@ -350,12 +351,13 @@ impl<F: CpuReal> Device for CpuDevice<F> {
     }
 
     fn output(&mut self, program: ProgramId, name: &str) -> Result<Vec<f32>, Error> {
-        let exact = self.output_exact(program, name)?;
-        Ok(exact.into_iter().map(|value| value as f32).collect())
+        let index = self.output_index(program, name)?;
+        let (held, float) = (self.held(index), |value: F| value.f64() as f32);
+        Ok(held.read(0, held.len(), float, f16::to_f32))
     }
 
     fn read_exact(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f64>, Error> {
-        Ok(self.held(id.0 as usize).read(offset, len))
+        Ok(self.held(id.0 as usize).read(offset, len, F::f64, f16::to_f64))
     }
 
     fn write_exact(&mut self, id: BufferId, offset: usize, values: &[f64]) -> Result<(), Error> {
@@ -366,8 +368,8 @@ impl<F: CpuReal> Device for CpuDevice<F> {
 
     fn output_exact(&mut self, program: ProgramId, name: &str) -> Result<Vec<f64>, Error> {
         let index = self.output_index(program, name)?;
-        let len = self.held(index).len();
-        Ok(self.held(index).read(0, len))
+        let held = self.held(index);
+        Ok(held.read(0, held.len(), F::f64, f16::to_f64))
     }
 
     fn wait(&mut self) -> Result<(), Error> {
