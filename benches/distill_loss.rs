@@ -21,6 +21,7 @@ fn distill_loss(c: &mut Criterion) {
         group.sample_size(10);
         for (rows, classes) in SHAPES {
             let kernel = DistillLoss {
+                weighted: false,
                 rows,
                 classes,
                 student_stride: classes,

@@ -25,6 +25,7 @@ fn kernels(small: bool, f16: bool) -> Vec<(String, Arc<dyn Kernel>)> {
     let product = Arc::new(Matmul::new(side, side, side, false, true));
     let (rows, classes) = (or(1024, 16), or(128_256, 4096));
     let loss = DistillLoss {
+        weighted: false,
         rows,
         classes,
         student_stride: classes,

@@ -15,6 +15,8 @@
 //           on are padding: they count in nothing, gradient 0
 // z_t       f32 [rows, teacher_stride], read only when TEACHER
 // labels    i32 [rows]: a class; -100: no hard term; i32 minimum: a padding row, which counts in nothing
+// row_weights  f32 [rows], where common/row_weights.wgsl stands in for common/row_weight.wgsl: what each row's hard term is
+//           multiplied by in loss and gradient; hard_scale is then 1 / their sum. `terms` knows nothing of them
 // row_loss  f32 [rows]
 // terms     f32 [rows, 6]: soft, hard, student right, student agrees with teacher, counts in soft, counts
 //           in hard
@@ -29,6 +31,7 @@
 //#import common/nan_word.wgsl
 //#import common/word.wgsl
 //#import common/row_tree.wgsl
+//#import common/row_weight.wgsl
 
 struct Dims {
     rows: u32,
@@ -188,7 +191,8 @@ fn distill_loss(
     let counts_soft = select(0.0, 1.0, TEACHER && !is_padding);
     let counts_hard = select(0.0, 1.0, label >= 0);
     let soft_weight = select(0.0, state.alpha, TEACHER) * state.soft_scale * counts_soft;
-    let hard_weight = select(1.0, 1.0 - state.alpha, TEACHER) * state.hard_scale * counts_hard;
+    let hard_share = select(1.0, 1.0 - state.alpha, TEACHER) * row_weight(min(row, dims.rows - 1u));
+    let hard_weight = hard_share * state.hard_scale * counts_hard;
 
     // A padding row may hold anything, even NaN, as columns behind the classes do: none of it counts.
     let counted = select(classes, 0u, is_padding);

@@ -85,6 +85,27 @@ def loss_cases() -> dict[str, Tensor]:
     return tensors
 
 
+def class_weights() -> dict[str, Tensor]:
+    """Cross-entropy with class weights: the mean is over the weights of the rows that have a label."""
+    generator = torch.Generator().manual_seed(4)
+    tensors = {}
+    # rows, classes, ignored rows
+    for i, (rows, classes, ignored) in enumerate([(9, 3, [4]), (70, 10, []), (5, 1000, [0, 3])]):
+        student = torch.randn(rows, classes, generator=generator) * 3
+        labels = torch.randint(classes, (rows,), generator=generator, dtype=torch.int32)
+        labels[ignored] = IGNORED
+        weights = torch.rand(classes, generator=generator) * 4
+        weights[labels[1]] = 0
+        z = student.double().requires_grad_()
+        entropy = nn.CrossEntropyLoss(weight=weights.double(), ignore_index=IGNORED)
+        loss = entropy(z, labels.long())
+        case = {"student": student, "labels": labels, "weights": weights}
+        case["loss"] = loss.detach().reshape(1)
+        case["grad"] = torch.autograd.grad(loss, z)[0]
+        tensors |= {f"case{i}.{name}": tensor for name, tensor in case.items()}
+    return tensors
+
+
 class Mlp(nn.Module):
     def __init__(self, *sizes: int) -> None:
         super().__init__()
@@ -199,6 +220,7 @@ def main() -> None:
     FIXTURES.mkdir(parents=True, exist_ok=True)
     for name, make in (
         ("distill_loss", loss_cases),
+        ("class_weights", class_weights),
         ("training_run", training_run),
         ("gelu", gelu),
         ("layer_norm", layer_norm),

@@ -19,6 +19,7 @@ fn distill_loss_finds_the_first_maximum() {
     // Terms 2 and 3 are exact: is the student right, does it agree with its teacher.
     let (rows, classes) = (4, 300);
     let kernel = DistillLoss {
+        weighted: false,
         rows,
         classes,
         student_stride: classes,
@@ -52,6 +53,7 @@ fn distill_loss_finds_the_first_maximum() {
 #[test]
 fn nan_in_a_row_that_counts_is_reported() {
     let kernel = DistillLoss {
+        weighted: false,
         rows: 2,
         classes: 30,
         student_stride: 30,
@@ -80,6 +82,7 @@ fn nan_in_a_row_that_counts_is_reported() {
 #[test]
 fn checked_shaders_give_the_same_bits() {
     let held = DistillLoss {
+        weighted: false,
         rows: 5,
         classes: 300,
         student_stride: 304,

@@ -91,6 +91,7 @@ fn loss_cases() -> Vec<LossCase> {
         data.extend([Data::Integers(labels), Data::Unwritten, Data::Unwritten]);
         Some(LossCase {
             kernel: DistillLoss {
+                weighted: false,
                 rows,
                 classes,
                 student_stride: classes,
@@ -190,6 +191,51 @@ fn losses_and_gradients_in_f32() {
                 let limit = VALUE * expected.abs() + LOGARITHM * case.temperature.powi(2);
                 assert!((found - expected).abs() <= limit, "{what}: {found} against {expected}");
             }
+        }
+    }
+}
+
+/// `CrossEntropyLoss(weight=…)`: the mean is over the weights of the rows that have a label.
+#[test]
+fn cross_entropy_with_class_weights() {
+    let file = Fixtures::open("class_weights.safetensors");
+    for i in 0..3 {
+        let name = |part: &str| format!("case{i}.{part}");
+        let [rows, classes] = file.shape(&name("student")).unwrap()[..] else { panic!("a matrix") };
+        let (labels, weights) = (file.integers(&name("labels")), file.floats(&name("weights")));
+        let weight = |&label: &i32| usize::try_from(label).map_or(0.0, |label| weights[label]);
+        let of_rows: Vec<f64> = labels.iter().map(weight).collect();
+        let sum: f64 = of_rows.iter().sum();
+        let kernel: Arc<dyn Kernel> = Arc::new(DistillLoss {
+            rows,
+            classes,
+            student_stride: classes,
+            teacher_stride: None,
+            gradient: true,
+            weighted: true,
+        });
+        let data = [
+            Data::Floats(file.floats(&name("student"))),
+            Data::Integers(labels),
+            Data::Unwritten,
+            Data::Unwritten,
+            Data::Floats(of_rows),
+        ];
+        let state = StepState { hard_scale: 1.0, ..StepState::default() };
+        let of = |device: &mut dyn Device| {
+            let written = run_kernel(device, &kernel, &state, &data).unwrap();
+            let mean = |values: &[f64]| values.iter().map(|value| value / sum).collect::<Vec<_>>();
+            (mean(&written[0]), mean(&written[1]).iter().sum::<f64>())
+        };
+        let (wanted, loss) = (file.floats(&name("grad")), file.floats(&name("loss"))[0]);
+        let (gradient, found) = of(&mut oracle());
+        assert!(relative(found, loss) < 1e-12, "case {i}: {found} against {loss}");
+        assert!(max_error(&gradient, &wanted) < 1e-14, "case {i}");
+        for device in &mut devices() {
+            let (gradient, found) = of(&mut **device);
+            let what = format!("case {i} on {}", device.info().name);
+            assert_close(&what, &gradient, &wanted, 1e-11);
+            assert!(relative(found, loss) < 1e-5, "{what}: {found} against {loss}");
         }
     }
 }

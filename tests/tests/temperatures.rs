@@ -98,6 +98,7 @@ impl Case {
     fn kernel(&self) -> DistillLoss {
         let classes = self.classes;
         DistillLoss {
+            weighted: false,
             rows: 1,
             classes,
             student_stride: classes,
@@ -167,6 +168,7 @@ fn impossible_classes_count_in_nothing() {
     let run = |device: &mut dyn Device, [student, teacher]: [Vec<f64>; 2], temperature| {
         let classes = student.len();
         let kernel = DistillLoss {
+            weighted: false,
             rows: 1,
             classes,
             student_stride: classes,

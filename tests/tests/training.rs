@@ -16,7 +16,7 @@ use distil_gpu_engine::models::{self, Architecture, BatchShape, Input, Mlp, Mode
 use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::plan::Plan;
 use distil_gpu_engine::recipe::{Recipe, Train};
-use distil_gpu_tests::{assert_close, devices, is_slow, narrow, random, random_labels};
+use distil_gpu_tests::{assert_close, devices, is_slow, narrow, nmse, random, random_labels};
 
 /// A model and what it learns from.
 struct Subject {
@@ -115,6 +115,7 @@ fn learn_from(
     observer: &mut dyn Observer,
 ) -> Trained {
     let Subject { config, start, data, .. } = subject;
+    let weights = train_as.class_weights.as_ref().map(|weights| weights.of(data).unwrap());
     let lesson = Lesson {
         arm: Arm::Control,
         config,
@@ -131,6 +132,7 @@ fn learn_from(
         weight: 1.0,
         gradient_shares: true,
         features: &NO_FEATURES,
+        class_weights: weights.as_deref(),
     };
     let folder = tempfile::tempdir().unwrap();
     let mut checkpoints = Checkpoints::new(folder.path(), 0.0);
@@ -171,6 +173,33 @@ fn a_step_of_many_batches_is_one_of_a_large_batch() {
                 assert_close(&what, &of(batch, accumulate), &whole, 1e-9);
             }
         }
+    }
+}
+
+#[test]
+fn class_weights_are_those_of_the_whole_step() {
+    let optimizer = "optimizer = { name = \"sgd\", lr = 0.1, momentum = 0.9 }";
+    let subject = perceptron();
+    for device in devices().iter_mut().filter(|device| !is_slow(&***device)) {
+        let device = &mut **device;
+        let none =
+            learn(device, &subject, &how("steps = 1\noptimizer = { name = \"sgd\", lr = 1e-30 }"));
+        let mut of = |batch: usize, accumulate: usize, weights: &str| {
+            let keys = format!("epochs = 2\nbatch = {batch}\naccumulate = {accumulate}");
+            let trained = learn(device, &subject, &how(&format!("{keys}\n{weights}\n{optimizer}")));
+            change(&subject, &none, &trained)
+        };
+        let unequal = "class_weights = { 0 = 8.0, 1 = 0.0, 3 = 0.5 }";
+        let whole = of(32, 1, unequal);
+        for (batch, accumulate) in [(8, 4), (16, 2)] {
+            let what = format!("{batch} x {accumulate}");
+            assert_close(&what, &of(batch, accumulate, unequal), &whole, 1e-9);
+        }
+        let plain = of(32, 1, "");
+        assert!(nmse(&whole, &plain) > 1e-2, "weights change what is learnt");
+        // The mean is over the weights: what all have in common is nothing.
+        let same = of(32, 1, "class_weights = { 0 = 3.0, 1 = 3.0, 2 = 3.0, 3 = 3.0, 4 = 3.0 }");
+        assert_close("all of one weight", &same, &plain, 1e-9);
     }
 }
 

@@ -37,6 +37,8 @@ pub struct DistillLoss {
     pub teacher_stride: Option<usize>,
     /// Whether the gradient overwrites the student's logits.
     pub gradient: bool,
+    /// Whether the hard term of each row has a weight of its own.
+    pub weighted: bool,
 }
 
 impl DistillLoss {
@@ -55,7 +57,11 @@ impl DistillLoss {
 
     fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
         let teacher = usize::from(self.teacher_stride.is_some());
-        let (source, mut overrides) = tile.holding("distill_loss", self.classes, MAX_HELD, caps);
+        let (mut source, mut overrides) =
+            tile.holding("distill_loss", self.classes, MAX_HELD, caps);
+        if self.weighted {
+            source.imports.push(("common/row_weight", "common/row_weights"));
+        }
         overrides.extend([("TEACHER", teacher as f64), ("GRADIENT", f64::from(self.gradient))]);
         let step = (MAX_LOGITS_A_LAUNCH / self.classes).max(1);
         let launch = |first: usize| Launch {
@@ -71,13 +77,16 @@ impl DistillLoss {
             ]
             .map(|word| word as u32)
             .to_vec(),
-            bindings: vec![
+            bindings: [
                 Some(0),
                 (teacher == 1).then_some(1),
                 Some(1 + teacher),
                 Some(2 + teacher),
                 Some(3 + teacher),
-            ],
+            ]
+            .into_iter()
+            .chain(self.weighted.then_some(Some(4 + teacher)))
+            .collect(),
             workgroups: tile.grid(step.min(self.rows - first), caps),
         };
         (0..self.rows).step_by(step).map(launch).collect()
@@ -87,6 +96,7 @@ impl DistillLoss {
         let teacher = self.teacher_stride.map(|stride| (args.read(1), stride));
         let next = 1 + usize::from(teacher.is_some());
         let labels = args.read_i32(next);
+        let weights = self.weighted.then(|| args.read(next + 3));
         let (z_s, row_loss, terms) = (args.write(0), args.write(next + 1), args.write(next + 2));
         z_s.par_chunks_mut(self.student_stride)
             .zip(row_loss.par_iter_mut())
@@ -96,7 +106,8 @@ impl DistillLoss {
             .with_min_len((1_usize << 12).div_ceil(self.classes))
             .for_each(|(row, (((z_s, row_loss), terms), &label))| {
                 let z_t = teacher.map(|(z_t, stride)| &z_t[row * stride..][..self.classes]);
-                *row_loss = self.row(z_s, z_t, label, terms, state);
+                let weight = weights.map_or(F::one(), |weights| weights[row]);
+                *row_loss = self.row(z_s, z_t, (label, weight), terms, state);
             });
     }
 
@@ -104,7 +115,7 @@ impl DistillLoss {
         &self,
         z_s: &mut [F],
         z_t: Option<&[F]>,
-        label: i32,
+        (label, weight): (i32, F),
         terms: &mut [F],
         state: &StepState,
     ) -> F {
@@ -116,7 +127,7 @@ impl DistillLoss {
 
         let counts_hard = label >= 0;
         let counts_soft = z_t.is_some() && label != PADDING;
-        let hard_share = if z_t.is_some() { one - alpha } else { one };
+        let hard_share = if z_t.is_some() { one - alpha } else { one } * weight;
         let hard_weight = if counts_hard { hard_share * F::of(state.hard_scale) } else { zero };
         let soft_weight = if counts_soft { alpha * F::of(state.soft_scale) } else { zero };
         let [soft_slope, hard_slope] =
@@ -240,6 +251,7 @@ impl Kernel for DistillLoss {
         operands.push(Operand::read_i32("labels", self.rows));
         operands.push(Operand::write("row_loss", self.rows));
         operands.push(Operand::write("terms", self.rows * TERMS));
+        operands.extend(self.weighted.then(|| Operand::read("row_weights", self.rows)));
         operands
     }
 
@@ -255,7 +267,11 @@ impl Kernel for DistillLoss {
     fn bucket(&self) -> String {
         let teacher = if self.teacher_stride.is_some() { " with teacher" } else { "" };
         let gradient = if self.gradient { " with gradient" } else { "" };
-        format!("{}{teacher}{gradient}", row_tile::bucket(self.rows, self.classes, &self.strides()))
+        let weighted = if self.weighted { " weighted" } else { "" };
+        format!(
+            "{}{teacher}{gradient}{weighted}",
+            row_tile::bucket(self.rows, self.classes, &self.strides())
+        )
     }
 
     fn cost(&self) -> Cost {
@@ -267,7 +283,7 @@ impl Kernel for DistillLoss {
         let writes = if self.gradient { logits } else { 0 };
         Cost {
             flops: (logits * 12 * tensors) as u64,
-            bytes_read: bytes(reads * logits + self.rows),
+            bytes_read: bytes(reads * logits + self.rows * (1 + usize::from(self.weighted))),
             bytes_written: bytes(writes + self.rows * (1 + TERMS)),
         }
     }
@@ -297,19 +313,32 @@ mod tests {
         }
     }
 
+    const WEIGHTS: [f64; 4] = [0.25, 8.0, 2.0, 3.0];
+
     fn loss(z_s: &[f64], z_t: Option<&[f64]>, gradient: bool) -> (f64, Vec<f64>, Vec<f64>) {
+        weighted_loss(z_s, z_t, gradient, None)
+    }
+
+    fn weighted_loss(
+        z_s: &[f64],
+        z_t: Option<&[f64]>,
+        gradient: bool,
+        weights: Option<&[f64; 4]>,
+    ) -> (f64, Vec<f64>, Vec<f64>) {
         let kernel = DistillLoss {
             rows: 4,
             classes: CLASSES,
             student_stride: CLASSES,
             teacher_stride: z_t.map(|_| CLASSES),
             gradient,
+            weighted: weights.is_some(),
         };
         let mut z_s = z_s.to_vec();
         let (mut row_loss, mut terms) = (vec![0.0; 4], vec![0.0; 4 * TERMS]);
         let mut args = vec![Arg::Write(&mut z_s)];
         args.extend(z_t.map(Arg::Read));
         args.extend([Arg::ReadI32(&LABELS), Arg::Write(&mut row_loss), Arg::Write(&mut terms)]);
+        args.extend(weights.map(|weights| Arg::Read(weights)));
         kernel.run_f64(Args::new(args), &state());
         (row_loss.iter().sum(), z_s, terms)
     }
@@ -317,14 +346,17 @@ mod tests {
     #[test]
     fn gradient_is_the_loss_s_slope() {
         let (z_s, z_t) = (logits(1), logits(2));
-        for teacher in [Some(&z_t[..]), None] {
-            let (_, gradient, _) = loss(&z_s, teacher, true);
+        let settings = [(Some(&z_t[..]), None), (None, None)];
+        let weighted = settings.map(|(teacher, _)| (teacher, Some(&WEIGHTS)));
+        for (teacher, weights) in settings.into_iter().chain(weighted) {
+            let loss = |z: &[f64], gradient| weighted_loss(z, teacher, gradient, weights);
+            let (_, gradient, _) = loss(&z_s, true);
             for i in 0..z_s.len() {
                 let mut moved = z_s.clone();
                 moved[i] += 1e-5;
-                let above = loss(&moved, teacher, false).0;
+                let above = loss(&moved, false).0;
                 moved[i] -= 2e-5;
-                let below = loss(&moved, teacher, false).0;
+                let below = loss(&moved, false).0;
                 let slope = (above - below) / 2e-5;
                 assert!((gradient[i] - slope).abs() < 1e-9, "{i}: {} {slope}", gradient[i]);
             }
@@ -337,6 +369,29 @@ mod tests {
         let counts: Vec<&[f64]> = terms.chunks(TERMS).map(|row| &row[4..]).collect();
         assert_eq!(counts, [[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0]]);
         assert!(gradient[2 * CLASSES..3 * CLASSES].iter().all(|&g| g == 0.0));
+    }
+
+    /// PyTorch's `CrossEntropyLoss(weight=w)`: -Σ w_y ln r_y / Σ w_y over the rows that have a label.
+    #[test]
+    fn weights_multiply_the_hard_term_of_their_rows() {
+        let z = logits(1);
+        let entropy = |row: usize| {
+            let row_of = &z[row * CLASSES..][..CLASSES];
+            let sum: f64 = row_of.iter().map(|z| z.exp()).sum();
+            sum.ln() - row_of[LABELS[row] as usize]
+        };
+        // hard_scale is 1 / 2, so that the row losses sum to the mean over the two rows times their weights.
+        let wanted = (WEIGHTS[0] * entropy(0) + WEIGHTS[3] * entropy(3)) / 2.0;
+        let (found, _, terms) = weighted_loss(&z, None, false, Some(&WEIGHTS));
+        assert!((found - wanted).abs() < 1e-14, "{found}, not {wanted}");
+        let (_, _, plain) = loss(&z, None, false);
+        assert_eq!(terms, plain, "what is reported counts each row once");
+        // The soft term has no weights.
+        let teacher = logits(2);
+        let parts = |weights| weighted_loss(&z, Some(&teacher), false, weights).0;
+        let hard = 0.75 * wanted;
+        let plain = 0.75 * (entropy(0) + entropy(3)) / 2.0;
+        assert!((parts(Some(&WEIGHTS)) - hard - (parts(None) - plain)).abs() < 1e-14);
     }
 
     #[test]

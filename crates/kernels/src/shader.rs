@@ -63,6 +63,8 @@ pub const COMMON: &[(&str, &str)] = sources![
     "common/row",
     "common/row_subgroup",
     "common/row_tree",
+    "common/row_weight",
+    "common/row_weights",
     "common/step",
     "common/table_f16",
     "common/table_f32",

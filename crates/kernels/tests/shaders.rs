@@ -172,9 +172,16 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
             for teacher_stride in [None, Some(classes)] {
                 let student_stride = classes.next_multiple_of(64);
                 let rows = 70_000;
-                let kernel =
-                    DistillLoss { rows, classes, student_stride, teacher_stride, gradient };
-                kernels.push(Arc::new(kernel));
+                for weighted in [false, true] {
+                    kernels.push(Arc::new(DistillLoss {
+                        rows,
+                        classes,
+                        student_stride,
+                        teacher_stride,
+                        gradient,
+                        weighted,
+                    }));
+                }
             }
         }
     }

@@ -71,7 +71,7 @@ fn a_run_leaves_what_it_promises() {
     let (home, printed) = base();
     let report = home.json("base/report.json");
     assert_eq!(serde_json::from_str::<Value>(printed).unwrap(), report);
-    let all = "name task arms retained gap_closed majority agreement examples seed device backend version seconds";
+    let all = "name task arms retained gap_closed majority agreement examples seed device backend version seconds classes";
     assert_eq!(keys(&report), words(all));
     assert_eq!(keys(&report["arms"]), words("teacher control distilled"));
 
@@ -126,6 +126,52 @@ fn a_run_leaves_what_it_promises() {
     assert!((number(&lines[5]["test"]["agreement"]) - number(&report["agreement"])).abs() < 1e-6);
     assert_eq!(report["examples"], json!({ "teacher": 200, "students": 200, "test": 100 }));
     assert!(number(&report["seconds"]) > 0.0);
+}
+
+/// Products are cut by the number of threads, and no bit depends on it.
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let home = Home::new();
+    let sizes = "--set teacher.model.hidden_sizes=[300] --set student.model.hidden_sizes=[130]";
+    let bytes = [1, 2, 3, 7].map(|threads: usize| {
+        let run = format!("run tiny.toml -q --out {threads} {sizes} --set train.batch=128");
+        let mut command = home.command(&run);
+        command.env("RAYON_NUM_THREADS", threads.to_string());
+        let said = say(command);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.out.contains("student distilled"), "{}", said.out);
+        let model = |arm: &str| home.read(&format!("{threads}/{arm}/model.safetensors"));
+        ["teacher", "control", "student"].map(model)
+    });
+    assert!(bytes.iter().all(|models| *models == bytes[0]), "threads change what is learnt");
+}
+
+/// A teacher that learns nothing makes every share of it meaningless.
+#[test]
+fn a_teacher_with_nothing_to_pass_on_is_said() {
+    let home = Home::new();
+    // Its answer is always the first class.
+    let zeros = |rows: usize| vec![0.0; rows * 10];
+    home.write_f32(
+        "zeros",
+        &[("train", &[200, 10], &zeros(200)), ("test", &[100, 10], &zeros(100))],
+    );
+    let run =
+        "run tiny.toml -q --out lost --set teacher={logits=\"zeros\"} --set target.retain=0.5";
+    let said = say(home.command(run));
+    let report = home.json("lost/report.json");
+    assert_eq!((&report["gap_closed"], &report["retained"]), (&Value::Null, &Value::Null));
+    let warnings = report["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for warning in warnings {
+        let warning = warning.as_str().unwrap();
+        assert!(said.out.contains(&format!("Warning: {warning}\n")), "{}", said.out);
+        let page = String::from_utf8(home.read("lost/report.html")).unwrap();
+        assert!(page.contains(warning), "{warning}");
+    }
+    // A share of nothing is no success.
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.err.contains("no better than a constant answer"), "{}", said.err);
 }
 
 /// Results are for whoever may read the folder.

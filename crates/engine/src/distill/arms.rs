@@ -291,6 +291,7 @@ pub fn run(
         backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         seconds: work.log.seconds(),
+        classes: report::ClassReport::all(&split.test),
         warnings: work.journal.warnings.clone(),
     };
     report.judge();

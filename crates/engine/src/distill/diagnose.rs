@@ -65,7 +65,9 @@ fn first_bad_tensor(
 ) -> Result<Option<String>, Error> {
     for number in 0..trainer.batches() {
         let shape = trainer.shape(number);
-        let (plan, tensors) = program::open_plan(lesson.config, lesson.teacher_input(), shape)?;
+        let (update, _) = super::trainer::update(lesson.train, lesson.config)?;
+        let teacher = lesson.teacher_input();
+        let (plan, tensors) = program::open_plan(lesson.config, teacher, shape, &update)?;
         let program = device.load(&plan, &|part| lesson.buffer(store, part))?;
         trainer.run_batch(device, number, Some(program))?;
         let mut first = None;

@@ -19,6 +19,8 @@ pub const TEACHER: usize = 1;
 pub(crate) use crate::models::LABELS;
 /// Name of the plans' input, where the teacher's answers are given: [rows, classes].
 pub const TEACHER_LOGITS: &str = "teacher_logits";
+/// Name of the input of the plans of training batches, where examples have weights: [rows].
+pub const ROW_WEIGHTS: &str = "row_weights";
 /// Name of the output of forward and loss plans: [rows, classes].
 pub const LOGITS: &str = "logits";
 
@@ -99,7 +101,7 @@ fn loss(
     student_layout: Layout,
     teacher: TeacherInput<'_>,
     shape: BatchShape,
-    training: bool,
+    training: Option<&Update>,
 ) -> Result<Loss, Error> {
     let rows = shape.rows;
     let mut stores = vec![student_layout];
@@ -119,7 +121,7 @@ fn loss(
         }
         TeacherInput::None | TeacherInput::Given => None,
     };
-    let outputs = student.model().forward(&mut graph, STUDENT, &inputs, training)?;
+    let outputs = student.model().forward(&mut graph, STUDENT, &inputs, training.is_some())?;
     let mut losses = Vec::new();
     if let Answer::Vocabulary(ours) = outputs.answer {
         let count = student.input.labels(shape);
@@ -150,7 +152,10 @@ fn loss(
             }
             (None, _) => None,
         };
-        let (row_loss, terms) = graph.distill_loss(logits, labels, answers, classes)?;
+        let weights = training.is_some_and(|update| update.weighted);
+        let weights = weights.then(|| graph.input(ROW_WEIGHTS, &[rows], DType::F32));
+        let (row_loss, terms) =
+            graph.weighted_distill_loss(logits, labels, answers, weights, classes)?;
         graph.accumulate(terms, STUDENT)?;
         losses.push(row_loss);
     }
@@ -194,7 +199,7 @@ pub fn step_plan(
     accumulates: bool,
 ) -> Result<Plan, Error> {
     let layout = student_layout(student, teacher)?;
-    let Loss { mut graph, losses, .. } = loss(student, layout, teacher, shape, true)?;
+    let Loss { mut graph, losses, .. } = loss(student, layout, teacher, shape, Some(update))?;
     let parameters = parameters(&mut graph, STUDENT);
     let trained = update.trained(parameters.len());
     let learning: Vec<TensorId> = trained.iter().map(|&index| parameters[index]).collect();
@@ -248,9 +253,10 @@ pub fn open_plan(
     student: &ModelConfig,
     teacher: TeacherInput<'_>,
     shape: BatchShape,
+    update: &Update,
 ) -> Result<(Plan, Vec<String>), Error> {
     let layout = student_layout(student, teacher)?;
-    let Loss { mut graph, losses, .. } = loss(student, layout, teacher, shape, true)?;
+    let Loss { mut graph, losses, .. } = loss(student, layout, teacher, shape, Some(update))?;
     let parameters = parameters(&mut graph, STUDENT);
     let gradients = differentiate(&mut graph, &losses, &parameters)?;
     let mut names = Vec::new();
@@ -283,7 +289,7 @@ pub fn loss_plan(
     shape: BatchShape,
 ) -> Result<Plan, Error> {
     let layout = layout(model, storage)?;
-    let Loss { mut graph, answer, .. } = loss(model, layout, teacher, shape, false)?;
+    let Loss { mut graph, answer, .. } = loss(model, layout, teacher, shape, None)?;
     answer.into_iter().for_each(|answer| graph.output(LOGITS, answer));
     Plan::compile(&graph, Options::default())
 }

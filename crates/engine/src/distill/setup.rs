@@ -41,6 +41,8 @@ pub struct Setup {
     normalisation: Normalisation,
     /// What a loaded teacher's folder does not say and is assumed of it.
     assumed: Option<String>,
+    /// Weights of the classes in the teacher's training, if it has such weights, and in the students'.
+    class_weights: [Option<Vec<f32>>; 2],
 }
 
 impl Setup {
@@ -101,6 +103,10 @@ impl Setup {
             guess_alike(teacher, &student)?;
         }
         let StudentData { students, transfer, alone } = student_data(recipe, &split)?;
+        let class_weights = [
+            class_weights(teacher_train, &split.train)?,
+            class_weights(Some(&recipe.train), &students)?,
+        ];
         let features =
             Features::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
         let control_parameters = student.embeds().then(|| {
@@ -121,6 +127,7 @@ impl Setup {
             control_parameters,
             normalisation,
             assumed,
+            class_weights,
         })
     }
 
@@ -139,6 +146,7 @@ impl Setup {
         let StudentData { students, transfer, alone } = student_data(recipe, split)?;
         let features =
             Features::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
+        let class_weights = [None, class_weights(Some(&recipe.train), &students)?];
         let (split, teacher, normalisation) =
             (split.clone(), teacher.clone(), normalisation.clone());
         Ok(Self {
@@ -155,6 +163,7 @@ impl Setup {
             control_parameters: None,
             normalisation,
             assumed: None,
+            class_weights,
         })
     }
 
@@ -269,6 +278,7 @@ impl Setup {
             weight: if arm == Arm::Distilled { recipe.distil.weight() } else { 1.0 },
             features: &self.features,
             gradient_shares: recipe.distil.gradient_shares,
+            class_weights: self.class_weights[usize::from(arm != Arm::Teacher)].as_deref(),
         }
     }
 
@@ -288,6 +298,12 @@ impl Setup {
             _ => None,
         }
     }
+}
+
+/// The weights that a training asks for, of the classes of what it learns from.
+fn class_weights(train: Option<&Train>, data: &Dataset) -> Result<Option<Vec<f32>>, Error> {
+    let weights = train.and_then(|train| train.class_weights.as_ref());
+    Ok(weights.map(|weights| weights.of(data)).transpose()?)
 }
 
 /// All that models are trained on, for what is made of it before: a vocabulary.

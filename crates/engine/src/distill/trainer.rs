@@ -12,7 +12,7 @@ use super::evaluate::{Evaluator, fill_labels, metric_sums, set_metrics};
 use super::feeds::Feeds;
 use super::metrics::Shares;
 use super::plans::TrainingPlans;
-use super::program::{self, TEACHER_LOGITS, TeacherInput};
+use super::program::{self, ROW_WEIGHTS, TEACHER_LOGITS, TeacherInput};
 use super::rates::rates;
 use super::teacher::{Named, Teacher};
 use super::{Arm, Features, TermMetrics};
@@ -59,6 +59,8 @@ pub struct Lesson<'a> {
     pub gradient_shares: bool,
     /// What is learnt from a teacher that is a model besides its answers.
     pub features: &'a Features,
+    /// What the labels' loss of an example of each class is multiplied by, where `train` has such weights.
+    pub class_weights: Option<&'a [f32]>,
 }
 
 impl Lesson<'_> {
@@ -122,7 +124,8 @@ pub fn optimizer_config(train: &recipe::Train) -> (OptimizerConfig, [f64; 2]) {
 pub fn update(train: &recipe::Train, config: &ModelConfig) -> Result<(Update, [f64; 2]), Error> {
     let (optimizer, betas) = optimizer_config(train);
     let rates = rates(train, &config.model().parameters())?;
-    Ok((Update { config: optimizer, rates, precision: train.precision }, betas))
+    let weighted = train.class_weights.is_some();
+    Ok((Update { config: optimizer, rates, precision: train.precision, weighted }, betas))
 }
 
 /// The store's parts that training with these updates needs.
@@ -362,6 +365,13 @@ impl<'a> Trainer<'a> {
         if !self.lesson.config.embeds() && !masks {
             fill_labels(student, indices, |row| data.label(row), rows);
         }
+        if let Some(weights) = self.lesson.class_weights {
+            let rows = student.floats(ROW_WEIGHTS, rows);
+            rows.fill(0.0);
+            for (weight, &row) in rows.iter_mut().zip(indices) {
+                *weight = data.label(row).map_or(0.0, |label| weights[label as usize]);
+            }
+        }
         if let Some(Teacher::Logits { values, classes }) = self.lesson.teacher {
             let answers = student.floats(TEACHER_LOGITS, rows * classes);
             Teacher::gather(values, *classes, indices, answers);
@@ -374,6 +384,10 @@ impl<'a> Trainer<'a> {
                 (all.len(), labelled)
             }
         };
+        let hard_scale = match self.lesson.class_weights {
+            Some(weights) => scale_of_weights(weights, all, data),
+            None => scale(labelled),
+        };
         let power = |beta: f64| (1.0 - beta.powf(f64::from(step) + 1.0)) as f32;
         let base_lr = train.optimizer.lr();
         *state = StepState {
@@ -384,7 +398,7 @@ impl<'a> Trainer<'a> {
             temperature: self.lesson.temperature,
             alpha: self.lesson.alpha,
             soft_scale: scale(counted) * self.lesson.weight,
-            hard_scale: scale(labelled) * self.lesson.weight,
+            hard_scale: hard_scale * self.lesson.weight,
             token_scale: scale(self.feeds.tokens(all)),
             bias_correction1: power(self.betas[0]),
             bias_correction2: power(self.betas[1]),
@@ -527,4 +541,11 @@ fn examples(epoch: &Option<(u32, Vec<Vec<u32>>)>, step: u32) -> &[u32] {
 
 fn scale(rows: usize) -> f32 {
     if rows == 0 { 0.0 } else { 1.0 / rows as f32 }
+}
+
+/// 1 / the sum of the weights of these examples; 0 where none has a weight above 0.
+fn scale_of_weights(weights: &[f32], examples: &[u32], data: &Dataset) -> f32 {
+    let labels = examples.iter().filter_map(|&row| data.label(row));
+    let sum: f64 = labels.map(|label| f64::from(weights[label as usize])).sum();
+    if sum > 0.0 { (1.0 / sum) as f32 } else { 0.0 }
 }

@@ -183,6 +183,11 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// All keys, in no particular order.
+    pub fn keys(&self) -> Vec<String> {
+        self.entries.keys().map(|key| key.get_ref().to_string()).collect()
+    }
+
     /// Whether `key` is there.
     pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)

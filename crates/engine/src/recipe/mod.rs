@@ -16,6 +16,7 @@ mod sets;
 mod task;
 mod teacher;
 mod train;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use schedule::Schedule;
 pub use task::Task;
 pub use teacher::Teacher;
 pub use train::{Criterion, Keep, Length, Train};
+pub use weights::{Balanced, ClassWeights};
 
 /// The text of the default recipe, which runs on the embedded data.
 pub const DEFAULT_RECIPE: &str = include_str!("../../../../recipes/default.toml");
@@ -300,6 +302,13 @@ impl Recipe {
 
     /// Rows of a table cannot be moved as images can, and the test data must not choose what they measure.
     fn check_train(&self, table: &Table<'_>, train: &Train) -> Result<(), RecipeError> {
+        if train.class_weights.is_some() && self.task != Task::Classification {
+            let problem = format!(
+                "`class_weights` is for the classes of labels, and `task = \"{}\"` has none: leave it out",
+                self.task.name()
+            );
+            return Err(table.conflict("class_weights", problem));
+        }
         if train.keep == Keep::Best && self.data.validation.is_none() {
             let problem = "the best is chosen on data that are neither learnt from nor tested on: set \
                            `data.validation`, as to 0.1 for a tenth of the training data";

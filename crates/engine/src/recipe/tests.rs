@@ -95,6 +95,7 @@ fn fills_in_defaults() {
         patience: None,
         precision: Precision::F32,
         layer_decay: 1.0,
+        class_weights: None,
         groups: Vec::new(),
     };
     assert_eq!(recipe.train, train);
@@ -378,10 +379,21 @@ fn refuses_values_out_of_range() {
         let keys = format!("epochs = 8\n[distil]\n{value}");
         bad_train(&keys, &format!("a.toml:11:{message}"));
     };
-    distil("temperature = 0", "15: `distil.temperature` is 0; it must be a number above 0");
-    distil("temperature = nan", "15: `distil.temperature` is nan; it must be a number above 0");
-    distil("temperature = inf", "15: `distil.temperature` is inf; it must be a number above 0");
-    distil("temperature = true", "15: `distil.temperature` is true; it must be a number above 0");
+    let allowed = "a number from 0.01 to 10000 (from 100 on, the loss hardly changes any more)";
+    for (value, shown) in [
+        ("0", "0"),
+        ("nan", "nan"),
+        ("inf", "inf"),
+        ("true", "true"),
+        ("1e20", "1e20"),
+        ("10001", "10001"),
+        ("1e-3", "1e-3"),
+    ] {
+        let problem = format!("15: `distil.temperature` is {shown}; it must be {allowed}");
+        distil(&format!("temperature = {value}"), &problem);
+    }
+    assert_eq!(set(&["distil.temperature=1e4"]).distil.temperature, 1e4);
+    assert_eq!(set(&["distil.temperature=0.01"]).distil.temperature, 0.01);
     distil("alpha = 1.5", "9: `distil.alpha` is 1.5; it must be a number from 0 to 1");
     distil("alpha = -0.1", "9: `distil.alpha` is -0.1; it must be a number from 0 to 1");
     distil(

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::document::Table;
 use super::error::RecipeError;
 use super::rules::{COUNT, FEW, POSITIVE, POSITIVE_SHARE, SHIFT, SIZE};
-use super::{Group, Optimizer, Schedule};
+use super::{ClassWeights, Group, Optimizer, Schedule};
 use crate::plan::Precision;
 
 /// How a model is trained.
@@ -46,6 +46,9 @@ pub struct Train {
     pub precision: Precision,
     /// What the learning rate is multiplied by from each layer to the one below; 1 unless given.
     pub layer_decay: f32,
+    /// How much the labels' loss of each class counts; all alike unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
     /// Parameters that are trained otherwise; each is of the first group that matches its name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
@@ -127,6 +130,7 @@ impl Train {
             "best_by",
             "patience",
             "layer_decay",
+            "class_weights",
             "groups",
         ])?;
         let optimizer = table.table("optimizer")?.map(|table| Optimizer::read(&table));
@@ -166,6 +170,7 @@ impl Train {
             patience: table.get("patience", &COUNT)?,
             precision,
             layer_decay: table.get("layer_decay", &POSITIVE_SHARE)?.unwrap_or(1.0),
+            class_weights: ClassWeights::read(table)?,
             groups: table.tables("groups")?.iter().map(Group::read).collect::<Result<_, _>>()?,
         };
         let warmup = train.schedule.warmup_steps();

@@ -16,6 +16,7 @@ mod verdict;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Dataset;
 use crate::distill::Arm;
 use crate::distill::evaluate::Speed;
 use crate::recipe::{Target, Task};
@@ -146,9 +147,35 @@ pub struct Report {
     pub version: String,
     /// Time of the whole run.
     pub seconds: f64,
+    /// The classes and their test examples, where there are labels and at most [`MOST_CLASSES`] classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassReport>,
     /// What a reader should know before trusting the numbers; see also [`Self::judge`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// The most classes that a report names.
+pub const MOST_CLASSES: usize = 1000;
+
+/// A class of the test set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Its name.
+    pub name: String,
+    /// Test examples of it.
+    pub test: usize,
+}
+
+impl ClassReport {
+    /// The classes of a test set; none where they are too many.
+    pub(crate) fn all(test: &Dataset) -> Vec<Self> {
+        let Some(labels) = test.labels().filter(|labels| labels.classes() <= MOST_CLASSES) else {
+            return Vec::new();
+        };
+        let classes = labels.class_names().iter().cloned().zip(labels.per_class_counts());
+        classes.map(|(name, test)| Self { name, test }).collect()
+    }
 }
 
 /// Sizes of the data.

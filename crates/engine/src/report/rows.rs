@@ -1,10 +1,15 @@
 //! The table of a run, as the terminal and the page show it.
 
-use super::{ArmReport, Report};
+use super::{ArmReport, ClassReport, Report};
 use crate::recipe::Task;
 
 /// Stands for a figure that is not known, or that there cannot be.
 pub const UNKNOWN: &str = "–";
+
+/// Classes whose recall the table shows, at most.
+const RECALLS: usize = 10;
+/// Letters of a class's name in the table, at most.
+const LONGEST_NAME: usize = 40;
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +56,14 @@ impl Report {
             rows.push(row("macro F1", &|arm| arm.macro_f1.map(|f1| format!("{f1:.4}"))));
             rows.push(row("Matthews correlation", &|arm| arm.matthews.map(|r| format!("{r:.4}"))));
         }
+        for (class, ClassReport { name, test }) in self.rarest_classes() {
+            let name: String = name.chars().take(LONGEST_NAME).collect();
+            let name = format!("recall of {name}, {} examples", thousands(*test));
+            rows.push(row(&name, &|arm| {
+                let errors = arm.errors_per_class.get(class)?;
+                Some(percent(Some(1.0 - *errors as f64 / *test as f64)))
+            }));
+        }
         for (i, correction) in self.arms.distilled.bias_corrected.iter().enumerate() {
             let class = correction.class;
             rows.push(row(&format!("errors on class {class}, unseen by the students"), &|arm| {
@@ -87,6 +100,24 @@ impl Report {
             rows.push(only("same answer as the teacher", self.agreement));
         }
         rows
+    }
+}
+
+impl Report {
+    /// Where classes are unequal, the most frequent having at least twice the test examples of the rarest: the rarest, at
+    /// most [`RECALLS`], in their order, each with its number.
+    fn rarest_classes(&self) -> Vec<(usize, &ClassReport)> {
+        let held = self.classes.iter().enumerate().filter(|(_, class)| class.test > 0);
+        let mut classes: Vec<_> = held.collect();
+        classes.sort_by_key(|(number, class)| (class.test, *number));
+        match (classes.first(), classes.last()) {
+            (Some((_, rarest)), Some((_, most))) if most.test >= 2 * rarest.test => {
+                classes.truncate(RECALLS);
+                classes.sort_by_key(|(number, _)| *number);
+                classes
+            }
+            _ => Vec::new(),
+        }
     }
 }
 

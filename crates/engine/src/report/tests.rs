@@ -72,6 +72,7 @@ pub(super) fn record(name: &str, teacher: bool) -> Record {
             backend: "none".to_owned(),
             version: "1.0".to_owned(),
             seconds: 1.0,
+            classes: ClassReport::all(&test),
             warnings: Vec::new(),
         },
         epochs: epochs.map(|epoch| serde_json::from_value(epoch).unwrap()).collect(),
@@ -171,6 +172,33 @@ fn guessed_tokens_are_counted_instead_of_examples() {
         assert!(page.contains(wanted), "{wanted}");
     }
     assert!(!ids(&charts(&page)).contains(&"per-class"));
+}
+
+#[test]
+fn unequal_classes_have_their_recall_in_the_table() {
+    let mut report = record("c", true).report;
+    let recalls = |report: &Report| -> Vec<Row> {
+        report.rows().into_iter().filter(|row| row.name.starts_with("recall")).collect()
+    };
+    assert!(recalls(&report).is_empty(), "two of each");
+    report.classes[1].test = 4;
+    let cells = recalls(&report).into_iter().map(|row| (row.name, row.cells)).collect::<Vec<_>>();
+    let row = |name: &str, cells: [&str; 3]| (name.to_owned(), cells.map(str::to_owned));
+    let wanted = [
+        row("recall of c0, 2 examples", ["100.0 %", "0.0 %", "50.0 %"]),
+        row("recall of c1, 4 examples", ["75.0 %", "75.0 %", "75.0 %"]),
+        row("recall of c2, 2 examples", ["100.0 %", "50.0 %", "100.0 %"]),
+    ];
+    assert_eq!(cells, wanted);
+    // Of many, the rarest alone.
+    let class = |number: usize| ClassReport { name: number.to_string(), test: 100 - number };
+    report.classes = (0..60).map(class).collect();
+    let names: Vec<String> = recalls(&report).into_iter().map(|row| row.name).collect();
+    assert_eq!(names.len(), 10);
+    assert_eq!(
+        (&*names[0], &*names[9]),
+        ("recall of 50, 50 examples", "recall of 59, 41 examples")
+    );
 }
 
 #[test]

@@ -9,11 +9,9 @@ const NO_GAP: &str = "the teacher is no better than the student alone";
 
 /// Accuracy of always giving the most frequent class of these examples; absent where they have none.
 pub fn majority(examples: &Dataset) -> Option<f64> {
-    if examples.classes() == 0 {
-        return None;
-    }
-    let counts = examples.per_class_counts();
-    Some(counts.into_iter().max()? as f64 / examples.len() as f64)
+    let labels = examples.labels()?;
+    let most = labels.per_class_counts().into_iter().max()?;
+    Some(most as f64 / labels.ids().len() as f64)
 }
 
 /// What there is to say of a teacher that is no better than always giving the most frequent answer. One that makes no

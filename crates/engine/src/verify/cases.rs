@@ -512,7 +512,7 @@ fn row_stats(row: &[f64], eps: f64) -> [f64; 2] {
 /// Logits within ±`scale` and labels for the distillation loss: the first row's label is ignored, the last
 /// row is padding, and padding is full of NaN.
 pub fn loss_data(kernel: &DistillLoss, scale: f64) -> Vec<Data> {
-    let &DistillLoss { rows, classes, student_stride, teacher_stride, .. } = kernel;
+    let &DistillLoss { rows, classes, student_stride, teacher_stride, weighted, .. } = kernel;
     let mut labels = random_labels(rows, classes, 7);
     if rows > 2 {
         (labels[0], labels[rows - 1]) = (IGNORED, PADDING);
@@ -530,6 +530,7 @@ pub fn loss_data(kernel: &DistillLoss, scale: f64) -> Vec<Data> {
     let mut data = vec![logits(student_stride, 1)];
     data.extend(teacher_stride.map(|stride| logits(stride, 2)));
     data.extend([Data::Integers(labels), Data::Unwritten, Data::Unwritten]);
+    data.extend(weighted.then(|| Data::Floats(random_in(0.0, 4.0, rows, 3))));
     data
 }
 
@@ -546,6 +547,7 @@ pub fn distill_loss() -> Vec<Case> {
         cases.push(Case::new(kernel, data).at(loss_state(temperature, alpha)));
     };
     let plain = |rows, classes| DistillLoss {
+        weighted: false,
         rows,
         classes,
         student_stride: classes,
@@ -576,6 +578,9 @@ pub fn distill_loss() -> Vec<Case> {
                 case(padded, 6.0, 2.0, 0.7);
             }
         }
+    }
+    for (classes, teacher_stride) in [(10, None), (10, Some(10)), (5000, Some(5000))] {
+        case(DistillLoss { teacher_stride, weighted: true, ..plain(70, classes) }, 6.0, 2.0, 0.4);
     }
     // Close answers and high temperatures, where differences of softmaxes are small.
     for (scale, temperature) in [(6.0, 1e3), (6.0, 1e4), (1e-2, 4.0), (1e-2, 1e3), (6.0, 0.01)] {

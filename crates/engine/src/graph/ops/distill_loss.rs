@@ -9,12 +9,23 @@ use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
 /// Inputs: student logits [rows, columns], labels [rows] (integers), and teacher logits [rows, columns],
-/// unless it is cross-entropy alone. Outputs: row losses [rows], whose sum is the batch's loss; terms
+/// unless it is cross-entropy alone; then the weights [rows] of the rows' hard terms, if `weighted`. Outputs: row losses [rows], whose sum is the batch's loss; terms
 /// [rows, [`distill_loss::TERMS`]]; the gradient of the summed loss by the student's logits.
 #[derive(Clone, Copy, Debug)]
 pub struct DistillLoss {
     /// Classes; further columns of either tensor are padding.
     pub classes: usize,
+    /// Whether the hard terms of the rows have weights.
+    pub weighted: bool,
+}
+
+impl DistillLoss {
+    /// Number of the input that holds the teacher's logits, and of the one that holds weights, of so many inputs.
+    fn optional(&self, inputs: usize) -> (Option<usize>, Option<usize>) {
+        let weights = self.weighted.then(|| inputs - 1);
+        let teacher = (inputs - usize::from(self.weighted) > 2).then_some(2);
+        (teacher, weights)
+    }
 }
 
 const TERMS: usize = 1;
@@ -32,10 +43,13 @@ impl Op for DistillLoss {
             t.dtype == DType::F32 && r == rows && columns >= self.classes
         };
         let labels = inputs[1].dtype == DType::I32 && inputs[1].shape.len() == 1;
-        let logits = is_logits(inputs[0]) && inputs.get(2).is_none_or(|t| is_logits(t));
+        let (teacher, weights) = self.optional(inputs.len());
+        let logits = is_logits(inputs[0]) && teacher.is_none_or(|i| is_logits(inputs[i]));
+        let is_weights = |t: &Tensor| t.dtype == DType::F32 && t.shape == [rows];
+        let labels = labels && weights.is_none_or(|i| is_weights(inputs[i]));
         if !labels || !logits || self.classes == 0 || rows == 0 {
             let needed = format!(
-                "logits [rows, at least {}], labels [rows] and teacher logits",
+                "logits [rows, at least {}], labels [rows], teacher logits and weights [rows]",
                 self.classes
             );
             return Err(mismatch(self.name(), inputs, &needed));
@@ -61,19 +75,20 @@ impl Op for DistillLoss {
 
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
         let gradient = site.wanted[GRADIENT];
+        let (teacher, weights) = self.optional(site.inputs.len());
         let kernel = distill_loss::DistillLoss {
             rows: site.inputs[1].len(),
             classes: self.classes,
             student_stride: site.inputs[0].shape[1],
-            teacher_stride: site.inputs.get(2).map(|t| t.shape[1]),
+            teacher_stride: teacher.map(|i| site.inputs[i].shape[1]),
             gradient,
+            weighted: self.weighted,
         };
         let student = if gradient { ArgRef::Output(GRADIENT) } else { ArgRef::Input(0) };
         let mut args = vec![student];
-        if kernel.teacher_stride.is_some() {
-            args.push(ArgRef::Input(2));
-        }
+        args.extend(teacher.map(ArgRef::Input));
         args.extend([ArgRef::Input(1), ArgRef::Output(0), ArgRef::Output(1)]);
+        args.extend(weights.map(ArgRef::Input));
         Ok(vec![Lowered::new(kernel, args)])
     }
 
@@ -95,8 +110,26 @@ impl Graph {
         teacher: Option<TensorId>,
         classes: usize,
     ) -> Result<(TensorId, TensorId), Error> {
-        let inputs: Vec<TensorId> = [student, labels].into_iter().chain(teacher).collect();
-        let outputs = self.add(Arc::new(DistillLoss { classes }), &inputs)?;
+        self.weighted_distill_loss(student, labels, teacher, None, classes)
+    }
+
+    /// As [`Graph::distill_loss`], the hard term of each row times a weight, [rows], if there are weights. The step's scale
+    /// of the hard term is then 1 / their sum.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when logits, labels and weights do not meet.
+    pub fn weighted_distill_loss(
+        &mut self,
+        student: TensorId,
+        labels: TensorId,
+        teacher: Option<TensorId>,
+        weights: Option<TensorId>,
+        classes: usize,
+    ) -> Result<(TensorId, TensorId), Error> {
+        let inputs: Vec<TensorId> =
+            [student, labels].into_iter().chain(teacher).chain(weights).collect();
+        let op = DistillLoss { classes, weighted: weights.is_some() };
+        let outputs = self.add(Arc::new(op), &inputs)?;
         Ok((outputs[0], outputs[1]))
     }
 }

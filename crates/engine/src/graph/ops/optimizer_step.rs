@@ -55,11 +55,13 @@ pub struct Update {
     pub rates: Vec<Rate>,
     /// How the numbers of the training lie in memory; of mixed ones, the loss is scaled.
     pub precision: Precision,
+    /// Whether the labels' loss of each example has a weight, which the plans of batches then read.
+    pub weighted: bool,
 }
 
 impl From<OptimizerConfig> for Update {
     fn from(config: OptimizerConfig) -> Self {
-        Self { config, rates: Vec::new(), precision: Precision::F32 }
+        Self { config, rates: Vec::new(), precision: Precision::F32, weighted: false }
     }
 }
 

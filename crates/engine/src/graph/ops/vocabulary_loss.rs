@@ -125,6 +125,7 @@ impl Chunk<'_> {
     fn loss(&mut self, teacher: bool, gradient: bool) {
         let vocab = self.sizes.vocab;
         let kernel = distill_loss::DistillLoss {
+            weighted: false,
             rows: self.count,
             classes: vocab,
             student_stride: vocab,

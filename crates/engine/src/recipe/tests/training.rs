@@ -58,3 +58,34 @@ fn precision_is_that_of_the_whole_recipe() {
     let error = Recipe::parse_with(GOOD, "a.toml", &["precision=f16".to_owned()]).unwrap_err();
     assert!(error.to_string().contains("it must be one of \"f32\", \"mixed\""), "{error}");
 }
+
+#[test]
+fn class_weights_are_a_word_or_a_table() {
+    let recipe = set(&["train.class_weights=balanced"]);
+    assert_eq!(recipe.train.class_weights, Some(ClassWeights::Balanced(Balanced::Balanced)));
+    let again = Recipe::parse(&recipe.to_toml().unwrap(), "a.toml").unwrap();
+    assert_eq!(again.train, recipe.train);
+    // The teacher has its own: those of the students are not taken over.
+    let recipe = set(&[
+        "train.class_weights={ rare = 5, \"two words\" = 0.5 }",
+        "teacher.train={ epochs = 3 }",
+    ]);
+    let Some(ClassWeights::ByName(weights)) = &recipe.train.class_weights else { panic!() };
+    assert_eq!((weights["rare"], weights["two words"]), (5.0, 0.5));
+    let Teacher::Trained { train, .. } = &recipe.teacher else { panic!() };
+    assert_eq!(train.class_weights, None);
+    let again = Recipe::parse(&recipe.to_toml().unwrap(), "a.toml").unwrap();
+    assert_eq!(again.train, recipe.train);
+    bad_train(
+        "epochs = 8\nclass_weights = \"ballanced\"",
+        "a.toml:10:17: `train.class_weights` is the string \"ballanced\"; it must be one of \"balanced\"; did you mean `balanced`?",
+    );
+    bad_train(
+        "epochs = 8\nclass_weights = { a = -1.0 }",
+        "a.toml:10:23: `train.class_weights.a` is -1.0; it must be a number of at least 0",
+    );
+    bad_train(
+        "epochs = 8\nclass_weights = { a = 0 }",
+        "a.toml:10:1: `class_weights` needs a class with a weight above 0, or leave it out",
+    );
+}
