@@ -64,6 +64,19 @@ pub enum Error {
         /// Its size.
         bytes: u64,
     },
+    /// The machine has too little memory for a training, whatever else it does.
+    #[error(
+        "training the {arm} takes at least {needed} of memory for parameters, gradients and moments, and this machine has \
+         {installed}: use a smaller model, or an optimizer with fewer moments (sgd with momentum = 0 has none)"
+    )]
+    BeyondMemory {
+        /// Which arm.
+        arm: &'static str,
+        /// What it takes, in words.
+        needed: String,
+        /// What there is, in words.
+        installed: String,
+    },
     /// A plan was handed an input or asked for an output that it lacks, or of another size.
     #[error("plan input or output `{name}`: {problem}")]
     Input {

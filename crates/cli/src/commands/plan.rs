@@ -6,6 +6,7 @@ use anyhow::Result;
 use distil_gpu_engine::device::{Adapter, Outlook, adapters};
 use distil_gpu_engine::distill::Forecast;
 use distil_gpu_engine::distill::forecast::{DeviceForecast, Memory};
+use distil_gpu_engine::distill::main_memory::MainMemory;
 use distil_gpu_engine::report::thousands;
 use distil_gpu_engine::tune::Cache;
 
@@ -59,6 +60,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
             size(device.peak_bytes)
         ))?;
         say(memory(device))?;
+        if let Some(main) = &device.main_memory {
+            say(main_memory(main))?;
+        }
         for (tensor, parts) in &device.tiled {
             say(format_args!("In {parts} tiles: {tensor}"))?;
         }
@@ -99,6 +103,22 @@ fn steps(forecast: &Forecast) -> comfy_table::Table {
     }
     table::right(&mut table, 1..7);
     table
+}
+
+/// What a run takes of the machine's memory.
+fn main_memory(main: &MainMemory) -> String {
+    let MainMemory { program, data, models, work, phase, checkpoint, installed } = main;
+    let has = installed.map_or_else(String::new, |all| format!("; this machine has {}", size(all)));
+    format!(
+        "The whole program takes {} at most: itself {}, data {}, first values of models {}, {phase} {}. While a \
+         checkpoint is written, {} more{has}.",
+        size(main.total()),
+        size(*program),
+        size(*data),
+        size(*models),
+        size(*work),
+        size(*checkpoint),
+    )
 }
 
 /// Memory of each phase by purpose.

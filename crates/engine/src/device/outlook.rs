@@ -48,6 +48,11 @@ impl Outlook {
         }
     }
 
+    /// Whether it is the CPU path, whose buffers lie in the machine's memory.
+    pub fn is_processor(&self) -> bool {
+        self.uniform_alignment.is_none()
+    }
+
     /// A plan as the device runs it; one that exceeds its limits as it is.
     fn within<'p>(&self, plan: &'p Plan) -> Cow<'p, Plan> {
         plan.within(self.limits).unwrap_or(Cow::Borrowed(plan))

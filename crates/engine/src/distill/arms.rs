@@ -8,6 +8,7 @@ use super::guesses::{Likeliest, guess, in_words};
 use super::journal::Journal;
 use super::lock::FolderLock;
 use super::log::Log;
+use super::main_memory;
 use super::measure::{Taken, agreement, compare, count, speeds};
 use super::replace::{self, is_used};
 use super::saved::{Measured, MeasuredTeacher, Saved};
@@ -156,6 +157,7 @@ pub fn run(
     let Prepared { recipe, setup, given, folder: Folder { lock, state }, mut notes } = prepared;
     let folder = lock.folder().to_owned();
     recipe.precision.check(&device.caps(), &device.info().name)?;
+    main_memory::check(recipe, &setup, device.info())?;
     let resolved = recipe.to_toml()?;
     let Setup { split, students, teacher: teacher_config, student, .. } = &setup;
 

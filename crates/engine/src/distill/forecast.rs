@@ -8,6 +8,7 @@ use distil_gpu_kernels::{Cost, Kernel, loss_scale};
 use serde::Serialize;
 
 use super::feeds::Feeds;
+use super::main_memory::{self, MainMemory};
 use super::plans::{TrainingPlans, shapes};
 use super::program::{self, TeacherInput};
 use super::trainer::{training_parts, update};
@@ -95,6 +96,9 @@ pub struct DeviceForecast {
     pub phases: Vec<Memory>,
     /// The most of any phase: every buffer that the run makes, exact to the byte.
     pub peak_bytes: u64,
+    /// What the run takes of the machine's memory, where the device is the processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub main_memory: Option<MainMemory>,
     /// Tensors that are bound in parts, since the device binds no more at once: name, and the most parts of one.
     pub tiled: BTreeMap<String, usize>,
     /// What exceeds which limit of the device, or what it lacks; where there is anything, the run is refused.
@@ -180,6 +184,8 @@ struct Training {
     plans: TrainingPlans,
     /// Batches of a step.
     batches: usize,
+    /// What a checkpoint takes of the host's memory while it is written.
+    checkpoint: u64,
 }
 
 impl Training {
@@ -246,6 +252,8 @@ struct Planned {
     /// Each arm's, where it is a model.
     measured: BTreeMap<Arm, Measured>,
     trainings: Vec<Training>,
+    /// Bytes of data and of parameters that the host holds all the time.
+    held: [u64; 2],
 }
 
 impl Planned {
@@ -283,7 +291,8 @@ impl Planned {
             let (parts, batches) = (training_parts(&optimizer), step_rows.div_ceil(rows));
             let layout = program::student_layout(config, teacher)?;
             let metrics = teacher.features().metrics_len(TERMS);
-            let training = Training { arm, layout, parts, metrics, plans, batches };
+            let checkpoint = main_memory::checkpoint(&parts, layout.parameter_count(), how);
+            let training = Training { arm, layout, parts, metrics, plans, batches, checkpoint };
             let cost = training.cost();
             arms.push(ArmForecast {
                 arm,
@@ -316,7 +325,7 @@ impl Planned {
             let model = (config, recipe.teacher.weights());
             measured.insert(Arm::Teacher, Measured::new(model, none, test)?);
         }
-        Ok(Self { arms, measured, trainings })
+        Ok(Self { arms, measured, trainings, held: setup.held_bytes() })
     }
 }
 
@@ -371,7 +380,7 @@ impl Training {
 }
 
 fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
-    let Planned { measured, trainings, .. } = planned;
+    let Planned { measured, trainings, held, .. } = planned;
     let teacher = measured.get(&Arm::Teacher);
     let (mut phases, mut tiled, mut exceeding) = (Vec::new(), BTreeMap::new(), Vec::new());
     let mut largest_read = 0;
@@ -416,6 +425,8 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
     }
     speeds.staging += device.other_bytes(largest_read);
     phases.push(speeds);
+    let main_memory = device.is_processor().then(|| in_main_memory(&phases, trainings, *held));
+    exceeding.extend(main_memory.iter().filter_map(MainMemory::problem));
     exceeding.sort();
     exceeding.dedup();
     DeviceForecast {
@@ -425,9 +436,34 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
             .map(|training| training.count(|plan| device.launches(plan)))
             .collect(),
         peak_bytes: phases.iter().map(Memory::total).max().unwrap_or(0),
+        main_memory,
         phases,
         tiled,
         exceeded: exceeding,
+    }
+}
+
+/// What a run takes of the machine's memory whose device is the processor: the device's buffers, what the host holds, and
+/// the model's parameters, which are read from the device once it is trained and copied to it before it is measured.
+fn in_main_memory(
+    phases: &[Memory],
+    trainings: &[Training],
+    [data, models]: [u64; 2],
+) -> MainMemory {
+    let copy = |phase: &Memory| {
+        // A phase's own model is the one that has gradients; of the others, the last.
+        let parameters = if phase.gradients > 0 { phase.gradients } else { phase.parameters };
+        phase.total() + parameters
+    };
+    let most = phases.iter().max_by_key(|phase| copy(phase));
+    MainMemory {
+        program: main_memory::PROGRAM,
+        data,
+        models,
+        work: most.map_or(0, copy),
+        phase: most.map_or_else(String::new, |phase| phase.phase.clone()),
+        checkpoint: trainings.iter().map(|training| training.checkpoint).max().unwrap_or(0),
+        installed: main_memory::installed(),
     }
 }
 

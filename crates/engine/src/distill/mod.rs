@@ -14,6 +14,7 @@ mod guesses;
 mod journal;
 mod lock;
 mod log;
+pub mod main_memory;
 mod measure;
 pub mod metrics;
 mod observer;

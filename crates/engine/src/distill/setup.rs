@@ -291,6 +291,16 @@ impl Setup {
         }
     }
 
+    /// Number of the values that models start from, as far as they are known before any training.
+    pub(super) fn first_values(&self) -> usize {
+        let known = |first: &First| match first {
+            First::Values(values) => values.iter().flatten().map(Vec::len).sum(),
+            First::OfTeacher(_) => 0,
+        };
+        let alone = self.control_parameters.iter().flatten().map(Vec::len).sum::<usize>();
+        known(&self.teacher_start) + known(&self.student_start) + alone
+    }
+
     /// The teacher's model and how it is trained, if it is trained in the run.
     pub fn taught<'a>(&'a self, recipe: &'a Recipe) -> Option<(&'a ModelConfig, &'a Train)> {
         match (&self.teacher, &recipe.teacher) {

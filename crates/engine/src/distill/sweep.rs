@@ -14,6 +14,7 @@ use super::checkpoint::Checkpoints;
 use super::evaluate::Evaluator;
 use super::journal::Journal;
 use super::log::Log;
+use super::main_memory;
 use super::measure::{agreement, speeds};
 use super::place::{Learned, Outcome, Place};
 use super::replace;
@@ -152,6 +153,7 @@ pub fn sweep(
     let combinations = grid.combinations();
     let points = points(recipe, &resolved, grid, &combinations, &folder, observer)?;
     let setup = Setup::read(recipe, None)?;
+    main_memory::check(recipe, &setup, device.info())?;
     if let recipe::Teacher::Logits { logits } = &recipe.teacher {
         notes.extend(check_answers(logits, &setup.split)?);
     }
