@@ -59,8 +59,9 @@ impl Case {
     }
 
     /// How far the loss and its gradient are from the reference: shares of the loss and of the gradient's largest part.
-    /// What a type of this roundoff and smallest number cannot tell from 0 is left out: of the loss the roundoff's square,
-    /// times T², of the gradient the roundoff, times T and the larger of the class's probabilities.
+    /// Up to T = 20 what a type of this roundoff cannot tell from 0 is left out, as the denominators' ratio is not made
+    /// better there: of the loss the roundoff's square, times T², of the gradient some roundoffs, times T and the larger of
+    /// the class's probabilities. So is everywhere what is below the smallest number.
     fn errors(
         &self,
         device: &mut dyn Device,
@@ -83,6 +84,7 @@ impl Case {
         };
         let written = run_kernel(device, kernel, &state, &data).unwrap();
         let t = f64::from(self.temperature);
+        let roundoff = if t > 20.0 { 0.0 } else { roundoff };
         let beyond = |found: f64, wanted: f64, floor: f64, whole: f64| {
             let error = (found - wanted).abs();
             if error <= floor + smallest { 0.0 } else { error / whole }
@@ -90,7 +92,7 @@ impl Case {
         let soft = beyond(written[2][0], self.soft, (t * roundoff).powi(2), self.soft);
         let [q, p] = [student, teacher].map(|row| softmax(&row, t));
         let parts = self.gradient.iter().enumerate().map(|(j, &wanted)| {
-            beyond(written[0][j], wanted, t * roundoff * p[j].max(q[j]), self.largest)
+            beyond(written[0][j], wanted, 4.0 * t * roundoff * p[j].max(q[j]), self.largest)
         });
         (soft, parts.fold(0.0, f64::max))
     }

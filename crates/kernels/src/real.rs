@@ -32,7 +32,7 @@ pub trait Real:
     fn widen(halves: &[f16], out: &mut [Self]);
     /// e to the power of self; in f32 within 1 ulp.
     fn fast_exp(self) -> Self;
-    /// e^x - 1 and e^x - 1 - x of self x <= 0, both without cancellation near 0; in f32 within 2 and 16 ulp.
+    /// e^x - 1 and e^x - 1 - x of self x <= 0, both without cancellation near 0; in f32 within 3 and 16 ulp.
     fn exp_m1_terms(self) -> [Self; 2];
     /// The hyperbolic tangent; in f32 within 2 ulp.
     fn fast_tanh(self) -> Self;

