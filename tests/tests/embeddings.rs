@@ -137,6 +137,7 @@ fn what_embeddings_cannot_have_is_refused() {
         teacher: Teacher::Folder {
             folder: Origin::Folder(path("fixtures/bert")),
             weights: Storage::F32,
+            labels: Default::default(),
         },
         ..recipe
     };

@@ -26,10 +26,6 @@ struct Subject {
     data: Dataset,
 }
 
-fn random_ids(len: usize, bound: usize, salt: u32) -> Vec<u32> {
-    random_labels(len, bound, salt).into_iter().map(|id| id as u32).collect()
-}
-
 /// A perceptron on random numbers; the last step of an epoch is smaller than the others.
 fn perceptron() -> Subject {
     let mlp = Mlp {
@@ -54,7 +50,7 @@ fn perceptron() -> Subject {
             class_names: (0..5).map(|class| class.to_string()).collect(),
         },
         start,
-        data: Dataset::numbered(numbers, random_ids(150, 5, 2)).unwrap(),
+        data: Dataset::numbered(numbers, random_labels(150, 5, 2)).unwrap(),
     }
 }
 
@@ -77,7 +73,7 @@ fn encoder() -> Subject {
         name: "encoder",
         config,
         start: values.into_iter().map(Some).collect(),
-        data: Dataset::numbered(texts, random_ids(150, 3, 4)).unwrap(),
+        data: Dataset::numbered(texts, random_labels(150, 3, 4)).unwrap(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! `distil-gpu eval`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use distil_gpu_engine::data::classes::{self, LabelsKey};
 use distil_gpu_engine::data::files::Format;
 use distil_gpu_engine::data::text::Pairs;
 use distil_gpu_engine::data::{self, Dataset, Examples};
@@ -11,7 +13,7 @@ use distil_gpu_engine::distill::correlation::{pearson, spearman};
 use distil_gpu_engine::distill::embeddings::cosines;
 use distil_gpu_engine::distill::evaluate::{Speed, errors_per_class};
 use distil_gpu_engine::distill::{Evaluator, frozen_store};
-use distil_gpu_engine::models::{Feed, Input, ModelConfig};
+use distil_gpu_engine::models::{self, Feed, Input, ModelConfig};
 use distil_gpu_engine::recipe::{Column, Data, Recipe, Source, Task};
 use distil_gpu_engine::store::{Storage, Store};
 use serde_json::{Value, json};
@@ -31,6 +33,8 @@ Examples:
       brought to the model's size and channels as in its training
   distil-gpu eval runs/movie-sentiment/student --data reviews.csv --text review --label sentiment
       Labelled texts: .csv, .tsv, .json, .jsonl, .ndjson or .parquet; all but the last also zipped, as .csv.gz
+  distil-gpu eval my-nli-model --data nli.csv --labels 0=entailment,1=neutral,2=contradiction
+      A model whose classes have other names than the data's
   distil-gpu eval my-embedder --data sts-test.csv --text sentence1 --text sentence2 --label score
       A model that makes embeddings: how well the cosines of pairs of texts follow their scores (Spearman, Pearson)
   distil-gpu eval runs/masked-words/student --data news.txt
@@ -53,6 +57,9 @@ pub struct Args {
     skip_empty: bool,
     #[command(flatten)]
     images: super::Images,
+    /// Which of the model's classes is which of the data's, where they have other names: MODEL'S=DATA'S, parted by commas
+    #[arg(long, value_name = "NAME=NAME,…")]
+    labels: Vec<String>,
     /// auto, cpu, gpu or gpu:N
     #[arg(long, default_value = "auto")]
     device: String,
@@ -60,6 +67,9 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = super::load_model(&args.model, voice)?;
+    if config.classes() > 0 {
+        models::check_single_label(&super::model_folder(&args.model, voice)?)?;
+    }
     let model = Model { args: &args, config: &config, values: &values, voice };
     let measured = match (config.embeds(), config.input.masks()) {
         (true, _) => model.similarities()?,
@@ -122,8 +132,12 @@ impl Model<'_> {
     /// A classifier's errors on labelled examples.
     fn classes(self) -> Result<Measured> {
         let Self { args, config, voice, .. } = self;
-        let (test, notes) = load(args, &config.input)?;
-        let test = test.with_classes(&config.class_names).with_context(|| self.unfit())?;
+        let Loaded { test, labels: of_recipe, notes } = load(args, &config.input)?;
+        let labels = super::labels(&args.labels, of_recipe, &config.class_names)?;
+        let ours = test.need_labels().with_context(|| self.unfit())?.class_names();
+        let class_names = classes::named(&config.class_names, &labels, ours, LabelsKey::Flag)
+            .with_context(|| self.unfit())?;
+        let test = test.with_classes(&class_names)?;
         let feed = Feed::new(&config.input, test.examples()).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
@@ -135,7 +149,7 @@ impl Model<'_> {
         let accuracy = (examples - errors) as f64 / examples as f64;
         let counts = labels.per_class_counts();
         let mut table = table::new(["class", "examples", "errors"]);
-        for ((name, count), wrong) in config.class_names.iter().zip(&counts).zip(&per_class) {
+        for ((name, count), wrong) in class_names.iter().zip(&counts).zip(&per_class) {
             table.add_row([name.clone(), count.to_string(), wrong.to_string()]);
         }
         Ok(Measured {
@@ -257,8 +271,18 @@ fn answers(
     Ok(answers?)
 }
 
-/// The labelled examples that `--data` names for a model that reads `input`, and what is to be said of them.
-fn load(args: &Args, input: &Input) -> Result<(Dataset, Vec<String>)> {
+/// What a classifier is measured on.
+struct Loaded {
+    /// The labelled examples.
+    test: Dataset,
+    /// What a recipe says of its teacher's classes.
+    labels: BTreeMap<String, String>,
+    /// What is to be said of the examples.
+    notes: Vec<String>,
+}
+
+/// What `--data` names, for a model that reads `input`.
+fn load(args: &Args, input: &Input) -> Result<Loaded> {
     let path = Path::new(&args.data);
     let (train, test) = (path.to_owned(), path.to_owned());
     let texts = matches!(input, Input::Tokens(_));
@@ -266,14 +290,14 @@ fn load(args: &Args, input: &Input) -> Result<(Dataset, Vec<String>)> {
     let source = match Format::of(path) {
         _ if args.data == "embedded" => Source::Embedded,
         _ if ends_with("toml") => {
-            let split = data::load(&Recipe::load(path, &[])?.data, Task::Classification)?;
-            return Ok((split.test, split.notes));
+            let recipe = Recipe::load(path, &[])?;
+            let split = data::load(&recipe.data, Task::Classification)?;
+            let labels = recipe.teacher.labels().clone();
+            return Ok(Loaded { test: split.test, labels, notes: split.notes });
         }
         _ if path.is_dir() => {
-            return Ok((
-                data::load_image_classes(path, &args.images.conversion(input))?,
-                Vec::new(),
-            ));
+            let test = data::load_image_classes(path, &args.images.conversion(input))?;
+            return Ok(Loaded { test, labels: BTreeMap::new(), notes: Vec::new() });
         }
         Some(format) if texts && format.is_table() => Source::Text {
             train,
@@ -307,5 +331,5 @@ fn load(args: &Args, input: &Input) -> Result<(Dataset, Vec<String>)> {
     // The file stands for both sets, and is told of once.
     let mut notes = split.notes;
     notes.dedup();
-    Ok((split.test, notes))
+    Ok(Loaded { test: split.test, labels: BTreeMap::new(), notes })
 }

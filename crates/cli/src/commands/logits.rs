@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use distil_gpu_engine::data::classes::{self, LabelsKey};
 use distil_gpu_engine::data::{self, Examples};
 use distil_gpu_engine::distill::{self, Answerer, Evaluator, frozen_store};
 use distil_gpu_engine::models::{Feed, Input};
@@ -24,7 +25,8 @@ Examples:
   distil-gpu logits my-model --input pictures --out answers.safetensors
       Answers to the pictures of a folder, in the order of their paths, brought to the model's size and channels
   distil-gpu logits my-model --input recipes/hinton-mnist.toml --out teacher.safetensors
-      Writes `train` and `test` [rows, classes] for a recipe's data: a file for `teacher.logits`")]
+      Writes `train` and `test` [rows, classes] for a recipe's data, the classes in the recipe's order: a file for
+      `teacher.logits`")]
 pub struct Args {
     /// Folder with config.json and model.safetensors, or hf:OWNER/NAME for a model of the hub
     model: PathBuf,
@@ -42,6 +44,9 @@ pub struct Args {
     skip_empty: bool,
     #[command(flatten)]
     images: super::Images,
+    /// Which of the model's classes is which of the recipe's, where they have other names: MODEL'S=RECIPE'S, parted by commas
+    #[arg(long, value_name = "NAME=NAME,…")]
+    labels: Vec<String>,
     /// File to write; one that exists is replaced
     #[arg(long)]
     out: PathBuf,
@@ -51,7 +56,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let (config, values) = super::load_model(&args.model, voice)?;
+    let (mut config, mut values) = super::load_model(&args.model, voice)?;
     if config.input.masks() {
         bail!(
             "{} guesses masked tokens: its logits of all tokens would be a number for each word of the vocabulary, \
@@ -59,12 +64,27 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
             args.model.display()
         );
     }
+    let (model, input) = (args.model.display(), args.input.display());
+    let unfit = || format!("{model} cannot answer {input}");
     let (split, examples);
     let inputs: Vec<(&str, &Examples)> = if args.input.extension().is_some_and(|e| e == "toml") {
         // A teacher's logits are of all examples: what is kept for validation is chosen when students learn.
         let recipe = Recipe::load(&args.input, &[])?;
+        let of_recipe = recipe.teacher.labels().clone();
         split = data::load(&Data { validation: None, ..recipe.data }, recipe.task)?;
+        if let (Some(ours), true) = (split.train.labels(), config.classes() > 0) {
+            let labels = super::labels(&args.labels, of_recipe, &config.class_names)?;
+            let ours = ours.class_names();
+            let places = classes::places(&config.class_names, &labels, ours, LabelsKey::Flag)
+                .with_context(unfit)?;
+            config.order_classes(&mut values, &places, ours);
+        }
         vec![("train", split.train.examples()), ("test", split.test.examples())]
+    } else if !args.labels.is_empty() {
+        bail!(
+            "--labels goes with a recipe as --input, whose classes have an order: to inputs without labels the model answers \
+             in its own, so leave it out"
+        );
     } else {
         examples = match config.input {
             Input::Tokens(_) => {
@@ -84,8 +104,6 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         };
         vec![("logits", &examples)]
     };
-    let (model, input) = (args.model.display(), args.input.display());
-    let unfit = || format!("{model} cannot answer {input}");
     let feed =
         |&(name, data): &(_, _)| Ok((name, Feed::new(&config.input, data).with_context(unfit)?));
     let feeds = inputs.iter().map(feed).collect::<Result<Vec<_>>>()?;

@@ -16,9 +16,10 @@ pub mod run;
 pub mod sweep;
 pub mod tune;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use distil_gpu_engine::device::{Choice, Device, GpuOptions, select};
 use distil_gpu_engine::models::{self, ModelConfig, Origin, hub};
 use distil_gpu_engine::recipe::Recipe;
@@ -56,6 +57,40 @@ fn load_model(path: &Path, voice: Voice) -> Result<(ModelConfig, Vec<Vec<f32>>)>
         note(assumed);
     }
     Ok((config, values))
+}
+
+/// A model's names of classes to the data's: those that `--labels` gives, else a recipe's, where they are this model's.
+fn labels(
+    given: &[String],
+    of_recipe: BTreeMap<String, String>,
+    class_names: &[String],
+) -> Result<BTreeMap<String, String>> {
+    if given.is_empty() {
+        let meant = of_recipe.keys().all(|name| class_names.contains(name));
+        return Ok(if meant { of_recipe } else { BTreeMap::new() });
+    }
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
+    let mut last = None;
+    for piece in given.iter().flat_map(|given| given.split(',')) {
+        match (piece.split_once('='), &last) {
+            (Some((model, data)), _) => {
+                if labels.insert(model.to_owned(), data.to_owned()).is_some() {
+                    bail!("--labels names the class `{model}` twice: leave one out");
+                }
+                last = Some(model.to_owned());
+            }
+            // A comma within the data's name.
+            (None, Some(model)) => {
+                let name = labels.entry(model.clone()).or_default();
+                *name = format!("{name},{piece}");
+            }
+            (None, None) => bail!(
+                "--labels {}: it must be NAME=NAME, the model's name of a class and the data's, as in --labels 0=no,1=yes",
+                given.join(" ")
+            ),
+        }
+    }
+    Ok(labels)
 }
 
 /// Shows downloads.

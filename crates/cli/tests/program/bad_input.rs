@@ -73,7 +73,7 @@ fn recipes() {
         ("data.source=mnist", "\"embedded\""),
         ("train.steps=3", "not both"),
         ("task=masked", "`task` is the string \"masked\"; it must be one of \"classification\""),
-        ("task=masked-lm", "`task = \"masked-lm\"` needs models of type \"encoder\""),
+        ("task=masked-lm", "set `data.source` to \"text\""),
         ("task=embedding", "training the teacher of embeddings"),
     ] {
         home.refused(&format!("run tiny.toml --set {set}"), &[wanted]);
@@ -117,7 +117,7 @@ fn csv_files() {
         ("a,label\nNaN,0\n", "line 2, column 0 (`a`): \"NaN\" is not a finite"),
         ("a,label\n1,0\n2\n", "line 3 has 1 columns"),
         ("a,b\n1,0\n", "no column is named `label`"),
-        ("a,label\n1,-1\n1,x\n", "all as numbers or all as names"),
+        ("a,label\n1,-1\n1,0.5\n", "line 3, column 1 (`label`): 0.5 is a number and not a class"),
     ] {
         home.write("t.csv", text);
         home.refused(&run, &[wanted]);
@@ -261,7 +261,11 @@ fn inputs_that_do_not_fit_the_model() {
     home.refused("eval hand --data nowhere", &["--data nowhere: no such folder", "`embedded`"]);
     for label in ["dog", "3"] {
         home.write("x.csv", format!("a,b,label\n1,2,{label}\n"));
-        home.refused("eval hand --data x.csv", &["the model has no class `", "ant, bee, cat"]);
+        let both = "is none of the model's: those are `ant`, `bee`, `cat`, the data's `";
+        home.refused(
+            "eval hand --data x.csv",
+            &["the data's class `", both, "give `--labels ant="],
+        );
     }
     home.refused("eval hand --data x.csv --label kind", &["no column is named `kind`"]);
 }
@@ -279,7 +283,7 @@ fn teachers_for_other_data() {
     let data = "--set data={source=\"csv\",train=\"t.csv\",test=\"t.csv\"}";
     for labels in [["bee", "cat", "dog"], ["ant", "bee", "bee"]] {
         home.write("t.csv", csv(labels));
-        home.refused(&format!("{run} {data}"), &["ant, bee, cat"]);
+        home.refused(&format!("{run} {data}"), &["`ant`, `bee`, `cat`"]);
     }
 
     home.write("t.csv", csv(["ant", "bee", "cat"]));

@@ -2,13 +2,14 @@
 //! it was stopped, `folder` what it makes of a folder that is at work, damaged, changed or a person's own, `pictures` how
 //! it reads them, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `guessing` masked
 //! language models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `manual` what it tells
-//! of itself, `bad_input` and `bad_texts` what it says to input that is wrong.
+//! of itself, `bad_input` and `bad_texts` what it says to input that is wrong, `classes` how classes are told.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod attack;
 mod bad_input;
 mod bad_texts;
 mod check_and_bench;
+mod classes;
 mod commands;
 mod folder;
 mod guessing;

@@ -1,10 +1,10 @@
-//! CSV and TSV files of numbers with a column of labels, which are class numbers or class names.
+//! CSV and TSV files of numbers with a column of labels.
 
 use std::path::Path;
 
 use ::csv::{ReaderBuilder, StringRecord, Trim};
 
-use super::dataset::MAX_CLASSES;
+use super::classes::{Classes, NoClass};
 use super::files::{File, Format};
 use super::{DataError, Dataset, Features, Numbers};
 use crate::recipe::Column;
@@ -12,8 +12,8 @@ use crate::recipe::Column;
 /// The most columns of a table.
 const MAX_COLUMNS: usize = 1 << 20;
 
-/// Loads both files. Labels are class numbers if all of the training data's are; else they are names, and
-/// the classes are the training data's names, sorted.
+/// Loads both files. The classes are the training data's labels: in order of number if all are whole numbers, else
+/// sorted.
 pub(super) fn load(
     train: &Path,
     test: &Path,
@@ -48,33 +48,6 @@ struct Label {
     text: String,
     /// Where its line begins in the file, or blank lines before it.
     offset: u64,
-}
-
-/// What labels mean.
-enum Classes {
-    Numbers,
-    Names(Vec<String>),
-}
-
-impl Classes {
-    /// The class of a label, or what is wrong with it.
-    fn class(&self, text: &str) -> Result<u32, String> {
-        match self {
-            Self::Numbers => match text.parse::<usize>() {
-                Ok(class) if class < MAX_CLASSES => Ok(class as u32),
-                Ok(_) => {
-                    Err(format!("{text} is no class number: they run from 0 up, without gaps"))
-                }
-                Err(_) => Err(format!(
-                    "{text:?} is no class number, as all labels of the training data are"
-                )),
-            },
-            Self::Names(names) => match names.binary_search_by(|name| name.as_str().cmp(text)) {
-                Ok(class) => Ok(class as u32),
-                Err(_) => Err(format!("the training data have no class {text:?}")),
-            },
-        }
-    }
 }
 
 impl<'a> Sheet<'a> {
@@ -186,23 +159,11 @@ impl<'a> Sheet<'a> {
         ends.count() as u64 + 1
     }
 
-    /// What the labels mean, these being the training data's.
+    /// The classes that the labels make, these being the training data's.
     fn classes(&self) -> Result<Classes, DataError> {
-        let number = |label: &Label| label.text.parse::<i64>().ok();
-        if self.labels.iter().all(|label| number(label).is_some_and(|class| class >= 0)) {
-            return Ok(Classes::Numbers);
-        }
-        let name = self.labels.iter().find(|label| number(label).is_none());
-        if let Some(name) = name.filter(|_| self.labels.iter().any(|label| number(label).is_some()))
-        {
-            let problem =
-                "is no number, and other labels are: write all as numbers or all as names";
-            return Err(self.bad_label(name, format!("{:?} {problem}", name.text)));
-        }
-        let mut names: Vec<String> = self.labels.iter().map(|label| label.text.clone()).collect();
-        names.sort_unstable();
-        names.dedup();
-        Ok(Classes::Names(names))
+        let labels = self.labels.iter().map(|label| &*label.text);
+        Classes::of(labels)
+            .map_err(|NoClass { row, problem }| self.bad_label(&self.labels[row], problem))
     }
 
     fn bad_label(&self, label: &Label, problem: String) -> DataError {
@@ -216,14 +177,11 @@ impl<'a> Sheet<'a> {
 
     fn dataset(self, classes: &Classes) -> Result<Dataset, DataError> {
         let label = |label: &Label| {
-            classes.class(&label.text).map_err(|problem| self.bad_label(label, problem))
+            classes.id(&label.text).map_err(|problem| self.bad_label(label, problem))
         };
         let labels = self.labels.iter().map(label).collect::<Result<Vec<u32>, _>>()?;
         let examples = Numbers::new(Features::F32(self.features), vec![self.width])?;
-        match classes {
-            Classes::Numbers => Dataset::numbered(examples, labels),
-            Classes::Names(names) => Dataset::new(examples, labels, names.clone()),
-        }
+        Dataset::new(examples, labels, classes.names().to_vec())
     }
 }
 
@@ -301,13 +259,16 @@ mod tests {
     #[test]
     fn reads_numbered_classes() {
         let (train, test) =
-            named("\u{feff}a,label,b\r\n1,0,2.5\n-3e1, 2 ,4\n", "a,label,b\n5,1,6\n").unwrap();
+            named("\u{feff}a,label,b\r\n1,0,2.5\n-3e1, 2 ,4\n", "a,label,b\n5,2,6\n").unwrap();
         assert_eq!(train.numbers().unwrap().features(), &Features::F32(vec![1.0, 2.5, -30.0, 4.0]));
         assert_eq!(
             (ids(&train), train.classes(), train.numbers().unwrap().shape()),
-            (&[0, 2][..], 3, &[2][..])
+            (&[0, 1][..], 2, &[2][..])
         );
-        assert_eq!(ids(&test), [1]);
+        assert_eq!(
+            (train.class_names(), ids(&test)),
+            (&["0", "2"].map(String::from)[..], &[1][..])
+        );
     }
 
     #[test]
@@ -332,9 +293,9 @@ mod tests {
             "train.csv: line 4, column 0 (`a`): \"x\" is not a number",
         );
         refused(
-            named("\n\na,label\r\n\r\n1,0\r\n\r\n\r\n1,x", good),
-            "train.csv: line 8, column 1 (`label`): \"x\" is no number, and other labels are: write all as \
-             numbers or all as names",
+            named("\n\na,label\r\n\r\n1,0\r\n\r\n\r\n1,0.25", good),
+            "train.csv: line 8, column 1 (`label`): 0.25 is a number and not a class, and classes are what is learnt \
+             here: round the labels to a few whole numbers, or name another column as the label's",
         );
         refused(
             named(good, "a,label\nNaN,0\n"),
@@ -360,17 +321,14 @@ mod tests {
         let numbers = "a,label\n1,0\n";
         refused(
             named(numbers, "a,label\n1,cat\n"),
-            "line 2, column 1 (`label`): \"cat\" is no class number, as all labels of the training data \
-             are",
+            "line 2, column 1 (`label`): the training data have no class \"cat\"; they have `0`",
         );
         refused(
             named("a,label\n1,cat\n", "a,label\n1,dog\n"),
-            "test.csv: line 2, column 1 (`label`): the training data have no class \"dog\"",
+            "test.csv: line 2, column 1 (`label`): the training data have no class \"dog\"; they have `cat`",
         );
-        refused(
-            named("a,label\n1,4000000000\n", numbers),
-            "4000000000 is no class number: they run from 0 up, without gaps",
-        );
+        let far = named("a,label\n1,4000000000\n", "a,label\n1,4000000000\n").unwrap().0;
+        assert_eq!((far.class_names(), ids(&far)), (&["4000000000".to_owned()][..], &[0][..]));
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Labelled examples, and the two sets of a split.
 
+use std::collections::HashMap;
+
 use distil_gpu_kernels::random;
 
-use super::{DataError, Examples, Features, Numbers, Texts};
-
-/// The most classes a data set may have: a label beyond it is surely no class number.
-pub(super) const MAX_CLASSES: usize = 1 << 20;
+use super::{DataError, Examples, Features, Numbers, Texts, classes};
 
 /// Examples, at least one, with labels or without. Clones share the features.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +32,7 @@ impl Labels {
         self.class_names.len()
     }
 
-    /// Names of the classes; their numbers if they have none.
+    /// Names of the classes, in order.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
@@ -92,14 +91,16 @@ impl Dataset {
         Ok(Self { examples, labels: Some(Labels { ids: labels, class_names }) })
     }
 
-    /// Examples with their labels; the classes are numbered up to the highest label.
+    /// Examples whose labels are whole numbers: each that there is names a class, in order of number.
     ///
     /// # Errors
-    /// [`DataError::Unfit`], as [`Dataset::new`].
-    pub fn numbered(examples: impl Into<Examples>, labels: Vec<u32>) -> Result<Self, DataError> {
-        let highest = labels.iter().copied().max().unwrap_or(0);
-        let classes = highest as usize + 1;
-        let names = (0..classes.min(MAX_CLASSES)).map(|class| class.to_string()).collect();
+    /// [`DataError::Unfit`], as [`Dataset::new`], and when there are too many classes.
+    pub fn numbered<T: Into<i64>>(
+        examples: impl Into<Examples>,
+        labels: impl IntoIterator<Item = T>,
+    ) -> Result<Self, DataError> {
+        let numbers: Vec<i64> = labels.into_iter().map(Into::into).collect();
+        let (labels, names) = classes::of_numbers(&numbers).map_err(DataError::Unfit)?;
         Self::new(examples, labels, names)
     }
 
@@ -206,19 +207,41 @@ impl Dataset {
         Self { examples, labels }
     }
 
-    /// The data with these classes instead of its own: by name where both have names, else by number.
+    /// The data with these classes instead of its own, by name.
     ///
     /// # Errors
     /// [`DataError::Unfit`] when it has no labels, or a class of it is not among them.
     pub fn with_classes(mut self, class_names: &[String]) -> Result<Self, DataError> {
-        let places = class_places(self.need_labels()?.class_names(), class_names)?;
+        let own = self.need_labels()?.class_names();
+        if own == class_names {
+            return Ok(self);
+        }
+        let known: HashMap<&String, u32> = class_names.iter().zip(0..).collect();
+        let place = |name: &String| {
+            known.get(name).copied().ok_or_else(|| {
+                let all = classes::listed(class_names);
+                DataError::Unfit(format!("there is no class `{name}` among {all}"))
+            })
+        };
+        let places: Vec<u32> = own.iter().map(place).collect::<Result<_, _>>()?;
         if let Some(labels) = &mut self.labels {
-            for label in &mut labels.ids {
-                *label = places[*label as usize] as u32;
-            }
+            labels.ids.iter_mut().for_each(|label| *label = places[*label as usize]);
             labels.class_names = class_names.to_vec();
         }
         Ok(self)
+    }
+
+    /// The test or validation data with the classes of the training data; `called` says which of them they are.
+    pub(super) fn with_classes_of(self, train: &Self, called: &str) -> Result<Self, DataError> {
+        let (Some(known), Some(own)) = (&train.labels, &self.labels) else { return Ok(self) };
+        if let Some(name) = own.class_names.iter().find(|name| !known.class_names.contains(name)) {
+            return Err(DataError::Unfit(format!(
+                "{called} the class `{name}`, and the training data have only {}: take its examples out, or give \
+                 training data that have it",
+                classes::listed(&known.class_names)
+            )));
+        }
+        self.with_classes(&known.class_names)
     }
 
     /// The numbers of the examples that are of none of these classes.
@@ -227,12 +250,6 @@ impl Dataset {
     /// [`DataError::Unfit`] when there are no labels, a class does not exist or no example is left.
     pub fn rows_without_classes(&self, omitted: &[usize]) -> Result<Vec<u32>, DataError> {
         let labels = self.need_labels()?;
-        let classes = labels.classes();
-        if let Some(class) = omitted.iter().find(|class| **class >= classes) {
-            return Err(DataError::Unfit(format!(
-                "class {class} cannot be left out: there are {classes} classes, counted from 0"
-            )));
-        }
         let kept = |row: &u32| !omitted.contains(&(labels.ids[*row as usize] as usize));
         let rows: Vec<u32> = (0..labels.ids.len() as u32).filter(kept).collect();
         if rows.is_empty() {
@@ -267,50 +284,14 @@ impl Dataset {
         }
         Ok(Self { examples, labels: Some(Labels { ids, class_names: labels.class_names.clone() }) })
     }
-
-    /// With classes up to `classes`, named by their numbers where they have no name.
-    fn widened(mut self, classes: usize) -> Self {
-        if let Some(labels) = &mut self.labels {
-            let names = &mut labels.class_names;
-            names.extend((names.len()..classes).map(|class| class.to_string()));
-        }
-        self
-    }
-}
-
-/// The place of each class of `from` among those of `to`: its name's; or, where one side has only numbers
-/// for names, its own number.
-///
-/// # Errors
-/// [`DataError::Unfit`], naming a class that has no place.
-pub(crate) fn class_places(from: &[String], to: &[String]) -> Result<Vec<usize>, DataError> {
-    let numbered =
-        |names: &[String]| names.iter().enumerate().all(|(class, name)| *name == class.to_string());
-    let by_name = |name: &String| to.iter().position(|known| known == name);
-    let places: Option<Vec<usize>> = from.iter().map(by_name).collect();
-    if let Some(places) = places {
-        return Ok(places);
-    }
-    let by_number = numbered(from) || (numbered(to) && from.len() == to.len());
-    let stranger = match by_number {
-        true => from.get(to.len()),
-        false => from.iter().find(|name| by_name(name).is_none()),
-    };
-    match stranger {
-        None => Ok((0..from.len()).collect()),
-        Some(name) => Err(DataError::Unfit(format!(
-            "the model has no class `{name}`, only {}",
-            to.join(", ")
-        ))),
-    }
 }
 
 impl Split {
-    /// Two sets that go together; both get the classes of the one that has more.
+    /// Two sets that go together; both have the classes of the training data.
     ///
     /// # Errors
     /// [`DataError::Mismatch`] when they differ in the shape of an example, in the kind of numbers, or in whether they
-    /// have labels.
+    /// have labels; [`DataError::Unfit`] when the test data have a class that the training data lack.
     pub fn new(train: Dataset, test: Dataset) -> Result<Self, DataError> {
         let (kind, other) = (train.examples.kind(), test.examples.kind());
         if kind != other {
@@ -334,8 +315,7 @@ impl Split {
             let (train, test) = (labelled(&train), labelled(&test));
             return Err(DataError::Mismatch { what: "there are", train, test });
         }
-        let classes = train.classes().max(test.classes());
-        let (train, test) = (train.widened(classes), test.widened(classes));
+        let test = test.with_classes_of(&train, "the test data have")?;
         Ok(Self { train, test, validation: None, rows: None, unlabelled: None, notes: Vec::new() })
     }
 
@@ -431,10 +411,6 @@ mod tests {
             all.numbers().unwrap().features()
         ));
         refused(
-            six().without_classes(&[3]),
-            "class 3 cannot be left out: there are 3 classes, counted from 0",
-        );
-        refused(
             six().without_classes(&[0, 1, 2]),
             "no example is left without the classes [0, 1, 2]: omit fewer",
         );
@@ -487,25 +463,28 @@ mod tests {
     }
 
     #[test]
-    fn classes_go_by_name_or_by_number() {
+    fn classes_go_by_name() {
         let names =
             |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let known = names(&["ant", "cat", "dog"]);
         let data = renamed(&names(&["cat", "ant", "dog"]));
         let named = data.clone().with_classes(&known).unwrap();
         assert_eq!((ids(&named), named.class_names()), (&[1, 2, 0, 2, 1, 2][..], &known[..]));
-        assert_eq!(ids(&six().with_classes(&known).unwrap()), ids(&six()));
-        assert_eq!(ids(&data.with_classes(&names(&["0", "1", "2"])).unwrap()), ids(&six()));
-        refused(six().with_classes(&known[..2]), "the model has no class `2`, only ant, cat");
-        let other = renamed(&names(&["ant", "bee", "cat"]));
+        let strange = "there is no class `0` among `ant`, `cat`, `dog`";
+        refused(six().with_classes(&known), strange);
         refused(
-            other.clone().with_classes(&known),
-            "the model has no class `bee`, only ant, cat, dog",
+            data.with_classes(&names(&["0", "1", "2"])),
+            "there is no class `cat` among `0`, `1`, `2`",
         );
-        let numbers = names(&["0", "1", "2", "3"]);
         let last = renamed(&names(&["1", "2", "3"]));
+        let numbers = names(&["0", "1", "2", "3"]);
         assert_eq!(ids(&last.with_classes(&numbers).unwrap()), [1, 3, 2, 3, 1, 3]);
-        refused(other.with_classes(&numbers), "the model has no class `ant`, only 0, 1, 2, 3");
+        // Numbers with gaps are names too.
+        let gaps = Dataset::numbered(six().examples().clone(), [90002, 1, -7, 1, 1, -7]).unwrap();
+        assert_eq!(
+            (ids(&gaps), gaps.class_names()),
+            (&[2, 1, 0, 1, 1, 0][..], &names(&["-7", "1", "90002"])[..])
+        );
     }
 
     #[test]
@@ -531,17 +510,25 @@ mod tests {
 
     #[test]
     fn splits_agree() {
-        let two = rows(vec![0.0; 4], &[0, 1]).unwrap();
-        let split = Split::new(two.clone(), six()).unwrap();
-        assert_eq!(split.train.class_names(), ["0", "1", "2"]);
+        let two = rows(vec![0.0; 4], &[0, 2]).unwrap();
+        let split = Split::new(six(), two.clone()).unwrap();
+        assert_eq!(
+            (ids(&split.test), split.test.class_names()),
+            (&[0, 2][..], six().class_names())
+        );
+        refused(
+            Split::new(two.clone(), six()),
+            "the test data have the class `1`, and the training data have only `0`, `2`: take its examples out, or give \
+             training data that have it",
+        );
         let wide = Numbers::new(Features::F32(vec![0.0; 3]), vec![3]).unwrap();
         refused(
-            Split::new(two.clone(), Dataset::numbered(wide, vec![0]).unwrap()),
+            Split::new(two.clone(), Dataset::numbered(wide, [0]).unwrap()),
             "training and test data differ: an example is [2] in training, [3] in test",
         );
         let bytes = Numbers::new(Features::U8(vec![0; 2]), vec![2]).unwrap();
         refused(
-            Split::new(two, Dataset::numbered(bytes, vec![0]).unwrap()),
+            Split::new(two, Dataset::numbered(bytes, [0]).unwrap()),
             "training and test data differ: features are numbers in training, u8 pixels in test",
         );
     }

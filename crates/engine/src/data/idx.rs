@@ -181,9 +181,13 @@ mod tests {
             let data = load(&image_path, &label_path).unwrap();
             assert_eq!(
                 (data.len(), data.numbers().unwrap().shape(), data.classes()),
-                (2, &[1, 2, 3][..], 4)
+                (2, &[1, 2, 3][..], 2)
             );
-            assert_eq!(data.need_labels().unwrap().ids(), [3, 1]);
+            let labels = data.need_labels().unwrap();
+            assert_eq!(
+                (labels.ids(), labels.class_names()),
+                (&[1, 0][..], &["1", "3"].map(String::from)[..])
+            );
             let Features::U8(pixels) = data.numbers().unwrap().features() else {
                 panic!("u8 was expected")
             };

@@ -3,6 +3,7 @@
 //! [`load`] gives the training and the test set that a recipe asks for; [`Dataset::gather`] writes the rows
 //! of a batch. Every loader refuses what is not there, not whole or not finite, and says where.
 
+pub mod classes;
 mod csv;
 mod dataset;
 mod embedded;
@@ -19,7 +20,6 @@ pub mod text;
 
 use crate::recipe::{Data, Source, Task, Validation};
 
-pub(crate) use dataset::class_places;
 pub use dataset::{Dataset, Labels, Split};
 pub use error::DataError;
 pub use examples::Examples;
@@ -64,10 +64,8 @@ pub fn load(data: &Data, task: Task) -> Result<Split, DataError> {
             let more =
                 notes.into_iter().filter(|note| !split.notes.contains(note)).collect::<Vec<_>>();
             let notes = [split.notes.clone(), more].concat();
-            let validation = match split.train.labels() {
-                Some(labels) => validation.with_classes(labels.class_names())?,
-                None => validation,
-            };
+            let validation =
+                validation.with_classes_of(&split.train, "the validation data have")?;
             let checked = Split::new(split.train.clone(), validation)?;
             Ok(Split { validation: Some(checked.test), notes, ..split })
         }
@@ -79,7 +77,9 @@ fn load_source(source: &Source, task: Task) -> Result<Split, DataError> {
         Source::Embedded => embedded::load(),
         Source::Idx { train_images, train_labels, test_images, test_labels } => {
             let train = idx::load(train_images, train_labels)?;
-            Ok((train, idx::load(test_images, test_labels)?))
+            let test = idx::load(test_images, test_labels)?;
+            let test = test.with_classes_of(&train, &format!("{} has", test_labels.display()))?;
+            Ok((train, test))
         }
         Source::Csv { train, test, label, header } => csv::load(train, test, label, *header),
         Source::Safetensors { train, test, features, labels } => {

@@ -5,7 +5,6 @@ use std::path::Path;
 use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype, SafeTensors};
 
-use super::dataset::MAX_CLASSES;
 use super::{DataError, Dataset, Features, Numbers, files};
 use crate::floats::{floats, words};
 
@@ -23,7 +22,9 @@ pub(super) fn load(
             Dataset::numbered(examples, labels)
         })
     };
-    Ok((dataset(train)?, dataset(test)?))
+    let (train, tested) = (dataset(train)?, dataset(test)?);
+    let tested = tested.with_classes_of(&train, &format!("{} has", test.display()))?;
+    Ok((train, tested))
 }
 
 /// Loads the features of examples that have no labels, from the tensor `name`.
@@ -145,29 +146,23 @@ impl Tensor<'_> {
     }
 
     /// The labels of `rows` examples.
-    fn labels(&self, rows: usize) -> Result<Vec<u32>, DataError> {
+    fn labels(&self, rows: usize) -> Result<Vec<i64>, DataError> {
         if self.view.shape() != [rows] {
             return Err(self.shape(&format!("the labels of these features are [{rows}]")));
         }
         let data = self.view.data();
-        let labels: Vec<i64> = match self.view.dtype() {
+        Ok(match self.view.dtype() {
             Dtype::U8 => data.iter().map(|&label| label.into()).collect(),
             Dtype::I32 => words(data).map(|word| i32::from_le_bytes(word).into()).collect(),
             Dtype::U32 => words(data).map(|word| u32::from_le_bytes(word).into()).collect(),
             Dtype::I64 => words(data).map(i64::from_le_bytes).collect(),
             dtype => {
-                let problem = format!("its dtype is {dtype}; i32, i64, u8 or u32 was expected");
+                let problem = format!(
+                    "its dtype is {dtype}, and labels are the whole numbers of classes: i32, i64, u8 or u32 was expected"
+                );
                 return Err(self.bad(problem));
             }
-        };
-        let class = |(row, &label): (usize, &i64)| {
-            if (0..MAX_CLASSES as i64).contains(&label) {
-                return Ok(label as u32);
-            }
-            let problem = "which is no class number: they run from 0 up, without gaps";
-            Err(self.bad(format!("row {row} is {label}, {problem}")))
-        };
-        labels.iter().enumerate().map(class).collect()
+        })
     }
 
     fn shape(&self, expected: &str) -> DataError {
@@ -266,7 +261,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(pixels.numbers().unwrap().features(), &Features::U8(vec![0, 1, 2, 255]));
-        assert_eq!((pixels.numbers().unwrap().shape(), pixels.classes()), (&[1, 1, 2][..], 4));
+        assert_eq!((pixels.numbers().unwrap().shape(), pixels.classes()), (&[1, 1, 2][..], 2));
         assert_eq!(
             pair(&[0.0; 24], &[2, 3, 2, 2], &[0, 1]).unwrap().numbers().unwrap().shape(),
             [3, 2, 2]
@@ -299,10 +294,6 @@ mod tests {
             "x.safetensors: tensor `features`: row 1 holds NaN, which is not a finite f32",
         );
         refused(
-            pair(&[1.0, 2.0], &[2, 1], &[0, -1]),
-            "tensor `labels`: row 1 is -1, which is no class number: they run from 0 up, without gaps",
-        );
-        refused(
             pair(&[1.0, 2.0], &[2, 1], &[0]),
             "tensor `labels`: its shape is [1]; the labels of these features are [2]",
         );
@@ -329,7 +320,8 @@ mod tests {
         refused(read(&[]), "there is no tensor `features`; the file holds none");
         refused(
             read(&[features, ("labels", Dtype::F32, vec![1], floats(&[0.0]))]),
-            "tensor `labels`: its dtype is F32; i32, i64, u8 or u32 was expected",
+            "tensor `labels`: its dtype is F32, and labels are the whole numbers of classes: i32, i64, u8 or u32 was \
+             expected",
         );
         refused(
             read(&[("features", Dtype::I8, vec![1, 1], vec![0])]),

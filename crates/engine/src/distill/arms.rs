@@ -108,7 +108,7 @@ pub fn prepare(recipe: &Recipe, begin: Begin) -> Result<Prepared<'_>, Error> {
     let setup = Setup::read(recipe, copy.as_deref())?;
     let given = match &recipe.teacher {
         recipe::Teacher::Logits { logits } => {
-            let given = given_logits(recipe, &setup, logits)?;
+            let given = given_logits(&setup, logits)?;
             notes.extend(check_answers(logits, &setup.split)?);
             Some(given)
         }
@@ -361,10 +361,10 @@ impl Work<'_> {
             (false, Some(values)) => Saved::copy(&folder, lesson.config, values, &mut enter)?,
             (false, None) => Saved::train(device, &lesson, &folder, checkpoints, log, &mut enter)?,
         };
-        let omitted = &recipe.distil.omit_classes;
         let storage = if arm == Arm::Teacher { recipe.teacher.weights() } else { Storage::F32 };
         let teacher = teacher.map(|(teacher, _)| teacher);
-        let measured = saved.measure(device, storage, &setup.split, omitted, known, teacher)?;
+        let measured =
+            saved.measure(device, storage, &setup.split, &setup.omitted, known, teacher)?;
         if !finished {
             journal.finish(arm, &measured.report, log.seconds())?;
             checkpoints.clear(arm)?;
@@ -414,13 +414,9 @@ fn logits_of((rows, classes): (usize, usize), path: &Path, name: &str) -> Result
 }
 
 /// A teacher that is a file of logits: of the training examples, and perhaps of the test examples.
-pub(super) fn given_logits(
-    recipe: &Recipe,
-    setup: &Setup,
-    path: &Path,
-) -> Result<MeasuredTeacher, Error> {
+pub(super) fn given_logits(setup: &Setup, path: &Path) -> Result<MeasuredTeacher, Error> {
     let split = &setup.split;
-    let teacher = setup.answers(recipe, &train_logits(split, path)?)?;
+    let teacher = setup.answers(&train_logits(split, path)?)?;
     let test = (split.test.len(), split.test.classes());
     let answers = match logits_of(test, path, "test") {
         Err(Error::Data(DataError::MissingTensor { .. })) => None,

@@ -1,14 +1,16 @@
 //! What a recipe works with: its data, and its models before any training.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::rates::rates;
 use super::{Arm, Features, Lesson, Teacher};
-use crate::data::{self, Dataset, Normalisation, Split};
+use crate::data::classes::{self, LabelsKey};
+use crate::data::{self, DataError, Dataset, Normalisation, Split};
 use crate::error::Error;
 use crate::models::{self, Architecture, Feed, First, Input, ModelConfig, Pooling, Start};
-use crate::recipe::{self, Keep, Normalise, Recipe, Task, Train};
+use crate::recipe::{self, Keep, Normalise, Recipe, Source, Task, Train};
 use crate::report::thousands;
 use crate::store::Layout;
 
@@ -17,6 +19,8 @@ use crate::store::Layout;
 pub struct Setup {
     /// Training and test data.
     pub split: Split,
+    /// Numbers of the classes that the students do not see.
+    pub omitted: Vec<usize>,
     /// What both students learn from: the training data, less what the recipe keeps from them.
     pub students: Dataset,
     /// What the distilled student learns from: those, and behind them texts without labels, if there are any.
@@ -58,8 +62,8 @@ impl Setup {
         }
         let loaded = match &recipe.teacher {
             recipe::Teacher::Folder { folder: original, .. } => Some(match folder {
-                Some(folder) => models::load(folder)?,
-                None => models::load(&original.folder()?)?,
+                Some(copy) => load_teacher(recipe, &split, copy, true)?,
+                None => load_teacher(recipe, &split, &original.folder()?, false)?,
             }),
             _ => None,
         };
@@ -72,7 +76,6 @@ impl Setup {
         };
         let normalisation = normalisation(recipe, &split, loaded.as_ref())?;
         if let (Some(config), Some(values)) = (&loaded, &teacher_parameters) {
-            fits(config, recipe.task, &split)?;
             let parameters = config.model().parameters();
             let mut all = parameters.iter().zip(values);
             all.try_for_each(|(spec, values)| recipe.teacher.weights().check(spec, values))?;
@@ -102,7 +105,8 @@ impl Setup {
         if let (Task::MaskedLm, Some(teacher)) = (recipe.task, &teacher) {
             guess_alike(teacher, &student)?;
         }
-        let StudentData { students, transfer, alone } = student_data(recipe, &split)?;
+        let omitted = omitted(recipe, &split)?;
+        let StudentData { students, transfer, alone } = student_data(recipe, &split, &omitted)?;
         let class_weights = [
             class_weights(teacher_train, &split.train)?,
             class_weights(Some(&recipe.train), &students)?,
@@ -115,6 +119,7 @@ impl Setup {
         });
         Ok(Self {
             split,
+            omitted,
             students,
             transfer,
             alone,
@@ -143,7 +148,8 @@ impl Setup {
             Start::of(&recipe.student.model, recipe.task, &read, normalisation, teacher.as_ref())?;
         Layout::new(student.model().parameters())?;
         rates(&recipe.train, &student.model().parameters())?;
-        let StudentData { students, transfer, alone } = student_data(recipe, split)?;
+        let omitted = omitted(recipe, split)?;
+        let StudentData { students, transfer, alone } = student_data(recipe, split, &omitted)?;
         let features =
             Features::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
         let class_weights = [None, class_weights(Some(&recipe.train), &students)?];
@@ -151,6 +157,7 @@ impl Setup {
             (split.clone(), teacher.clone(), normalisation.clone());
         Ok(Self {
             split,
+            omitted,
             students,
             transfer,
             alone,
@@ -225,9 +232,12 @@ impl Setup {
     ///
     /// # Errors
     /// When the recipe leaves its students nothing.
-    pub fn answers(&self, recipe: &Recipe, logits: &[f32]) -> Result<Teacher, Error> {
+    pub fn answers(&self, logits: &[f32]) -> Result<Teacher, Error> {
         let classes = self.split.train.classes();
-        let mut rows = self.split.train.rows_without_classes(&recipe.distil.omit_classes)?;
+        let mut rows = match self.split.train.labels() {
+            Some(_) => self.split.train.rows_without_classes(&self.omitted)?,
+            None => (0..self.split.train.len() as u32).collect(),
+        };
         rows.truncate(self.students.len());
         let row = |&row: &u32| &logits[row as usize * classes..][..classes];
         Ok(Teacher::Logits { values: rows.iter().flat_map(row).copied().collect(), classes })
@@ -331,8 +341,15 @@ struct StudentData {
     alone: Dataset,
 }
 
-fn student_data(recipe: &Recipe, split: &Split) -> Result<StudentData, Error> {
-    let mut students = split.train.without_classes(&recipe.distil.omit_classes)?;
+/// The numbers of the classes that a recipe keeps from its students.
+fn omitted(recipe: &Recipe, split: &Split) -> Result<Vec<usize>, Error> {
+    let names = split.train.class_names();
+    let classes = recipe.distil.omit_classes.iter();
+    Ok(classes.map(|class| classes::find(class, names)).collect::<Result<_, _>>()?)
+}
+
+fn student_data(recipe: &Recipe, split: &Split, omitted: &[usize]) -> Result<StudentData, Error> {
+    let mut students = split.train.without_classes(omitted)?;
     if let Some(limit) = recipe.distil.train_limit {
         students = students.take(limit);
     }
@@ -372,7 +389,12 @@ fn normalisation(
 fn check_task(recipe: &Recipe) -> Result<(), Error> {
     let folder = matches!(recipe.teacher, recipe::Teacher::Folder { .. });
     let classification = recipe.task == Task::Classification;
+    let texts = matches!(recipe.data.source, Source::Text { .. });
     let (what, instead) = match recipe.task {
+        _ if !classification && !texts => (
+            "this task learns from texts, and the data are numbers",
+            "set `data.source` to \"text\", or `task` to \"classification\"",
+        ),
         Task::MaskedLm if matches!(recipe.teacher, recipe::Teacher::Logits { .. }) => (
             "the teacher of a masked language model cannot be a file of logits, as its answers are too many to keep",
             "give the `folder` of a model, or a `model` to train",
@@ -416,6 +438,31 @@ fn guess_alike(teacher: &ModelConfig, student: &ModelConfig) -> Result<(), Error
     })
 }
 
+/// A teacher that is loaded, its classes in the data's order and by the data's names, which those of a run's own copy
+/// have already.
+fn load_teacher(
+    recipe: &Recipe,
+    split: &Split,
+    folder: &Path,
+    is_copy: bool,
+) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
+    let (mut config, mut values) = models::load(folder)?;
+    fits(&config, recipe.task, split)?;
+    if recipe.task == Task::Classification {
+        let unfit = |error: DataError| Error::Model {
+            path: "teacher.folder".to_owned(),
+            problem: error.to_string(),
+        };
+        models::check_single_label(folder)?;
+        let none = BTreeMap::new();
+        let labels = if is_copy { &none } else { recipe.teacher.labels() };
+        let ours = split.train.class_names();
+        let places = classes::places(&config.class_names, labels, ours, LabelsKey::Recipe);
+        config.order_classes(&mut values, &places.map_err(unfit)?, ours);
+    }
+    Ok((config, values))
+}
+
 /// Refuses a loaded teacher that is for another task or other data.
 fn fits(config: &ModelConfig, task: Task, split: &Split) -> Result<(), Error> {
     config.input.check(split.train.examples())?;
@@ -428,20 +475,5 @@ fn fits(config: &ModelConfig, task: Task, split: &Split) -> Result<(), Error> {
         let problem = format!("the teacher is not made for `task = \"{}\"`", task.name());
         return Err(Error::Model { path: "teacher.folder".to_owned(), problem });
     }
-    if task != Task::Classification {
-        return Ok(());
-    }
-    let (theirs, ours) = (&config.class_names, split.train.class_names());
-    let places = data::class_places(ours, theirs)?;
-    if theirs.len() == ours.len() && places.into_iter().eq(0..ours.len()) {
-        return Ok(());
-    }
-    Err(Error::Model {
-        path: "teacher.folder".to_owned(),
-        problem: format!(
-            "the teacher's classes are {}, and the data's {}: they must be the same, in the same order",
-            theirs.join(", "),
-            ours.join(", ")
-        ),
-    })
+    Ok(())
 }

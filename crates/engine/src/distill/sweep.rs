@@ -354,7 +354,7 @@ impl Work<'_> {
     /// Trains or loads the teacher, and asks it everything once.
     fn teacher(&mut self, recipe: &Recipe, setup: &Setup) -> Result<Answers, Error> {
         if let recipe::Teacher::Logits { logits } = &recipe.teacher {
-            let (_, report, test) = given_logits(recipe, setup, logits)?;
+            let (_, report, test) = given_logits(setup, logits)?;
             let train = train_logits(&setup.split, logits)?;
             return Ok(Answers { model: None, train, test, report });
         }
@@ -423,7 +423,7 @@ impl Work<'_> {
                 Some(model)
             }
             Some(answers) => {
-                given = setup.answers(recipe, &answers.train)?;
+                given = setup.answers(&answers.train)?;
                 Some(&given)
             }
         };
@@ -435,8 +435,7 @@ impl Work<'_> {
         let mut enter = |files: &Files| entry.saving(place, files);
         let (result, seconds) = match self.train(recipe, &lesson, place, &mut enter) {
             Ok((saved, seconds)) => {
-                let omitted = &recipe.distil.omit_classes;
-                let split = &setup.split;
+                let Setup { split, omitted, .. } = setup;
                 let Measured { store, mut report, logits, agreement: guesses } =
                     saved.measure(self.device, Storage::F32, split, omitted, None, teacher)?;
                 let timed = [(lesson.config, &store)];

@@ -17,7 +17,9 @@ use std::fmt::{self, Debug};
 pub use cut::Copies;
 pub use encoder::{Dense, Encoder, Family, Head, SentenceModules, SentenceStep};
 pub use feed::{Draw, Feed, HostBatch};
-pub use folder::{CONFIG, WEIGHTS, assumed_pooling, load, load_config, load_start, save};
+pub use folder::{
+    CONFIG, WEIGHTS, assumed_pooling, check_single_label, load, load_config, load_start, save,
+};
 pub(crate) use inputs::names::FEATURES;
 pub(crate) use inputs::names::LABELS;
 pub use inputs::{BatchShape, Ids, Input, Inputs, Pooled, Pooling, TokenInput, TokenTensors};
@@ -197,6 +199,32 @@ impl ModelConfig {
     /// Whether its answers are embeddings.
     pub fn embeds(&self) -> bool {
         matches!(&self.architecture, Architecture::Encoder(e) if e.head == Head::Embedding)
+    }
+
+    /// Gives the model these classes in the place of its own: for each its `places` among those that it had, whose
+    /// rows of the output's `values` move with them.
+    pub fn order_classes(
+        &mut self,
+        values: &mut [Vec<f32>],
+        places: &[usize],
+        class_names: &[String],
+    ) {
+        let classes = self.class_names.len();
+        if !places.iter().copied().eq(0..classes) {
+            let specs = self.model().parameters();
+            let is_output = |index: usize| match &self.architecture {
+                // The last layer's weight and bias.
+                Architecture::Mlp(_) => index + 2 >= specs.len(),
+                Architecture::Encoder(encoder) => encoder.family.is_output(&specs[index].name),
+            };
+            for (_, values) in values.iter_mut().enumerate().filter(|(index, _)| is_output(*index))
+            {
+                let width = values.len() / classes;
+                let row = |&place: &usize| &values[place * width..][..width];
+                *values = places.iter().flat_map(row).copied().collect();
+            }
+        }
+        self.class_names = class_names.to_vec();
     }
 
     /// Number of classes.

@@ -137,6 +137,16 @@ pub enum Column {
     Name(String),
 }
 
+/// A class of the data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ClassRef {
+    /// Its place among the classes, from 0.
+    Number(usize),
+    /// Its name.
+    Name(String),
+}
+
 /// What features go through before a model sees them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -3,6 +3,7 @@
 //! Each part of a recipe reads itself from a [`Table`]: it says which keys it knows, then takes each by
 //! its [`Rule`]. So every error names the key, its place, and what is allowed, inside tagged tables too.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Place, RecipeError};
-use super::rules::{ORIGIN, PATH, Rule};
+use super::rules::{ORIGIN, PATH, Rule, TEXT};
 use super::sets::Set;
 use crate::models::Origin;
 
@@ -137,6 +138,13 @@ impl<'a> Table<'a> {
             })),
             _ => Err(self.refuse(key, value, "a table".to_owned(), None)),
         }
+    }
+
+    /// All keys of the table at `key` with their strings; none if it is not there.
+    pub fn words(&self, key: &str) -> Result<BTreeMap<String, String>, RecipeError> {
+        let Some(table) = self.table(key)? else { return Ok(BTreeMap::new()) };
+        let keys = table.entries.keys().map(|key| key.get_ref());
+        keys.map(|key| Ok((key.to_string(), table.need(key, &TEXT)?))).collect()
     }
 
     /// The tables of the list at `key`; none if the key is not there.

@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::models::hub::Progress;
 use crate::plan::Precision;
 
-pub use data::{Column, Data, Normalise, Source, Validation};
+pub use data::{ClassRef, Column, Data, Normalise, Source, Validation};
 pub use error::{Place, RecipeError};
 pub use features::{HiddenDistance, HiddenLoss, Relation, RelationLoss};
 pub use groups::Group;
@@ -119,7 +119,7 @@ pub struct Distil {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hard_weight: Option<f32>,
     /// Classes left out of the students' training data; none unless given.
-    pub omit_classes: Vec<usize>,
+    pub omit_classes: Vec<ClassRef>,
     /// Whether each measurement tells how much of the gradient is each term's; not unless given.
     pub gradient_shares: bool,
     /// Only so many of the remaining training examples for the students, the first.

@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use super::ClassRef;
 use crate::data::Colour;
 use crate::models::Origin;
 
@@ -69,8 +70,15 @@ pub(super) const WIDTHS: Rule<Vec<usize>> = Rule {
         (!widths.is_empty()).then_some(widths)
     },
 };
-pub(super) const CLASSES: Rule<Vec<usize>> =
-    Rule { allowed: "a list of class numbers, counted from 0", read: numbers };
+pub(super) const CLASSES: Rule<Vec<ClassRef>> = Rule {
+    allowed: "a list of classes: their names in quotes, or their numbers, counted from 0",
+    read: |value| {
+        list(value, |value| match text(value) {
+            Some(name) => Some(ClassRef::Name(name)),
+            None => word(value).map(|number| ClassRef::Number(number as usize)),
+        })
+    },
+};
 pub(super) const NUMBERS: Rule<Vec<f32>> = Rule {
     allowed: "a list of one or more numbers",
     read: |value| list(value, number).filter(|numbers| !numbers.is_empty()),

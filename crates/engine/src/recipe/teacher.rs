@@ -1,5 +1,6 @@
 //! `[teacher]`: where the teacher comes from.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -31,6 +32,9 @@ pub enum Teacher {
         folder: Origin,
         /// How its parameters are stored.
         weights: Storage,
+        /// Its names of classes and the data's, where they differ.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
     },
     /// Only its logits are there.
     Logits {
@@ -42,10 +46,17 @@ pub enum Teacher {
 impl Teacher {
     /// `students` is how the students are trained.
     pub(super) fn read(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
-        table.known(&["model", "train", "folder", "logits", "weights"])?;
+        table.known(&["model", "train", "folder", "logits", "weights", "labels"])?;
         let given: Vec<&str> =
             ["model", "folder", "logits"].into_iter().filter(|key| table.has(key)).collect();
         match given.as_slice() {
+            [other @ ("model" | "logits")] if table.has("labels") => {
+                let problem = format!(
+                    "`labels` names the classes of a model's `folder`, and a teacher of `{other}` has the data's: leave \
+                     it out"
+                );
+                Err(table.conflict("labels", problem))
+            }
             ["model"] => Self::trained(table, students),
             [other] if table.has("train") => Err(table.conflict(
                 "train",
@@ -54,7 +65,7 @@ impl Teacher {
             ["folder"] => {
                 let weights = Self::storage(table, students.precision)?;
                 let folder = table.origin("folder")?;
-                Ok(Self::Folder { folder, weights })
+                Ok(Self::Folder { folder, weights, labels: table.words("labels")? })
             }
             ["logits"] if table.has("weights") => {
                 Err(table.conflict("weights", "a file of logits has no weights: leave the key out"))
@@ -96,6 +107,15 @@ impl Teacher {
         match self {
             Self::Trained { weights, .. } | Self::Folder { weights, .. } => *weights,
             Self::Logits { .. } => Storage::F32,
+        }
+    }
+
+    /// What a person said of a loaded teacher's classes: its names to the data's.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        match self {
+            Self::Folder { labels, .. } => labels,
+            Self::Trained { .. } | Self::Logits { .. } => &NONE,
         }
     }
 

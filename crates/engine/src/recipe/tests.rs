@@ -402,7 +402,8 @@ fn refuses_values_out_of_range() {
     );
     distil(
         "omit_classes = [0, -1]",
-        "16: `distil.omit_classes` is [0, -1]; it must be a list of class numbers, counted from 0",
+        "16: `distil.omit_classes` is [0, -1]; it must be a list of classes: their \
+         names in quotes, or their numbers, counted from 0",
     );
 
     let train = |value: &str, message: &str| {

@@ -49,7 +49,11 @@ pub(super) fn load(
     let class_names = class_names(train)?;
     for name in self::class_names(test)? {
         if !class_names.contains(&name) {
-            let problem = format!("{} has no class of this name", train.display());
+            let problem = format!(
+                "{} has no class of this name, only {}",
+                train.display(),
+                super::classes::listed(&class_names)
+            );
             return Err(bad(&test.join(name), problem));
         }
     }

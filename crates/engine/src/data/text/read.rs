@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Text, Texts};
+use crate::data::classes::{Classes, NoClass};
 use crate::data::files::{self, Cell, Format, Place, Wanted};
 use crate::data::{DataError, Dataset};
 use crate::memory;
@@ -124,12 +125,7 @@ pub fn load(
     let (train, test) = (request(train), request(test));
     let (train_rows, train_skipped) = train.read()?;
     let (test_rows, test_skipped) = test.read()?;
-    let mut classes: Vec<String> = train_rows.iter().filter_map(|row| row.label.clone()).collect();
-    classes.sort_unstable();
-    classes.dedup();
-    if classes.iter().all(|class| class.parse::<i64>().is_ok()) {
-        classes.sort_by_key(|class| class.parse::<i64>().unwrap_or_default());
-    }
+    let classes = train.classes(&train_rows)?;
     let notes =
         [skipped_note(train.file.path, train_skipped), skipped_note(test.file.path, test_skipped)];
     Ok(Loaded {
@@ -257,21 +253,28 @@ impl Request<'_> {
         Ok(rows)
     }
 
-    fn dataset(&self, rows: Vec<Row>, classes: &[String]) -> Result<Dataset, DataError> {
+    /// The classes that these rows' labels make.
+    fn classes(&self, rows: &[Row]) -> Result<Classes, DataError> {
+        let labels = rows.iter().map(|row| row.label.as_deref().unwrap_or_default());
+        Classes::of(labels).map_err(|NoClass { row, problem }| match self.label {
+            Label::Class(column) | Label::Number(column) => {
+                self.file.cell(rows[row].place, column, problem)
+            }
+            Label::None => self.file.bad(problem),
+        })
+    }
+
+    fn dataset(&self, rows: Vec<Row>, classes: &Classes) -> Result<Dataset, DataError> {
         let label = |row: &Row| {
-            let label = row.label.as_deref().unwrap_or_default();
-            let class = classes.iter().position(|class| *class == label);
-            let stranger = || format!("the training data have no class {label:?}");
             let (Label::Class(column) | Label::Number(column)) = self.label else {
                 return Err(self.file.bad("it has no labels"));
             };
-            class
-                .map(|class| class as u32)
-                .ok_or_else(|| self.file.cell(row.place, column, stranger()))
+            let id = classes.id(row.label.as_deref().unwrap_or_default());
+            id.map_err(|problem| self.file.cell(row.place, column, problem))
         };
         let labels = rows.iter().map(label).collect::<Result<Vec<u32>, _>>()?;
         let texts = Texts::new(rows.into_iter().map(|row| row.text).collect())?;
-        Dataset::new(texts, labels, classes.to_vec())
+        Dataset::new(texts, labels, classes.names().to_vec())
     }
 }
 
@@ -440,7 +443,8 @@ mod tests {
         std::fs::write(&paths[0], "text,label\na,x\n").unwrap();
         std::fs::write(&paths[1], "text,label\na,x\nb,y\n").unwrap();
         let error = load(&paths[0], &paths[1], &["text".to_owned()], "label", false).err().unwrap();
-        let wanted = "b.csv: line 3, column `label`: the training data have no class \"y\"";
+        let wanted =
+            "b.csv: line 3, column `label`: the training data have no class \"y\"; they have `x`";
         assert!(error.to_string().ends_with(wanted), "{error}");
     }
 }
