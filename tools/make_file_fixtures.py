@@ -30,7 +30,7 @@ NAMES = json.dumps(
 def parquet():
     table = pa.table({"text": TEXTS, "label": pa.array(LABELS, pa.int64())})
     table = table.replace_schema_metadata({"huggingface": NAMES})
-    write = lambda name, **how: pq.write_table(table, OUT / name, store_schema=False, **how)
+    write = lambda name, **how: pq.write_table(table, OUT / name, **how)
     for codec in ["snappy", "gzip", "brotli", "zstd", "lz4", "none"]:
         write(f"{codec}.parquet", compression=codec, row_group_size=40)
     for codec in ["zstd", "snappy"]:
