@@ -244,7 +244,7 @@ fn narrower_students_take_the_first_rows_and_columns() {
 #[test]
 fn sizes_that_cannot_be_are_refused() {
     for (keys, wanted) in [
-        ("layers = [0, 2]", "it has no layer 2: its 2 layers are counted from 0"),
+        ("layers = [0, 2]", "it has no layer 2, but 2 layers, counted from 0"),
         ("hidden_size = 32", "its hidden_size is 24, and what starts from it can have no more: 32"),
         ("intermediate_size = 41", "its intermediate_size is 40, and what starts"),
         ("num_attention_heads = 4", "its num_attention_heads is 3, and what starts"),

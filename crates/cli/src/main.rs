@@ -1,30 +1,34 @@
 //! The `distil-gpu` program: arguments, progress and exit codes. The work is the engine's.
 //!
-//! Exit codes: 0 done; 1 something failed, said on stderr; 2 the arguments make no sense; 3 the student missed
-//! the recipe's target; 4 students of a sweep failed; 128 and the number of the signal where one stopped it, with all that
-//! was learned saved: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
+//! Exit codes: 0 done; 1 something failed, said on stderr; 2 the arguments make no sense, whoever noticed; 3 the student
+//! missed the recipe's target; 4 students of a sweep failed; 128 and the number of the signal where one stopped it, with
+//! all that was learned saved: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 
 mod commands;
+mod environment;
 mod progress;
 mod signals;
 mod table;
+mod terminal;
 mod watch;
 
-use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::fmt;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
+use distil_gpu_engine::Error;
+use distil_gpu_engine::recipe::{RecipeError, path_of_key};
+
+use terminal::{clean, note, say, say_json};
 
 /// Distils a strong, heavy model into a small, fast one, on whatever GPU there is.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "Begin with `distil-gpu run`: it needs no files and takes under a minute.
 
-Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 the student missed the recipe's target,
-4 students of a sweep failed, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP (what was learned
-is saved)")]
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 the student missed the recipe's target, \
+4 students of a sweep failed, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP (what was learned is saved)")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -71,9 +75,11 @@ enum Command {
 /// The program's name, as it is called.
 const NAME: &str = "distil-gpu";
 
+/// Exit code for arguments that make no sense, as clap has it.
+const WRONG_ARGUMENTS: u8 = 2;
 /// Exit code of a run whose student missed the recipe's target.
 const TARGET_MISSED: u8 = 3;
-/// Exit code of a sweep in which the loss of a student stopped being a number.
+/// Exit code of a sweep in which the training of a student diverged.
 const STUDENTS_FAILED: u8 = 4;
 
 /// How a command talks.
@@ -90,21 +96,78 @@ impl Voice {
     }
 }
 
-/// Prints a result. That nobody reads on, as in `| head`, is no error.
-fn say(result: impl Display) -> Result<()> {
-    match writeln!(io::stdout(), "{result}") {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        done => done.context("cannot write to the standard output"),
+/// Arguments that make no sense together or to a command, where the parser cannot know.
+#[derive(Debug)]
+struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
-/// Prints what is beside the result. Where nobody can read it, nothing is lost.
-fn note(note: impl Display) {
-    let _ = writeln!(io::stderr(), "{note}");
+impl std::error::Error for Usage {}
+
+/// Whether an error is about the arguments: one of our own, or about the value of a `--set`.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let recipe = match cause.downcast_ref() {
+            Some(Error::Recipe(recipe)) => Some(recipe),
+            _ => cause.downcast_ref::<RecipeError>(),
+        };
+        cause.is::<Usage>() || recipe.is_some_and(RecipeError::is_of_set)
+    })
+}
+
+/// The arguments, or the exit code where there are none to go on with.
+fn arguments() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        let text = error.render().to_string();
+        match tip(&error) {
+            None if clean(&text) == text => error.exit(),
+            // What was typed commands the terminal: clap would print it as it is.
+            None => note(text.trim_end()),
+            Some(tip) => {
+                let found = text.lines().next().unwrap_or_default();
+                note(format_args!(
+                    "{found}\n\n  tip: {tip}\n\nFor more information, try '--help'."
+                ));
+            }
+        }
+        WRONG_ARGUMENTS.into()
+    })
+}
+
+/// A better way out of what newcomers type than the parser's own.
+fn tip(error: &clap::Error) -> Option<String> {
+    let value = |kind| match error.get(kind) {
+        Some(ContextValue::String(value)) => Some(value),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let recipe = value(ContextKind::InvalidSubcommand)?;
+            recipe.ends_with(".toml").then(|| format!("to run a recipe: distil-gpu run {recipe}"))
+        }
+        ErrorKind::UnknownArgument => {
+            let argument = value(ContextKind::InvalidArg)?;
+            let key = path_of_key(argument.trim_start_matches('-'))?;
+            let has_set = ["run", "sweep", "plan", "bench", "tune"];
+            let command = std::env::args().nth(1)?;
+            has_set
+                .contains(&&*command)
+                .then(|| format!("keys of the recipe are set by --set, as in --set {key}=VALUE"))
+        }
+        _ => None,
+    }
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    environment::prepare();
+    let cli = match arguments() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let voice = Voice { quiet: cli.quiet, json: cli.json };
     let success = |()| ExitCode::SUCCESS;
     let done = match cli.command {
@@ -129,7 +192,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             note(format_args!("error: {error:#}"));
-            ExitCode::FAILURE
+            if is_usage(&error) { WRONG_ARGUMENTS.into() } else { ExitCode::FAILURE }
         }
     }
 }

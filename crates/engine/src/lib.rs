@@ -24,6 +24,7 @@ pub mod store;
 mod tensor_file;
 pub mod tune;
 pub mod verify;
+pub mod words;
 
 pub use distil_gpu_kernels as kernels;
 pub use error::Error;

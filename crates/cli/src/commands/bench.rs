@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use comfy_table::{CellAlignment, Table};
 use distil_gpu_engine::bench::{self, Baseline, Comparison, Growth, Report, Startup};
 use distil_gpu_engine::device::{Choice, DeviceKind, GpuOptions, select};
 use serde_json::json;
 
-use crate::{Voice, note, say, table};
+use crate::table::Table;
+use crate::{Voice, note, say, say_json, table};
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub struct Args {
     /// Recipe whose models are measured [default: the one that comes with the program]
     recipe: Option<PathBuf>,
     /// auto, cpu, gpu or gpu:N; the CPU path is measured beside it
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = super::device)]
     device: String,
     /// Set any key of the recipe; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
@@ -86,7 +86,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let mut reports = Vec::new();
     for choice in choices {
         reports.push(bench::bench(choice, &recipe, budget, &mut |next| {
-            spinner.set_message(format!("{choice}: {next}"));
+            spinner.set_message(&format!("{choice}: {next}"));
         })?);
     }
     spinner.finish_and_clear();
@@ -101,8 +101,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         if let Some(comparisons) = &comparisons {
             all["comparisons"] = json!(comparisons);
         }
-        say(format_args!("{all:#}"))?;
+        say_json(&all)?;
     } else {
+        say(devices(&reports))?;
         say(throughput(&reports))?;
         reports.iter().try_for_each(kernels)?;
         comparisons.iter().flatten().try_for_each(changes)?;
@@ -127,12 +128,12 @@ fn scaling(args: &Args, voice: Voice) -> Result<()> {
     let spinner = super::spinner(voice);
     let budget = Duration::from_secs_f64(args.seconds);
     let growths = bench::scaling(&mut *chosen.device, budget, &mut |next| {
-        spinner.set_message(next.to_owned());
+        spinner.set_message(next);
     })?;
     spinner.finish_and_clear();
     if voice.json {
         let device = &chosen.device.info().name;
-        return say(format_args!("{:#}", json!({ "device": device, "growths": growths })));
+        return say_json(&json!({ "device": device, "growths": growths }));
     }
     let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
     for Growth { axis, points, time_exponent, memory_exponent } in growths {
@@ -151,7 +152,8 @@ fn scaling(args: &Args, voice: Voice) -> Result<()> {
             format!("{memory_exponent:.2}"),
             String::new(),
         ]);
-        say(right(table))?;
+        table::right(&mut table, 1..4);
+        say(table)?;
     }
     Ok(())
 }
@@ -166,52 +168,59 @@ fn changes(comparison: &Comparison) -> Result<()> {
     for change in &comparison.changes {
         table.add_row([change.name.clone(), format!("{:.2}", change.ratio)]);
     }
-    say(right(table))
+    table::right(&mut table, 1..2);
+    say(table)
 }
 
-/// Right-aligns all columns but the first.
-fn right(mut table: Table) -> Table {
-    table
-        .column_iter_mut()
-        .skip(1)
-        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-    table
-}
-
-/// The devices side by side.
+/// The devices, each measurement on one below the other.
 fn throughput(reports: &[Report]) -> Table {
-    let mut table = table::new([""]);
-    let mut header = vec![String::new()];
-    for report in reports {
-        let backend = format!("{} {}", report.backend, report.driver);
-        header.push(format!("{}\n{}", report.device, backend.trim_end()));
-    }
-    table.set_header(header);
-    let row = |name: String, cell: &dyn Fn(&Report) -> String| {
-        let cells = reports.iter().map(cell);
-        [name].into_iter().chain(cells).collect::<Vec<String>>()
-    };
+    let mut table = table::new(["", "device", "ms", "examples/s", "GFLOP/s"]);
     for (index, measured) in reports[0].throughput.iter().enumerate() {
-        let name = format!("{}, batch of {}", measured.name, measured.rows);
-        table.add_row(row(name, &|report| {
+        let mut title = format!("{}, batch of {}", measured.name, measured.rows);
+        for report in reports {
             let found = &report.throughput[index];
-            let (ms, rate) = (found.milliseconds, found.examples_per_second);
             // A device without f16 was measured in f32.
-            let other = if found.name == measured.name { "" } else { "in f32: " };
-            format!("{other}{ms:.3} ms  {rate:.0} examples/s  {:.1} GFLOP/s", found.gflops)
-        }));
+            let other = if found.name == measured.name { "" } else { " in f32" };
+            table.add_row([
+                std::mem::take(&mut title),
+                format!("{}{other}", short(report)),
+                format!("{:.3}", found.milliseconds),
+                format!("{:.0}", found.examples_per_second),
+                format!("{:.1}", found.gflops),
+            ]);
+        }
     }
-    table.add_row(row("start: device, kernels, first step".to_owned(), &|report| {
+    table::right(&mut table, 2..5);
+    table
+}
+
+/// What tells a GPU from the CPU path beside it.
+fn short(report: &Report) -> &'static str {
+    if report.backend == "cpu" { "cpu" } else { "gpu" }
+}
+
+/// What the devices are, how long they take to start, and what they can do at most.
+fn devices(reports: &[Report]) -> Table {
+    let mut table = table::new([
+        "device",
+        "what it is",
+        "ms to open, load, first step",
+        "roof: GFLOP/s",
+        "roof: copy GB/s",
+    ]);
+    for report in reports {
         let Startup { open_ms, load_ms, first_step_ms } = report.startup;
-        format!("{open_ms:.0} + {load_ms:.0} + {first_step_ms:.0} ms")
-    }));
-    table.add_row(row("roof: multiply-adds".to_owned(), &|report| {
-        format!("{:.1} GFLOP/s", report.roofs.gflops)
-    }));
-    table.add_row(row("roof: copy".to_owned(), &|report| {
-        format!("{:.1} GB/s", report.roofs.gigabytes_per_second)
-    }));
-    right(table)
+        let backend = format!("{} {}", report.backend, report.driver);
+        table.add_row([
+            short(report).to_owned(),
+            format!("{}\n{}", report.device, backend.trim()),
+            format!("{open_ms:.0} + {load_ms:.0} + {first_step_ms:.0}"),
+            format!("{:.1}", report.roofs.gflops),
+            format!("{:.1}", report.roofs.gigabytes_per_second),
+        ]);
+    }
+    table::right(&mut table, 2..5);
+    table
 }
 
 /// A step of one device, kernel by kernel.
@@ -232,5 +241,6 @@ fn kernels(report: &Report) -> Result<()> {
             format!("{:.0} %", 100.0 * kernel.share_of_roof),
         ]);
     }
-    say(right(table))
+    table::right(&mut table, 1..6);
+    say(table)
 }

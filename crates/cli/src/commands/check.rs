@@ -8,7 +8,8 @@ use distil_gpu_engine::tune::Cache;
 use distil_gpu_engine::verify::{self, Report, Variants};
 use serde_json::json;
 
-use crate::{Voice, note, say, table};
+use crate::table::Table;
+use crate::{Voice, note, say, say_json, table};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -25,7 +26,7 @@ An error is a normalised mean square error; a limit is what rounding to 32 bits 
 one is above its limit.")]
 pub struct Args {
     /// auto, cpu, gpu or gpu:N
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = super::device)]
     device: String,
     /// Check every driver of this machine and the CPU path
     #[arg(long, conflicts_with = "device")]
@@ -66,7 +67,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         let ok = reports.iter().all(|report| report.ok);
         let version = env!("CARGO_PKG_VERSION");
         let all = json!({ "version": version, "ok": ok, "devices": reports });
-        say(format_args!("{all:#}"))?;
+        say_json(&all)?;
     }
     verdict(&reports)
 }
@@ -104,7 +105,7 @@ fn show(report: &Report) -> Result<()> {
     }
 }
 
-fn rows(report: &Report) -> comfy_table::Table {
+fn rows(report: &Report) -> Table {
     let mut table = table::new(["", "results", "largest error", "limit", ""]);
     let small = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1e}"));
     for row in &report.rows {

@@ -5,7 +5,7 @@ use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 use serde_json::json;
 
-use crate::{Voice, say};
+use crate::{Voice, say, say_json};
 
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ pub fn run(args: Args, mut program: Command, voice: Voice) -> Result<()> {
     if voice.json {
         let shell = args.shell.to_possible_value();
         let shell = shell.as_ref().map(|value| value.get_name());
-        return say(json!({ "shell": shell, "script": script }));
+        return say_json(&json!({ "shell": shell, "script": script }));
     }
     say(script.trim_end())
 }

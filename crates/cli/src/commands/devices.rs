@@ -1,11 +1,11 @@
 //! `distil-gpu devices`
 
 use anyhow::Result;
-use distil_gpu_engine::device::{Choice, DeviceKind, GpuOptions, adapters, select};
-use distil_gpu_engine::kernels::Caps;
+use distil_gpu_engine::device::{Adapter, Choice, DeviceKind, GpuOptions, adapters, select};
+use distil_gpu_engine::words::counted;
 use serde_json::json;
 
-use crate::{Voice, say, table};
+use crate::{Voice, say, say_json, table};
 
 /// Arguments of `devices`.
 #[derive(Debug, clap::Args)]
@@ -23,14 +23,6 @@ fn kind(kind: DeviceKind) -> &'static str {
         DeviceKind::SoftwareGpu => "software driver",
         DeviceKind::Cpu => "processor",
     }
-}
-
-/// The small matrices that its subgroups multiply at once.
-fn matrices(caps: &Caps) -> String {
-    let sides = [("f16", caps.cooperative_f16), ("f32", caps.cooperative_f32)];
-    let known = sides.iter().filter_map(|(dtype, side)| side.map(|s| format!("{s}x{s} {dtype}")));
-    let known: Vec<String> = known.collect();
-    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
 }
 
 pub fn run(_: Args, voice: Voice) -> Result<()> {
@@ -60,41 +52,35 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
             })
             .collect();
         let auto = json!({ "name": auto.device.info().name, "reason": auto.reason });
-        return say(format_args!("{:#}", json!({ "devices": list, "auto": auto })));
+        return say_json(&json!({ "devices": list, "auto": auto }));
     }
-    let mut table = table::new([
-        "--device",
-        "name",
-        "kind",
-        "backend",
-        "largest tensor",
-        "f16",
-        "matrices",
-        "timestamps",
-    ]);
-    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let mut table = table::new(["--device", "what it is", "kind", "largest tensor", "can do"]);
     for (index, adapter) in adapters.iter().enumerate() {
+        let info = &adapter.info;
         table.add_row([
             format!("gpu:{index}"),
-            adapter.info.name.clone(),
-            kind(adapter.info.kind).to_owned(),
-            format!("{} ({})", adapter.info.backend, adapter.info.driver),
+            format!("{}\n{}, {}", info.name, info.backend, info.driver),
+            kind(info.kind).to_owned(),
             format!("{} MiB", adapter.limits.binding_bytes >> 20),
-            yes(adapter.caps.f16),
-            matrices(&adapter.caps),
-            yes(adapter.timestamps),
+            abilities(adapter),
         ]);
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    table.add_row([
-        "cpu",
-        &format!("this processor ({threads} threads)"),
-        "processor",
-        "none",
-        "",
-        "",
-        "",
-        "",
-    ]);
+    let processor = format!("this processor, {}", counted(threads, "thread"));
+    table.add_row(["cpu", &processor, "processor", "", ""]);
+    table::right(&mut table, 3..4);
     say(format_args!("{table}\nauto takes {}", auto.reason))
+}
+
+/// What kernels can make use of.
+fn abilities(adapter: &Adapter) -> String {
+    let caps = &adapter.caps;
+    let sides = [("f16", caps.cooperative_f16), ("f32", caps.cooperative_f32)];
+    let matrices = sides
+        .into_iter()
+        .filter_map(|(dtype, side)| side.map(|side| format!("products of {side}x{side} {dtype}")));
+    let f16 = caps.f16.then(|| "f16".to_owned());
+    let timestamps = adapter.timestamps.then(|| "timestamps".to_owned());
+    let all: Vec<String> = f16.into_iter().chain(matrices).chain(timestamps).collect();
+    all.join(", ")
 }

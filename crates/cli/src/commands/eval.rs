@@ -16,9 +16,11 @@ use distil_gpu_engine::distill::{Evaluator, frozen_store};
 use distil_gpu_engine::models::{self, Feed, Input, ModelConfig};
 use distil_gpu_engine::recipe::{Column, Data, Recipe, Source, Task};
 use distil_gpu_engine::store::{Storage, Store};
+use distil_gpu_engine::words::counted;
 use serde_json::{Value, json};
 
-use crate::{Voice, say, table};
+use crate::table::Table;
+use crate::{Usage, Voice, say, say_json, table};
 
 /// Arguments of `eval`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME=NAME,…")]
     labels: Vec<String>,
     /// auto, cpu, gpu or gpu:N
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = super::device)]
     device: String,
 }
 
@@ -87,7 +89,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         if !notes.is_empty() {
             report["notes"] = json!(notes);
         }
-        return say(format_args!("{report:#}"));
+        return say_json(&report);
     }
     lines.iter().try_for_each(say)?;
     say(format_args!("latency       {latency_ms:.3} ms for one example"))?;
@@ -102,7 +104,7 @@ struct Measured {
     /// For people.
     lines: Vec<String>,
     speed: Speed,
-    table: Option<comfy_table::Table>,
+    table: Option<Table>,
     device: String,
     /// What a person should know of how the data were read.
     notes: Vec<String>,
@@ -163,7 +165,11 @@ impl Model<'_> {
                 "cross_entropy": metrics.hard,
             }),
             lines: vec![
-                format!("accuracy      {:.2} % ({errors} errors in {examples})", 100.0 * accuracy),
+                format!(
+                    "accuracy      {:.2} % ({} in {examples})",
+                    100.0 * accuracy,
+                    counted(errors, "error")
+                ),
                 format!("macro F1      {:.4}", metrics.macro_f1.unwrap_or(f64::NAN)),
                 format!("Matthews      {:.4}", metrics.matthews.unwrap_or(f64::NAN)),
                 format!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN)),
@@ -199,7 +205,7 @@ impl Model<'_> {
         Ok(Measured {
             report: json!({ "spearman": spearman, "pearson": pearson, "examples": scores.len() }),
             lines: vec![
-                format!("Spearman      {} ({} pairs)", shown(spearman), scores.len()),
+                format!("Spearman      {} ({})", shown(spearman), counted(scores.len(), "pair")),
                 format!("Pearson       {}", shown(pearson)),
             ],
             speed: evaluator.speed(device, &first)?,
@@ -241,8 +247,10 @@ impl Model<'_> {
             }),
             lines: vec![
                 format!(
-                    "accuracy      {:.2} % of {masked} masked tokens in {texts} texts",
-                    100.0 * accuracy
+                    "accuracy      {:.2} % of {} in {}",
+                    100.0 * accuracy,
+                    counted(masked, "masked token"),
+                    counted(texts, "text")
                 ),
                 format!("perplexity    {:.3}", perplexity.unwrap_or(f64::NAN)),
                 format!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN)),
@@ -313,11 +321,11 @@ fn load(args: &Args, input: &Input) -> Result<Loaded> {
             let (features, labels) = ("features".to_owned(), "labels".to_owned());
             Source::Safetensors { train, test, features, labels }
         }
-        _ => bail!(
+        _ => bail!(Usage(format!(
             "--data {}: no such folder, and neither `embedded`, a .toml recipe, a .csv or .tsv nor a .safetensors \
              file; for a model of texts, .csv, .tsv, .json, .jsonl, .ndjson and .parquet files",
             args.data
-        ),
+        ))),
     };
     let data = Data {
         source,

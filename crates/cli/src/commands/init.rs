@@ -4,9 +4,10 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_json::json;
 
-use crate::{Voice, say};
+use crate::{Voice, say, say_json};
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,12 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let path = args.path.display();
+    if args.path.is_dir() {
+        bail!(
+            "{path} is a folder: name a file in it, as {}",
+            args.path.join("recipe.toml").display()
+        );
+    }
     let mut file =
         OpenOptions::new().write(true).create_new(true).open(&args.path).with_context(|| {
             format!("cannot write {path}; a file that exists is never replaced")
@@ -29,6 +36,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     file.write_all(distil_gpu_engine::recipe::STARTER.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("cannot write {path}"))?;
+    if voice.json {
+        return say_json(&json!({ "recipe": args.path }));
+    }
     if voice.progress() {
         say(format_args!("Wrote {path}. Run it with: distil-gpu run {path}"))?;
     }

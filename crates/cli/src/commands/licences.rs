@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::{Voice, say};
+use crate::{Voice, say, say_json};
 
 /// Every crate of Cargo.lock: name, version, licence, and `in` where a program contains it. `tools/licences.py` writes
 /// it.
@@ -52,7 +52,7 @@ pub fn run(_: Args, voice: Voice) -> Result<()> {
         let list = parts().map(|[name, version, licence]| {
             json!({ "name": name, "version": version, "licence": in_order(licence) })
         });
-        return say(serde_json::to_string_pretty(&list.collect::<Vec<_>>())?);
+        return say_json(&list.collect::<Vec<_>>());
     }
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for [name, version, licence] in parts() {

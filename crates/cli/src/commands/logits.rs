@@ -9,8 +9,9 @@ use distil_gpu_engine::distill::{self, Answerer, Evaluator, frozen_store};
 use distil_gpu_engine::models::{Feed, Input};
 use distil_gpu_engine::recipe::{Data, Recipe};
 use distil_gpu_engine::store::Storage;
+use serde_json::{Value, json};
 
-use crate::{Voice, say};
+use crate::{Voice, say, say_json};
 
 /// Arguments of `logits`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +52,7 @@ pub struct Args {
     #[arg(long)]
     out: PathBuf,
     /// auto, cpu, gpu or gpu:N
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = super::device)]
     device: String,
 }
 
@@ -124,6 +125,12 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let answers: Vec<_> = answers.collect();
     let answerer = Answerer { config: &config, parameters: &values, classes: &config.class_names };
     distill::save_answers(&args.out, answerer, &answers)?;
+    if voice.json {
+        let written =
+            tensors.iter().map(|(name, shape, _)| json!({ "name": name, "shape": shape }));
+        let written: Vec<Value> = written.collect();
+        return say_json(&json!({ "file": args.out, "tensors": written }));
+    }
     if voice.progress() {
         for (name, shape, _) in &tensors {
             say(format_args!("Wrote {}: `{name}` {shape:?}", args.out.display()))?;

@@ -8,7 +8,7 @@ use clap::Command;
 use clap_mangen::Man;
 use serde_json::json;
 
-use crate::{Voice, say};
+use crate::{Voice, say, say_json};
 
 /// Arguments of `man`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub fn run(args: Args, program: Command, voice: Voice) -> Result<()> {
     program.build();
     let Some(folder) = args.out else {
         let page = page(&program)?;
-        return if voice.json { say(json!({ "page": page })) } else { say(page.trim_end()) };
+        return if voice.json { say_json(&json!({ "page": page })) } else { say(page.trim_end()) };
     };
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut written = vec![write(&folder, &program)?];
@@ -39,7 +39,7 @@ pub fn run(args: Args, program: Command, voice: Voice) -> Result<()> {
         written.push(write(&folder, command)?);
     }
     if voice.json {
-        return say(json!({ "pages": written }));
+        return say_json(&json!({ "pages": written }));
     }
     if voice.progress() {
         say(format_args!("Wrote {} pages into {}", written.len(), folder.display()))?;

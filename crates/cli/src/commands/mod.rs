@@ -23,11 +23,10 @@ use anyhow::{Result, bail};
 use distil_gpu_engine::device::{Choice, Device, GpuOptions, select};
 use distil_gpu_engine::models::{self, ModelConfig, Origin, hub};
 use distil_gpu_engine::recipe::Recipe;
-use indicatif::{ProgressBar, ProgressStyle};
 
 pub use images::Images;
 
-use crate::progress::Download;
+use crate::progress::{Download, Meter};
 use crate::{Voice, note};
 
 /// The recipe at a path, or the one that comes with the program. What its models need of the hub is fetched.
@@ -120,24 +119,20 @@ fn note_all(notes: &[String], voice: Voice) {
     }
 }
 
+/// A `--device` as it was given, if there can be such a device.
+fn device(text: &str) -> Result<String, String> {
+    let choice: Result<Choice, _> = text.parse();
+    choice.map(|choice| choice.to_string()).map_err(|error| error.to_string())
+}
+
 /// A bar over so many examples, or what else is counted.
-fn bar(voice: Voice, len: usize, what: &str) -> ProgressBar {
-    if !voice.progress() {
-        return ProgressBar::hidden();
-    }
-    let template = format!("{{bar:24}} {{pos}}/{{len}} {what}  {{per_sec}}  {{eta}} left");
-    let style = ProgressStyle::with_template(&template);
-    ProgressBar::new(len as u64).with_style(style.expect("the template is well formed"))
+fn bar(voice: Voice, len: usize, unit: &'static str) -> Meter {
+    if voice.progress() { Meter::counting(len, unit) } else { Meter::hidden() }
 }
 
 /// Says what is being done, where nobody knows for how long.
-fn spinner(voice: Voice) -> ProgressBar {
-    if !voice.progress() {
-        return ProgressBar::hidden();
-    }
-    let spinner = ProgressBar::new_spinner();
-    spinner.enable_steady_tick(std::time::Duration::from_millis(120));
-    spinner
+fn spinner(voice: Voice) -> Meter {
+    if voice.progress() { Meter::spinner() } else { Meter::hidden() }
 }
 
 /// Any text as a TOML string: JSON escapes it in the same way.

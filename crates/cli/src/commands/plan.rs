@@ -7,10 +7,11 @@ use distil_gpu_engine::device::{Adapter, Outlook, adapters};
 use distil_gpu_engine::distill::Forecast;
 use distil_gpu_engine::distill::forecast::{DeviceForecast, Memory};
 use distil_gpu_engine::distill::main_memory::MainMemory;
-use distil_gpu_engine::report::thousands;
 use distil_gpu_engine::tune::Cache;
+use distil_gpu_engine::words::thousands;
 
-use crate::{Voice, say, table};
+use crate::table::Table;
+use crate::{Voice, say, say_json, table};
 
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let devices: Vec<Outlook> = gpus.iter().map(outlook).chain([Outlook::cpu()]).collect();
     let forecast = Forecast::of(&recipe, &devices)?;
     if voice.json {
-        return say(serde_json::to_string_pretty(&forecast)?);
+        return say_json(&forecast);
     }
     let mut models = table::new(["model", "parameters", "sizes"]);
     for model in &forecast.models {
@@ -75,7 +76,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
 }
 
 /// What a step of each arm is.
-fn steps(forecast: &Forecast) -> comfy_table::Table {
+fn steps(forecast: &Forecast) -> Table {
     let mut table = table::new([
         "training",
         "parameters",
@@ -92,7 +93,7 @@ fn steps(forecast: &Forecast) -> comfy_table::Table {
         launches.dedup();
         let launches: Vec<String> = launches.iter().map(ToString::to_string).collect();
         table.add_row([
-            arm.arm.name().to_owned(),
+            arm.arm.title().to_owned(),
             thousands(arm.parameters),
             arm.batch.to_string(),
             thousands(arm.steps as usize),
@@ -121,8 +122,8 @@ fn main_memory(main: &MainMemory) -> String {
     )
 }
 
-/// Memory of each phase by purpose.
-fn memory(device: &DeviceForecast) -> comfy_table::Table {
+/// Memory of each phase by purpose. What is staged for the device lies beside the data.
+fn memory(device: &DeviceForecast) -> Table {
     let mut table = table::new([
         "while",
         "parameters",
@@ -130,17 +131,16 @@ fn memory(device: &DeviceForecast) -> comfy_table::Table {
         "moments",
         "activations",
         "data",
-        "staging",
         "in all",
     ]);
     for phase in &device.phases {
         let Memory { phase: name, parameters, gradients, moments, activations, data, staging } =
             phase;
-        let bytes = [parameters, gradients, moments, activations, data, staging];
-        let cells = bytes.map(|bytes| size(*bytes)).into_iter().chain([size(phase.total())]);
+        let bytes = [*parameters, *gradients, *moments, *activations, data + staging];
+        let cells = bytes.map(size).into_iter().chain([size(phase.total())]);
         table.add_row([name.clone()].into_iter().chain(cells));
     }
-    table::right(&mut table, 1..8);
+    table::right(&mut table, 1..7);
     table
 }
 

@@ -7,7 +7,7 @@ use distil_gpu_engine::files::write_atomically;
 use distil_gpu_engine::report::{self, Record, SweepReport};
 use serde_json::json;
 
-use crate::{Voice, say};
+use crate::{Voice, say, say_json};
 
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,10 @@ Examples:
   distil-gpu report runs/default-sweep
       Likewise the page of a sweep, sweep.html
   distil-gpu report runs/t1 runs/t4 runs/t20 --out temperatures.html
-      One page that compares three runs")]
+      One page that compares three runs
+
+In a run's files, `control` is the student alone (folder control/), `distilled` the student distilled (folder \
+student/).")]
 pub struct Args {
     /// Folder of a finished run or sweep; several runs are compared on one page
     #[arg(required = true, value_name = "RUN")]
@@ -45,7 +48,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let out = args.out.unwrap_or(out);
     write_atomically(&out, html.as_bytes())?;
     if voice.json {
-        return say(format_args!("{:#}", json!({ "report": out })));
+        return say_json(&json!({ "report": out }));
     }
     say(format_args!("Report: {}", out.display()))
 }

@@ -9,7 +9,7 @@ use distil_gpu_engine::report::PAGE;
 
 use super::toml_string;
 use crate::watch::Watch;
-use crate::{TARGET_MISSED, Voice, note, say, table};
+use crate::{TARGET_MISSED, Voice, note, say, say_json, table};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long)]
     seed: Option<u32>,
     /// auto, cpu, gpu or gpu:N (see `distil-gpu devices`)
-    #[arg(long)]
+    #[arg(long, value_parser = super::device)]
     device: Option<String>,
     /// Replace the results of an earlier run in the same folder
     #[arg(long)]
@@ -90,7 +90,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     };
     let report = &run.report;
     if voice.json {
-        say(serde_json::to_string_pretty(report).context("the report as JSON")?)?;
+        say_json(report)?;
     } else {
         say(table::report(report))?;
         say(report.sentence())?;

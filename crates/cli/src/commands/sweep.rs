@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use distil_gpu_engine::distill::{self, Axis, Begin, Grid};
 use distil_gpu_engine::report::{SWEEP_PAGE, SweepReport};
 
 use super::toml_string;
+use crate::table::Table;
 use crate::watch::Watch;
-use crate::{STUDENTS_FAILED, Voice, say, table};
+use crate::{STUDENTS_FAILED, Usage, Voice, say, say_json, table};
 
 /// Arguments of `sweep`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,7 @@ Examples:
   distil-gpu sweep --resume runs/default-sweep
       Go on with a sweep that was interrupted
 
-A student whose loss stops being a number is entered as failed, with the reason, and the sweep goes on; it then
+A student whose training diverges (NaN or Inf) is entered as failed, with the reason, and the sweep goes on; it then
 ends with exit code 4.")]
 pub struct Args {
     /// Recipe to vary [default: the one that comes with the program]
@@ -40,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     out: Option<PathBuf>,
     /// auto, cpu, gpu or gpu:N (see `distil-gpu devices`)
-    #[arg(long)]
+    #[arg(long, value_parser = super::device)]
     device: Option<String>,
     /// Replace the results of an earlier sweep in the same folder
     #[arg(long)]
@@ -68,10 +69,9 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         None => {
             let (axes, fixed) = axes(&args.set)?;
             if axes.is_empty() && args.seeds == 1 {
-                bail!(
-                    "nothing varies: give a key several values, as in --set distil.temperature=1,2,4, or \
-                     several seeds, as in --seeds 3"
-                );
+                let problem = "nothing varies: give a key several values, as in --set distil.temperature=1,2,4, or \
+                               several seeds, as in --seeds 3";
+                bail!(Usage(problem.to_owned()));
             }
             sets.splice(0..0, fixed);
             let begin = if args.force { Begin::Replace } else { Begin::New };
@@ -87,7 +87,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         Err(error) => return watch.explain(error, "sweep"),
     };
     if voice.json {
-        say(serde_json::to_string_pretty(&sweep.report).context("the report as JSON")?)?;
+        say_json(&sweep.report)?;
     } else {
         say(points(&sweep.report))?;
         say(sweep.report.sentence())?;
@@ -112,17 +112,19 @@ fn axes(sets: &[String]) -> Result<(Vec<Axis>, Vec<String>)> {
     let (mut axes, mut fixed) = (Vec::new(), Vec::new());
     for set in sets {
         let Some((key, values)) = set.split_once('=') else {
-            bail!(
+            bail!(Usage(format!(
                 "--set {set}: it must be KEY=VALUE,VALUE..., as in --set distil.temperature=1,2,4"
-            );
+            )));
         };
         let values = split(values);
         if values.iter().any(String::is_empty) {
-            bail!("--set {set}: a value between two commas is missing");
+            bail!(Usage(format!("--set {set}: a value between two commas is missing")));
         }
         let key = key.trim();
         if axes.iter().any(|axis: &Axis| axis.key == key) {
-            bail!("--set {set}: {key} is varied already; give all its values at once");
+            bail!(Usage(format!(
+                "--set {set}: {key} is varied already; give all its values at once"
+            )));
         }
         match values.len() {
             1 => fixed.push(set.clone()),
@@ -153,10 +155,16 @@ fn split(text: &str) -> Vec<String> {
 }
 
 /// A line a combination.
-fn points(report: &SweepReport) -> comfy_table::Table {
+fn points(report: &SweepReport) -> Table {
     let header: Vec<String> = report.columns().into_iter().chain(["front".to_owned()]).collect();
     let columns = header.len();
+    // Accuracy and gain tell the same.
+    let spare: Vec<usize> = ["student alone", "parameters", "latency"]
+        .iter()
+        .flat_map(|name| header.iter().rposition(|column| column == name))
+        .collect();
     let mut table = table::new(header);
+    table.spare(spare);
     for row in report.rows() {
         let mark = if row.front { "*" } else { "" };
         table.add_row(row.cells.into_iter().chain([mark.to_owned()]));

@@ -9,7 +9,8 @@ use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::tune::{self, Cache, Finding};
 use serde_json::json;
 
-use crate::{Voice, note, say, table};
+use crate::table::Table;
+use crate::{Voice, note, say, say_json, table};
 
 /// Arguments of `tune`.
 #[derive(Debug, clap::Args)]
@@ -26,7 +27,7 @@ pub struct Args {
     /// Recipe whose kernels are timed [default: the one that comes with the program]
     recipe: Option<PathBuf>,
     /// auto or gpu:N
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = super::device)]
     device: String,
     /// Set any key of the recipe; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
@@ -39,7 +40,10 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         select(args.device.parse()?, GpuOptions { timestamps: true, ..GpuOptions::default() })?;
     let mut device = selected.device;
     if device.info().kind == DeviceKind::Cpu {
-        bail!("{}: it has nothing to choose from, only GPUs have", selected.reason);
+        bail!(
+            "there is nothing to tune, since kernels have variants on GPUs alone: {}",
+            selected.reason
+        );
     }
     recipe.precision.check(&device.caps(), &device.info().name)?;
     let kernels = forecast::kernels(&recipe, &Setup::read(&recipe, None)?, device.limits())?;
@@ -56,7 +60,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
             "cache": cache.path(),
             "findings": findings,
         });
-        return say(format_args!("{all:#}"));
+        return say_json(&all);
     }
     say(rows(&findings))?;
     for finding in &findings {
@@ -83,7 +87,9 @@ pub fn apply(
     let mut cache = match Cache::open(device.info()) {
         Ok(cache) => cache,
         Err(error) => {
-            note(format_args!("Not tuned: {error}"));
+            if !voice.quiet {
+                note(format_args!("Not tuned: {error}"));
+            }
             return Ok(());
         }
     };
@@ -96,7 +102,9 @@ pub fn apply(
                 select(choice, GpuOptions { timestamps: true, ..GpuOptions::default() })?.device;
             let tuned =
                 with_bar(voice, |progress| tune::tune(&mut *timed, &kernels, &mut cache, progress));
-            if let Err(error) = tuned {
+            if let Err(error) = tuned
+                && !voice.quiet
+            {
                 note(format_args!("Tuning ended early: {error:#}"));
             }
         }
@@ -118,7 +126,7 @@ fn with_bar<T>(
     Ok(result?)
 }
 
-fn rows(findings: &[Finding]) -> comfy_table::Table {
+fn rows(findings: &[Finding]) -> Table {
     let mut table = table::new(["kernel", "variants", "fastest", "µs", "as fast as the default"]);
     for finding in findings {
         let found = &finding.found;

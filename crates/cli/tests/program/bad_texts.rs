@@ -302,7 +302,7 @@ fn what_an_encoder_cannot_be() {
     for (set, wanted) in [
         ("student.model.hidden_size=20", "its heads are 8 wide"),
         ("student.model.hidden_size=48", "its hidden_size is 24, and what starts from it"),
-        ("student.model.layers=[2]", "it has no layer 2: its 2 layers are counted from 0"),
+        ("student.model.layers=[2]", "it has no layer 2, but 2 layers, counted from 0"),
         (
             "student.model.max_length=2",
             "a text can have 2 tokens here, and the tokenizer adds 2 to each: set a larger `max_length`",
@@ -321,7 +321,7 @@ fn texts_that_are_too_long_are_named() {
     let home = home();
     let said = say(home.command("run texts.toml --out a --set teacher.model.max_length=4"));
     assert_eq!(said.code, Some(0), "{said:?}");
-    let wanted = "reads 4 tokens of a text: 3 of the 4 training texts lose their end";
+    let wanted = "reads 4 tokens of a text at most: of 4 training texts, it cuts 3";
     assert!(said.err.contains(&format!("The teacher {wanted}")), "{said:?}");
     assert!(said.err.contains(&format!("The student {wanted}")), "{said:?}");
 }

@@ -300,7 +300,7 @@ fn a_missed_target_has_its_own_code() {
 fn tensorboard_files_hold_every_epoch() {
     let home = Home::new();
     home.done("run tiny.toml -q --out a --set tensorboard=true");
-    for arm in ["teacher", "control", "distilled"] {
+    for arm in ["teacher", "student alone", "student distilled"] {
         let folder = home.path(&format!("a/tensorboard/{arm}"));
         let files: Vec<_> =
             fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
@@ -319,6 +319,6 @@ fn tensorboard_files_hold_every_epoch() {
             |record: &[u8], text: &str| record.windows(text.len()).any(|w| w == text.as_bytes());
         assert!(holds(records[0], "brain.Event:2"));
         assert!(records[2..].iter().all(|record| holds(record, "test/accuracy")));
-        assert_eq!(holds(records[2], "train/soft"), arm == "distilled");
+        assert_eq!(holds(records[2], "train/soft"), arm == "student distilled");
     }
 }

@@ -34,5 +34,5 @@ fn what_was_tuned_is_kept_and_used() {
 
 #[test]
 fn the_processor_has_no_variants() {
-    Home::new().refused("tune --device cpu", &["CPU", "nothing to choose from"]);
+    Home::new().refused("tune --device cpu", &["CPU", "there is nothing to tune"]);
 }

@@ -8,6 +8,7 @@ use super::classes::{Classes, NoClass};
 use super::files::{File, Format};
 use super::{DataError, Dataset, Features, Numbers};
 use crate::recipe::Column;
+use crate::words::counted;
 
 /// The most columns of a table.
 const MAX_COLUMNS: usize = 1 << 20;
@@ -124,9 +125,9 @@ impl<'a> Sheet<'a> {
             return Err(DataError::File {
                 path: self.path.clone(),
                 problem: format!(
-                    "line {} has {} columns, and the first line has {columns}",
+                    "line {} has {}, and the first line has {columns}",
                     self.line(offset),
-                    record.len()
+                    counted(record.len(), "column")
                 ),
             });
         }
@@ -313,7 +314,7 @@ mod tests {
             named("a,label\n1,0\n1,2,3\n", good),
             "train.csv: line 3 has 3 columns, and the first line has 2",
         );
-        refused(named("a,label\n1\n", good), "line 2 has 1 columns, and the first line has 2");
+        refused(named("a,label\n1\n", good), "line 2 has 1 column, and the first line has 2");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::files::{File, GZIP};
 use super::{DataError, Dataset, Features, Numbers};
 use crate::memory;
+use crate::words::counted;
 
 /// u8 values in three dimensions.
 const IMAGES: u32 = 0x0000_0803;
@@ -47,9 +48,9 @@ pub(super) fn decode(
     let (_, classes) = labels.decode(LABELS)?;
     if classes.len() != sizes[0] {
         return Err(labels.bad(format!(
-            "{} labels for the {} images of {}",
-            classes.len(),
-            sizes[0],
+            "{} for the {} of {}",
+            counted(classes.len(), "label"),
+            counted(sizes[0], "image"),
             images.name
         )));
     }

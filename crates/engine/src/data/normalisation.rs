@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
+use crate::words::counted;
 
 /// (value - mean) / std, after pixels became value / 255.
 ///
@@ -36,8 +37,10 @@ impl Normalisation {
         if means != stds || (means != 1 && means != groups) {
             let each = if shape.len() == 3 { "channel" } else { "feature" };
             return Err(DataError::Unfit(format!(
-                "a normalisation of {means} means and {stds} stds does not fit examples of {shape:?}: \
-                 give one of each, or {groups} of each, one a {each}"
+                "a normalisation of {} and {} does not fit examples of {shape:?}: give one of each, or \
+                 {groups} of each, one a {each}",
+                counted(means, "mean"),
+                counted(stds, "std")
             )));
         }
         let finite = self.mean.iter().chain(&self.std).all(|value| value.is_finite());

@@ -10,6 +10,7 @@ use super::{BufferId, Device, DeviceInfo, DeviceKind, HostTensor, Limits, Progra
 use crate::error::Error;
 use crate::plan::{BufferKind, Plan, View};
 use crate::store::StorePart;
+use crate::words::counted;
 
 /// The kernels of one number type.
 pub trait CpuReal: Real {
@@ -110,7 +111,7 @@ impl<F: CpuReal> CpuDevice<F> {
     pub fn new() -> Self {
         let threads = rayon::current_num_threads();
         let info = DeviceInfo {
-            name: format!("CPU ({threads} threads)"),
+            name: format!("CPU ({})", counted(threads, "thread")),
             backend: "cpu".to_owned(),
             driver: String::new(),
             kind: DeviceKind::Cpu,

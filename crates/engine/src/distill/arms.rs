@@ -147,7 +147,7 @@ impl Prepared<'_> {
 /// Trains, saves and measures the three arms.
 ///
 /// # Errors
-/// When the device cannot be used, the loss stops being a number, the observer asks to stop, or results cannot
+/// When the device cannot be used, a training diverges, the observer asks to stop, or results cannot
 /// be written. What was finished before stays in the run's folder.
 pub fn run(
     prepared: Prepared<'_>,

@@ -1,4 +1,4 @@
-//! Finds where a training stopped being numbers.
+//! Finds where a training diverged.
 
 use super::checkpoint::{Checkpoints, State};
 use super::program;
@@ -88,18 +88,18 @@ fn first_bad_tensor(
 /// The error for a step in which something is beyond f16, however the loss is scaled.
 pub(super) fn beyond_f16(lesson: &Lesson<'_>, step: u32) -> Error {
     Error::NotFinite(format!(
-        "the {} stopped being numbers at step {step}: something in it is beyond the largest number of f16, 65504, \
-         and not in f32; leave out `precision`",
-        lesson.arm.name(),
+        "training of the {} diverged (NaN or Inf) at step {step}: something in it is beyond the largest number of \
+         f16, 65504, and not in f32; leave out `precision`",
+        lesson.arm.title(),
     ))
 }
 
 fn error(lesson: &Lesson<'_>, trainer: &Trainer<'_>, step: u32, tensor: &str) -> Error {
     let rate = trainer.learning_rate();
     Error::NotFinite(format!(
-        "the {} stopped being numbers in step {step}: {tensor} is the first to hold NaN or infinity; lower \
-         optimizer.lr (now {:?}, {rate:e} in that step), or set clip = 1.0 in its train section",
-        lesson.arm.name(),
+        "training of the {} diverged (NaN or Inf) at step {step}: {tensor} is the first that is no number; lower \
+         optimizer.lr (now {:?}, {rate:e} at that step), or set clip = 1.0 in its train section",
+        lesson.arm.title(),
         lesson.train.optimizer.lr(),
     ))
 }

@@ -391,7 +391,7 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
         phases.push(measuring(device, Arm::Teacher, None, teacher, largest_read));
     }
     for training in trainings {
-        let name = training.arm.name();
+        let name = training.arm.title();
         let model = &measured[&training.arm];
         largest_read = largest_read.max(training.largest_read()).max(model.logits);
         let mut memory = Memory { phase: format!("training the {name}"), ..Memory::default() };
@@ -478,7 +478,7 @@ fn measuring(
     // Its answers first, then its guesses: what the one takes is free before the other.
     let phases = [&model.answers, &model.guesses].map(|plans| {
         let mut memory =
-            Memory { phase: format!("measuring the {}", arm.name()), ..Memory::default() };
+            Memory { phase: format!("measuring the {}", arm.title()), ..Memory::default() };
         for layout in teacher.into_iter().chain([model]).map(|measured| &measured.layout) {
             memory.store(layout, &[Part::Parameters], TERMS);
         }

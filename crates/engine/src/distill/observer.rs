@@ -13,9 +13,9 @@ use crate::models::hub::Progress;
 pub enum Arm {
     /// The strong model.
     Teacher,
-    /// The student without a teacher.
+    /// The student alone, without a teacher: `control` in files.
     Control,
-    /// The student with the teacher's softened answers.
+    /// The student distilled, with the teacher's softened answers.
     Distilled,
 }
 
@@ -23,7 +23,7 @@ impl Arm {
     /// All three, in the order in which they are trained.
     pub const ALL: [Self; 3] = [Self::Teacher, Self::Control, Self::Distilled];
 
-    /// Name in reports and folders.
+    /// Name in files: reports, metrics and folders.
     pub fn name(self) -> &'static str {
         match self {
             Self::Teacher => "teacher",
@@ -32,7 +32,7 @@ impl Arm {
         }
     }
 
-    /// Name for a reader.
+    /// Name for people: on screens, on pages and in TensorBoard.
     pub fn title(self) -> &'static str {
         match self {
             Self::Teacher => "teacher",

@@ -11,8 +11,8 @@ use crate::data::{self, DataError, Dataset, Normalisation, Split};
 use crate::error::Error;
 use crate::models::{self, Architecture, Feed, First, Input, ModelConfig, Pooling, Start};
 use crate::recipe::{self, Keep, Normalise, Recipe, Source, Task, Train};
-use crate::report::thousands;
 use crate::store::Layout;
+use crate::words::{counted_thousands, thousands};
 
 /// A recipe's data and models.
 #[derive(Debug)]
@@ -204,9 +204,9 @@ impl Setup {
         }
         if let Some(texts) = &self.split.unlabelled {
             notes.push(format!(
-                "The student distilled learns from {} texts without labels too; alone, it takes as many steps on \
+                "The student distilled learns from {} without labels too; the student alone takes as many steps on \
                  those with labels",
-                thousands(texts.len())
+                counted_thousands(texts.len(), "text")
             ));
         }
         let is_trained = self.teacher_parameters.is_none();
@@ -217,10 +217,10 @@ impl Setup {
             let train = data.examples();
             let cut = Feed::new(&config.input, train)?.tokens().cut();
             if cut > 0 {
-                let (most, all) = (tokens.max_length, thousands(train.len()));
+                let most = counted_thousands(tokens.max_length, "token");
+                let (cut, all) = (thousands(cut), thousands(train.len()));
                 notes.push(format!(
-                    "The {name} reads {most} tokens of a text: {} of the {all} training texts lose their end",
-                    thousands(cut)
+                    "The {name} reads {most} of a text at most: of {all} training texts, it cuts {cut}"
                 ));
             }
         }

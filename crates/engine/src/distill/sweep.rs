@@ -111,9 +111,9 @@ struct Point {
     folder: PathBuf,
 }
 
-/// Runs a sweep: the teacher is trained or run once, and its answers are used again for every student. A
-/// control is trained once for all students that differ in the distillation alone. A student whose loss stops
-/// being a number is entered as failed.
+/// Runs a sweep: the teacher is trained or run once, and its answers are used again for every student. The
+/// student alone is trained once for all that differ in the distillation only. A student whose training diverges
+/// is entered as failed.
 ///
 /// # Errors
 /// When a combination is no recipe or changes data or teacher, and as [`super::run`].
@@ -397,8 +397,8 @@ impl Work<'_> {
         Ok(Answers { model: Some(model), train, test, report })
     }
 
-    /// Trains and measures a student, alone or distilled, unless it is finished. That its loss stops being a
-    /// number is an outcome too.
+    /// Trains and measures a student, alone or distilled, unless it is finished. That its training
+    /// diverges is an outcome too.
     fn student(
         &mut self,
         arm: Arm,

@@ -1,4 +1,4 @@
-//! TensorBoard event files: scalars of each epoch, one folder an arm.
+//! TensorBoard event files: scalars of each epoch, one folder an arm, whose name is what TensorBoard shows.
 //!
 //! An event file is a row of TFRecords (length, checksum, bytes, checksum), each holding one `Event` of
 //! TensorFlow's `event.proto`. Only the fields that scalars need are written.
@@ -93,7 +93,7 @@ impl TensorBoard {
     /// The arm's file, new for this start of the program.
     fn file(&mut self, arm: Arm, step: u32) -> Result<&mut (PathBuf, File), Error> {
         if !self.files.contains_key(&arm) {
-            let folder = self.folder.join(arm.name());
+            let folder = self.folder.join(arm.title());
             fs::create_dir_all(&folder).map_err(io_error(&folder))?;
             let path = folder.join(format!("{PREFIX}{:.6}{SUFFIX}", now()));
             let mut file = OpenOptions::new()

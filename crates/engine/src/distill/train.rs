@@ -28,7 +28,7 @@ pub struct Trained {
 /// first weights, or on from its last checkpoint. Whatever comes of it, nothing is left on the device.
 ///
 /// # Errors
-/// When the device fails, the loss stops being a number, a checkpoint cannot be written, or the observer
+/// When the device fails, the training diverges, a checkpoint cannot be written, or the observer
 /// asks to stop.
 pub fn train(
     device: &mut dyn Device,
@@ -139,7 +139,7 @@ impl Training<'_, '_> {
                 }
                 self.checkpoints.save(arm, trainer.specs(), &state)?;
                 if stop {
-                    return Err(Error::Interrupted { arm: arm.name(), step: trainer.step });
+                    return Err(Error::Interrupted { arm: arm.title(), step: trainer.step });
                 }
             }
         }

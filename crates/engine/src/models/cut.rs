@@ -9,6 +9,7 @@ use crate::data::Dataset;
 use crate::data::text::{Trimmed, trim};
 use crate::recipe;
 use crate::store::ParameterSpec;
+use crate::words::counted;
 
 /// What a model takes over from another one: for each of its parameters a part of one of the other's.
 #[derive(Clone, Debug)]
@@ -58,7 +59,10 @@ pub(super) fn cut(
     let count = theirs.num_hidden_layers;
     let taken = layers.as_ref().map_or((0..count).collect(), |layers| layers.of(count));
     if let Some(layer) = taken.iter().find(|&&layer| layer >= count) {
-        return Err(format!("it has no layer {layer}: its {count} layers are counted from 0"));
+        return Err(format!(
+            "it has no layer {layer}, but {}, counted from 0",
+            counted(count, "layer")
+        ));
     }
     let mut ours = sized(model, theirs)?;
     ours.num_hidden_layers = taken.len();

@@ -32,6 +32,7 @@ use crate::error::Error;
 use crate::graph::ops::Decoder;
 use crate::graph::{Graph, TensorId};
 use crate::store::ParameterSpec;
+use crate::words::counted;
 
 /// A kind of model with its sizes.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,16 +56,15 @@ impl fmt::Display for Architecture {
             }
             Self::Encoder(encoder) => {
                 let Encoder { num_hidden_layers: layers, num_attention_heads: heads, .. } = encoder;
-                let plural = |count: &usize| if *count == 1 { "" } else { "s" };
                 write!(
                     f,
-                    "{} of {layers} layer{}, {heads} head{}, hidden_size {}, intermediate_size {}, {} tokens",
+                    "{} of {}, {}, hidden_size {}, intermediate_size {}, {}",
                     encoder.family.name(),
-                    plural(layers),
-                    plural(heads),
+                    counted(*layers, "layer"),
+                    counted(*heads, "head"),
                     encoder.hidden_size,
                     encoder.intermediate_size,
-                    encoder.vocab_size
+                    counted(encoder.vocab_size, "token")
                 )
             }
         }

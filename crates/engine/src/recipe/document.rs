@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::aliases;
 use super::error::{Place, RecipeError};
 use super::rules::{ORIGIN, PATH, Rule, TEXT};
 use super::sets::Set;
@@ -81,7 +82,9 @@ impl<'a> Table<'a> {
             place: self.document.place(&self.path_of(key.get_ref()), &key.span()),
             key: key.get_ref().to_string(),
             table: self.title(),
-            nearest: nearest(key.get_ref(), known),
+            meant: aliases::meant(key.get_ref(), &self.path, known).or_else(|| {
+                nearest(key.get_ref(), known).map(|near| format!("did you mean `{near}`?"))
+            }),
             known: known.join(", "),
         })
     }
@@ -136,7 +139,11 @@ impl<'a> Table<'a> {
                 span: value.span(),
                 entries,
             })),
-            _ => Err(self.refuse(key, value, "a table".to_owned(), None)),
+            _ => {
+                let example =
+                    example(key).map_or(String::new(), |example| format!(", as {example}"));
+                Err(self.refuse(key, value, format!("a table{example}"), None))
+            }
         }
     }
 
@@ -249,6 +256,19 @@ impl<'a> Table<'a> {
     }
 }
 
+/// What a table looks like that is often written as a word.
+fn example(key: &str) -> Option<&'static str> {
+    match key {
+        "optimizer" => Some("{ name = \"adamw\", lr = 1e-3 }"),
+        "schedule" => Some("{ name = \"cosine\", warmup_steps = 100 }"),
+        "model" => Some("{ type = \"mlp\", hidden_sizes = [32] }"),
+        "data" => Some("{ source = \"csv\", train = \"train.csv\", test = \"test.csv\" }"),
+        "teacher" => Some("{ folder = \"my-teacher\" }"),
+        "train" => Some("{ epochs = 10 }"),
+        _ => None,
+    }
+}
+
 /// A value as an error shows it.
 fn shown(value: &DeValue<'_>) -> String {
     match value {
@@ -272,7 +292,8 @@ fn quoted(names: &[&str]) -> String {
 
 /// The known word nearest to `word`, if it is near enough to be what was meant.
 fn nearest(word: &str, known: &[&str]) -> Option<String> {
-    let distance = |known: &str| strsim::damerau_levenshtein(word, known);
+    let word = word.to_lowercase();
+    let distance = |known: &str| strsim::damerau_levenshtein(&word, known);
     let near = |known: &&&str| distance(known) <= 1 + word.chars().count() / 4;
     known.iter().filter(near).min_by_key(|known| distance(known)).map(|&known| known.to_owned())
 }

@@ -32,6 +32,14 @@ pub enum RecipeError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A folder in the place of a recipe.
+    #[error("{path}: this is a folder, and a recipe is a file, as `distil-gpu init` writes one{}", resumed(.path, .is_run))]
+    Folder {
+        /// The folder.
+        path: String,
+        /// Whether it is that of a run.
+        is_run: bool,
+    },
     /// The text is not TOML.
     #[error("{place}: this is not TOML: {problem}")]
     Syntax {
@@ -41,7 +49,7 @@ pub enum RecipeError {
         problem: String,
     },
     /// A key that no recipe has.
-    #[error("{place}: unknown key `{key}` in {table}{} Known keys: {known}", sentence(.nearest))]
+    #[error("{place}: unknown key `{key}` in {table}{} Known keys: {known}", sentence(.meant))]
     UnknownKey {
         /// Where.
         place: Box<Place>,
@@ -49,8 +57,8 @@ pub enum RecipeError {
         key: String,
         /// The table it stands in, as `[train]`, or `the recipe`.
         table: String,
-        /// The known key nearest to it, if one is near.
-        nearest: Option<String>,
+        /// The key that is likely meant, in a sentence of its own.
+        meant: Option<String>,
         /// All keys of that table.
         known: String,
     },
@@ -101,9 +109,32 @@ pub enum RecipeError {
     Write(String),
 }
 
-/// The end of a sentence that may name the nearest word.
-fn sentence(nearest: &Option<String>) -> String {
-    if nearest.is_some() { meant(nearest) } else { ".".to_owned() }
+impl RecipeError {
+    /// Whether it is about a `--set` of the command line, not about the file.
+    pub fn is_of_set(&self) -> bool {
+        match self {
+            Self::Set { .. } => true,
+            Self::Syntax { place, .. }
+            | Self::UnknownKey { place, .. }
+            | Self::Value { place, .. }
+            | Self::Missing { place, .. }
+            | Self::Conflict { place, .. } => place.source.starts_with("--set "),
+            Self::Read { .. } | Self::Folder { .. } | Self::Write(_) => false,
+        }
+    }
+}
+
+/// The end of a sentence that may say what is meant, or else what to do.
+fn sentence(meant: &Option<String>) -> String {
+    meant.as_ref().map_or(".".to_owned(), |meant| format!("; {meant}"))
+}
+
+/// What to do with the folder of a run.
+fn resumed(path: &str, is_run: &bool) -> String {
+    match is_run {
+        true => format!("; to go on with the run in it: distil-gpu run --resume {path}"),
+        false => String::new(),
+    }
 }
 
 fn meant(nearest: &Option<String>) -> String {

@@ -3,6 +3,7 @@
 //! A recipe is checked whole before anything is trained. [`Recipe::to_toml`] gives the recipe with every
 //! default filled in; parsed again, it is the same recipe.
 
+mod aliases;
 mod data;
 mod document;
 mod error;
@@ -35,6 +36,7 @@ use crate::error::Error;
 use crate::models::hub::Progress;
 use crate::plan::Precision;
 
+pub use aliases::path_of_key;
 pub use data::{ClassRef, Column, Data, Normalise, Source, Validation};
 pub use error::{Place, RecipeError};
 pub use features::{HiddenDistance, HiddenLoss, Relation, RelationLoss};
@@ -143,6 +145,10 @@ impl Recipe {
     /// [`RecipeError`], at the first thing that is wrong.
     pub fn load(path: &Path, sets: &[String]) -> Result<Self, RecipeError> {
         let file = path.display().to_string();
+        if path.is_dir() {
+            let is_run = path.join("recipe.toml").is_file();
+            return Err(RecipeError::Folder { path: file, is_run });
+        }
         let text = std::fs::read_to_string(path)
             .map_err(|source| RecipeError::Read { path: file.clone(), source })?;
         Self::parse_with(&text, &file, sets)
@@ -323,7 +329,8 @@ impl Recipe {
             return Err(table.conflict("best_by", problem));
         }
         if train.shift > 0 && matches!(self.data.source, Source::Csv { .. }) {
-            let problem = "`shift` moves images, and a CSV file has none: leave it out";
+            let problem =
+                "`shift` moves images, and a CSV file has none: leave it out, or set it to 0";
             return Err(table.conflict("shift", problem));
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What recipes mean, and what each bad one is told.
 
+mod aliases;
 mod encoders;
 mod training;
 
@@ -418,7 +419,10 @@ fn refuses_values_out_of_range() {
     );
     train("clip = 0.0", "8: `train.clip` is 0.0; it must be a number above 0");
     train("max_norm = -1", "12: `train.max_norm` is -1; it must be a number above 0");
-    train("optimizer = 3", "13: `train.optimizer` is 3; it must be a table");
+    train(
+        "optimizer = 3",
+        "13: `train.optimizer` is 3; it must be a table, as { name = \"adamw\", lr = 1e-3 }",
+    );
     train(
         "optimizer = { name = \"sgd\", lr = 0 }",
         "34: `train.optimizer.lr` is 0; it must be a number above 0",
@@ -581,7 +585,7 @@ fn refuses_what_does_not_go_together() {
          teacher's `folder`",
     );
     let csv = ("source = \"embedded\"", "source = \"csv\"\ntrain = \"a\"\ntest = \"b\"");
-    let no_images = "`shift` moves images, and a CSV file has none: leave it out";
+    let no_images = "`shift` moves images, and a CSV file has none: leave it out, or set it to 0";
     refused(&[csv, ("epochs = 8", "epochs = 8\nshift = 1")], &format!("a.toml:12:1: {no_images}"));
     refused(
         &[csv, ("epochs = 8", "epochs = 8\n[teacher.train]\nsteps = 1\nshift = 1")],

@@ -21,13 +21,14 @@ use crate::distill::Arm;
 use crate::distill::evaluate::Speed;
 use crate::recipe::{Target, Task};
 
+pub use crate::words::thousands;
 pub use answers::{Answers, TestLogits};
 pub use compare::compare;
 pub use folder::{Epoch, Record};
 pub use guesses::{Guess, GuessedText, Guesses};
 pub use page::{PAGE, single, write_page};
 use rows::percent;
-pub use rows::{Row, UNKNOWN, thousands};
+pub use rows::{Row, UNKNOWN};
 pub use sweep::{
     FailedRun, SWEEP, SWEEP_PAGE, Setting, Spread, SweepPoint, SweepReport, SweepRow, SweepRun,
     sweep_page, write_sweep_page,

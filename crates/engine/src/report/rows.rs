@@ -2,6 +2,7 @@
 
 use super::{ArmReport, ClassReport, Report};
 use crate::recipe::Task;
+use crate::words::{counted_thousands, thousands};
 
 /// Stands for a figure that is not known, or that there cannot be.
 pub const UNKNOWN: &str = "–";
@@ -36,7 +37,7 @@ impl Report {
                 format!("texts with another nearest neighbour, of {}", self.examples.test),
             ),
             (_, Some(tokens)) => {
-                ("accuracy", format!("errors of {} masked tokens", thousands(tokens)))
+                ("accuracy", format!("errors of {}", counted_thousands(tokens, "masked token")))
             }
             (_, None) => ("accuracy", format!("errors of {}", self.examples.test)),
         };
@@ -58,7 +59,7 @@ impl Report {
         }
         for (class, ClassReport { name, test }) in self.rarest_classes() {
             let name: String = name.chars().take(LONGEST_NAME).collect();
-            let name = format!("recall of {name}, {} examples", thousands(*test));
+            let name = format!("recall of {name}, {}", counted_thousands(*test, "example"));
             rows.push(row(&name, &|arm| {
                 let errors = arm.errors_per_class.get(class)?;
                 Some(percent(Some(1.0 - *errors as f64 / *test as f64)))
@@ -124,13 +125,4 @@ impl Report {
 /// A share to a tenth of a percent; [`UNKNOWN`] where it is not known.
 pub fn percent(share: Option<f64>) -> String {
     share.map_or(UNKNOWN.to_owned(), |share| format!("{:.1} %", 100.0 * share))
-}
-
-/// 1234567 as 1,234,567.
-pub fn thousands(value: usize) -> String {
-    let digits = value.to_string();
-    let groups = digits.as_bytes().rchunks(3).rev();
-    let groups: Vec<&str> =
-        groups.map(|g| std::str::from_utf8(g).expect("digits are ASCII")).collect();
-    groups.join(",")
 }

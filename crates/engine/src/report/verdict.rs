@@ -3,6 +3,7 @@
 use super::{Arms, Report};
 use crate::data::Dataset;
 use crate::recipe::Task;
+use crate::words::counted;
 
 /// Why there is no gap, where the teacher was measured.
 const NO_GAP: &str = "the teacher is no better than the student alone";
@@ -131,15 +132,18 @@ impl Report {
         }
         let gained = control.errors as i64 - distilled.errors as i64;
         match gained {
-            1.. => format!("makes {gained} fewer mistakes than the same student alone"),
+            1.. => {
+                let fewer = counted(gained.unsigned_abs() as usize, "fewer mistake");
+                format!("makes {fewer} than the same student alone")
+            }
             0 => {
                 "makes as many mistakes as the same student alone: distillation gained nothing here"
                     .to_owned()
             }
-            _ => format!(
-                "makes {} more mistakes than the same student alone: distillation hurt here",
-                -gained
-            ),
+            _ => {
+                let more = counted(gained.unsigned_abs() as usize, "more mistake");
+                format!("makes {more} than the same student alone: distillation hurt here")
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Encoder, Family, Head, SentenceModules};
 use crate::nn::Activation;
+use crate::words::counted;
 
 /// The keys that matter, in all their spellings.
 #[derive(Debug, Deserialize)]
@@ -130,7 +131,8 @@ fn class_names(id2label: &BTreeMap<String, String>) -> Result<Vec<String>, Strin
         return Ok(["LABEL_0", "LABEL_1"].map(str::to_owned).to_vec());
     }
     let name = |class: usize| {
-        let missing = || format!("id2label has no class {class}, but {} classes", id2label.len());
+        let missing =
+            || format!("id2label has no class {class}, but {}", counted(id2label.len(), "class"));
         id2label.get(&class.to_string()).cloned().ok_or_else(missing)
     };
     (0..id2label.len()).map(name).collect()

@@ -190,7 +190,7 @@ impl Shades {
             format!("\nperplexity: {}, {} alone", own.number(), alone.number())
         });
         let title = format!(
-            "{}{perplexity}\ndistilled: {}{median}\nalone: {}\ngain: {}{latency}",
+            "{}{perplexity}\nstudent distilled: {}{median}\nstudent alone: {}\ngain: {}{latency}",
             point.name(),
             accuracy.percent(),
             control.percent(),

@@ -76,7 +76,7 @@ pub struct FailedRun {
     pub seed: u32,
     /// Its folder in the sweep's.
     pub folder: String,
-    /// Why: its own loss, or that of the same student alone, stopped being a number.
+    /// Why: its own training, or that of the same student alone, diverged.
     pub reason: String,
 }
 
@@ -332,8 +332,9 @@ impl SweepReport {
     /// The heads of the table's columns, as the cells of [`SweepReport::rows`].
     pub fn columns(&self) -> Vec<String> {
         let keys = self.axes.iter().map(|(key, _)| short(key).to_owned());
-        let guesses: &[&str] = if self.guesses() { &["perplexity", "alone"] } else { &[] };
-        let fixed = guesses.iter().chain(&["accuracy", "alone", "gain", "parameters", "latency"]);
+        let guesses: &[&str] = if self.guesses() { &["perplexity", "student alone"] } else { &[] };
+        let fixed =
+            guesses.iter().chain(&["accuracy", "student alone", "gain", "parameters", "latency"]);
         keys.chain(fixed.map(|&name| name.to_owned())).collect()
     }
 

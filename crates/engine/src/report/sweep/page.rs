@@ -6,12 +6,13 @@ use std::path::Path;
 use askama::Template;
 
 use super::heat::Heat;
-use super::{SweepReport, SweepRow, thousands};
+use super::{SweepReport, SweepRow};
 use crate::error::Error;
 use crate::files::write_atomically;
 use crate::report::charts::{self, Chart};
 use crate::report::page::{ASSETS, Assets, Tile};
 use crate::report::percent;
+use crate::words::counted_thousands;
 
 /// Name of the page in a sweep's folder.
 pub const SWEEP_PAGE: &str = "sweep.html";
@@ -101,7 +102,7 @@ fn teacher(report: &SweepReport) -> Option<String> {
     let parts = [
         teacher.perplexity.map(|perplexity| format!("a perplexity of {perplexity:.2}")),
         Some(format!("{:.2} % accuracy", 100.0 * teacher.accuracy)),
-        teacher.parameters.map(|count| format!("{} parameters", thousands(count))),
+        teacher.parameters.map(|count| counted_thousands(count, "parameter")),
         teacher.latency_ms.map(|ms| format!("{ms:.3} ms an example")),
     ];
     Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "))

@@ -21,6 +21,7 @@ use crate::data::DataError;
 use crate::error::Error;
 use crate::files::{read_text, write_atomically};
 use crate::guard;
+use crate::words::counted;
 
 pub use files::TokenizerFiles;
 
@@ -294,8 +295,8 @@ impl Tokenizer {
             self.inner.get_post_processor().map_or(0, |one| one.added_tokens(texts.are_pairs()));
         if max_length <= added {
             return Err(DataError::Unfit(format!(
-                "a text can have {max_length} tokens here, and the tokenizer adds {added} to each: set a \
-                 larger `max_length`"
+                "a text can have {} here, and the tokenizer adds {added} to each: set a larger `max_length`",
+                counted(max_length, "token")
             )));
         }
         let mut tokenizer = self.inner.clone();
