@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
+use tempfile::NamedTempFile;
 
 use crate::data::DataError;
 use crate::error::Error;
@@ -82,22 +83,72 @@ pub(crate) fn read_text(path: &Path, most: u64) -> Result<String, DataError> {
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = write_temporary(path, bytes)?;
+    rename(file, path)
+}
+
+/// As [`write_atomically`], to a file in a folder whose name follows from the checksum (CRC-32) of the bytes. That is
+/// computed while they are written.
+///
+/// # Errors
+/// [`Error::Io`] naming the file; `stem` stands for its name until that is known.
+pub(crate) fn write_by_checksum(
+    folder: &Path,
+    stem: &str,
+    bytes: &[u8],
+    name: impl FnOnce(u32) -> String,
+) -> Result<(), Error> {
+    let (written, checksum) = std::thread::scope(|scope| {
+        let checksum = scope.spawn(|| crc32fast::hash(bytes));
+        let written = write_temporary(&folder.join(stem), bytes);
+        (written, checksum.join().expect("a checksum cannot fail"))
+    });
+    rename(written?, &folder.join(name(checksum)))
+}
+
+/// Writes a temporary file beside `path`.
+fn write_temporary(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, Error> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
     // As any new file: left to itself, a temporary file is its owner's alone.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(io_error(path))?;
+    let mut file = builder.tempfile_in(folder_of(path)).map_err(io_error(path))?;
     file.as_file_mut().write_all(bytes).map_err(io_error(path))?;
     file.as_file().sync_all().map_err(io_error(path))?;
+    Ok(file)
+}
+
+fn rename(file: NamedTempFile, path: &Path) -> Result<(), Error> {
     file.persist(path).map_err(|error| io_error(path)(error.error))?;
-    sync_folder(folder).map_err(io_error(path))
+    sync_folder(folder_of(path)).map_err(io_error(path))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// New names in a folder too are to outlive a power cut. Only Unix can sync a folder.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Makes a folder and those above it where they are missing; they outlive a power cut, as what is written into them does.
+///
+/// # Errors
+/// [`Error::Io`] naming the folder.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), Error> {
+    match fs::create_dir(folder) {
+        Ok(()) => sync_folder(folder_of(folder)).map_err(io_error(folder)),
+        Err(_) if folder.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+            let Some(above) = above else { return Err(io_error(folder)(error)) };
+            make_folder(above)?;
+            make_folder(folder)
+        }
+        Err(error) => Err(io_error(folder)(error)),
+    }
 }
 
 /// How the names of files and folders begin that are not whole yet.

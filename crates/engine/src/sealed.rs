@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::files::{checksum, io_error, write_atomically};
+use crate::files::{checksum, io_error, make_folder, write_atomically};
 
 /// The key under which a JSON object has the checksum of everything else in it.
 const CHECKSUM: &str = "crc32";
@@ -143,7 +143,7 @@ impl Files {
         for name in start.into_iter().chain(end) {
             let path = to.join(name);
             if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent).map_err(io_error(parent))?;
+                make_folder(parent)?;
             }
             fs::rename(from.join(name), &path).map_err(io_error(&path))?;
             if let Some(parent) = path.parent() {

@@ -365,3 +365,65 @@ fn what_a_sweep_made_otherwise_is_made_again() {
         &["the grid: distil.alpha=0.3,0.9 seeds=1 → distil.alpha=0.3,0.8 seeds=1"],
     );
 }
+
+/// A cache of a teacher's answers is for the rows that it answers, in their order.
+#[test]
+fn cached_answers_are_for_their_rows_alone() {
+    let home = Home::new();
+    let table = |rows: &[usize]| {
+        let row =
+            |&row: &usize| format!("{},{},{}\n", row % 7, row * row % 11, ["x", "y"][row % 2]);
+        format!("a,b,label\n{}", rows.iter().map(row).collect::<String>())
+    };
+    let rows: Vec<usize> = (0..40).collect();
+    let swapped: Vec<usize> = [&[1, 0][..], &rows[2..]].concat();
+    home.write("train.csv", table(&rows));
+    home.write("test.csv", table(&rows[5..25]));
+    let recipe = super::TINY.replace(
+        "source = \"embedded\"\ntrain_limit = 200\ntest_limit = 100",
+        "source = \"csv\"\ntrain = \"train.csv\"\ntest = \"test.csv\"\nlabel = \"label\"",
+    );
+    home.write("table.toml", &recipe);
+    home.done("run table.toml -q --out a");
+    home.done("logits a/teacher --input table.toml --out answers.safetensors --device cpu -q");
+    home.write(
+        "cached.toml",
+        recipe.replace(
+            "model = { type = \"mlp\", hidden_sizes = [32] }",
+            "logits = \"answers.safetensors\"",
+        ),
+    );
+    let run = "run cached.toml --out";
+    let said = notes(&home, &format!("{run} b"));
+    assert!(!said.contains("could not be checked"), "{said}");
+    // What is held out for validation changes nothing.
+    home.done(&format!("{run} c -q --set data.validation=0.25"));
+
+    home.write("train.csv", table(&swapped));
+    let order =
+        ["answers.safetensors: `train`: example 0 of the data", "is example 1 of these answers"];
+    home.refused(&format!("{run} d"), &order);
+    home.refused("sweep cached.toml --seeds 2 --out d", &order);
+    home.write("train.csv", table(&rows).replace("0,0,x", "0,10,x"));
+    home.refused(
+        &format!("{run} d"),
+        &["`train`: example 0 of the data", "is none that these answers are of"],
+    );
+    home.write("train.csv", table(&rows));
+    home.write("test.csv", table(&rows[6..26]));
+    home.refused(&format!("{run} d"), &["`test`: example"]);
+    home.write("test.csv", table(&rows[5..25]));
+
+    let mut bytes = home.read("answers.safetensors");
+    let last = bytes.len() - 9;
+    bytes[last] ^= 2;
+    home.write("answers.safetensors", bytes);
+    home.refused(&format!("{run} d"), &["answers.safetensors: the answers are damaged"]);
+    let zeros = vec![0.5; 80];
+    home.write_f32(
+        "answers.safetensors",
+        &[("train", &[40, 2], &zeros), ("test", &[20, 2], &zeros[..40])],
+    );
+    let said = notes(&home, &format!("{run} e"));
+    assert!(said.contains("answers.safetensors does not say what it answers"), "{said}");
+}

@@ -16,7 +16,9 @@ use distil_gpu_kernels::loss_scale::LEN;
 
 use super::{Arm, journal};
 use crate::error::Error;
-use crate::files::{bad, checksum, io_error, remove_temporary, tensor_bytes, write_atomically};
+use crate::files::{
+    bad, checksum, io_error, make_folder, remove_temporary, tensor_bytes, write_by_checksum,
+};
 use crate::sealed::{hex, remove_file};
 use crate::store::ParameterSpec;
 use crate::tensor_file::TensorFile;
@@ -264,7 +266,7 @@ impl Checkpoints {
     /// [`Error::Run`] when the run's folder is gone, or [`Error::Io`] naming the file; the checkpoints before it stay.
     pub fn save(&mut self, arm: Arm, specs: &[ParameterSpec], state: &State) -> Result<(), Error> {
         self.check_folder()?;
-        fs::create_dir_all(&self.folder).map_err(io_error(&self.folder))?;
+        make_folder(&self.folder)?;
         let mut tensors = vec![(METRICS.to_owned(), vec![TERMS], &state.metrics[..])];
         if !state.features.is_empty() {
             tensors.push((FEATURES.to_owned(), vec![state.features.len()], &state.features));
@@ -288,8 +290,8 @@ impl Checkpoints {
         }
         let stem = format!("{}-{}", arm.name(), state.step);
         let bytes = tensor_bytes(&self.folder.join(&stem), &tensors, metadata)?;
-        let name = format!("{stem}-{}{ENDING}", hex(crc32fast::hash(&bytes)));
-        write_atomically(&self.folder.join(name), &bytes)?;
+        let name = |checksum| format!("{stem}-{}{ENDING}", hex(checksum));
+        write_by_checksum(&self.folder, &stem, &bytes, name)?;
         for old in self.list(arm)?.into_iter().skip(KEPT) {
             remove_file(&old.path)?;
         }

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use super::{Arm, Grid, checkpoint};
 use crate::data::{Dataset, Split, Texts};
 use crate::device::{Choices, Device, DeviceInfo};
 use crate::error::Error;
-use crate::files::{io_error, remove_temporary};
+use crate::files::{make_folder, remove_temporary};
 use crate::report::ArmReport;
 use crate::sealed::{self, Files};
 
@@ -309,12 +308,7 @@ impl Journal {
     pub fn write(&self) -> Result<(), Error> {
         sealed::write(&self.folder.join(NAME), self)?;
         let copies = self.folder.join(checkpoint::FOLDER);
-        match fs::create_dir(&copies) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(io_error(&copies)(error));
-            }
-            _ => {}
-        }
+        make_folder(&copies)?;
         sealed::write(&copies.join(NAME), self)
     }
 }

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::files::io_error;
+use crate::files::{io_error, sync_folder};
 
 /// Name of the file that is locked.
 pub(super) const NAME: &str = ".distil-gpu.lock";
@@ -175,7 +175,12 @@ fn make(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut made = Vec::new();
     for path in missing.into_iter().rev() {
         match fs::create_dir(&path) {
-            Ok(()) => made.insert(0, path),
+            Ok(()) => {
+                if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+                    sync_folder(above).map_err(io_error(above))?;
+                }
+                made.insert(0, path);
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
             Err(error) => {
                 remove_empty(&made);

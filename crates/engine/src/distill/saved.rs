@@ -1,7 +1,6 @@
 //! A model in its folder: trained and saved, then measured.
 
 use std::borrow::Cow;
-use std::fs;
 use std::path::Path;
 
 use super::checkpoint::Checkpoints;
@@ -13,7 +12,7 @@ use super::trainer::Lesson;
 use crate::data::Split;
 use crate::device::Device;
 use crate::error::Error;
-use crate::files::{TEMPORARY, io_error};
+use crate::files::{TEMPORARY, io_error, make_folder};
 use crate::models::{self, Feed, ModelConfig};
 use crate::report::ArmReport;
 use crate::sealed::Files;
@@ -30,7 +29,7 @@ fn save(
     parameters: &[Vec<f32>],
     enter: &mut Enter<'_>,
 ) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(io_error(folder))?;
+    make_folder(folder)?;
     let new = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder);
     let new = new.map_err(io_error(folder))?;
     // Nobody knows the place that they are written to.

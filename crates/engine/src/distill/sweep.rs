@@ -26,7 +26,7 @@ use super::trainer::Lesson;
 use super::{Arm, Event, Observer};
 use crate::device::Device;
 use crate::error::Error;
-use crate::files::{io_error, remove_temporary, write_atomically};
+use crate::files::{io_error, make_folder, remove_temporary, write_atomically};
 use crate::models::Feed;
 use crate::recipe::{self, Recipe, Task};
 use crate::report::{
@@ -473,7 +473,7 @@ impl Work<'_> {
             return Err(Error::Run { path: self.folder.display().to_string(), problem });
         }
         remove_temporary(place)?;
-        fs::create_dir_all(place).map_err(io_error(place))?;
+        make_folder(place)?;
         let mut checkpoints = Checkpoints::new(place, recipe.checkpoint_seconds);
         for note in checkpoints.set_damaged_aside()? {
             self.note(&note);
