@@ -27,8 +27,16 @@ pub(super) fn rows(
     };
     let places = wanted.columns.iter().map(place).collect::<Result<Vec<usize>, _>>()?;
     let mut record = ::csv::StringRecord::new();
+    let (mut line, mut counted) = (1, 0);
     while reader.read_record(&mut record).map_err(broken)? {
-        let place = Place::Line(record.position().map_or(0, ::csv::Position::line));
+        // Where a record begins the reader has not yet passed the line feed behind a carriage return, nor blank lines.
+        let begins = record.position().map_or(counted, |position| position.byte() as usize);
+        let ends = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+        let begins = begins + text.as_bytes()[begins..].iter().take_while(ends).count();
+        line +=
+            text.as_bytes()[counted..begins].iter().filter(|byte| **byte == b'\n').count() as u64;
+        counted = begins;
+        let place = Place::Line(line);
         let cell = |&column: &usize| {
             let text = record.get(column).unwrap_or_default();
             file.bounded(place, text.len()).map(|()| Cell::Text(Cow::Borrowed(text)))

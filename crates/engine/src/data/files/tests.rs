@@ -81,6 +81,10 @@ fn every_format_gives_the_same_cells() {
             "{name}.gz"
         );
     }
+    assert_eq!(
+        read("a.csv", b"a,b\r\n\r\n\"x\r\ny\",2\r\n\r\nz,3").unwrap()[1],
+        "line 6: \"z\", \"3\""
+    );
     // Two members of a gzip file are one text.
     let parts = [gzip(b"a,b\nx,"), gzip(b"2\n")].concat();
     assert_eq!(read("a.csv.gz", &parts).unwrap(), ["line 2: \"x\", \"2\""]);

@@ -144,7 +144,7 @@ mod tests {
         let gzip = gzip.finish().unwrap();
         let snappy = snap::raw::Encoder::new().compress_vec(&vec![b'a'; 8 << 20]).unwrap();
         let lz4 = lz4_bomb(1 << 15);
-        let sizes = [(8_355_864_u32), lz4.len() as u32].map(u32::to_be_bytes).concat();
+        let sizes = [8_355_865_u32, lz4.len() as u32].map(u32::to_be_bytes).concat();
         for (codec, packed) in [
             (Compression::GZIP(Default::default()), gzip),
             (Compression::SNAPPY, snappy),
