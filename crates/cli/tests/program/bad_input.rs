@@ -93,7 +93,7 @@ fn recipes() {
         ("train.steps=3", "not both"),
         ("task=masked", "`task` is the string \"masked\"; it must be one of \"classification\""),
         ("task=masked-lm", "set `data.source` to \"text\""),
-        ("task=embedding", "training the teacher of embeddings"),
+        ("task=embedding", "set `data.source` to \"text\""),
     ] {
         home.refused(&format!("run tiny.toml --set {set}"), &[wanted]);
     }

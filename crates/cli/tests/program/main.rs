@@ -3,7 +3,7 @@
 //! it reads them, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `guessing` masked
 //! language models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `manual` what it tells
 //! of itself, `screens` what it prints, `bad_input` and `bad_texts` what it says to input that is wrong,
-//! `classes` how classes are told.
+//! `classes` how classes are told, `matrix` that each combination runs or is refused with a way out.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod attack;
@@ -18,6 +18,7 @@ mod guessing;
 mod hub;
 mod interrupted;
 mod manual;
+mod matrix;
 mod pictures;
 mod report;
 mod screens;

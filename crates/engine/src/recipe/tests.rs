@@ -333,7 +333,7 @@ fn refuses_unknown_keys_with_the_nearest() {
         &[("epochs = 8", "epochs = 8\n[teacher.train]\nepoch = 8")],
         "a.toml:11:1: unknown key `epoch` in [teacher.train]; did you mean `epochs`? Known keys: epochs, \
          steps, batch, accumulate, shift, clip, max_norm, optimizer, schedule, evaluate_every, keep, \
-         best_by, patience, layer_decay, groups",
+         best_by, patience, layer_decay, class_weights, groups",
     );
     bad_data(
         "source = \"embedded\"\nnormalise = { means = [0] }",
