@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod kernel;
+pub mod mutate;
+pub mod readers;
 mod session;
 mod stop;
 

@@ -1,0 +1,345 @@
+//! Every reader of files that a person may bring, as one list: what the mutation test and the fuzz targets of `fuzz/`
+//! feed. A new reader is an entry here, a folder of seeds in `fuzz/seeds` and a target in `fuzz/Cargo.toml`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use distil_gpu_engine::data;
+use distil_gpu_engine::device::{CpuDevice, Device};
+use distil_gpu_engine::distill::{Begin, Event, Observer, Silent, prepare, run};
+use distil_gpu_engine::error::Error;
+use distil_gpu_engine::files::save_tensors;
+use distil_gpu_engine::models;
+use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::report::{Record, single};
+use distil_gpu_engine::tune::Cache;
+
+use crate::StopAfter;
+
+/// A file by its path within a folder, and what it holds.
+pub type Laid = (String, Vec<u8>);
+
+/// One reader.
+#[derive(Debug)]
+pub struct Reader {
+    /// Its name, which is that of its folder of seeds and of its fuzz target.
+    pub name: &'static str,
+    /// Path of the file that is fed to it, within the folder that it works in.
+    file: &'static str,
+    /// What lies beside that file.
+    beside: fn() -> Vec<Laid>,
+    /// Good files beside those of `fuzz/seeds`: of formats that this program writes itself.
+    made: fn() -> Vec<Vec<u8>>,
+    /// Reads the folder.
+    read: fn(&Path) -> Result<(), Error>,
+}
+
+/// All readers.
+pub const READERS: &[Reader] = &[
+    Reader { read: recipe, ..of("recipe", "recipe.toml") },
+    Reader { read: table, ..of("table", "table.csv") },
+    Reader { read: |at| texts(at, "texts.csv"), ..of("text_csv", "texts.csv") },
+    Reader { read: |at| texts(at, "texts.jsonl"), ..of("json_lines", "texts.jsonl") },
+    Reader { read: |at| texts(at, "texts.json"), ..of("json", "texts.json") },
+    Reader { read: |at| texts(at, "texts.parquet"), ..of("parquet", "texts.parquet") },
+    Reader { read: plain_text, ..of("plain_text", "texts.txt") },
+    Reader { read: idx, beside: idx_labels, ..of("idx", "images") },
+    Reader { read: safetensors, ..of("safetensors", "rows.safetensors") },
+    Reader { read: logits, ..of("logits", "logits.safetensors") },
+    Reader { read: pictures, beside: picture, ..of("png", "ant/0.png") },
+    Reader { read: pictures, beside: picture, ..of("jpeg", "ant/0.jpg") },
+    Reader { read: pictures, beside: picture, ..of("bmp", "ant/0.bmp") },
+    Reader { read: pictures, beside: picture, ..of("pnm", "ant/0.ppm") },
+    Reader { read: pictures, beside: picture, ..of("gif", "ant/0.gif") },
+    Reader { read: pictures, beside: picture, ..of("webp", "ant/0.webp") },
+    Reader { read: pictures, beside: picture, ..of("tiff", "ant/0.tiff") },
+    Reader { read: model, beside: bert, ..of("config", "config.json") },
+    Reader { read: model, beside: bert, ..of("weights", "model.safetensors") },
+    Reader { read: model, beside: bert, ..of("tokenizer", "tokenizer.json") },
+    Reader { read: model, beside: mlp, ..of("mlp_config", "config.json") },
+    Reader { read: page, beside: finished, made: report, ..of("report", "run/report.json") },
+    Reader { read: page, beside: finished, made: metrics, ..of("metrics", "run/metrics.jsonl") },
+    Reader { read: page, beside: finished, made: answers, ..of("answers", "run/answers.json") },
+    Reader { read: resume, beside: stopped, made: journal, ..of("journal", JOURNAL) },
+    Reader { read: resume, beside: stopped, made: checkpoint, ..of("checkpoint", CHECKPOINT) },
+    Reader { read: tuned, made: findings, ..of("tuned", "tuned.json") },
+];
+
+const fn of(name: &'static str, file: &'static str) -> Reader {
+    Reader { name, file, beside: Vec::new, made: Vec::new, read: |_| Ok(()) }
+}
+
+impl Reader {
+    /// The reader of this name.
+    pub fn named(name: &str) -> &'static Self {
+        READERS.iter().find(|reader| reader.name == name).expect("a reader of that name")
+    }
+
+    /// Good files to begin with, each with its name.
+    pub fn seeds(&self) -> Vec<Laid> {
+        let folder = seeds_folder().join(self.name);
+        let mut seeds = Vec::new();
+        if folder.is_dir() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                seeds.push((name, fs::read(path).unwrap()));
+            }
+        }
+        seeds.sort();
+        seeds.extend((self.made)().into_iter().map(|bytes| ("made".to_owned(), bytes)));
+        assert!(!seeds.is_empty(), "{} has no seeds", self.name);
+        seeds
+    }
+
+    /// Lays `bytes` in the place of its file in `folder`, with all that belongs beside it, and reads them.
+    ///
+    /// # Errors
+    /// What the reader says.
+    pub fn read(&self, folder: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let file = (self.file.to_owned(), bytes.to_vec());
+        for (name, bytes) in
+            (self.beside)().iter().filter(|(name, _)| name != self.file).chain([&file])
+        {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        (self.read)(folder)
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn seeds_folder() -> PathBuf {
+    root().join("fuzz/seeds")
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let path = root().join("tests/fixtures").join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn recipe(at: &Path) -> Result<(), Error> {
+    let recipe = Recipe::load(&at.join("recipe.toml"), &[])?;
+    // A recipe as it was resolved is read as the same one.
+    let written = recipe.to_toml()?;
+    let again = Recipe::parse(&written, &at.join("recipe.toml").display().to_string())?;
+    assert_eq!(recipe, again);
+    Ok(())
+}
+
+/// Loads the data of a recipe whose table `data` holds these lines.
+fn load(at: &Path, lines: &str) -> Result<(), Error> {
+    let text = format!(
+        "[data]\n{lines}\n[teacher]\nmodel = {{ type = \"mlp\", hidden_sizes = [4] }}\n\
+         [student]\nmodel = {{ type = \"mlp\", hidden_sizes = [2] }}\n\
+         [train]\nepochs = 1\nbatch = 4\noptimizer = {{ name = \"sgd\", lr = 0.1 }}\n"
+    );
+    let recipe = Recipe::parse(&text, &at.join("recipe.toml").display().to_string())?;
+    data::load(&recipe.data)?;
+    Ok(())
+}
+
+fn table(at: &Path) -> Result<(), Error> {
+    load(at, "source = \"csv\"\ntrain = \"table.csv\"\ntest = \"table.csv\"\nlabel = \"species\"")
+}
+
+fn texts(at: &Path, file: &str) -> Result<(), Error> {
+    load(at, &format!("source = \"text\"\ntrain = \"{file}\"\ntest = \"{file}\""))
+}
+
+fn plain_text(at: &Path) -> Result<(), Error> {
+    data::text::read_texts(&at.join("texts.txt"), &["text".to_owned()])?;
+    Ok(())
+}
+
+fn idx_labels() -> Vec<Laid> {
+    vec![("labels".to_owned(), vec![0, 0, 8, 1, 0, 0, 0, 4, 0, 1, 0, 1])]
+}
+
+fn idx(at: &Path) -> Result<(), Error> {
+    load(
+        at,
+        "source = \"idx\"\ntrain_images = \"images\"\ntrain_labels = \"labels\"\n\
+         test_images = \"images\"\ntest_labels = \"labels\"",
+    )
+}
+
+fn safetensors(at: &Path) -> Result<(), Error> {
+    load(at, "source = \"safetensors\"\ntrain = \"rows.safetensors\"\ntest = \"rows.safetensors\"")
+}
+
+fn logits(at: &Path) -> Result<(), Error> {
+    data::read_logits(&at.join("logits.safetensors"), "train")?;
+    Ok(())
+}
+
+fn picture() -> Vec<Laid> {
+    let bytes = fs::read(seeds_folder().join("png/rgb.png")).unwrap();
+    vec![("bee/0.png".to_owned(), bytes)]
+}
+
+fn pictures(at: &Path) -> Result<(), Error> {
+    load(at, "source = \"images\"\ntrain = \".\"\ntest = \".\"\nsize = [6, 5]\nchannels = 3")
+}
+
+fn bert() -> Vec<Laid> {
+    let file = |name: &str| (name.to_owned(), fixture(&format!("bert/{name}")));
+    ["config.json", "model.safetensors", "tokenizer.json"].map(file).to_vec()
+}
+
+fn mlp() -> Vec<Laid> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let tensor = |(name, shape): (&str, &[usize])| {
+        (format!("layers.{name}"), shape.to_vec(), vec![0.0; shape.iter().product()])
+    };
+    let shapes: [(&str, &[usize]); 4] =
+        [("0.weight", &[2, 2]), ("0.bias", &[2]), ("1.weight", &[3, 2]), ("1.bias", &[3])];
+    save_tensors(&path, &shapes.map(tensor), HashMap::new()).unwrap();
+    vec![("model.safetensors".to_owned(), fs::read(path).unwrap())]
+}
+
+fn model(at: &Path) -> Result<(), Error> {
+    models::load(at)?;
+    Ok(())
+}
+
+/// A tiny run that is finished and one that was stopped.
+struct Runs {
+    done: PathBuf,
+    stopped: PathBuf,
+    _guard: tempfile::TempDir,
+}
+
+const JOURNAL: &str = "run/checkpoints/run.json";
+const CHECKPOINT: &str = "run/checkpoints/distilled-2.safetensors";
+
+/// The recipe of the tiny runs.
+fn tiny(out: &Path) -> Recipe {
+    let text = "device = \"cpu\"\n[data]\nsource = \"embedded\"\ntrain_limit = 64\ntest_limit = 16\n\
+         [teacher]\nmodel = { type = \"mlp\", hidden_sizes = [4] }\n\
+         [student]\nmodel = { type = \"mlp\", hidden_sizes = [2] }\n\
+         [train]\nepochs = 1\nbatch = 16\noptimizer = { name = \"adamw\", lr = 0.01 }\n";
+    let out = format!("out={}", serde_json::Value::from(out.to_str().unwrap()));
+    Recipe::parse_with(text, "tiny.toml", &[out]).unwrap()
+}
+
+fn runs() -> &'static Runs {
+    static RUNS: OnceLock<Runs> = OnceLock::new();
+    RUNS.get_or_init(|| {
+        let guard = tempfile::tempdir().unwrap();
+        let (done, stopped) = (guard.path().join("done"), guard.path().join("stopped"));
+        let mut device = CpuDevice::<f32>::new();
+        let recipe = tiny(&done);
+        run(prepare(&recipe, Begin::New).unwrap(), &mut device, &mut Silent).unwrap();
+        let recipe = tiny(&stopped);
+        let ended = run(prepare(&recipe, Begin::New).unwrap(), &mut device, &mut StopAfter::new(2));
+        assert!(matches!(ended, Err(Error::Interrupted { .. })), "{ended:?}");
+        Runs { done, stopped, _guard: guard }
+    })
+}
+
+/// Every file of a run's folder, as of a folder `run`.
+fn files_of(folder: &Path) -> Vec<Laid> {
+    let mut found = Vec::new();
+    let mut folders = vec![(folder.to_owned(), "run".to_owned())];
+    while let Some((folder, name)) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{name}/{}", path.file_name().unwrap().to_string_lossy());
+            match path.is_dir() {
+                true => folders.push((path, name)),
+                false => found.push((name, fs::read(&path).unwrap())),
+            }
+        }
+    }
+    found
+}
+
+fn finished() -> Vec<Laid> {
+    static FILES: OnceLock<Vec<Laid>> = OnceLock::new();
+    FILES.get_or_init(|| files_of(&runs().done)).clone()
+}
+
+fn stopped() -> Vec<Laid> {
+    static FILES: OnceLock<Vec<Laid>> = OnceLock::new();
+    FILES.get_or_init(|| files_of(&runs().stopped)).clone()
+}
+
+fn file_of(files: Vec<Laid>, wanted: &str) -> Vec<Vec<u8>> {
+    let of = |(name, bytes)| (name == wanted).then_some(bytes);
+    files.into_iter().filter_map(of).collect()
+}
+
+fn report() -> Vec<Vec<u8>> {
+    file_of(finished(), "run/report.json")
+}
+
+fn metrics() -> Vec<Vec<u8>> {
+    file_of(finished(), "run/metrics.jsonl")
+}
+
+fn answers() -> Vec<Vec<u8>> {
+    file_of(finished(), "run/answers.json")
+}
+
+fn journal() -> Vec<Vec<u8>> {
+    file_of(stopped(), JOURNAL)
+}
+
+fn checkpoint() -> Vec<Vec<u8>> {
+    file_of(stopped(), CHECKPOINT)
+}
+
+fn page(at: &Path) -> Result<(), Error> {
+    let page = single(&Record::read(&at.join("run"))?);
+    assert!(page.ends_with("</html>\n") || page.ends_with("</html>"), "a whole page");
+    Ok(())
+}
+
+/// Stops before the first step.
+struct Stop;
+
+impl Observer for Stop {
+    fn event(&mut self, _: &Event<'_>) {}
+
+    fn stop(&self) -> bool {
+        true
+    }
+}
+
+fn resume(at: &Path) -> Result<(), Error> {
+    let recipe = tiny(&at.join("run"));
+    let prepared = prepare(&recipe, Begin::Resume)?;
+    match run(prepared, &mut CpuDevice::<f32>::new(), &mut Stop) {
+        Ok(_) | Err(Error::Interrupted { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What tuning remembers of the CPU device, in a folder.
+fn tuning(at: &Path) -> Cache {
+    Cache::in_folder(at, CpuDevice::<f32>::new().info())
+}
+
+fn findings() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cache = tuning(folder.path());
+    cache.bucket("softmax", "8x8").chosen = Some("subgroup".to_owned());
+    cache.write().unwrap();
+    vec![fs::read(cache.path()).unwrap()]
+}
+
+fn tuned(at: &Path) -> Result<(), Error> {
+    let path = tuning(at).path().to_owned();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::copy(at.join("tuned.json"), path).unwrap();
+    tuning(at).choices();
+    Ok(())
+}
