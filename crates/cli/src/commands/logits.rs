@@ -11,7 +11,7 @@ use distil_gpu_engine::recipe::{Data, Recipe};
 use distil_gpu_engine::store::Storage;
 use serde_json::{Value, json};
 
-use crate::{Voice, say, say_json};
+use crate::{Usage, Voice, say, say_json};
 
 /// Arguments of `logits`.
 #[derive(Debug, clap::Args)]
@@ -82,10 +82,11 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         }
         vec![("train", split.train.examples()), ("test", split.test.examples())]
     } else if !args.labels.is_empty() {
-        bail!(
+        bail!(Usage(
             "--labels goes with a recipe as --input, whose classes have an order: to inputs without labels the model answers \
              in its own, so leave it out"
-        );
+                .to_owned()
+        ));
     } else {
         examples = match config.input {
             Input::Tokens(_) => {

@@ -27,7 +27,7 @@ use distil_gpu_engine::recipe::Recipe;
 pub use images::Images;
 
 use crate::progress::{Download, Meter};
-use crate::{Voice, note};
+use crate::{Usage, Voice, note};
 
 /// The recipe at a path, or the one that comes with the program. What its models need of the hub is fetched.
 fn recipe(path: Option<&Path>, sets: &[String], voice: Voice) -> Result<Recipe> {
@@ -74,7 +74,9 @@ fn labels(
         match (piece.split_once('='), &last) {
             (Some((model, data)), _) => {
                 if labels.insert(model.to_owned(), data.to_owned()).is_some() {
-                    bail!("--labels names the class `{model}` twice: leave one out");
+                    bail!(Usage(format!(
+                        "--labels names the class `{model}` twice: leave one out"
+                    )));
                 }
                 last = Some(model.to_owned());
             }
@@ -83,10 +85,10 @@ fn labels(
                 let name = labels.entry(model.clone()).or_default();
                 *name = format!("{name},{piece}");
             }
-            (None, None) => bail!(
+            (None, None) => bail!(Usage(format!(
                 "--labels {}: it must be NAME=NAME, the model's name of a class and the data's, as in --labels 0=no,1=yes",
                 given.join(" ")
-            ),
+            ))),
         }
     }
     Ok(labels)

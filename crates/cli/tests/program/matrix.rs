@@ -265,12 +265,14 @@ fn problem(home: &Home, cell: Cell) -> Option<String> {
     let output = command.output().unwrap();
     let (code, err) = (output.status.code(), String::from_utf8_lossy(&output.stderr));
     let err = err.trim_end();
+    // The value of a --set is an argument.
+    let wanted = if err.starts_with("error: --set ") { 2 } else { 1 };
     let one_line = err.starts_with("error: ") && !err.contains('\n');
     let fault = match cell.refused() {
         _ if err.contains("panicked") => "it panicked",
         None if code == Some(0) => return None,
         None => "it should run",
-        Some(_) if code != Some(1) => "it should be refused with code 1",
+        Some(_) if code != Some(wanted) => "it should be refused with code 1, or 2 for a --set",
         Some(_) if !one_line => "it should be refused in one line",
         Some(words) if !err.contains(words) => "it should be refused in other words",
         Some(_) if err.contains("supported") => "the message says what is not, not what to do",
