@@ -58,7 +58,8 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn damaged_files_are_read_or_refused() {
-    let (count, first) = (setting("DISTIL_GPU_MUTATIONS", 200), setting("DISTIL_GPU_ATTACK_SEED", 0));
+    let (count, first) =
+        (setting("DISTIL_GPU_MUTATIONS", 200), setting("DISTIL_GPU_ATTACK_SEED", 0));
     let home = tempfile::tempdir().unwrap();
     let mut faults = Vec::new();
     println!("{:>12}  {:>6} {:>8} {:>12} {:>8}", "reader", "inputs", "refused", "largest", "time");
