@@ -62,8 +62,13 @@ pub const READERS: &[Reader] = &[
     Reader { read: page, beside: finished, made: report, ..of("report", "run/report.json") },
     Reader { read: page, beside: finished, made: metrics, ..of("metrics", "run/metrics.jsonl") },
     Reader { read: page, beside: finished, made: answers, ..of("answers", "run/answers.json") },
-    Reader { read: resume, beside: stopped, made: journal, ..of("journal", JOURNAL) },
-    Reader { read: resume, beside: stopped, made: checkpoint, ..of("checkpoint", CHECKPOINT) },
+    Reader { read: resume_journal, beside: stopped, made: journal, ..of("journal", JOURNAL) },
+    Reader {
+        read: resume_checkpoint,
+        beside: stopped,
+        made: checkpoint,
+        ..of("checkpoint", CHECKPOINT)
+    },
     Reader { read: tuned, made: findings, ..of("tuned", "tuned.json") },
 ];
 
@@ -141,7 +146,7 @@ fn load(at: &Path, lines: &str) -> Result<(), Error> {
          [train]\nepochs = 1\nbatch = 4\noptimizer = {{ name = \"sgd\", lr = 0.1 }}\n"
     );
     let recipe = Recipe::parse(&text, &at.join("recipe.toml").display().to_string())?;
-    data::load(&recipe.data)?;
+    data::load(&recipe.data, recipe.task)?;
     Ok(())
 }
 
@@ -154,7 +159,7 @@ fn texts(at: &Path, file: &str) -> Result<(), Error> {
 }
 
 fn plain_text(at: &Path) -> Result<(), Error> {
-    data::text::read_texts(&at.join("texts.txt"), &["text".to_owned()])?;
+    data::text::read_texts(&at.join("texts.txt"), &["text".to_owned()], false)?;
     Ok(())
 }
 
@@ -217,8 +222,9 @@ struct Runs {
     _guard: tempfile::TempDir,
 }
 
-const JOURNAL: &str = "run/checkpoints/run.json";
-const CHECKPOINT: &str = "run/checkpoints/distilled-2.safetensors";
+const JOURNAL: &str = "run/journal.json";
+/// In the place of the last checkpoint, whose name has the checksum of its bytes.
+const CHECKPOINT: &str = "run/checkpoints/newest";
 
 /// The recipe of the tiny runs.
 fn tiny(out: &Path) -> Recipe {
@@ -294,7 +300,12 @@ fn journal() -> Vec<Vec<u8>> {
 }
 
 fn checkpoint() -> Vec<Vec<u8>> {
-    file_of(stopped(), CHECKPOINT)
+    let last = stopped().into_iter().filter(|(name, _)| is_last_checkpoint(name));
+    last.map(|(_, bytes)| bytes).collect()
+}
+
+fn is_last_checkpoint(name: &str) -> bool {
+    name.starts_with("run/checkpoints/distilled-2-")
 }
 
 fn page(at: &Path) -> Result<(), Error> {
@@ -314,9 +325,25 @@ impl Observer for Stop {
     }
 }
 
+/// Both copies of the journal are damaged.
+fn resume_journal(at: &Path) -> Result<(), Error> {
+    fs::copy(at.join(JOURNAL), at.join("run/checkpoints/journal.json")).unwrap();
+    resume(at)
+}
+
+/// The last checkpoint, with the name of its bytes, so that what lies behind the checksum is read.
+fn resume_checkpoint(at: &Path) -> Result<(), Error> {
+    let old = stopped().into_iter().map(|(name, _)| name).filter(|name| is_last_checkpoint(name));
+    old.for_each(|name| fs::remove_file(at.join(name)).unwrap());
+    let checksum = crc32fast::hash(&fs::read(at.join(CHECKPOINT)).unwrap());
+    let name = format!("run/checkpoints/distilled-2-{checksum:08x}.safetensors");
+    fs::rename(at.join(CHECKPOINT), at.join(name)).unwrap();
+    resume(at)
+}
+
 fn resume(at: &Path) -> Result<(), Error> {
     let recipe = tiny(&at.join("run"));
-    let prepared = prepare(&recipe, Begin::Resume)?;
+    let prepared = prepare(&recipe, Begin::Resume { accept_changes: false })?;
     match run(prepared, &mut CpuDevice::<f32>::new(), &mut Stop) {
         Ok(_) | Err(Error::Interrupted { .. }) => Ok(()),
         Err(error) => Err(error),
