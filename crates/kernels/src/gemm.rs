@@ -31,7 +31,13 @@ pub type Gemm<F> = unsafe fn(
     Parallelism,
 );
 
-/// target = factor · a · b, or target + it, for a [m, k] and b [k, n]. On this thread alone.
+/// The most products of an element that gemm is given at a time. It sums so many at once whatever the sizes of the
+/// result, more of them in chunks that depend on those sizes.
+const CHUNK: usize = 512;
+
+/// target = factor · a · b, or target + it, for a [m, k] and b [k, n]. On this thread alone. Sums are made in chunks of
+/// equal length that depend on k alone, so that but for tiny results, rows and columns an element has the same bits in a
+/// result of any size.
 ///
 /// # Safety
 /// The places hold matrices of these sizes, and nothing else touches the target.
@@ -50,30 +56,35 @@ pub(crate) unsafe fn product<F: Real>(
     } else {
         (m, n, target, a, b)
     };
-    let kept = if add { F::one() } else { F::zero() };
-    // SAFETY: as the caller promises; strides and sizes were exchanged together.
-    unsafe {
-        F::gemm()(
-            m,
-            n,
-            k,
-            target.0,
-            target.2 as isize,
-            target.1 as isize,
-            add,
-            a,
-            a_col as isize,
-            a_row as isize,
-            b,
-            b_col as isize,
-            b_row as isize,
-            kept,
-            F::of64(factor),
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
+    let chunk = k.div_ceil(k.div_ceil(CHUNK).max(1)).max(1);
+    for first in (0..k.max(1)).step_by(chunk) {
+        let add = add || first > 0;
+        let kept = if add { F::one() } else { F::zero() };
+        // SAFETY: as the caller promises; strides and sizes were exchanged together, and the chunk is some of A's columns
+        // and as many of B's rows.
+        unsafe {
+            F::gemm()(
+                m,
+                n,
+                chunk.min(k - first),
+                target.0,
+                target.2 as isize,
+                target.1 as isize,
+                add,
+                a.add(first * a_col),
+                a_col as isize,
+                a_row as isize,
+                b.add(first * b_row),
+                b_col as isize,
+                b_row as isize,
+                kept,
+                F::of64(factor),
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
     }
 }
 
@@ -122,8 +133,15 @@ mod tests {
 
     #[test]
     fn products_are_exact_in_whole_numbers_whatever_the_strides() {
-        for (m, n, k) in [(1, 1, 1), (1, 17, 5), (33, 1, 9), (5, 7, 0), (37, 50, 21), (64, 96, 130)]
-        {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (1, 17, 5),
+            (33, 1, 9),
+            (5, 7, 0),
+            (37, 50, 21),
+            (64, 96, 130),
+            (3, 70, 1030),
+        ] {
             check::<f32>(m, n, k);
             check::<f64>(m, n, k);
         }

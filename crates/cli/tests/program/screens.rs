@@ -8,9 +8,9 @@ use super::{Home, Said, safetensors, say};
 use safetensors::Dtype;
 
 /// A name that recolours the screen, renames its window, turns the text around and rings the bell.
-const HOSTILE: &str = "x\u{1b}[31m\u{1b}]0;owned\u{7}\u{202e}y\u{9b}2J\r";
+const HOSTILE: &str = "x\u{1b}[31m\u{1b}]0;owned\u{7}\u{202e}y\r\u{9b}2J";
 /// How it is printed.
-const SHOWN: &str = r"x\u{1b}[31m\u{1b}]0;owned\u{7}\u{202e}y\u{9b}2J\u{d}";
+const SHOWN: &str = r"x\u{1b}[31m\u{1b}]0;owned\u{7}\u{202e}y\u{d}\u{9b}2J";
 /// Inputs of two numbers, which a model of another task could have made.
 const DATA: &str = "--set data={source=\"csv\",train=\"t.csv\",test=\"t.csv\"}";
 

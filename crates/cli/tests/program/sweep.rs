@@ -261,7 +261,9 @@ fn a_student_that_diverges_stops_no_sweep() {
     let said = say(home.command(&format!("{command} --quiet --out a")));
     assert_eq!(said.code, Some(4), "{said:?}");
     assert!(
-        said.out.contains("Failed: train.optimizer.lr = 1e30, distil.alpha = 0.5, seed 0: the "),
+        said.out.contains(
+            "Failed: train.optimizer.lr = 1e30, distil.alpha = 0.5, seed 0: training of the "
+        ),
         "{}",
         said.out
     );

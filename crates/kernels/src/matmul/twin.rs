@@ -87,7 +87,7 @@ impl Matmul {
             [part.min(whole), whole % part].into_iter().filter(|&part| part > 0)
         };
         // What gemm is given at a time, and what it is given of the whole product: of halves, strips, which stay the same.
-        let widths: Vec<(usize, usize)> = match self.half_b {
+        let widths: Vec<(usize, usize)> = match self.half_b && self.stripe() < self.n {
             true => parts(self.n, self.stripe()).map(|strip| (strip, strip)).collect(),
             false => parts(self.n, cols).map(|part| (part, self.n)).collect(),
         };
@@ -185,7 +185,7 @@ impl Matmul {
 }
 
 /// How gemm 0.19 sums the products of an element, by the sizes of the result (`gemm_common::gemm::gemm_basic_generic`):
-/// all that it depends on beside their number and where they lie in memory. Of results of one way, an element has the same
+/// all that it depends on beside their number, which [`product`] bounds, and where they lie in memory. Of results of one way, an element has the same
 /// bits in whichever it lies.
 #[derive(PartialEq)]
 enum Way {
@@ -193,9 +193,7 @@ enum Way {
     Tiny,
     Row,
     Column,
-    /// In chunks of 512 products.
-    Small,
-    /// In chunks by the processor's caches.
+    /// One after the other.
     Large,
 }
 
@@ -205,7 +203,6 @@ impl Way {
             _ if rows * cols <= 256 => Self::Tiny,
             (1, _) => Self::Row,
             (_, 1) => Self::Column,
-            (..=64, ..=64) => Self::Small,
             _ => Self::Large,
         }
     }
