@@ -132,7 +132,7 @@ fn what_embeddings_cannot_have_is_refused() {
         let (model, train) = (Box::new(recipe.student.model.clone()), recipe.train.clone());
         Recipe { teacher: Teacher::Trained { model, train, weights: Storage::F32 }, ..recipe }
     };
-    refused(&trained, "give the `folder` of one");
+    refused(&trained, "set `teacher.folder` to the folder of one");
     let classifier = |recipe| Recipe {
         teacher: Teacher::Folder {
             folder: Origin::Folder(path("fixtures/bert")),

@@ -47,7 +47,7 @@ fn what_files_say_cannot_command_the_terminal() {
     harmless(&said);
     assert!(said.out.contains(SHOWN), "{}", said.out);
     // A class that the model does not know.
-    home.write("t.csv", format!("a,b,label\n1,2,z{HOSTILE}\n"));
+    home.write("t.csv", format!("a,b,label\n1,2,\"z{HOSTILE}\"\n"));
     refused(&home, &["eval", "r/student", "--data", "t.csv", "--device", "cpu"]);
     // Names of columns.
     home.write("t.csv", format!("a,\"{HOSTILE}\",label\n1,x,2\n"));

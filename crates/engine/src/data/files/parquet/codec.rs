@@ -91,7 +91,21 @@ fn lz4(packed: &[u8], most: usize) -> Result<Vec<u8>, String> {
 
 /// LZ4 as Hadoop frames it, blocks behind both their sizes; or, of some writers, a block alone.
 fn hadoop(packed: &[u8], most: usize) -> Result<Vec<u8>, String> {
-    blocks(packed, most).map_or_else(|| lz4(packed, most), Ok)
+    let alone = || {
+        lz4(packed, most)
+            .map_err(|error| if frame_is_beyond(packed, most) { beyond(most) } else { error })
+    };
+    blocks(packed, most).map_or_else(alone, Ok)
+}
+
+/// Whether the first of Hadoop's blocks is said to unpack to more than `most` bytes.
+fn frame_is_beyond(packed: &[u8], most: usize) -> bool {
+    packed.split_first_chunk::<8>().is_some_and(|(sizes, rest)| {
+        let [len, packed_len] = [0, 4].map(|at| {
+            u32::from_be_bytes([sizes[at], sizes[at + 1], sizes[at + 2], sizes[at + 3]]) as usize
+        });
+        len > most && packed_len <= rest.len()
+    })
 }
 
 fn blocks(mut packed: &[u8], most: usize) -> Option<Vec<u8>> {
