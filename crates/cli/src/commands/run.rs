@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "out", "seed", "force"])]
     resume: Option<PathBuf>,
     /// Go on though the recipe or the data are not those that the run began with; the report says so
-    #[arg(long, requires = "resume")]
+    #[arg(long, requires = "resume", conflicts_with = "recipe")]
     accept_changes: bool,
     /// Keep the bounds checks in the GPU's kernels
     #[arg(long)]

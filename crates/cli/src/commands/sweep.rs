@@ -51,7 +51,7 @@ pub struct Args {
     resume: Option<PathBuf>,
     /// Go on though the recipe, the grid or the data are not those that the sweep began with: what was trained otherwise
     /// is trained again; the report says so
-    #[arg(long, requires = "resume")]
+    #[arg(long, requires = "resume", conflicts_with = "recipe")]
     accept_changes: bool,
 }
 
