@@ -65,7 +65,13 @@ impl Grid {
         let path = folder.join(GRID);
         let bad = |problem: String| Error::Run { path: path.display().to_string(), problem };
         if !path.is_file() {
-            return Err(bad("no such file: give the folder of a sweep".to_owned()));
+            let problem = match folder.join(super::journal::NAME).is_file() {
+                true => {
+                    "the sweep was stopped before it began to train: give its command again, with --force"
+                }
+                false => "no such file: give the folder of a sweep",
+            };
+            return Err(bad(problem.to_owned()));
         }
         let text = fs::read_to_string(&path).map_err(io_error(&path))?;
         serde_json::from_str(&text)
