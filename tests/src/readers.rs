@@ -8,12 +8,12 @@ use std::sync::OnceLock;
 
 use distil_gpu_engine::data;
 use distil_gpu_engine::device::{CpuDevice, Device};
-use distil_gpu_engine::distill::{Begin, Event, Observer, Silent, prepare, run};
 use distil_gpu_engine::error::Error;
 use distil_gpu_engine::files::save_tensors;
 use distil_gpu_engine::models;
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::report::{Record, single};
+use distil_gpu_engine::run::{Begin, Event, Observer, Silent, prepare, run};
 use distil_gpu_engine::tune::Cache;
 
 use crate::StopAfter;

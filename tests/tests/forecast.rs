@@ -6,10 +6,10 @@ use distil_gpu_engine::data;
 use distil_gpu_engine::device::{
     Choice, Choices, CpuDevice, Device, GpuOptions, Limits, Outlook, adapters, select,
 };
-use distil_gpu_engine::distill::forecast::DeviceForecast;
-use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
 use distil_gpu_engine::files::save_tensors;
+use distil_gpu_engine::forecast::{DeviceForecast, Forecast};
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::run::{Begin, Silent, prepare, run};
 
 const RECIPE: &str = r#"
 [data]

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::classes::{self, LabelsKey};
 use distil_gpu_engine::data::{self, Examples};
-use distil_gpu_engine::distill::{self, Answerer, Evaluator, frozen_store};
+use distil_gpu_engine::measure::Evaluator;
 use distil_gpu_engine::models::{Feed, Input};
+use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::recipe::{Data, Recipe};
+use distil_gpu_engine::run;
+use distil_gpu_engine::run::Answerer;
 use distil_gpu_engine::store::Storage;
 use serde_json::{Value, json};
 
@@ -122,10 +125,10 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let answers = inputs
         .iter()
         .zip(&tensors)
-        .map(|((name, examples), (_, _, logits))| distill::Answers { name, examples, logits });
+        .map(|((name, examples), (_, _, logits))| run::Answers { name, examples, logits });
     let answers: Vec<_> = answers.collect();
     let answerer = Answerer { config: &config, parameters: &values, classes: &config.class_names };
-    distill::save_answers(&args.out, answerer, &answers)?;
+    run::save_answers(&args.out, answerer, &answers)?;
     if voice.json {
         let written =
             tensors.iter().map(|(name, shape, _)| json!({ "name": name, "shape": shape }));

@@ -17,9 +17,9 @@ mod verdict;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
-use crate::distill::Arm;
-use crate::distill::evaluate::Speed;
+use crate::measure::evaluator::Speed;
 use crate::recipe::{Target, Task};
+use crate::results::Arm;
 
 pub use crate::words::thousands;
 pub use answers::{Answers, TestLogits};
@@ -46,10 +46,10 @@ pub struct ArmReport {
     pub accuracy: f64,
     /// Number of test examples that it gets wrong: of embeddings, whose nearest neighbour is not the teacher's.
     pub errors: usize,
-    /// Mean F1 of the classes; see [`crate::distill::Scores::macro_f1`].
+    /// Mean F1 of the classes; see [`crate::results::Scores::macro_f1`].
     #[serde(default)]
     pub macro_f1: Option<f64>,
-    /// Matthews correlation with the labels; see [`crate::distill::Scores::matthews`].
+    /// Matthews correlation with the labels; see [`crate::results::Scores::matthews`].
     #[serde(default)]
     pub matthews: Option<f64>,
     /// Errors by true class.
