@@ -11,6 +11,7 @@ pub mod files;
 mod floats;
 pub mod graph;
 mod guard;
+pub mod measures;
 mod memory;
 pub mod models;
 pub mod nn;

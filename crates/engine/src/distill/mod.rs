@@ -3,7 +3,6 @@
 mod answer_file;
 mod arms;
 mod checkpoint;
-pub mod correlation;
 mod diagnose;
 pub mod embeddings;
 pub mod evaluate;
@@ -33,6 +32,7 @@ mod tensorboard;
 mod train;
 mod trainer;
 
+pub use crate::measures::correlation;
 pub use answer_file::{Answerer, Answers, save_answers};
 pub use arms::{Begin, Prepared, Run, prepare, run};
 pub use checkpoint::{Best, Checkpoints, State, StateShape};
