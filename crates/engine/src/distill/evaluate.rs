@@ -11,7 +11,7 @@ use super::plans::shapes;
 use super::program::{self, LABELS, LOGITS, TEACHER_LOGITS, TeacherInput};
 use super::teacher::{Named, Teacher};
 use super::{Metrics, Scores};
-use crate::data::Labels;
+use crate::data::ClassLabels;
 use crate::device::{Device, ProgramId};
 use crate::error::Error;
 use crate::models::{BatchShape, Draw, Feed, HostBatch, Input, ModelConfig};
@@ -183,7 +183,7 @@ impl<'a> Evaluator<'a> {
         &mut self,
         device: &mut dyn Device,
         data: &Feed<'_>,
-        labels: Option<&Labels>,
+        labels: Option<&ClassLabels>,
         teacher: Option<&[f32]>,
         temperature: f32,
         alpha: f32,
