@@ -146,7 +146,7 @@ fn load(at: &Path, lines: &str) -> Result<(), Error> {
          [train]\nepochs = 1\nbatch = 4\noptimizer = {{ name = \"sgd\", lr = 0.1 }}\n"
     );
     let recipe = Recipe::parse(&text, &at.join("recipe.toml").display().to_string())?;
-    data::load(&recipe.data, recipe.task)?;
+    data::load(&recipe.data, recipe.task.labels())?;
     Ok(())
 }
 

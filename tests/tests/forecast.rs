@@ -57,7 +57,7 @@ fn memory_is_foretold_to_the_byte() {
     let teacher = format!("{:?}", folder.path().join("first").display().to_string());
     let first = recipe(&[format!("out={teacher}")]);
     run(prepare(&first, Begin::New).unwrap(), &mut CpuDevice::<f32>::new(), &mut Silent).unwrap();
-    let split = data::load(&first.data, first.task).unwrap();
+    let split = data::load(&first.data, first.task.labels()).unwrap();
     let logits = folder.path().join("logits.safetensors");
     let tensors = [("train", &split.train), ("test", &split.test)]
         .map(|(name, data)| (name, vec![data.len(), 10], vec![0.5; data.len() * 10]));

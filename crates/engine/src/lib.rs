@@ -12,6 +12,7 @@ pub mod forecast;
 pub mod graph;
 mod guard;
 pub mod measure;
+pub mod measures;
 mod memory;
 pub mod models;
 pub mod nn;

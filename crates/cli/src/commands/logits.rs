@@ -75,8 +75,8 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         // A teacher's logits are of all examples: what is kept for validation is chosen when students learn.
         let recipe = Recipe::load(&args.input, &[])?;
         let of_recipe = recipe.teacher.labels().clone();
-        split = data::load(&Data { validation: None, ..recipe.data }, recipe.task)?;
-        if let (Some(ours), true) = (split.train.labels(), config.classes() > 0) {
+        split = data::load(&Data { validation: None, ..recipe.data }, recipe.task.labels())?;
+        if let (Some(ours), true) = (split.train.class_labels(), config.classes() > 0) {
             let labels = super::labels(&args.labels, of_recipe, &config.class_names)?;
             let ours = ours.class_names();
             let places = classes::places(&config.class_names, &labels, ours, LabelsKey::Flag)

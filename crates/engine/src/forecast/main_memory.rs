@@ -114,6 +114,7 @@ fn bytes(examples: &Examples) -> u64 {
             let letters = letters.sum::<usize>() as u64;
             letters + letters / 5 * 8 + (texts.len() * size_of::<crate::data::Text>()) as u64
         }
+        other => other.bytes() as u64,
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::data::{Examples, Labels, Split};
+use crate::data::{ClassLabels, Examples, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
@@ -86,14 +86,14 @@ pub(crate) fn measure(
             let Taken { steps, kept } = taken;
             ArmReport { steps, kept_step: kept, ..ArmReport::default() }
         }
-        false => count(split.test.need_labels()?, logits, taken),
+        false => count(split.test.need_classes()?, logits, taken),
     };
     if !omitted.is_empty() {
         let train = Feed::new(&config.input, split.train.examples())?;
         let mut evaluator = Evaluator::new(config, store);
         let known = evaluator.logits(device, &train, &mut |_| ())?;
         evaluator.close(device);
-        let (train, test) = (split.train.need_labels()?, split.test.need_labels()?);
+        let (train, test) = (split.train.need_classes()?, split.test.need_classes()?);
         arm.bias_corrected = correct_biases(omitted, (train, &known), (test, logits));
     }
     of_model(&mut arm, config, folder);
@@ -146,7 +146,7 @@ pub(crate) fn compare(arm: &mut ArmReport, ours: (&[f32], usize), theirs: (&[f32
 }
 
 /// What logits of the test set alone tell.
-pub(crate) fn count(test: &Labels, logits: &[f32], taken: Taken) -> ArmReport {
+pub(crate) fn count(test: &ClassLabels, logits: &[f32], taken: Taken) -> ArmReport {
     let errors_per_class = errors_per_class(logits, test.ids(), test.classes(), None);
     let errors = errors_per_class.iter().sum();
     let scores = Scores::of(logits, test.ids(), test.classes());
@@ -167,8 +167,8 @@ pub(crate) fn count(test: &Labels, logits: &[f32], taken: Taken) -> ArmReport {
 /// training examples, and what it does to the test set.
 fn correct_biases(
     omitted: &[usize],
-    (train, train_logits): (&Labels, &[f32]),
-    (test, test_logits): (&Labels, &[f32]),
+    (train, train_logits): (&ClassLabels, &[f32]),
+    (test, test_logits): (&ClassLabels, &[f32]),
 ) -> Vec<BiasCorrection> {
     let classes = train.classes();
     let correct = |&class: &usize| {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::{IGNORED, PADDING, TERMS};
 
-use crate::data::Labels;
+use crate::data::ClassLabels;
 use crate::device::{Device, ProgramId};
 use crate::error::Error;
 use crate::measure::neighbours::mean_cosine;
@@ -183,7 +183,7 @@ impl<'a> Evaluator<'a> {
         &mut self,
         device: &mut dyn Device,
         data: &Feed<'_>,
-        labels: Option<&Labels>,
+        labels: Option<&ClassLabels>,
         teacher: Option<&[f32]>,
         temperature: f32,
         alpha: f32,

@@ -171,7 +171,8 @@ pub struct ClassReport {
 impl ClassReport {
     /// The classes of a test set; none where they are too many.
     pub(crate) fn all(test: &Dataset) -> Vec<Self> {
-        let Some(labels) = test.labels().filter(|labels| labels.classes() <= MOST_CLASSES) else {
+        let Some(labels) = test.class_labels().filter(|labels| labels.classes() <= MOST_CLASSES)
+        else {
             return Vec::new();
         };
         let classes = labels.class_names().iter().cloned().zip(labels.per_class_counts());

@@ -284,7 +284,7 @@ pub fn run(
     if labelled {
         let logits =
             report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
-        let (examples, labels) = (split.test.examples(), split.test.need_labels()?);
+        let (examples, labels) = (split.test.examples(), split.test.need_classes()?);
         let temperature = recipe.distil.temperature;
         report::Answers::collect(examples, labels, temperature, logits).write(&folder)?;
     }
@@ -441,7 +441,7 @@ pub(crate) fn given_logits(setup: &Setup, path: &Path) -> Result<MeasuredTeacher
         answers => Some(answers?),
     };
     let arm = match &answers {
-        Some(logits) => Some(count(split.test.need_labels()?, logits, Taken::default())),
+        Some(logits) => Some(count(split.test.need_classes()?, logits, Taken::default())),
         None => None,
     };
     Ok((teacher, arm, answers))

@@ -58,9 +58,9 @@ impl Setup {
     /// When data or teacher cannot be used, or do not go together.
     pub fn read(recipe: &Recipe, folder: Option<&Path>) -> Result<Self, Error> {
         check_task(recipe)?;
-        let split = data::load(&recipe.data, recipe.task)?;
+        let split = data::load(&recipe.data, recipe.task.labels())?;
         if recipe.task == Task::Classification {
-            split.train.need_labels()?;
+            split.train.need_classes()?;
         }
         let loaded = match &recipe.teacher {
             recipe::Teacher::Folder { folder: original, .. } => Some(match folder {
@@ -236,7 +236,7 @@ impl Setup {
     /// When the recipe leaves its students nothing.
     pub fn answers(&self, logits: &[f32]) -> Result<Teacher, Error> {
         let classes = self.split.train.classes();
-        let mut rows = match self.split.train.labels() {
+        let mut rows = match self.split.train.class_labels() {
             Some(_) => self.split.train.rows_without_classes(&self.omitted)?,
             None => (0..self.split.train.len() as u32).collect(),
         };

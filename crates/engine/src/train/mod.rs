@@ -10,7 +10,7 @@ pub(crate) mod trainer;
 pub use checkpoint::{Best, Checkpoints, State, StateShape};
 pub use trainer::{Lesson, optimizer_config, training_parts};
 
-use crate::data::{DataError, Dataset, Labels};
+use crate::data::{ClassLabels, DataError, Dataset};
 use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
@@ -81,7 +81,7 @@ struct Training<'a, 'd> {
 /// A set to measure on, as the model reads it.
 struct Measured<'a> {
     feed: Feed<'a>,
-    labels: Option<&'a Labels>,
+    labels: Option<&'a ClassLabels>,
     answers: Option<&'a [f32]>,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Measured<'a> {
         answers: Option<&'a [f32]>,
     ) -> Result<Self, DataError> {
         let feed = Feed::new(&config.input, data.examples())?;
-        Ok(Self { feed, labels: data.labels(), answers })
+        Ok(Self { feed, labels: data.class_labels(), answers })
     }
 
     /// The shapes of its batches, and whether a teacher's answers go with them.
