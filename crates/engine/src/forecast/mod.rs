@@ -263,15 +263,16 @@ struct Planned {
 impl Planned {
     fn of(recipe: &Recipe, setup: &Setup) -> Result<Self, Error> {
         let Setup { split, transfer, alone, teacher, student, .. } = setup;
+        let given = TeacherInput::Given { objective: &setup.objective };
         let (answers, test_answers) = match (teacher, &recipe.teacher) {
             (Some(config), _) => {
-                let (storage, features) = (recipe.teacher.weights(), &setup.features);
-                (TeacherInput::Model { config, storage, features }, true)
+                let (storage, objective) = (recipe.teacher.weights(), &setup.objective);
+                (TeacherInput::Model { config, storage, objective }, true)
             }
             (None, recipe::Teacher::Logits { logits }) => {
-                (TeacherInput::Given, data::read_logits(logits, "test").is_ok())
+                (given, data::read_logits(logits, "test").is_ok())
             }
-            _ => (TeacherInput::Given, false),
+            _ => (given, false),
         };
         let mut arms = Vec::new();
         let test = split.test.examples();
@@ -283,10 +284,8 @@ impl Planned {
             for (set, given) in [(Some(&split.test), given), (split.validation.as_ref(), false)] {
                 let Some(set) = set else { continue };
                 let feed = Feed::new(&config.input, set.examples())?;
-                let given = match config.input.masks() {
-                    true => !matches!(teacher, TeacherInput::None),
-                    false => given && !config.embeds(),
-                };
+                let has_teacher = !matches!(teacher, TeacherInput::None);
+                let given = are_given(recipe.task, has_teacher, given);
                 measured.extend(shapes(config, &feed).into_iter().map(|shape| (shape, given)));
             }
             let (examples, how_of) = ((&feeds, data.len()), (how, recipe.seed));
@@ -294,7 +293,7 @@ impl Planned {
             let plans = TrainingPlans::new(config, how_of, teacher, examples, measured, shares)?;
             let (parts, batches) = (training_parts(&optimizer), step_rows.div_ceil(rows));
             let layout = plans::student_layout(config, teacher)?;
-            let metrics = teacher.features().metrics_len(TERMS);
+            let metrics = teacher.hidden().metrics_len(TERMS);
             let checkpoint = main_memory::checkpoint(&parts, layout.parameter_count(), how);
             let training = Training { arm, layout, parts, metrics, plans, batches, checkpoint };
             let cost = training.cost();
@@ -342,13 +341,10 @@ impl Measured {
     ) -> Result<Self, Error> {
         let layout = Layout::stored(config.model().parameters(), storage)?;
         let feed = Feed::new(&config.input, test)?;
-        // A language model's masked tokens are scored, and its logits stay where they are.
-        let masks = config.input.masks();
-        let teacher = match teacher {
-            TeacherInput::Model { config, storage, .. } => TeacherInput::answers(config, storage),
-            teacher => teacher,
-        };
-        let plan = |teacher, shape| match masks {
+        // Answers that are too many to keep are scored where they are.
+        let by_loss = TaskRef::of_model(config).measuring() == Measuring::Loss;
+        let teacher = teacher.measured();
+        let plan = |teacher, shape| match by_loss {
             true => plans::loss_plan(config, storage, teacher, shape),
             false => plans::forward_plan_in(config, storage, shape),
         };
@@ -366,7 +362,7 @@ impl Measured {
                 .iter()
                 .map(|&shape| plans::forward_plan(config, shape))
                 .collect::<Result<_, _>>()?,
-            logits: if masks {
+            logits: if by_loss {
                 shown.max().unwrap_or(TERMS)
             } else {
                 evaluator::rows(config) * config.answer_len()

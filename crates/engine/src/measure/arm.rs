@@ -8,13 +8,13 @@ use crate::data::{ClassLabels, Examples, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
-use crate::measure::evaluator::{Speed, errors_per_class};
-use crate::measure::neighbours::Nearness;
+use crate::measures::errors_per_class;
 use crate::models::{self, Feed, ModelConfig};
-use crate::objective::Teacher;
-use crate::report::{ArmReport, BiasCorrection};
-use crate::results::Scores;
+use crate::objective::{ANSWERS_ALONE, TeacherAnswers};
+use crate::results::{ArmReport, BiasCorrection, Speed};
 use crate::store::Store;
+use crate::task::{Measured, Measuring, TaskRef};
+
 
 /// The steps of a training.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,79 +25,84 @@ pub(crate) struct Taken {
     pub kept: Option<u32>,
 }
 
-/// Raw logits [examples, classes] of a saved model for the test set.
-pub(crate) fn test_logits(
-    device: &mut dyn Device,
-    test: &Feed<'_>,
-    config: &ModelConfig,
-    store: &Store,
-) -> Result<Vec<f32>, Error> {
-    let mut evaluator = Evaluator::new(config, store);
-    let logits = evaluator.logits(device, test, &mut |_| ())?;
-    evaluator.close(device);
-    Ok(logits)
+/// What was measured of a model on the test set.
+pub(crate) struct TestResult {
+    /// Its answers, one example's behind the other's; none where they are too many to keep.
+    pub answers: Vec<f32>,
+    /// Its scores.
+    pub report: ArmReport,
+    /// Share of its answers that are the teacher's, where these are made beside them.
+    pub agreement: Option<f64>,
 }
 
-/// Measures a masked language model that is saved in `folder`, and tells what share of its first guesses is the
-/// teacher's.
-pub(crate) fn measure_guesses(
-    device: &mut dyn Device,
-    test: &Feed<'_>,
-    teacher: Option<&Teacher>,
-    (config, store): (&ModelConfig, &Store),
-    folder: &Path,
-    taken: Taken,
-) -> Result<(ArmReport, Option<f64>), Error> {
-    let mut evaluator = Evaluator::new(config, store).against(teacher);
-    let metrics = evaluator.metrics(device, test, None, None, 1.0, 0.0)?;
-    evaluator.close(device);
-    let (tokens, accuracy) = (test.masked_tokens(), metrics.accuracy.unwrap_or(0.0));
-    let mut arm = ArmReport {
-        accuracy,
-        errors: tokens - (accuracy * tokens as f64).round() as usize,
-        cross_entropy: metrics.hard,
-        perplexity: metrics.hard.map(f64::exp),
+/// What a model is measured on, and with what.
+pub(crate) struct Test<'a> {
+    /// The data.
+    pub split: &'a Split,
+    /// Numbers of the classes that the students do not see.
+    pub omitted: &'a [usize],
+    /// The teacher.
+    pub teacher: Option<&'a dyn TeacherAnswers>,
+    /// Its raw answers to the test set, and how many numbers each has.
+    pub answers: Option<(&'a [f32], usize)>,
+}
+
+impl Test<'_> {
+    /// Measures a model that is saved in `folder` on the test set.
+    pub fn measure(
+        &self,
+        device: &mut dyn Device,
+        (config, store): (&ModelConfig, &Store),
+        folder: &Path,
+        taken: Taken,
+    ) -> Result<TestResult, Error> {
+        let task = TaskRef::of_model(config);
+        let data = &self.split.test;
+        let feed = Feed::new(&config.input, data.examples())?;
+        let mut evaluator = Evaluator::new(config, store).against(self.teacher);
+        let (answers, loss) = match task.measuring() {
+            Measuring::Loss => {
+                let metrics = evaluator.metrics(device, (&feed, data), None, &ANSWERS_ALONE)?;
+                (Vec::new(), Some(metrics))
+            }
+            _ => (evaluator.logits(device, &feed, &mut |_| ())?, None),
+        };
+        let measured = Measured {
+            config,
+            feed: &feed,
+            data,
+            answers: &answers,
+            teacher: self.answers,
+            loss: loss.as_ref(),
+        };
+        let mut report = report(&measured, taken)?;
+        if !self.omitted.is_empty() {
+            let train = &self.split.train;
+            let feed = Feed::new(&config.input, train.examples())?;
+            let known = evaluator.logits(device, &feed, &mut |_| ())?;
+            let (train, test) = (train.need_classes()?, data.need_classes()?);
+            report.bias_corrected =
+                correct_biases(self.omitted, (train, &known), (test, &answers));
+        }
+        evaluator.close(device);
+        report.parameters = Some(config.parameter_count());
+        let weights = fs::metadata(folder.join(models::WEIGHTS));
+        report.bytes = weights.map(|metadata| metadata.len()).ok();
+        let agreement = loss.and_then(|loss| loss.agreement);
+        Ok(TestResult { answers, report, agreement })
+    }
+}
+
+/// What answers to the test set tell of a model.
+pub(crate) fn report(measured: &Measured<'_>, taken: Taken) -> Result<ArmReport, Error> {
+    let task = TaskRef::of_model(measured.config);
+    Ok(ArmReport {
+        scores: task.scores(measured)?,
+        errors_per_class: task.errors_per_class(measured),
         steps: taken.steps,
         kept_step: taken.kept,
         ..ArmReport::default()
-    };
-    of_model(&mut arm, config, folder);
-    Ok((arm, metrics.agreement))
-}
-
-/// What the model itself adds to a report.
-fn of_model(arm: &mut ArmReport, config: &ModelConfig, folder: &Path) {
-    arm.parameters = Some(config.parameter_count());
-    arm.bytes = fs::metadata(folder.join(models::WEIGHTS)).map(|metadata| metadata.len()).ok();
-}
-
-/// Measures a model that is saved in `folder` and whose logits of the test set are known.
-pub(crate) fn measure(
-    device: &mut dyn Device,
-    split: &Split,
-    omitted: &[usize],
-    (config, store): (&ModelConfig, &Store),
-    logits: &[f32],
-    folder: &Path,
-    taken: Taken,
-) -> Result<ArmReport, Error> {
-    let mut arm = match config.embeds() {
-        true => {
-            let Taken { steps, kept } = taken;
-            ArmReport { steps, kept_step: kept, ..ArmReport::default() }
-        }
-        false => count(split.test.need_classes()?, logits, taken),
-    };
-    if !omitted.is_empty() {
-        let train = Feed::new(&config.input, split.train.examples())?;
-        let mut evaluator = Evaluator::new(config, store);
-        let known = evaluator.logits(device, &train, &mut |_| ())?;
-        evaluator.close(device);
-        let (train, test) = (split.train.need_classes()?, split.test.need_classes()?);
-        arm.bias_corrected = correct_biases(omitted, (train, &known), (test, logits));
-    }
-    of_model(&mut arm, config, folder);
-    Ok(arm)
+    })
 }
 
 /// At most this share of the time of a run goes into measuring speeds.
@@ -137,32 +142,6 @@ pub(crate) fn speeds(
     Ok(timed.into_iter().map(median).collect())
 }
 
-/// How near an arm's embeddings of the test texts are to the teacher's, each with their width.
-pub(crate) fn compare(arm: &mut ArmReport, ours: (&[f32], usize), theirs: (&[f32], usize)) {
-    let near = Nearness::of(ours, theirs);
-    arm.accuracy = near.neighbours;
-    arm.errors = near.other_nearest;
-    arm.cosine = near.cosine;
-}
-
-/// What logits of the test set alone tell.
-pub(crate) fn count(test: &ClassLabels, logits: &[f32], taken: Taken) -> ArmReport {
-    let errors_per_class = errors_per_class(logits, test.ids(), test.classes(), None);
-    let errors = errors_per_class.iter().sum();
-    let scores = Scores::of(logits, test.ids(), test.classes());
-    let examples = test.ids().len();
-    ArmReport {
-        accuracy: (examples - errors) as f64 / examples as f64,
-        errors,
-        macro_f1: scores.macro_f1(),
-        matthews: scores.matthews(),
-        errors_per_class,
-        steps: taken.steps,
-        kept_step: taken.kept,
-        ..ArmReport::default()
-    }
-}
-
 /// For each class the students never saw: the shift of its logit that makes fewest errors on all
 /// training examples, and what it does to the test set.
 fn correct_biases(
@@ -185,13 +164,4 @@ fn correct_biases(
         BiasCorrection { class, shift, errors: wrong.iter().sum(), errors_of_class: wrong[class] }
     };
     omitted.iter().map(correct).collect()
-}
-
-/// Share of rows whose largest logit is in the same place.
-pub(crate) fn agreement(ours: &[f32], theirs: &[f32], classes: usize) -> f64 {
-    let best =
-        |row: &[f32]| (1..classes).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-    let rows = ours.chunks_exact(classes).zip(theirs.chunks_exact(classes));
-    let same = rows.filter(|(a, b)| best(a) == best(b)).count();
-    same as f64 * classes as f64 / ours.len() as f64
 }

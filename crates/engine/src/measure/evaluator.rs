@@ -4,19 +4,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use distil_gpu_kernels::StepState;
-use distil_gpu_kernels::distill_loss::{IGNORED, PADDING, TERMS};
+use distil_gpu_kernels::distill_loss::TERMS;
 
-use crate::data::ClassLabels;
+use crate::data::Dataset;
 use crate::device::{Device, ProgramId};
 use crate::error::Error;
-use crate::measure::neighbours::mean_cosine;
 use crate::models::{BatchShape, Draw, Feed, HostBatch, Input, ModelConfig};
-use crate::objective::plans::{self, LABELS, TEACHER_LOGITS};
-use crate::objective::{LOGITS, Named, Teacher, TeacherInput};
+use crate::objective::plans::{self, LABELS};
+use crate::objective::teacher::fill_answers;
+use crate::objective::{
+    ANSWERS_ALONE, LOGITS, Named, Objective, TeacherAnswers, TeacherInput,
+};
 use crate::plan::Plan;
-use crate::results::{Metrics, Scores};
+use crate::results::{Metrics, Speed};
 use crate::scratch::Scratch;
 use crate::store::{Part, Store, StorePart};
+use crate::task::{BatchRows, Measured, Measuring, TaskRef};
 use crate::train::plans::shapes;
 
 /// Rows of one evaluation batch: a text has many tokens.
@@ -32,15 +35,6 @@ pub(crate) fn speed_shapes(config: &ModelConfig, data: &Feed<'_>) -> BTreeSet<Ba
     [1, rows(config)].map(|rows| data.shape(&data.sample(rows), rows)).into()
 }
 
-/// Speed of a model's forward pass on a device.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Speed {
-    /// Median time of one example, from host memory to host memory.
-    pub latency: Duration,
-    /// Examples a second in batches of [`rows`], answers read back.
-    pub examples_per_second: f64,
-}
-
 /// Runs a model forward over data. Plans are kept by batch shape and share the store; those of one pass share
 /// their scratch memory too.
 #[derive(Debug)]
@@ -50,8 +44,10 @@ pub struct Evaluator<'a> {
     scratch: Vec<Scratch>,
     programs: HashMap<Kind, ProgramId>,
     batch: HostBatch,
-    /// What answers within the plans: a language model's answers are too many to keep.
+    /// What answers within the plans, where answers are too many to keep.
     teacher: Option<(&'a ModelConfig, &'a Store)>,
+    /// What answers are compared by.
+    objective: &'a Objective,
 }
 
 /// What a plan is for.
@@ -67,18 +63,19 @@ impl<'a> Evaluator<'a> {
     /// Evaluates the model whose parameters are in `store`.
     pub fn new(config: &'a ModelConfig, store: &'a Store) -> Self {
         let (scratch, programs, batch) = (Vec::new(), HashMap::new(), HostBatch::default());
-        Self { config, store, scratch, programs, batch, teacher: None }
+        Self { config, store, scratch, programs, batch, teacher: None, objective: &ANSWERS_ALONE }
     }
 
-    /// A language model's guesses are compared with those of this teacher, if it is a model.
-    pub fn against(self, teacher: Option<&'a Teacher>) -> Self {
-        let teacher = match teacher {
-            Some(Teacher::Model { config, store }) if self.config.input.masks() => {
-                Some((&**config, &**store))
-            }
-            _ => None,
-        };
+    /// Where answers are too many to keep, they are compared with those that this teacher makes beside them, if it is a
+    /// model.
+    pub fn against(self, teacher: Option<&'a dyn TeacherAnswers>) -> Self {
+        let beside = self.task().measuring() == Measuring::Loss;
+        let teacher = teacher.filter(|_| beside).and_then(TeacherAnswers::model);
         Self { teacher, ..self }
+    }
+
+    fn task(&self) -> TaskRef {
+        TaskRef::of_model(self.config)
     }
 
     /// Takes over a loaded plan of a measurement, by shape and by whether the teacher's answers are given.
@@ -87,9 +84,9 @@ impl<'a> Evaluator<'a> {
         (shape, given): (BatchShape, bool),
         program: ProgramId,
     ) -> Result<(), Error> {
-        let kind = match self.config.embeds() {
-            true => Kind::Forward(shape),
-            false => Kind::Loss(shape, given),
+        let kind = match self.task().measuring() {
+            Measuring::Answers => Kind::Forward(shape),
+            _ => Kind::Loss(shape, given),
         };
         self.programs.insert(kind, program);
         Ok(())
@@ -112,7 +109,7 @@ impl<'a> Evaluator<'a> {
                     (true, Some((config, store))) => {
                         TeacherInput::answers(config, store.layout.storage)
                     }
-                    (true, None) => TeacherInput::Given,
+                    (true, None) => TeacherInput::Given { objective: self.objective },
                 };
                 plans::loss_plan(self.config, storage, answers, shape)
             }
@@ -148,7 +145,7 @@ impl<'a> Evaluator<'a> {
         data: &Feed<'_>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<f32>, Error> {
-        if self.config.input.masks() {
+        if self.task().measuring() == Measuring::Loss {
             return Err(Error::Unsupported {
                 what: "a masked language model's logits of all masked tokens are too many to keep"
                     .to_owned(),
@@ -173,69 +170,90 @@ impl<'a> Evaluator<'a> {
         Ok(logits)
     }
 
-    /// Metrics over a data set with these labels, or of teacher's answers alone without; with the teacher's raw logits for it, agreement and the soft
-    /// term too. Of a model that embeds, how near it is to the teacher's embeddings; of a language model, of the masked
-    /// tokens, compared with the teacher that it was given.
+    /// Metrics over a data set, of which the labelled examples count in the hard term; with the teacher's raw answers to
+    /// it, and how many numbers each has, agreement and the soft term too. Where answers are too many to keep, they are
+    /// compared with those of the teacher that the evaluator was given.
     ///
     /// # Errors
     /// When the device fails.
     pub fn metrics(
         &mut self,
         device: &mut dyn Device,
-        data: &Feed<'_>,
-        labels: Option<&ClassLabels>,
-        teacher: Option<&[f32]>,
-        temperature: f32,
-        alpha: f32,
+        (feed, data): (&Feed<'_>, &Dataset),
+        teacher: Option<(&[f32], usize)>,
+        objective: &'a Objective,
     ) -> Result<Metrics, Error> {
-        if self.config.embeds() {
-            let (ours, width) = (self.logits(device, data, &mut |_| ())?, self.config.answer_len());
-            let theirs = teacher.filter(|theirs| theirs.len() == ours.len());
-            return Ok(Metrics::of_embeddings(
-                theirs.map(|theirs| mean_cosine(&ours, theirs, width)),
-            ));
+        self.objective = objective;
+        let (task, config) = (self.task(), self.config);
+        let of = |answers, loss| Measured { config, feed, data, answers, teacher, loss };
+        match task.measuring() {
+            Measuring::Answers => {
+                let answers = self.logits(device, feed, &mut |_| ())?;
+                let scores = task.training_scores(&of(&answers, None))?;
+                Ok(Metrics { loss: task.loss_of(&scores), scores, ..Metrics::default() })
+            }
+            Measuring::Loss => {
+                let given = self.teacher.is_some();
+                let (metrics, _) = self.loss(device, (feed, data), given, None)?;
+                Ok(metrics)
+            }
+            Measuring::LossAndAnswers => {
+                let given = teacher.is_some();
+                let (metrics, answers) = self.loss(device, (feed, data), given, teacher)?;
+                let scores = task.training_scores(&of(&answers, Some(&metrics)))?;
+                Ok(metrics.with_scores(scores))
+            }
         }
-        let (rows, classes) = (rows(self.config), self.config.classes());
-        let masks = self.config.input.masks();
-        let given = if masks { self.teacher.is_some() } else { teacher.is_some() };
+    }
+
+    /// The loss over a data set, and the answers where they are kept.
+    fn loss(
+        &mut self,
+        device: &mut dyn Device,
+        (feed, data): (&Feed<'_>, &Dataset),
+        given: bool,
+        teacher: Option<(&[f32], usize)>,
+    ) -> Result<(Metrics, Vec<f32>), Error> {
+        let (task, rows) = (self.task(), rows(self.config));
         let theirs = match self.teacher {
             Some((config, _)) if !plans::read_alike(self.config, config) => {
-                Some(data.of(&config.input)?)
+                Some(feed.of(&config.input)?)
             }
             _ => None,
         };
         set_metrics(device, self.store, &[0.0; TERMS])?;
-        let kinds = shapes(self.config, data).into_iter().map(|shape| Kind::Loss(shape, given));
+        let kinds = shapes(self.config, feed).into_iter().map(|shape| Kind::Loss(shape, given));
         self.prepare(device, kinds)?;
+        let Objective { temperature, alpha, .. } = *self.objective;
         let state = StepState { temperature, alpha, ..StepState::default() };
-        let (mut known, mut other) = (HostBatch::default(), HostBatch::new(plans::TEACHER_PREFIX));
-        let mut scores = Scores::new(classes);
-        for batch in data.all(rows) {
-            let shape = data.shape(&batch, rows);
+        let (mut known, mut other) =
+            (HostBatch::default(), HostBatch::new(plans::TEACHER_PREFIX));
+        let kept = task.measuring() == Measuring::LossAndAnswers;
+        let width = self.config.answer_len();
+        let mut answers = vec![0.0; if kept { feed.len() * width } else { 0 }];
+        for batch in feed.all(rows) {
+            let shape = feed.shape(&batch, rows);
             let program = self.programs[&Kind::Loss(shape, given)];
-            data.fill(&batch, shape, Draw::FIXED, &mut self.batch);
+            feed.fill(&batch, shape, Draw::FIXED, &mut self.batch);
             if let Some(theirs) = &theirs {
                 theirs.fill(&batch, shape, Draw::FIXED, &mut other);
             }
-            if masks {
-                let inputs = self.batch.inputs().chain(other.inputs());
-                device.run(program, &state, &inputs.collect::<Vec<Named<'_>>>())?;
-                continue;
+            task.fill_labels(&BatchRows { feed, data, indices: &batch, shape }, &mut known);
+            if let Some((values, width)) = teacher {
+                let rows = self.config.input.labels(shape);
+                fill_answers(values, width, (feed, &batch), rows, &mut known);
             }
-            let label = |row: u32| labels.map(|labels| labels.ids()[row as usize]);
-            fill_labels(&mut known, &batch, label, rows);
-            if let Some(values) = teacher {
-                let answers = known.floats(TEACHER_LOGITS, rows * classes);
-                Teacher::gather(values, classes, &batch, answers);
+            let inputs = self.batch.inputs().chain(known.inputs()).chain(other.inputs());
+            device.run(program, &state, &inputs.collect::<Vec<Named<'_>>>())?;
+            if kept {
+                let output = device.output(program, LOGITS)?;
+                for (answer, &index) in output.chunks_exact(width).zip(&batch) {
+                    answers[index as usize * width..][..width].copy_from_slice(answer);
+                }
             }
-            let inputs: Vec<Named<'_>> = self.batch.inputs().chain(known.inputs()).collect();
-            device.run(program, &state, &inputs)?;
-            let labels: Vec<u32> = batch.iter().filter_map(|&row| label(row)).collect();
-            scores.add(&device.output(program, LOGITS)?, &labels);
         }
         let sums = metric_sums(device, self.store)?;
-        let metrics = Metrics::from_sums(&sums, alpha);
-        Ok(if masks { metrics } else { metrics.with_scores(&scores) })
+        Ok((Metrics::from_sums(&sums, alpha, task.right_rows()), answers))
     }
 
     /// Hands out the logits [tokens to be guessed, vocab_size] of each of these texts, one after another, with its place
@@ -295,9 +313,9 @@ impl<'a> Evaluator<'a> {
 
     /// What a language model says of every token is too much to read: its masked tokens are scored instead.
     fn kind_of_speed(&self, shape: BatchShape) -> Kind {
-        match self.config.input.masks() {
-            true => Kind::Loss(shape, false),
-            false => Kind::Forward(shape),
+        match self.task().measuring() {
+            Measuring::Loss => Kind::Loss(shape, false),
+            _ => Kind::Forward(shape),
         }
     }
 
@@ -346,21 +364,6 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// Writes the labels of these examples, as the loss's kernel takes them: those of examples without a label are
-/// ignored, and rows behind the examples are padding.
-pub(crate) fn fill_labels(
-    batch: &mut HostBatch,
-    indices: &[u32],
-    label: impl Fn(u32) -> Option<u32>,
-    rows: usize,
-) {
-    let out = batch.integers(LABELS, rows);
-    out.fill(PADDING);
-    for (out, &index) in out.iter_mut().zip(indices) {
-        *out = label(index).map_or(IGNORED, |label| label as i32);
-    }
-}
-
 /// Sets a store's metric sums.
 pub(crate) fn set_metrics(
     device: &mut dyn Device,
@@ -376,23 +379,4 @@ pub(crate) fn metric_sums(device: &mut dyn Device, store: &Store) -> Result<[f32
     let id = store.buffer(Part::Metrics, 0).expect("stores of models keep metrics");
     let sums = device.read(id, 0, TERMS)?;
     Ok(sums.try_into().expect("as many sums as were asked for"))
-}
-
-/// Wrong answers of logits [examples, classes] for each true class.
-pub fn errors_per_class(
-    logits: &[f32],
-    labels: &[u32],
-    classes: usize,
-    bias: Option<(usize, f32)>,
-) -> Vec<usize> {
-    let mut errors = vec![0; classes];
-    for (row, &label) in logits.chunks_exact(classes).zip(labels) {
-        let shifted = |class: usize| {
-            row[class] + bias.filter(|(only, _)| *only == class).map_or(0.0, |(_, shift)| shift)
-        };
-        let best = (1..classes)
-            .fold(0, |best, class| if shifted(class) > shifted(best) { class } else { best });
-        errors[label as usize] += usize::from(best != label as usize);
-    }
-    errors
 }

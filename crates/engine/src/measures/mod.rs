@@ -1,6 +1,7 @@
 //! How well what models say meets labels: pure functions of numbers, words and texts.
 
 pub mod answers;
+pub mod classes;
 pub mod correlation;
 pub mod entities;
 pub mod numbers;
@@ -8,6 +9,7 @@ pub mod several;
 pub mod spans;
 
 pub use answers::AnswerScores;
+pub use classes::{ClassScores, errors_per_class};
 pub use entities::{EntityCounts, are_entities};
 pub use numbers::Fit;
 pub use several::SeveralLabels;

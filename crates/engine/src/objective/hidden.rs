@@ -16,12 +16,9 @@ use crate::store::{ALIGNMENT, Init, ParameterSpec, Part, Store};
 /// Losses of features, their layers found in both models. Where hidden states differ in size, a projection without
 /// bias that is learnt with the student makes the student's as wide as the teacher's (Jiao et al., TinyBERT, 2020).
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Features {
+pub struct HiddenLosses {
     terms: Vec<Term>,
 }
-
-/// No losses of features.
-pub static NO_FEATURES: Features = Features { terms: Vec::new() };
 
 /// One of the losses.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,7 +80,10 @@ fn tokens_match(
     Ok((0..examples.len()).all(|row| ours.length(row) == theirs.length(row)))
 }
 
-impl Features {
+impl HiddenLosses {
+    /// No such losses.
+    pub const NONE: Self = Self { terms: Vec::new() };
+
     /// What a recipe asks for, of these models and the students' examples. Without examples, both models must have
     /// one tokenizer.
     ///

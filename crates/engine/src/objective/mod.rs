@@ -4,10 +4,52 @@ pub(crate) mod hidden;
 pub(crate) mod plans;
 pub(crate) mod teacher;
 
-pub use hidden::{Features, NO_FEATURES, TermMetrics};
+pub use hidden::{HiddenLosses, TermMetrics};
 pub use plans::{
     LOGITS, TeacherInput, forward_plan, forward_plan_in, loss_plan, step_plan, student_layout,
     training_plan, update_plan,
 };
 pub(crate) use teacher::Named;
-pub use teacher::{Teacher, frozen_store};
+pub use teacher::{TeacherAnswers, TeacherLogits, TeacherModel, frozen_store};
+
+use crate::data::Examples;
+use crate::error::Error;
+use crate::models::ModelConfig;
+use crate::recipe::Distil;
+
+/// What a student with a teacher minimises.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objective {
+    /// Temperature T of both models' answers in the soft term.
+    pub temperature: f32,
+    /// Weight of the soft term, as a share of both.
+    pub alpha: f32,
+    /// Sum of the weights of the soft and the hard term.
+    pub weight: f32,
+    /// What is learnt from inside the teacher.
+    pub hidden: HiddenLosses,
+}
+
+/// The teacher's answers alone, at a temperature of 1.
+pub static ANSWERS_ALONE: Objective =
+    Objective { temperature: 1.0, alpha: 1.0, weight: 1.0, hidden: HiddenLosses::NONE };
+
+impl Objective {
+    /// What a recipe asks for, of these models and the students' examples; see [`HiddenLosses::of`].
+    ///
+    /// # Errors
+    /// As [`HiddenLosses::of`].
+    pub fn of(
+        distil: &Distil,
+        student: &ModelConfig,
+        teacher: Option<&ModelConfig>,
+        examples: Option<&Examples>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            temperature: distil.temperature,
+            alpha: distil.alpha,
+            weight: distil.weight(),
+            hidden: HiddenLosses::of(distil, student, teacher, examples)?,
+        })
+    }
+}

@@ -1,14 +1,16 @@
 //! The graphs of distillation, compiled.
 
-use distil_gpu_kernels::DType;
 
 use crate::error::Error;
-use crate::graph::ops::{Update, chunk_rows};
+use crate::graph::ops::Update;
 use crate::graph::{Graph, TensorId, differentiate};
 use crate::models::{Answer, BatchShape, ModelConfig};
-use crate::objective::{Features, NO_FEATURES};
+
 use crate::plan::{Options, Plan};
 use crate::store::{Layout, Storage};
+use crate::task::{LossInputs, TaskRef, TeacherOutputs};
+
+use super::{ANSWERS_ALONE, HiddenLosses, Objective};
 
 /// Store of the model that is trained or evaluated.
 pub const STUDENT: usize = 0;
@@ -38,11 +40,14 @@ pub enum TeacherInput<'a> {
         config: &'a ModelConfig,
         /// How its parameters lie in its store.
         storage: Storage,
-        /// What the student learns from it besides its answers.
-        features: &'a Features,
+        /// What the student minimises.
+        objective: &'a Objective,
     },
     /// An input.
-    Given,
+    Given {
+        /// What the student minimises.
+        objective: &'a Objective,
+    },
 }
 
 impl<'a> TeacherInput<'a> {
@@ -53,14 +58,35 @@ impl<'a> TeacherInput<'a> {
 
     /// A model of which the student learns the answers alone.
     pub fn answers(config: &'a ModelConfig, storage: Storage) -> Self {
-        Self::Model { config, storage, features: &NO_FEATURES }
+        Self::Model { config, storage, objective: &ANSWERS_ALONE }
     }
 
-    /// What the student learns from it besides its answers.
-    pub fn features(&self) -> &'a Features {
+    /// Answers that are an input, of which all is learnt that there is.
+    pub fn given() -> Self {
+        Self::Given { objective: &ANSWERS_ALONE }
+    }
+
+    /// What the student minimises.
+    pub fn objective(&self) -> &'a Objective {
         match self {
-            Self::Model { features, .. } => features,
-            Self::None | Self::Given => &NO_FEATURES,
+            Self::Model { objective, .. } | Self::Given { objective } => objective,
+            Self::None => &ANSWERS_ALONE,
+        }
+    }
+
+    /// As it is measured: its answers alone are compared.
+    pub fn measured(self) -> Self {
+        match self {
+            Self::Model { config, storage, .. } => Self::answers(config, storage),
+            other => other,
+        }
+    }
+
+    /// The losses of hidden states, which a teacher in the plan alone has.
+    pub fn hidden(&self) -> &'a HiddenLosses {
+        match self {
+            Self::Model { objective, .. } => &objective.hidden,
+            Self::None | Self::Given { .. } => &ANSWERS_ALONE.hidden,
         }
     }
 }
@@ -92,7 +118,7 @@ struct Loss {
 /// [`Error::TooLarge`] when a parameter is too large for any device.
 pub fn student_layout(student: &ModelConfig, teacher: TeacherInput<'_>) -> Result<Layout, Error> {
     let mut parameters = student.model().parameters();
-    parameters.extend(teacher.features().parameters());
+    parameters.extend(teacher.hidden().parameters());
     Layout::new(parameters)
 }
 
@@ -103,64 +129,42 @@ fn loss(
     shape: BatchShape,
     training: Option<&Update>,
 ) -> Result<Loss, Error> {
-    let rows = shape.rows;
     let mut stores = vec![student_layout];
     if let TeacherInput::Model { config, storage, .. } = teacher {
         stores.push(layout(config, storage)?);
     }
     let mut graph = Graph::new(stores);
     let inputs = student.input.of_graph(&mut graph, "", shape);
-    let classes = student.classes();
     let taught = match teacher {
-        TeacherInput::Model { config, features, .. } => {
+        TeacherInput::Model { config, .. } => {
             let inputs = match read_alike(student, config) {
                 true => inputs,
                 false => config.input.of_graph(&mut graph, TEACHER_PREFIX, shape),
             };
-            Some((config.model().forward(&mut graph, TEACHER, &inputs, false)?, features))
+            Some(config.model().forward(&mut graph, TEACHER, &inputs, false)?)
         }
-        TeacherInput::None | TeacherInput::Given => None,
+        TeacherInput::None | TeacherInput::Given { .. } => None,
     };
     let outputs = student.model().forward(&mut graph, STUDENT, &inputs, training.is_some())?;
     let mut losses = Vec::new();
-    if let Answer::Vocabulary(ours) = outputs.answer {
-        let count = student.input.labels(shape);
-        let labels = graph.input(LABELS, &[count], DType::I32);
-        let theirs = match (taught.as_ref().map(|(outputs, _)| outputs.answer), teacher) {
-            (Some(Answer::Vocabulary(theirs)), _) => Some(theirs),
-            (None, TeacherInput::None) => None,
-            _ => {
-                return Err(Error::Unsupported {
-                    what: "this teacher guesses no masked tokens, and its student learns to"
-                        .to_owned(),
-                    instead: "give the `folder` of a masked language model, or a `model` to train"
-                        .to_owned(),
-                });
-            }
-        };
-        let chunk = chunk_rows(count, student.answers());
-        let (row_loss, terms) = graph.vocabulary_loss(ours, labels, theirs, chunk)?;
+    let of = LossInputs {
+        shape,
+        student,
+        outputs: &outputs,
+        teacher: match (&taught, teacher) {
+            (Some(outputs), _) => TeacherOutputs::Made(outputs),
+            (None, TeacherInput::Given { .. }) => TeacherOutputs::Given,
+            (None, _) => TeacherOutputs::None,
+        },
+        weighted: training.is_some_and(|update| update.weighted),
+        objective: teacher.objective(),
+    };
+    if let Some([row_loss, terms]) = TaskRef::of_model(student).loss(&mut graph, &of)? {
         graph.accumulate(terms, STUDENT)?;
         losses.push(row_loss);
     }
-    if let Answer::Logits(logits) = outputs.answer {
-        let labels = graph.input(LABELS, &[rows], DType::I32);
-        let answers = match (&taught, teacher) {
-            (Some((outputs, _)), _) => Some(outputs.logits()?),
-            (None, TeacherInput::Given) => {
-                Some(graph.input(TEACHER_LOGITS, &[rows, classes], DType::F32))
-            }
-            (None, _) => None,
-        };
-        let weights = training.is_some_and(|update| update.weighted);
-        let weights = weights.then(|| graph.input(ROW_WEIGHTS, &[rows], DType::F32));
-        let (row_loss, terms) =
-            graph.weighted_distill_loss(logits, labels, answers, weights, classes)?;
-        graph.accumulate(terms, STUDENT)?;
-        losses.push(row_loss);
-    }
-    if let Some((theirs, features)) = taught {
-        losses.extend(features.losses(&mut graph, &inputs, &outputs, &theirs)?);
+    if let Some(theirs) = taught {
+        losses.extend(teacher.hidden().losses(&mut graph, &inputs, &outputs, &theirs)?);
     }
     let answer = match outputs.answer {
         Answer::Vocabulary(_) => None,

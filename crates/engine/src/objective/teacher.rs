@@ -1,48 +1,93 @@
-//! The teacher of an arm.
+//! Where a student's teacher has its answers from.
 
+use std::fmt::Debug;
+
+use super::plans::{TEACHER_LOGITS, TeacherInput};
+use super::Objective;
 use crate::device::{Device, HostTensor};
 use crate::error::Error;
-use crate::models::ModelConfig;
+use crate::models::{Feed, HostBatch, ModelConfig};
 use crate::store::{Layout, Part, Storage, Store};
 
-/// Where the softened answers come from.
-#[derive(Debug)]
-pub enum Teacher {
-    /// A model that answers within the step, forward only.
-    Model {
-        /// What it is.
-        config: Box<ModelConfig>,
-        /// Its parameters on the device.
-        store: Box<Store>,
-    },
-    /// Answers given beforehand: raw logits [examples, classes] of the training data, in its order.
-    Logits {
-        /// All of them.
-        values: Vec<f32>,
-        /// Columns.
-        classes: usize,
-    },
+/// The answers of a teacher to what its student learns from.
+pub trait TeacherAnswers: Debug {
+    /// How they enter the plans of the student.
+    fn input<'a>(&'a self, objective: &'a Objective) -> TeacherInput<'a>;
+
+    /// The model that makes them within those plans, and its parameters, if there is one.
+    fn model(&self) -> Option<(&ModelConfig, &Store)> {
+        None
+    }
+
+    /// Writes the answers to these examples where they are an input of the plans, which have room for `rows` rows.
+    fn fill(&self, _examples: (&Feed<'_>, &[u32]), _rows: usize, _batch: &mut HostBatch) {}
 }
 
-impl Teacher {
+/// A model that answers within the step, forward only.
+#[derive(Debug)]
+pub struct TeacherModel {
+    /// What it is.
+    pub config: ModelConfig,
+    /// Its parameters on the device.
+    pub store: Store,
+}
+
+impl TeacherAnswers for TeacherModel {
+    fn input<'a>(&'a self, objective: &'a Objective) -> TeacherInput<'a> {
+        let storage = self.store.layout.storage;
+        TeacherInput::Model { config: &self.config, storage, objective }
+    }
+
+    fn model(&self) -> Option<(&ModelConfig, &Store)> {
+        Some((&self.config, &self.store))
+    }
+}
+
+impl TeacherModel {
     /// Puts a model's parameters on the device, in f32.
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn from_model(
+    pub fn new(
         device: &mut dyn Device,
         config: ModelConfig,
         values: &[Vec<f32>],
     ) -> Result<Self, Error> {
         let store = frozen_store(device, &config, values, Storage::F32)?;
-        Ok(Self::Model { config: Box::new(config), store: Box::new(store) })
+        Ok(Self { config, store })
+    }
+}
+
+/// Answers given beforehand: raw logits of the training data, in its order.
+#[derive(Debug)]
+pub struct TeacherLogits {
+    /// All of them, one example's behind the other's.
+    pub values: Vec<f32>,
+    /// Numbers of a row of the loss.
+    pub width: usize,
+}
+
+impl TeacherAnswers for TeacherLogits {
+    fn input<'a>(&'a self, objective: &'a Objective) -> TeacherInput<'a> {
+        TeacherInput::Given { objective }
     }
 
-    /// Copies the answers for these examples into `out` [rows, classes]; what lies behind them is left.
-    pub(crate) fn gather(values: &[f32], classes: usize, indices: &[u32], out: &mut [f32]) {
-        for (row, &index) in out.chunks_exact_mut(classes).zip(indices) {
-            row.copy_from_slice(&values[index as usize * classes..][..classes]);
-        }
+    fn fill(&self, examples: (&Feed<'_>, &[u32]), rows: usize, batch: &mut HostBatch) {
+        fill_answers(&self.values, self.width, examples, rows, batch);
+    }
+}
+
+/// Writes a teacher's answers to these examples as an input of `rows` rows; what lies behind them is left.
+pub(crate) fn fill_answers(
+    values: &[f32],
+    width: usize,
+    (_, indices): (&Feed<'_>, &[u32]),
+    rows: usize,
+    batch: &mut HostBatch,
+) {
+    let out = batch.floats(TEACHER_LOGITS, rows * width);
+    for (row, &index) in out.chunks_exact_mut(width).zip(indices) {
+        row.copy_from_slice(&values[index as usize * width..][..width]);
     }
 }
 

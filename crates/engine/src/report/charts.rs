@@ -18,7 +18,7 @@ pub struct Chart {
     pub id: &'static str,
     /// Its heading.
     #[serde(skip)]
-    pub title: &'static str,
+    pub title: Cow<'static, str>,
     /// A line on how to read it.
     #[serde(skip)]
     pub note: String,
@@ -45,7 +45,7 @@ enum Kind {
 
 #[derive(Debug, Serialize)]
 struct Axis {
-    title: &'static str,
+    title: Cow<'static, str>,
     /// Follows a value in a tooltip.
     unit: &'static str,
     log: bool,
@@ -81,10 +81,23 @@ pub struct Named<'a> {
     pub record: &'a Record,
 }
 
-const EPOCH: Axis = Axis { title: "epoch", unit: "", log: false };
-const ACCURACY: Axis = Axis { title: "test accuracy (%)", unit: " %", log: false };
-const PARAMETERS: Axis = Axis { title: "parameters", unit: "", log: true };
-const LATENCY: Axis = Axis { title: "latency of one example (ms)", unit: " ms", log: true };
+/// The axis of a measure on the test set.
+fn axis(measure: Measure) -> Axis {
+    let (title, unit) = match measure.format {
+        Format::Percent => (format!("test {} (%)", measure.title), " %"),
+        _ => (format!("test {}", measure.title), ""),
+    };
+    Axis { title: title.into(), unit, log: false }
+}
+
+/// A measure as it is drawn: a share in percent.
+fn drawn(measure: Measure, value: f64) -> f64 {
+    if measure.format == Format::Percent { 100.0 * value } else { value }
+}
+
+const EPOCH: Axis = Axis { title: Cow::Borrowed("epoch"), unit: "", log: false };
+const PARAMETERS: Axis = Axis { title: Cow::Borrowed("parameters"), unit: "", log: true };
+const LATENCY: Axis = Axis { title: Cow::Borrowed("latency of one example (ms)"), unit: " ms", log: true };
 const ARMS: [Arm; 3] = [Arm::Teacher, Arm::Control, Arm::Distilled];
 
 impl Chart {
@@ -92,7 +105,7 @@ impl Chart {
     pub fn summary(&self) -> String {
         let last = |series: &Series| {
             let [x, y] = *series.points.last()?;
-            let Axis { unit, .. } = self.y;
+            let unit = self.y.unit;
             let heights = series.points.iter().map(|[_, y]| *y);
             Some(match self.kind {
                 Kind::Scatter if series.points.len() > 1 => format!(
@@ -121,16 +134,17 @@ impl Chart {
 
 /// The curves of one run's three arms.
 pub fn curves(run: &Named<'_>) -> Vec<Chart> {
-    let loss = |title| Axis { title, unit: "", log: false };
+    let curved = run.record.report.task.curve();
+    let loss = |title: &'static str| Axis { title: title.into(), unit: "", log: false };
     let charts = [
         curve(
-            "accuracy",
-            "Test accuracy",
+            curved.key,
+            capital(&format!("test {}", curved.title)),
             "After each epoch, on the test set.".to_owned(),
-            ACCURACY,
+            axis(curved),
             &[run],
             &ARMS,
-            |epoch| epoch.test.accuracy.map(|accuracy| 100.0 * accuracy),
+            |epoch| curved.of(&epoch.test.scores).map(|score| drawn(curved, score)),
         ),
         curve(
             "test-loss",
@@ -140,15 +154,6 @@ pub fn curves(run: &Named<'_>) -> Vec<Chart> {
             &[run],
             &ARMS,
             |epoch| epoch.test.hard,
-        ),
-        curve(
-            "cosine",
-            "Cosine with the teacher's embeddings",
-            "After each epoch, the mean over the test texts.".to_owned(),
-            Axis { title: "mean cosine", unit: "", log: false },
-            &[run],
-            &ARMS,
-            |epoch| epoch.test.cosine,
         ),
         Chart {
             wide: true,
@@ -173,12 +178,19 @@ pub fn overlaid(runs: &[Named<'_>]) -> Vec<Chart> {
     let runs: Vec<&Named<'_>> = runs.iter().collect();
     let students = [Arm::Control, Arm::Distilled];
     let note = "Solid: distilled. Dashed: the same student alone.";
+    let curved = runs.first().map_or(TaskRef::default(), |run| run.record.report.task).curve();
     let charts = [
         Chart {
             wide: true,
-            ..curve("accuracy", "Test accuracy", note.to_owned(), ACCURACY, &runs, &students, |e| {
-                e.test.accuracy.map(|accuracy| 100.0 * accuracy)
-            })
+            ..curve(
+                curved.key,
+                capital(&format!("test {}", curved.title)),
+                note.to_owned(),
+                axis(curved),
+                &runs,
+                &students,
+                |e| curved.of(&e.test.scores).map(|score| drawn(curved, score)),
+            )
         },
         Chart {
             wide: true,
@@ -186,7 +198,7 @@ pub fn overlaid(runs: &[Named<'_>]) -> Vec<Chart> {
                 "test-loss",
                 "Test loss",
                 format!("Cross-entropy with the true labels. {note}"),
-                Axis { title: "cross-entropy (nats)", unit: "", log: false },
+                Axis { title: "cross-entropy (nats)".into(), unit: "", log: false },
                 &runs,
                 &students,
                 |e| e.test.hard,
@@ -198,7 +210,7 @@ pub fn overlaid(runs: &[Named<'_>]) -> Vec<Chart> {
 
 fn curve(
     id: &'static str,
-    title: &'static str,
+    title: impl Into<Cow<'static, str>>,
     note: String,
     y: Axis,
     runs: &[&Named<'_>],
@@ -216,7 +228,7 @@ fn curve(
     let series = lines.filter(|series| !series.points.is_empty()).collect();
     Chart {
         id,
-        title,
+        title: title.into(),
         note,
         wide: false,
         kind: Kind::Line,
@@ -230,11 +242,12 @@ fn curve(
 
 /// Accuracy against what it costs: a point an arm.
 pub fn tradeoffs(runs: &[Named<'_>]) -> Vec<Chart> {
-    let against = |id, title, x: Axis, value: &dyn Fn(&Report, Arm) -> Option<f64>| {
+    let measure = runs.first().map_or(TaskRef::default(), |run| run.record.report.task).score();
+    let against = |id, title: String, x: Axis, value: &dyn Fn(&Report, Arm) -> Option<f64>| {
         let point = |place, run: &Named<'_>, arm: Arm| {
             let report = &run.record.report;
-            let accuracy = report.arm(arm)?.accuracy;
-            let points = vec![[significant(value(report, arm)?), significant(100.0 * accuracy)]];
+            let score = drawn(measure, measure.of(&report.arm(arm)?.scores)?);
+            let points = vec![[significant(value(report, arm)?), significant(score)]];
             let among = (runs.len() > 1).then(|| (place, run.label.to_owned()));
             Some(Series { run: among, ..Series::new(label(run, runs.len(), arm), arm, points) })
         };
@@ -242,7 +255,7 @@ pub fn tradeoffs(runs: &[Named<'_>]) -> Vec<Chart> {
         let series = all.flat_map(|(place, run)| ARMS.map(|arm| point(place, run, arm)));
         Chart {
             id,
-            title,
+            title: title.into(),
             note: match runs.len() {
                 1 => "Better is higher and further to the left.".to_owned(),
                 _ => "Squares: teachers. Triangles: students alone. Circles: distilled.".to_owned(),
@@ -250,17 +263,17 @@ pub fn tradeoffs(runs: &[Named<'_>]) -> Vec<Chart> {
             wide: false,
             kind: Kind::Scatter,
             x,
-            y: ACCURACY,
+            y: axis(measure),
             labels: Vec::new(),
             totals: Vec::new(),
             series: series.flatten().collect(),
         }
     };
     let charts = [
-        against("parameters", "Accuracy and size", PARAMETERS, &|report, arm| {
+        against("parameters", format!("{} and size", capital(measure.title)), PARAMETERS, &|report, arm| {
             report.arm(arm)?.parameters.map(|count| count as f64)
         }),
-        against("latency", "Accuracy and latency", LATENCY, &|report, arm| {
+        against("latency", format!("{} and latency", capital(measure.title)), LATENCY, &|report, arm| {
             report.arm(arm)?.latency_ms
         }),
     ];
@@ -270,15 +283,16 @@ pub fn tradeoffs(runs: &[Named<'_>]) -> Vec<Chart> {
 /// Accuracy of a sweep's combinations against what they cost, those on the front apart from the others.
 pub fn pareto(report: &SweepReport) -> Vec<Chart> {
     let front = report.front();
-    let against = |id, title, x: Axis, of: &dyn Fn(&SweepPoint) -> Option<f64>, teacher| {
-        let at = |cost: f64, accuracy: f64| [significant(cost), significant(100.0 * accuracy)];
+    let measure = report.task.score();
+    let against = |id, title: String, x: Axis, of: &dyn Fn(&SweepPoint) -> Option<f64>, teacher| {
+        let at = |cost: f64, score: f64| [significant(cost), significant(drawn(measure, score))];
         let students = |on_front: bool| {
             let chosen = report.points.iter().enumerate();
             let chosen = chosen.filter(|(place, _)| front.contains(place) == on_front);
             let named = chosen.filter_map(|(_, point)| {
                 let name = |Setting { key, value }: &Setting| format!("{key} = {value}");
                 let names: Vec<String> = point.settings.iter().map(name).collect();
-                Some((at(of(point)?, point.accuracy().mean), names.join("\n")))
+                Some((at(of(point)?, report.score(point).mean), names.join("\n")))
             });
             let (points, names) = named.unzip();
             let label = if on_front { "distilled, on the front" } else { "distilled" };
@@ -286,7 +300,7 @@ pub fn pareto(report: &SweepReport) -> Vec<Chart> {
             Series { names, faint: !on_front, ..series }
         };
         let alone = report.points.iter();
-        let alone = alone.filter_map(|point| Some(at(of(point)?, point.control().mean)));
+        let alone = alone.filter_map(|point| Some(at(of(point)?, report.control(point).mean)));
         let mut alone: Vec<[f64; 2]> = alone.collect();
         // A student alone is shared by all that differ in the distillation only.
         alone.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
@@ -299,31 +313,31 @@ pub fn pareto(report: &SweepReport) -> Vec<Chart> {
         let series = [students(true), students(false), Series { faint: true, ..alone }, teacher];
         Chart {
             id,
-            title,
+            title: title.into(),
             note: "Better is higher and further to the left. A point says which it is.".to_owned(),
             wide: false,
             kind: Kind::Scatter,
             x,
-            y: ACCURACY,
+            y: axis(measure),
             labels: Vec::new(),
             totals: Vec::new(),
             series: series.into_iter().filter(|series| !series.points.is_empty()).collect(),
         }
     };
     let teacher = |of: &dyn Fn(&ArmReport) -> Option<f64>| {
-        report.teacher.as_ref().and_then(|teacher| Some((of(teacher)?, teacher.accuracy)))
+        report.teacher.as_ref().and_then(|teacher| Some((of(teacher)?, measure.of(&teacher.scores)?)))
     };
     let charts = [
         against(
             "parameters",
-            "Accuracy and size",
+            format!("{} and size", capital(measure.title)),
             PARAMETERS,
             &|point| point.parameters().map(|count| count as f64),
             teacher(&|arm| arm.parameters.map(|count| count as f64)),
         ),
         against(
             "latency",
-            "Accuracy and latency",
+            format!("{} and latency", capital(measure.title)),
             LATENCY,
             &|point| report.latency_ms(point),
             teacher(&|arm| arm.latency_ms),

@@ -50,13 +50,15 @@ impl<'a> Compared<'a> {
     fn of((place, run): (usize, &Named<'a>)) -> Self {
         let report = &run.record.report;
         let (teacher, student) = (report.arms.teacher.as_ref(), &report.arms.distilled);
-        let accuracy = |arm: Option<&ArmReport>| {
-            arm.map_or(UNKNOWN.to_owned(), |arm| format!("{:.2} %", 100.0 * arm.accuracy))
+        let measure = report.task.score();
+        let score = |arm: Option<&ArmReport>| {
+            let shown = arm.and_then(|arm| measure.shown(&arm.scores));
+            shown.unwrap_or_else(|| UNKNOWN.to_owned())
         };
         let cells = vec![
-            accuracy(teacher),
-            accuracy(Some(&report.arms.control)),
-            accuracy(Some(student)),
+            score(teacher),
+            score(Some(&report.arms.control)),
+            score(Some(student)),
             percent(report.retained),
             percent(report.gap_closed),
             percent(report.agreement),

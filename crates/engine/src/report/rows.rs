@@ -1,7 +1,7 @@
 //! The table of a run, as the terminal and the page show it.
 
 use super::{ArmReport, ClassReport, Report};
-use crate::recipe::Task;
+use crate::results::Measure;
 use crate::words::{counted_thousands, thousands};
 
 /// Stands for a figure that is not known, or that there cannot be.
@@ -31,32 +31,20 @@ impl Report {
             name: name.to_owned(),
             cells: arms.map(|arm| arm.and_then(value).unwrap_or_else(|| UNKNOWN.to_owned())),
         };
-        let (score, errors) = match (self.task, self.examples.masked) {
-            (Task::Embedding, _) => (
-                "ten nearest neighbours kept",
-                format!("texts with another nearest neighbour, of {}", self.examples.test),
-            ),
-            (_, Some(tokens)) => {
-                ("accuracy", format!("errors of {}", counted_thousands(tokens, "masked token")))
-            }
-            (_, None) => ("accuracy", format!("errors of {}", self.examples.test)),
+        let measured = self.task.measured(&self.examples);
+        let known = |measure: &&Measure| {
+            arms.iter().flatten().any(|arm| measure.of(&arm.scores).is_some())
         };
-        let mut rows = vec![
-            row(score, &|arm| Some(format!("{:.2} %", 100.0 * arm.accuracy))),
-            row(&errors, &|arm| Some(arm.errors.to_string())),
-        ];
-        if self.examples.masked.is_some() {
-            rows.push(row("perplexity", &|arm| arm.perplexity.map(|p| format!("{p:.2}"))));
-        }
-        if self.task == Task::Embedding {
-            rows.push(row("mean cosine with the teacher's", &|arm| {
-                arm.cosine.map(|cosine| format!("{cosine:.4}"))
-            }));
-        }
-        if arms.iter().flatten().any(|arm| arm.macro_f1.is_some()) {
-            rows.push(row("macro F1", &|arm| arm.macro_f1.map(|f1| format!("{f1:.4}"))));
-            rows.push(row("Matthews correlation", &|arm| arm.matthews.map(|r| format!("{r:.4}"))));
-        }
+        let mut rows: Vec<Row> = self
+            .task
+            .measures()
+            .iter()
+            .filter(known)
+            .map(|measure| {
+                let title = measure.title.replace("{}", &measured);
+                row(&title, &|arm| measure.shown(&arm.scores))
+            })
+            .collect();
         for (class, ClassReport { name, test }) in self.rarest_classes() {
             let name: String = name.chars().take(LONGEST_NAME).collect();
             let name = format!("recall of {name}, {}", counted_thousands(*test, "example"));
@@ -93,11 +81,11 @@ impl Report {
             name: name.to_owned(),
             cells: [String::new(), String::new(), percent(value)],
         };
-        if self.task != Task::Embedding {
-            rows.push(only("kept of the teacher's accuracy", self.retained));
+        if self.task.keeps_score() {
+            rows.push(only(&format!("kept of {}", self.kept()), self.retained));
         }
         rows.push(only("gap to the teacher closed", self.gap_closed));
-        if self.task != Task::Embedding {
+        if self.agreement.is_some() || self.task.keeps_score() {
             rows.push(only("same answer as the teacher", self.agreement));
         }
         rows

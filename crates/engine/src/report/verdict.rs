@@ -1,29 +1,26 @@
 //! What a run's figures come to: what was kept and gained, and where the teacher makes both meaningless.
 
 use super::{Arms, Report};
-use crate::data::Dataset;
-use crate::recipe::Task;
-use crate::words::counted;
+use crate::results::{Arm, Measure};
+use crate::task::TaskRef;
 
 /// Why there is no gap, where the teacher was measured.
 const NO_GAP: &str = "the teacher is no better than the student alone";
 
-/// Accuracy of always giving the most frequent class of these examples; absent where they have none.
-pub fn majority(examples: &Dataset) -> Option<f64> {
-    let labels = examples.class_labels()?;
-    let most = labels.per_class_counts().into_iter().max()?;
-    Some(most as f64 / labels.ids().len() as f64)
-}
-
 /// What there is to say of a teacher that is no better than always giving the most frequent answer. One that makes no
 /// mistake is as good as can be.
-pub(super) fn constant_teacher(accuracy: f64, majority: Option<f64>) -> Option<String> {
-    let majority = majority.filter(|&majority| accuracy <= majority && accuracy < 1.0)?;
+pub(super) fn constant_teacher(
+    task: TaskRef,
+    score: f64,
+    majority: Option<f64>,
+) -> Option<String> {
+    let majority = majority.filter(|&majority| score <= majority && score < 1.0)?;
+    let Measure { title, format, .. } = task.score();
     Some(format!(
-        "The teacher's accuracy ({:.2} %) is no better than that of always giving the most frequent answer ({:.2} %): it \
-         has nothing to pass on. Check that its classes are those of the data, and how it was trained.",
-        100.0 * accuracy,
-        100.0 * majority,
+        "The teacher's {title} ({}) is no better than that of always giving the most frequent answer ({}): it has \
+         nothing to pass on. Check that its classes are those of the data, and how it was trained.",
+        format.show(score),
+        format.show(majority),
     ))
 }
 
@@ -40,23 +37,23 @@ impl Report {
     /// Enters what follows from the figures of the arms: [`Report::retained`], [`Report::gap_closed`], and warnings of a
     /// teacher that is no better than always giving the most frequent answer, or than the student alone.
     pub fn judge(&mut self) {
-        let Arms { teacher, control, distilled } = &self.arms;
-        let (control, distilled) = (control.accuracy, distilled.accuracy);
-        let Some(teacher) = teacher.as_ref().map(|arm| arm.accuracy) else {
+        let Measure { title, format, .. } = self.task.score();
+        let [teacher, control, distilled] = Arm::ALL.map(|arm| self.score(arm));
+        let (Some(teacher), Some(control), Some(distilled)) = (teacher, control, distilled) else {
             (self.retained, self.gap_closed) = (None, None);
             return;
         };
-        let constant = constant_teacher(teacher, self.majority);
+        let constant = constant_teacher(self.task, teacher, self.majority);
         let kept = constant.is_none() && teacher > 0.0;
         self.retained = kept.then(|| distilled / teacher);
         let gap = teacher - control;
         self.gap_closed = (gap > 0.0).then(|| (distilled - control) / gap);
         let beaten = (gap <= 0.0).then(|| {
             format!(
-                "The teacher's accuracy ({:.2} %) is no better than that of the student alone ({:.2} %): there is no gap \
-                 to close. A larger teacher, or one trained for longer or on more data, would have more to pass on.",
-                100.0 * teacher,
-                100.0 * control,
+                "The teacher's {title} ({}) is no better than that of the student alone ({}): there is no gap to \
+                 close. A larger teacher, or one trained for longer or on more data, would have more to pass on.",
+                format.show(teacher),
+                format.show(control),
             )
         });
         enter(&mut self.warnings, constant.into_iter().chain(beaten));
@@ -64,7 +61,7 @@ impl Report {
 
     /// Why no share of the gap can be closed: the teacher is no better than the student alone.
     pub fn no_gap(&self) -> Option<&'static str> {
-        self.arms.teacher.as_ref().filter(|_| self.gap_closed.is_none()).map(|_| NO_GAP)
+        self.score(Arm::Teacher).filter(|_| self.gap_closed.is_none()).map(|_| NO_GAP)
     }
 
     /// Why it is not known what share of the teacher's accuracy was kept, if it is not.
@@ -72,6 +69,9 @@ impl Report {
         match (self.retained, &self.arms.teacher) {
             (Some(_), _) => None,
             (None, None) => Some("the teacher could not be measured"),
+            (None, Some(_)) if self.score(Arm::Teacher).is_none() => {
+                Some("the test data have no labels")
+            }
             (None, Some(_)) => Some("the teacher is no better than a constant answer"),
         }
     }
@@ -112,39 +112,18 @@ impl Report {
     }
 
     /// What it is that a student keeps of its teacher.
-    pub fn kept(&self) -> &'static str {
-        match self.task {
-            Task::Embedding => "the teacher's ten nearest neighbours of a text",
-            _ => "the teacher's accuracy",
-        }
+    pub fn kept(&self) -> String {
+        self.task.kept()
+    }
+
+    /// The score of an arm by which the arms are compared, if it was measured.
+    pub fn score(&self, arm: Arm) -> Option<f64> {
+        self.task.score().of(&self.arm(arm)?.scores)
     }
 
     /// What distillation gained.
     fn verdict(&self) -> String {
-        let Arms { control, distilled, .. } = &self.arms;
-        if self.task == Task::Embedding {
-            return format!(
-                "finds the teacher's nearest neighbour for {} of {} texts, for {} before it was distilled",
-                self.examples.test - distilled.errors,
-                self.examples.test,
-                self.examples.test - control.errors,
-            );
-        }
-        let gained = control.errors as i64 - distilled.errors as i64;
-        match gained {
-            1.. => {
-                let fewer = counted(gained.unsigned_abs() as usize, "fewer mistake");
-                format!("makes {fewer} than the same student alone")
-            }
-            0 => {
-                "makes as many mistakes as the same student alone: distillation gained nothing here"
-                    .to_owned()
-            }
-            _ => {
-                let more = counted(gained.unsigned_abs() as usize, "more mistake");
-                format!("makes {more} than the same student alone: distillation hurt here")
-            }
-        }
+        self.task.verdict(self)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::results::Scores;
 
 /// Means over the rows that count; `None` where none did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// alpha · soft + (1 - alpha) · hard, or both by their weights; hard without a teacher.
     pub loss: f64,
@@ -16,20 +16,12 @@ pub struct Metrics {
     pub soft: Option<f64>,
     /// Cross-entropy with the true labels.
     pub hard: Option<f64>,
-    /// Share of rows whose largest logit is the true class.
-    pub accuracy: Option<f64>,
-    /// See [`Scores::macro_f1`]; absent of training batches.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub macro_f1: Option<f64>,
-    /// See [`Scores::matthews`]; absent of training batches.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub matthews: Option<f64>,
     /// Share of rows whose largest logit is the teacher's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
-    /// Of embeddings, mean cosine with the teacher's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cosine: Option<f64>,
+    /// What the task measures.
+    #[serde(flatten)]
+    pub scores: Scores,
 }
 
 /// How much of a gradient is each term's: norms of their own, with the terms' weights, over the sum of all.
@@ -80,13 +72,9 @@ impl Metrics {
         Self { loss: self.loss * f64::from(weight), ..self }
     }
 
-    /// Of embeddings with this mean cosine with the teacher's, if they can be compared.
-    pub fn of_embeddings(cosine: Option<f64>) -> Self {
-        Self { loss: cosine.map_or(0.0, |cosine| 1.0 - cosine), cosine, ..Self::default() }
-    }
-
-    /// From the sums of the columns of `distill_loss`'s terms.
-    pub fn from_sums(sums: &[f32; TERMS], alpha: f32) -> Self {
+    /// From the sums of the columns of a loss's terms. The share of rows that are right is the score of this key, if it
+    /// is one.
+    pub fn from_sums(sums: &[f32; TERMS], alpha: f32, right: Option<&str>) -> Self {
         let [soft, hard, correct, agrees, soft_rows, hard_rows] = sums.map(f64::from);
         let mean = |sum: f64, rows: f64| (rows > 0.0).then(|| sum / rows);
         let (soft, hard) = (mean(soft, soft_rows), mean(hard, hard_rows));
@@ -95,20 +83,16 @@ impl Metrics {
             Some(soft) => alpha * soft + (1.0 - alpha) * hard.unwrap_or(0.0),
             None => hard.unwrap_or(0.0),
         };
-        Self {
-            loss,
-            soft,
-            hard,
-            accuracy: mean(correct, hard_rows),
-            macro_f1: None,
-            matthews: None,
-            agreement: mean(agrees, soft_rows),
-            cosine: None,
-        }
+        let scores = Scores::default();
+        let scores = match right {
+            Some(key) => scores.with(key, mean(correct, hard_rows)),
+            None => scores,
+        };
+        Self { loss, soft, hard, agreement: mean(agrees, soft_rows), scores }
     }
 
-    /// With what the predictions tell.
-    pub fn with_scores(self, scores: &Scores) -> Self {
-        Self { macro_f1: scores.macro_f1(), matthews: scores.matthews(), ..self }
+    /// With what the answers tell.
+    pub fn with_scores(self, scores: Scores) -> Self {
+        Self { scores, ..self }
     }
 }

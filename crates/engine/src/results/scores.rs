@@ -1,67 +1,91 @@
-//! What predictions of classes are worth beyond the share that is right.
+//! What a task measures of a model's answers, by name.
 
-/// Counts of true, predicted and rightly predicted examples of each class.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scores {
-    truth: Vec<u64>,
-    predicted: Vec<u64>,
-    right: Vec<u64>,
-}
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Key of a share of right answers.
+pub const ACCURACY: &str = "accuracy";
+/// Key of a number of wrong answers.
+pub const ERRORS: &str = "errors";
+
+/// Figures by the keys of [`super::Measure`]s.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores(BTreeMap<String, f64>);
 
 impl Scores {
-    /// Of no examples yet.
-    pub fn new(classes: usize) -> Self {
-        let zeros = vec![0; classes];
-        Self { truth: zeros.clone(), predicted: zeros.clone(), right: zeros }
+    /// The figure of this key, if it was measured.
+    pub fn get(&self, key: &str) -> Option<f64> {
+        self.0.get(key).copied()
     }
 
-    /// Of logits [labels, classes].
-    pub fn of(logits: &[f32], labels: &[u32], classes: usize) -> Self {
-        let mut scores = Self::new(classes);
-        scores.add(logits, labels);
-        scores
-    }
-
-    /// Adds examples: logits [labels, classes], which may have further rows, and their labels.
-    pub fn add(&mut self, logits: &[f32], labels: &[u32]) {
-        for (row, &label) in logits.chunks_exact(self.truth.len()).zip(labels) {
-            let label = label as usize;
-            // The first of the largest, as everywhere.
-            let best = (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-            self.truth[label] += 1;
-            self.predicted[best] += 1;
-            self.right[label] += u64::from(best == label);
+    /// With one more figure, unless there is none.
+    pub fn with(mut self, key: &str, value: impl Into<Option<f64>>) -> Self {
+        if let Some(value) = value.into() {
+            self.0.insert(key.to_owned(), value);
         }
+        self
     }
 
-    /// The mean, over classes that are true or predicted of any example, of the harmonic mean of precision and
-    /// recall, 2 right / (true + predicted); absent without examples. scikit-learn's
-    /// `f1_score(average="macro")`.
-    pub fn macro_f1(&self) -> Option<f64> {
-        let classes = self.right.iter().zip(self.truth.iter().zip(&self.predicted));
-        let both = classes.map(|(right, (truth, predicted))| (right, truth + predicted));
-        let (sum, count) = both
-            .filter(|(_, both)| *both > 0)
-            .fold((0.0, 0.0), |(sum, n), (r, both)| (sum + 2.0 * *r as f64 / both as f64, n + 1.0));
-        (count > 0.0).then(|| sum / count)
+    /// The figures, sorted by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(key, value)| (&**key, *value))
     }
 
-    /// The Matthews correlation of truth and prediction, in [-1, 1]: 1 where all are right, 0 where they have
-    /// nothing to do with each other or one of them is always the same; absent without examples. For more than
-    /// two classes it is Gorodkin's R_K ("Comparing two K-category assignments by a K-category correlation
-    /// coefficient", 2004).
-    pub fn matthews(&self) -> Option<f64> {
-        let sum = |counts: &[u64]| counts.iter().sum::<u64>() as f64;
-        let product = |a: &[u64], b: &[u64]| -> f64 {
-            a.iter().zip(b).map(|(a, b)| *a as f64 * *b as f64).sum()
-        };
-        let Self { truth, predicted, right } = self;
-        let all = sum(truth);
-        let between = sum(right) * all - product(truth, predicted);
-        let of_truth = all * all - product(truth, truth);
-        let of_predicted = all * all - product(predicted, predicted);
-        let spread = (of_truth * of_predicted).sqrt();
-        (all > 0.0).then(|| if spread > 0.0 { between / spread } else { 0.0 })
+    /// Without what `keep` refuses.
+    pub fn filtered(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        self.0.retain(|key, _| keep(key));
+        self
+    }
+}
+
+/// An object; numbers of errors are whole.
+impl Serialize for Scores {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in &self.0 {
+            match key.as_str() {
+                ERRORS => map.serialize_entry(key, &(*value as u64))?,
+                _ => map.serialize_entry(key, value)?,
+            }
+        }
+        map.end()
+    }
+}
+
+/// The numbers of an object; whatever else it holds is passed over.
+impl<'de> Deserialize<'de> for Scores {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Numbers;
+
+        impl<'de> Visitor<'de> for Numbers {
+            type Value = Scores;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scores, A::Error> {
+                #[derive(Deserialize)]
+                #[serde(untagged)]
+                enum Value {
+                    Number(f64),
+                    Other(IgnoredAny),
+                }
+                let mut scores = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                    if let Value::Number(value) = value {
+                        scores.insert(key, value);
+                    }
+                }
+                Ok(Scores(scores))
+            }
+        }
+
+        deserializer.deserialize_map(Numbers)
     }
 }
 
@@ -69,53 +93,14 @@ impl Scores {
 mod tests {
     use super::*;
 
-    /// Logits whose largest is at each of these places.
-    fn scores(predicted: &[usize], labels: &[u32], classes: usize) -> Scores {
-        let mut logits = vec![0.0; predicted.len() * classes];
-        predicted.iter().enumerate().for_each(|(row, &class)| logits[row * classes + class] = 1.0);
-        Scores::of(&logits, labels, classes)
-    }
-
-    #[track_caller]
-    fn close(found: Option<f64>, expected: f64) {
-        assert!((found.unwrap() - expected).abs() < 1e-15, "{found:?}, not {expected}");
-    }
-
     #[test]
-    fn two_classes_by_hand() {
-        // 3 of the second class rightly so, 1 wrongly; 1 of the first wrongly so, 2 rightly.
-        let scores = scores(&[1, 1, 1, 1, 0, 0, 0], &[1, 1, 1, 0, 1, 0, 0], 2);
-        // F1: 2·3/(4+4) and 2·2/(3+3). Matthews: (3·2 - 1·1) / √(4·4·3·3).
-        close(scores.macro_f1(), (6.0 / 8.0 + 4.0 / 6.0) / 2.0);
-        close(scores.matthews(), 5.0 / 12.0);
-    }
-
-    #[test]
-    fn more_classes_by_hand() {
-        // Of the last class there is nothing, and nobody says so.
-        let scores = scores(&[0, 2, 1, 0, 0, 1], &[0, 1, 2, 0, 1, 2], 4);
-        // F1: 2·2/(2+3), 0/(2+2), 0/(2+1).
-        close(scores.macro_f1(), (4.0 / 5.0) / 3.0);
-        // Σ true·predicted = 2·3 + 2·2 + 2·1 = 12; 6·2 - 12 = 0.
-        close(scores.matthews(), 0.0);
-        let scores = Scores::of(&[0.0, 0.0, 1.0, 0.0, 0.0, 2.0], &[0, 0, 1], 2);
-        // A tie is the first class.
-        assert_eq!((scores.macro_f1(), scores.matthews()), (Some(1.0), Some(1.0)));
-    }
-
-    #[test]
-    fn what_cannot_be_told() {
-        assert_eq!((Scores::new(3).macro_f1(), Scores::new(3).matthews()), (None, None));
-        let constant = scores(&[1, 1, 1], &[1, 0, 1], 2);
-        close(constant.matthews(), 0.0);
-        close(constant.macro_f1(), 0.4);
-        let opposite = scores(&[1, 0], &[0, 1], 2);
-        close(opposite.matthews(), -1.0);
-        // Rows behind the labels do not count.
-        assert_eq!(Scores::of(&[1.0, 0.0, 0.0, 1.0, 5.0, 0.0], &[0], 2), scores_of_one());
-    }
-
-    fn scores_of_one() -> Scores {
-        Scores { truth: vec![1, 0], predicted: vec![1, 0], right: vec![1, 0] }
+    fn whole_and_other_numbers_are_read_as_they_were_written() {
+        let scores = Scores::default().with(ACCURACY, 1.0).with(ERRORS, 3.0).with("r", None);
+        let json = serde_json::to_string(&scores).unwrap();
+        assert_eq!(json, r#"{"accuracy":1.0,"errors":3}"#);
+        assert_eq!(serde_json::from_str::<Scores>(&json).unwrap(), scores);
+        let other = r#"{"accuracy":1.0,"errors":3,"macro_f1":null,"list":[1,2],"name":"a"}"#;
+        assert_eq!(serde_json::from_str::<Scores>(other).unwrap(), scores);
+        assert!(serde_json::from_str::<Scores>("[]").is_err());
     }
 }

@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use crate::data::Split;
 use crate::device::Device;
+use crate::measure::arm::{Taken, Test, TestResult};
+use crate::models::{self, ModelConfig};
+use crate::objective::{TeacherAnswers, TeacherModel, frozen_store};
+use crate::results::ArmReport;
 use crate::error::Error;
 use crate::files::{TEMPORARY, io_error, make_folder};
-use crate::measure::arm::{Taken, measure, measure_guesses, test_logits};
-use crate::models::{self, Feed, ModelConfig};
-use crate::objective::{Teacher, frozen_store};
-use crate::report::ArmReport;
 use crate::run::log::Log;
 use crate::sealed::Files;
 use crate::store::{Storage, Store};
@@ -88,54 +87,57 @@ impl<'a> Saved<'a> {
         Ok(Self { folder, config, parameters: parameters.into(), taken: Taken::default() })
     }
 
-    /// Measures the model, unless it is `known` from before an interruption what that gave. A language model's guesses
-    /// are compared with the `teacher`'s. Its parameters are stored as they will be used.
+    /// Measures the model, or takes `known`, what that gave before an interruption. Its parameters are stored as they
+    /// will be used.
     pub fn measure(
         self,
         device: &mut dyn Device,
         storage: Storage,
-        split: &Split,
-        omitted: &[usize],
+        test: &Test<'_>,
         known: Option<ArmReport>,
-        teacher: Option<&Teacher>,
-    ) -> Result<Measured, Error> {
+    ) -> Result<TestedModel, Error> {
         let Self { folder, config, parameters, taken } = self;
         let store = frozen_store(device, config, &parameters, storage)?;
-        let test = Feed::new(&config.input, split.test.examples())?;
-        if config.input.masks() {
-            let model = (config, &store);
-            let (report, agreement) =
-                measure_guesses(device, &test, teacher, model, folder, taken)?;
-            let (report, logits) = (known.unwrap_or(report), Vec::new());
-            return Ok(Measured { store, report, logits, agreement });
-        }
-        let logits = test_logits(device, &test, config, &store)?;
-        let report = match known {
-            Some(report) => report,
-            None => measure(device, split, omitted, (config, &store), &logits, folder, taken)?,
-        };
-        Ok(Measured { store, report, logits, agreement: None })
+        let TestResult { answers, report, agreement } =
+            test.measure(device, (config, &store), folder, taken)?;
+        let report = known.unwrap_or(report);
+        Ok(TestedModel { store, report, answers, agreement })
     }
 }
 
-/// A saved model on the device, what was measured of it, and its raw logits of the test set;
-/// none of a language model.
-pub(crate) struct Measured {
+/// A saved model on the device, what was measured of it, and its raw answers to the test set; none where they are too
+/// many to keep.
+pub(crate) struct TestedModel {
     pub store: Store,
     pub report: ArmReport,
-    pub logits: Vec<f32>,
-    /// Share of a language model's guesses that are its teacher's.
+    pub answers: Vec<f32>,
+    /// Share of its answers that are its teacher's, where these are made beside them.
     pub agreement: Option<f64>,
 }
 
-/// A teacher, what was measured of it, and its raw logits of the test set.
-pub(crate) type MeasuredTeacher = (Teacher, Option<ArmReport>, Option<Vec<f32>>);
+/// A teacher, what was measured of it, and its raw answers to the test set.
+#[derive(Debug)]
+pub(crate) struct MeasuredTeacher {
+    pub teacher: Box<dyn TeacherAnswers>,
+    pub report: Option<ArmReport>,
+    pub answers: Option<Vec<f32>>,
+    /// Numbers of an answer.
+    pub width: usize,
+}
 
-impl Measured {
+impl MeasuredTeacher {
+    /// Its answers to the test set, and how many numbers each has.
+    pub fn test_answers(&self) -> Option<(&[f32], usize)> {
+        self.answers.as_deref().map(|answers| (answers, self.width))
+    }
+}
+
+impl TestedModel {
     /// As the teacher of students.
     pub fn into_teacher(self, config: &ModelConfig) -> MeasuredTeacher {
-        let (config, store) = (Box::new(config.clone()), Box::new(self.store));
-        let logits = (!self.logits.is_empty()).then_some(self.logits);
-        (Teacher::Model { config, store }, Some(self.report), logits)
+        let width = config.answer_len();
+        let answers = (!self.answers.is_empty()).then_some(self.answers);
+        let teacher = Box::new(TeacherModel { config: config.clone(), store: self.store });
+        MeasuredTeacher { teacher, report: Some(self.report), answers, width }
     }
 }

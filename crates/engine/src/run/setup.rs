@@ -35,8 +35,8 @@ pub struct Setup {
     pub teacher_parameters: Option<Vec<Vec<f32>>>,
     /// The student.
     pub student: ModelConfig,
-    /// What the distilled student learns from the teacher besides its answers.
-    pub features: Features,
+    /// What the distilled student minimises.
+    pub objective: Objective,
     /// Where the teacher's parameters start, if it is trained.
     teacher_start: First,
     /// Where the student's start.
@@ -57,11 +57,10 @@ impl Setup {
     /// # Errors
     /// When data or teacher cannot be used, or do not go together.
     pub fn read(recipe: &Recipe, folder: Option<&Path>) -> Result<Self, Error> {
+        let task = recipe.task;
         check_task(recipe)?;
-        let split = data::load(&recipe.data, recipe.task.labels())?;
-        if recipe.task == Task::Classification {
-            split.train.need_classes()?;
-        }
+        let split = data::load(&recipe.data, task.labels())?;
+        task.check_data(&split)?;
         let loaded = match &recipe.teacher {
             recipe::Teacher::Folder { folder: original, .. } => Some(match folder {
                 Some(copy) => load_teacher(recipe, &split, copy, true)?,
@@ -84,7 +83,7 @@ impl Setup {
         }
         let read = training_texts(&split)?;
         let start_of =
-            |model, teacher| Start::of(model, recipe.task, &read, &normalisation, teacher);
+            |model, teacher| Start::of(model, head(task), &read, &normalisation, teacher);
         let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
             recipe::Teacher::Trained { model, train, .. } => {
                 let Start { config, first } = start_of(&**model, None)?;
@@ -104,8 +103,8 @@ impl Setup {
             rates(train, &config.model().parameters())?;
         }
         rates(&recipe.train, &student.model().parameters())?;
-        if let (Task::MaskedLm, Some(teacher)) = (recipe.task, &teacher) {
-            guess_alike(teacher, &student)?;
+        if let Some(teacher) = &teacher {
+            task.check_models(teacher, &student)?;
         }
         let omitted = omitted(recipe, &split)?;
         let StudentData { students, transfer, alone } = student_data(recipe, &split, &omitted)?;
@@ -113,9 +112,9 @@ impl Setup {
             class_weights(teacher_train, &split.train)?,
             class_weights(Some(&recipe.train), &students)?,
         ];
-        let features =
-            Features::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
-        let control_parameters = student.embeds().then(|| {
+        let objective =
+            Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
+        let control_parameters = task.learns_from_teacher_only().then(|| {
             let start = student_start.values_of(teacher_parameters.as_deref().unwrap_or_default());
             Start::initial(&student.model().parameters(), &start, recipe.seed)
         });
@@ -128,7 +127,7 @@ impl Setup {
             teacher,
             teacher_parameters,
             student,
-            features,
+            objective,
             teacher_start,
             student_start,
             control_parameters,
@@ -147,13 +146,13 @@ impl Setup {
         let Self { split, teacher, normalisation, .. } = self;
         let read = training_texts(split)?;
         let Start { config: student, first: student_start } =
-            Start::of(&recipe.student.model, recipe.task, &read, normalisation, teacher.as_ref())?;
+            Start::of(&recipe.student.model, head(recipe.task), &read, normalisation, teacher.as_ref())?;
         Layout::new(student.model().parameters())?;
         rates(&recipe.train, &student.model().parameters())?;
         let omitted = omitted(recipe, split)?;
         let StudentData { students, transfer, alone } = student_data(recipe, split, &omitted)?;
-        let features =
-            Features::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
+        let objective =
+            Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
         let class_weights = [None, class_weights(Some(&recipe.train), &students)?];
         let (split, teacher, normalisation) =
             (split.clone(), teacher.clone(), normalisation.clone());
@@ -166,7 +165,7 @@ impl Setup {
             teacher,
             teacher_parameters: None,
             student,
-            features,
+            objective,
             teacher_start: First::Values(Vec::new()),
             student_start,
             control_parameters: None,
@@ -183,27 +182,9 @@ impl Setup {
     pub fn notes(&self) -> Result<Vec<String>, Error> {
         let mut notes: Vec<String> =
             self.split.notes.iter().chain(&self.assumed).cloned().collect();
-        let pooling = |config: &ModelConfig| match &config.input {
-            Input::Tokens(tokens) => Some(tokens.pooling),
-            Input::Numbers { .. } => None,
-        };
-        let scaled = |config: &ModelConfig| match &config.architecture {
-            Architecture::Encoder(encoder) => encoder.sentence.are_unit(),
-            _ => true,
-        };
-        if self.teacher.as_ref().is_some_and(|config| config.embeds() && !scaled(config)) {
-            notes.push(
-                "The teacher's vectors have lengths of their own: a student learns their directions, by cosine"
-                    .to_owned(),
-            );
-        }
-        if self.teacher.as_ref().and_then(pooling) == Some(Pooling::Max) {
-            notes.push(
-                "The student takes the mean of a text's hidden states where the teacher takes their maximum, through \
-                 which nothing is trained"
-                    .to_owned(),
-            );
-        }
+        notes.extend(
+            self.teacher.iter().flat_map(|teacher| TaskRef::of_model(teacher).notes(teacher)),
+        );
         if let Some(texts) = &self.split.unlabelled {
             notes.push(format!(
                 "The student distilled learns from {} without labels too; the student alone takes as many steps on \
@@ -229,20 +210,43 @@ impl Setup {
         Ok(notes)
     }
 
-    /// A teacher of which only the raw logits [examples, classes] of all training examples are there, for the
-    /// students' examples.
+    /// A teacher of which only the raw answers to all training examples are there, for the students' examples.
     ///
     /// # Errors
     /// When the recipe leaves its students nothing.
-    pub fn answers(&self, logits: &[f32]) -> Result<Teacher, Error> {
-        let classes = self.split.train.classes();
+    pub fn answers(&self, answers: &[f32]) -> Result<TeacherLogits, Error> {
+        let width = self.student.answer_len();
         let mut rows = match self.split.train.class_labels() {
             Some(_) => self.split.train.rows_without_classes(&self.omitted)?,
             None => (0..self.split.train.len() as u32).collect(),
         };
         rows.truncate(self.students.len());
-        let row = |&row: &u32| &logits[row as usize * classes..][..classes];
-        Ok(Teacher::Logits { values: rows.iter().flat_map(row).copied().collect(), classes })
+        let row = |&row: &u32| &answers[row as usize * width..][..width];
+        Ok(TeacherLogits { values: rows.iter().flat_map(row).copied().collect(), width })
+    }
+
+    /// What models are measured on; students not before the teacher, whose raw answers to it are compared with theirs.
+    pub(crate) fn test<'a>(
+        &'a self,
+        omitted: &'a [usize],
+        answers: Option<(&'a [f32], usize)>,
+    ) -> Test<'a> {
+        Test { split: &self.split, omitted, teacher: None, answers }
+    }
+
+    /// Share of the test examples on which the student's answers are the teacher's, where that is known by these.
+    ///
+    /// # Errors
+    /// When the student cannot read the test data.
+    pub(crate) fn agreement(
+        &self,
+        answers: &[f32],
+        teacher: Option<(&[f32], usize)>,
+    ) -> Result<Option<f64>, Error> {
+        let (config, data) = (&self.student, &self.split.test);
+        let feed = Feed::new(&config.input, data.examples())?;
+        let measured = Measured { config, feed: &feed, data, answers, teacher, loss: None };
+        Ok(TaskRef::of_model(config).agreement(&measured))
     }
 
     /// First values of an arm's parameters, `teacher` being the folder of the finished teacher; see
@@ -262,7 +266,7 @@ impl Setup {
         recipe: &'a Recipe,
         arm: Arm,
         start: &'a [Option<Vec<f32>>],
-        teacher: Option<(&'a Teacher, Option<&'a [f32]>)>,
+        teacher: Option<(&'a dyn TeacherAnswers, Option<(&'a [f32], usize)>)>,
     ) -> Lesson<'a> {
         let (config, data) = match (arm, &self.teacher) {
             (Arm::Teacher, Some(config)) => (config, &self.split.train),
@@ -284,11 +288,7 @@ impl Setup {
             validation: self.split.validation.as_ref(),
             teacher: teacher.map(|(teacher, _)| teacher),
             test_answers: teacher.and_then(|(_, answers)| answers),
-            temperature: recipe.distil.temperature,
-            alpha: recipe.distil.alpha,
-            // Alone, the student has one term, whose weight changes nothing but the learning rate.
-            weight: if arm == Arm::Distilled { recipe.distil.weight() } else { 1.0 },
-            features: &self.features,
+            objective: &self.objective,
             gradient_shares: recipe.distil.gradient_shares,
             class_weights: self.class_weights[usize::from(arm != Arm::Teacher)].as_deref(),
         }
@@ -387,57 +387,35 @@ fn normalisation(
     }
 }
 
-/// Refuses what no run can do.
-fn check_task(recipe: &Recipe) -> Result<(), Error> {
-    let folder = matches!(recipe.teacher, recipe::Teacher::Folder { .. });
-    let classification = recipe.task == Task::Classification;
-    let texts = matches!(recipe.data.source, Source::Text { .. });
-    let (what, instead) = match recipe.task {
-        _ if !classification && !texts => (
-            "this task learns from texts, and the data are numbers",
-            "set `data.source` to \"text\", or `task` to \"classification\"",
-        ),
-        Task::MaskedLm if matches!(recipe.teacher, recipe::Teacher::Logits { .. }) => (
-            "the teacher of a masked language model cannot be a file of logits, as its answers are too many to keep",
-            "give the `folder` of a model, or a `model` to train",
-        ),
-        Task::Embedding if !folder => (
-            "the teacher of embeddings is a finished model, neither trained here nor a file of logits",
-            "set `teacher.folder` to the folder of one, or to hf:OWNER/NAME",
-        ),
-        // The measures of embeddings compare with the teacher's of the test texts.
-        Task::Embedding if recipe.train.keep == Keep::Best => (
-            "embeddings have no labels by which `train.keep = \"best\"` could choose",
-            "leave `keep` out, and the last parameters are kept",
-        ),
-        Task::Embedding if recipe.data.validation.is_some() => {
-            ("embeddings are measured on the test texts alone", "leave `data.validation` out")
-        }
-        _ if !classification && !recipe.distil.omit_classes.is_empty() => (
-            "`distil.omit_classes` is for `task = \"classification\"`, and this task has no classes",
-            "leave it out",
-        ),
-        _ => return Ok(()),
-    };
-    Err(Error::Unsupported { what: what.to_owned(), instead: instead.to_owned() })
+/// The head of a task's models, with so many outputs.
+fn head(task: TaskRef) -> impl Fn(usize) -> Head {
+    move |outputs| task.head(outputs)
 }
 
-/// Refuses a teacher that guesses other tokens than the student does.
-fn guess_alike(teacher: &ModelConfig, student: &ModelConfig) -> Result<(), Error> {
-    let tokens = |config: &ModelConfig| match &config.input {
-        Input::Tokens(tokens) => {
-            Some((tokens.tokenizer.clone(), tokens.vocab_size, tokens.max_length))
-        }
-        Input::Numbers { .. } => None,
+/// Refuses what no run can do.
+fn check_task(recipe: &Recipe) -> Result<(), Error> {
+    let task = recipe.task;
+    let asked = Asked {
+        texts: matches!(recipe.data.source, Source::Text { .. }),
+        teacher: match recipe.teacher {
+            recipe::Teacher::Trained { .. } => TeacherKind::Trained,
+            recipe::Teacher::Folder { .. } => TeacherKind::Folder,
+            recipe::Teacher::Logits { .. } => TeacherKind::Answers,
+        },
+        keeps_best: recipe.train.keep == Keep::Best,
+        validation: recipe.data.validation.is_some(),
     };
-    if tokens(teacher) == tokens(student) {
-        return Ok(());
+    let omits = task.labels() != LabelKind::Class && !recipe.distil.omit_classes.is_empty();
+    let no_classes = omits.then(|| {
+        [
+            "`distil.omit_classes` is for `task = \"classification\"`, and this task has no classes".to_owned(),
+            "leave it out".to_owned(),
+        ]
+    });
+    match task.refuses(&asked).or(no_classes) {
+        None => Ok(()),
+        Some([what, instead]) => Err(Error::Unsupported { what, instead }),
     }
-    Err(Error::Model {
-        path: "student.model".to_owned(),
-        problem: "teacher and student guess the same tokens: they need the same tokenizer and `max_length`"
-            .to_owned(),
-    })
 }
 
 /// A teacher that is loaded, its classes in the data's order and by the data's names, which those of a run's own copy
@@ -450,7 +428,7 @@ fn load_teacher(
 ) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
     let (mut config, mut values) = models::load(folder)?;
     fits(&config, recipe.task, split)?;
-    if recipe.task == Task::Classification {
+    if recipe.task.labels() == LabelKind::Class {
         let unfit = |error: DataError| Error::Model {
             path: "teacher.folder".to_owned(),
             problem: error.to_string(),
@@ -466,14 +444,9 @@ fn load_teacher(
 }
 
 /// Refuses a loaded teacher that is for another task or other data.
-fn fits(config: &ModelConfig, task: Task, split: &Split) -> Result<(), Error> {
+fn fits(config: &ModelConfig, task: TaskRef, split: &Split) -> Result<(), Error> {
     config.input.check(split.train.examples())?;
-    let same = match task {
-        Task::Embedding => config.embeds(),
-        Task::MaskedLm => config.input.masks(),
-        Task::Classification => !config.embeds() && !config.input.masks(),
-    };
-    if !same {
+    if !task.is_done_by(config) {
         let problem = format!("the teacher is not made for `task = \"{}\"`", task.name());
         return Err(Error::Model { path: "teacher.folder".to_owned(), problem });
     }

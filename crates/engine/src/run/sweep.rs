@@ -16,7 +16,7 @@ use crate::measure::Evaluator;
 use crate::measure::arm::{agreement, speeds};
 use crate::models::Feed;
 use crate::objective::Teacher;
-use crate::recipe::{self, Recipe, Task};
+use crate::recipe::{self, Recipe};
 use crate::report::{
     self, ArmReport, FailedRun, SWEEP, Setting, SweepPoint, SweepReport, SweepRun,
 };
@@ -129,9 +129,12 @@ pub fn sweep(
     begin: Begin,
     observer: &mut dyn Observer,
 ) -> Result<Sweep, Error> {
-    if recipe.task == Task::Embedding {
+    if !recipe.task.ranks_students() {
         return Err(Error::Unsupported {
-            what: "a sweep has no measure that ranks students of `task = \"embedding\"`".to_owned(),
+            what: format!(
+                "a sweep has no measure that ranks students of `task = \"{}\"`",
+                recipe.task.name()
+            ),
             instead: "`run` each recipe, and compare the runs with `report`".to_owned(),
         });
     }
@@ -259,9 +262,10 @@ pub fn sweep(
     let axes = grid.axes.iter().map(|axis| (axis.key.clone(), axis.values.clone())).collect();
     let mut report = SweepReport {
         name: recipe.name.clone(),
+        task: recipe.task,
         axes,
         seeds: grid.seeds,
-        teacher: teacher.report,
+        teacher: teacher.teacher.report,
         majority: majority(&setup)?,
         points: points.collect(),
         device: info.name.clone(),
@@ -326,14 +330,11 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
 
 /// A teacher with all its answers.
 struct Answers {
-    /// The model, for students that see shifted images, new masks or texts without labels, to which its answers must be
-    /// made anew, or learn from its inside.
-    model: Option<Teacher>,
-    /// Raw logits of all training examples; none of a language model, whose answers are too many to keep.
+    /// What it is. A model answers within the steps of students that see shifted images, new masks or texts without
+    /// labels, to which its answers must be made anew, or learn from its inside.
+    teacher: MeasuredTeacher,
+    /// Raw answers to all training examples; none where they are too many to keep.
     train: Vec<f32>,
-    /// Raw logits of the test set.
-    test: Option<Vec<f32>>,
-    report: Option<ArmReport>,
 }
 
 /// What every training works with.
@@ -359,9 +360,9 @@ impl Work<'_> {
     /// Trains or loads the teacher, and asks it everything once.
     fn teacher(&mut self, recipe: &Recipe, setup: &Setup) -> Result<Answers, Error> {
         if let recipe::Teacher::Logits { logits } = &recipe.teacher {
-            let (_, report, test) = given_logits(setup, logits)?;
+            let teacher = given_logits(setup, logits)?;
             let train = train_logits(&setup.split, logits)?;
-            return Ok(Answers { model: None, train, test, report });
+            return Ok(Answers { teacher, train });
         }
         let place = self.folder.join(Arm::Teacher.folder());
         let start = setup.start(Arm::Teacher, &place)?;
@@ -382,7 +383,7 @@ impl Work<'_> {
             Learned::Failed { .. } => None,
         });
         let storage = recipe.teacher.weights();
-        let mut measured = saved.measure(self.device, storage, &setup.split, &[], known, None)?;
+        let mut measured = saved.measure(self.device, storage, &setup.test(&[], None), known)?;
         if !finished {
             let timed = [(lesson.config, &measured.store)];
             let speeds = speeds(self.device, &timed, setup.split.test.examples(), seconds)?;
@@ -392,14 +393,13 @@ impl Work<'_> {
             entry.finish(&place, &Outcome { result, seconds })?;
         }
         let mut train = Vec::new();
-        if !lesson.config.input.masks() {
+        if recipe.task.measuring() != Measuring::Loss {
             let mut evaluator = Evaluator::new(lesson.config, &measured.store);
             let examples = Feed::new(&lesson.config.input, setup.split.train.examples())?;
             train = evaluator.logits(self.device, &examples, &mut |_| ())?;
             evaluator.close(self.device);
         }
-        let (model, report, test) = measured.into_teacher(lesson.config);
-        Ok(Answers { model: Some(model), train, test, report })
+        Ok(Answers { teacher: measured.into_teacher(lesson.config), train })
     }
 
     /// Trains and measures a student, alone or distilled, unless it is finished. That its training
@@ -419,20 +419,21 @@ impl Work<'_> {
         }
         let given;
         // All that the teacher has no answers to beforehand.
-        let asks = setup.student.input.masks() || setup.split.unlabelled.is_some();
-        let teacher = match answers {
+        let asks = recipe.task.measuring() == Measuring::Loss
+            || setup.split.unlabelled.is_some()
+            || recipe.train.shift > 0
+            || !setup.objective.hidden.is_empty();
+        let teacher: Option<&dyn TeacherAnswers> = match answers {
             None => None,
-            Some(Answers { model: Some(model), .. })
-                if asks || recipe.train.shift > 0 || !setup.features.is_empty() =>
-            {
-                Some(model)
+            Some(Answers { teacher, .. }) if asks && teacher.teacher.model().is_some() => {
+                Some(&*teacher.teacher)
             }
             Some(answers) => {
                 given = setup.answers(&answers.train)?;
                 Some(&given)
             }
         };
-        let test = answers.and_then(|answers| answers.test.as_deref());
+        let test = answers.and_then(|answers| answers.teacher.test_answers());
         let first = setup.start(arm, &self.folder.join(Arm::Teacher.folder()))?;
         let lesson = setup.lesson(recipe, arm, &first, teacher.map(|teacher| (teacher, test)));
         let start = Instant::now();
@@ -441,14 +442,14 @@ impl Work<'_> {
         let (result, seconds) = match self.train(recipe, &lesson, place, &mut enter) {
             Ok((saved, seconds)) => {
                 let Setup { split, omitted, .. } = setup;
-                let Measured { store, mut report, logits, agreement: guesses } =
-                    saved.measure(self.device, Storage::F32, split, omitted, None, teacher)?;
+                let on = Test { teacher, answers: test, ..setup.test(omitted, None) };
+                let TestedModel { store, mut report, answers, agreement: beside } =
+                    saved.measure(self.device, Storage::F32, &on, None)?;
                 let timed = [(lesson.config, &store)];
                 let speeds = speeds(self.device, &timed, split.test.examples(), seconds)?;
                 report.set_speed(&speeds[0]);
                 store.free(self.device);
-                let classes = split.test.classes();
-                let agreement = test.map(|test| agreement(&logits, test, classes)).or(guesses);
+                let agreement = setup.agreement(&answers, test)?.or(beside);
                 (Learned::Measured { report: Box::new(report), agreement }, seconds)
             }
             // Settings that lead nowhere are a result; the other students are not to blame.

@@ -32,6 +32,11 @@ impl<'a> Feeds<'a> {
         Ok(Self { own: Feed::new(&config.input, examples)?, teacher, texts })
     }
 
+    /// The examples as the model in training reads them.
+    pub fn own(&self) -> &Feed<'a> {
+        &self.own
+    }
+
     /// An epoch's batches of `rows` examples: those of its steps.
     pub fn epoch(&self, rows: usize, seed: u32, epoch: u32) -> Vec<Vec<u32>> {
         self.own.epoch(rows, seed, epoch)
@@ -59,12 +64,6 @@ impl<'a> Feeds<'a> {
             step.chunks(rows).map(|batch| self.shape(batch, rows)).collect()
         };
         steps.flat_map(shapes).collect()
-    }
-
-    /// Masked tokens of these examples, the same number in every epoch.
-    pub fn masked(&self, indices: &[u32]) -> usize {
-        let count = |&row: &u32| self.own.masked(row, Draw::FIXED).map_or(0, |m| m.places.len());
-        indices.iter().map(count).sum()
     }
 
     /// Tokens of these examples, padding left out.

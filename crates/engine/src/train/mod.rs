@@ -10,18 +10,19 @@ pub(crate) mod trainer;
 pub use checkpoint::{Best, Checkpoints, State, StateShape};
 pub use trainer::{Lesson, optimizer_config, training_parts};
 
-use crate::data::{ClassLabels, DataError, Dataset};
+use crate::data::{DataError, Dataset};
 use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
 use crate::measure::evaluator::{metric_sums, set_metrics};
 use crate::models::{BatchShape, Feed, ModelConfig};
-use crate::recipe::{Criterion, Keep};
+use crate::recipe::{Keep, LOSS};
 use crate::results::{Metrics, Scale};
 use crate::run::{Event, Observer};
 use crate::store::{Part, Store};
+use crate::task::{Measuring, TaskRef};
 use diagnose::diagnose;
-use plans::shapes;
+use plans::{are_given, shapes};
 use trainer::{Trainer, training_store};
 
 /// A trained model.
@@ -81,27 +82,26 @@ struct Training<'a, 'd> {
 /// A set to measure on, as the model reads it.
 struct Measured<'a> {
     feed: Feed<'a>,
-    labels: Option<&'a ClassLabels>,
-    answers: Option<&'a [f32]>,
+    data: &'a Dataset,
+    /// The teacher's, and how many numbers each has.
+    answers: Option<(&'a [f32], usize)>,
 }
 
 impl<'a> Measured<'a> {
     fn new(
         config: &'a ModelConfig,
         data: &'a Dataset,
-        answers: Option<&'a [f32]>,
+        answers: Option<(&'a [f32], usize)>,
     ) -> Result<Self, DataError> {
         let feed = Feed::new(&config.input, data.examples())?;
-        Ok(Self { feed, labels: data.class_labels(), answers })
+        Ok(Self { feed, data, answers })
     }
 
     /// The shapes of its batches, and whether a teacher's answers go with them.
     fn shapes(&self, lesson: &Lesson<'_>) -> Vec<(BatchShape, bool)> {
         let config = lesson.config;
-        let given = match config.input.masks() {
-            true => lesson.teacher.is_some(),
-            false => self.answers.is_some() && !config.embeds(),
-        };
+        let task = TaskRef::of_model(config);
+        let given = are_given(task, lesson.teacher.is_some(), self.answers.is_some());
         let with = |shape| (shape, given);
         shapes(config, &self.feed).into_iter().map(with).collect()
     }
@@ -177,20 +177,21 @@ impl Training<'_, '_> {
         test: &Measured<'_>,
         validation: Option<&Measured<'_>>,
     ) -> Result<(), Error> {
-        let Lesson { arm, config, temperature, alpha, weight, train: how, .. } = *self.lesson;
+        let Lesson { arm, config, objective, train: how, .. } = *self.lesson;
+        let task = TaskRef::of_model(config);
+        let weight = self.lesson.weight();
         let (step, learning_rate, edge) =
             (trainer.step, trainer.learning_rate(), trainer.at_epoch_edge());
         let sums = metric_sums(self.device, self.store)?;
-        let mut train = Metrics::from_sums(&sums, alpha).weighed(weight);
+        let mut train = Metrics::from_sums(&sums, objective.alpha, task.right_rows()).weighed(weight);
         let (feature_sums, terms) = trainer.terms(self.device)?;
-        if config.embeds() {
+        if task.measuring() == Measuring::Answers {
             // All that it learns from.
             train.loss = terms.iter().map(|term| f64::from(term.weight) * term.value).sum();
         }
         let mut metrics = |set: &Measured<'_>| {
-            let Measured { feed, labels, answers } = set;
-            let metrics =
-                evaluator.metrics(self.device, feed, *labels, *answers, temperature, alpha)?;
+            let Measured { feed, data, answers } = set;
+            let metrics = evaluator.metrics(self.device, (feed, data), *answers, objective)?;
             Ok::<_, Error>(metrics.weighed(weight))
         };
         let chosen = validation.map(&mut metrics).transpose()?;
@@ -209,13 +210,11 @@ impl Training<'_, '_> {
             return Err(self.diagnose(trainer)?);
         }
         if let (Some(chosen), Keep::Best) = (&chosen, how.keep) {
-            let score = match how.best_by.unwrap_or(Criterion::Accuracy) {
-                Criterion::Accuracy => chosen.accuracy,
-                Criterion::MacroF1 => chosen.macro_f1,
-                Criterion::Matthews => chosen.matthews,
-                Criterion::Loss => chosen.hard.map(|loss| -loss),
+            let score = match how.best_by.as_deref() {
+                Some(LOSS) => chosen.hard.map(|loss| -loss),
+                Some(key) => chosen.scores.get(key),
+                None => task.score().of(&chosen.scores),
             };
-            // Every example of a data set has a label.
             let score = score.unwrap_or(f64::MIN);
             match &mut trainer.best {
                 Some(best) if score <= best.score => best.missed += 1,

@@ -10,6 +10,7 @@ use crate::objective::{TeacherInput, plans};
 use crate::plan::{Plan, Precision};
 use crate::recipe::Train;
 use crate::store::Storage;
+use crate::task::{Measuring, TaskRef};
 use crate::train::inputs::Feeds;
 use crate::train::trainer::update;
 
@@ -40,6 +41,7 @@ impl TrainingPlans {
         shares: bool,
     ) -> Result<Self, Error> {
         let (optimizer, _) = update(how, config)?;
+        let task = TaskRef::of_model(config);
         let accumulates = how.accumulate > 1;
         let steps_per_epoch = how.steps_per_epoch(examples);
         let epochs = how.length.total_steps(steps_per_epoch).div_ceil(steps_per_epoch);
@@ -49,22 +51,15 @@ impl TrainingPlans {
             Ok((shape, plan))
         };
         let measure = |(shape, given)| {
-            let answers = match (given, teacher) {
-                (false, _) => TeacherInput::None,
-                (true, TeacherInput::Model { config: theirs, storage, .. })
-                    if config.input.masks() =>
-                {
-                    TeacherInput::answers(theirs, storage)
-                }
-                (true, _) => TeacherInput::Given,
-            };
-            let plan = match config.embeds() {
-                true => plans::forward_plan(config, shape)?,
-                false => plans::loss_plan(config, Storage::F32, answers, shape)?,
+            let answers = answers_of(task, given, teacher);
+            let plan = match task.measuring() {
+                Measuring::Answers => plans::forward_plan(config, shape)?,
+                _ => plans::loss_plan(config, Storage::F32, answers, shape)?,
             };
             Ok(((shape, given), plan))
         };
-        let shares = shares && !config.embeds() && !matches!(teacher, TeacherInput::None);
+        let has_terms = task.measuring() != Measuring::Answers;
+        let shares = shares && has_terms && !matches!(teacher, TeacherInput::None);
         let shares = match shares {
             true => {
                 let step = feeds.epoch(rows.1, seed, 0).swap_remove(0);
@@ -90,6 +85,29 @@ impl TrainingPlans {
     pub fn all(&self) -> impl Iterator<Item = &Plan> + Clone {
         let shares = self.shares.iter().flatten();
         self.batches.values().chain(&self.update).chain(shares).chain(self.measured.values())
+    }
+}
+
+/// Where the teacher's answers come from when a model is measured with them, if it is.
+pub(crate) fn answers_of<'a>(
+    task: TaskRef,
+    given: bool,
+    teacher: TeacherInput<'a>,
+) -> TeacherInput<'a> {
+    match (given, task.measuring()) {
+        (false, _) => TeacherInput::None,
+        // They are too many to keep.
+        (true, Measuring::Loss) => teacher.measured(),
+        (true, _) => TeacherInput::Given { objective: teacher.objective() },
+    }
+}
+
+/// Whether a teacher's answers go with the measurement of a set.
+pub(crate) fn are_given(task: TaskRef, has_teacher: bool, has_answers: bool) -> bool {
+    match task.measuring() {
+        Measuring::Loss => has_teacher,
+        Measuring::LossAndAnswers => has_answers,
+        Measuring::Answers => false,
     }
 }
 

@@ -15,11 +15,14 @@ use crate::measure::Evaluator;
 use crate::measure::evaluator::{fill_labels, metric_sums, set_metrics};
 use crate::models::{BatchShape, Draw, HostBatch, ModelConfig, Start};
 use crate::objective::plans::{self, ROW_WEIGHTS, TEACHER_LOGITS};
-use crate::objective::{Features, Named, Teacher, TeacherInput, TermMetrics};
+use crate::objective::{
+    HiddenLosses, Named, Objective, TeacherAnswers, TeacherInput, TermMetrics,
+};
 use crate::plan::{Plan, Precision};
 use crate::recipe::{self, Optimizer};
 use crate::results::{Arm, Shares};
 use crate::scratch::Scratch;
+use crate::task::{BatchRows, Counted, TaskRef};
 use crate::store::{ParameterSpec, Part, Store, StorePart};
 use crate::train::inputs::Feeds;
 use crate::train::plans::TrainingPlans;
@@ -46,19 +49,13 @@ pub struct Lesson<'a> {
     /// Examples to choose the best parameters on.
     pub validation: Option<&'a Dataset>,
     /// The teacher, if it has one.
-    pub teacher: Option<&'a Teacher>,
-    /// The teacher's raw logits of the test examples.
-    pub test_answers: Option<&'a [f32]>,
-    /// Temperature.
-    pub temperature: f32,
-    /// Weight of the soft term, as a share of both.
-    pub alpha: f32,
-    /// Sum of the weights of the soft and the hard term.
-    pub weight: f32,
+    pub teacher: Option<&'a dyn TeacherAnswers>,
+    /// The teacher's raw answers to the test examples, and how many numbers each has.
+    pub test_answers: Option<(&'a [f32], usize)>,
+    /// What is minimised.
+    pub objective: &'a Objective,
     /// Whether measurements tell how much of the gradient is each term's.
     pub gradient_shares: bool,
-    /// What is learnt from a teacher that is a model besides its answers.
-    pub features: &'a Features,
     /// What the labels' loss of an example of each class is multiplied by, where `train` has such weights.
     pub class_weights: Option<&'a [f32]>,
 }
@@ -76,8 +73,9 @@ impl Lesson<'_> {
 
     /// The device's buffer of a part of the trained model's or the teacher's store.
     pub(crate) fn buffer(&self, trained: &Store, part: StorePart) -> Option<BufferId> {
-        let store = match (part.store, self.teacher) {
-            (plans::TEACHER, Some(Teacher::Model { store, .. })) => store,
+        let teacher = self.teacher.and_then(TeacherAnswers::model);
+        let store = match (part.store, teacher) {
+            (plans::TEACHER, Some((_, store))) => store,
             _ => trained,
         };
         store.buffer(part.part, part.segment)
@@ -85,15 +83,13 @@ impl Lesson<'_> {
 
     /// Where the plan's teacher logits come from.
     pub(crate) fn teacher_input(&self) -> TeacherInput<'_> {
-        match self.teacher {
-            None => TeacherInput::None,
-            Some(Teacher::Model { config, store }) => TeacherInput::Model {
-                config,
-                storage: store.layout.storage,
-                features: self.features,
-            },
-            Some(Teacher::Logits { .. }) => TeacherInput::Given,
-        }
+        self.teacher.map_or(TeacherInput::None, |teacher| teacher.input(self.objective))
+    }
+
+    /// Sum of the weights of the soft and the hard term. Without a teacher there is one term, whose weight would change
+    /// nothing but the learning rate.
+    pub(crate) fn weight(&self) -> f32 {
+        self.teacher.map_or(1.0, |_| self.objective.weight)
     }
 }
 
@@ -242,8 +238,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// What is learnt besides answers.
-    pub fn features(&self) -> &'a Features {
-        self.lesson.teacher_input().features()
+    pub fn features(&self) -> &'a HiddenLosses {
+        self.lesson.teacher_input().hidden()
     }
 
     /// The epoch's sums of those so far, and what they come to.
@@ -361,10 +357,9 @@ impl<'a> Trainer<'a> {
         let shift = Some(shift).filter(|shift| shift.pixels > 0);
         let draw = Draw { shift, seed, epoch: step / self.steps_per_epoch };
         self.feeds.fill(indices, *shape, draw, student, teacher);
-        let masks = self.lesson.config.input.masks();
-        if !self.lesson.config.embeds() && !masks {
-            fill_labels(student, indices, |row| data.label(row), rows);
-        }
+        let (task, feed) = (TaskRef::of_model(self.lesson.config), self.feeds.own());
+        let of_batch = BatchRows { feed, data, indices, shape: *shape };
+        task.fill_labels(&of_batch, student);
         if let Some(weights) = self.lesson.class_weights {
             let rows = student.floats(ROW_WEIGHTS, rows);
             rows.fill(0.0);
@@ -372,18 +367,13 @@ impl<'a> Trainer<'a> {
                 *weight = data.label(row).map_or(0.0, |label| weights[label as usize]);
             }
         }
-        if let Some(Teacher::Logits { values, classes }) = self.lesson.teacher {
-            let answers = student.floats(TEACHER_LOGITS, rows * classes);
-            Teacher::gather(values, *classes, indices, answers);
+        if let Some(teacher) = self.lesson.teacher {
+            let rows = self.lesson.config.input.labels(*shape);
+            teacher.fill((feed, indices), rows, student);
         }
         // The means are over the whole step, so that it does not matter how many batches it is.
-        let (counted, labelled) = match masks {
-            true => (self.feeds.masked(all), self.feeds.masked(all)),
-            false => {
-                let labelled = all.iter().filter(|&&row| data.label(row).is_some()).count();
-                (all.len(), labelled)
-            }
-        };
+        let of_step = BatchRows { indices: all, ..of_batch };
+        let Counted { rows: counted, labelled } = task.counted(&of_step);
         let hard_scale = match self.lesson.class_weights {
             Some(weights) => scale_of_weights(weights, all, data),
             None => scale(labelled),
@@ -395,10 +385,10 @@ impl<'a> Trainer<'a> {
             step: step.wrapping_mul(train.accumulate as u32).wrapping_add(number as u32),
             seed,
             learning_rate: train.schedule.lr(step, self.steps, self.steps_per_epoch, base_lr),
-            temperature: self.lesson.temperature,
-            alpha: self.lesson.alpha,
-            soft_scale: scale(counted) * self.lesson.weight,
-            hard_scale: hard_scale * self.lesson.weight,
+            temperature: self.lesson.objective.temperature,
+            alpha: self.lesson.objective.alpha,
+            soft_scale: scale(counted) * self.lesson.weight(),
+            hard_scale: hard_scale * self.lesson.weight(),
             token_scale: scale(self.feeds.tokens(all)),
             bias_correction1: power(self.betas[0]),
             bias_correction2: power(self.betas[1]),
@@ -494,7 +484,7 @@ impl<'a> Trainer<'a> {
             Ok::<_, Error>(f64::from(device.output(norm, plans::NORM)?[0]).sqrt())
         };
         let (soft, hard) = (norm_in(soft), norm_in(hard));
-        let features = (!self.lesson.features.is_empty()).then(|| norm_in(features));
+        let features = (!self.features().is_empty()).then(|| norm_in(features));
         (self.step, self.epoch) = before;
         Ok(Shares::of(soft?, hard?, features.transpose()?))
     }
@@ -530,7 +520,7 @@ pub(crate) fn training_store(device: &mut dyn Device, lesson: &Lesson<'_>) -> Re
     let (update, _) = update(lesson.train, lesson.config)?;
     let teacher = lesson.teacher_input();
     let layout = plans::student_layout(lesson.config, teacher)?;
-    let metrics = teacher.features().metrics_len(TERMS);
+    let metrics = teacher.hidden().metrics_len(TERMS);
     Store::new(device, lesson.arm.name(), layout, &training_parts(&update), metrics)
 }
 

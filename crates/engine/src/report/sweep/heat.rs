@@ -2,6 +2,8 @@
 
 use super::{Setting, Spread, SweepPoint, SweepReport, named};
 use crate::report::knowledge::tone;
+use crate::results::Format;
+use crate::words::capital;
 
 /// Maps of one kind on a page, at most.
 const MOST_MAPS: usize = 12;
@@ -12,7 +14,7 @@ const MOST_CELLS: usize = 10_000;
 pub struct Heat<'a> {
     /// Its section on the page.
     pub id: &'static str,
-    pub title: &'static str,
+    pub title: String,
     pub note: String,
     /// The axis whose values are the rows; absent when one alone was varied.
     pub rows: Option<&'a str>,
@@ -48,9 +50,9 @@ pub struct Cell {
 
 /// What a map shows.
 #[derive(Clone, Copy, PartialEq)]
-enum Measure {
+enum Shown {
     Perplexity,
-    Accuracy,
+    Score,
     Gain,
 }
 
@@ -58,11 +60,11 @@ impl<'a> Heat<'a> {
     /// The maps of mean accuracy and of the gain over the student alone; of language models, of perplexity first.
     pub fn all(report: &'a SweepReport) -> Vec<Self> {
         let heat = |measure| Self::of(report, measure);
-        let perplexity = report.guesses().then_some(Measure::Perplexity);
-        perplexity.into_iter().chain([Measure::Accuracy, Measure::Gain]).filter_map(heat).collect()
+        let perplexity = report.guesses().then_some(Shown::Perplexity);
+        perplexity.into_iter().chain([Shown::Score, Shown::Gain]).filter_map(heat).collect()
     }
 
-    fn of(report: &'a SweepReport, measure: Measure) -> Option<Self> {
+    fn of(report: &'a SweepReport, measure: Shown) -> Option<Self> {
         let none: &[String] = &[];
         let (rows, columns, further) = match &report.axes[..] {
             [] => return None,
@@ -83,7 +85,7 @@ impl<'a> Heat<'a> {
                 shades.cell(report, point)
             };
             let line = |row: usize| {
-                let head = rows.1.get(row).map_or(measure.id(), String::as_str);
+                let head = rows.1.get(row).map_or(measure.id(report), String::as_str);
                 (head, (0..across).map(|column| cell(row, column)).collect())
             };
             let others = report.points.get(which).map_or(&[][..], |point| &point.settings);
@@ -93,8 +95,8 @@ impl<'a> Heat<'a> {
         let maps =
             if report.points.is_empty() { Vec::new() } else { (0..shown).map(map).collect() };
         Some(Self {
-            id: measure.id(),
-            title: measure.title(),
+            id: measure.id(report),
+            title: measure.title(report),
             note: shades.note(),
             rows: rows.0,
             columns: columns.0,
@@ -105,41 +107,45 @@ impl<'a> Heat<'a> {
     }
 }
 
-impl Measure {
+impl Shown {
     /// Its section, and the head of a single row.
-    fn id(self) -> &'static str {
+    fn id(self, report: &SweepReport) -> &'static str {
         match self {
             Self::Perplexity => "perplexity",
-            Self::Accuracy => "accuracy",
+            Self::Score => report.task.score().key,
             Self::Gain => "gain",
         }
     }
 
-    fn title(self) -> &'static str {
+    fn title(self, report: &SweepReport) -> String {
         match self {
-            Self::Perplexity => "Perplexity of the distilled student",
-            Self::Accuracy => "Accuracy of the distilled student",
-            Self::Gain => "What distillation gained",
+            Self::Perplexity => "Perplexity of the distilled student".to_owned(),
+            Self::Score => capital(&format!("{} of the distilled student", report.task.score().title)),
+            Self::Gain => "What distillation gained".to_owned(),
         }
     }
 
-    fn of(self, point: &SweepPoint) -> Spread {
+    fn of(self, report: &SweepReport, point: &SweepPoint) -> Spread {
         match self {
             Self::Perplexity => point.perplexity().map_or(Spread::of(&[]), |[own, _]| own),
-            Self::Accuracy => point.accuracy(),
-            Self::Gain => point.gain(),
+            Self::Score => report.score(point),
+            Self::Gain => report.gain(point),
         }
     }
 
-    /// A value as it is shown, but for a sign: accuracy in percent.
-    fn scale(self) -> f64 {
-        if self == Self::Perplexity { 1.0 } else { 100.0 }
+    /// How a value is shown, but for a sign: a factor, and the digits behind the point.
+    fn scale(self, report: &SweepReport) -> (f64, usize) {
+        match (self, report.task.score().format) {
+            (Self::Perplexity, _) => (1.0, 2),
+            (_, Format::Percent) => (100.0, 2),
+            _ => (1.0, 4),
+        }
     }
 }
 
 /// How values become colours.
 struct Shades {
-    measure: Measure,
+    measure: Shown,
     least: f64,
     most: f64,
     best: Vec<Setting>,
@@ -147,9 +153,9 @@ struct Shades {
 }
 
 impl Shades {
-    fn of(report: &SweepReport, measure: Measure) -> Self {
+    fn of(report: &SweepReport, measure: Shown) -> Self {
         let measured = report.points.iter().filter(|point| point.is_measured());
-        let means = measured.map(|point| measure.of(point).mean);
+        let means = measured.map(|point| measure.of(report, point).mean);
         let bounds = (f64::INFINITY, f64::NEG_INFINITY);
         let (least, most) = means.fold(bounds, |(a, b), mean| (mean.min(a), mean.max(b)));
         let best = report.best().map_or(Vec::new(), |best| best.settings.clone());
@@ -159,9 +165,9 @@ impl Shades {
     /// From the worst to the best of the sweep; a gain or a loss against the largest of either.
     fn shade(&self, mean: f64) -> f64 {
         let (part, whole) = match self.measure {
-            Measure::Perplexity => (self.most - mean, self.most - self.least),
-            Measure::Accuracy => (mean - self.least, self.most - self.least),
-            Measure::Gain => (mean.abs(), self.least.abs().max(self.most.abs())),
+            Shown::Perplexity => (self.most - mean, self.most - self.least),
+            Shown::Score => (mean - self.least, self.most - self.least),
+            Shown::Gain => (mean.abs(), self.least.abs().max(self.most.abs())),
         };
         if whole > 0.0 { part / whole } else { 0.0 }
     }
@@ -173,16 +179,17 @@ impl Shades {
             let (value, classes) = ("failed".to_owned(), String::new());
             return Cell { value, deviation: None, title, shade: 0.0, classes };
         }
-        let (accuracy, control, gain) = (point.accuracy(), point.control(), point.gain());
-        let (spread, scale) = (self.measure.of(point), self.measure.scale());
+        let format = report.task.score().format;
+        let score = report.score(point);
+        let (spread, (scale, digits)) = (self.measure.of(report, point), self.measure.scale(report));
         let mean = match self.measure {
-            Measure::Gain => format!("{:+.2}", scale * spread.mean),
-            _ => format!("{:.2}", scale * spread.mean),
+            Shown::Gain => format!("{:+.digits$}", scale * spread.mean),
+            _ => format!("{:.digits$}", scale * spread.mean),
         };
         let shade = self.shade(spread.mean);
         let median = match point.runs.len() {
             0..3 => String::new(),
-            _ => format!(" (median {:.2} %)", 100.0 * accuracy.median),
+            _ => format!(" (median {})", format.show(score.median)),
         };
         let latency = report.latency_ms(point);
         let latency = latency.map_or_else(String::new, |ms| format!("\n{ms:.3} ms an example"));
@@ -192,16 +199,16 @@ impl Shades {
         let title = format!(
             "{}{perplexity}\nstudent distilled: {}{median}\nstudent alone: {}\ngain: {}{latency}",
             point.name(),
-            accuracy.percent(),
-            control.percent(),
-            gain.percent(),
+            score.shown(format),
+            report.control(point).shown(format),
+            report.gain(point).shown(format),
         );
-        let loss = self.measure == Measure::Gain && spread.mean < 0.0;
+        let loss = self.measure == Shown::Gain && spread.mean < 0.0;
         let best = point.settings == self.best;
         let classes = [tone(shade), if loss { "loss" } else { "" }, if best { "best" } else { "" }];
         Cell {
             value: mean,
-            deviation: spread.deviation.map(|deviation| format!("{:.2}", scale * deviation)),
+            deviation: spread.deviation.map(|deviation| format!("{:.digits$}", scale * deviation)),
             title,
             shade,
             classes: classes
@@ -218,18 +225,18 @@ impl Shades {
             seeds => format!("mean ± standard deviation over {seeds} seeds"),
         };
         match self.measure {
-            Measure::Perplexity => format!(
+            Shown::Perplexity => format!(
                 "Of the masked tokens of the test set, {over}; less is better. Colour runs from the most ({:.2}) to \
                  the least ({:.2}); the best has a frame.",
                 self.most, self.least,
             ),
-            Measure::Accuracy => format!(
+            Shown::Score => format!(
                 "On the test set, in percent, {over}. Colour runs from the least ({:.2} %) to the most \
                  ({:.2} %); the best has a frame.",
                 100.0 * self.least,
                 100.0 * self.most,
             ),
-            Measure::Gain => format!(
+            Shown::Gain => format!(
                 "Accuracy of the distilled student less that of the student alone from the same seed, in \
                  percentage points, {over}. Blue is a gain, orange a loss."
             ),

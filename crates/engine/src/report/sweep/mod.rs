@@ -12,9 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::{bad, parse};
 use super::{ArmReport, UNKNOWN, thousands, verdict};
+use crate::results::{Format, Measure};
+use crate::task::TaskRef;
 use crate::error::Error;
 
 pub use page::{SWEEP_PAGE, sweep_page, write_sweep_page};
+
+/// Key of a language model's perplexity.
+const PERPLEXITY: &str = "perplexity";
 
 /// Name of a sweep's report in its folder.
 pub const SWEEP: &str = "sweep.json";
@@ -24,13 +29,16 @@ pub const SWEEP: &str = "sweep.json";
 pub struct SweepReport {
     /// The recipe's name.
     pub name: String,
+    /// What the models do.
+    #[serde(default)]
+    pub task: TaskRef,
     /// Keys that were varied, each with its values.
     pub axes: Vec<(String, Vec<String>)>,
     /// Seeds of each combination.
     pub seeds: u32,
     /// The teacher; absent when it is a file of logits that holds none for the test set.
     pub teacher: Option<ArmReport>,
-    /// Accuracy of always giving the most frequent answer of the test set.
+    /// Score of always giving the most frequent answer of the test set, where there is such an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub majority: Option<f64>,
     /// Every combination, the last axis fastest.
@@ -127,12 +135,14 @@ impl Spread {
         }
     }
 
-    /// As a percentage: `97.31 ± 0.12 %`.
-    pub fn percent(&self) -> String {
-        match self.deviation {
-            _ if self.mean.is_nan() => UNKNOWN.to_owned(),
-            Some(deviation) => format!("{:.2} ± {:.2} %", 100.0 * self.mean, 100.0 * deviation),
-            None => format!("{:.2} %", 100.0 * self.mean),
+    /// As a measure is shown: `97.31 ± 0.12 %`, `0.8412 ± 0.0031`.
+    pub fn shown(&self, format: Format) -> String {
+        let Some(deviation) = self.deviation.filter(|_| !self.mean.is_nan()) else {
+            return if self.mean.is_nan() { UNKNOWN.to_owned() } else { format.show(self.mean) };
+        };
+        match format {
+            Format::Percent => format!("{:.2} ± {:.2} %", 100.0 * self.mean, 100.0 * deviation),
+            _ => format!("{} ± {}", format.show(self.mean), format.show(deviation)),
         }
     }
 }
@@ -167,26 +177,11 @@ impl SweepPoint {
         }
     }
 
-    /// Accuracy of the distilled students.
-    pub fn accuracy(&self) -> Spread {
-        self.over(|run| run.distilled.accuracy)
-    }
-
-    /// Accuracy of the students alone.
-    pub fn control(&self) -> Spread {
-        self.over(|run| run.control.accuracy)
-    }
-
     /// Perplexity of the distilled students and of the students alone, where they are language models.
     pub fn perplexity(&self) -> Option<[Spread; 2]> {
-        self.runs.first()?.distilled.perplexity?;
-        let known = |arm: &ArmReport| arm.perplexity.unwrap_or(f64::NAN);
+        let known = |arm: &ArmReport| arm.scores.get(PERPLEXITY).unwrap_or(f64::NAN);
+        self.runs.first()?.distilled.scores.get(PERPLEXITY)?;
         Some([self.over(|run| known(&run.distilled)), self.over(|run| known(&run.control))])
-    }
-
-    /// Gain of the distilled students over the students alone, seed by seed.
-    pub fn gain(&self) -> Spread {
-        self.over(|run| run.distilled.accuracy - run.control.accuracy)
     }
 
     /// Number of parameters, the same for every seed.
@@ -250,9 +245,11 @@ impl SweepReport {
     /// students alone. What is said already is not said twice.
     pub fn judge(&mut self) {
         let Some(teacher) = &self.teacher else { return };
-        let constant = verdict::constant_teacher(teacher.accuracy, self.majority);
+        let Measure { title, format, .. } = self.task.score();
+        let Some(score) = self.score_of(teacher) else { return };
+        let constant = verdict::constant_teacher(self.task, score, self.majority);
         let measured = || self.points.iter().filter(|point| point.is_measured());
-        let beaten = measured().filter(|point| teacher.accuracy <= point.control().mean).count();
+        let beaten = measured().filter(|point| score <= self.control(point).mean).count();
         let beaten = (beaten > 0).then(|| {
             let of = match (beaten, measured().count()) {
                 (_, 1) => String::new(),
@@ -260,8 +257,8 @@ impl SweepReport {
                 (some, all) => format!(" in {some} of {all} combinations"),
             };
             format!(
-                "The teacher ({:.2} % accuracy) is no better than the student alone{of}: there it has no gap to close.",
-                100.0 * teacher.accuracy
+                "The teacher ({} {title}) is no better than the student alone{of}: there it has no gap to close.",
+                format.show(score)
             )
         });
         verdict::enter(&mut self.warnings, constant.into_iter().chain(beaten));
@@ -269,18 +266,42 @@ impl SweepReport {
 
     /// Whether the teacher is better than always giving the most frequent answer, as far as is known.
     pub fn teacher_is_useful(&self) -> bool {
-        let accuracy = self.teacher.as_ref().map(|teacher| teacher.accuracy);
-        accuracy.is_none_or(|accuracy| verdict::constant_teacher(accuracy, self.majority).is_none())
+        let score = self.teacher.as_ref().and_then(|teacher| self.score_of(teacher));
+        let constant = |score| verdict::constant_teacher(self.task, score, self.majority);
+        score.is_none_or(|score| constant(score).is_none())
     }
 
-    /// The most accurate combination; of language models, that of the least perplexity.
+    /// The combination of the best score; of language models, that of the least perplexity.
     pub fn best(&self) -> Option<&SweepPoint> {
         let measured = self.points.iter().filter(|point| point.is_measured());
         let merit = |point: &SweepPoint| match point.perplexity() {
             Some([perplexity, _]) => -perplexity.mean,
-            None => point.accuracy().mean,
+            None => self.score(point).mean,
         };
         measured.max_by(|a, b| merit(a).total_cmp(&merit(b)))
+    }
+
+    /// The score of a model, by which students are compared.
+    pub fn score_of(&self, arm: &ArmReport) -> Option<f64> {
+        self.task.score().of(&arm.scores)
+    }
+
+    /// Scores of a combination's distilled students.
+    pub fn score(&self, point: &SweepPoint) -> Spread {
+        point.over(|run| self.score_of(&run.distilled).unwrap_or(f64::NAN))
+    }
+
+    /// Scores of its students alone.
+    pub fn control(&self, point: &SweepPoint) -> Spread {
+        point.over(|run| self.score_of(&run.control).unwrap_or(f64::NAN))
+    }
+
+    /// Gain of the distilled students over the students alone, seed by seed.
+    pub fn gain(&self, point: &SweepPoint) -> Spread {
+        point.over(|run| {
+            let scores = [&run.distilled, &run.control].map(|arm| self.score_of(arm));
+            scores[0].unwrap_or(f64::NAN) - scores[1].unwrap_or(f64::NAN)
+        })
     }
 
     /// Whether the students are language models.
@@ -293,7 +314,9 @@ impl SweepReport {
         let Some(best) = self.best() else {
             return "No student came to anything.".to_owned();
         };
-        let beaten = |teacher: &ArmReport| teacher.accuracy <= best.control().mean;
+        let beaten = |teacher: &ArmReport| {
+            self.score_of(teacher).is_some_and(|score| score <= self.control(best).mean)
+        };
         let doubt = match (self.teacher_is_useful(), self.teacher.as_ref().is_some_and(beaten)) {
             (false, _) => {
                 " But the teacher is no better than always giving the most frequent answer."
@@ -307,7 +330,7 @@ impl SweepReport {
     /// What the best combination is, and what it has come to.
     fn found(&self, best: &SweepPoint) -> String {
         if let Some([perplexity, alone]) = best.perplexity() {
-            let teacher = self.teacher.as_ref().and_then(|teacher| teacher.perplexity);
+            let teacher = self.teacher.as_ref().and_then(|teacher| teacher.scores.get(PERPLEXITY));
             let teacher = teacher.map_or_else(String::new, |p| format!("; the teacher has {p:.2}"));
             return format!(
                 "Best: {} with a perplexity of {}, {} alone{teacher}.",
@@ -316,10 +339,12 @@ impl SweepReport {
                 alone.number(),
             );
         }
-        let teacher = self.teacher.as_ref().map_or_else(String::new, |teacher| {
-            format!("; the teacher has {:.2} %", 100.0 * teacher.accuracy)
-        });
-        let (distilled, alone) = (best.accuracy().percent(), best.control().percent());
+        let measure = self.task.score();
+        let teacher = self.teacher.as_ref().and_then(|teacher| measure.shown(&teacher.scores));
+        let teacher =
+            teacher.map_or_else(String::new, |score| format!("; the teacher has {score}"));
+        let [distilled, alone] =
+            [self.score(best), self.control(best)].map(|spread| spread.shown(measure.format));
         match self.axes.is_empty() {
             true => format!("Distilled {distilled}, {alone} alone{teacher}."),
             false => format!("Best: {} with {distilled}, {alone} alone{teacher}.", best.name()),
@@ -333,8 +358,9 @@ impl SweepReport {
     pub fn columns(&self) -> Vec<String> {
         let keys = self.axes.iter().map(|(key, _)| short(key).to_owned());
         let guesses: &[&str] = if self.guesses() { &["perplexity", "student alone"] } else { &[] };
+        let score = self.task.score().title;
         let fixed =
-            guesses.iter().chain(&["accuracy", "student alone", "gain", "parameters", "latency"]);
+            guesses.iter().chain(&[score, "student alone", "gain", "parameters", "latency"]);
         keys.chain(fixed.map(|&name| name.to_owned())).collect()
     }
 
@@ -343,18 +369,19 @@ impl SweepReport {
         let front = self.front();
         let row = |(index, point): (usize, &SweepPoint)| {
             let values = point.settings.iter().map(|setting| setting.value.clone());
-            let accuracy = match (point.is_measured(), point.failures()) {
-                (true, Some(failures)) => format!("{}, {failures}", point.accuracy().percent()),
+            let shown = |spread: Spread| spread.shown(self.task.score().format);
+            let score = match (point.is_measured(), point.failures()) {
+                (true, Some(failures)) => format!("{}, {failures}", shown(self.score(point))),
                 (_, Some(failed)) => failed,
-                (_, None) => point.accuracy().percent(),
+                (_, None) => shown(self.score(point)),
             };
             let perplexity = point.perplexity().map(|both| both.map(|one| one.number()));
             let missing = || [UNKNOWN; 2].map(str::to_owned);
             let guesses = self.guesses().then(|| perplexity.unwrap_or_else(missing));
             let measured = [
-                accuracy,
-                point.control().percent(),
-                point.gain().percent(),
+                score,
+                shown(self.control(point)),
+                shown(self.gain(point)),
                 point.parameters().map_or(UNKNOWN.to_owned(), thousands),
                 self.latency_ms(point).map_or(UNKNOWN.to_owned(), |ms| format!("{ms:.3} ms")),
             ];
@@ -364,7 +391,7 @@ impl SweepReport {
         self.points.iter().enumerate().map(row).collect()
     }
 
-    /// The points that no other beats: at least as accurate, small and fast, and better in one of them. Speed
+    /// The points that no other beats: at least as good, small and fast, and better in one of them. Speed
     /// is that of the student's model, the median of all its measurements: models alike are equally fast.
     pub fn front(&self) -> BTreeSet<usize> {
         let values: Vec<[f64; 3]> = self.points.iter().map(|point| self.merits(point)).collect();
@@ -389,11 +416,11 @@ impl SweepReport {
         all.collect()
     }
 
-    /// Accuracy, and size and latency as numbers of which more is better.
+    /// Score, and size and latency as numbers of which more is better.
     fn merits(&self, point: &SweepPoint) -> [f64; 3] {
         let parameters = point.parameters().unwrap_or(0);
         let latency = self.latency_ms(point).unwrap_or(0.0);
-        [point.accuracy().mean, -(parameters as f64), -latency]
+        [self.score(point).mean, -(parameters as f64), -latency]
     }
 
     /// Median latency of all students with the point's model, in milliseconds.

@@ -6,7 +6,8 @@ use std::path::Path;
 use askama::Template;
 
 use super::heat::Heat;
-use super::{SweepReport, SweepRow};
+use super::{PERPLEXITY, SweepReport, SweepRow};
+use crate::results::{Format, Measure};
 use crate::error::Error;
 use crate::files::write_atomically;
 use crate::report::charts::{self, Chart};
@@ -67,23 +68,29 @@ struct Page<'a> {
 
 fn tiles(report: &SweepReport) -> Vec<Tile> {
     let Some(best) = report.best() else { return Vec::new() };
-    let accuracy = best.accuracy().mean;
-    let kept = report.teacher.as_ref();
-    let kept = kept.filter(|teacher| teacher.accuracy > 0.0 && report.teacher_is_useful());
+    let Measure { title, format, .. } = report.task.score();
+    let score = report.score(best).mean;
+    let kept = report.teacher.as_ref().and_then(|teacher| report.score_of(teacher));
+    let kept = kept.filter(|teacher| *teacher > 0.0 && report.teacher_is_useful());
+    let gain = report.gain(best).mean;
+    let gain = match format {
+        Format::Percent => format!("{:+.2}", 100.0 * gain),
+        _ => format!("{gain:+.4}"),
+    };
     let perplexity = best.perplexity().map(|[own, _]| format!("{:.2}", own.mean));
     let all = [
-        perplexity.map(|perplexity| (perplexity, "perplexity of the best combination")),
-        Some((format!("{:.2} %", 100.0 * accuracy), "accuracy of the best combination")),
-        Some((
-            format!("{:+.2}", 100.0 * best.gain().mean),
-            "points against the same student alone",
-        )),
+        perplexity.map(|perplexity| (perplexity, "perplexity of the best combination".to_owned())),
+        Some((format.show(score), format!("{title} of the best combination"))),
+        Some((gain, "points against the same student alone".to_owned())),
         kept.map(|teacher| {
-            (percent(Some(accuracy / teacher.accuracy)), "of the teacher's accuracy kept")
+            (percent(Some(score / teacher)), format!("of {} kept", report.task.kept()))
         }),
-        Some((format!("{} × {}", report.points.len(), report.seeds), "combinations and seeds")),
+        Some((
+            format!("{} × {}", report.points.len(), report.seeds),
+            "combinations and seeds".to_owned(),
+        )),
     ];
-    all.into_iter().flatten().map(|(value, what)| Tile { value, what: what.to_owned() }).collect()
+    all.into_iter().flatten().map(|(value, what)| Tile { value, what }).collect()
 }
 
 /// The seeds of a combination's students, which all combinations have.
@@ -99,9 +106,10 @@ fn seeds(report: &SweepReport) -> Vec<u32> {
 /// What the teacher is, in a line.
 fn teacher(report: &SweepReport) -> Option<String> {
     let teacher = report.teacher.as_ref()?;
+    let score = report.task.score();
     let parts = [
-        teacher.perplexity.map(|perplexity| format!("a perplexity of {perplexity:.2}")),
-        Some(format!("{:.2} % accuracy", 100.0 * teacher.accuracy)),
+        teacher.scores.get(PERPLEXITY).map(|perplexity| format!("a perplexity of {perplexity:.2}")),
+        score.shown(&teacher.scores).map(|shown| format!("{shown} {}", score.title)),
         teacher.parameters.map(|count| counted_thousands(count, "parameter")),
         teacher.latency_ms.map(|ms| format!("{ms:.3} ms an example")),
     ];

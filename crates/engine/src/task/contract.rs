@@ -1,0 +1,270 @@
+//! What a task decides: the data and labels that it needs, its loss, how a model is measured, and what is said of it.
+
+use std::cmp::Ordering;
+use std::fmt::Debug;
+
+use super::asked::Asked;
+use crate::data::{Dataset, LabelKind, Split};
+use crate::error::Error;
+use crate::graph::{Graph, TensorId};
+use crate::models::{BatchShape, Feed, Head, HostBatch, ModelConfig, Outputs};
+use crate::objective::Objective;
+use crate::results::{ArmReport, Arms, ERRORS, Examples, Format, Measure, Metrics, Report, Scores};
+use crate::words::{counted, thousands};
+
+/// What the models of a run learn to do. A task is one file in this folder and one line in [`super::ALL`].
+pub trait Task: Debug + Sync {
+    /// Its name in recipes and reports.
+    fn name(&self) -> &'static str;
+
+    /// The labels of its data.
+    fn labels(&self) -> LabelKind;
+
+    /// What of a recipe it cannot do, and what to do instead.
+    fn refuses(&self, asked: &Asked) -> Option<[String; 2]>;
+
+    /// Checks the data, once they are read.
+    ///
+    /// # Errors
+    /// When it cannot learn from them.
+    fn check_data(&self, _: &Split) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Checks that teacher and student go together.
+    ///
+    /// # Errors
+    /// When they do not.
+    fn check_models(&self, _teacher: &ModelConfig, _student: &ModelConfig) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The head of its models, with so many outputs.
+    fn head(&self, outputs: usize) -> Head;
+
+    /// Whether it is what a model does.
+    fn is_done_by(&self, model: &ModelConfig) -> bool;
+
+    /// Whether the student alone stays at its start, as it learns from a teacher only.
+    fn learns_from_teacher_only(&self) -> bool {
+        false
+    }
+
+    /// What a person should know of a teacher.
+    fn notes(&self, _teacher: &ModelConfig) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Adds the loss of a batch to its graph: the rows' losses, all of which are summed, and the rows' terms, as
+    /// [`Graph::weighted_distill_loss`] has them; nothing where the losses of hidden states are all.
+    ///
+    /// # Errors
+    /// When teacher and student do not go together.
+    fn loss(&self, graph: &mut Graph, of: &LossInputs<'_>) -> Result<Option<[TensorId; 2]>, Error>;
+
+    /// Writes the labels of a batch, as its loss reads them.
+    fn fill_labels(&self, rows: &BatchRows<'_>, batch: &mut HostBatch);
+
+    /// How many rows of the loss these examples make, and how many of them have a label.
+    fn counted(&self, rows: &BatchRows<'_>) -> Counted;
+
+    /// How its models are measured.
+    fn measuring(&self) -> Measuring {
+        Measuring::LossAndAnswers
+    }
+
+    /// What it measures; by the first, of which a larger one is better, models are compared.
+    fn measures(&self) -> &'static [Measure];
+
+    /// The measure by which models are compared.
+    fn score(&self) -> Measure {
+        self.measures()[0]
+    }
+
+    /// What `train.best_by` may be besides `loss`, the default first.
+    fn criteria(&self) -> &'static [&'static str];
+
+    /// The score that is the share of rows whose loss's terms say that they are right, if that means something.
+    fn right_rows(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The scores of a model on a data set.
+    ///
+    /// # Errors
+    /// When answers cannot be read as what they should be.
+    fn scores(&self, of: &Measured<'_>) -> Result<Scores, Error>;
+
+    /// The scores that are told between the steps of a training: all but counts, unless some take long.
+    ///
+    /// # Errors
+    /// As [`Self::scores`].
+    fn training_scores(&self, of: &Measured<'_>) -> Result<Scores, Error> {
+        let is_count = |key: &str| {
+            self.measures().iter().any(|one| one.key == key && one.format == Format::Count)
+        };
+        Ok(self.scores(of)?.filtered(|key| !is_count(key)))
+    }
+
+    /// The loss that is shown for a model that is [measured](Measuring) by its answers alone.
+    fn loss_of(&self, _: &Scores) -> f64 {
+        0.0
+    }
+
+    /// Errors of each class; none where there are no classes.
+    fn errors_per_class(&self, _: &Measured<'_>) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// Share of a data set on which two models' answers are the same; absent where that is not asked.
+    fn agreement(&self, _data: &Measured<'_>) -> Option<f64> {
+        None
+    }
+
+    /// What the score of always giving the most frequent answer is, where that can be said.
+    fn majority(&self, _data: &Dataset, _feed: &Feed<'_>) -> Option<f64> {
+        None
+    }
+
+    /// The measure whose course through a training is drawn.
+    fn curve(&self) -> Measure {
+        self.score()
+    }
+
+    /// Whether a sweep can rank students by it.
+    fn ranks_students(&self) -> bool {
+        true
+    }
+
+    /// What it is of the teacher that a student keeps a share of.
+    fn kept(&self) -> String {
+        format!("the teacher's {}", self.score().title)
+    }
+
+    /// Whether that share is a line of the table.
+    fn keeps_score(&self) -> bool {
+        true
+    }
+
+    /// What distillation gained, as what the student distilled does.
+    fn verdict(&self, report: &Report) -> String {
+        let Arms { control, distilled, .. } = &report.arms;
+        let errors = |arm: &ArmReport| arm.scores.get(ERRORS).map(|errors| errors as i64);
+        let Measure { title, format, key, .. } = self.score();
+        if let (Some(alone), Some(own)) = (errors(control), errors(distilled)) {
+            return fewer_mistakes(alone - own);
+        }
+        let score = |arm: &ArmReport| arm.scores.get(key);
+        let (Some(alone), Some(own)) = (score(control), score(distilled)) else {
+            return match report.agreement {
+                Some(share) => format!("gives the teacher's answer to {:.1} % of the test examples", 100.0 * share),
+                None => "could not be measured, as the test data have no labels".to_owned(),
+            };
+        };
+        let than = match own.total_cmp(&alone) {
+            Ordering::Greater => "where the same student alone has",
+            Ordering::Equal => "as the same student alone has: distillation gained nothing here,",
+            Ordering::Less => "and distillation hurt here, as the same student alone has",
+        };
+        format!("has a {title} of {}, {than} {}", format.show(own), format.show(alone))
+    }
+
+    /// How many things are measured on a data set, in words, for titles of [`Measure`]s.
+    fn measured(&self, examples: &Examples) -> String {
+        thousands(examples.test)
+    }
+}
+
+/// What it means to make so many mistakes fewer than the student alone.
+fn fewer_mistakes(gained: i64) -> String {
+    match gained {
+        1.. => {
+            let fewer = counted(gained.unsigned_abs() as usize, "fewer mistake");
+            format!("makes {fewer} than the same student alone")
+        }
+        0 => "makes as many mistakes as the same student alone: distillation gained nothing here"
+            .to_owned(),
+        _ => {
+            let more = counted(gained.unsigned_abs() as usize, "more mistake");
+            format!("makes {more} than the same student alone: distillation hurt here")
+        }
+    }
+}
+
+/// What the loss of a batch is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct LossInputs<'a> {
+    /// Extents of the batch.
+    pub shape: BatchShape,
+    /// The student.
+    pub student: &'a ModelConfig,
+    /// What it makes of the batch.
+    pub outputs: &'a Outputs,
+    /// The teacher's answers.
+    pub teacher: TeacherOutputs<'a>,
+    /// Whether the labels' loss of each example has a weight of its own.
+    pub weighted: bool,
+    /// What is minimised.
+    pub objective: &'a Objective,
+}
+
+/// Where the teacher's answers come from, in a graph.
+#[derive(Clone, Copy, Debug)]
+pub enum TeacherOutputs<'a> {
+    /// Nowhere: the labels alone.
+    None,
+    /// They are an input.
+    Given,
+    /// The teacher makes them of the batch.
+    Made(&'a Outputs),
+}
+
+/// Examples of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchRows<'a> {
+    /// The examples as the model reads them.
+    pub feed: &'a Feed<'a>,
+    /// Their labels.
+    pub data: &'a Dataset,
+    /// Their numbers.
+    pub indices: &'a [u32],
+    /// Extents of the batch, which has room for them.
+    pub shape: BatchShape,
+}
+
+/// Rows of a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// All of them.
+    pub rows: usize,
+    /// Those with a label.
+    pub labelled: usize,
+}
+
+/// How a model is measured on a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measuring {
+    /// By its answers alone.
+    Answers,
+    /// By its loss and its answers.
+    LossAndAnswers,
+    /// By its loss alone, a teacher's answers being made beside it: answers are too many to keep.
+    Loss,
+}
+
+/// A model's answers to a data set, and those that they are compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured<'a> {
+    /// The model.
+    pub config: &'a ModelConfig,
+    /// The examples as the model reads them.
+    pub feed: &'a Feed<'a>,
+    /// The examples and their labels.
+    pub data: &'a Dataset,
+    /// Its answers, one example's behind the other's; none where they are not kept.
+    pub answers: &'a [f32],
+    /// The teacher's, and how many numbers each has.
+    pub teacher: Option<(&'a [f32], usize)>,
+    /// What its loss says.
+    pub loss: Option<&'a Metrics>,
+}
