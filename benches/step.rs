@@ -12,7 +12,7 @@ use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::kernels::StepState;
 use distil_gpu_engine::kernels::distill_loss::TERMS;
 use distil_gpu_engine::kernels::optimizer::Rule;
-use distil_gpu_engine::models::{Architecture, BatchShape, Input, Mlp, ModelConfig};
+use distil_gpu_engine::models::{Architecture, BatchShape, Input, Mlp, ModelConfig, ProblemType};
 use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::store::{Layout, Part, Store};
 
@@ -34,6 +34,7 @@ fn mlp(hidden: usize) -> ModelConfig {
             background: None,
         },
         class_names: (0..10).map(|class| class.to_string()).collect(),
+        problem: ProblemType::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use distil_gpu_engine::device::{CpuDevice, Device, Outlook};
 use distil_gpu_engine::distill::{
     Begin, Evaluator, Forecast, Run, Silent, frozen_store, prepare, run,
 };
-use distil_gpu_engine::models::{self, Feed, Origin};
+use distil_gpu_engine::models::{self, Feed, Head, Origin};
 use distil_gpu_engine::recipe::{Recipe, Task, Teacher};
 use distil_gpu_engine::store::Storage;
 use distil_gpu_engine::verify;
@@ -35,7 +35,7 @@ impl Home {
         fs::write(home.path("train.txt"), texts(0..60)).unwrap();
         fs::write(home.path("test.txt"), texts(60..81)).unwrap();
         let (config, values) =
-            models::load_start(&path("fixtures/bert"), Task::Embedding, false).unwrap();
+            models::load_start(&path("fixtures/bert"), Head::Embedding, false).unwrap();
         let values: Vec<Vec<f32>> = values.into_iter().map(Option::unwrap).collect();
         models::save(&home.path("bert"), &config, &values).unwrap();
         home

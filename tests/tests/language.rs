@@ -12,7 +12,7 @@ use distil_gpu_engine::models::{
     self, Architecture, BatchShape, Draw, Feed, Head, HostBatch, Input, ModelConfig,
 };
 use distil_gpu_engine::plan::{BufferKind, BufferSpec, Plan};
-use distil_gpu_engine::recipe::{Distil, HiddenDistance, HiddenLoss, Task};
+use distil_gpu_engine::recipe::{Distil, HiddenDistance, HiddenLoss};
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::{Layout, Part, Storage};
 use distil_gpu_kernels::StepState;
@@ -236,12 +236,12 @@ fn saved_models_are_read_again_and_start_students() {
 
         // A classifier's folder starts a language model, all but its head; and the other way round.
         let classifier = folder(name.strip_suffix("-mlm").unwrap());
-        let (config, values) = models::load_start(&classifier, Task::MaskedLm, false).unwrap();
+        let (config, values) =
+            models::load_start(&classifier, Head::MaskedLanguage, false).unwrap();
         let fresh = values.iter().filter(|values| values.is_none()).count();
         assert!(config.input.masks());
         assert_eq!(fresh, 5, "{name}");
-        let (config, values) =
-            models::load_start(&folder(name), Task::Classification, false).unwrap();
+        let (config, values) = models::load_start(&folder(name), Head::Classes(0), false).unwrap();
         let fresh = values.iter().filter(|values| values.is_none()).count();
         assert!(!config.input.masks());
         assert_eq!(fresh, 4, "{name}");

@@ -12,7 +12,9 @@ use distil_gpu_engine::distill::{
     TeacherInput, Trained, forward_plan, optimizer_config, step_plan, train,
 };
 use distil_gpu_engine::graph::ops::Update;
-use distil_gpu_engine::models::{self, Architecture, BatchShape, Input, Mlp, ModelConfig};
+use distil_gpu_engine::models::{
+    self, Architecture, BatchShape, Input, Mlp, ModelConfig, ProblemType,
+};
 use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::plan::Plan;
 use distil_gpu_engine::recipe::{Recipe, Train};
@@ -48,6 +50,7 @@ fn perceptron() -> Subject {
                 background: None,
             },
             class_names: (0..5).map(|class| class.to_string()).collect(),
+            problem: ProblemType::default(),
         },
         start,
         data: Dataset::numbered(numbers, random_labels(150, 5, 2)).unwrap(),

@@ -9,7 +9,7 @@ use super::{Arm, Features, Lesson, Teacher};
 use crate::data::classes::{self, LabelsKey};
 use crate::data::{self, DataError, Dataset, Normalisation, Split};
 use crate::error::Error;
-use crate::models::{self, Architecture, Feed, First, Input, ModelConfig, Pooling, Start};
+use crate::models::{self, Architecture, Feed, First, Head, Input, ModelConfig, Pooling, Start};
 use crate::recipe::{self, Keep, Normalise, Recipe, Source, Task, Train};
 use crate::store::Layout;
 use crate::words::{counted_thousands, thousands};
@@ -81,8 +81,9 @@ impl Setup {
             all.try_for_each(|(spec, values)| recipe.teacher.weights().check(spec, values))?;
         }
         let read = training_texts(&split)?;
-        let start_of =
-            |model, teacher| Start::of(model, recipe.task, &read, &normalisation, teacher);
+        let start_of = |model, teacher| {
+            Start::of(model, head(recipe.task, &read), &read, &normalisation, teacher)
+        };
         let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
             recipe::Teacher::Trained { model, train, .. } => {
                 let Start { config, first } = start_of(&**model, None)?;
@@ -144,8 +145,13 @@ impl Setup {
         self.split.train.examples().check_shift(recipe.train.shift)?;
         let Self { split, teacher, normalisation, .. } = self;
         let read = training_texts(split)?;
-        let Start { config: student, first: student_start } =
-            Start::of(&recipe.student.model, recipe.task, &read, normalisation, teacher.as_ref())?;
+        let Start { config: student, first: student_start } = Start::of(
+            &recipe.student.model,
+            head(recipe.task, &read),
+            &read,
+            normalisation,
+            teacher.as_ref(),
+        )?;
         Layout::new(student.model().parameters())?;
         rates(&recipe.train, &student.model().parameters())?;
         let omitted = omitted(recipe, split)?;
@@ -461,6 +467,15 @@ fn load_teacher(
         config.order_classes(&mut values, &places.map_err(unfit)?, ours);
     }
     Ok((config, values))
+}
+
+/// What a task's models stand on an encoder.
+fn head(task: Task, data: &Dataset) -> Head {
+    match task {
+        Task::Classification => Head::Classes(data.classes()),
+        Task::MaskedLm => Head::MaskedLanguage,
+        Task::Embedding => Head::Embedding,
+    }
 }
 
 /// Refuses a loaded teacher that is for another task or other data.

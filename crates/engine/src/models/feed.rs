@@ -294,12 +294,13 @@ impl HostBatch {
         let lengths = self.integers(names::LENGTHS, shape.rows);
         lengths.fill(0);
         lengths.iter_mut().zip(rows).for_each(|(len, (ids, _))| *len = ids.len() as i32);
-        if input.pooling == Pooling::Masked {
+        if matches!(input.pooling, Pooling::Masked | Pooling::Words) {
             return;
         }
         let pooling = self.floats(names::POOLING, shape.rows * length);
         // A mask is added to numbers that may be f16, and padding may not become infinite.
-        pooling.fill(if input.pooling == Pooling::Max { -3e4 } else { 0.0 });
+        let masks = matches!(input.pooling, Pooling::Max | Pooling::Tokens);
+        pooling.fill(if masks { -3e4 } else { 0.0 });
         for (weights, (ids, _)) in pooling.chunks_exact_mut(length).zip(rows) {
             let count = ids.len();
             match input.pooling {
@@ -312,8 +313,8 @@ impl HostBatch {
                     let rising = weights[..count].iter_mut().zip(1_u32..);
                     rising.for_each(|(weight, place)| *weight = place as f32 / sum);
                 }
-                Pooling::Max => weights[..count].fill(0.0),
-                Pooling::Masked => unreachable!("masked tokens stand for themselves"),
+                Pooling::Max | Pooling::Tokens => weights[..count].fill(0.0),
+                Pooling::Masked | Pooling::Words => unreachable!("tokens stand for themselves"),
             }
         }
     }

@@ -90,6 +90,10 @@ pub enum Pooling {
     Max,
     /// Nothing: its masked tokens stand for themselves.
     Masked,
+    /// Nothing: the first token of each of its words stands for the word.
+    Words,
+    /// Nothing: all of its tokens stand for themselves.
+    Tokens,
 }
 
 /// Extents of a batch.
@@ -141,8 +145,10 @@ pub enum Pooled {
     Weights(TensorId),
     /// The largest of each number, this being added to it first, far below zero at padding [rows, length, 1].
     Largest(TensorId),
-    /// The masked tokens: their places [tokens] among all of the batch.
+    /// The masked tokens, or the first ones of words: their places [tokens] among all of the batch.
     Masked(Ids),
+    /// All tokens, this being added to their logits, far below zero at padding [rows, 1, length].
+    Tokens(TensorId),
 }
 
 /// Rows of a table, and the order in which a gradient gathers them: see [`Graph::gather`].
@@ -182,12 +188,13 @@ impl Input {
         false
     }
 
-    /// Labels of a batch: one for each example, or for each masked token.
+    /// Labels of a batch: one for each example, for each masked token, or for as many words as there may be.
     pub fn labels(&self, shape: BatchShape) -> usize {
         match self {
             Self::Tokens(tokens) if tokens.pooling == Pooling::Masked => {
                 shape.rows * masking::most(shape.length)
             }
+            Self::Tokens(tokens) if tokens.pooling == Pooling::Words => shape.rows * shape.length,
             _ => shape.rows,
         }
     }
@@ -247,12 +254,17 @@ impl Input {
         let all = [rows, length];
         let (words, positions) = (ids(names::TOKENS, &all), ids(names::POSITIONS, &all));
         let types = (tokens.type_vocab_size > 0).then(|| ids(names::TYPES, &all));
-        let masked = self.masks().then(|| ids(names::MASKED, &[self.labels(shape)]));
+        let chooses = matches!(tokens.pooling, Pooling::Masked | Pooling::Words);
+        let masked = chooses.then(|| ids(names::MASKED, &[self.labels(shape)]));
         let pooled = match masked {
             Some(masked) => Pooled::Masked(masked),
             None if tokens.pooling == Pooling::Max => {
                 let mask = name(names::POOLING);
                 Pooled::Largest(graph.input(&mask, &[rows, length, 1], DType::F32))
+            }
+            None if tokens.pooling == Pooling::Tokens => {
+                let mask = name(names::POOLING);
+                Pooled::Tokens(graph.input(&mask, &[rows, 1, length], DType::F32))
             }
             None => {
                 let weights = name(names::POOLING);

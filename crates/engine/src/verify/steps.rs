@@ -15,9 +15,10 @@ use crate::distill::{
 };
 use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
+use crate::models::encoder::{bert::Bert, distilbert::DistilBert, roberta::Roberta};
 use crate::models::{
-    Architecture, BatchShape, Encoder, FEATURES, Family, Head, HostBatch, Input, Mlp, ModelConfig,
-    SentenceModules,
+    Architecture, BatchShape, Encoder, FEATURES, Head, HostBatch, Input, Mlp, ModelConfig,
+    SharedFamily,
 };
 use crate::nn::Activation;
 use crate::plan::{Plan, Precision};
@@ -344,19 +345,16 @@ fn mlp(hidden: &[usize], activation: Activation, dropout: f32) -> ModelConfig {
         dropout,
         input_dropout: dropout / 2.0,
     };
-    ModelConfig {
-        architecture: Architecture::Mlp(mlp),
-        input: Input::Numbers {
-            shape: vec![30],
-            normalisation: Normalisation::identity(),
-            background: None,
-        },
-        class_names: (0..10).map(|class| class.to_string()).collect(),
-    }
+    let normalisation = Normalisation::identity();
+    let input = Input::Numbers { shape: vec![30], normalisation, background: None };
+    let class_names = (0..10).map(|class| class.to_string()).collect();
+    ModelConfig::new(Architecture::Mlp(mlp), input, class_names)
 }
 
 /// A small encoder for ten classes.
-fn encoder(family: Family, layers: usize, dropout: f32) -> ModelConfig {
+fn encoder(family: impl Into<SharedFamily>, layers: usize, dropout: f32) -> ModelConfig {
+    let family: SharedFamily = family.into();
+    let has_types = !family.names().types.is_empty();
     let encoder = Encoder {
         family,
         vocab_size: 50,
@@ -365,7 +363,7 @@ fn encoder(family: Family, layers: usize, dropout: f32) -> ModelConfig {
         num_attention_heads: 3,
         intermediate_size: 40,
         max_position_embeddings: 32,
-        type_vocab_size: if family == Family::DistilBert { 0 } else { 2 },
+        type_vocab_size: if has_types { 2 } else { 0 },
         pad_token_id: 1,
         activation: Activation::Gelu,
         layer_norm_eps: 1e-5,
@@ -373,13 +371,9 @@ fn encoder(family: Family, layers: usize, dropout: f32) -> ModelConfig {
         attention_dropout: dropout,
         classifier_dropout: dropout,
         head: Head::Classes(10),
-        sentence: SentenceModules::default(),
+        ..Encoder::default()
     };
-    ModelConfig {
-        input: Input::Tokens(encoder.input()),
-        architecture: Architecture::Encoder(encoder),
-        class_names: (0..10).map(|class| class.to_string()).collect(),
-    }
+    ModelConfig::of_encoder(encoder, (0..10).map(|class| class.to_string()).collect())
 }
 
 fn with_hidden_size(mut config: ModelConfig, size: usize) -> ModelConfig {
@@ -440,21 +434,19 @@ fn every_feature(student: &ModelConfig, teacher: &ModelConfig) -> Features {
 
 impl Default for Models {
     fn default() -> Self {
-        let student = encoder(Family::Bert, 2, 0.2);
-        let encoder_teacher = with_hidden_size(encoder(Family::Bert, 2, 0.0), 30);
-        let embedding = embedding(encoder(Family::Bert, 1, 0.0));
+        let student = encoder(Bert, 2, 0.2);
+        let encoder_teacher = with_hidden_size(encoder(Bert, 2, 0.0), 30);
+        let embedding = embedding(encoder(Bert, 1, 0.0));
         let embedding_teacher = self::embedding(encoder_teacher.clone());
-        let guesser = |family, layers, dropout| {
-            with_head(encoder(family, layers, dropout), Head::MaskedLanguage)
-        };
-        let guesser_teacher = guesser(Family::Bert, 2, 0.0);
-        let guessing = guesser(Family::DistilBert, 1, 0.0);
+        let guesser = |encoder| with_head(encoder, Head::MaskedLanguage);
+        let guesser_teacher = guesser(encoder(Bert, 2, 0.0));
+        let guessing = guesser(encoder(DistilBert, 1, 0.0));
         Self {
             guesser_features: every_feature(&guessing, &guesser_teacher),
             guesser_teacher,
             guessers: [
                 ("masked tokens, DistilBERT", guessing),
-                ("masked tokens, RoBERTa", guesser(Family::Roberta, 1, 0.1)),
+                ("masked tokens, RoBERTa", guesser(encoder(Roberta::default(), 1, 0.1))),
             ],
             teacher: mlp(&[40, 40], Activation::Relu, 0.0),
             students: [
@@ -468,7 +460,7 @@ impl Default for Models {
             embedding_teacher,
             encoders: [
                 ("BERT, dropout and features", student),
-                ("RoBERTa", encoder(Family::Roberta, 1, 0.0)),
+                ("RoBERTa", encoder(Roberta::default(), 1, 0.0)),
                 ("embeddings", embedding),
             ],
         }
