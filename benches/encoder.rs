@@ -11,7 +11,6 @@ use std::path::Path;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use distil_gpu_benches::{devices, plan_of};
 use distil_gpu_engine::device::{Device, HostTensor};
-use distil_gpu_engine::distill::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::kernels::attention::Attention;
 use distil_gpu_engine::kernels::chain::{Binary, Chain, Stage};
@@ -22,6 +21,7 @@ use distil_gpu_engine::kernels::{Access, DType, StepState};
 use distil_gpu_engine::models::{
     Architecture, BatchShape, Encoder, Head, HostBatch, Input, ModelConfig, load_start,
 };
+use distil_gpu_engine::objective::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::plan::Plan;
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::Layout;

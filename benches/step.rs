@@ -7,13 +7,13 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use distil_gpu_benches::devices;
 use distil_gpu_engine::data::Normalisation;
 use distil_gpu_engine::device::HostTensor;
-use distil_gpu_engine::distill::{Teacher, TeacherInput, training_plan};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::kernels::StepState;
 use distil_gpu_engine::kernels::distill_loss::TERMS;
 use distil_gpu_engine::kernels::optimizer::Rule;
 use distil_gpu_engine::models::{Architecture, BatchShape, Input, Mlp, ModelConfig, ProblemType};
 use distil_gpu_engine::nn::Activation;
+use distil_gpu_engine::objective::{Teacher, TeacherInput, training_plan};
 use distil_gpu_engine::store::{Layout, Part, Store};
 
 const ROWS: usize = 128;

@@ -8,12 +8,12 @@ use std::sync::OnceLock;
 
 use distil_gpu_engine::data;
 use distil_gpu_engine::device::{CpuDevice, Device};
-use distil_gpu_engine::distill::{Begin, Event, Observer, Silent, prepare, run};
 use distil_gpu_engine::error::Error;
 use distil_gpu_engine::files::save_tensors;
 use distil_gpu_engine::models;
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::report::{Record, single};
+use distil_gpu_engine::run::{Begin, Event, Observer, Silent, prepare, run};
 use distil_gpu_engine::tune::Cache;
 
 use crate::StopAfter;
@@ -146,7 +146,7 @@ fn load(at: &Path, lines: &str) -> Result<(), Error> {
          [train]\nepochs = 1\nbatch = 4\noptimizer = {{ name = \"sgd\", lr = 0.1 }}\n"
     );
     let recipe = Recipe::parse(&text, &at.join("recipe.toml").display().to_string())?;
-    data::load(&recipe.data, recipe.task)?;
+    data::load(&recipe.data, recipe.task.labels())?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! An observer that interrupts a run.
 
-use distil_gpu_engine::distill::{Arm, Event, Observer};
+use distil_gpu_engine::results::Arm;
+use distil_gpu_engine::run::{Event, Observer};
 
 /// Stops after so many steps of the distilled arm.
 #[derive(Debug)]

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use distil_gpu_engine::Error;
 use distil_gpu_engine::data::{Examples, Text, Texts};
 use distil_gpu_engine::device::{CpuDevice, Device, Outlook};
-use distil_gpu_engine::distill::{
-    Begin, Evaluator, Forecast, Run, Silent, frozen_store, prepare, run,
-};
+use distil_gpu_engine::forecast::Forecast;
+use distil_gpu_engine::measure::Evaluator;
 use distil_gpu_engine::models::{self, Feed, Head, Origin};
+use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::recipe::{Recipe, Task, Teacher};
+use distil_gpu_engine::run::{Begin, Run, Silent, prepare, run};
 use distil_gpu_engine::store::Storage;
 use distil_gpu_engine::verify;
 use distil_gpu_tests::StopAfter;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use distil_gpu_engine::Error;
 use distil_gpu_engine::data::{Dataset, Examples, Normalisation, Text, Texts};
 use distil_gpu_engine::device::{Device, HostTensor};
-use distil_gpu_engine::distill::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::models::{
     self, BatchShape, Draw, Feed, Head, HostBatch, Input, ModelConfig, Start,
 };
+use distil_gpu_engine::objective::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::Layout;

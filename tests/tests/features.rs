@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use distil_gpu_engine::Error;
 use distil_gpu_engine::device::{CpuDevice, Device, Outlook};
-use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
+use distil_gpu_engine::forecast::Forecast;
 use distil_gpu_engine::models::{self, Architecture, Input, Start};
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::run::{Begin, Silent, prepare, run};
 use distil_gpu_tests::StopAfter;
 use tempfile::TempDir;
 

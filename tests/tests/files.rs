@@ -52,7 +52,7 @@ fn classes_have_the_names_that_the_file_tells() {
     let Loaded { train, test, notes } = load(&path, &path, &text(), "label", false).unwrap();
     assert_eq!((train.class_names(), notes.len()), (&["neg", "pos"].map(str::to_owned)[..], 0));
     assert_eq!(train.digest(), test.digest());
-    assert_eq!(train.need_labels().unwrap().per_class_counts(), [30, 30]);
+    assert_eq!(train.need_classes().unwrap().per_class_counts(), [30, 30]);
     // As scores they stay numbers.
     let columns = ["text", "text"].map(str::to_owned);
     let pairs = read_pairs(&path, &columns, "label", false).unwrap();
@@ -77,7 +77,7 @@ fn rows_without_a_text_are_refused_or_counted() {
     let only = write("only.jsonl", "{\"text\": null, \"label\": 1}\n");
     let Loaded { train, test, notes } = load(&path, &test, &text(), "label", true).unwrap();
     assert_eq!(
-        (train.need_labels().unwrap().ids(), test.need_labels().unwrap().ids()),
+        (train.need_classes().unwrap().ids(), test.need_classes().unwrap().ids()),
         (&[0, 1][..], &[0][..])
     );
     assert!(notes[0].ends_with("missing.parquet: 2 rows without a text were skipped"), "{notes:?}");
@@ -122,7 +122,7 @@ fn recipe(folder: &Path, lines: &str) -> Result<data::Split, String> {
     let again_path = folder.join("again.toml");
     fs::write(&again_path, again).unwrap();
     assert_eq!(Recipe::load(&again_path, &[]).unwrap().data, recipe.data, "the resolved recipe");
-    data::load(&recipe.data, recipe.task).map_err(|error| error.to_string())
+    data::load(&recipe.data, recipe.task.labels()).map_err(|error| error.to_string())
 }
 
 #[test]

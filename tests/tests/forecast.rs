@@ -6,10 +6,10 @@ use distil_gpu_engine::data;
 use distil_gpu_engine::device::{
     Choice, Choices, CpuDevice, Device, GpuOptions, Limits, Outlook, adapters, select,
 };
-use distil_gpu_engine::distill::forecast::DeviceForecast;
-use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
 use distil_gpu_engine::files::save_tensors;
+use distil_gpu_engine::forecast::{DeviceForecast, Forecast};
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::run::{Begin, Silent, prepare, run};
 
 const RECIPE: &str = r#"
 [data]
@@ -57,7 +57,7 @@ fn memory_is_foretold_to_the_byte() {
     let teacher = format!("{:?}", folder.path().join("first").display().to_string());
     let first = recipe(&[format!("out={teacher}")]);
     run(prepare(&first, Begin::New).unwrap(), &mut CpuDevice::<f32>::new(), &mut Silent).unwrap();
-    let split = data::load(&first.data, first.task).unwrap();
+    let split = data::load(&first.data, first.task.labels()).unwrap();
     let logits = folder.path().join("logits.safetensors");
     let tensors = [("train", &split.train), ("test", &split.test)]
         .map(|(name, data)| (name, vec![data.len(), 10], vec![0.5; data.len() * 10]));

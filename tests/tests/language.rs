@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use distil_gpu_engine::data::{Examples, Text, Texts};
 use distil_gpu_engine::device::HostTensor;
-use distil_gpu_engine::distill::{Features, TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::models::{
     self, Architecture, BatchShape, Draw, Feed, Head, HostBatch, Input, ModelConfig,
 };
+use distil_gpu_engine::objective::{Features, TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::plan::{BufferKind, BufferSpec, Plan};
 use distil_gpu_engine::recipe::{Distil, HiddenDistance, HiddenLoss};
 use distil_gpu_engine::session::Session;

@@ -9,10 +9,11 @@ use distil_gpu_engine::Error;
 use distil_gpu_engine::device::{
     Choice, Choices, CpuDevice, Device, GpuOptions, Outlook, adapters, select,
 };
-use distil_gpu_engine::distill::{Begin, Forecast, Silent, prepare, run};
+use distil_gpu_engine::forecast::Forecast;
 use distil_gpu_engine::models::{self, Architecture, Head};
 use distil_gpu_engine::plan::Precision;
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::run::{Begin, Silent, prepare, run};
 use distil_gpu_engine::store::Part;
 use distil_gpu_engine::tune::{Cache, tune};
 use distil_gpu_engine::verify::{self, Lesson, Models};

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use distil_gpu_engine::data::{Examples, Text, Texts};
 use distil_gpu_engine::device::CpuDevice;
-use distil_gpu_engine::distill::{Begin, Evaluator, Silent, frozen_store, prepare, run};
+use distil_gpu_engine::measure::Evaluator;
 use distil_gpu_engine::models::{self, Feed, Input, ModelConfig, Pooling};
+use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::run::{Begin, Silent, prepare, run};
 use distil_gpu_engine::store::Storage;
 use distil_gpu_engine::verify;
 use safetensors::SafeTensors;

@@ -6,10 +6,10 @@
 use std::path::Path;
 
 use distil_gpu_engine::device::{Device, GpuDevice, GpuOptions, HostTensor, Limits, adapters};
-use distil_gpu_engine::distill::{TeacherInput, step_plan};
 use distil_gpu_engine::graph::differentiate;
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::models::{self, Architecture, BatchShape, HostBatch, Input, ModelConfig};
+use distil_gpu_engine::objective::{TeacherInput, step_plan};
 use distil_gpu_engine::plan::Options;
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::{Layout, Part};

@@ -6,18 +6,18 @@ use std::path::Path;
 
 use distil_gpu_engine::data::{Dataset, Features, Normalisation, Numbers, Text, Texts};
 use distil_gpu_engine::device::Device;
-use distil_gpu_engine::distill::rates::rates;
-use distil_gpu_engine::distill::{
-    Arm, Checkpoints, Event, Lesson, Metrics, NO_FEATURES, Observer, Shares, Silent, Teacher,
-    TeacherInput, Trained, forward_plan, optimizer_config, step_plan, train,
-};
 use distil_gpu_engine::graph::ops::Update;
 use distil_gpu_engine::models::{
     self, Architecture, BatchShape, Input, Mlp, ModelConfig, ProblemType,
 };
 use distil_gpu_engine::nn::Activation;
+use distil_gpu_engine::objective::{NO_FEATURES, Teacher, TeacherInput, forward_plan, step_plan};
 use distil_gpu_engine::plan::Plan;
 use distil_gpu_engine::recipe::{Recipe, Train};
+use distil_gpu_engine::results::{Arm, Metrics, Shares};
+use distil_gpu_engine::run::{Event, Observer, Silent};
+use distil_gpu_engine::train::rates::rates;
+use distil_gpu_engine::train::{self, Checkpoints, Lesson, Trained, optimizer_config};
 use distil_gpu_tests::{assert_close, devices, is_slow, narrow, nmse, random, random_labels};
 
 /// A model and what it learns from.
@@ -135,7 +135,7 @@ fn learn_from(
     };
     let folder = tempfile::tempdir().unwrap();
     let mut checkpoints = Checkpoints::new(folder.path(), 0.0);
-    train(device, &lesson, &mut checkpoints, observer).unwrap()
+    train::train(device, &lesson, &mut checkpoints, observer).unwrap()
 }
 
 /// What the parameters have changed by.

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use distil_gpu_engine::Error;
 use distil_gpu_engine::device::{CpuDevice, Device, HostTensor};
-use distil_gpu_engine::distill::{Begin, Run, Silent, forward_plan_in, frozen_store, prepare, run};
 use distil_gpu_engine::models::{self, BatchShape, HostBatch, ModelConfig};
+use distil_gpu_engine::objective::{forward_plan_in, frozen_store};
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::run::{Begin, Run, Silent, prepare, run};
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::{Layout, Storage};
 use distil_gpu_engine::verify::{made_up, made_up_length};

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use distil_gpu_engine::bench::plan_of;
 use distil_gpu_engine::device::{Device, HostTensor};
-use distil_gpu_engine::distill::{TeacherInput, forward_plan, training_plan};
+use distil_gpu_engine::objective::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::kernels::StepState;
 use distil_gpu_engine::kernels::matmul;

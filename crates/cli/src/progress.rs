@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use distil_gpu_engine::distill::{Arm, Event, Metrics, Observer};
 use distil_gpu_engine::models::hub;
+use distil_gpu_engine::results::{Arm, Metrics};
+use distil_gpu_engine::run::{Event, Observer};
 use distil_gpu_engine::words::counted;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 

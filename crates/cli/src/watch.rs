@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow};
 use distil_gpu_engine::Error;
-use distil_gpu_engine::distill::{Event, Observer};
+use distil_gpu_engine::run::{Event, Observer};
 
 use crate::progress::Progress;
 use crate::signals::{self, exit_code};

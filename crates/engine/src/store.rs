@@ -35,7 +35,7 @@ pub enum Part {
     Moment1,
     /// Second moment: Adam's v.
     Moment2,
-    /// Sums over an epoch; see [`crate::distill::metrics`].
+    /// Sums over an epoch; see [`crate::results::metrics`].
     Metrics,
     /// The scale of the loss and what it hangs on, where training needs one; see [`distil_gpu_kernels::loss_scale`].
     LossScale,

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 use distil_gpu_engine::device::{Device, DeviceKind, adapters};
-use distil_gpu_engine::distill::Setup;
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::run::Setup;
 use distil_gpu_engine::tune::Cache;
 use distil_gpu_engine::verify::{self, Report, Variants};
 use serde_json::json;

@@ -7,14 +7,15 @@ use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::classes::{self, LabelsKey};
 use distil_gpu_engine::data::files::Format;
 use distil_gpu_engine::data::text::Pairs;
-use distil_gpu_engine::data::{self, Dataset, Examples};
+use distil_gpu_engine::data::{self, Dataset, Examples, LabelKind};
 use distil_gpu_engine::device::Device;
-use distil_gpu_engine::distill::correlation::{pearson, spearman};
-use distil_gpu_engine::distill::embeddings::cosines;
-use distil_gpu_engine::distill::evaluate::{Speed, errors_per_class};
-use distil_gpu_engine::distill::{Evaluator, frozen_store};
+use distil_gpu_engine::measure::Evaluator;
+use distil_gpu_engine::measure::evaluator::{Speed, errors_per_class};
+use distil_gpu_engine::measure::neighbours::cosines;
+use distil_gpu_engine::measures::correlation::{pearson, spearman};
 use distil_gpu_engine::models::{self, Feed, Input, ModelConfig};
-use distil_gpu_engine::recipe::{Column, Data, Recipe, Source, Task};
+use distil_gpu_engine::objective::frozen_store;
+use distil_gpu_engine::recipe::{Column, Data, Recipe, Source};
 use distil_gpu_engine::store::{Storage, Store};
 use distil_gpu_engine::words::counted;
 use serde_json::{Value, json};
@@ -136,7 +137,7 @@ impl Model<'_> {
         let Self { args, config, voice, .. } = self;
         let Loaded { test, labels: of_recipe, notes } = load(args, &config.input)?;
         let labels = super::labels(&args.labels, of_recipe, &config.class_names)?;
-        let ours = test.need_labels().with_context(|| self.unfit())?.class_names();
+        let ours = test.need_classes().with_context(|| self.unfit())?.class_names();
         let class_names = classes::named(&config.class_names, &labels, ours, LabelsKey::Flag)
             .with_context(|| self.unfit())?;
         let test = test.with_classes(&class_names)?;
@@ -144,7 +145,7 @@ impl Model<'_> {
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
         let logits = answers(&[&feed], device, &mut evaluator, voice)?.concat();
-        let labels = test.need_labels()?;
+        let labels = test.need_classes()?;
         let metrics = evaluator.metrics(device, &feed, Some(labels), None, 1.0, 0.0)?;
         let per_class = errors_per_class(&logits, labels.ids(), config.classes(), None);
         let (examples, errors) = (test.len(), per_class.iter().sum::<usize>());
@@ -222,7 +223,7 @@ impl Model<'_> {
         let mut notes = Vec::new();
         let examples = match path.extension().is_some_and(|extension| extension == "toml") {
             true => {
-                data::load(&Recipe::load(path, &[])?.data, Task::MaskedLm)?.test.examples().clone()
+                data::load(&Recipe::load(path, &[])?.data, LabelKind::None)?.test.examples().clone()
             }
             false => {
                 let (texts, skipped) = data::text::read_texts(path, &args.text, args.skip_empty)?;
@@ -299,7 +300,7 @@ fn load(args: &Args, input: &Input) -> Result<Loaded> {
         _ if args.data == "embedded" => Source::Embedded,
         _ if ends_with("toml") => {
             let recipe = Recipe::load(path, &[])?;
-            let split = data::load(&recipe.data, Task::Classification)?;
+            let split = data::load(&recipe.data, LabelKind::Class)?;
             let labels = recipe.teacher.labels().clone();
             return Ok(Loaded { test: split.test, labels, notes: split.notes });
         }
@@ -335,7 +336,7 @@ fn load(args: &Args, input: &Input) -> Result<Loaded> {
         unlabelled: None,
         normalise: None,
     };
-    let split = data::load(&data, Task::Classification)?;
+    let split = data::load(&data, LabelKind::Class)?;
     // The file stands for both sets, and is told of once.
     let mut notes = split.notes;
     notes.dedup();

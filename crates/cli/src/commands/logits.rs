@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::classes::{self, LabelsKey};
 use distil_gpu_engine::data::{self, Examples};
-use distil_gpu_engine::distill::{self, Answerer, Evaluator, frozen_store};
+use distil_gpu_engine::measure::Evaluator;
 use distil_gpu_engine::models::{Feed, Input};
+use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::recipe::{Data, Recipe};
+use distil_gpu_engine::run;
+use distil_gpu_engine::run::Answerer;
 use distil_gpu_engine::store::Storage;
 use serde_json::{Value, json};
 
@@ -72,8 +75,8 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         // A teacher's logits are of all examples: what is kept for validation is chosen when students learn.
         let recipe = Recipe::load(&args.input, &[])?;
         let of_recipe = recipe.teacher.labels().clone();
-        split = data::load(&Data { validation: None, ..recipe.data }, recipe.task)?;
-        if let (Some(ours), true) = (split.train.labels(), config.classes() > 0) {
+        split = data::load(&Data { validation: None, ..recipe.data }, recipe.task.labels())?;
+        if let (Some(ours), true) = (split.train.class_labels(), config.classes() > 0) {
             let labels = super::labels(&args.labels, of_recipe, &config.class_names)?;
             let ours = ours.class_names();
             let places = classes::places(&config.class_names, &labels, ours, LabelsKey::Flag)
@@ -122,10 +125,10 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let answers = inputs
         .iter()
         .zip(&tensors)
-        .map(|((name, examples), (_, _, logits))| distill::Answers { name, examples, logits });
+        .map(|((name, examples), (_, _, logits))| run::Answers { name, examples, logits });
     let answers: Vec<_> = answers.collect();
     let answerer = Answerer { config: &config, parameters: &values, classes: &config.class_names };
-    distill::save_answers(&args.out, answerer, &answers)?;
+    run::save_answers(&args.out, answerer, &answers)?;
     if voice.json {
         let written =
             tensors.iter().map(|(name, shape, _)| json!({ "name": name, "shape": shape }));

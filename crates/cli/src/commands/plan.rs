@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use distil_gpu_engine::device::{Adapter, Outlook, adapters};
-use distil_gpu_engine::distill::Forecast;
-use distil_gpu_engine::distill::forecast::{DeviceForecast, Memory};
-use distil_gpu_engine::distill::main_memory::MainMemory;
+use distil_gpu_engine::forecast::main_memory::MainMemory;
+use distil_gpu_engine::forecast::{DeviceForecast, Forecast, Memory};
 use distil_gpu_engine::tune::Cache;
 use distil_gpu_engine::words::thousands;
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use distil_gpu_engine::distill::{self, Begin};
 use distil_gpu_engine::report::PAGE;
+use distil_gpu_engine::run;
+use distil_gpu_engine::run::Begin;
 
 use super::toml_string;
 use crate::watch::Watch;
@@ -74,7 +75,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     };
     let mut device = super::open(&recipe.device, args.checked, voice)?;
     recipe.precision.check(&device.caps(), &device.info().name)?;
-    let prepared = distill::prepare(&recipe, begin)?;
+    let prepared = run::prepare(&recipe, begin)?;
     if !args.no_tune {
         // What was interrupted goes on with the variants it began with.
         let setup = args.resume.is_none().then_some(prepared.setup());
@@ -84,7 +85,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         super::check::recipe(&mut *device, &recipe, prepared.setup(), voice)?;
     }
     let mut watch = Watch::new(voice)?;
-    let run = match distill::run(prepared, &mut *device, &mut watch) {
+    let run = match run::run(prepared, &mut *device, &mut watch) {
         Ok(run) => run,
         Err(error) => return watch.explain(error, "run"),
     };

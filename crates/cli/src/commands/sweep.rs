@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use distil_gpu_engine::distill::{self, Axis, Begin, Grid};
 use distil_gpu_engine::report::{SWEEP_PAGE, SweepReport};
+use distil_gpu_engine::run;
+use distil_gpu_engine::run::{Axis, Begin, Grid};
 
 use super::toml_string;
 use crate::table::Table;
@@ -82,7 +83,7 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     let mut device = super::open(&recipe.device, false, voice)?;
     super::tune::apply(&mut *device, &recipe, None, voice)?;
     let mut watch = Watch::new(voice)?;
-    let sweep = match distill::sweep(&recipe, &grid, &mut *device, begin, &mut watch) {
+    let sweep = match run::sweep(&recipe, &grid, &mut *device, begin, &mut watch) {
         Ok(sweep) => sweep,
         Err(error) => return watch.explain(error, "sweep"),
     };

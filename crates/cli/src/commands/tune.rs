@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use distil_gpu_engine::device::{Choice, Device, DeviceKind, GpuOptions, select};
-use distil_gpu_engine::distill::{Setup, forecast};
+use distil_gpu_engine::forecast;
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::run::Setup;
 use distil_gpu_engine::tune::{self, Cache, Finding};
 use serde_json::json;
 

@@ -15,12 +15,12 @@ pub use roofs::{Roofs, plan_of};
 pub use scaling::{Growth, Point, scaling};
 
 use crate::device::{Choice, Device, GpuOptions, HostTensor, select};
-use crate::distill::program::LOGITS;
-use crate::distill::{Setup, forward_plan_in};
 use crate::error::Error;
 use crate::models::{BatchShape, HostBatch, ModelConfig};
+use crate::objective::{LOGITS, forward_plan_in};
 use crate::plan::Precision;
 use crate::recipe::Recipe;
+use crate::run::Setup;
 use crate::session::Session;
 use crate::store::{Layout, Storage};
 use crate::tune::Cache;

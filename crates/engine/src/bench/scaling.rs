@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::seconds;
 use crate::device::{Device, HostTensor};
-use crate::distill::{TeacherInput, student_layout, training_plan};
 use crate::error::Error;
 use crate::graph::ops::OptimizerConfig;
 use crate::models::{BatchShape, Encoder, Head, HostBatch, Input, ModelConfig};
+use crate::objective::{TeacherInput, student_layout, training_plan};
 use crate::session::Session;
 use crate::store::Layout;
 use crate::verify::numbers::random_labels;

@@ -248,7 +248,7 @@ mod tests {
     }
 
     fn ids(data: &Dataset) -> &[u32] {
-        data.need_labels().unwrap().ids()
+        data.need_classes().unwrap().ids()
     }
 
     #[track_caller]

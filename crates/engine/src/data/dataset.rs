@@ -1,10 +1,9 @@
 //! Labelled examples, and the two sets of a split.
 
-use std::collections::HashMap;
-
 use distil_gpu_kernels::random;
 
-use super::{DataError, Examples, Features, Numbers, Texts, classes};
+use super::{ClassLabels, DataError, Examples, Features, Labels, Numbers, Texts, classes};
+use crate::words::counted;
 
 /// Examples, at least one, with labels or without. Clones share the features.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,39 +11,6 @@ pub struct Dataset {
     examples: Examples,
     /// Of the first examples; texts without labels stand behind those that have one.
     labels: Option<Labels>,
-}
-
-/// The classes of examples; every label is below the number of classes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Labels {
-    ids: Vec<u32>,
-    class_names: Vec<String>,
-}
-
-impl Labels {
-    /// The label of each example: the place of its class among the names.
-    pub fn ids(&self) -> &[u32] {
-        &self.ids
-    }
-
-    /// Number of classes.
-    pub fn classes(&self) -> usize {
-        self.class_names.len()
-    }
-
-    /// Names of the classes, in order.
-    pub fn class_names(&self) -> &[String] {
-        &self.class_names
-    }
-
-    /// How many examples each class has.
-    pub fn per_class_counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.classes()];
-        for &label in &self.ids {
-            counts[label as usize] += 1;
-        }
-        counts
-    }
 }
 
 /// Data to train on and data to measure on, of the same shape and classes.
@@ -75,20 +41,35 @@ impl Dataset {
         labels: Vec<u32>,
         class_names: Vec<String>,
     ) -> Result<Self, DataError> {
-        let (examples, classes) = (examples.into(), class_names.len());
-        if examples.len() != labels.len() {
-            let problem =
-                format!("there are {} examples and {} labels", examples.len(), labels.len());
-            return Err(DataError::Unfit(problem));
+        let examples = examples.into();
+        check_counts(&examples, labels.len())?;
+        Self::labelled(examples, ClassLabels::new(labels, class_names)?)
+    }
+
+    /// Examples with labels of any kind.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] where there are no labels for each example, or not a tag for each word of one, naming the
+    /// first concerned.
+    pub fn labelled(
+        examples: impl Into<Examples>,
+        labels: impl Into<Labels>,
+    ) -> Result<Self, DataError> {
+        let (examples, labels) = (examples.into(), labels.into());
+        check_counts(&examples, labels.len())?;
+        if let (Some(words), Some(tags)) = (examples.words(), labels.tags()) {
+            let counts = |row: usize| (words.row(row).len(), tags.row(row).len());
+            let differ = |row: &usize| counts(*row).0 != counts(*row).1;
+            if let Some(row) = (0..words.len()).find(differ) {
+                let (words, tags) = counts(row);
+                return Err(DataError::Unfit(format!(
+                    "example {row} has {} and {}: each word has one tag",
+                    counted(words, "word"),
+                    counted(tags, "tag")
+                )));
+            }
         }
-        if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
-            let label = labels[row];
-            return Err(DataError::Unfit(format!(
-                "example {row} has the label {label}, which is not among the {classes} classes, \
-                 counted from 0"
-            )));
-        }
-        Ok(Self { examples, labels: Some(Labels { ids: labels, class_names }) })
+        Ok(Self { examples, labels: Some(labels) })
     }
 
     /// Examples whose labels are whole numbers: each that there is names a class, in order of number.
@@ -145,36 +126,63 @@ impl Dataset {
         self.examples.numbers()
     }
 
-    /// The labels, if it has any.
+    /// The labels, of whatever kind, if it has any.
     pub fn labels(&self) -> Option<&Labels> {
         self.labels.as_ref()
     }
 
-    /// The labels, which a task needs.
+    /// The labels, of whatever kind, which a task needs.
     ///
     /// # Errors
     /// [`DataError::Unfit`] when there are none.
     pub fn need_labels(&self) -> Result<&Labels, DataError> {
         self.labels.as_ref().ok_or_else(|| {
+            let problem = "the data have no labels, and this task learns from labels: give files with labels, or set \
+                           `task` to \"masked-lm\" or \"embedding\"";
+            DataError::Unfit(problem.to_owned())
+        })
+    }
+
+    /// The classes of the examples, if each has one.
+    pub fn class_labels(&self) -> Option<&ClassLabels> {
+        self.labels.as_ref()?.classes()
+    }
+
+    /// The classes of the examples, which a task needs.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when there are none.
+    pub fn need_classes(&self) -> Result<&ClassLabels, DataError> {
+        self.class_labels().ok_or_else(|| {
             let problem = "the data have no labels, and classes are learnt from labels: give files with a column \
                            of labels, or set `task` to \"masked-lm\" or \"embedding\"";
             DataError::Unfit(problem.to_owned())
         })
     }
 
-    /// The label of one example, if it has one.
-    pub fn label(&self, row: u32) -> Option<u32> {
-        self.labels.as_ref()?.ids.get(row as usize).copied()
+    /// How many examples have labels: the first ones.
+    pub fn labelled_len(&self) -> usize {
+        self.labels.as_ref().map_or(0, Labels::len)
     }
 
-    /// Number of classes; 0 without labels.
+    /// The class of one example, if it has one.
+    pub fn label(&self, row: u32) -> Option<u32> {
+        self.class_labels()?.ids().get(row as usize).copied()
+    }
+
+    /// Number of classes; 0 without labels that are classes.
     pub fn classes(&self) -> usize {
         self.class_names().len()
     }
 
-    /// Names of the classes; none without labels.
+    /// Names of the classes; none without labels that are classes.
     pub fn class_names(&self) -> &[String] {
-        self.labels.as_ref().map_or(&[], Labels::class_names)
+        self.class_labels().map_or(&[], ClassLabels::class_names)
+    }
+
+    /// Names of what a model says of an example, by the labels, of whatever kind; see [`Labels::outputs`].
+    pub fn outputs(&self) -> &[String] {
+        self.labels.as_ref().map_or(&[], Labels::outputs)
     }
 
     /// Number of examples.
@@ -192,7 +200,7 @@ impl Dataset {
         let mut digest = crc32fast::Hasher::new();
         self.examples.digest(&mut digest);
         if let Some(labels) = &self.labels {
-            digest.update(bytemuck::cast_slice(&labels.ids));
+            labels.digest(&mut digest);
         }
         digest.finalize()
     }
@@ -200,48 +208,41 @@ impl Dataset {
     /// The first `count` examples, or all if there are fewer; at least one.
     pub fn take(self, count: usize) -> Self {
         let examples = self.examples.take(count);
-        let mut labels = self.labels;
-        if let Some(labels) = &mut labels {
-            labels.ids.truncate(examples.len());
-        }
+        let labels = self.labels.map(|labels| labels.take(examples.len()));
         Self { examples, labels }
     }
 
     /// The data with these classes instead of its own, by name.
     ///
     /// # Errors
-    /// [`DataError::Unfit`] when it has no labels, or a class of it is not among them.
-    pub fn with_classes(mut self, class_names: &[String]) -> Result<Self, DataError> {
-        let own = self.need_labels()?.class_names();
-        if own == class_names {
-            return Ok(self);
-        }
-        let known: HashMap<&String, u32> = class_names.iter().zip(0..).collect();
-        let place = |name: &String| {
-            known.get(name).copied().ok_or_else(|| {
-                let all = classes::listed(class_names);
-                DataError::Unfit(format!("there is no class `{name}` among {all}"))
-            })
-        };
-        let places: Vec<u32> = own.iter().map(place).collect::<Result<_, _>>()?;
-        if let Some(labels) = &mut self.labels {
-            labels.ids.iter_mut().for_each(|label| *label = places[*label as usize]);
-            labels.class_names = class_names.to_vec();
-        }
+    /// [`DataError::Unfit`] when it has no labels that are classes, or a class of it is not among them.
+    pub fn with_classes(self, class_names: &[String]) -> Result<Self, DataError> {
+        self.need_classes()?;
+        self.with_outputs(class_names)
+    }
+
+    /// The data with these outputs instead of its own, by name; see [`Labels::with_outputs`].
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when it has no labels, or one of its own outputs is not among them.
+    pub fn with_outputs(mut self, names: &[String]) -> Result<Self, DataError> {
+        self.need_labels()?;
+        self.labels = self.labels.map(|labels| labels.with_outputs(names)).transpose()?;
         Ok(self)
     }
 
-    /// The test or validation data with the classes of the training data; `called` says which of them they are.
-    pub(super) fn with_classes_of(self, train: &Self, called: &str) -> Result<Self, DataError> {
+    /// The test or validation data with the outputs of the training data; `called` says which of them they are.
+    pub(super) fn with_outputs_of(self, train: &Self, called: &str) -> Result<Self, DataError> {
         let (Some(known), Some(own)) = (&train.labels, &self.labels) else { return Ok(self) };
-        if let Some(name) = own.class_names.iter().find(|name| !known.class_names.contains(name)) {
+        if let Some(name) = own.outputs().iter().find(|name| !known.outputs().contains(name)) {
             return Err(DataError::Unfit(format!(
-                "{called} the class `{name}`, and the training data have only {}: take its examples out, or give \
+                "{called} the {} `{name}`, and the training data have only {}: take its examples out, or give \
                  training data that have it",
-                classes::listed(&known.class_names)
+                own.noun(),
+                classes::listed(known.outputs())
             )));
         }
-        self.with_classes(&known.class_names)
+        self.with_outputs(known.outputs())
     }
 
     /// The numbers of the examples that are of none of these classes.
@@ -249,9 +250,9 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Unfit`] when there are no labels, a class does not exist or no example is left.
     pub fn rows_without_classes(&self, omitted: &[usize]) -> Result<Vec<u32>, DataError> {
-        let labels = self.need_labels()?;
-        let kept = |row: &u32| !omitted.contains(&(labels.ids[*row as usize] as usize));
-        let rows: Vec<u32> = (0..labels.ids.len() as u32).filter(kept).collect();
+        let ids = self.need_classes()?.ids();
+        let kept = |row: &u32| !omitted.contains(&(ids[*row as usize] as usize));
+        let rows: Vec<u32> = (0..ids.len() as u32).filter(kept).collect();
         if rows.is_empty() {
             let problem = format!("no example is left without the classes {omitted:?}: omit fewer");
             return Err(DataError::Unfit(problem));
@@ -277,21 +278,32 @@ impl Dataset {
     pub fn select(&self, rows: &[u32]) -> Result<Self, DataError> {
         let examples = self.examples.select(rows)?;
         let Some(labels) = &self.labels else { return Ok(Self { examples, labels: None }) };
-        let ids: Vec<u32> = rows.iter().map_while(|&row| self.label(row)).collect();
-        if rows[ids.len()..].iter().any(|&row| self.label(row).is_some()) {
+        let has_label = |row: &&u32| (**row as usize) < labels.len();
+        let labelled = rows.iter().take_while(has_label).count();
+        if rows[labelled..].iter().any(|row| has_label(&row)) {
             let problem = "examples without labels stand behind those with labels";
             return Err(DataError::Unfit(problem.to_owned()));
         }
-        Ok(Self { examples, labels: Some(Labels { ids, class_names: labels.class_names.clone() }) })
+        Ok(Self { examples, labels: Some(labels.select(&rows[..labelled])) })
+    }
+}
+
+/// Checks that there are labels for each example.
+fn check_counts(examples: &Examples, labels: usize) -> Result<(), DataError> {
+    let count = examples.len();
+    match count == labels {
+        true => Ok(()),
+        false => Err(DataError::Unfit(format!("there are {count} examples and {labels} labels"))),
     }
 }
 
 impl Split {
-    /// Two sets that go together; both have the classes of the training data.
+    /// Two sets that go together; both have the outputs of the training data. Test data alone may have labels.
     ///
     /// # Errors
-    /// [`DataError::Mismatch`] when they differ in the shape of an example, in the kind of numbers, or in whether they
-    /// have labels; [`DataError::Unfit`] when the test data have a class that the training data lack.
+    /// [`DataError::Mismatch`] when they differ in the shape of an example, in the kind of numbers or of labels, or the
+    /// training data alone have labels; [`DataError::Unfit`] when the test data have a class, a tag or a label that the
+    /// training data lack.
     pub fn new(train: Dataset, test: Dataset) -> Result<Self, DataError> {
         let (kind, other) = (train.examples.kind(), test.examples.kind());
         if kind != other {
@@ -307,15 +319,17 @@ impl Split {
         {
             return Err(DataError::Mismatch { what: "features are", train, test });
         }
-        let labelled = |set: &Dataset| match set.labels {
-            Some(_) => "labels".to_owned(),
-            None => "no labels".to_owned(),
+        let kind = |set: &Dataset| set.labels.as_ref().map(Labels::kind);
+        let mismatch = match (kind(&train), kind(&test)) {
+            (Some(train), Some(test)) if train != test => Some((train, test)),
+            (Some(_), None) => Some(("labels", "no labels")),
+            _ => None,
         };
-        if train.labels.is_some() != test.labels.is_some() {
-            let (train, test) = (labelled(&train), labelled(&test));
+        if let Some((train, test)) = mismatch {
+            let (train, test) = (train.to_owned(), test.to_owned());
             return Err(DataError::Mismatch { what: "there are", train, test });
         }
-        let test = test.with_classes_of(&train, "the test data have")?;
+        let test = test.with_outputs_of(&train, "the test data have")?;
         Ok(Self { train, test, validation: None, rows: None, unlabelled: None, notes: Vec::new() })
     }
 
@@ -371,12 +385,11 @@ mod tests {
     }
 
     fn ids(data: &Dataset) -> &[u32] {
-        data.need_labels().unwrap().ids()
+        data.need_classes().unwrap().ids()
     }
 
     fn renamed(names: &[String]) -> Dataset {
-        let labels = Labels { ids: ids(&six()).to_vec(), class_names: names.to_vec() };
-        Dataset { labels: Some(labels), ..six() }
+        Dataset::new(six().examples().clone(), ids(&six()).to_vec(), names.to_vec()).unwrap()
     }
 
     #[track_caller]
@@ -389,7 +402,7 @@ mod tests {
         let data = six();
         assert_eq!((data.len(), data.numbers().unwrap().example_len(), data.classes()), (6, 2, 3));
         assert_eq!(data.class_names(), ["0", "1", "2"]);
-        assert_eq!(data.labels().unwrap().per_class_counts(), [2, 1, 3]);
+        assert_eq!(data.need_classes().unwrap().per_class_counts(), [2, 1, 3]);
         let first = data.clone().take(2);
         assert_eq!((first.len(), ids(&first), first.classes()), (2, &[0, 2][..], 3));
         assert_eq!(first.numbers().unwrap().features(), &Features::F32(vec![0.0, 1.0, 2.0, 3.0]));

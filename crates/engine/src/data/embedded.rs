@@ -49,8 +49,8 @@ mod tests {
         assert_eq!((train.len(), test.len()), (5000, 1000));
         assert_eq!((train.numbers().unwrap().shape(), train.classes()), (&[1, 28, 28][..], 10));
         assert_eq!(train.class_names()[9], "Ankle boot");
-        assert_eq!(train.need_labels().unwrap().per_class_counts(), [500; 10]);
-        assert_eq!(test.need_labels().unwrap().per_class_counts(), [100; 10]);
+        assert_eq!(train.need_classes().unwrap().per_class_counts(), [500; 10]);
+        assert_eq!(test.need_classes().unwrap().per_class_counts(), [100; 10]);
         let normalisation = train.numbers().unwrap().normalisation();
         // The whole training set has a mean of 0.2860 and a standard deviation of 0.3530.
         assert!((normalisation.mean[0] - 0.286).abs() < 0.01, "{normalisation:?}");

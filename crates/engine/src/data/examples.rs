@@ -1,7 +1,7 @@
 //! Examples without labels.
 
-use super::text::Texts;
-use super::{DataError, Normalisation, Numbers};
+use super::text::{Question, Questions, Text, Texts, Windows, Words};
+use super::{DataError, Features, Normalisation, Numbers};
 use crate::recipe::Normalise;
 
 /// Examples without labels, at least one. Clones share what they hold.
@@ -12,6 +12,30 @@ pub enum Examples {
     Numbers(Numbers),
     /// Texts, or pairs of them.
     Texts(Texts),
+    /// Texts that are split into words.
+    Words(Words),
+    /// Questions, each with a context.
+    Questions(Questions),
+    /// Questions as tokens, in windows of their contexts.
+    Windows(Windows),
+}
+
+impl From<Words> for Examples {
+    fn from(words: Words) -> Self {
+        Self::Words(words)
+    }
+}
+
+impl From<Questions> for Examples {
+    fn from(questions: Questions) -> Self {
+        Self::Questions(questions)
+    }
+}
+
+impl From<Windows> for Examples {
+    fn from(windows: Windows) -> Self {
+        Self::Windows(windows)
+    }
 }
 
 impl From<Numbers> for Examples {
@@ -32,6 +56,9 @@ impl Examples {
         match self {
             Self::Numbers(numbers) => numbers.len(),
             Self::Texts(texts) => texts.len(),
+            Self::Words(words) => words.len(),
+            Self::Questions(questions) => questions.len(),
+            Self::Windows(windows) => windows.len(),
         }
     }
 
@@ -44,7 +71,7 @@ impl Examples {
     pub fn numbers(&self) -> Option<&Numbers> {
         match self {
             Self::Numbers(numbers) => Some(numbers),
-            Self::Texts(_) => None,
+            _ => None,
         }
     }
 
@@ -52,7 +79,31 @@ impl Examples {
     pub fn texts(&self) -> Option<&Texts> {
         match self {
             Self::Texts(texts) => Some(texts),
-            Self::Numbers(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The words of texts, if they are such.
+    pub fn words(&self) -> Option<&Words> {
+        match self {
+            Self::Words(words) => Some(words),
+            _ => None,
+        }
+    }
+
+    /// The questions, if they are.
+    pub fn questions(&self) -> Option<&Questions> {
+        match self {
+            Self::Questions(questions) => Some(questions),
+            _ => None,
+        }
+    }
+
+    /// The windows of questions, if they are such.
+    pub fn windows(&self) -> Option<&Windows> {
+        match self {
+            Self::Windows(windows) => Some(windows),
+            _ => None,
         }
     }
 
@@ -62,6 +113,36 @@ impl Examples {
             Self::Numbers(numbers) => format!("{:?}", numbers.shape()),
             Self::Texts(texts) if texts.are_pairs() => "a pair of texts".to_owned(),
             Self::Texts(_) => "a text".to_owned(),
+            Self::Words(_) => "a list of words".to_owned(),
+            Self::Questions(_) => "a question with its context".to_owned(),
+            Self::Windows(_) => "a window of a question's context".to_owned(),
+        }
+    }
+
+    /// About how many bytes they take in memory; a context that questions share counts with each.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Numbers(numbers) => match numbers.features() {
+                Features::U8(pixels) => pixels.len(),
+                Features::F32(values) => size_of_val(&**values),
+            },
+            Self::Texts(texts) => {
+                let second = |text: &Text| text.second.as_ref().map_or(0, String::len);
+                let letters = texts.all().iter().map(|text| text.first.len() + second(text));
+                letters.sum::<usize>() + size_of_val(texts.all())
+            }
+            Self::Words(words) => {
+                let row = |row: &Vec<String>| {
+                    row.iter().map(String::len).sum::<usize>() + size_of_val(&**row)
+                };
+                words.all().iter().map(row).sum::<usize>() + size_of_val(words.all())
+            }
+            Self::Questions(questions) => {
+                let row = |row: &Question| row.id.len() + row.question.len() + row.context.len();
+                questions.all().iter().map(row).sum::<usize>() + size_of_val(questions.all())
+            }
+            // An id, a type and two places in the context for each token.
+            Self::Windows(windows) => 16 * windows.tokens().ids().len(),
         }
     }
 
@@ -70,6 +151,9 @@ impl Examples {
         match self {
             Self::Numbers(numbers) => Self::Numbers(numbers.take(count)),
             Self::Texts(texts) => Self::Texts(texts.take(count)),
+            Self::Words(words) => Self::Words(words.take(count)),
+            Self::Questions(questions) => Self::Questions(questions.take(count)),
+            Self::Windows(windows) => Self::Windows(windows.take(count)),
         }
     }
 
@@ -81,6 +165,9 @@ impl Examples {
         Ok(match self {
             Self::Numbers(numbers) => Self::Numbers(numbers.select(indices)?),
             Self::Texts(texts) => Self::Texts(texts.select(indices)?),
+            Self::Words(words) => Self::Words(words.select(indices)?),
+            Self::Questions(questions) => Self::Questions(questions.select(indices)?),
+            Self::Windows(windows) => Self::Windows(windows.select(indices)?),
         })
     }
 
@@ -89,6 +176,9 @@ impl Examples {
         match self {
             Self::Numbers(numbers) => numbers.row_digests(),
             Self::Texts(texts) => texts.row_digests(),
+            Self::Words(words) => words.row_digests(),
+            Self::Questions(questions) => questions.row_digests(),
+            Self::Windows(windows) => windows.row_digests(),
         }
     }
 
@@ -97,6 +187,9 @@ impl Examples {
         match self {
             Self::Numbers(numbers) => numbers.digest(digest),
             Self::Texts(texts) => digest.update(&texts.digest().to_le_bytes()),
+            Self::Words(_) | Self::Questions(_) | Self::Windows(_) => {
+                digest.update(bytemuck::cast_slice(&self.row_digests()));
+            }
         }
     }
 

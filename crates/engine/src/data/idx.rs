@@ -184,7 +184,7 @@ mod tests {
                 (data.len(), data.numbers().unwrap().shape(), data.classes()),
                 (2, &[1, 2, 3][..], 2)
             );
-            let labels = data.need_labels().unwrap();
+            let labels = data.need_classes().unwrap();
             assert_eq!(
                 (labels.ids(), labels.class_names()),
                 (&[1, 0][..], &["1", "3"].map(String::from)[..])

@@ -13,32 +13,36 @@ pub mod files;
 mod gather;
 mod idx;
 mod images;
+mod labels;
 mod normalisation;
 mod numbers;
 mod safetensors;
 pub mod text;
 
-use crate::recipe::{Data, Source, Task, Validation};
+use crate::recipe::{Data, Source, Validation};
 
-pub use dataset::{Dataset, Labels, Split};
+pub use dataset::{Dataset, Split};
 pub use error::DataError;
 pub use examples::Examples;
 pub use gather::Shift;
 pub use images::{Colour, Conversion, is_image, load_image_classes, load_images};
+pub use labels::{
+    Answer, ClassLabels, LabelKind, Labels, NumberLabels, SpanLabels, Spans, TagLabels,
+};
 pub use normalisation::Normalisation;
 pub use numbers::{Features, Numbers};
 pub use safetensors::{load_features, read_logits};
-pub use text::{Text, Texts, Tokenizer, Tokens};
+pub use text::{Question, Questions, Text, Texts, TokenSpan, Tokenizer, Tokens, Windows, Words};
 
-/// Loads the data of a recipe for its task: texts come without labels where they are learnt from alone.
+/// Loads the data of a recipe with labels of the kind that its task asks for, or without.
 ///
 /// Both sets have the shape and the classes in common; the limits are applied last, so that they change
 /// no class.
 ///
 /// # Errors
 /// [`DataError`], naming the file and the place in it, or how training and test data differ.
-pub fn load(data: &Data, task: Task) -> Result<Split, DataError> {
-    let split = load_source(&data.source, task)?;
+pub fn load(data: &Data, kind: LabelKind) -> Result<Split, DataError> {
+    let split = load_source(&data.source, kind)?;
     let limited = |set: Dataset, limit: Option<usize>| match limit {
         Some(limit) => set.take(limit),
         None => set,
@@ -60,32 +64,32 @@ pub fn load(data: &Data, task: Task) -> Result<Split, DataError> {
         Some(Validation::Share(share)) => split.hold_out(*share),
         Some(Validation::Path(path)) => {
             let Split { test: validation, notes, .. } =
-                load_source(&data.source.tested_on(path), task)?;
+                load_source(&data.source.tested_on(path), kind)?;
             let more =
                 notes.into_iter().filter(|note| !split.notes.contains(note)).collect::<Vec<_>>();
             let notes = [split.notes.clone(), more].concat();
             let validation =
-                validation.with_classes_of(&split.train, "the validation data have")?;
+                validation.with_outputs_of(&split.train, "the validation data have")?;
             let checked = Split::new(split.train.clone(), validation)?;
             Ok(Split { validation: Some(checked.test), notes, ..split })
         }
     }
 }
 
-fn load_source(source: &Source, task: Task) -> Result<Split, DataError> {
+fn load_source(source: &Source, kind: LabelKind) -> Result<Split, DataError> {
     let (train, test) = match source {
         Source::Embedded => embedded::load(),
         Source::Idx { train_images, train_labels, test_images, test_labels } => {
             let train = idx::load(train_images, train_labels)?;
             let test = idx::load(test_images, test_labels)?;
-            let test = test.with_classes_of(&train, &format!("{} has", test_labels.display()))?;
+            let test = test.with_outputs_of(&train, &format!("{} has", test_labels.display()))?;
             Ok((train, test))
         }
         Source::Csv { train, test, label, header } => csv::load(train, test, label, *header),
         Source::Safetensors { train, test, features, labels } => {
             safetensors::load(train, test, features, labels)
         }
-        Source::Text { train, test, text, skip_empty, .. } if task != Task::Classification => {
+        Source::Text { train, test, text, skip_empty, .. } if kind == LabelKind::None => {
             let mut notes = Vec::new();
             let mut texts = |path| {
                 let (texts, skipped) = text::read_texts(path, text, *skip_empty)?;
@@ -120,7 +124,7 @@ mod tests {
             unlabelled: None,
             normalise: Some(Normalise::Standardise),
         };
-        let split = load(&data, Task::Classification).unwrap();
+        let split = load(&data, LabelKind::Class).unwrap();
         assert_eq!((split.train.len(), split.test.len(), split.train.classes()), (50, 20, 10));
         let examples = split.train.examples();
         let measured = examples.normalisation_for(data.normalise.as_ref()).unwrap();

@@ -23,7 +23,7 @@ pub(super) fn load(
         })
     };
     let (train, tested) = (dataset(train)?, dataset(test)?);
-    let tested = tested.with_classes_of(&train, &format!("{} has", test.display()))?;
+    let tested = tested.with_outputs_of(&train, &format!("{} has", test.display()))?;
     Ok((train, tested))
 }
 
@@ -252,7 +252,7 @@ mod tests {
                 &Features::F32(values.to_vec()),
                 "{dtype}"
             );
-            let ids = data.need_labels().unwrap().ids();
+            let ids = data.need_classes().unwrap().ids();
             assert_eq!((ids, data.numbers().unwrap().shape()), (&[1, 0][..], &[2][..]));
         }
         let pixels = read(&[

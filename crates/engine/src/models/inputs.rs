@@ -229,8 +229,11 @@ impl Input {
             (Self::Numbers { .. }, _) => {
                 "the model takes numbers or images, and these are texts".to_owned()
             }
-            (Self::Tokens(_), _) => {
+            (Self::Tokens(_), Examples::Numbers(_)) => {
                 "the model takes texts, and these are numbers or images".to_owned()
+            }
+            (Self::Tokens(_), _) => {
+                format!("the model takes whole texts, and an example here is {}", examples.kind())
             }
         };
         Err(DataError::Unfit(problem))

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::LabelKind;
+
 /// What the models learn to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -23,6 +25,14 @@ impl Task {
         ("masked-lm", Self::MaskedLm),
         ("embedding", Self::Embedding),
     ];
+
+    /// The labels that it asks of data.
+    pub fn labels(self) -> LabelKind {
+        match self {
+            Self::Classification => LabelKind::Class,
+            Self::MaskedLm | Self::Embedding => LabelKind::None,
+        }
+    }
 
     /// Its name in recipes.
     pub fn name(self) -> &'static str {

@@ -52,7 +52,7 @@ impl ClassWeights {
     /// # Errors
     /// [`DataError::Unfit`] when a name is none of the data's classes, or they have no labels.
     pub fn of(&self, data: &Dataset) -> Result<Vec<f32>, DataError> {
-        let labels = data.need_labels()?;
+        let labels = data.need_classes()?;
         let names = labels.class_names();
         match self {
             Self::Balanced(_) => {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::picture;
-use crate::data::{Examples, Labels};
+use crate::data::{ClassLabels, Examples};
 use crate::error::Error;
 use crate::files::write_atomically;
 
@@ -120,7 +120,7 @@ impl Answers {
     /// If logits are not [test examples, classes].
     pub fn collect(
         test: &Examples,
-        labels: &Labels,
+        labels: &ClassLabels,
         temperature: f32,
         logits: TestLogits<'_>,
     ) -> Self {
@@ -171,7 +171,7 @@ impl Answers {
 }
 
 impl Similarity {
-    fn of(labels: &Labels, teacher: &[f32], temperature: f32) -> Self {
+    fn of(labels: &ClassLabels, teacher: &[f32], temperature: f32) -> Self {
         let counts = labels.per_class_counts();
         let mut classes: Vec<usize> =
             (0..counts.len()).filter(|&class| counts[class] > 0).collect();
@@ -250,7 +250,7 @@ impl Row<'_> {
 
 fn groups(
     test: &Examples,
-    labels: &Labels,
+    labels: &ClassLabels,
     temperature: f32,
     logits: TestLogits<'_>,
 ) -> Vec<Group> {
@@ -327,7 +327,7 @@ mod tests {
     }
 
     fn collect(test: &Dataset, logits: TestLogits<'_>) -> Answers {
-        Answers::collect(test.examples(), test.labels().unwrap(), 4.0, logits)
+        Answers::collect(test.examples(), test.need_classes().unwrap(), 4.0, logits)
     }
 
     /// Logits that give each example the class named, more surely the higher `sure` is.
@@ -403,7 +403,8 @@ mod tests {
         // The second example of class 2 is all but certain.
         teacher[17] = 200.0;
         let test = test_set(false);
-        let Similarity { classes, rows } = Similarity::of(test.labels().unwrap(), &teacher, 2.0);
+        let Similarity { classes, rows } =
+            Similarity::of(test.need_classes().unwrap(), &teacher, 2.0);
         assert_eq!(classes, [0, 1, 2]);
         let (high, low) = (1f64.exp() / (1f64.exp() + 2.0), 1.0 / (1f64.exp() + 2.0));
         let mean = rounded((high + low) / 2.0);
@@ -421,7 +422,7 @@ mod tests {
         let test =
             Dataset::numbered(Numbers::new(features, vec![1]).unwrap(), labels.clone()).unwrap();
         let teacher = vec![0.0; labels.len() * 70];
-        let similarity = Similarity::of(test.labels().unwrap(), &teacher, 1.0);
+        let similarity = Similarity::of(test.need_classes().unwrap(), &teacher, 1.0);
         assert_eq!(similarity.classes.len(), MOST_CLASSES);
         assert_eq!(similarity.classes[MOST_CLASSES - 3..], [61, 68, 69]);
         assert_eq!(similarity.rows[5][7], rounded(1.0 / 70.0));

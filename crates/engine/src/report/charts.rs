@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::folder::Epoch;
 use super::{Answers, ArmReport, Record, Report, Setting, SweepPoint, SweepReport};
-use crate::distill::Arm;
+use crate::results::Arm;
 
 /// Points of a curve, at most: the eye sees no more.
 const MOST_POINTS: usize = 500;

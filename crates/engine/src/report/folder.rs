@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{Answers, Guesses, REPORT, Report, SWEEP, answers, guesses};
-use crate::distill::{Arm, GRID, Metrics};
 use crate::error::Error;
+use crate::results::{Arm, Metrics};
+use crate::run::GRID;
 
 /// One line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

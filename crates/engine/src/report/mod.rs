@@ -17,9 +17,9 @@ mod verdict;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
-use crate::distill::Arm;
-use crate::distill::evaluate::Speed;
+use crate::measure::evaluator::Speed;
 use crate::recipe::{Target, Task};
+use crate::results::Arm;
 
 pub use crate::words::thousands;
 pub use answers::{Answers, TestLogits};
@@ -46,10 +46,10 @@ pub struct ArmReport {
     pub accuracy: f64,
     /// Number of test examples that it gets wrong: of embeddings, whose nearest neighbour is not the teacher's.
     pub errors: usize,
-    /// Mean F1 of the classes; see [`crate::distill::Scores::macro_f1`].
+    /// Mean F1 of the classes; see [`crate::results::Scores::macro_f1`].
     #[serde(default)]
     pub macro_f1: Option<f64>,
-    /// Matthews correlation with the labels; see [`crate::distill::Scores::matthews`].
+    /// Matthews correlation with the labels; see [`crate::results::Scores::matthews`].
     #[serde(default)]
     pub matthews: Option<f64>,
     /// Errors by true class.
@@ -171,7 +171,8 @@ pub struct ClassReport {
 impl ClassReport {
     /// The classes of a test set; none where they are too many.
     pub(crate) fn all(test: &Dataset) -> Vec<Self> {
-        let Some(labels) = test.labels().filter(|labels| labels.classes() <= MOST_CLASSES) else {
+        let Some(labels) = test.class_labels().filter(|labels| labels.classes() <= MOST_CLASSES)
+        else {
             return Vec::new();
         };
         let classes = labels.class_names().iter().cloned().zip(labels.per_class_counts());

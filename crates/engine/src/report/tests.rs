@@ -76,7 +76,7 @@ pub(super) fn record(name: &str, teacher: bool) -> Record {
             warnings: Vec::new(),
         },
         epochs: epochs.map(|epoch| serde_json::from_value(epoch).unwrap()).collect(),
-        answers: Some(Answers::collect(test.examples(), test.labels().unwrap(), 4.0, logits)),
+        answers: Some(Answers::collect(test.examples(), test.need_classes().unwrap(), 4.0, logits)),
         guesses: None,
         recipe: format!("# {name}\nname = \"a\"\nseed = 1\n[train]\nepochs = 2\n"),
     };

@@ -10,7 +10,7 @@ const NO_GAP: &str = "the teacher is no better than the student alone";
 
 /// Accuracy of always giving the most frequent class of these examples; absent where they have none.
 pub fn majority(examples: &Dataset) -> Option<f64> {
-    let labels = examples.labels()?;
+    let labels = examples.class_labels()?;
     let most = labels.per_class_counts().into_iter().max()?;
     Some(most as f64 / labels.ids().len() as f64)
 }

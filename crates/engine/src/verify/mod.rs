@@ -23,9 +23,9 @@ pub use cases::Case;
 pub use steps::{Batch, KINKS, Lesson, Models, ROUNDING, Trainings, made_up, made_up_length};
 
 use crate::device::{CpuDevice, Device};
-use crate::distill::Setup;
 use crate::error::Error;
 use crate::recipe::Recipe;
+use crate::run::Setup;
 
 /// The device everything else is held to.
 pub fn oracle() -> CpuDevice<f64> {

@@ -9,10 +9,6 @@ use super::numbers::{narrow, nmse, random, random_labels};
 use super::{Distance, oracle};
 use crate::data::Normalisation;
 use crate::device::{Device, HostTensor};
-use crate::distill::program::{LABELS, STUDENT, TEACHER_LOGITS, TEACHER_PREFIX, read_alike};
-use crate::distill::{
-    Features, Setup, TeacherInput, optimizer_config, student_layout, training_plan,
-};
 use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
 use crate::models::encoder::{bert::Bert, distilbert::DistilBert, roberta::Roberta};
@@ -21,10 +17,14 @@ use crate::models::{
     SharedFamily,
 };
 use crate::nn::Activation;
+use crate::objective::plans::{LABELS, STUDENT, TEACHER_LOGITS, TEACHER_PREFIX, read_alike};
+use crate::objective::{Features, TeacherInput, student_layout, training_plan};
 use crate::plan::{Plan, Precision};
 use crate::recipe::{Distil, HiddenDistance, HiddenLoss, Recipe, Relation, RelationLoss};
+use crate::run::Setup;
 use crate::session::Session;
 use crate::store::{Layout, Part, Storage};
+use crate::train::optimizer_config;
 
 /// Rounding alone, over a few steps. What the parameters change by is a small difference of rounded numbers.
 pub const ROUNDING: f64 = 1e-9;

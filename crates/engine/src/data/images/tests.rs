@@ -42,12 +42,12 @@ fn reads_classes_in_turn() {
     let (train, test) = read(&folders(), None, None).unwrap();
     assert_eq!(train.class_names(), ["cat", "dog"]);
     assert_eq!(
-        (train.need_labels().unwrap().ids(), train.numbers().unwrap().shape()),
+        (train.need_classes().unwrap().ids(), train.numbers().unwrap().shape()),
         (&[0, 1, 1][..], &[1, 2, 3][..])
     );
     let expected = [[3; 6], [1; 6], [2; 6]].concat();
     assert_eq!(train.numbers().unwrap().features(), &Features::U8(expected));
-    assert_eq!((test.need_labels().unwrap().ids(), test.classes()), (&[1][..], 2));
+    assert_eq!((test.need_classes().unwrap().ids(), test.classes()), (&[1][..], 2));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn folders_within_a_class_belong_to_it() {
     let expected = [[3; 6], [5; 6], [1; 6], [2; 6]].concat();
     assert_eq!(train.numbers().unwrap().features(), &Features::U8(expected));
     assert_eq!(
-        (train.need_labels().unwrap().ids(), test.need_labels().unwrap().ids()),
+        (train.need_classes().unwrap().ids(), test.need_classes().unwrap().ids()),
         (&[0, 1, 1, 1][..], &[1][..])
     );
     let all = load_images(&root.path().join("train"), &Conversion::default()).unwrap();

@@ -2,19 +2,25 @@
 
 pub mod buckets;
 pub mod masking;
+mod questions;
 mod read;
 mod tokenizer;
 mod tokens;
 mod trim;
+mod windows;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use masking::Masking;
+pub use questions::{Question, Questions};
 pub use read::{Loaded, Pairs, load, read_pairs, read_texts, skipped_note};
 pub use tokenizer::{SavedAs, Tokenizer, TokenizerFiles};
 pub use tokens::Tokens;
 pub use trim::{Trimmed, trim};
+pub use windows::{TokenSpan, Windows};
+pub use words::Words;
 
 use super::DataError;
 
@@ -51,6 +57,17 @@ impl fmt::Display for Text {
             None => f.write_str(&self.first),
         }
     }
+}
+
+/// The rows of these numbers, in their order.
+fn rows_of<T: Clone>(rows: &[T], indices: &[u32]) -> Result<Vec<T>, DataError> {
+    let row = |&index: &u32| {
+        let count = rows.len();
+        rows.get(index as usize)
+            .cloned()
+            .ok_or_else(|| DataError::Unfit(format!("there is no example {index} among {count}")))
+    };
+    indices.iter().map(row).collect()
 }
 
 /// Texts, at least one; all are single or all are pairs. Clones share them.
@@ -104,14 +121,7 @@ impl Texts {
     /// # Errors
     /// [`DataError::Unfit`] when a number is out of range or none is given.
     pub fn select(&self, indices: &[u32]) -> Result<Self, DataError> {
-        let text = |&index: &u32| {
-            let found = self.rows.get(index as usize).cloned();
-            let rows = self.len();
-            found.ok_or_else(|| {
-                DataError::Unfit(format!("there is no example {index} among {rows}"))
-            })
-        };
-        Self::new(indices.iter().map(text).collect::<Result<_, _>>()?)
+        Self::new(rows_of(&self.rows, indices)?)
     }
 
     /// These and others behind them.

@@ -331,7 +331,7 @@ mod tests {
         ] {
             let (train, _) = loaded(name, content, &["text"]).unwrap();
             assert_eq!(train.class_names(), ["neg", "pos"], "{name}");
-            assert_eq!(train.need_labels().unwrap().ids(), [1, 0], "{name}");
+            assert_eq!(train.need_classes().unwrap().ids(), [1, 0], "{name}");
             let texts = train.examples().texts().unwrap();
             assert_eq!(texts.all()[0].first, "good, \"really\"", "{name}");
             assert!(!texts.are_pairs());
@@ -351,7 +351,7 @@ mod tests {
         let content = "a,b,label\nx,y,10\nx,z,9\n";
         let (train, _) = loaded("a.csv", content, &["a", "b"]).unwrap();
         assert_eq!(
-            (train.class_names(), train.need_labels().unwrap().ids()),
+            (train.class_names(), train.need_classes().unwrap().ids()),
             (&["9".to_owned(), "10".to_owned()][..], &[1, 0][..])
         );
         assert_eq!(train.examples().texts().unwrap().all()[1].to_string(), "x | z");

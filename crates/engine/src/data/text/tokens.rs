@@ -32,7 +32,8 @@ impl Tokens {
         self.ends.is_empty()
     }
 
-    fn range(&self, row: usize) -> std::ops::Range<usize> {
+    /// Where a text stands among [`Self::ids`].
+    pub(super) fn range(&self, row: usize) -> std::ops::Range<usize> {
         let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
         start..self.ends[row]
     }
@@ -56,6 +57,27 @@ impl Tokens {
     /// When there is no such text.
     pub fn length(&self, row: usize) -> usize {
         self.range(row).len()
+    }
+
+    /// The first `count` texts, or all if there are fewer.
+    pub fn take(&self, count: usize) -> Self {
+        let count = count.min(self.len());
+        self.select(&(0..count as u32).collect::<Vec<u32>>())
+    }
+
+    /// The texts of these numbers, in their order; as many count as cut as before, at most all.
+    ///
+    /// # Panics
+    /// When there is no such text.
+    pub fn select(&self, rows: &[u32]) -> Self {
+        let mut chosen = Self::default();
+        for &row in rows {
+            let (ids, types) = self.row(row as usize);
+            chosen.ids.extend_from_slice(ids);
+            chosen.types.extend_from_slice(types);
+            chosen.ends.push(chosen.ids.len());
+        }
+        Self { cut: self.cut.min(rows.len()), ..chosen }
     }
 
     /// How many texts were too long and lost their end.

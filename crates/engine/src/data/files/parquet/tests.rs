@@ -71,7 +71,7 @@ fn reads_columns_of_every_row_group() {
     let (_folder, path) = saved(&content);
     let Loaded { train, .. } = load(&path, &path, &["text".to_owned()], "label", false).unwrap();
     assert_eq!(
-        (train.class_names(), train.need_labels().unwrap().ids()),
+        (train.class_names(), train.need_classes().unwrap().ids()),
         (&["-1", "0", "1"].map(str::to_owned)[..], &[0, 1, 2][..])
     );
 }

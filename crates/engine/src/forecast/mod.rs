@@ -1,0 +1,520 @@
+//! What a run will need, known before anything is allocated: work of a step, memory of each phase, limits.
+
+pub mod main_memory;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use distil_gpu_kernels::distill_loss::TERMS;
+use distil_gpu_kernels::{Cost, Kernel, loss_scale};
+use serde::Serialize;
+
+use crate::data::{self, Dataset, Examples};
+use crate::device::{Limits, Outlook};
+use crate::error::Error;
+use crate::measure::{evaluator, predictions};
+use crate::models::{BatchShape, Feed, ModelConfig};
+use crate::objective::{TeacherInput, plans};
+use crate::plan::{BufferKind, Plan};
+use crate::recipe::{self, Recipe, Train};
+use crate::results::Arm;
+use crate::run::Setup;
+use crate::scratch::Scratch;
+use crate::store::{Layout, Part, Segment, Storage};
+use crate::train::inputs::Feeds;
+use crate::train::plans::{TrainingPlans, shapes};
+use crate::train::trainer::update;
+use crate::train::training_parts;
+use main_memory::MainMemory;
+
+/// Most of the largest tensors that are listed.
+const LARGEST: usize = 5;
+
+/// What a run will need.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forecast {
+    /// The teacher, if it is a model, and the student.
+    pub models: Vec<ModelForecast>,
+    /// The arms that are trained, in their order.
+    pub arms: Vec<ArmForecast>,
+    /// Each device that was asked about.
+    pub devices: Vec<DeviceForecast>,
+    /// The largest tensors of the training steps.
+    pub largest: Vec<TensorForecast>,
+}
+
+/// A model.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelForecast {
+    /// `teacher` or `student`.
+    pub name: &'static str,
+    /// Kind and sizes.
+    pub sizes: String,
+    /// Number of parameters.
+    pub parameters: usize,
+}
+
+impl ModelForecast {
+    fn of(name: &'static str, config: &ModelConfig) -> Self {
+        let sizes = config.architecture.to_string();
+        Self { name, sizes, parameters: config.parameter_count() }
+    }
+}
+
+/// One arm's training.
+#[derive(Clone, Debug, Serialize)]
+pub struct ArmForecast {
+    /// Which.
+    pub arm: Arm,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// Examples of a step.
+    pub batch: usize,
+    /// Steps of the training.
+    pub steps: u32,
+    /// Kernel calls of a step.
+    pub calls: usize,
+    /// Operations of a step.
+    pub flops: u64,
+    /// Bytes that the kernels of a step read and write at least.
+    pub bytes_moved: u64,
+}
+
+/// A tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TensorForecast {
+    /// Its name and shape.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What a run takes of one device.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceForecast {
+    /// Its name.
+    pub device: String,
+    /// Kernel launches of a step of each trained arm.
+    pub launches: Vec<usize>,
+    /// Memory in each phase of the run.
+    pub phases: Vec<Memory>,
+    /// The most of any phase: every buffer that the run makes, exact to the byte.
+    pub peak_bytes: u64,
+    /// What the run takes of the machine's memory, where the device is the processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub main_memory: Option<MainMemory>,
+    /// Tensors that are bound in parts, since the device binds no more at once: name, and the most parts of one.
+    pub tiled: BTreeMap<String, usize>,
+    /// What exceeds which limit of the device, or what it lacks; where there is anything, the run is refused.
+    pub exceeded: Vec<String>,
+}
+
+/// Bytes by purpose, in one phase of a run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Memory {
+    /// What goes on.
+    pub phase: String,
+    /// Of all models that are there.
+    pub parameters: u64,
+    /// Of the model in training.
+    pub gradients: u64,
+    /// The optimizer's.
+    pub moments: u64,
+    /// Tensors between the kernels of a plan, and sums over an epoch.
+    pub activations: u64,
+    /// What plans read from the host and give back to it.
+    pub data: u64,
+    /// What the device needs beside: staging buffers, sizes of launches.
+    pub staging: u64,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        let Self { phase: _, parameters, gradients, moments, activations, data, staging } = self;
+        parameters + gradients + moments + activations + data + staging
+    }
+
+    /// Adds a store with these parts and so many metrics.
+    fn store(&mut self, layout: &Layout, parts: &[Part], metrics: usize) {
+        let bytes: u64 = layout.segments.iter().map(Segment::bytes).sum();
+        for part in parts {
+            match part {
+                Part::Parameters => self.parameters += bytes,
+                Part::Gradients => self.gradients += bytes,
+                Part::Moment1 | Part::Moment2 => self.moments += bytes,
+                Part::LossScale => self.activations += loss_scale::LEN as u64 * 4,
+                Part::Metrics | Part::Scratch => {}
+            }
+        }
+        self.activations += metrics as u64 * 4;
+    }
+
+    /// Adds loaded plans that share their scratch memory.
+    fn plans<'p>(&mut self, plans: impl Iterator<Item = &'p Plan> + Clone, device: &Outlook) {
+        let bytes = |len: usize| len as u64 * 4;
+        self.activations += Scratch::lens(plans.clone()).into_iter().map(bytes).sum::<u64>();
+        for plan in plans {
+            for buffer in &plan.buffers {
+                if let BufferKind::Input(_) | BufferKind::Output(_) = buffer.kind {
+                    self.data += buffer.bytes();
+                }
+            }
+            self.staging += device.plan_bytes(plan);
+        }
+    }
+}
+
+/// A model that is measured, its plans made once for all devices.
+struct Measured {
+    layout: Layout,
+    /// Those of its answers to the test set.
+    answers: Vec<Plan>,
+    /// Those of its speed.
+    speed: Vec<Plan>,
+    /// Those of a language model's guesses that the page of a run shows.
+    guesses: Vec<Plan>,
+    /// Elements of the logits that the host reads at once.
+    logits: usize,
+}
+
+/// A training, its plans made once for all devices.
+struct Training {
+    arm: Arm,
+    layout: Layout,
+    parts: Vec<Part>,
+    /// Elements of the store's metrics.
+    metrics: usize,
+    plans: TrainingPlans,
+    /// Batches of a step.
+    batches: usize,
+    /// What a checkpoint takes of the host's memory while it is written.
+    checkpoint: u64,
+}
+
+impl Training {
+    /// The plan of the largest batch.
+    fn step(&self) -> &Plan {
+        self.plans.batches.values().last().expect("there is a step")
+    }
+
+    /// Something of a step that its plans have.
+    fn count(&self, of: impl Fn(&Plan) -> usize) -> usize {
+        self.batches * of(self.step()) + self.plans.update.as_ref().map_or(0, of)
+    }
+
+    /// Work of a step.
+    fn cost(&self) -> Cost {
+        let batches = std::iter::repeat_n(self.step(), self.batches);
+        let all = batches.chain(&self.plans.update);
+        all.fold(Cost::default(), |sum, plan| sum + plan.cost())
+    }
+}
+
+impl Forecast {
+    /// Of a recipe, on each of these devices. Reads the recipe's data, and a teacher that is loaded.
+    ///
+    /// # Errors
+    /// When data or teacher cannot be used, or a parameter is too large for any device.
+    pub fn of(recipe: &Recipe, devices: &[Outlook]) -> Result<Self, Error> {
+        let setup = Setup::read(recipe, None)?;
+        let models = setup.teacher.iter().map(|config| ModelForecast::of("teacher", config));
+        let models = models.chain([ModelForecast::of("student", &setup.student)]).collect();
+        let planned = Planned::of(recipe, &setup)?;
+        let largest = largest(&planned.trainings);
+        let on = |device: &Outlook| on_device(device, &planned);
+        let devices = devices.iter().map(on).collect();
+        Ok(Self { models, arms: planned.arms, devices, largest })
+    }
+}
+
+/// The kernels that a run of a recipe will launch on a device of these limits, with the data and models that it was read
+/// to.
+///
+/// # Errors
+/// When a plan cannot be made.
+pub fn kernels(
+    recipe: &Recipe,
+    setup: &Setup,
+    limits: Limits,
+) -> Result<Vec<Arc<dyn Kernel>>, Error> {
+    let Planned { measured, trainings, .. } = Planned::of(recipe, setup)?;
+    let trained = trainings.iter().flat_map(|training| training.plans.all());
+    let measured = measured
+        .values()
+        .flat_map(|model| model.answers.iter().chain(&model.speed).chain(&model.guesses));
+    let mut kernels = Vec::new();
+    for plan in trained.chain(measured) {
+        kernels.extend(plan.within(limits)?.calls.iter().map(|call| call.kernel.clone()));
+    }
+    Ok(kernels)
+}
+
+/// All plans of a run.
+struct Planned {
+    arms: Vec<ArmForecast>,
+    /// Each arm's, where it is a model.
+    measured: BTreeMap<Arm, Measured>,
+    trainings: Vec<Training>,
+    /// Bytes of data and of parameters that the host holds all the time.
+    held: [u64; 2],
+}
+
+impl Planned {
+    fn of(recipe: &Recipe, setup: &Setup) -> Result<Self, Error> {
+        let Setup { split, transfer, alone, teacher, student, .. } = setup;
+        let (answers, test_answers) = match (teacher, &recipe.teacher) {
+            (Some(config), _) => {
+                let (storage, features) = (recipe.teacher.weights(), &setup.features);
+                (TeacherInput::Model { config, storage, features }, true)
+            }
+            (None, recipe::Teacher::Logits { logits }) => {
+                (TeacherInput::Given, data::read_logits(logits, "test").is_ok())
+            }
+            _ => (TeacherInput::Given, false),
+        };
+        let mut arms = Vec::new();
+        let test = split.test.examples();
+        let mut train = |arm, config: &ModelConfig, how: &Train, teacher, given, data: &Dataset| {
+            let (rows, step_rows) = (how.rows(data.len()), how.step_rows(data.len()));
+            let (optimizer, _) = update(how, config)?;
+            let feeds = Feeds::new(config, teacher, data.examples())?;
+            let mut measured = BTreeSet::new();
+            for (set, given) in [(Some(&split.test), given), (split.validation.as_ref(), false)] {
+                let Some(set) = set else { continue };
+                let feed = Feed::new(&config.input, set.examples())?;
+                let given = match config.input.masks() {
+                    true => !matches!(teacher, TeacherInput::None),
+                    false => given && !config.embeds(),
+                };
+                measured.extend(shapes(config, &feed).into_iter().map(|shape| (shape, given)));
+            }
+            let (examples, how_of) = ((&feeds, data.len()), (how, recipe.seed));
+            let shares = recipe.distil.gradient_shares;
+            let plans = TrainingPlans::new(config, how_of, teacher, examples, measured, shares)?;
+            let (parts, batches) = (training_parts(&optimizer), step_rows.div_ceil(rows));
+            let layout = plans::student_layout(config, teacher)?;
+            let metrics = teacher.features().metrics_len(TERMS);
+            let checkpoint = main_memory::checkpoint(&parts, layout.parameter_count(), how);
+            let training = Training { arm, layout, parts, metrics, plans, batches, checkpoint };
+            let cost = training.cost();
+            arms.push(ArmForecast {
+                arm,
+                parameters: config.parameter_count(),
+                batch: step_rows,
+                steps: how.length.total_steps(how.steps_per_epoch(data.len())),
+                calls: training.count(|plan| plan.calls.len()),
+                flops: cost.flops,
+                bytes_moved: cost.bytes_read + cost.bytes_written,
+            });
+            Ok::<_, Error>(training)
+        };
+        let mut trainings = Vec::new();
+        if let Some((config, how)) = setup.taught(recipe) {
+            let data = &split.train;
+            trainings.push(train(Arm::Teacher, config, how, TeacherInput::None, false, data)?);
+        }
+        let how = &recipe.train;
+        if setup.loaded(Arm::Control).is_none() {
+            let nothing = TeacherInput::None;
+            trainings.push(train(Arm::Control, student, how, nothing, false, alone)?);
+        }
+        trainings.push(train(Arm::Distilled, student, how, answers, test_answers, transfer)?);
+        let none = TeacherInput::None;
+        let mut measured = BTreeMap::from([
+            (Arm::Control, Measured::new((student, Storage::F32), none, test)?),
+            (Arm::Distilled, Measured::new((student, Storage::F32), answers, test)?),
+        ]);
+        if let Some(config) = teacher {
+            let model = (config, recipe.teacher.weights());
+            measured.insert(Arm::Teacher, Measured::new(model, none, test)?);
+        }
+        Ok(Self { arms, measured, trainings, held: setup.held_bytes() })
+    }
+}
+
+impl Measured {
+    /// A language model's guesses are compared with those of a teacher that is a model.
+    fn new(
+        (config, storage): (&ModelConfig, Storage),
+        teacher: TeacherInput<'_>,
+        test: &Examples,
+    ) -> Result<Self, Error> {
+        let layout = Layout::stored(config.model().parameters(), storage)?;
+        let feed = Feed::new(&config.input, test)?;
+        // A language model's masked tokens are scored, and its logits stay where they are.
+        let masks = config.input.masks();
+        let teacher = match teacher {
+            TeacherInput::Model { config, storage, .. } => TeacherInput::answers(config, storage),
+            teacher => teacher,
+        };
+        let plan = |teacher, shape| match masks {
+            true => plans::loss_plan(config, storage, teacher, shape),
+            false => plans::forward_plan_in(config, storage, shape),
+        };
+        let plans = |shapes: BTreeSet<BatchShape>, teacher| {
+            let plans = shapes.into_iter().map(|shape| plan(teacher, shape));
+            plans.collect::<Result<Vec<_>, Error>>()
+        };
+        let guessed = predictions::shapes(config, &feed);
+        let shown = guessed.iter().map(|&shape| config.input.labels(shape) * config.answers());
+        Ok(Self {
+            layout,
+            answers: plans(shapes(config, &feed), teacher)?,
+            speed: plans(evaluator::speed_shapes(config, &feed), TeacherInput::None)?,
+            guesses: guessed
+                .iter()
+                .map(|&shape| plans::forward_plan(config, shape))
+                .collect::<Result<_, _>>()?,
+            logits: if masks {
+                shown.max().unwrap_or(TERMS)
+            } else {
+                evaluator::rows(config) * config.answer_len()
+            },
+        })
+    }
+}
+
+impl Training {
+    /// Elements of the largest tensor that the host reads when the model is trained.
+    fn largest_read(&self) -> usize {
+        let parameters = self.layout.parameters.iter().map(|spec| spec.len());
+        parameters.chain([TERMS]).max().unwrap_or(TERMS)
+    }
+}
+
+fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
+    let Planned { measured, trainings, held, .. } = planned;
+    let teacher = measured.get(&Arm::Teacher);
+    let (mut phases, mut tiled, mut exceeding) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let mut largest_read = 0;
+    // A teacher that is not trained here is there from the start.
+    let mut frozen = teacher.filter(|_| trainings.iter().all(|t| t.arm != Arm::Teacher));
+    if let Some(teacher) = frozen {
+        largest_read = teacher.logits;
+        phases.push(measuring(device, Arm::Teacher, None, teacher, largest_read));
+    }
+    for training in trainings {
+        let name = training.arm.title();
+        let model = &measured[&training.arm];
+        largest_read = largest_read.max(training.largest_read()).max(model.logits);
+        let mut memory = Memory { phase: format!("training the {name}"), ..Memory::default() };
+        memory.store(&training.layout, &training.parts, training.metrics);
+        if let Some(teacher) = frozen {
+            memory.store(&teacher.layout, &[Part::Parameters], TERMS);
+        }
+        memory.plans(training.plans.all(), device);
+        for plan in training.plans.all() {
+            let refused = plan.precision().check(&device.caps, &device.name).err();
+            exceeding.extend(refused.map(|error| error.to_string()));
+            match plan.tiled(device.limits) {
+                Ok(plan) => plan.tensors.into_iter().for_each(|(name, parts)| {
+                    let known = tiled.entry(name).or_insert(0);
+                    *known = parts.max(*known);
+                }),
+                Err(errors) => exceeding.extend(errors.iter().map(ToString::to_string)),
+            }
+        }
+        memory.staging += device.other_bytes(largest_read);
+        phases.push(memory);
+        phases.push(measuring(device, training.arm, frozen, model, largest_read));
+        if training.arm == Arm::Teacher {
+            frozen = teacher;
+        }
+    }
+    let mut speeds = Memory { phase: "timing teacher and student".to_owned(), ..Memory::default() };
+    for model in teacher.into_iter().chain(measured.get(&Arm::Distilled)) {
+        speeds.store(&model.layout, &[Part::Parameters], TERMS);
+        speeds.plans(model.speed.iter(), device);
+    }
+    speeds.staging += device.other_bytes(largest_read);
+    phases.push(speeds);
+    let main_memory = device.is_processor().then(|| in_main_memory(&phases, trainings, *held));
+    exceeding.extend(main_memory.iter().filter_map(MainMemory::problem));
+    exceeding.sort();
+    exceeding.dedup();
+    DeviceForecast {
+        device: device.name.clone(),
+        launches: trainings
+            .iter()
+            .map(|training| training.count(|plan| device.launches(plan)))
+            .collect(),
+        peak_bytes: phases.iter().map(Memory::total).max().unwrap_or(0),
+        main_memory,
+        phases,
+        tiled,
+        exceeded: exceeding,
+    }
+}
+
+/// What a run takes of the machine's memory whose device is the processor: the device's buffers, what the host holds, and
+/// the model's parameters, which are read from the device once it is trained and copied to it before it is measured.
+fn in_main_memory(
+    phases: &[Memory],
+    trainings: &[Training],
+    [data, models]: [u64; 2],
+) -> MainMemory {
+    let copy = |phase: &Memory| {
+        // A phase's own model is the one that has gradients; of the others, the last.
+        let parameters = if phase.gradients > 0 { phase.gradients } else { phase.parameters };
+        phase.total() + parameters
+    };
+    let most = phases.iter().max_by_key(|phase| copy(phase));
+    MainMemory {
+        program: main_memory::PROGRAM,
+        data,
+        models,
+        work: most.map_or(0, copy),
+        phase: most.map_or_else(String::new, |phase| phase.phase.clone()),
+        checkpoint: trainings.iter().map(|training| training.checkpoint).max().unwrap_or(0),
+        installed: main_memory::installed(),
+    }
+}
+
+/// Measures a model, another teacher being there.
+fn measuring(
+    device: &Outlook,
+    arm: Arm,
+    teacher: Option<&Measured>,
+    model: &Measured,
+    largest_read: usize,
+) -> Memory {
+    // Its answers first, then its guesses: what the one takes is free before the other.
+    let phases = [&model.answers, &model.guesses].map(|plans| {
+        let mut memory =
+            Memory { phase: format!("measuring the {}", arm.title()), ..Memory::default() };
+        for layout in teacher.into_iter().chain([model]).map(|measured| &measured.layout) {
+            memory.store(layout, &[Part::Parameters], TERMS);
+        }
+        memory.plans(plans.iter(), device);
+        memory.staging += device.other_bytes(largest_read);
+        memory
+    });
+    let most = phases.into_iter().max_by_key(Memory::total);
+    most.expect("there are two")
+}
+
+/// The largest tensors of the models in training and of their steps; buffers that serve several tensors count
+/// as the largest of them.
+fn largest(trainings: &[Training]) -> Vec<TensorForecast> {
+    let mut tensors = Vec::new();
+    for training in trainings {
+        let of_teacher = training.arm == Arm::Teacher;
+        let owner = if of_teacher { "teacher" } else { "student" };
+        let mut add = |name: &str, len: usize| {
+            tensors
+                .push(TensorForecast { name: format!("{owner}: {name}"), bytes: len as u64 * 4 });
+        };
+        for spec in &training.layout.parameters {
+            add(&format!("{} {:?}", spec.name, spec.shape), spec.len());
+        }
+        let own = |kind: &BufferKind| !matches!(kind, BufferKind::Persistent(_));
+        for buffer in training.step().buffers.iter().filter(|buffer| own(&buffer.kind)) {
+            add(&buffer.label, buffer.len);
+        }
+    }
+    tensors.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    tensors.dedup();
+    tensors.truncate(LARGEST);
+    tensors
+}

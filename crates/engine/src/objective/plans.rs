@@ -1,0 +1,326 @@
+//! The graphs of distillation, compiled.
+
+use distil_gpu_kernels::DType;
+
+use crate::error::Error;
+use crate::graph::ops::{Update, chunk_rows};
+use crate::graph::{Graph, TensorId, differentiate};
+use crate::models::{Answer, BatchShape, ModelConfig};
+use crate::objective::{Features, NO_FEATURES};
+use crate::plan::{Options, Plan};
+use crate::store::{Layout, Storage};
+
+/// Store of the model that is trained or evaluated.
+pub const STUDENT: usize = 0;
+/// Store of the teacher.
+pub const TEACHER: usize = 1;
+
+/// Name of the plans' input: labels, one for each example, or for each masked token.
+pub(crate) use crate::models::LABELS;
+/// Name of the plans' input, where the teacher's answers are given: [rows, classes].
+pub const TEACHER_LOGITS: &str = "teacher_logits";
+/// Name of the input of the plans of training batches, where examples have weights: [rows].
+pub const ROW_WEIGHTS: &str = "row_weights";
+/// Name of the output of forward and loss plans: [rows, classes].
+pub const LOGITS: &str = "logits";
+
+/// Name of the output of [`norm_plan`]: [2], of which the first is the squared norm.
+pub const NORM: &str = "norm";
+
+/// Where a plan's teacher logits come from.
+#[derive(Clone, Copy, Debug)]
+pub enum TeacherInput<'a> {
+    /// Nowhere: cross-entropy alone.
+    None,
+    /// A model in the same plan.
+    Model {
+        /// What it is.
+        config: &'a ModelConfig,
+        /// How its parameters lie in its store.
+        storage: Storage,
+        /// What the student learns from it besides its answers.
+        features: &'a Features,
+    },
+    /// An input.
+    Given,
+}
+
+impl<'a> TeacherInput<'a> {
+    /// A model of which the student learns the answers alone, its parameters in f32.
+    pub fn model(config: &'a ModelConfig) -> Self {
+        Self::answers(config, Storage::F32)
+    }
+
+    /// A model of which the student learns the answers alone.
+    pub fn answers(config: &'a ModelConfig, storage: Storage) -> Self {
+        Self::Model { config, storage, features: &NO_FEATURES }
+    }
+
+    /// What the student learns from it besides its answers.
+    pub fn features(&self) -> &'a Features {
+        match self {
+            Self::Model { features, .. } => features,
+            Self::None | Self::Given => &NO_FEATURES,
+        }
+    }
+}
+
+/// What the names of a teacher's inputs begin with, where it reads other inputs than the student.
+pub const TEACHER_PREFIX: &str = "teacher ";
+
+/// Whether teacher and student read the same of an example.
+pub fn read_alike(student: &ModelConfig, teacher: &ModelConfig) -> bool {
+    student.input == teacher.input
+}
+
+fn layout(config: &ModelConfig, storage: Storage) -> Result<Layout, Error> {
+    Layout::stored(config.model().parameters(), storage)
+}
+
+/// A model, its teacher and the loss between them.
+struct Loss {
+    graph: Graph,
+    /// Losses, all elements of which are to be summed.
+    losses: Vec<TensorId>,
+    /// The model's logits, or its embeddings; nothing of a language model, whose logits never exist whole.
+    answer: Option<TensorId>,
+}
+
+/// The layout of a student's store in training: its own parameters, then those that its teacher's features need.
+///
+/// # Errors
+/// [`Error::TooLarge`] when a parameter is too large for any device.
+pub fn student_layout(student: &ModelConfig, teacher: TeacherInput<'_>) -> Result<Layout, Error> {
+    let mut parameters = student.model().parameters();
+    parameters.extend(teacher.features().parameters());
+    Layout::new(parameters)
+}
+
+fn loss(
+    student: &ModelConfig,
+    student_layout: Layout,
+    teacher: TeacherInput<'_>,
+    shape: BatchShape,
+    training: Option<&Update>,
+) -> Result<Loss, Error> {
+    let rows = shape.rows;
+    let mut stores = vec![student_layout];
+    if let TeacherInput::Model { config, storage, .. } = teacher {
+        stores.push(layout(config, storage)?);
+    }
+    let mut graph = Graph::new(stores);
+    let inputs = student.input.of_graph(&mut graph, "", shape);
+    let classes = student.classes();
+    let taught = match teacher {
+        TeacherInput::Model { config, features, .. } => {
+            let inputs = match read_alike(student, config) {
+                true => inputs,
+                false => config.input.of_graph(&mut graph, TEACHER_PREFIX, shape),
+            };
+            Some((config.model().forward(&mut graph, TEACHER, &inputs, false)?, features))
+        }
+        TeacherInput::None | TeacherInput::Given => None,
+    };
+    let outputs = student.model().forward(&mut graph, STUDENT, &inputs, training.is_some())?;
+    let mut losses = Vec::new();
+    if let Answer::Vocabulary(ours) = outputs.answer {
+        let count = student.input.labels(shape);
+        let labels = graph.input(LABELS, &[count], DType::I32);
+        let theirs = match (taught.as_ref().map(|(outputs, _)| outputs.answer), teacher) {
+            (Some(Answer::Vocabulary(theirs)), _) => Some(theirs),
+            (None, TeacherInput::None) => None,
+            _ => {
+                return Err(Error::Unsupported {
+                    what: "this teacher guesses no masked tokens, and its student learns to"
+                        .to_owned(),
+                    instead: "give the `folder` of a masked language model, or a `model` to train"
+                        .to_owned(),
+                });
+            }
+        };
+        let chunk = chunk_rows(count, student.answers());
+        let (row_loss, terms) = graph.vocabulary_loss(ours, labels, theirs, chunk)?;
+        graph.accumulate(terms, STUDENT)?;
+        losses.push(row_loss);
+    }
+    if let Answer::Logits(logits) = outputs.answer {
+        let labels = graph.input(LABELS, &[rows], DType::I32);
+        let answers = match (&taught, teacher) {
+            (Some((outputs, _)), _) => Some(outputs.logits()?),
+            (None, TeacherInput::Given) => {
+                Some(graph.input(TEACHER_LOGITS, &[rows, classes], DType::F32))
+            }
+            (None, _) => None,
+        };
+        let weights = training.is_some_and(|update| update.weighted);
+        let weights = weights.then(|| graph.input(ROW_WEIGHTS, &[rows], DType::F32));
+        let (row_loss, terms) =
+            graph.weighted_distill_loss(logits, labels, answers, weights, classes)?;
+        graph.accumulate(terms, STUDENT)?;
+        losses.push(row_loss);
+    }
+    if let Some((theirs, features)) = taught {
+        losses.extend(features.losses(&mut graph, &inputs, &outputs, &theirs)?);
+    }
+    let answer = match outputs.answer {
+        Answer::Vocabulary(_) => None,
+        _ => Some(outputs.vectors()?),
+    };
+    Ok(Loss { graph, losses, answer })
+}
+
+fn parameters(graph: &mut Graph, store: usize) -> Vec<TensorId> {
+    (0..graph.stores[store].parameters.len()).map(|i| graph.parameter(store, i)).collect()
+}
+
+/// One training step over a batch: teacher forward, student forward and backward, update.
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn training_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    shape: BatchShape,
+    update: impl Into<Update>,
+) -> Result<Plan, Error> {
+    step_plan(student, teacher, shape, &update.into(), false)
+}
+
+/// As [`training_plan`], of those parameters that learn. Where a step is several batches, the gradients are added
+/// onto those that the store has, for [`update_plan`].
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn step_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    shape: BatchShape,
+    update: &Update,
+    accumulates: bool,
+) -> Result<Plan, Error> {
+    let layout = student_layout(student, teacher)?;
+    let Loss { mut graph, losses, .. } = loss(student, layout, teacher, shape, Some(update))?;
+    let parameters = parameters(&mut graph, STUDENT);
+    let trained = update.trained(parameters.len());
+    let learning: Vec<TensorId> = trained.iter().map(|&index| parameters[index]).collect();
+    let gradients = differentiate(&mut graph, &losses, &learning)?;
+    if accumulates {
+        let mut all = trained.into_iter().zip(gradients);
+        all.try_for_each(|(index, gradient)| graph.add_to(STUDENT, index, gradient))?;
+    } else {
+        graph.optimize(STUDENT, &gradients, update.clone())?;
+    }
+    let precision = update.precision;
+    Plan::compile(&graph, Options { precision, ..Options::default() })
+}
+
+/// The update from the gradients that the store has, which are 0 afterwards.
+///
+/// # Errors
+/// When a parameter is too large for any device.
+pub fn update_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    update: &Update,
+) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![student_layout(student, teacher)?]);
+    graph.optimize(STUDENT, &[], update.clone())?;
+    let precision = update.precision;
+    Plan::compile(&graph, Options { precision, ..Options::default() })
+}
+
+/// The norm of the gradients that the store has, which are 0 afterwards.
+///
+/// # Errors
+/// When a parameter is too large for any device.
+pub fn norm_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    update: &Update,
+) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![student_layout(student, teacher)?]);
+    let norm = graph.take_norm(STUDENT, update)?;
+    graph.output(NORM, norm);
+    Plan::compile(&graph, Options::default())
+}
+
+/// A training step without its update and without fusion, in which the host may read every tensor that is
+/// made: the plan, and what each of its outputs is, in the order in which they are made.
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn open_plan(
+    student: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    shape: BatchShape,
+    update: &Update,
+) -> Result<(Plan, Vec<String>), Error> {
+    let layout = student_layout(student, teacher)?;
+    let Loss { mut graph, losses, .. } = loss(student, layout, teacher, shape, Some(update))?;
+    let parameters = parameters(&mut graph, STUDENT);
+    let gradients = differentiate(&mut graph, &losses, &parameters)?;
+    let mut names = Vec::new();
+    for id in graph.nodes.iter().flat_map(|node| node.outputs.clone()).collect::<Vec<_>>() {
+        let shape = graph.shape(id);
+        let name = match gradients.iter().position(|gradient| *gradient == id) {
+            Some(index) => {
+                format!(
+                    "the gradient of `{}` {shape:?}",
+                    graph.stores[STUDENT].parameters[index].name
+                )
+            }
+            None => format!("the result {shape:?} of {}", graph.name(id)),
+        };
+        graph.output(&name, id);
+        names.push(name);
+    }
+    Ok((Plan::compile(&graph, Options { fuse: false, ..Options::default() })?, names))
+}
+
+/// The loss terms of a batch, added onto the metrics of a model whose parameters are stored so, and its logits, but of a
+/// language model.
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn loss_plan(
+    model: &ModelConfig,
+    storage: Storage,
+    teacher: TeacherInput<'_>,
+    shape: BatchShape,
+) -> Result<Plan, Error> {
+    let layout = layout(model, storage)?;
+    let Loss { mut graph, answer, .. } = loss(model, layout, teacher, shape, None)?;
+    answer.into_iter().for_each(|answer| graph.output(LOGITS, answer));
+    Plan::compile(&graph, Options::default())
+}
+
+/// The logits of a batch, or its embeddings; of masked tokens [tokens, vocab_size], whole.
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn forward_plan(config: &ModelConfig, shape: BatchShape) -> Result<Plan, Error> {
+    forward_plan_in(config, Storage::F32, shape)
+}
+
+/// As [`forward_plan`], of a model whose parameters are stored so.
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn forward_plan_in(
+    config: &ModelConfig,
+    storage: Storage,
+    shape: BatchShape,
+) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![layout(config, storage)?]);
+    let inputs = config.input.of_graph(&mut graph, "", shape);
+    let outputs = config.model().forward(&mut graph, STUDENT, &inputs, false)?;
+    let answer = match outputs.answer {
+        Answer::Vocabulary(decoder) => {
+            let product = graph.matmul(decoder.hidden, decoder.weight, false, true)?;
+            graph.plus(product, decoder.bias)?
+        }
+        _ => outputs.vectors()?,
+    };
+    graph.output(LOGITS, answer);
+    Plan::compile(&graph, Options::default())
+}

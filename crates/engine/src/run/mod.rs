@@ -1,0 +1,493 @@
+//! A run: teacher, control and distilled student, trained, measured and saved.
+
+pub(crate) mod answer_file;
+pub(crate) mod arm;
+pub(crate) mod events;
+pub(crate) mod journal;
+pub(crate) mod lock;
+pub(crate) mod log;
+pub(crate) mod place;
+pub(crate) mod replace;
+pub(crate) mod settings;
+pub(crate) mod setup;
+pub(crate) mod sweep;
+pub(crate) mod tensorboard;
+
+pub use answer_file::{Answerer, Answers, save_answers};
+pub use events::{Event, Observer, Silent};
+pub use setup::Setup;
+pub(crate) use sweep::GRID;
+pub use sweep::{Axis, Grid, Sweep, sweep};
+
+use std::path::{Path, PathBuf};
+
+use crate::data::{self, DataError, Dataset, Split, Texts};
+use crate::device::Device;
+use crate::error::Error;
+use crate::files::{remove_temporary, write_atomically};
+use crate::forecast::main_memory;
+use crate::measure::arm::{Taken, agreement, compare, count, speeds};
+use crate::measure::predictions::{Likeliest, guess, in_words};
+use crate::models::{self, Feed, ModelConfig};
+use crate::objective::Teacher;
+use crate::recipe::{self, Recipe, Task};
+use crate::report::{self, Arms, Examples, Report};
+use crate::results::Arm;
+use crate::sealed::Files;
+use crate::store::{Storage, Store};
+use crate::train::Checkpoints;
+use answer_file::check_answers;
+use arm::{Measured, MeasuredTeacher, Saved};
+use journal::Journal;
+use lock::FolderLock;
+use log::Log;
+use replace::is_used;
+use settings::Settings;
+
+/// Name of the resolved recipe in a run's folder.
+pub(crate) const RECIPE: &str = "recipe.toml";
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Run {
+    /// Where its results lie.
+    pub folder: PathBuf,
+    /// What it measured.
+    pub report: Report,
+}
+
+/// How a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// In an empty folder.
+    New,
+    /// In the place of an earlier run.
+    Replace,
+    /// Where an interrupted run stopped: the recipe's `out` is its folder.
+    Resume {
+        /// Whether it may go on with another recipe or other data than it began with.
+        accept_changes: bool,
+    },
+}
+
+/// A run that has its folder and has read all it works with. Of a new one, nothing is written yet.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    recipe: &'a Recipe,
+    setup: Setup,
+    /// A teacher that is no model.
+    given: Option<MeasuredTeacher>,
+    folder: Folder,
+    notes: Vec<String>,
+}
+
+/// A run's folder.
+#[derive(Debug)]
+struct Folder {
+    /// Nobody else works in it.
+    lock: FolderLock,
+    state: State,
+}
+
+/// What is in a run's folder.
+#[derive(Debug)]
+enum State {
+    /// Nothing, or an earlier run that is to be replaced.
+    New(Option<Journal>),
+    /// An interrupted run.
+    Begun { journal: Journal, accept_changes: bool },
+}
+
+/// Chooses and locks a run's folder, and reads the recipe's data and models.
+///
+/// # Errors
+/// When another process works in the folder, it holds files that are not to be replaced, the recipe is not the one that
+/// is resumed, or data or teacher cannot be used.
+pub fn prepare(recipe: &Recipe, begin: Begin) -> Result<Prepared<'_>, Error> {
+    let lock = claim(recipe, begin)?;
+    let folder = lock.folder();
+    let mut notes: Vec<String> = lock.note().into_iter().collect();
+    let mut copy = None;
+    let state = match begin {
+        Begin::New => State::New(None),
+        Begin::Replace => State::New(replace::check(folder, teacher_folder(recipe)?.as_deref())?),
+        Begin::Resume { accept_changes } => {
+            let (mut journal, damaged) = Journal::resume(folder, false)?;
+            let checkpoints = Checkpoints::new(folder, 0.0);
+            let settings = Settings::of(recipe)?;
+            journal.go_on(settings, None, accept_changes, &trained(&journal, &checkpoints)?)?;
+            notes.extend(damaged);
+            notes.extend(checkpoints.set_damaged_aside()?);
+            let is_copied = journal.finished(Arm::Teacher).is_some();
+            copy = is_copied.then(|| folder.join(Arm::Teacher.folder()));
+            State::Begun { journal, accept_changes }
+        }
+    };
+    let setup = Setup::read(recipe, copy.as_deref())?;
+    let given = match &recipe.teacher {
+        recipe::Teacher::Logits { logits } => {
+            let given = given_logits(&setup, logits)?;
+            notes.extend(check_answers(logits, &setup.split)?);
+            Some(given)
+        }
+        _ => None,
+    };
+    notes.extend(setup.notes()?);
+    Ok(Prepared { recipe, setup, given, folder: Folder { lock, state }, notes })
+}
+
+/// What a run has trained so far, in words.
+fn trained(journal: &Journal, checkpoints: &Checkpoints) -> Result<Vec<String>, Error> {
+    let steps = checkpoints.steps()?;
+    let words = |arm: Arm| match (journal.finished(arm), steps.get(&arm)) {
+        (Some(_), _) => Some(format!("the {}", arm.title())),
+        (None, Some(step)) => Some(format!("the {} up to step {step}", arm.title())),
+        (None, None) => None,
+    };
+    Ok(Arm::ALL.into_iter().filter_map(words).collect())
+}
+
+/// The folder that a recipe's teacher is loaded from, as the system calls it.
+fn teacher_folder(recipe: &Recipe) -> Result<Option<PathBuf>, Error> {
+    match &recipe.teacher {
+        recipe::Teacher::Folder { folder, .. } => Ok(folder.folder()?.canonicalize().ok()),
+        _ => Ok(None),
+    }
+}
+
+impl Prepared<'_> {
+    /// The recipe's data and models.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+}
+
+/// Trains, saves and measures the three arms.
+///
+/// # Errors
+/// When the device cannot be used, a training diverges, the observer asks to stop, or results cannot
+/// be written. What was finished before stays in the run's folder.
+pub fn run(
+    prepared: Prepared<'_>,
+    device: &mut dyn Device,
+    observer: &mut dyn Observer,
+) -> Result<Run, Error> {
+    let Prepared { recipe, setup, given, folder: Folder { lock, state }, mut notes } = prepared;
+    let folder = lock.folder().to_owned();
+    recipe.precision.check(&device.caps(), &device.info().name)?;
+    main_memory::check(recipe, &setup, device.info())?;
+    let resolved = recipe.to_toml()?;
+    let Setup { split, students, teacher: teacher_config, student, .. } = &setup;
+
+    // What can be refused beforehand has been: from here on there are files.
+    let journal = match state {
+        State::Begun { mut journal, accept_changes } => {
+            let done = trained(&journal, &Checkpoints::new(&folder, 0.0))?;
+            journal.go_on_with(split, accept_changes, &done)?;
+            if let Some(before) = journal.go_on_on(device.info()) {
+                let name = &device.info().name;
+                notes.push(format!(
+                    "This run began on {before}; on {name} its numbers may differ in the last bits"
+                ));
+            }
+            device.choose(journal.choices.clone());
+            if let Some(config) = teacher_config {
+                check_finished(&journal, &folder, Arm::Teacher, config)?;
+            }
+            check_finished(&journal, &folder, Arm::Control, student)?;
+            check_finished(&journal, &folder, Arm::Distilled, student)?;
+            // The recipe first: were this cut short, the change would be told again.
+            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+            journal.write()?;
+            journal
+        }
+        State::New(replaced) => {
+            if let Some(replaced) = replaced {
+                replace::clear(&folder, &replaced, teacher_folder(recipe)?.as_deref())?;
+            }
+            remove_temporary(&folder)?;
+            let journal = Journal::begin(&folder, Settings::of(recipe)?, None, split, device)?;
+            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+            journal
+        }
+    };
+    let checkpoints = Checkpoints::new(&folder, recipe.checkpoint_seconds);
+    let steps = checkpoints.steps()?;
+    let kept = |arm: Arm, step: u32| {
+        journal.finished(arm).is_some() || steps.get(&arm).is_some_and(|saved| step <= *saved)
+    };
+    let mut log = Log::open(&folder, recipe.tensorboard, kept, observer)?;
+    log.begin_after(journal.seconds);
+    log.event(&Event::Opened { folder: &folder });
+    notes.iter().chain(&journal.warnings).for_each(|note| log.note(note));
+    if let recipe::Teacher::Folder { folder, .. } = &recipe.teacher {
+        log.note(&format!("The teacher comes from {folder}"));
+    }
+    let mut work = Work { recipe, setup: &setup, folder: &folder, journal, checkpoints, log };
+
+    let mut guessed = Vec::new();
+    let (teacher, teacher_arm, answers) = match (given, teacher_config) {
+        (Some(given), _) => given,
+        (None, Some(config)) => {
+            let measured = work.arm(device, Arm::Teacher, None)?;
+            guessed.push(guess_test(device, config, &measured.store, split)?);
+            measured.into_teacher(config)
+        }
+        (None, None) => unreachable!("a teacher that is no model is a file of logits"),
+    };
+    let Measured { store, report: control, logits: alone, .. } =
+        work.arm(device, Arm::Control, None)?;
+    guessed.push(guess_test(device, student, &store, split)?);
+    store.free(device);
+    let lesson = Some((&teacher, answers.as_deref()));
+    let Measured { store, report: distilled, logits, agreement: agrees } =
+        work.arm(device, Arm::Distilled, lesson)?;
+    guessed.push(guess_test(device, student, &store, split)?);
+
+    let mut arms = Arms { teacher: teacher_arm, control, distilled };
+    // The students are one model: that they learnt differently changes nothing of their speed.
+    let mut timed = vec![(student, &store)];
+    if let Teacher::Model { config, store } = &teacher {
+        timed.push((config, store));
+    }
+    let speeds = speeds(device, &timed, split.test.examples(), work.log.seconds())?;
+    arms.control.set_speed(&speeds[0]);
+    arms.distilled.set_speed(&speeds[0]);
+    if let (Some(teacher), Some(speed)) = (&mut arms.teacher, speeds.get(1)) {
+        teacher.set_speed(speed);
+    }
+    store.free(device);
+    if let (Task::Embedding, Some(answers), Some(config)) = (recipe.task, &answers, teacher_config)
+    {
+        let (theirs, width) = ((&**answers, config.answer_len()), student.answer_len());
+        arms.teacher.iter_mut().for_each(|teacher| compare(teacher, theirs, theirs));
+        compare(&mut arms.control, (&alone, width), theirs);
+        compare(&mut arms.distilled, (&logits, width), theirs);
+    }
+    let labelled = recipe.task == Task::Classification;
+    let known = answers.as_ref().filter(|_| labelled);
+    let agreement = match known {
+        Some(answers) => Some(agreement(&logits, answers, split.test.classes())),
+        None => agrees,
+    };
+    if let ([teacher, alone, distilled], true) = (&guessed[..], student.input.masks()) {
+        let test = Feed::new(&student.input, split.test.examples())?;
+        if let Some(guesses) = in_words(student, &test, [teacher, alone, distilled])? {
+            guesses.write(&folder)?;
+        }
+    }
+    let masked = match student.input.masks() {
+        true => Some(Feed::new(&student.input, split.test.examples())?.masked_tokens()),
+        false => None,
+    };
+    let majority = majority(&setup)?;
+    if labelled {
+        let logits =
+            report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
+        let (examples, labels) = (split.test.examples(), split.test.need_classes()?);
+        let temperature = recipe.distil.temperature;
+        report::Answers::collect(examples, labels, temperature, logits).write(&folder)?;
+    }
+    let info = device.info();
+    let mut report = Report {
+        name: recipe.name.clone(),
+        task: recipe.task,
+        arms,
+        retained: None,
+        gap_closed: None,
+        majority,
+        agreement,
+        target: recipe.target,
+        examples: Examples {
+            teacher: split.train.len(),
+            students: students.len(),
+            unlabelled: split.unlabelled.as_ref().map(Texts::len),
+            test: split.test.len(),
+            validation: split.validation.as_ref().map(Dataset::len),
+            masked,
+        },
+        seed: recipe.seed,
+        device: info.name.clone(),
+        backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seconds: work.log.seconds(),
+        classes: report::ClassReport::all(&split.test),
+        warnings: work.journal.warnings.clone(),
+    };
+    report.judge();
+    let Work { log, checkpoints, journal, .. } = work;
+    log.finish()?;
+    let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
+    write_atomically(&folder.join(report::REPORT), format!("{json}\n").as_bytes())?;
+    report::write_page(&folder)?;
+    checkpoints.remove()?;
+    journal.end()?;
+    Ok(Run { folder, report })
+}
+
+/// Accuracy of always giving the most frequent answer of the test set: its most frequent class, or of a language model
+/// the token that is masked most often; absent of embeddings.
+pub(crate) fn majority(setup: &Setup) -> Result<Option<f64>, Error> {
+    let (test, input) = (&setup.split.test, &setup.student.input);
+    if input.masks() {
+        let feed = Feed::new(input, test.examples())?;
+        let (most, all) = (feed.most_frequent_masked(), feed.masked_tokens());
+        return Ok((all > 0).then(|| most as f64 / all as f64));
+    }
+    Ok(report::majority(test))
+}
+
+/// What a language model guesses of some masked tokens of the test set; nothing if it is none.
+fn guess_test(
+    device: &mut dyn Device,
+    config: &ModelConfig,
+    store: &Store,
+    split: &Split,
+) -> Result<Likeliest, Error> {
+    let test = Feed::new(&config.input, split.test.examples())?;
+    guess(device, (config, store), &test)
+}
+
+/// What every arm works with.
+struct Work<'a> {
+    recipe: &'a Recipe,
+    setup: &'a Setup,
+    folder: &'a Path,
+    journal: Journal,
+    checkpoints: Checkpoints,
+    log: Log<'a>,
+}
+
+impl Work<'_> {
+    /// Trains or copies an arm's model, measures it and enters it as finished, or takes what an interrupted
+    /// run has of that. `teacher` comes with its logits of the test set.
+    fn arm(
+        &mut self,
+        device: &mut dyn Device,
+        arm: Arm,
+        teacher: Option<(&Teacher, Option<&[f32]>)>,
+    ) -> Result<Measured, Error> {
+        let Self { recipe, setup, folder, journal, checkpoints, log } = self;
+        let start = setup.start(arm, &folder.join(Arm::Teacher.folder()))?;
+        let folder = folder.join(arm.folder());
+        let lesson = setup.lesson(recipe, arm, &start, teacher);
+        let known = journal.finished(arm).cloned();
+        let finished = known.is_some();
+        let mut enter = |files: &Files| journal.saving(arm, files);
+        let saved = match (finished, setup.loaded(arm)) {
+            (true, _) => Saved::load(&folder, lesson.config)?,
+            (false, Some(values)) => Saved::copy(&folder, lesson.config, values, &mut enter)?,
+            (false, None) => Saved::train(device, &lesson, &folder, checkpoints, log, &mut enter)?,
+        };
+        let storage = if arm == Arm::Teacher { recipe.teacher.weights() } else { Storage::F32 };
+        let teacher = teacher.map(|(teacher, _)| teacher);
+        let measured =
+            saved.measure(device, storage, &setup.split, &setup.omitted, known, teacher)?;
+        if !finished {
+            journal.finish(arm, &measured.report, log.seconds())?;
+            checkpoints.clear(arm)?;
+            if arm != Arm::Distilled && log.stop() {
+                measured.store.free(device);
+                let step = measured.report.steps.unwrap_or(0);
+                return Err(log.cause(Error::Interrupted { arm: arm.name(), step }));
+            }
+        }
+        Ok(measured)
+    }
+}
+
+/// Refuses to go on with an arm that was finished as another model.
+fn check_finished(
+    journal: &Journal,
+    run: &Path,
+    arm: Arm,
+    config: &ModelConfig,
+) -> Result<(), Error> {
+    let folder = run.join(arm.folder());
+    if journal.finished(arm).is_none() || models::load_config(&folder)? == *config {
+        return Ok(());
+    }
+    let problem =
+        "this arm is finished, with another model than the recipe asks for now: start anew";
+    Err(Error::Model { path: folder.display().to_string(), problem: problem.to_owned() })
+}
+
+/// A teacher's raw logits [examples, classes] of what is learnt from, out of a file for all that was given.
+pub(crate) fn train_logits(split: &Split, path: &Path) -> Result<Vec<f32>, Error> {
+    let classes = split.train.classes();
+    Ok(split.of_train(logits_of((split.given(), classes), path, "train")?, classes))
+}
+
+/// A teacher's raw logits [rows, classes] of a data set, from a file.
+fn logits_of((rows, classes): (usize, usize), path: &Path, name: &str) -> Result<Vec<f32>, Error> {
+    let (found, columns, values) = data::read_logits(path, name)?;
+    if (found, columns) == (rows, classes) {
+        return Ok(values);
+    }
+    let needed = format!("[{rows}, {classes}]: one row for each example, in the data's order");
+    Err(Error::Model {
+        path: path.display().to_string(),
+        problem: format!("`{name}` is [{found}, {columns}], the data needs {needed}"),
+    })
+}
+
+/// A teacher that is a file of logits: of the training examples, and perhaps of the test examples.
+pub(crate) fn given_logits(setup: &Setup, path: &Path) -> Result<MeasuredTeacher, Error> {
+    let split = &setup.split;
+    let teacher = setup.answers(&train_logits(split, path)?)?;
+    let test = (split.test.len(), split.test.classes());
+    let answers = match logits_of(test, path, "test") {
+        Err(Error::Data(DataError::MissingTensor { .. })) => None,
+        answers => Some(answers?),
+    };
+    let arm = match &answers {
+        Some(logits) => Some(count(split.test.need_classes()?, logits, Taken::default())),
+        None => None,
+    };
+    Ok((teacher, arm, answers))
+}
+
+/// Locks the run's folder: the recipe's `out`, or the first of runs/<name>, runs/<name>-2, … that is free. Two runs that
+/// begin at once never get the same.
+///
+/// # Errors
+/// [`Error::Run`] when another process works in the folder, [`Error::Model`] when a new run finds files in it.
+pub(crate) fn claim(recipe: &Recipe, begin: Begin) -> Result<FolderLock, Error> {
+    let default = Path::new("runs").join(&recipe.name);
+    match (&recipe.out, begin) {
+        (Some(out), Begin::New) => {
+            let holds_files = || {
+                Error::Model {
+                path: out.display().to_string(),
+                problem:
+                    "holds files already: choose another folder (--out), --force to replace the run \
+                          in it, or --resume to go on with one that was interrupted"
+                        .to_owned(),
+            }
+            };
+            if is_used(out) {
+                FolderLock::check_free(out)?;
+                return Err(holds_files());
+            }
+            let lock = FolderLock::acquire(out)?;
+            // A run may have ended in it meanwhile.
+            if is_used(out) { Err(holds_files()) } else { Ok(lock) }
+        }
+        (Some(out), _) => FolderLock::acquire(out),
+        (None, Begin::Replace) => FolderLock::acquire(&default),
+        (None, _) => {
+            let others = (2..).map(|n| PathBuf::from(format!("{}-{n}", default.display())));
+            let is_free = |path: &Path| if path.is_dir() { !is_used(path) } else { !path.exists() };
+            for path in [default.clone()].into_iter().chain(others) {
+                if is_free(&path)
+                    && let Some(lock) = FolderLock::try_acquire(&path)?
+                    && is_free(&path)
+                    && lock.is_exclusive()
+                {
+                    return Ok(lock);
+                }
+            }
+            unreachable!("some number is free")
+        }
+    }
+}

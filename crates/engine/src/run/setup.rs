@@ -1,0 +1,496 @@
+//! What a recipe works with: its data, and its models before any training.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::data::classes::{self, LabelsKey};
+use crate::data::{self, DataError, Dataset, Normalisation, Split};
+use crate::error::Error;
+use crate::models::{self, Architecture, Feed, First, Head, Input, ModelConfig, Pooling, Start};
+use crate::objective::{Features, Teacher};
+use crate::recipe::{self, Keep, Normalise, Recipe, Source, Task, Train};
+use crate::results::Arm;
+use crate::store::Layout;
+use crate::train::Lesson;
+use crate::train::rates::rates;
+use crate::words::{counted_thousands, thousands};
+
+/// A recipe's data and models.
+#[derive(Debug)]
+pub struct Setup {
+    /// Training and test data.
+    pub split: Split,
+    /// Numbers of the classes that the students do not see.
+    pub omitted: Vec<usize>,
+    /// What both students learn from: the training data, less what the recipe keeps from them.
+    pub students: Dataset,
+    /// What the distilled student learns from: those, and behind them texts without labels, if there are any.
+    pub transfer: Dataset,
+    /// What the student alone learns from: as many examples, so that both take the same steps.
+    pub alone: Dataset,
+    /// The teacher, if it is a model.
+    pub teacher: Option<ModelConfig>,
+    /// The teacher's parameters, if it was loaded.
+    pub teacher_parameters: Option<Vec<Vec<f32>>>,
+    /// The student.
+    pub student: ModelConfig,
+    /// What the distilled student learns from the teacher besides its answers.
+    pub features: Features,
+    /// Where the teacher's parameters start, if it is trained.
+    teacher_start: First,
+    /// Where the student's start.
+    student_start: First,
+    /// The parameters of a control that has nothing to learn from: a student that embeds, at its start.
+    control_parameters: Option<Vec<Vec<f32>>>,
+    /// What numbers go through before a model sees them.
+    normalisation: Normalisation,
+    /// What a loaded teacher's folder does not say and is assumed of it.
+    assumed: Option<String>,
+    /// Weights of the classes in the teacher's training, if it has such weights, and in the students'.
+    class_weights: [Option<Vec<f32>>; 2],
+}
+
+impl Setup {
+    /// Reads a recipe's data and, from `folder` if it is given, a teacher that is loaded.
+    ///
+    /// # Errors
+    /// When data or teacher cannot be used, or do not go together.
+    pub fn read(recipe: &Recipe, folder: Option<&Path>) -> Result<Self, Error> {
+        check_task(recipe)?;
+        let split = data::load(&recipe.data, recipe.task.labels())?;
+        if recipe.task == Task::Classification {
+            split.train.need_classes()?;
+        }
+        let loaded = match &recipe.teacher {
+            recipe::Teacher::Folder { folder: original, .. } => Some(match folder {
+                Some(copy) => load_teacher(recipe, &split, copy, true)?,
+                None => load_teacher(recipe, &split, &original.folder()?, false)?,
+            }),
+            _ => None,
+        };
+        let (loaded, teacher_parameters) = loaded.unzip();
+        let assumed = match (&recipe.teacher, &loaded) {
+            (recipe::Teacher::Folder { folder, .. }, Some(config)) => {
+                models::assumed_pooling(&folder.folder()?, config)
+            }
+            _ => None,
+        };
+        let normalisation = normalisation(recipe, &split, loaded.as_ref())?;
+        if let (Some(config), Some(values)) = (&loaded, &teacher_parameters) {
+            let parameters = config.model().parameters();
+            let mut all = parameters.iter().zip(values);
+            all.try_for_each(|(spec, values)| recipe.teacher.weights().check(spec, values))?;
+        }
+        let read = training_texts(&split)?;
+        let start_of = |model, teacher| {
+            Start::of(model, head(recipe.task, &read), &read, &normalisation, teacher)
+        };
+        let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
+            recipe::Teacher::Trained { model, train, .. } => {
+                let Start { config, first } = start_of(&**model, None)?;
+                (Some(config), first, Some(train))
+            }
+            _ => (loaded, First::Values(Vec::new()), None),
+        };
+        let Start { config: student, first: student_start } =
+            start_of(&recipe.student.model, teacher.as_ref())?;
+        for train in teacher_train.into_iter().chain([&recipe.train]) {
+            split.train.examples().check_shift(train.shift)?;
+        }
+        for config in teacher.iter().chain([&student]) {
+            Layout::new(config.model().parameters())?;
+        }
+        if let (Some(config), Some(train)) = (&teacher, teacher_train) {
+            rates(train, &config.model().parameters())?;
+        }
+        rates(&recipe.train, &student.model().parameters())?;
+        if let (Task::MaskedLm, Some(teacher)) = (recipe.task, &teacher) {
+            guess_alike(teacher, &student)?;
+        }
+        let omitted = omitted(recipe, &split)?;
+        let StudentData { students, transfer, alone } = student_data(recipe, &split, &omitted)?;
+        let class_weights = [
+            class_weights(teacher_train, &split.train)?,
+            class_weights(Some(&recipe.train), &students)?,
+        ];
+        let features =
+            Features::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
+        let control_parameters = student.embeds().then(|| {
+            let start = student_start.values_of(teacher_parameters.as_deref().unwrap_or_default());
+            Start::initial(&student.model().parameters(), &start, recipe.seed)
+        });
+        Ok(Self {
+            split,
+            omitted,
+            students,
+            transfer,
+            alone,
+            teacher,
+            teacher_parameters,
+            student,
+            features,
+            teacher_start,
+            student_start,
+            control_parameters,
+            normalisation,
+            assumed,
+            class_weights,
+        })
+    }
+
+    /// The same data and teacher for a recipe that differs in the rest alone.
+    ///
+    /// # Errors
+    /// When the recipe leaves its students nothing, or asks for what the data cannot give.
+    pub fn for_students(&self, recipe: &Recipe) -> Result<Self, Error> {
+        self.split.train.examples().check_shift(recipe.train.shift)?;
+        let Self { split, teacher, normalisation, .. } = self;
+        let read = training_texts(split)?;
+        let Start { config: student, first: student_start } = Start::of(
+            &recipe.student.model,
+            head(recipe.task, &read),
+            &read,
+            normalisation,
+            teacher.as_ref(),
+        )?;
+        Layout::new(student.model().parameters())?;
+        rates(&recipe.train, &student.model().parameters())?;
+        let omitted = omitted(recipe, split)?;
+        let StudentData { students, transfer, alone } = student_data(recipe, split, &omitted)?;
+        let features =
+            Features::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
+        let class_weights = [None, class_weights(Some(&recipe.train), &students)?];
+        let (split, teacher, normalisation) =
+            (split.clone(), teacher.clone(), normalisation.clone());
+        Ok(Self {
+            split,
+            omitted,
+            students,
+            transfer,
+            alone,
+            teacher,
+            teacher_parameters: None,
+            student,
+            features,
+            teacher_start: First::Values(Vec::new()),
+            student_start,
+            control_parameters: None,
+            normalisation,
+            assumed: None,
+            class_weights,
+        })
+    }
+
+    /// What a person should know of the data: which model reads less than the whole of some texts.
+    ///
+    /// # Errors
+    /// When a text cannot become tokens.
+    pub fn notes(&self) -> Result<Vec<String>, Error> {
+        let mut notes: Vec<String> =
+            self.split.notes.iter().chain(&self.assumed).cloned().collect();
+        let pooling = |config: &ModelConfig| match &config.input {
+            Input::Tokens(tokens) => Some(tokens.pooling),
+            Input::Numbers { .. } => None,
+        };
+        let scaled = |config: &ModelConfig| match &config.architecture {
+            Architecture::Encoder(encoder) => encoder.sentence.are_unit(),
+            _ => true,
+        };
+        if self.teacher.as_ref().is_some_and(|config| config.embeds() && !scaled(config)) {
+            notes.push(
+                "The teacher's vectors have lengths of their own: a student learns their directions, by cosine"
+                    .to_owned(),
+            );
+        }
+        if self.teacher.as_ref().and_then(pooling) == Some(Pooling::Max) {
+            notes.push(
+                "The student takes the mean of a text's hidden states where the teacher takes their maximum, through \
+                 which nothing is trained"
+                    .to_owned(),
+            );
+        }
+        if let Some(texts) = &self.split.unlabelled {
+            notes.push(format!(
+                "The student distilled learns from {} without labels too; the student alone takes as many steps on \
+                 those with labels",
+                counted_thousands(texts.len(), "text")
+            ));
+        }
+        let is_trained = self.teacher_parameters.is_none();
+        let taught = if is_trained { &self.split.train } else { &self.transfer };
+        let models = self.teacher.iter().map(|config| ("teacher", config, taught));
+        for (name, config, data) in models.chain([("student", &self.student, &self.transfer)]) {
+            let Input::Tokens(tokens) = &config.input else { continue };
+            let train = data.examples();
+            let cut = Feed::new(&config.input, train)?.tokens().cut();
+            if cut > 0 {
+                let most = counted_thousands(tokens.max_length, "token");
+                let (cut, all) = (thousands(cut), thousands(train.len()));
+                notes.push(format!(
+                    "The {name} reads {most} of a text at most: of {all} training texts, it cuts {cut}"
+                ));
+            }
+        }
+        Ok(notes)
+    }
+
+    /// A teacher of which only the raw logits [examples, classes] of all training examples are there, for the
+    /// students' examples.
+    ///
+    /// # Errors
+    /// When the recipe leaves its students nothing.
+    pub fn answers(&self, logits: &[f32]) -> Result<Teacher, Error> {
+        let classes = self.split.train.classes();
+        let mut rows = match self.split.train.class_labels() {
+            Some(_) => self.split.train.rows_without_classes(&self.omitted)?,
+            None => (0..self.split.train.len() as u32).collect(),
+        };
+        rows.truncate(self.students.len());
+        let row = |&row: &u32| &logits[row as usize * classes..][..classes];
+        Ok(Teacher::Logits { values: rows.iter().flat_map(row).copied().collect(), classes })
+    }
+
+    /// First values of an arm's parameters, `teacher` being the folder of the finished teacher; see
+    /// [`First::values`].
+    pub(crate) fn start(
+        &self,
+        arm: Arm,
+        teacher: &Path,
+    ) -> Result<Cow<'_, [Option<Vec<f32>>]>, Error> {
+        let first = if arm == Arm::Teacher { &self.teacher_start } else { &self.student_start };
+        first.values(teacher)
+    }
+
+    /// What an arm is trained with, from these first values. A student's `teacher` comes with its raw logits of the test set.
+    pub(crate) fn lesson<'a>(
+        &'a self,
+        recipe: &'a Recipe,
+        arm: Arm,
+        start: &'a [Option<Vec<f32>>],
+        teacher: Option<(&'a Teacher, Option<&'a [f32]>)>,
+    ) -> Lesson<'a> {
+        let (config, data) = match (arm, &self.teacher) {
+            (Arm::Teacher, Some(config)) => (config, &self.split.train),
+            (Arm::Distilled, _) => (&self.student, &self.transfer),
+            _ => (&self.student, &self.alone),
+        };
+        let train = match (arm, &recipe.teacher) {
+            (Arm::Teacher, recipe::Teacher::Trained { train, .. }) => train,
+            _ => &recipe.train,
+        };
+        Lesson {
+            arm,
+            config,
+            start,
+            train,
+            seed: recipe.seed,
+            data,
+            test: &self.split.test,
+            validation: self.split.validation.as_ref(),
+            teacher: teacher.map(|(teacher, _)| teacher),
+            test_answers: teacher.and_then(|(_, answers)| answers),
+            temperature: recipe.distil.temperature,
+            alpha: recipe.distil.alpha,
+            // Alone, the student has one term, whose weight changes nothing but the learning rate.
+            weight: if arm == Arm::Distilled { recipe.distil.weight() } else { 1.0 },
+            features: &self.features,
+            gradient_shares: recipe.distil.gradient_shares,
+            class_weights: self.class_weights[usize::from(arm != Arm::Teacher)].as_deref(),
+        }
+    }
+
+    /// The parameters of an arm that is loaded instead of trained.
+    pub(crate) fn loaded(&self, arm: Arm) -> Option<&[Vec<f32>]> {
+        match arm {
+            Arm::Teacher => self.teacher_parameters.as_deref(),
+            Arm::Control => self.control_parameters.as_deref(),
+            Arm::Distilled => None,
+        }
+    }
+
+    /// Number of the values that models start from, as far as they are known before any training.
+    pub(crate) fn first_values(&self) -> usize {
+        let known = |first: &First| match first {
+            First::Values(values) => values.iter().flatten().map(Vec::len).sum(),
+            First::OfTeacher(_) => 0,
+        };
+        let alone = self.control_parameters.iter().flatten().map(Vec::len).sum::<usize>();
+        known(&self.teacher_start) + known(&self.student_start) + alone
+    }
+
+    /// The teacher's model and how it is trained, if it is trained in the run.
+    pub fn taught<'a>(&'a self, recipe: &'a Recipe) -> Option<(&'a ModelConfig, &'a Train)> {
+        match (&self.teacher, &recipe.teacher) {
+            (Some(config), recipe::Teacher::Trained { train, .. }) => Some((config, train)),
+            _ => None,
+        }
+    }
+}
+
+/// The weights that a training asks for, of the classes of what it learns from.
+fn class_weights(train: Option<&Train>, data: &Dataset) -> Result<Option<Vec<f32>>, Error> {
+    let weights = train.and_then(|train| train.class_weights.as_ref());
+    Ok(weights.map(|weights| weights.of(data)).transpose()?)
+}
+
+/// All that models are trained on, for what is made of it before: a vocabulary.
+fn training_texts(split: &Split) -> Result<Cow<'_, Dataset>, Error> {
+    Ok(match &split.unlabelled {
+        Some(unlabelled) => Cow::Owned(split.train.with_unlabelled(unlabelled)?),
+        None => Cow::Borrowed(&split.train),
+    })
+}
+
+/// What the students learn from; see [`Setup`].
+struct StudentData {
+    students: Dataset,
+    transfer: Dataset,
+    alone: Dataset,
+}
+
+/// The numbers of the classes that a recipe keeps from its students.
+fn omitted(recipe: &Recipe, split: &Split) -> Result<Vec<usize>, Error> {
+    let names = split.train.class_names();
+    let classes = recipe.distil.omit_classes.iter();
+    Ok(classes.map(|class| classes::find(class, names)).collect::<Result<_, _>>()?)
+}
+
+fn student_data(recipe: &Recipe, split: &Split, omitted: &[usize]) -> Result<StudentData, Error> {
+    let mut students = split.train.without_classes(omitted)?;
+    if let Some(limit) = recipe.distil.train_limit {
+        students = students.take(limit);
+    }
+    let Some(unlabelled) = &split.unlabelled else {
+        let (transfer, alone) = (students.clone(), students.clone());
+        return Ok(StudentData { students, transfer, alone });
+    };
+    let transfer = students.with_unlabelled(unlabelled)?;
+    let alone = students.repeated(transfer.len())?;
+    Ok(StudentData { students, transfer, alone })
+}
+
+/// The normalisation of a teacher that is loaded, since its answers hold for that alone; else the recipe's.
+fn normalisation(
+    recipe: &Recipe,
+    split: &Split,
+    teacher: Option<&ModelConfig>,
+) -> Result<Normalisation, Error> {
+    let asked = split.train.examples().normalisation_for(recipe.data.normalise.as_ref())?;
+    match teacher.and_then(ModelConfig::normalisation) {
+        None => Ok(asked),
+        Some(theirs)
+            if recipe.data.normalise == Some(Normalise::Standardise) || *theirs == asked =>
+        {
+            Ok(theirs.clone())
+        }
+        Some(theirs) => Err(Error::Model {
+            path: "data.normalise".to_owned(),
+            problem: format!(
+                "the teacher was trained with {theirs:?}: leave the key out, and that is used"
+            ),
+        }),
+    }
+}
+
+/// Refuses what no run can do.
+fn check_task(recipe: &Recipe) -> Result<(), Error> {
+    let folder = matches!(recipe.teacher, recipe::Teacher::Folder { .. });
+    let classification = recipe.task == Task::Classification;
+    let texts = matches!(recipe.data.source, Source::Text { .. });
+    let (what, instead) = match recipe.task {
+        _ if !classification && !texts => (
+            "this task learns from texts, and the data are numbers",
+            "set `data.source` to \"text\", or `task` to \"classification\"",
+        ),
+        Task::MaskedLm if matches!(recipe.teacher, recipe::Teacher::Logits { .. }) => (
+            "the teacher of a masked language model cannot be a file of logits, as its answers are too many to keep",
+            "give the `folder` of a model, or a `model` to train",
+        ),
+        Task::Embedding if !folder => (
+            "the teacher of embeddings is a finished model, neither trained here nor a file of logits",
+            "set `teacher.folder` to the folder of one, or to hf:OWNER/NAME",
+        ),
+        // The measures of embeddings compare with the teacher's of the test texts.
+        Task::Embedding if recipe.train.keep == Keep::Best => (
+            "embeddings have no labels by which `train.keep = \"best\"` could choose",
+            "leave `keep` out, and the last parameters are kept",
+        ),
+        Task::Embedding if recipe.data.validation.is_some() => {
+            ("embeddings are measured on the test texts alone", "leave `data.validation` out")
+        }
+        _ if !classification && !recipe.distil.omit_classes.is_empty() => (
+            "`distil.omit_classes` is for `task = \"classification\"`, and this task has no classes",
+            "leave it out",
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::Unsupported { what: what.to_owned(), instead: instead.to_owned() })
+}
+
+/// Refuses a teacher that guesses other tokens than the student does.
+fn guess_alike(teacher: &ModelConfig, student: &ModelConfig) -> Result<(), Error> {
+    let tokens = |config: &ModelConfig| match &config.input {
+        Input::Tokens(tokens) => {
+            Some((tokens.tokenizer.clone(), tokens.vocab_size, tokens.max_length))
+        }
+        Input::Numbers { .. } => None,
+    };
+    if tokens(teacher) == tokens(student) {
+        return Ok(());
+    }
+    Err(Error::Model {
+        path: "student.model".to_owned(),
+        problem: "teacher and student guess the same tokens: they need the same tokenizer and `max_length`"
+            .to_owned(),
+    })
+}
+
+/// A teacher that is loaded, its classes in the data's order and by the data's names, which those of a run's own copy
+/// have already.
+fn load_teacher(
+    recipe: &Recipe,
+    split: &Split,
+    folder: &Path,
+    is_copy: bool,
+) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
+    let (mut config, mut values) = models::load(folder)?;
+    fits(&config, recipe.task, split)?;
+    if recipe.task == Task::Classification {
+        let unfit = |error: DataError| Error::Model {
+            path: "teacher.folder".to_owned(),
+            problem: error.to_string(),
+        };
+        models::check_single_label(folder)?;
+        let none = BTreeMap::new();
+        let labels = if is_copy { &none } else { recipe.teacher.labels() };
+        let ours = split.train.class_names();
+        let places = classes::places(&config.class_names, labels, ours, LabelsKey::Recipe);
+        config.order_classes(&mut values, &places.map_err(unfit)?, ours);
+    }
+    Ok((config, values))
+}
+
+/// What a task's models stand on an encoder.
+fn head(task: Task, data: &Dataset) -> Head {
+    match task {
+        Task::Classification => Head::Classes(data.classes()),
+        Task::MaskedLm => Head::MaskedLanguage,
+        Task::Embedding => Head::Embedding,
+    }
+}
+
+/// Refuses a loaded teacher that is for another task or other data.
+fn fits(config: &ModelConfig, task: Task, split: &Split) -> Result<(), Error> {
+    config.input.check(split.train.examples())?;
+    let same = match task {
+        Task::Embedding => config.embeds(),
+        Task::MaskedLm => config.input.masks(),
+        Task::Classification => !config.embeds() && !config.input.masks(),
+    };
+    if !same {
+        let problem = format!("the teacher is not made for `task = \"{}\"`", task.name());
+        return Err(Error::Model { path: "teacher.folder".to_owned(), problem });
+    }
+    Ok(())
+}

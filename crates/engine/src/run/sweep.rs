@@ -1,0 +1,495 @@
+//! A sweep: one teacher, and a student for every combination of some settings and every seed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::device::Device;
+use crate::error::Error;
+use crate::files::{io_error, make_folder, remove_temporary, write_atomically};
+use crate::forecast::main_memory;
+use crate::measure::Evaluator;
+use crate::measure::arm::{agreement, speeds};
+use crate::models::Feed;
+use crate::objective::Teacher;
+use crate::recipe::{self, Recipe, Task};
+use crate::report::{
+    self, ArmReport, FailedRun, SWEEP, Setting, SweepPoint, SweepReport, SweepRun,
+};
+use crate::results::Arm;
+use crate::run::answer_file::check_answers;
+use crate::run::arm::{Enter, Measured, Saved};
+use crate::run::journal::Journal;
+use crate::run::log::Log;
+use crate::run::place::{Learned, Outcome, Place};
+use crate::run::settings::Settings;
+use crate::run::{
+    Begin, Event, Observer, RECIPE, Setup, claim, given_logits, majority, replace, train_logits,
+};
+use crate::sealed::Files;
+use crate::store::Storage;
+use crate::train::{Checkpoints, Lesson};
+
+/// Name of the file that says what is swept.
+pub(crate) const GRID: &str = "grid.json";
+
+/// What is swept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grid {
+    /// Keys of the recipe with their values, as they stand in a recipe.
+    pub axes: Vec<Axis>,
+    /// Each combination is run with so many seeds, from the recipe's on.
+    pub seeds: u32,
+}
+
+/// A key of the recipe and the values that it takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Axis {
+    /// As `distil.temperature`.
+    pub key: String,
+    /// As `4.0`.
+    pub values: Vec<String>,
+}
+
+impl Grid {
+    /// The grid of a sweep's folder.
+    ///
+    /// # Errors
+    /// [`Error::Run`] when the folder is not that of a sweep.
+    pub fn read(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(GRID);
+        let bad = |problem: String| Error::Run { path: path.display().to_string(), problem };
+        if !path.is_file() {
+            let problem = match folder.join(crate::run::journal::NAME).is_file() {
+                true => {
+                    "the sweep was stopped before it began to train: give its command again, with --force"
+                }
+                false => "no such file: give the folder of a sweep",
+            };
+            return Err(bad(problem.to_owned()));
+        }
+        let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+        serde_json::from_str(&text)
+            .map_err(|error| bad(format!("not the grid of a sweep: {error}")))
+    }
+
+    /// Every combination, the last axis fastest.
+    fn combinations(&self) -> Vec<Vec<Setting>> {
+        self.axes.iter().fold(vec![Vec::new()], |combinations, axis| {
+            let extended = combinations.iter().flat_map(|combination| {
+                axis.values.iter().map(|value| {
+                    let setting = Setting { key: axis.key.clone(), value: value.clone() };
+                    combination.iter().cloned().chain([setting]).collect()
+                })
+            });
+            extended.collect()
+        })
+    }
+}
+
+/// For a message.
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Axis { key, values } in &self.axes {
+            write!(f, "{key}={} ", values.join(","))?;
+        }
+        write!(f, "seeds={}", self.seeds)
+    }
+}
+
+/// A finished sweep.
+#[derive(Debug)]
+pub struct Sweep {
+    /// Where its results lie.
+    pub folder: PathBuf,
+    /// What it measured.
+    pub report: SweepReport,
+}
+
+/// One student to train: its recipe, and where it goes.
+struct Point {
+    recipe: Recipe,
+    folder: PathBuf,
+}
+
+/// Runs a sweep: the teacher is trained or run once, and its answers are used again for every student. The
+/// student alone is trained once for all that differ in the distillation only. A student whose training diverges
+/// is entered as failed.
+///
+/// # Errors
+/// When a combination is no recipe or changes data or teacher, and as [`crate::run::run`].
+pub fn sweep(
+    recipe: &Recipe,
+    grid: &Grid,
+    device: &mut dyn Device,
+    begin: Begin,
+    observer: &mut dyn Observer,
+) -> Result<Sweep, Error> {
+    if recipe.task == Task::Embedding {
+        return Err(Error::Unsupported {
+            what: "a sweep has no measure that ranks students of `task = \"embedding\"`".to_owned(),
+            instead: "`run` each recipe, and compare the runs with `report`".to_owned(),
+        });
+    }
+    recipe.precision.check(&device.caps(), &device.info().name)?;
+    let named = Recipe { name: format!("{}-sweep", recipe.name), ..recipe.clone() };
+    let lock = claim(&named, begin)?;
+    let folder = lock.folder().to_owned();
+    let mut notes: Vec<String> = lock.note().into_iter().collect();
+    let settings = Settings::of(recipe)?;
+    let begun = match begin {
+        Begin::Resume { accept_changes } => {
+            let (mut journal, damaged) = Journal::resume(&folder, true)?;
+            let changed = journal.go_on(settings.clone(), Some(grid), accept_changes, &[])?;
+            notes.extend(damaged);
+            Some((journal, changed, accept_changes))
+        }
+        _ => None,
+    };
+    let replaced = match begin {
+        Begin::Replace => replace::check(&folder, None)?,
+        _ => None,
+    };
+    let resolved = recipe.to_toml()?;
+    let combinations = grid.combinations();
+    let points = points(recipe, &resolved, grid, &combinations, &folder, observer)?;
+    let setup = Setup::read(recipe, None)?;
+    main_memory::check(recipe, &setup, device.info())?;
+    if let recipe::Teacher::Logits { logits } = &recipe.teacher {
+        notes.extend(check_answers(logits, &setup.split)?);
+    }
+    notes.extend(setup.notes()?);
+    let journal = match begun {
+        Some((mut journal, changed, accept)) => {
+            let other = journal.go_on_with(&setup.split, accept, &[])?;
+            if changed || other {
+                replace::forget_unfinished(&folder)?;
+            }
+            if let Some(before) = journal.go_on_on(device.info()) {
+                let name = &device.info().name;
+                notes.push(format!(
+                    "This sweep began on {before}; on {name} its numbers may differ in the last bits"
+                ));
+            }
+            device.choose(journal.choices.clone());
+            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+            journal.write()?;
+            journal
+        }
+        None => {
+            if let Some(replaced) = replaced {
+                replace::clear(&folder, &replaced, None)?;
+            }
+            remove_temporary(&folder)?;
+            let journal = Journal::begin(&folder, settings, Some(grid), &setup.split, device)?;
+            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+            write_json(&folder.join(GRID), grid)?;
+            journal
+        }
+    };
+    observer.event(&Event::Opened { folder: &folder });
+    let warnings = journal.warnings.clone();
+    notes.iter().chain(&warnings).for_each(|note| observer.event(&Event::Note(note)));
+    let mut work = Work { device, observer, folder: &folder, seconds: 0.0 };
+
+    let teacher = work.teacher(recipe, &setup)?;
+    let mut controls: BTreeMap<String, Outcome> = BTreeMap::new();
+    let mut runs = Vec::new();
+    for (number, Point { recipe, folder: place }) in points.iter().enumerate() {
+        let of_point = setup.for_students(recipe)?;
+        let control_key = control_key(recipe);
+        let control = match controls.get(&control_key) {
+            Some(known) => known.clone(),
+            None => {
+                let place = folder.join("controls").join(format!("{:03}", controls.len() + 1));
+                work.note(&format!("Student alone {}", controls.len() + 1));
+                let outcome = work.student(Arm::Control, recipe, &of_point, &place, None)?;
+                controls.insert(control_key, outcome.clone());
+                outcome
+            }
+        };
+        let place_name = place.strip_prefix(&folder).unwrap_or(place).display().to_string();
+        let settings = &combinations[number / grid.seeds as usize];
+        let shown: Vec<String> =
+            settings.iter().map(|Setting { key, value }| format!("{key}={value}")).collect();
+        work.note(&format!(
+            "Student {} of {}: {} seed={}",
+            number + 1,
+            points.len(),
+            shown.join(" "),
+            recipe.seed
+        ));
+        let outcome = work.student(Arm::Distilled, recipe, &of_point, place, Some(&teacher))?;
+        let seed = recipe.seed;
+        let failed = |reason| Err(FailedRun { seed, folder: place_name.clone(), reason });
+        runs.push(match (outcome.result, control.result) {
+            (
+                Learned::Measured { report: distilled, agreement },
+                Learned::Measured { report: control, .. },
+            ) => Ok(SweepRun {
+                seed,
+                folder: place_name,
+                model: serde_json::to_string(&recipe.student.model).expect("a model is plain data"),
+                agreement,
+                distilled: *distilled,
+                control: *control,
+            }),
+            // Without a student alone there is nothing to compare with.
+            (Learned::Failed { failed: reason }, _) | (_, Learned::Failed { failed: reason }) => {
+                failed(reason)
+            }
+        });
+    }
+    let mut runs = runs.into_iter();
+    let points = combinations.into_iter().map(|settings| {
+        let (mut measured, mut failed) = (Vec::new(), Vec::new());
+        for run in runs.by_ref().take(grid.seeds as usize) {
+            match run {
+                Ok(run) => measured.push(run),
+                Err(run) => failed.push(run),
+            }
+        }
+        SweepPoint { settings, runs: measured, failed }
+    });
+    let info = work.device.info();
+    let axes = grid.axes.iter().map(|axis| (axis.key.clone(), axis.values.clone())).collect();
+    let mut report = SweepReport {
+        name: recipe.name.clone(),
+        axes,
+        seeds: grid.seeds,
+        teacher: teacher.report,
+        majority: majority(&setup)?,
+        points: points.collect(),
+        device: info.name.clone(),
+        backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seconds: work.seconds,
+        warnings,
+    };
+    report.judge();
+    write_json(&folder.join(SWEEP), &report)?;
+    report::write_sweep_page(&folder)?;
+    journal.end()?;
+    Ok(Sweep { folder, report })
+}
+
+/// The recipe of every student.
+fn points(
+    base: &Recipe,
+    resolved: &str,
+    grid: &Grid,
+    combinations: &[Vec<Setting>],
+    folder: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Point>, Error> {
+    let mut points = Vec::new();
+    for settings in combinations {
+        for offset in 0..grid.seeds {
+            let set = |Setting { key, value }: &Setting| format!("{key}={value}");
+            let mut sets: Vec<String> = settings.iter().map(set).collect();
+            sets.push(format!("seed={}", base.seed.wrapping_add(offset)));
+            let mut recipe = Recipe::parse_with(resolved, "recipe.toml", &sets)?;
+            recipe.fetch(&mut |progress| observer.event(&Event::Download(progress)))?;
+            let table = |key: &str| key.split('.').next().unwrap_or_default().trim().to_owned();
+            let varied = |key: &str| ["student", "distil", "train"].contains(&&*table(key));
+            if let Some(Setting { key, .. }) = settings.iter().find(|one| !varied(&one.key)) {
+                return Err(Error::Run {
+                    path: key.clone(),
+                    problem:
+                        "a sweep has one teacher and one data set: vary only keys of [student], \
+                         [distil] and [train]"
+                            .to_owned(),
+                });
+            }
+            let folder = folder.join("students").join(format!("{:03}", points.len() + 1));
+            points.push(Point { recipe, folder });
+        }
+    }
+    Ok(points)
+}
+
+/// What a control's training depends on.
+fn control_key(recipe: &Recipe) -> String {
+    let Recipe { seed, student, distil, train, .. } = recipe;
+    let parts = (seed, student, train, &distil.omit_classes, distil.train_limit);
+    serde_json::to_string(&parts).expect("a recipe is plain data")
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let json = serde_json::to_string_pretty(value).expect("results are plain data");
+    write_atomically(path, format!("{json}\n").as_bytes())
+}
+
+/// A teacher with all its answers.
+struct Answers {
+    /// The model, for students that see shifted images, new masks or texts without labels, to which its answers must be
+    /// made anew, or learn from its inside.
+    model: Option<Teacher>,
+    /// Raw logits of all training examples; none of a language model, whose answers are too many to keep.
+    train: Vec<f32>,
+    /// Raw logits of the test set.
+    test: Option<Vec<f32>>,
+    report: Option<ArmReport>,
+}
+
+/// What every training works with.
+struct Work<'a> {
+    device: &'a mut dyn Device,
+    observer: &'a mut dyn Observer,
+    folder: &'a Path,
+    seconds: f64,
+}
+
+impl Work<'_> {
+    fn note(&mut self, text: &str) {
+        self.observer.event(&Event::Note(text));
+    }
+
+    /// What came of a model that was finished with these settings, as far as it can be used.
+    fn outcome_of(&mut self, place: &Path, settings: &Settings) -> Option<Outcome> {
+        let (outcome, note) = Place::outcome_of(place, settings);
+        note.into_iter().for_each(|note| self.note(&note));
+        outcome
+    }
+
+    /// Trains or loads the teacher, and asks it everything once.
+    fn teacher(&mut self, recipe: &Recipe, setup: &Setup) -> Result<Answers, Error> {
+        if let recipe::Teacher::Logits { logits } = &recipe.teacher {
+            let (_, report, test) = given_logits(setup, logits)?;
+            let train = train_logits(&setup.split, logits)?;
+            return Ok(Answers { model: None, train, test, report });
+        }
+        let place = self.folder.join(Arm::Teacher.folder());
+        let start = setup.start(Arm::Teacher, &place)?;
+        let lesson = setup.lesson(recipe, Arm::Teacher, &start, None);
+        let settings = Settings::of(recipe)?.of_arm(Arm::Teacher);
+        let known = self.outcome_of(&place, &settings);
+        let mut entry = Place::new(settings);
+        let mut enter = |files: &Files| entry.saving(&place, files);
+        let (saved, seconds) = match (&known, setup.loaded(Arm::Teacher)) {
+            (Some(known), _) => (Saved::load(&place, lesson.config)?, known.seconds),
+            (None, Some(values)) => (Saved::copy(&place, lesson.config, values, &mut enter)?, 0.0),
+            (None, None) => self.train(recipe, &lesson, &place, &mut enter)?,
+        };
+        self.seconds += seconds;
+        let finished = known.is_some();
+        let known = known.and_then(|known| match known.result {
+            Learned::Measured { report, .. } => Some(*report),
+            Learned::Failed { .. } => None,
+        });
+        let storage = recipe.teacher.weights();
+        let mut measured = saved.measure(self.device, storage, &setup.split, &[], known, None)?;
+        if !finished {
+            let timed = [(lesson.config, &measured.store)];
+            let speeds = speeds(self.device, &timed, setup.split.test.examples(), seconds)?;
+            measured.report.set_speed(&speeds[0]);
+            let report = Box::new(measured.report.clone());
+            let result = Learned::Measured { report, agreement: None };
+            entry.finish(&place, &Outcome { result, seconds })?;
+        }
+        let mut train = Vec::new();
+        if !lesson.config.input.masks() {
+            let mut evaluator = Evaluator::new(lesson.config, &measured.store);
+            let examples = Feed::new(&lesson.config.input, setup.split.train.examples())?;
+            train = evaluator.logits(self.device, &examples, &mut |_| ())?;
+            evaluator.close(self.device);
+        }
+        let (model, report, test) = measured.into_teacher(lesson.config);
+        Ok(Answers { model: Some(model), train, test, report })
+    }
+
+    /// Trains and measures a student, alone or distilled, unless it is finished. That its training
+    /// diverges is an outcome too.
+    fn student(
+        &mut self,
+        arm: Arm,
+        recipe: &Recipe,
+        setup: &Setup,
+        place: &Path,
+        answers: Option<&Answers>,
+    ) -> Result<Outcome, Error> {
+        let settings = Settings::of(recipe)?.of_arm(arm);
+        if let Some(outcome) = self.outcome_of(place, &settings) {
+            self.seconds += outcome.seconds;
+            return Ok(outcome);
+        }
+        let given;
+        // All that the teacher has no answers to beforehand.
+        let asks = setup.student.input.masks() || setup.split.unlabelled.is_some();
+        let teacher = match answers {
+            None => None,
+            Some(Answers { model: Some(model), .. })
+                if asks || recipe.train.shift > 0 || !setup.features.is_empty() =>
+            {
+                Some(model)
+            }
+            Some(answers) => {
+                given = setup.answers(&answers.train)?;
+                Some(&given)
+            }
+        };
+        let test = answers.and_then(|answers| answers.test.as_deref());
+        let first = setup.start(arm, &self.folder.join(Arm::Teacher.folder()))?;
+        let lesson = setup.lesson(recipe, arm, &first, teacher.map(|teacher| (teacher, test)));
+        let start = Instant::now();
+        let mut entry = Place::new(settings);
+        let mut enter = |files: &Files| entry.saving(place, files);
+        let (result, seconds) = match self.train(recipe, &lesson, place, &mut enter) {
+            Ok((saved, seconds)) => {
+                let Setup { split, omitted, .. } = setup;
+                let Measured { store, mut report, logits, agreement: guesses } =
+                    saved.measure(self.device, Storage::F32, split, omitted, None, teacher)?;
+                let timed = [(lesson.config, &store)];
+                let speeds = speeds(self.device, &timed, split.test.examples(), seconds)?;
+                report.set_speed(&speeds[0]);
+                store.free(self.device);
+                let classes = split.test.classes();
+                let agreement = test.map(|test| agreement(&logits, test, classes)).or(guesses);
+                (Learned::Measured { report: Box::new(report), agreement }, seconds)
+            }
+            // Settings that lead nowhere are a result; the other students are not to blame.
+            Err(Error::NotFinite(failed)) => {
+                self.note(&format!("Failed: {failed}"));
+                Checkpoints::new(place, 0.0).remove()?;
+                (Learned::Failed { failed }, start.elapsed().as_secs_f64())
+            }
+            Err(error) => return Err(error),
+        };
+        self.seconds += seconds;
+        let outcome = Outcome { result, seconds };
+        entry.finish(place, &outcome)?;
+        Ok(outcome)
+    }
+
+    /// Trains a model in a folder of its own: the model, and the time that took.
+    fn train<'m>(
+        &mut self,
+        recipe: &Recipe,
+        lesson: &Lesson<'m>,
+        place: &'m Path,
+        enter: &mut Enter<'_>,
+    ) -> Result<(Saved<'m>, f64), Error> {
+        if !self.folder.is_dir() {
+            let problem = "it is gone since this began, so nothing more can be saved".to_owned();
+            return Err(Error::Run { path: self.folder.display().to_string(), problem });
+        }
+        remove_temporary(place)?;
+        make_folder(place)?;
+        let mut checkpoints = Checkpoints::new(place, recipe.checkpoint_seconds);
+        for note in checkpoints.set_damaged_aside()? {
+            self.note(&note);
+        }
+        let steps = checkpoints.steps()?;
+        let kept = |arm: Arm, step: u32| steps.get(&arm).is_some_and(|saved| step <= *saved);
+        let mut log = Log::open(place, recipe.tensorboard, kept, self.observer)?;
+        let saved = Saved::train(self.device, lesson, place, &mut checkpoints, &mut log, enter)?;
+        let seconds = log.seconds();
+        log.finish()?;
+        checkpoints.remove()?;
+        Ok((saved, seconds))
+    }
+}

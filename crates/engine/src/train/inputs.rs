@@ -1,0 +1,91 @@
+//! What a lesson's models read of its examples.
+
+use std::collections::BTreeSet;
+
+use crate::data::{DataError, Examples};
+use crate::models::{BatchShape, Draw, Feed, HostBatch, Input, ModelConfig};
+use crate::objective::{TeacherInput, plans};
+
+/// Examples as the model in training reads them, and as its teacher does.
+#[derive(Debug)]
+pub(crate) struct Feeds<'a> {
+    own: Feed<'a>,
+    /// Absent where the teacher reads the same, or nothing.
+    teacher: Option<Feed<'a>>,
+    texts: bool,
+}
+
+impl<'a> Feeds<'a> {
+    pub fn new(
+        config: &'a ModelConfig,
+        teacher: TeacherInput<'a>,
+        examples: &'a Examples,
+    ) -> Result<Self, DataError> {
+        let other = match teacher {
+            TeacherInput::Model { config: theirs, .. } => {
+                Some(theirs).filter(|theirs| !plans::read_alike(config, theirs))
+            }
+            _ => None,
+        };
+        let teacher = other.map(|theirs| Feed::new(&theirs.input, examples)).transpose()?;
+        let texts = matches!(config.input, Input::Tokens(_));
+        Ok(Self { own: Feed::new(&config.input, examples)?, teacher, texts })
+    }
+
+    /// An epoch's batches of `rows` examples: those of its steps.
+    pub fn epoch(&self, rows: usize, seed: u32, epoch: u32) -> Vec<Vec<u32>> {
+        self.own.epoch(rows, seed, epoch)
+    }
+
+    /// The shape of a batch of `rows` that has room for these examples.
+    pub fn shape(&self, indices: &[u32], rows: usize) -> BatchShape {
+        let feeds = [Some(&self.own), self.teacher.as_ref()];
+        let shapes = feeds.into_iter().flatten().map(|feed| feed.shape(indices, rows));
+        shapes.max().unwrap_or(BatchShape::of_numbers(rows))
+    }
+
+    /// Every shape that batches of `rows` have in so many epochs, whose steps are of `step_rows` examples.
+    pub fn shapes(
+        &self,
+        (rows, step_rows): (usize, usize),
+        seed: u32,
+        epochs: u32,
+    ) -> BTreeSet<BatchShape> {
+        if !self.texts {
+            return BTreeSet::from([BatchShape::of_numbers(rows)]);
+        }
+        let steps = (0..epochs).flat_map(|epoch| self.epoch(step_rows, seed, epoch));
+        let shapes = |step: Vec<u32>| -> Vec<BatchShape> {
+            step.chunks(rows).map(|batch| self.shape(batch, rows)).collect()
+        };
+        steps.flat_map(shapes).collect()
+    }
+
+    /// Masked tokens of these examples, the same number in every epoch.
+    pub fn masked(&self, indices: &[u32]) -> usize {
+        let count = |&row: &u32| self.own.masked(row, Draw::FIXED).map_or(0, |m| m.places.len());
+        indices.iter().map(count).sum()
+    }
+
+    /// Tokens of these examples, padding left out.
+    pub fn tokens(&self, indices: &[u32]) -> usize {
+        let tokens = self.own.tokens();
+        let length = |&row: &u32| tokens.length(row as usize);
+        if self.texts { indices.iter().map(length).sum() } else { 0 }
+    }
+
+    /// Writes a batch of these examples.
+    pub fn fill(
+        &self,
+        indices: &[u32],
+        shape: BatchShape,
+        draw: Draw,
+        student: &mut HostBatch,
+        teacher: &mut HostBatch,
+    ) {
+        self.own.fill(indices, shape, draw, student);
+        if let Some(feed) = &self.teacher {
+            feed.fill(indices, shape, draw, teacher);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Every plan of a training, known before its first step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::Error;
+use crate::graph::ops::Update;
+use crate::measure::evaluator;
+use crate::models::{BatchShape, Feed, ModelConfig};
+use crate::objective::{TeacherInput, plans};
+use crate::plan::{Plan, Precision};
+use crate::recipe::Train;
+use crate::store::Storage;
+use crate::train::inputs::Feeds;
+use crate::train::trainer::update;
+
+/// Every plan of a training.
+#[derive(Debug)]
+pub(crate) struct TrainingPlans {
+    /// Of a batch, by its shape.
+    pub batches: BTreeMap<BatchShape, Plan>,
+    /// The update's own, where a step may be several batches.
+    pub update: Option<Plan>,
+    /// Of the first batch and of a norm, for what the terms have of the gradient, if that is asked for.
+    pub shares: Option<[Plan; 2]>,
+    /// Of measurements: by shape, and by whether the teacher's answers are given.
+    pub measured: BTreeMap<(BatchShape, bool), Plan>,
+}
+
+impl TrainingPlans {
+    /// Of a training on so many `examples`, which `feeds` read, with measurements in these batches.
+    ///
+    /// # Errors
+    /// When a shape does not fit, or a group has no parameter.
+    pub fn new(
+        config: &ModelConfig,
+        (how, seed): (&Train, u32),
+        teacher: TeacherInput<'_>,
+        (feeds, examples): (&Feeds<'_>, usize),
+        measured: BTreeSet<(BatchShape, bool)>,
+        shares: bool,
+    ) -> Result<Self, Error> {
+        let (optimizer, _) = update(how, config)?;
+        let accumulates = how.accumulate > 1;
+        let steps_per_epoch = how.steps_per_epoch(examples);
+        let epochs = how.length.total_steps(steps_per_epoch).div_ceil(steps_per_epoch);
+        let rows = (how.rows(examples), how.step_rows(examples));
+        let batch = |shape| {
+            let plan = plans::step_plan(config, teacher, shape, &optimizer, accumulates)?;
+            Ok((shape, plan))
+        };
+        let measure = |(shape, given)| {
+            let answers = match (given, teacher) {
+                (false, _) => TeacherInput::None,
+                (true, TeacherInput::Model { config: theirs, storage, .. })
+                    if config.input.masks() =>
+                {
+                    TeacherInput::answers(theirs, storage)
+                }
+                (true, _) => TeacherInput::Given,
+            };
+            let plan = match config.embeds() {
+                true => plans::forward_plan(config, shape)?,
+                false => plans::loss_plan(config, Storage::F32, answers, shape)?,
+            };
+            Ok(((shape, given), plan))
+        };
+        let shares = shares && !config.embeds() && !matches!(teacher, TeacherInput::None);
+        let shares = match shares {
+            true => {
+                let step = feeds.epoch(rows.1, seed, 0).swap_remove(0);
+                let shape = feeds.shape(&step[..step.len().min(rows.0)], rows.0);
+                // No scale of the loss comes between the terms.
+                let optimizer = Update { precision: Precision::F32, ..optimizer.clone() };
+                let batch = plans::step_plan(config, teacher, shape, &optimizer, true)?;
+                Some([batch, plans::norm_plan(config, teacher, &optimizer)?])
+            }
+            false => None,
+        };
+        let batches = feeds.shapes(rows, seed, epochs).into_iter().map(batch);
+        let update = accumulates.then(|| plans::update_plan(config, teacher, &optimizer));
+        Ok(Self {
+            batches: batches.collect::<Result<_, Error>>()?,
+            update: update.transpose()?,
+            shares,
+            measured: measured.into_iter().map(measure).collect::<Result<_, Error>>()?,
+        })
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Plan> + Clone {
+        let shares = self.shares.iter().flatten();
+        self.batches.values().chain(&self.update).chain(shares).chain(self.measured.values())
+    }
+}
+
+/// The shapes of the batches in which a data set is measured.
+pub(crate) fn shapes(config: &ModelConfig, feed: &Feed<'_>) -> BTreeSet<BatchShape> {
+    let rows = evaluator::rows(config);
+    feed.all(rows).iter().map(|batch| feed.shape(batch, rows)).collect()
+}

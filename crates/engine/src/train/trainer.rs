@@ -1,0 +1,551 @@
+//! One arm in training: its store, its plans, and step after step.
+
+use std::collections::{BTreeSet, HashMap};
+
+use distil_gpu_kernels::StepState;
+use distil_gpu_kernels::distill_loss::TERMS;
+use distil_gpu_kernels::loss_scale::{self, LEN};
+use distil_gpu_kernels::optimizer::Rule;
+
+use crate::data::{Dataset, Shift};
+use crate::device::{BufferId, Device, ProgramId};
+use crate::error::Error;
+use crate::graph::ops::{OptimizerConfig, Update};
+use crate::measure::Evaluator;
+use crate::measure::evaluator::{fill_labels, metric_sums, set_metrics};
+use crate::models::{BatchShape, Draw, HostBatch, ModelConfig, Start};
+use crate::objective::plans::{self, ROW_WEIGHTS, TEACHER_LOGITS};
+use crate::objective::{Features, Named, Teacher, TeacherInput, TermMetrics};
+use crate::plan::{Plan, Precision};
+use crate::recipe::{self, Optimizer};
+use crate::results::{Arm, Shares};
+use crate::scratch::Scratch;
+use crate::store::{ParameterSpec, Part, Store, StorePart};
+use crate::train::inputs::Feeds;
+use crate::train::plans::TrainingPlans;
+use crate::train::rates::rates;
+use crate::train::{Best, State, StateShape};
+
+/// What an arm is trained with.
+#[derive(Debug)]
+pub struct Lesson<'a> {
+    /// Which arm.
+    pub arm: Arm,
+    /// The model.
+    pub config: &'a ModelConfig,
+    /// Where its parameters start; see [`Start`].
+    pub start: &'a [Option<Vec<f32>>],
+    /// How.
+    pub train: &'a recipe::Train,
+    /// Seed of weights, order, shifts and dropout.
+    pub seed: u32,
+    /// Examples to learn from.
+    pub data: &'a Dataset,
+    /// Examples to measure on.
+    pub test: &'a Dataset,
+    /// Examples to choose the best parameters on.
+    pub validation: Option<&'a Dataset>,
+    /// The teacher, if it has one.
+    pub teacher: Option<&'a Teacher>,
+    /// The teacher's raw logits of the test examples.
+    pub test_answers: Option<&'a [f32]>,
+    /// Temperature.
+    pub temperature: f32,
+    /// Weight of the soft term, as a share of both.
+    pub alpha: f32,
+    /// Sum of the weights of the soft and the hard term.
+    pub weight: f32,
+    /// Whether measurements tell how much of the gradient is each term's.
+    pub gradient_shares: bool,
+    /// What is learnt from a teacher that is a model besides its answers.
+    pub features: &'a Features,
+    /// What the labels' loss of an example of each class is multiplied by, where `train` has such weights.
+    pub class_weights: Option<&'a [f32]>,
+}
+
+impl Lesson<'_> {
+    /// Examples of a batch.
+    pub fn rows(&self) -> usize {
+        self.train.rows(self.data.len())
+    }
+
+    /// Examples of a step: of one batch, or of several whose gradients are summed.
+    pub fn step_rows(&self) -> usize {
+        self.train.step_rows(self.data.len())
+    }
+
+    /// The device's buffer of a part of the trained model's or the teacher's store.
+    pub(crate) fn buffer(&self, trained: &Store, part: StorePart) -> Option<BufferId> {
+        let store = match (part.store, self.teacher) {
+            (plans::TEACHER, Some(Teacher::Model { store, .. })) => store,
+            _ => trained,
+        };
+        store.buffer(part.part, part.segment)
+    }
+
+    /// Where the plan's teacher logits come from.
+    pub(crate) fn teacher_input(&self) -> TeacherInput<'_> {
+        match self.teacher {
+            None => TeacherInput::None,
+            Some(Teacher::Model { config, store }) => TeacherInput::Model {
+                config,
+                storage: store.layout.storage,
+                features: self.features,
+            },
+            Some(Teacher::Logits { .. }) => TeacherInput::Given,
+        }
+    }
+}
+
+/// The update that a recipe asks for, and the betas of its moments (0 where it has none).
+pub fn optimizer_config(train: &recipe::Train) -> (OptimizerConfig, [f64; 2]) {
+    let (rule, weight_decay, betas) = match &train.optimizer {
+        Optimizer::Sgd(sgd) => {
+            let rule = Rule::Sgd { momentum: sgd.momentum, nesterov: sgd.nesterov };
+            (rule, sgd.weight_decay, [0.0; 2])
+        }
+        Optimizer::Adam(adam) | Optimizer::AdamW(adam) => {
+            let recipe::Adam { beta1, beta2, eps, weight_decay, .. } = *adam;
+            let rule = match train.optimizer {
+                Optimizer::AdamW(_) => Rule::AdamW { beta1, beta2, eps },
+                _ => Rule::Adam { beta1, beta2, eps },
+            };
+            (rule, weight_decay, [beta1, beta2])
+        }
+    };
+    let config = OptimizerConfig { rule, weight_decay, clip: train.clip, max_norm: train.max_norm };
+    (config, betas)
+}
+
+/// How a recipe trains the parameters of a model, and the betas of the moments.
+///
+/// # Errors
+/// As [`rates`].
+pub fn update(train: &recipe::Train, config: &ModelConfig) -> Result<(Update, [f64; 2]), Error> {
+    let (optimizer, betas) = optimizer_config(train);
+    let rates = rates(train, &config.model().parameters())?;
+    let weighted = train.class_weights.is_some();
+    Ok((Update { config: optimizer, rates, precision: train.precision, weighted }, betas))
+}
+
+/// The store's parts that training with these updates needs.
+pub fn training_parts(update: &Update) -> Vec<Part> {
+    let moments = [Part::Moment1, Part::Moment2].into_iter().take(update.config.rule.moments());
+    let scale = (update.precision == Precision::Mixed).then_some(Part::LossScale);
+    [Part::Parameters, Part::Gradients].into_iter().chain(moments).chain(scale).collect()
+}
+
+/// One arm in training: its store, its plans and the next step.
+#[derive(Debug)]
+pub(crate) struct Trainer<'a> {
+    lesson: &'a Lesson<'a>,
+    store: &'a Store,
+    feeds: Feeds<'a>,
+    betas: [f64; 2],
+    plans: TrainingPlans,
+    /// What all plans of the training make between their kernels.
+    scratch: Scratch,
+    /// The plans of batches, loaded as their shapes are met.
+    programs: HashMap<BatchShape, ProgramId>,
+    /// The update's own plan, where a step is several batches.
+    update: Option<ProgramId>,
+    /// Those that tell the terms' shares of the gradient: of a batch, and of its norm.
+    shares: Option<[ProgramId; 2]>,
+    steps_per_epoch: u32,
+    /// Steps of the whole training.
+    pub steps: u32,
+    /// Number of the next step, from 0.
+    pub step: u32,
+    /// The best so far, where it is kept.
+    pub best: Option<Best>,
+    /// An epoch's number and the examples of its steps.
+    epoch: Option<(u32, Vec<Vec<u32>>)>,
+    next: Next,
+}
+
+/// The next step's batch, and its settings.
+#[derive(Debug)]
+struct Next {
+    shape: BatchShape,
+    student: HostBatch,
+    teacher: HostBatch,
+    state: StepState,
+}
+
+impl<'a> Trainer<'a> {
+    /// A trainer before its first step, with plans for measurements of these shapes too. The store has the parts
+    /// that [`training_store`] gives it.
+    pub fn new(
+        device: &mut dyn Device,
+        lesson: &'a Lesson<'a>,
+        store: &'a Store,
+        measured: BTreeSet<(BatchShape, bool)>,
+    ) -> Result<Self, Error> {
+        let Lesson { config, train, data, seed, .. } = *lesson;
+        let (_, betas) = update(train, config)?;
+        let steps_per_epoch = train.steps_per_epoch(data.len());
+        let teacher = lesson.teacher_input();
+        let feeds = Feeds::new(config, teacher, data.examples())?;
+        let how = (train, seed);
+        let examples = (&feeds, data.len());
+        let shares = lesson.gradient_shares;
+        let plans = TrainingPlans::new(config, how, teacher, examples, measured, shares)?;
+        let scratch = Scratch::new(device, plans.all())?;
+        let next = Next {
+            shape: BatchShape::of_numbers(lesson.rows()),
+            student: HostBatch::default(),
+            teacher: HostBatch::new(plans::TEACHER_PREFIX),
+            state: StepState::default(),
+        };
+        let trainer = Self {
+            lesson,
+            store,
+            feeds,
+            betas,
+            plans,
+            scratch,
+            programs: HashMap::new(),
+            update: None,
+            shares: None,
+            steps_per_epoch,
+            steps: train.length.total_steps(steps_per_epoch),
+            step: 0,
+            best: None,
+            epoch: None,
+            next,
+        };
+        trainer.write(device, Part::Parameters, &trainer.initial().parameters)?;
+        Ok(trainer)
+    }
+
+    /// The state before the first step.
+    pub fn initial(&self) -> State {
+        let parameters = Start::initial(self.specs(), self.lesson.start, self.lesson.seed);
+        let zeros = || self.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
+        let moments = self.moments().iter().map(|_| zeros()).collect();
+        let features = vec![0.0; self.features().len()];
+        let loss_scale = self.scale_buffer().map(|_| loss_scale::INITIAL);
+        let metrics = [0.0; TERMS];
+        State { step: 0, parameters, moments, metrics, features, loss_scale, best: None }
+    }
+
+    /// Where the scale of the loss lies, if it is scaled.
+    fn scale_buffer(&self) -> Option<BufferId> {
+        self.store.buffer(Part::LossScale, 0)
+    }
+
+    /// The scale of the loss and what goes with it, if it is scaled; see [`loss_scale`].
+    pub fn loss_scale(&self, device: &mut dyn Device) -> Result<Option<[f32; LEN]>, Error> {
+        let Some(buffer) = self.scale_buffer() else { return Ok(None) };
+        let values = device.read(buffer, 0, LEN)?;
+        Ok(Some(values.try_into().expect("as many were read")))
+    }
+
+    /// What is learnt besides answers.
+    pub fn features(&self) -> &'a Features {
+        self.lesson.teacher_input().features()
+    }
+
+    /// The epoch's sums of those so far, and what they come to.
+    pub fn terms(&self, device: &mut dyn Device) -> Result<(Vec<f32>, Vec<TermMetrics>), Error> {
+        let sums = self.features().sums(device, self.store)?;
+        let steps = (self.step - 1) % self.steps_per_epoch + 1;
+        let terms = self.features().metrics(&sums, steps);
+        Ok((sums, terms))
+    }
+
+    /// What a checkpoint of it holds.
+    pub fn shape_of_state(&self) -> StateShape<'a> {
+        StateShape {
+            specs: self.specs(),
+            moments: self.moments().len(),
+            features: self.features().len(),
+            scales: self.scale_buffer().is_some(),
+        }
+    }
+
+    /// The parameters that are trained: the model's, then those of the features.
+    pub fn specs(&self) -> &'a [ParameterSpec] {
+        &self.store.layout.parameters
+    }
+
+    /// The learning rate of the step before.
+    pub fn learning_rate(&self) -> f32 {
+        self.next.state.learning_rate
+    }
+
+    /// The store's moments.
+    pub fn moments(&self) -> Vec<Part> {
+        let has = |part: &Part| self.store.buffer(*part, 0).is_some();
+        [Part::Moment1, Part::Moment2].into_iter().filter(has).collect()
+    }
+
+    fn write(&self, device: &mut dyn Device, part: Part, values: &[Vec<f32>]) -> Result<(), Error> {
+        let mut all = values.iter().enumerate();
+        all.try_for_each(|(index, values)| self.store.write(device, part, index, values))
+    }
+
+    /// A part of every parameter.
+    pub fn read(&self, device: &mut dyn Device, part: Part) -> Result<Vec<Vec<f32>>, Error> {
+        let all = 0..self.specs().len();
+        all.map(|index| self.store.read(device, part, index)).collect()
+    }
+
+    /// All that the next steps depend on: the rest follows from the recipe and the number of the step.
+    pub fn state(&self, device: &mut dyn Device) -> Result<State, Error> {
+        let metrics = metric_sums(device, self.store)?;
+        let features = self.features().sums(device, self.store)?;
+        let parameters = self.read(device, Part::Parameters)?;
+        let moments = self.moments().into_iter().map(|part| self.read(device, part));
+        let moments = moments.collect::<Result<_, _>>()?;
+        let loss_scale = self.loss_scale(device)?;
+        let (step, best) = (self.step, self.best.clone());
+        Ok(State { step, parameters, moments, metrics, features, loss_scale, best })
+    }
+
+    /// Goes to a state.
+    pub fn restore(&mut self, device: &mut dyn Device, state: &State) -> Result<(), Error> {
+        self.step = state.step;
+        self.best.clone_from(&state.best);
+        self.write(device, Part::Parameters, &state.parameters)?;
+        for (part, values) in self.moments().into_iter().zip(&state.moments) {
+            self.write(device, part, values)?;
+        }
+        if let (Some(buffer), Some(scale)) = (self.scale_buffer(), &state.loss_scale) {
+            device.write(buffer, 0, scale)?;
+        }
+        set_metrics(device, self.store, &state.metrics)?;
+        self.features().set_sums(device, self.store, &state.features)
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u32 {
+        self.steps_per_epoch
+    }
+
+    /// Number of the epoch that the next step belongs to, from 0.
+    fn epoch(&self) -> u32 {
+        self.step / self.steps_per_epoch
+    }
+
+    /// Whether the next step begins an epoch, or there is none.
+    pub fn at_epoch_edge(&self) -> bool {
+        self.step.is_multiple_of(self.steps_per_epoch) || self.step == self.steps
+    }
+
+    /// Makes the batches of the next step known.
+    fn open_epoch(&mut self) {
+        let (epoch, rows) = (self.epoch(), self.lesson.step_rows());
+        if self.epoch.as_ref().is_none_or(|(known, _)| *known != epoch) {
+            self.epoch = Some((epoch, self.feeds.epoch(rows, self.lesson.seed, epoch)));
+        }
+    }
+
+    /// Number of the next step's batches.
+    pub fn batches(&mut self) -> usize {
+        self.open_epoch();
+        let step = self.step % self.steps_per_epoch;
+        examples(&self.epoch, step).len().div_ceil(self.lesson.rows())
+    }
+
+    /// Fills batch `number` of the next step.
+    fn gather(&mut self, number: usize) {
+        self.open_epoch();
+        let Lesson { train, data, seed, .. } = *self.lesson;
+        let (step, rows, first) = (self.step, self.lesson.rows(), number * self.lesson.rows());
+        let all = examples(&self.epoch, step % self.steps_per_epoch);
+        let indices = &all[first..all.len().min(first + rows)];
+        let Next { shape, student, teacher, state } = &mut self.next;
+        *shape = self.feeds.shape(indices, rows);
+        let shift = Shift { pixels: train.shift, seed, step, first: first as u32 };
+        let shift = Some(shift).filter(|shift| shift.pixels > 0);
+        let draw = Draw { shift, seed, epoch: step / self.steps_per_epoch };
+        self.feeds.fill(indices, *shape, draw, student, teacher);
+        let masks = self.lesson.config.input.masks();
+        if !self.lesson.config.embeds() && !masks {
+            fill_labels(student, indices, |row| data.label(row), rows);
+        }
+        if let Some(weights) = self.lesson.class_weights {
+            let rows = student.floats(ROW_WEIGHTS, rows);
+            rows.fill(0.0);
+            for (weight, &row) in rows.iter_mut().zip(indices) {
+                *weight = data.label(row).map_or(0.0, |label| weights[label as usize]);
+            }
+        }
+        if let Some(Teacher::Logits { values, classes }) = self.lesson.teacher {
+            let answers = student.floats(TEACHER_LOGITS, rows * classes);
+            Teacher::gather(values, *classes, indices, answers);
+        }
+        // The means are over the whole step, so that it does not matter how many batches it is.
+        let (counted, labelled) = match masks {
+            true => (self.feeds.masked(all), self.feeds.masked(all)),
+            false => {
+                let labelled = all.iter().filter(|&&row| data.label(row).is_some()).count();
+                (all.len(), labelled)
+            }
+        };
+        let hard_scale = match self.lesson.class_weights {
+            Some(weights) => scale_of_weights(weights, all, data),
+            None => scale(labelled),
+        };
+        let power = |beta: f64| (1.0 - beta.powf(f64::from(step) + 1.0)) as f32;
+        let base_lr = train.optimizer.lr();
+        *state = StepState {
+            // Each batch has random numbers of its own.
+            step: step.wrapping_mul(train.accumulate as u32).wrapping_add(number as u32),
+            seed,
+            learning_rate: train.schedule.lr(step, self.steps, self.steps_per_epoch, base_lr),
+            temperature: self.lesson.temperature,
+            alpha: self.lesson.alpha,
+            soft_scale: scale(counted) * self.lesson.weight,
+            hard_scale: hard_scale * self.lesson.weight,
+            token_scale: scale(self.feeds.tokens(all)),
+            bias_correction1: power(self.betas[0]),
+            bias_correction2: power(self.betas[1]),
+            ..StepState::default()
+        };
+    }
+
+    /// The shape of batch `number` of the next step.
+    pub fn shape(&mut self, number: usize) -> BatchShape {
+        self.gather(number);
+        self.next.shape
+    }
+
+    /// Runs the training plan, or another of the same inputs, on batch `number` of the next step.
+    pub fn run_batch(
+        &mut self,
+        device: &mut dyn Device,
+        number: usize,
+        program: Option<ProgramId>,
+    ) -> Result<(), Error> {
+        self.gather(number);
+        let program = match program {
+            Some(program) => program,
+            None => self.program(device)?,
+        };
+        let Next { student, teacher, state, .. } = &self.next;
+        let inputs: Vec<Named<'_>> = student.inputs().chain(teacher.inputs()).collect();
+        device.run(program, state, &inputs)
+    }
+
+    /// The training plan for the next step's batch.
+    fn program(&mut self, device: &mut dyn Device) -> Result<ProgramId, Error> {
+        let shape = self.next.shape;
+        if let Some(&known) = self.programs.get(&shape) {
+            return Ok(known);
+        }
+        let program = self.load(device, &self.plans.batches[&shape])?;
+        self.programs.insert(shape, program);
+        Ok(program)
+    }
+
+    fn load(&self, device: &mut dyn Device, plan: &Plan) -> Result<ProgramId, Error> {
+        let place =
+            |part| self.scratch.buffer(part).or_else(|| self.lesson.buffer(self.store, part));
+        device.load(&Scratch::shared(plan.clone()), &place)
+    }
+
+    /// Gives an evaluator the plans of measurements.
+    pub fn lend(
+        &self,
+        device: &mut dyn Device,
+        evaluator: &mut Evaluator<'_>,
+    ) -> Result<(), Error> {
+        let plans = &self.plans.measured;
+        plans.iter().try_for_each(|(key, plan)| evaluator.lend(*key, self.load(device, plan)?))
+    }
+
+    /// Updates the parameters from the gradients of several batches.
+    fn update(&mut self, device: &mut dyn Device) -> Result<(), Error> {
+        if let (None, Some(plan)) = (self.update, &self.plans.update) {
+            self.update = Some(self.load(device, plan)?);
+        }
+        self.update.map_or(Ok(()), |program| device.run(program, &self.next.state, &[]))
+    }
+
+    /// How the gradient of the training's first batch is made up, with the parameters as they are; absent without a
+    /// teacher, and where it was not asked for. It may change what the store has summed.
+    pub fn gradient_shares(&mut self, device: &mut dyn Device) -> Result<Option<Shares>, Error> {
+        if let (None, Some([batch, norm])) = (self.shares, &self.plans.shares) {
+            self.shares = Some([self.load(device, batch)?, self.load(device, norm)?]);
+        }
+        let Some([batch, norm]) = self.shares else { return Ok(None) };
+        let before = (std::mem::take(&mut self.step), self.epoch.take());
+        self.gather(0);
+        let StepState { alpha, soft_scale, hard_scale, .. } = self.next.state;
+        if hard_scale == 0.0 && alpha < 1.0 {
+            // No example of the batch has a label.
+            (self.step, self.epoch) = before;
+            return Ok(None);
+        }
+        // Each term alone, with its own weight. What the last step left is taken away first.
+        let answers = StepState { token_scale: 0.0, ..self.next.state };
+        let soft = StepState { alpha: 1.0, soft_scale: alpha * soft_scale, ..answers };
+        let hard = (1.0 - alpha) * hard_scale;
+        let hard = StepState { alpha: 0.0, hard_scale: hard, ..answers };
+        let features = StepState { soft_scale: 0.0, hard_scale: 0.0, ..self.next.state };
+        device.run(norm, &soft, &[])?;
+        let Next { student, teacher, .. } = &self.next;
+        let inputs: Vec<Named<'_>> = student.inputs().chain(teacher.inputs()).collect();
+        let mut norm_in = |state: StepState| {
+            device.run(batch, &state, &inputs)?;
+            device.run(norm, &state, &[])?;
+            Ok::<_, Error>(f64::from(device.output(norm, plans::NORM)?[0]).sqrt())
+        };
+        let (soft, hard) = (norm_in(soft), norm_in(hard));
+        let features = (!self.lesson.features.is_empty()).then(|| norm_in(features));
+        (self.step, self.epoch) = before;
+        Ok(Shares::of(soft?, hard?, features.transpose()?))
+    }
+
+    /// Takes the next step.
+    pub fn advance(&mut self, device: &mut dyn Device) -> Result<(), Error> {
+        if self.step.is_multiple_of(self.steps_per_epoch) {
+            set_metrics(device, self.store, &[0.0; TERMS])?;
+            let features = self.features();
+            features.set_sums(device, self.store, &vec![0.0; features.len()])?;
+        }
+        for number in 0..self.batches() {
+            self.run_batch(device, number, None)?;
+        }
+        self.update(device)?;
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Unloads the plans. Evaluators that were lent some are closed before.
+    pub fn close(self, device: &mut dyn Device) {
+        self.programs
+            .into_values()
+            .chain(self.update)
+            .chain(self.shares.into_iter().flatten())
+            .for_each(|program| device.unload(program));
+        self.scratch.free(device);
+    }
+}
+
+/// A store for training the lesson's model.
+pub(crate) fn training_store(device: &mut dyn Device, lesson: &Lesson<'_>) -> Result<Store, Error> {
+    let (update, _) = update(lesson.train, lesson.config)?;
+    let teacher = lesson.teacher_input();
+    let layout = plans::student_layout(lesson.config, teacher)?;
+    let metrics = teacher.features().metrics_len(TERMS);
+    Store::new(device, lesson.arm.name(), layout, &training_parts(&update), metrics)
+}
+
+/// Examples of a step of the epoch.
+fn examples(epoch: &Option<(u32, Vec<Vec<u32>>)>, step: u32) -> &[u32] {
+    epoch.as_ref().map_or(&[][..], |(_, steps)| &steps[step as usize])
+}
+
+fn scale(rows: usize) -> f32 {
+    if rows == 0 { 0.0 } else { 1.0 / rows as f32 }
+}
+
+/// 1 / the sum of the weights of these examples; 0 where none has a weight above 0.
+fn scale_of_weights(weights: &[f32], examples: &[u32], data: &Dataset) -> f32 {
+    let labels = examples.iter().filter_map(|&row| data.label(row));
+    let sum: f64 = labels.map(|label| f64::from(weights[label as usize])).sum();
+    if sum > 0.0 { (1.0 / sum) as f32 } else { 0.0 }
+}
