@@ -156,8 +156,11 @@ impl Memory {
         self.activations += Scratch::lens(plans.clone()).into_iter().map(bytes).sum::<u64>();
         for plan in plans {
             for buffer in &plan.buffers {
-                if let BufferKind::Input(_) | BufferKind::Output(_) = buffer.kind {
-                    self.data += buffer.bytes();
+                match buffer.kind {
+                    BufferKind::Input(_) | BufferKind::Constant(_) | BufferKind::Output(_) => {
+                        self.data += buffer.bytes();
+                    }
+                    BufferKind::Slot | BufferKind::Persistent(_) => {}
                 }
             }
             self.staging += device.plan_bytes(plan);

@@ -97,6 +97,7 @@ impl Pass<'_> {
             heads: model.num_attention_heads,
             scale: 1.0 / (head_size as f32).sqrt(),
             causal: false,
+            window: None,
             dropout: if self.training { model.attention_dropout } else { 0.0 },
             stream: nn::dropout_stream(stream),
         }
