@@ -19,13 +19,10 @@ use distil_gpu_engine::kernels::layer_norm::{LayerNorm, LayerNormBackward};
 use distil_gpu_engine::kernels::optimizer::{Factor, Optimizer, Rule};
 use distil_gpu_engine::kernels::{Access, DType, StepState};
 use distil_gpu_engine::models::{
-    Architecture, BatchShape, Encoder, Family, Head, HostBatch, Input, ModelConfig,
-    SentenceModules, load_start,
+    Architecture, BatchShape, Encoder, Head, HostBatch, Input, ModelConfig, load_start,
 };
-use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::objective::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::plan::Plan;
-use distil_gpu_engine::recipe::Task;
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::Layout;
 
@@ -44,7 +41,7 @@ fn model() -> (ModelConfig, Vec<Option<Vec<f32>>>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/cache/minilm");
     if folder.is_dir() {
         let (mut config, weights) =
-            load_start(&folder, Task::Classification, false).expect("a model folder");
+            load_start(&folder, Head::Classes(CLASSES), false).expect("a model folder");
         if let Architecture::Encoder(encoder) = &mut config.architecture {
             encoder.head = Head::Classes(CLASSES);
         }
@@ -52,26 +49,16 @@ fn model() -> (ModelConfig, Vec<Option<Vec<f32>>>) {
         return (config, weights);
     }
     let encoder = Encoder {
-        family: Family::Bert,
         vocab_size: 30_522,
         hidden_size: HIDDEN,
         num_hidden_layers: 6,
         num_attention_heads: HEADS,
         intermediate_size: WIDE,
-        max_position_embeddings: 512,
-        type_vocab_size: 2,
-        pad_token_id: 0,
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
-        hidden_dropout: 0.1,
-        attention_dropout: 0.1,
-        classifier_dropout: 0.1,
         head: Head::Classes(CLASSES),
-        sentence: SentenceModules::default(),
+        ..Encoder::default()
     };
-    let input = Input::Tokens(encoder.input());
     let class_names = (0..CLASSES).map(|class| class.to_string()).collect();
-    (ModelConfig { architecture: Architecture::Encoder(encoder), input, class_names }, Vec::new())
+    (ModelConfig::of_encoder(encoder, class_names), Vec::new())
 }
 
 fn batch(config: &ModelConfig) -> HostBatch {
@@ -160,6 +147,9 @@ fn kernels(c: &mut Criterion) {
         head_dim: HIDDEN / HEADS,
         scale: 1.0 / ((HIDDEN / HEADS) as f32).sqrt(),
         causal: false,
+        window: None,
+        bias: None,
+        bias_gradient: false,
         dropout: 0.1,
         stream: 1,
         backward,

@@ -11,9 +11,9 @@ use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::kernels::StepState;
 use distil_gpu_engine::kernels::distill_loss::TERMS;
 use distil_gpu_engine::kernels::optimizer::Rule;
-use distil_gpu_engine::models::{Architecture, BatchShape, Input, Mlp, ModelConfig};
+use distil_gpu_engine::models::{Architecture, BatchShape, Input, Mlp, ModelConfig, ProblemType};
 use distil_gpu_engine::nn::Activation;
-use distil_gpu_engine::objective::{Teacher, TeacherInput, training_plan};
+use distil_gpu_engine::objective::{TeacherInput, TeacherModel, training_plan};
 use distil_gpu_engine::store::{Layout, Part, Store};
 
 const ROWS: usize = 128;
@@ -34,6 +34,7 @@ fn mlp(hidden: usize) -> ModelConfig {
             background: None,
         },
         class_names: (0..10).map(|class| class.to_string()).collect(),
+        problem: ProblemType::default(),
     }
 }
 
@@ -67,10 +68,9 @@ fn step(c: &mut Criterion) {
         for (index, values) in initial(&student_config).iter().enumerate() {
             student.write(device, Part::Parameters, index, values).expect("room");
         }
-        let teacher =
-            Teacher::from_model(device, teacher_config.clone(), &initial(&teacher_config))
-                .expect("room");
-        let Teacher::Model { store: teacher, .. } = &teacher else { unreachable!() };
+        let teacher = TeacherModel::new(device, teacher_config.clone(), &initial(&teacher_config))
+            .expect("room");
+        let teacher = &teacher.store;
         let program = device
             .load(&plan, &|part| {
                 let store = if part.store == 0 { &student } else { teacher };

@@ -1,5 +1,5 @@
-// out[b, i, h, ·] = Σ_j p_ij · v[b, j, h, ·] with p = dropout(softmax(scale · q · kᵀ)), over the keys that query i
-// sees. The softmax is made online: the sums are rescaled where the maximum grows, so that no row of scores is ever
+// out[b, i, h, ·] = Σ_j p_ij · v[b, j, h, ·] with p = dropout(softmax(scale · q · kᵀ + bias)), over the keys that query i
+// sees; the bias is there only where common/attention_bias_forward.wgsl is imported. The softmax is made online: the sums are rescaled where the maximum grows, so that no row of scores is ever
 // whole (Dao et al., FlashAttention, 2022). A query that sees no key gives 0. Dims: common/attention.wgsl; operands:
 // common/attention_words.wgsl.
 //
@@ -48,6 +48,7 @@ fn tiled(
     let lane = thread % LANES;
     let query = place.first + thread / LANES;
     let own = row_at(place, query);
+    let start = keys_start(query);
     let end = keys_end(place, query);
     var q_row: array<vec4<f32>, QUADS>;
     var sums: array<vec4<f32>, QUADS>;
@@ -57,7 +58,7 @@ fn tiled(
     var m = LOWEST;
     var total = 0.0;
     let tiles_end = keys_end(place, place.first + ROWS - 1u);
-    for (var first = 0u; first < tiles_end; first += DEPTH) {
+    for (var first = keys_start(place.first); first < tiles_end; first += DEPTH) {
         workgroupBarrier();
         for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
             let key = first + i / TILE_QUADS;
@@ -68,7 +69,7 @@ fn tiled(
             v_tile[i] = select(vec4<f32>(), v_quad(at, i % TILE_QUADS), is_key);
         }
         workgroupBarrier();
-        var scores: array<part_type, DEPTH>;
+        var scores = array<part_type, DEPTH>();
         for (var j = 0u; j < DEPTH; j += 1u) {
             var sum = vec4<f32>();
             for (var d = 0u; d < QUADS; d += 1u) {
@@ -79,7 +80,8 @@ fn tiled(
         add_lanes(thread, &scores);
         var top = m;
         for (var j = 0u; j < DEPTH; j += 1u) {
-            top = max(top, select(LOWEST, scores[j], first + j < end));
+            scores[j] = biased(scores[j], place, query, first + j);
+            top = max(top, select(LOWEST, scores[j], is_seen(place, query, first + j)));
         }
         let shrink = exp(m - top);
         total *= shrink;
@@ -89,7 +91,8 @@ fn tiled(
         m = top;
         for (var j = 0u; j < DEPTH; j += 1u) {
             let key = first + j;
-            let weight = select(0.0, keep_nan(exp(scores[j] - m), scores[j]), key < end);
+            let seen = is_seen(place, query, key);
+            let weight = select(0.0, keep_nan(exp(scores[j] - m), scores[j]), seen);
             total += weight;
             let kept = weight * dropout(place, query, key);
             for (var d = 0u; d < QUADS; d += 1u) {
@@ -98,7 +101,7 @@ fn tiled(
         }
     }
     if query < dims.length {
-        let is_seeing = end > 0u;
+        let is_seeing = end > start;
         let share = select(0.0, 1.0 / total, is_seeing);
         for (var d = 0u; d < QUADS; d += 1u) {
             store_quad(own, d * LANES + lane, sums[d] * share);
@@ -133,23 +136,24 @@ fn direct(
         }
     }
     let end = keys_end(place, first + OWN - 1u);
-    for (var key = 0u; key < end; key += 1u) {
+    for (var key = keys_start(first); key < end; key += 1u) {
         let at = row_at(place, key);
-        var scores: array<vec4<f32>, OWN>;
+        var scores = array<vec4<f32>, OWN>();
         for (var d = 0u; d < QUADS; d += 1u) {
             let quad = k_quad(at, d);
             for (var r = 0u; r < OWN; r += 1u) {
                 scores[r] += q_rows[r * QUADS + d] * quad;
             }
         }
-        var shrink: array<f32, OWN>;
-        var kept: array<f32, OWN>;
+        var shrink = array<f32, OWN>();
+        var kept = array<f32, OWN>();
         for (var r = 0u; r < OWN; r += 1u) {
-            let is_seen = key < keys_end(place, first + r);
-            let score = (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w);
-            let top = max(m[r], select(LOWEST, score, is_seen));
+            let seen = is_seen(place, first + r, key);
+            let product = (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w);
+            let score = biased(product, place, first + r, key);
+            let top = max(m[r], select(LOWEST, score, seen));
             shrink[r] = exp(m[r] - top);
-            let weight = select(0.0, keep_nan(exp(score - top), score), is_seen);
+            let weight = select(0.0, keep_nan(exp(score - top), score), seen);
             m[r] = top;
             total[r] = total[r] * shrink[r] + weight;
             kept[r] = weight * dropout(place, first + r, key);
@@ -166,7 +170,7 @@ fn direct(
         if query >= dims.length {
             continue;
         }
-        let is_seeing = keys_end(place, query) > 0u;
+        let is_seeing = keys_end(place, query) > keys_start(query);
         let share = select(0.0, 1.0 / total[r], is_seeing);
         for (var d = 0u; d < QUADS; d += 1u) {
             store_quad(row_at(place, query), d, sums[r * QUADS + d] * share);

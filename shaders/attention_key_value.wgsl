@@ -22,13 +22,17 @@ alias dv_type = f32;
 var<workgroup> q_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
 var<workgroup> dout_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
 
-// Queries that see any of the keys from `first` on: none sees padding.
-fn queries(place: Place, first: u32) -> vec2<u32> {
-    return vec2<u32>(select(0u, first, dims.causal != 0u), select(0u, dims.length, first < place.keys));
+// The queries that see any of `count` keys from `first` on: none sees padding.
+fn queries(place: Place, first: u32, count: u32) -> vec2<u32> {
+    var end = dims.length;
+    if WINDOW {
+        end = min(end, first + count + dims.before);
+    }
+    return vec2<u32>(first - min(first, dims.after), select(0u, end, first < loop_keys(place)));
 }
 
-fn is_seen(place: Place, query: u32, key: u32) -> bool {
-    return query < dims.length && key < keys_end(place, query);
+fn is_seen_by_query(place: Place, query: u32, key: u32) -> bool {
+    return query < dims.length && is_seen(place, query, key);
 }
 
 fn store_quads(at: u32, quad: u32, dk_quad: vec4<f32>, dv_quad: vec4<f32>) {
@@ -62,7 +66,7 @@ fn tiled(
         k_row[d] = k_quad(own, d * LANES + lane) * dims.scale;
         v_row[d] = v_quad(own, d * LANES + lane);
     }
-    let range = queries(place, place.first);
+    let range = queries(place, place.first, ROWS);
     for (var first = range.x; first < range.y; first += DEPTH) {
         workgroupBarrier();
         for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
@@ -71,7 +75,7 @@ fn tiled(
             dout_tile[i] = dout_quad(at, i % TILE_QUADS);
         }
         workgroupBarrier();
-        var products: array<part_type, DEPTH>;
+        var products = array<part_type, DEPTH>();
         for (var j = 0u; j < DEPTH; j += 1u) {
             var score = vec4<f32>();
             var dp = vec4<f32>();
@@ -89,8 +93,9 @@ fn tiled(
         for (var j = 0u; j < DEPTH; j += 1u) {
             let query = first + j;
             let kept = dropout(place, query, key);
-            let seen = is_seen(place, query, key);
-            let made = weight_and_gradient(products[j], stats_of(place, query), kept, seen);
+            let seen = is_seen_by_query(place, query, key);
+            let pair = vec2<f32>(biased(products[j].x, place, query, key), products[j].y);
+            let made = weight_and_gradient(pair, stats_of(place, query), kept, seen);
             for (var d = 0u; d < QUADS; d += 1u) {
                 let at = j * TILE_QUADS + d * LANES + lane;
                 dv_sums[d] = fma(vec4<f32>(made.x), dout_tile[at], dv_sums[d]);
@@ -128,11 +133,11 @@ fn direct(
             v_rows[r * QUADS + d] = v_quad(own, d);
         }
     }
-    let range = queries(place, first);
+    let range = queries(place, first, OWN);
     for (var query = range.x; query < range.y; query += 1u) {
         let at = row_at(place, query);
-        var scores: array<vec4<f32>, OWN>;
-        var dp: array<vec4<f32>, OWN>;
+        var scores = array<vec4<f32>, OWN>();
+        var dp = array<vec4<f32>, OWN>();
         for (var d = 0u; d < QUADS; d += 1u) {
             let q_part = q_quad(at, d);
             let dout_part = dout_quad(at, d);
@@ -142,14 +147,15 @@ fn direct(
             }
         }
         let row_stats = stats_of(place, query);
-        var made: array<vec2<f32>, OWN>;
+        var made = array<vec2<f32>, OWN>();
         for (var r = 0u; r < OWN; r += 1u) {
+            let score = (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w);
             let products = vec2<f32>(
-                (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w),
+                biased(score, place, query, first + r),
                 (dp[r].x + dp[r].y) + (dp[r].z + dp[r].w),
             );
             let kept = dropout(place, query, first + r);
-            let seen = is_seen(place, query, first + r);
+            let seen = is_seen_by_query(place, query, first + r);
             made[r] = weight_and_gradient(products, row_stats, kept, seen);
         }
         for (var d = 0u; d < QUADS; d += 1u) {

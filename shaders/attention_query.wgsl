@@ -41,7 +41,6 @@ fn tiled(
     let lane = thread % LANES;
     let query = place.first + thread / LANES;
     let own = row_at(place, query);
-    let end = keys_end(place, query);
     let row_stats = stats_of(place, query);
     var q_row: array<vec4<f32>, QUADS>;
     var dout_row: array<vec4<f32>, QUADS>;
@@ -51,7 +50,7 @@ fn tiled(
         dout_row[d] = dout_quad(own, d * LANES + lane);
     }
     let tiles_end = keys_end(place, place.first + ROWS - 1u);
-    for (var first = 0u; first < tiles_end; first += DEPTH) {
+    for (var first = keys_start(place.first); first < tiles_end; first += DEPTH) {
         workgroupBarrier();
         for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
             let key = first + i / TILE_QUADS;
@@ -62,7 +61,7 @@ fn tiled(
             v_tile[i] = select(vec4<f32>(), v_quad(at, i % TILE_QUADS), is_key);
         }
         workgroupBarrier();
-        var products: array<part_type, DEPTH>;
+        var products = array<part_type, DEPTH>();
         for (var j = 0u; j < DEPTH; j += 1u) {
             var score = vec4<f32>();
             var dp = vec4<f32>();
@@ -80,7 +79,9 @@ fn tiled(
         for (var j = 0u; j < DEPTH; j += 1u) {
             let key = first + j;
             let kept = dropout(place, query, key);
-            let ds = weight_and_gradient(products[j], row_stats, kept, key < end).y;
+            let seen = is_seen(place, query, key);
+            let pair = vec2<f32>(biased(products[j].x, place, query, key), products[j].y);
+            let ds = weight_and_gradient(pair, row_stats, kept, seen).y;
             for (var d = 0u; d < QUADS; d += 1u) {
                 sums[d] = fma(vec4<f32>(ds), k_tile[j * TILE_QUADS + d * LANES + lane], sums[d]);
             }
@@ -118,10 +119,10 @@ fn direct(
         }
     }
     let end = keys_end(place, first + OWN - 1u);
-    for (var key = 0u; key < end; key += 1u) {
+    for (var key = keys_start(first); key < end; key += 1u) {
         let at = row_at(place, key);
-        var scores: array<vec4<f32>, OWN>;
-        var dp: array<vec4<f32>, OWN>;
+        var scores = array<vec4<f32>, OWN>();
+        var dp = array<vec4<f32>, OWN>();
         for (var d = 0u; d < QUADS; d += 1u) {
             let k_part = k_quad(at, d);
             let v_part = v_quad(at, d);
@@ -130,15 +131,16 @@ fn direct(
                 dp[r] += dout_rows[r * QUADS + d] * v_part;
             }
         }
-        var ds: array<f32, OWN>;
+        var ds = array<f32, OWN>();
         for (var r = 0u; r < OWN; r += 1u) {
+            let score = (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w);
             let products = vec2<f32>(
-                (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w),
+                biased(score, place, first + r, key),
                 (dp[r].x + dp[r].y) + (dp[r].z + dp[r].w),
             );
             let kept = dropout(place, first + r, key);
-            let is_seen = key < keys_end(place, first + r);
-            ds[r] = weight_and_gradient(products, row_stats[r], kept, is_seen).y;
+            let seen = is_seen(place, first + r, key);
+            ds[r] = weight_and_gradient(products, row_stats[r], kept, seen).y;
         }
         for (var d = 0u; d < QUADS; d += 1u) {
             let k_part = k_quad(at, d);

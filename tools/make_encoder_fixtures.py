@@ -7,15 +7,29 @@ Each folder is a model as transformers saves it, with a tokenizer, and `expected
 every parameter (`gradient.<name>`). Of BERT there is `training.safetensors` too: two batches that 50 steps of AdamW
 take in turns, and the losses. Those of masked language models (`-mlm`) have logits and labels at `places` of the
 batch alone; that of BERT also holds the losses and the gradients (`distilled.<name>`) of 0.3 T² KL to the teacher in
-`bert-mlm-teacher` + 0.7 cross-entropy + 1 - cosine of the last hidden states, at T = 2. Needs torch and transformers.
+`bert-mlm-teacher` + 0.7 cross-entropy + 1 - cosine of the last hidden states, at T = 2.
+
+`make_encoder_fixtures.py families` makes tests/fixtures/families/<name>.safetensors instead: one model of each family
+with every head that the family has. `trunk.<name>` are the parameters that the heads share, as `AutoModel` names them,
+`<head>/<name>` those of a head; the metadata hold each head's `config.json` (`<head>.config`) and the names of its file
+(`<head>.names`). `tokens`, `types`, `lengths` and `places` are a batch; `<head>.logits` is what f64 arithmetic makes of
+it: [rows, classes], of tokens and masked tokens [places, ..], of answers [rows, 2, length], of embeddings the mean
+[rows, hidden_size]. `gradient/<name>` is the gradient of the mean cross-entropy of the classifier to the classes 2, 0, 1.
+
+Needs torch and transformers.
 """
+
+import json
+import sys
+import tempfile
 
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+import transformers
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -166,7 +180,110 @@ def language_models() -> None:
         save_file(expected, folder / "expected.safetensors")
 
 
+SIZES = {
+    "vocab_size": VOCAB,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+}
+# Class, keys of the configuration, whether token types count.
+FAMILIES = {
+    "bert": ("Bert", {}, True),
+    "bert-untied": ("Bert", {"tie_word_embeddings": False, "hidden_act": "gelu_new"}, True),
+    "distilbert": (
+        "DistilBert",
+        {
+            "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "vocab_size": VOCAB,
+            "max_position_embeddings": 40,
+        },
+        False,
+    ),
+    "roberta": ("Roberta", {"type_vocab_size": 1, "layer_norm_eps": 1e-5}, False),
+    "xlm-roberta": ("XLMRoberta", {"type_vocab_size": 1, "layer_norm_eps": 1e-5}, False),
+    "camembert": ("Camembert", {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "hidden_act": "relu"}, False),
+    "electra": ("Electra", {"embedding_size": 8}, True),
+    "electra-wide": ("Electra", {"embedding_size": 16, "hidden_act": "relu"}, True),
+    "albert": ("Albert", {"embedding_size": 8, "num_hidden_layers": 3}, True),
+}
+HEADS = {
+    "classes": "ForSequenceClassification",
+    "tokens": "ForTokenClassification",
+    "span": "ForQuestionAnswering",
+    "language": "ForMaskedLM",
+    "embedding": "Model",
+}
+
+
+def family(name: str) -> None:
+    """A model with every head, and what transformers makes of a batch."""
+    kind, keys, has_types = FAMILIES[name]
+    lengths = torch.tensor([20, 9, 1])
+    rows, length = len(lengths), int(max(lengths))
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.arange(length)[None] < lengths[:, None]
+    types = (torch.arange(length)[None] >= 5).expand(rows, length) & mask & has_types
+    places = torch.tensor([1, 4, 19, length + 2, 2 * length])
+    config_class = getattr(transformers, f"{kind}Config")
+    sizes = {} if name == "distilbert" else SIZES
+    config = config_class(**(sizes | keys))
+    tokens = torch.randint(5, VOCAB, (rows, length), generator=generator)
+    tokens = torch.where(mask, tokens, config.pad_token_id)
+    inputs = {"input_ids": tokens, "attention_mask": mask.long()}
+    if has_types:
+        inputs["token_type_ids"] = types.long()
+    torch.manual_seed(3)
+    base = getattr(transformers, f"{kind}Model")(config)
+    spread(base)
+    trunk = {name: value.clone() for name, value in base.state_dict().items()}
+    made = {f"trunk/{name}": value for name, value in trunk.items()}
+    metadata = {}
+    for head, suffix in HEADS.items():
+        labels = {"num_labels": 3} if head in ("classes", "tokens") else {}
+        config = config_class(**(sizes | keys | labels))
+        model = getattr(transformers, f"{kind}{suffix}", None)
+        if model is None:
+            continue
+        model = model(config)
+        spread(model)
+        within = model if head == "embedding" else getattr(model, model.base_model_prefix)
+        within.load_state_dict(trunk, strict=False)
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            metadata[f"{head}.config"] = (Path(folder) / "config.json").read_text()
+            saved = load_file(Path(folder) / "model.safetensors")
+        metadata[f"{head}.names"] = json.dumps(sorted(saved))
+        for parameter, value in saved.items():
+            bare = parameter.removeprefix(f"{model.base_model_prefix}.")
+            if bare not in trunk or not torch.equal(trunk[bare], value):
+                made[f"{head}/{parameter}"] = value
+        model = model.double().eval()
+        outputs = model(**inputs)
+        if head == "embedding":
+            states = outputs.last_hidden_state * mask[..., None]
+            logits = states.sum(1) / lengths[:, None]
+        elif head == "span":
+            logits = torch.stack([outputs.start_logits, outputs.end_logits], 1)
+        elif head == "classes":
+            logits = outputs.logits
+            F.cross_entropy(logits, torch.tensor([2, 0, 1])).backward()
+            for parameter, value in model.named_parameters():
+                made[f"gradient/{parameter}"] = value.grad.float().contiguous()
+        else:
+            logits = outputs.logits.flatten(0, 1)[places]
+        made[f"{head}.logits"] = logits.detach().contiguous()
+    made |= {"tokens": tokens.int(), "types": types.int(), "lengths": lengths.int(), "places": places.int()}
+    folder = FIXTURES / "families"
+    folder.mkdir(exist_ok=True)
+    save_file(made, folder / f"{name}.safetensors", metadata)
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["families"]:
+        for name in sys.argv[2:] or FAMILIES:
+            family(name)
+        return
     torch.manual_seed(0)
     common = {"vocab_size": VOCAB, "num_labels": LABELS}
     for name, model in {

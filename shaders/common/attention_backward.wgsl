@@ -3,7 +3,7 @@
 // dv_j = Σ_i m_ij · p_ij · dout_i,  dk_j = scale · Σ_i ds_ij · q_i,  dq_i = scale · Σ_j ds_ij · k_j
 // (Dao, FlashAttention-2, 2023). The weights are made again from lse, the logarithm of their denominator.
 //
-// stats  f32 [batch, heads, length, 2]: lse and delta; only read
+// stats  f32 [batch, heads, length, 2]: lse and delta; with a bias, each example's keys behind them [batch]; only read
 
 //#import common/attention.wgsl
 //#import common/attention_words.wgsl

@@ -9,10 +9,10 @@ use distil_gpu_engine::data::{Dataset, Examples, Normalisation, Text, Texts};
 use distil_gpu_engine::device::{Device, HostTensor};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::models::{
-    self, BatchShape, Draw, Feed, HostBatch, Input, ModelConfig, Start,
+    self, BatchShape, Draw, Feed, Head, HostBatch, Input, ModelConfig, Start,
 };
 use distil_gpu_engine::objective::{TeacherInput, forward_plan, training_plan};
-use distil_gpu_engine::recipe::{Recipe, Task};
+use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::Layout;
 use distil_gpu_kernels::StepState;
@@ -189,7 +189,8 @@ fn started(family: &str, keys: &str) -> Result<(ModelConfig, models::Values), Er
     );
     let model = Recipe::parse(&text, "/a.toml")?.student.model;
     let data = two_texts(&models::load_config(&folder(family))?.class_names);
-    let start = Start::of(&model, Task::Classification, &data, &Normalisation::identity(), None)?;
+    let start =
+        Start::of(&model, Head::Classes(data.classes()), &data, &Normalisation::identity(), None)?;
     let values = start.first.values(Path::new("no teacher"))?.into_owned();
     Ok((start.config, values))
 }

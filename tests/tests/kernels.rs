@@ -9,9 +9,11 @@ use distil_gpu_engine::verify::cases::{self, epilogues, flat, rules};
 use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::attention::Attention;
 use distil_gpu_kernels::chain::{Chain, Stage};
+use distil_gpu_kernels::columns::Columns;
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::gather::Gather;
+use distil_gpu_kernels::glu::{Gate, Glu};
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::matmul::Matmul;
@@ -20,6 +22,7 @@ use distil_gpu_kernels::optimizer::{Factor, Optimizer};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
+use distil_gpu_kernels::rotary::Rotary;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Kernel, StepState, random as counter};
 use distil_gpu_tests::{Data, assert_checked_alike, devices, filled, hold, run_kernel, variants};
@@ -77,6 +80,21 @@ fn layer_norm_goes_both_ways() {
 #[test]
 fn attention_has_every_head_mask_and_pass() {
     hold(&cases::attention());
+}
+
+#[test]
+fn rotary_turns_both_ways() {
+    hold(&cases::rotary());
+}
+
+#[test]
+fn glu_has_every_gate() {
+    hold(&cases::glu());
+}
+
+#[test]
+fn columns_are_cut_and_put_together() {
+    hold(&cases::columns());
 }
 
 #[test]
@@ -182,11 +200,16 @@ fn checked_shaders_give_the_same_bits() {
             head_dim,
             scale: 0.3,
             causal: head_dim == 32,
+            window: (head_dim == 32).then_some(9),
+            bias: (head_dim == 10).then_some(1),
+            bias_gradient: false,
             dropout: 0.1,
             stream: 2,
             backward: false,
         };
-        for kernel in [attention, Attention { backward: true, ..attention }] {
+        let bias_gradient = head_dim == 10;
+        let backward = Attention { backward: true, bias_gradient, ..attention };
+        for kernel in [attention, backward] {
             sample(Arc::new(kernel));
         }
     }
@@ -212,6 +235,15 @@ fn checked_shaders_give_the_same_bits() {
             weight: 0.5,
             gradient,
         }));
+    }
+    let (length, half, positions) = (7, 9, 8);
+    let rotary =
+        Rotary { batch: 3, length, heads: 2, head_dim: 20, half, positions, inverse: true };
+    sample(Arc::new(rotary));
+    for backward in [false, true] {
+        let (rows, half, gate, gate_last) = (9, 77, Gate::Silu, backward);
+        sample(Arc::new(Glu { rows, half, gate, gate_last, backward }));
+        sample(Arc::new(Columns { rows, cols: half, blocks: 3, join: backward }));
     }
     sample(Arc::new(AddTo { len: 333 }));
     sample(Arc::new(Roof { len: 333, rounds: 8 }));

@@ -10,9 +10,9 @@ use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::models::{
     self, Architecture, BatchShape, Draw, Feed, Head, HostBatch, Input, ModelConfig,
 };
-use distil_gpu_engine::objective::{Features, TeacherInput, forward_plan, training_plan};
+use distil_gpu_engine::objective::{Objective, TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::plan::{BufferKind, BufferSpec, Plan};
-use distil_gpu_engine::recipe::{Distil, HiddenDistance, HiddenLoss, Task};
+use distil_gpu_engine::recipe::{Distil, HiddenDistance, HiddenLoss};
 use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::{Layout, Part, Storage};
 use distil_gpu_kernels::StepState;
@@ -192,9 +192,9 @@ fn a_distillation_step_is_that_of_pytorch() {
         weight: 1.0,
     };
     let distil = Distil { hidden: vec![cosine], ..Distil::default() };
-    let features = Features::of(&distil, &config, Some(&teacher), None).unwrap();
+    let objective = Objective::of(&distil, &config, Some(&teacher), None).unwrap();
     let input =
-        TeacherInput::Model { config: &teacher, storage: Storage::F32, features: &features };
+        TeacherInput::Model { config: &teacher, storage: Storage::F32, objective: &objective };
     let plan = training_plan(&config, input, SHAPE, DESCENT).unwrap();
     let state = StepState {
         temperature: 2.0,
@@ -236,12 +236,12 @@ fn saved_models_are_read_again_and_start_students() {
 
         // A classifier's folder starts a language model, all but its head; and the other way round.
         let classifier = folder(name.strip_suffix("-mlm").unwrap());
-        let (config, values) = models::load_start(&classifier, Task::MaskedLm, false).unwrap();
+        let (config, values) =
+            models::load_start(&classifier, Head::MaskedLanguage, false).unwrap();
         let fresh = values.iter().filter(|values| values.is_none()).count();
         assert!(config.input.masks());
         assert_eq!(fresh, 5, "{name}");
-        let (config, values) =
-            models::load_start(&folder(name), Task::Classification, false).unwrap();
+        let (config, values) = models::load_start(&folder(name), Head::Classes(0), false).unwrap();
         let fresh = values.iter().filter(|values| values.is_none()).count();
         assert!(!config.input.masks());
         assert_eq!(fresh, 4, "{name}");

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use distil_gpu_engine::data::{Dataset, Normalisation, Text, Texts};
-use distil_gpu_engine::models::{self, Input, ModelConfig, Start, TokenInput};
-use distil_gpu_engine::recipe::{Recipe, Task};
+use distil_gpu_engine::models::{self, Head, Input, ModelConfig, Start, TokenInput};
+use distil_gpu_engine::recipe::Recipe;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -51,7 +51,8 @@ impl Expected {
         let classes = ["bad", "good"].map(str::to_owned).to_vec();
         let data = Dataset::new(texts(&self.train), labels, classes).unwrap();
         let identity = Normalisation::identity();
-        let start = Start::of(&model, Task::Classification, &data, &identity, None).unwrap();
+        let start =
+            Start::of(&model, Head::Classes(data.classes()), &data, &identity, None).unwrap();
         let values = start.first.values(Path::new("no teacher")).unwrap().into_owned();
         let values = Start::initial(&start.config.model().parameters(), &values, 0);
         (start.config, values)

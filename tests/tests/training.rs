@@ -7,9 +7,13 @@ use std::path::Path;
 use distil_gpu_engine::data::{Dataset, Features, Normalisation, Numbers, Text, Texts};
 use distil_gpu_engine::device::Device;
 use distil_gpu_engine::graph::ops::Update;
-use distil_gpu_engine::models::{self, Architecture, BatchShape, Input, Mlp, ModelConfig};
+use distil_gpu_engine::models::{
+    self, Architecture, BatchShape, Input, Mlp, ModelConfig, ProblemType,
+};
 use distil_gpu_engine::nn::Activation;
-use distil_gpu_engine::objective::{NO_FEATURES, Teacher, TeacherInput, forward_plan, step_plan};
+use distil_gpu_engine::objective::{
+    ANSWERS_ALONE, Objective, TeacherAnswers, TeacherInput, TeacherLogits, forward_plan, step_plan,
+};
 use distil_gpu_engine::plan::Plan;
 use distil_gpu_engine::recipe::{Recipe, Train};
 use distil_gpu_engine::results::{Arm, Metrics, Shares};
@@ -48,6 +52,7 @@ fn perceptron() -> Subject {
                 background: None,
             },
             class_names: (0..5).map(|class| class.to_string()).collect(),
+            problem: ProblemType::default(),
         },
         start,
         data: Dataset::numbered(numbers, random_labels(150, 5, 2)).unwrap(),
@@ -106,12 +111,13 @@ fn learn_from(
     device: &mut dyn Device,
     subject: &Subject,
     train_as: &Train,
-    teacher: Option<&Teacher>,
+    teacher: Option<&dyn TeacherAnswers>,
     alpha: f32,
     observer: &mut dyn Observer,
 ) -> Trained {
     let Subject { config, start, data, .. } = subject;
     let weights = train_as.class_weights.as_ref().map(|weights| weights.of(data).unwrap());
+    let objective = Objective { temperature: 2.0, alpha, ..ANSWERS_ALONE.clone() };
     let lesson = Lesson {
         arm: Arm::Control,
         config,
@@ -123,11 +129,8 @@ fn learn_from(
         validation: Some(data),
         teacher,
         test_answers: None,
-        temperature: 2.0,
-        alpha,
-        weight: 1.0,
+        objective: &objective,
         gradient_shares: true,
-        features: &NO_FEATURES,
         class_weights: weights.as_deref(),
     };
     let folder = tempfile::tempdir().unwrap();
@@ -324,11 +327,11 @@ impl Observer for Watch {
         match *event {
             Event::Epoch { step, train, validation, shares, .. } => {
                 self.shares.push(shares);
-                self.train.push(*train);
-                self.validation.extend(validation.map(|metrics| (step, *metrics)));
+                self.train.push(train.clone());
+                self.validation.extend(validation.map(|metrics| (step, metrics.clone())));
             }
             Event::Measured { step, metrics, validation: true, .. } => {
-                self.validation.push((step, *metrics));
+                self.validation.push((step, metrics.clone()));
             }
             _ => {}
         }
@@ -347,7 +350,7 @@ fn the_best_parameters_are_kept() {
         learn_watched(device, &subject, &how(&format!("steps = 40\n{plain}")), &mut last);
         for (keep, score) in [
             ("best_by = \"loss\"", (|metrics| -metrics.loss) as fn(&Metrics) -> f64),
-            ("best_by = \"accuracy\"", |metrics| metrics.accuracy.unwrap()),
+            ("best_by = \"accuracy\"", |metrics| metrics.scores.get("accuracy").unwrap()),
         ] {
             let text = format!("{plain}\nevaluate_every = 3\nkeep = \"best\"\n{keep}");
             let mut seen = Watch::default();
@@ -382,7 +385,7 @@ fn the_best_parameters_are_kept() {
 fn shares_of_the_gradient_are_those_of_the_terms_alone() {
     let subject = encoder();
     let values = narrow(&random(150 * 3, 8));
-    let teacher = Teacher::Logits { values, classes: 3 };
+    let teacher = TeacherLogits { values, width: 3 };
     // One step over all examples: what a step of plain descent at rate 1 changes is the gradient.
     let step = |rate: &str, more: &str| {
         let optimizer = format!("optimizer = {{ name = \"sgd\", lr = {rate}, momentum = 0.0 }}");

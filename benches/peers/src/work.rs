@@ -1,7 +1,7 @@
 //! The work that both sides do: the models of `recipes/hinton-mnist.toml`, their first weights, a batch.
 
 use distil_gpu_engine::data::Normalisation;
-use distil_gpu_engine::models::{Architecture, Input, Mlp, ModelConfig};
+use distil_gpu_engine::models::{Architecture, Input, Mlp, ModelConfig, ProblemType};
 use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::verify::numbers::{narrow, random, random_labels};
 
@@ -59,6 +59,7 @@ pub fn mlp(hidden: usize) -> ModelConfig {
             background: None,
         },
         class_names: (0..CLASSES).map(|class| class.to_string()).collect(),
+        problem: ProblemType::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use distil_gpu_engine::models::hub;
-use distil_gpu_engine::results::{Arm, Metrics};
+use distil_gpu_engine::results::{Arm, Measure, Metrics};
 use distil_gpu_engine::run::{Event, Observer};
 use distil_gpu_engine::words::counted;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -140,6 +140,8 @@ fn style(template: &str) -> ProgressStyle {
 pub struct Progress {
     meter: Meter,
     batch: usize,
+    /// What is shown of its measurements.
+    shown: Option<Measure>,
     /// The score that was measured last, and the loss before it.
     score: String,
     loss: String,
@@ -150,10 +152,12 @@ impl Progress {
     /// Nothing is shown until the first event.
     pub fn new() -> Self {
         let (score, loss) = Default::default();
-        Self { meter: Meter::hidden(), batch: 0, score, loss, download: Download::default() }
+        let (meter, download) = (Meter::hidden(), Download::default());
+        Self { meter, batch: 0, shown: None, score, loss, download }
     }
 
-    fn start(&mut self, arm: Arm, steps: u32, done: u32, batch: usize) {
+    fn start(&mut self, arm: Arm, steps: u32, done: u32, batch: usize, shown: Measure) {
+        self.shown = Some(shown);
         let bar = ProgressBar::new(steps.into()).with_position(done.into());
         let bar = bar.with_prefix(arm.title());
         let template = "{prefix:>17} {bar:10} {pos}/{len}  {eta} left  {wide_msg}";
@@ -165,10 +169,9 @@ impl Progress {
 
     fn measured(&mut self, set: &str, train: &Metrics, metrics: &Metrics) {
         self.loss = format!("loss {:.4}", train.loss);
-        match (metrics.accuracy, metrics.cosine) {
-            (Some(accuracy), _) => self.score = format!("{set} accuracy {:.2} %", 100.0 * accuracy),
-            (None, Some(cosine)) => self.score = format!("{set} cosine {cosine:.4}"),
-            (None, None) => {}
+        let shown = self.shown.and_then(|shown| Some((shown.title, shown.shown(&metrics.scores)?)));
+        if let Some((title, score)) = shown {
+            self.score = format!("{set} {title} {score}");
         }
         self.meter.set_message(&joined([&self.score, &self.loss]));
     }
@@ -195,7 +198,9 @@ impl Observer for Progress {
         match event {
             Event::Opened { .. } => {}
             Event::Download(progress) => self.download.show(progress),
-            Event::Started { arm, steps, done, batch } => self.start(*arm, *steps, *done, *batch),
+            Event::Started { arm, steps, done, batch, shown } => {
+                self.start(*arm, *steps, *done, *batch, *shown);
+            }
             Event::Step { done, .. } => self.meter.set_position(u64::from(*done)),
             Event::Epoch { train, test, .. } => self.measured("test", train, test),
             Event::Measured { train, metrics, validation, .. } => {

@@ -26,6 +26,7 @@ pub mod scratch;
 mod sealed;
 pub mod session;
 pub mod store;
+pub mod task;
 mod tensor_file;
 pub mod train;
 pub mod tune;

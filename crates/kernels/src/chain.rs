@@ -409,7 +409,7 @@ const SQRT_TWO_OVER_PI: f64 = 0.797_884_560_802_865_4;
 const GELU_CUBIC: f64 = 0.044_715;
 
 #[inline(always)]
-fn sigmoid<F: Real>(x: F) -> F {
+pub(crate) fn sigmoid<F: Real>(x: F) -> F {
     F::one() / (F::one() + (-x).fast_exp())
 }
 
@@ -420,12 +420,12 @@ fn gelu_tanh_inner<F: Real>(x: F) -> F {
 }
 
 #[inline(always)]
-fn gelu_tanh<F: Real>(x: F) -> F {
+pub(crate) fn gelu_tanh<F: Real>(x: F) -> F {
     x * sigmoid(gelu_tanh_inner(x))
 }
 
 #[inline(always)]
-fn gelu_tanh_derivative<F: Real>(x: F) -> F {
+pub(crate) fn gelu_tanh_derivative<F: Real>(x: F) -> F {
     let inner = gelu_tanh_inner(x);
     // Both sides by themselves: 1 - gate would lose the right tail.
     let (gate, rest) = (sigmoid(inner), sigmoid(-inner));

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::attention::Attention;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
+use distil_gpu_kernels::columns::Columns;
 use distil_gpu_kernels::distill_loss::DistillLoss;
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::gather::Gather;
+use distil_gpu_kernels::glu::{Gate, Glu};
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::loss_scale::LossScale;
@@ -20,6 +22,7 @@ use distil_gpu_kernels::optimizer::{Factor, Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
+use distil_gpu_kernels::rotary::Rotary;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{
     Access, Caps, DType, Halved, Kernel, Launch, Operand, Source, StepState, shader,
@@ -92,9 +95,18 @@ fn matmuls() -> Vec<Matmul> {
 fn attentions() -> Vec<Attention> {
     let mut attentions = Vec::new();
     for head_dim in [1, 32, 64, 72, 128] {
-        for (causal, dropout) in [(false, 0.0), (true, 0.1)] {
+        for (causal, dropout, window, bias) in [
+            (false, 0.0, None, None),
+            (true, 0.1, None, None),
+            (false, 0.0, Some(20), Some(1)),
+            (true, 0.1, Some(20), Some(3000)),
+            (false, 0.0, None, Some(3000)),
+        ] {
             for backward in [false, true] {
                 attentions.push(Attention {
+                    window,
+                    bias,
+                    bias_gradient: backward && bias.is_some(),
                     batch: 3000,
                     length: 100,
                     heads: 24,
@@ -113,6 +125,17 @@ fn attentions() -> Vec<Attention> {
 
 fn kernels() -> Vec<Arc<dyn Kernel>> {
     let mut kernels: Vec<Arc<dyn Kernel>> = Vec::new();
+    for inverse in [false, true] {
+        let (batch, length, heads) = (3000, 100, 24);
+        let (head_dim, half, positions) = (64, 32, 512);
+        kernels.push(Arc::new(Rotary { batch, length, heads, head_dim, half, positions, inverse }));
+        for gate in [Gate::Sigmoid, Gate::Relu, Gate::Gelu, Gate::GeluTanh, Gate::Silu] {
+            let (rows, half, gate_last, backward) = (300_000, 1152, false, inverse);
+            kernels.push(Arc::new(Glu { rows, half, gate, gate_last, backward }));
+        }
+        let (rows, cols, blocks, join) = (300_000, 384, 3, inverse);
+        kernels.push(Arc::new(Columns { rows, cols, blocks, join }));
+    }
     kernels.push(Arc::new(AddTo { len: 10_000_000 }));
     for attention in attentions() {
         kernels.push(Arc::new(attention));

@@ -10,13 +10,14 @@ use distil_gpu_engine::data::text::Pairs;
 use distil_gpu_engine::data::{self, Dataset, Examples, LabelKind};
 use distil_gpu_engine::device::Device;
 use distil_gpu_engine::measure::Evaluator;
-use distil_gpu_engine::measure::evaluator::{Speed, errors_per_class};
 use distil_gpu_engine::measure::neighbours::cosines;
 use distil_gpu_engine::measures::correlation::{pearson, spearman};
-use distil_gpu_engine::models::{self, Feed, Input, ModelConfig};
-use distil_gpu_engine::objective::frozen_store;
+use distil_gpu_engine::models::{Feed, Input, ModelConfig};
+use distil_gpu_engine::objective::{ANSWERS_ALONE, frozen_store};
 use distil_gpu_engine::recipe::{Column, Data, Recipe, Source};
+use distil_gpu_engine::results::{ACCURACY, ERRORS, Speed};
 use distil_gpu_engine::store::{Storage, Store};
+use distil_gpu_engine::task::{self, Measuring, TaskRef};
 use distil_gpu_engine::words::counted;
 use serde_json::{Value, json};
 
@@ -70,14 +71,12 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (config, values) = super::load_model(&args.model, voice)?;
-    if config.classes() > 0 {
-        models::check_single_label(&super::model_folder(&args.model, voice)?)?;
-    }
     let model = Model { args: &args, config: &config, values: &values, voice };
-    let measured = match (config.embeds(), config.input.masks()) {
-        (true, _) => model.similarities()?,
-        (_, true) => model.guesses()?,
-        _ => model.classes()?,
+    let task = TaskRef::of_model(&config);
+    let measured = match task.measuring() {
+        Measuring::Answers => model.similarities()?,
+        Measuring::Loss => model.guesses()?,
+        Measuring::LossAndAnswers => model.labelled(task)?,
     };
     let Measured { mut report, lines, speed, table, device, notes } = measured;
     super::note_all(&notes, voice);
@@ -132,51 +131,68 @@ impl Model<'_> {
         Ok((device, store))
     }
 
-    /// A classifier's errors on labelled examples.
-    fn classes(self) -> Result<Measured> {
+    /// A model's scores on labelled examples.
+    fn labelled(self, task: TaskRef) -> Result<Measured> {
         let Self { args, config, voice, .. } = self;
-        let Loaded { test, labels: of_recipe, notes } = load(args, &config.input)?;
-        let labels = super::labels(&args.labels, of_recipe, &config.class_names)?;
-        let ours = test.need_classes().with_context(|| self.unfit())?.class_names();
-        let class_names = classes::named(&config.class_names, &labels, ours, LabelsKey::Flag)
-            .with_context(|| self.unfit())?;
-        let test = test.with_classes(&class_names)?;
+        let Loaded { mut test, labels: of_recipe, notes } = load(args, &config.input, task)?;
+        if task.labels() == LabelKind::Class {
+            let labels = super::labels(&args.labels, of_recipe, &config.class_names)?;
+            let ours = test.need_classes().with_context(|| self.unfit())?.class_names();
+            let class_names = classes::named(&config.class_names, &labels, ours, LabelsKey::Flag)
+                .with_context(|| self.unfit())?;
+            test = test.with_classes(&class_names)?;
+        } else {
+            test.need_labels().with_context(|| self.unfit())?;
+            test = test.with_outputs(&config.class_names).with_context(|| self.unfit())?;
+        }
         let feed = Feed::new(&config.input, test.examples()).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
-        let logits = answers(&[&feed], device, &mut evaluator, voice)?.concat();
-        let labels = test.need_classes()?;
-        let metrics = evaluator.metrics(device, &feed, Some(labels), None, 1.0, 0.0)?;
-        let per_class = errors_per_class(&logits, labels.ids(), config.classes(), None);
-        let (examples, errors) = (test.len(), per_class.iter().sum::<usize>());
-        let accuracy = (examples - errors) as f64 / examples as f64;
-        let counts = labels.per_class_counts();
-        let mut table = table::new(["class", "examples", "errors"]);
-        for ((name, count), wrong) in class_names.iter().zip(&counts).zip(&per_class) {
-            table.add_row([name.clone(), count.to_string(), wrong.to_string()]);
+        let answers = answers(&[&feed], device, &mut evaluator, voice)?.concat();
+        let loss = evaluator.metrics(device, (&feed, &test), None, &ANSWERS_ALONE)?;
+        let measured = task::Measured {
+            config,
+            feed: &feed,
+            data: &test,
+            answers: &answers,
+            teacher: None,
+            loss: Some(&loss),
+        };
+        let (scores, per_class) = (task.scores(&measured)?, task.errors_per_class(&measured));
+        let mut report = serde_json::to_value(&scores).expect("scores are plain data");
+        report["examples"] = json!(test.len());
+        let name = task.loss_name();
+        report[name.replace('-', "_").replace(' ', "_")] = json!(loss.hard);
+        let mut lines: Vec<(String, String)> = Vec::new();
+        for measure in task.measures().iter().filter(|measure| measure.key != ERRORS) {
+            let Some(shown) = measure.shown(&scores) else { continue };
+            let title = measure.title.trim_end_matches(" correlation").to_owned();
+            let more = match scores.get(ERRORS) {
+                _ if !lines.is_empty() => String::new(),
+                Some(errors) => {
+                    format!(" ({} in {})", counted(errors as usize, "error"), test.len())
+                }
+                None => format!(" ({})", counted(test.len(), "example")),
+            };
+            lines.push((title, format!("{shown}{more}")));
         }
+        lines.extend(loss.hard.map(|hard| (name.to_owned(), format!("{hard:.4}"))));
+        let width = lines.iter().map(|(title, _)| title.len()).max().unwrap_or(0).max(13);
+        let lines = lines.iter().map(|(title, shown)| format!("{title:width$} {shown}")).collect();
+        let table = test.class_labels().filter(|_| !per_class.is_empty()).map(|labels| {
+            let mut table = table::new(["class", "examples", "errors"]);
+            let counts = labels.per_class_counts();
+            for ((name, count), wrong) in labels.class_names().iter().zip(&counts).zip(&per_class) {
+                table.add_row([name.clone(), count.to_string(), wrong.to_string()]);
+            }
+            report["errors_per_class"] = json!(per_class);
+            table
+        });
         Ok(Measured {
-            report: json!({
-                "accuracy": accuracy,
-                "errors": errors,
-                "macro_f1": metrics.macro_f1,
-                "matthews": metrics.matthews,
-                "errors_per_class": per_class,
-                "examples": examples,
-                "cross_entropy": metrics.hard,
-            }),
-            lines: vec![
-                format!(
-                    "accuracy      {:.2} % ({} in {examples})",
-                    100.0 * accuracy,
-                    counted(errors, "error")
-                ),
-                format!("macro F1      {:.4}", metrics.macro_f1.unwrap_or(f64::NAN)),
-                format!("Matthews      {:.4}", metrics.matthews.unwrap_or(f64::NAN)),
-                format!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN)),
-            ],
+            report,
+            lines,
             speed: evaluator.speed(device, &feed)?,
-            table: Some(table),
+            table,
             device: device.info().name.clone(),
             notes,
         })
@@ -234,9 +250,10 @@ impl Model<'_> {
         let feed = Feed::new(&config.input, &examples).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
-        let metrics = evaluator.metrics(device, &feed, None, None, 1.0, 0.0)?;
+        let data = Dataset::unlabelled(examples.clone());
+        let metrics = evaluator.metrics(device, (&feed, &data), None, &ANSWERS_ALONE)?;
         let (texts, masked) = (feed.len(), feed.masked_tokens());
-        let accuracy = metrics.accuracy.unwrap_or(f64::NAN);
+        let accuracy = metrics.scores.get(ACCURACY).unwrap_or(f64::NAN);
         let perplexity = metrics.hard.map(f64::exp);
         Ok(Measured {
             report: json!({
@@ -280,7 +297,7 @@ fn answers(
     Ok(answers?)
 }
 
-/// What a classifier is measured on.
+/// What a model is measured on.
 struct Loaded {
     /// The labelled examples.
     test: Dataset,
@@ -291,7 +308,7 @@ struct Loaded {
 }
 
 /// What `--data` names, for a model that reads `input`.
-fn load(args: &Args, input: &Input) -> Result<Loaded> {
+fn load(args: &Args, input: &Input, task: TaskRef) -> Result<Loaded> {
     let path = Path::new(&args.data);
     let (train, test) = (path.to_owned(), path.to_owned());
     let texts = matches!(input, Input::Tokens(_));
@@ -300,7 +317,7 @@ fn load(args: &Args, input: &Input) -> Result<Loaded> {
         _ if args.data == "embedded" => Source::Embedded,
         _ if ends_with("toml") => {
             let recipe = Recipe::load(path, &[])?;
-            let split = data::load(&recipe.data, LabelKind::Class)?;
+            let split = data::load(&recipe.data, task.labels())?;
             let labels = recipe.teacher.labels().clone();
             return Ok(Loaded { test: split.test, labels, notes: split.notes });
         }
@@ -336,7 +353,7 @@ fn load(args: &Args, input: &Input) -> Result<Loaded> {
         unlabelled: None,
         normalise: None,
     };
-    let split = data::load(&data, LabelKind::Class)?;
+    let split = data::load(&data, task.labels())?;
     // The file stands for both sets, and is told of once.
     let mut notes = split.notes;
     notes.dedup();

@@ -10,10 +10,7 @@ use super::seconds;
 use crate::device::{Device, HostTensor};
 use crate::error::Error;
 use crate::graph::ops::OptimizerConfig;
-use crate::models::{
-    Architecture, BatchShape, Encoder, Family, Head, HostBatch, Input, ModelConfig, SentenceModules,
-};
-use crate::nn::Activation;
+use crate::models::{BatchShape, Encoder, Head, HostBatch, Input, ModelConfig};
 use crate::objective::{TeacherInput, student_layout, training_plan};
 use crate::session::Session;
 use crate::store::Layout;
@@ -152,28 +149,17 @@ fn step(
 
 fn model(sizes: Sizes) -> ModelConfig {
     let encoder = Encoder {
-        family: Family::Bert,
         vocab_size: sizes.vocabulary,
         hidden_size: sizes.hidden,
         num_hidden_layers: 2,
         num_attention_heads: sizes.hidden / HEAD_DIM,
         intermediate_size: 4 * sizes.hidden,
         max_position_embeddings: sizes.tokens,
-        type_vocab_size: 2,
-        pad_token_id: 0,
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
-        hidden_dropout: 0.1,
-        attention_dropout: 0.1,
         classifier_dropout: 0.0,
         head: Head::MaskedLanguage,
-        sentence: SentenceModules::default(),
+        ..Encoder::default()
     };
-    ModelConfig {
-        input: Input::Tokens(encoder.input()),
-        architecture: Architecture::Encoder(encoder),
-        class_names: Vec::new(),
-    }
+    ModelConfig::of_encoder(encoder, Vec::new())
 }
 
 /// The slope of the least-squares line through some points.

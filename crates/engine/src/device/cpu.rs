@@ -293,6 +293,19 @@ impl<F: CpuReal> Device for CpuDevice<F> {
                     })?;
                     id.0 as usize
                 }
+                BufferKind::Constant(constant) => {
+                    let index = self.allocate(&spec.label, spec.dtype, spec.len)?;
+                    match self.held(index) {
+                        Memory::Floats(floats) => {
+                            put(floats, &constant.words, |word| F::of(f32::from_bits(word)));
+                        }
+                        Memory::Integers(integers) => {
+                            put(integers, &constant.words, u32::cast_signed);
+                        }
+                        Memory::Halves(_) => panic!("constants are no halves"),
+                    }
+                    index
+                }
                 _ => self.allocate(&spec.label, spec.dtype, spec.len)?,
             });
         }

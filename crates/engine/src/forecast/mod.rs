@@ -21,8 +21,9 @@ use crate::results::Arm;
 use crate::run::Setup;
 use crate::scratch::Scratch;
 use crate::store::{Layout, Part, Segment, Storage};
+use crate::task::{Measuring, TaskRef};
 use crate::train::inputs::Feeds;
-use crate::train::plans::{TrainingPlans, shapes};
+use crate::train::plans::{TrainingPlans, are_given, shapes};
 use crate::train::trainer::update;
 use crate::train::training_parts;
 use main_memory::MainMemory;
@@ -156,8 +157,11 @@ impl Memory {
         self.activations += Scratch::lens(plans.clone()).into_iter().map(bytes).sum::<u64>();
         for plan in plans {
             for buffer in &plan.buffers {
-                if let BufferKind::Input(_) | BufferKind::Output(_) = buffer.kind {
-                    self.data += buffer.bytes();
+                match buffer.kind {
+                    BufferKind::Input(_) | BufferKind::Constant(_) | BufferKind::Output(_) => {
+                        self.data += buffer.bytes();
+                    }
+                    BufferKind::Slot | BufferKind::Persistent(_) => {}
                 }
             }
             self.staging += device.plan_bytes(plan);

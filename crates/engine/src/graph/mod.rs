@@ -26,6 +26,8 @@ pub struct TensorId(pub usize);
 pub enum Source {
     /// Written by the host before each run.
     Input(String),
+    /// The same in every run: written once, when a plan is loaded.
+    Constant(Constant),
     /// Parameter `index` of store `store`.
     Parameter {
         /// Index into [`Graph::stores`].
@@ -40,6 +42,21 @@ pub enum Source {
         /// Which of its outputs.
         output: usize,
     },
+}
+
+/// Numbers that are part of a graph: tables of angles, ids that depend on positions alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Constant {
+    /// What it is, for messages.
+    pub name: String,
+    /// Its elements, of the tensor's type, as their bits.
+    pub words: Arc<[u32]>,
+}
+
+impl std::fmt::Debug for Constant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} of {} words", self.name, self.words.len())
+    }
 }
 
 /// A tensor of a graph.
@@ -115,6 +132,55 @@ impl Graph {
         self.add_tensor(shape.to_vec(), dtype, Source::Input(name.to_owned()))
     }
 
+    /// A tensor of these floats. Two of the same name, shape and content are one.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are more or fewer values than elements.
+    pub fn constant_f32(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<TensorId, Error> {
+        let words = values.iter().map(|value| value.to_bits()).collect();
+        self.constant_of(name, shape, DType::F32, words)
+    }
+
+    /// A tensor of these integers. Two of the same name, shape and content are one.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are more or fewer values than elements.
+    pub fn constant_i32(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: &[i32],
+    ) -> Result<TensorId, Error> {
+        let words = values.iter().map(|value| value.cast_unsigned()).collect();
+        self.constant_of(name, shape, DType::I32, words)
+    }
+
+    fn constant_of(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        dtype: DType,
+        words: Arc<[u32]>,
+    ) -> Result<TensorId, Error> {
+        if words.len() != shape.iter().product::<usize>() {
+            let found = format!("{} values for {name}", words.len());
+            return Err(Error::Shape {
+                op: "constant",
+                found,
+                needed: format!("as many as {shape:?} has"),
+            });
+        }
+        let source = Source::Constant(Constant { name: name.to_owned(), words });
+        let tensor = Tensor { shape: shape.to_vec(), dtype, source };
+        let known = self.tensors.iter().position(|known| *known == tensor);
+        Ok(known.map_or_else(|| self.add_tensor(tensor.shape, dtype, tensor.source), TensorId))
+    }
+
     /// Parameter `index` of store `store`.
     ///
     /// # Panics
@@ -186,7 +252,7 @@ impl Graph {
     /// A tensor's name: its own, or its op, node and parameter.
     pub fn name(&self, id: TensorId) -> String {
         match &self.tensor(id).source {
-            Source::Input(name) => name.clone(),
+            Source::Input(name) | Source::Constant(Constant { name, .. }) => name.clone(),
             Source::Parameter { store, index } => {
                 self.stores[*store].parameters[*index].name.clone()
             }

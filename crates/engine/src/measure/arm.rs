@@ -15,7 +15,6 @@ use crate::results::{ArmReport, BiasCorrection, Speed};
 use crate::store::Store;
 use crate::task::{Measured, Measuring, TaskRef};
 
-
 /// The steps of a training.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Taken {
@@ -81,8 +80,7 @@ impl Test<'_> {
             let feed = Feed::new(&config.input, train.examples())?;
             let known = evaluator.logits(device, &feed, &mut |_| ())?;
             let (train, test) = (train.need_classes()?, data.need_classes()?);
-            report.bias_corrected =
-                correct_biases(self.omitted, (train, &known), (test, &answers));
+            report.bias_corrected = correct_biases(self.omitted, (train, &known), (test, &answers));
         }
         evaluator.close(device);
         report.parameters = Some(config.parameter_count());

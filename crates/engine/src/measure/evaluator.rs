@@ -10,11 +10,8 @@ use crate::data::Dataset;
 use crate::device::{Device, ProgramId};
 use crate::error::Error;
 use crate::models::{BatchShape, Draw, Feed, HostBatch, Input, ModelConfig};
-use crate::objective::plans::{self, LABELS};
-use crate::objective::teacher::fill_answers;
-use crate::objective::{
-    ANSWERS_ALONE, LOGITS, Named, Objective, TeacherAnswers, TeacherInput,
-};
+use crate::objective::plans::{self, LABELS, TEACHER_LOGITS};
+use crate::objective::{ANSWERS_ALONE, LOGITS, Named, Objective, TeacherAnswers, TeacherInput};
 use crate::plan::Plan;
 use crate::results::{Metrics, Speed};
 use crate::scratch::Scratch;
@@ -152,8 +149,9 @@ impl<'a> Evaluator<'a> {
                 instead: "`eval` measures its guesses, and `run` distils it as a model".to_owned(),
             });
         }
-        let (rows, classes) = (rows(self.config), self.config.answer_len());
-        let mut logits = vec![0.0; data.len() * classes];
+        let (rows, width) = (rows(self.config), self.config.answer_len());
+        let offsets = data.offsets(width);
+        let mut all = vec![0.0; offsets.last().copied().unwrap_or(0)];
         self.prepare(device, shapes(self.config, data).into_iter().map(Kind::Forward))?;
         for batch in data.all(rows) {
             let shape = data.shape(&batch, rows);
@@ -161,13 +159,11 @@ impl<'a> Evaluator<'a> {
             data.fill(&batch, shape, Draw::FIXED, &mut self.batch);
             let inputs: Vec<Named<'_>> = self.batch.inputs().collect();
             device.run(program, &StepState::default(), &inputs)?;
-            let answers = device.output(program, LOGITS)?;
-            for (answer, &index) in answers.chunks_exact(classes).zip(&batch) {
-                logits[index as usize * classes..][..classes].copy_from_slice(answer);
-            }
+            let output = device.output(program, LOGITS)?;
+            data.collect_answers((&batch, shape), width, &output, &offsets, &mut all);
             progress(batch.len());
         }
-        Ok(logits)
+        Ok(all)
     }
 
     /// Metrics over a data set, of which the labelled examples count in the hard term; with the teacher's raw answers to
@@ -226,11 +222,11 @@ impl<'a> Evaluator<'a> {
         self.prepare(device, kinds)?;
         let Objective { temperature, alpha, .. } = *self.objective;
         let state = StepState { temperature, alpha, ..StepState::default() };
-        let (mut known, mut other) =
-            (HostBatch::default(), HostBatch::new(plans::TEACHER_PREFIX));
+        let (mut known, mut other) = (HostBatch::default(), HostBatch::new(plans::TEACHER_PREFIX));
         let kept = task.measuring() == Measuring::LossAndAnswers;
         let width = self.config.answer_len();
-        let mut answers = vec![0.0; if kept { feed.len() * width } else { 0 }];
+        let offsets = if kept { feed.offsets(width) } else { Vec::new() };
+        let mut answers = vec![0.0; offsets.last().copied().unwrap_or(0)];
         for batch in feed.all(rows) {
             let shape = feed.shape(&batch, rows);
             let program = self.programs[&Kind::Loss(shape, given)];
@@ -239,17 +235,15 @@ impl<'a> Evaluator<'a> {
                 theirs.fill(&batch, shape, Draw::FIXED, &mut other);
             }
             task.fill_labels(&BatchRows { feed, data, indices: &batch, shape }, &mut known);
-            if let Some((values, width)) = teacher {
-                let rows = self.config.input.labels(shape);
-                fill_answers(values, width, (feed, &batch), rows, &mut known);
+            if let Some((values, _)) = teacher {
+                let out = known.floats(TEACHER_LOGITS, feed.output_len(shape, width));
+                feed.spread_answers((&batch, shape), width, (&offsets, values), out);
             }
             let inputs = self.batch.inputs().chain(known.inputs()).chain(other.inputs());
             device.run(program, &state, &inputs.collect::<Vec<Named<'_>>>())?;
             if kept {
                 let output = device.output(program, LOGITS)?;
-                for (answer, &index) in output.chunks_exact(width).zip(&batch) {
-                    answers[index as usize * width..][..width].copy_from_slice(answer);
-                }
+                feed.collect_answers((&batch, shape), width, &output, &offsets, &mut answers);
             }
         }
         let sums = metric_sums(device, self.store)?;

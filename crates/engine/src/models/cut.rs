@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::attention::MAX_HEAD_DIM;
 
-use super::{Architecture, Encoder, Family, Head, Input, ModelConfig, TokenInput, Values};
+use super::{Architecture, Encoder, Head, Input, Model, ModelConfig, TokenInput, Values};
 use crate::data::Dataset;
 use crate::data::text::{Trimmed, trim};
 use crate::recipe;
@@ -52,8 +52,7 @@ pub(super) fn cut(
     let recipe::Model::Encoder { layers, vocabulary, max_length, .. } = model else {
         return Err("a model of type \"mlp\" starts from nothing".to_owned());
     };
-    let (Architecture::Encoder(theirs), Input::Tokens(read)) = (&base.architecture, &base.input)
-    else {
+    let (Some(theirs), Input::Tokens(read)) = (base.encoder(), &base.input) else {
         return Err("it is no transformer encoder".to_owned());
     };
     let count = theirs.num_hidden_layers;
@@ -66,6 +65,9 @@ pub(super) fn cut(
     }
     let mut ours = sized(model, theirs)?;
     ours.num_hidden_layers = taken.len();
+    if let Some(family) = theirs.family.with_layers(&taken) {
+        ours.family = family;
+    }
     ours.set_head(head);
     ours.sentence = ours.sentence.for_student(ours.hidden_size);
     let mut input = read.clone();
@@ -75,26 +77,24 @@ pub(super) fn cut(
         None => None,
         Some(min_count) => Some(trim_to(data, min_count, &mut ours, &mut input)?),
     };
-    let config = ModelConfig {
-        architecture: Architecture::Encoder(ours),
-        input: Input::Tokens(input),
-        class_names: data.class_names()[..head.classes()].to_vec(),
-    };
+    let class_names = data.outputs()[..head.classes()].to_vec();
     // A classifier of other classes is of no use.
-    let same_classes = base.class_names == config.class_names;
-    let (family, known) = (theirs.family, base.model().parameters());
+    let same_classes = theirs.head.is_like(head) && base.class_names == class_names;
+    let (family, known) = (&theirs.family, base.model().parameters());
     let copied = |spec: &ParameterSpec| {
-        let name = family.of_layer(&spec.name, |layer| taken[layer]);
-        let is_output = !same_classes && family.is_output(&spec.name);
+        let name = family.of_layer(&spec.name, &|layer| taken[layer]);
+        let is_output = !same_classes && ours.is_output(&spec.name);
         let found = known.iter().position(|known| known.name == name).filter(|_| !is_output)?;
         let columns = |shape: &[usize]| shape[1..].iter().product();
         let (columns, of_columns) = (columns(&spec.shape), columns(&known[found].shape));
-        let tokens = tokens.clone().filter(|_| family.is_of_tokens(&spec.name));
-        let rows = tokens.unwrap_or_else(|| Arc::new((0..spec.shape[0] as u32).collect()));
+        let tokens = tokens.clone().filter(|_| ours.is_of_tokens(&spec.name));
+        let rows = tokens.or_else(|| family.rows_of(&spec.name, &ours, theirs).map(Arc::new));
+        let rows = rows.unwrap_or_else(|| Arc::new((0..spec.shape[0] as u32).collect()));
         Some(Copied { parameter: found, rows, columns, of_columns })
     };
-    let copies = config.model().parameters().iter().map(copied).collect();
-    Ok((config, Copies(copies)))
+    let copies = Copies(ours.parameters().iter().map(copied).collect());
+    let input = Input::Tokens(input);
+    Ok((ModelConfig::new(Architecture::Encoder(ours), input, class_names), copies))
 }
 
 /// An encoder with the sizes and the dropout that a recipe asks for, the rest as another's.
@@ -135,6 +135,8 @@ fn sized(model: &recipe::Model, theirs: &Encoder) -> Result<Encoder, String> {
     }
     let mut ours = theirs.clone();
     (ours.hidden_size, ours.num_attention_heads, ours.intermediate_size) = (hidden, heads, wide);
+    // Embeddings keep their width; where that is now the hidden states' own, nothing says it.
+    ours.embedding_size = ours.embedding_size.filter(|&width| width != hidden);
     if let Some(rate) = *dropout {
         (ours.hidden_dropout, ours.attention_dropout, ours.classifier_dropout) = (rate, rate, rate);
     }
@@ -156,7 +158,7 @@ fn trim_to(
     let Trimmed { tokenizer, old } = trimmed.map_err(|error| error.to_string())?;
     let place = old.iter().position(|&id| id as usize == padding);
     encoder.pad_token_id = place.expect("the padding token is kept");
-    if encoder.family == Family::Roberta && encoder.pad_token_id != padding {
+    if encoder.family.counts_from_padding() && encoder.pad_token_id != padding {
         return Err(format!(
             "its positions count from its padding token, number {padding}, which cannot be another: leave \
              `vocabulary` out"

@@ -10,7 +10,8 @@ use distil_gpu_kernels::random;
 use super::inputs::{BatchShape, Input, Pooling, TokenInput, names};
 use crate::data::text::buckets;
 use crate::data::text::masking::{Masked, Masking};
-use crate::data::{DataError, Examples, Shift, Tokens};
+use crate::data::text::WordTokens;
+use crate::data::{DataError, Examples, Shift, TokenSpan, Tokens, Windows};
 use crate::device::HostTensor;
 
 /// Examples as one model reads them.
@@ -22,6 +23,10 @@ pub struct Feed<'a> {
     tokens: Arc<Tokens>,
     /// What hides some of them, where a model is to guess them.
     masking: Option<Masking>,
+    /// Which tokens stand for words, where a model tells their classes.
+    words: Option<WordTokens>,
+    /// What of questions and their contexts is read at once, where a model finds answers in them.
+    windows: Option<Windows>,
 }
 
 /// What differs between one time that examples are read and the next.
@@ -47,24 +52,54 @@ impl<'a> Feed<'a> {
     /// As [`Input::check`], and when a text cannot become tokens.
     pub fn new(input: &'a Input, examples: &'a Examples) -> Result<Self, DataError> {
         input.check(examples)?;
+        let (mut words, mut windows) = (None, None);
         let tokens = match (input, examples) {
             (Input::Tokens(tokens), Examples::Texts(texts)) => {
-                let tokenizer = tokens.tokenizer.as_ref().ok_or_else(|| {
-                    DataError::Unfit("the model has no tokenizer for texts".to_owned())
-                })?;
-                let encoded = tokenizer.encode_all(texts, tokens.max_length)?;
-                tokens.check(&encoded)?;
-                encoded
+                tokens.tokenizer()?.encode_all(texts, tokens.max_length)?
+            }
+            (Input::Tokens(tokens), Examples::Words(all)) => {
+                let encoded = tokens.tokenizer()?.encode_words(all, tokens.max_length)?;
+                words.insert(encoded).tokens().clone()
+            }
+            (Input::Tokens(_), Examples::Questions(questions)) => {
+                windows.insert(input.windows(questions, None)?).tokens().clone()
+            }
+            (Input::Tokens(_), Examples::Windows(all)) => {
+                windows.insert(all.clone()).tokens().clone()
             }
             _ => Arc::default(),
         };
+        if let Input::Tokens(input) = input {
+            input.check(&tokens)?;
+        }
         let masking = match input {
             Input::Tokens(TokenInput { tokenizer: Some(tokenizer), .. }) if input.masks() => {
                 Some(Masking::new(tokenizer)?)
             }
             _ => None,
         };
-        Ok(Self { input, examples, tokens, masking })
+        Ok(Self { input, examples, tokens, masking, words, windows })
+    }
+
+    /// What the model reads.
+    pub fn input(&self) -> &'a Input {
+        self.input
+    }
+
+    /// The numbers of a text's words that a token stands for; none where examples are no words.
+    pub fn words(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
+        let firsts = self.words.iter().flat_map(move |words| words.firsts(row).iter().enumerate());
+        firsts.filter(|(_, first)| first.is_some()).map(|(word, _)| word)
+    }
+
+    /// Where the answer stands in a window of a question, if that is known.
+    pub fn span(&self, row: usize) -> Option<TokenSpan> {
+        self.windows.as_ref()?.span(row)
+    }
+
+    /// What of questions and their contexts is read at once; nothing where examples are no questions.
+    pub fn windows(&self) -> Option<&Windows> {
+        self.windows.as_ref()
     }
 
     /// A text with some of its tokens masked, and which.
@@ -152,9 +187,9 @@ impl<'a> Feed<'a> {
         BatchShape { rows, length }
     }
 
-    /// Number of examples.
+    /// Number of examples; of questions, of their windows.
     pub fn len(&self) -> usize {
-        self.examples.len()
+        self.windows.as_ref().map_or(self.examples.len(), Windows::len)
     }
 
     /// Whether there are none; there always are some.
@@ -186,7 +221,13 @@ impl<'a> Feed<'a> {
                     indices.iter().map(|&row| self.tokens.row(row as usize)).collect();
                 let masked: Option<Vec<Masked>> =
                     indices.iter().map(|&row| self.masked(row, draw)).collect();
-                let Some(masked) = masked else { return out.texts(input, shape, &rows) };
+                let Some(masked) = masked else {
+                    out.texts(input, shape, &rows);
+                    if input.pooling == Pooling::Words {
+                        out.places(self.labels(shape), &self.word_places(indices, shape));
+                    }
+                    return;
+                };
                 let given: Vec<_> =
                     rows.iter().zip(&masked).map(|(row, masked)| (&*masked.given, row.1)).collect();
                 out.texts(input, shape, &given);
@@ -201,6 +242,18 @@ impl<'a> Feed<'a> {
             }
             _ => unreachable!("a feed is made of what its model reads"),
         }
+    }
+}
+
+impl Feed<'_> {
+    /// Where the tokens that stand for words are, among all of the batch.
+    fn word_places(&self, indices: &[u32], shape: BatchShape) -> Vec<usize> {
+        let Some(words) = &self.words else { return Vec::new() };
+        let of_row = |(at, &row): (usize, &u32)| {
+            let firsts = words.firsts(row as usize).iter().flatten();
+            firsts.map(move |&first| at * shape.length + first as usize)
+        };
+        indices.iter().enumerate().flat_map(of_row).collect()
     }
 }
 
@@ -294,12 +347,13 @@ impl HostBatch {
         let lengths = self.integers(names::LENGTHS, shape.rows);
         lengths.fill(0);
         lengths.iter_mut().zip(rows).for_each(|(len, (ids, _))| *len = ids.len() as i32);
-        if input.pooling == Pooling::Masked {
+        if matches!(input.pooling, Pooling::Masked | Pooling::Words) {
             return;
         }
         let pooling = self.floats(names::POOLING, shape.rows * length);
         // A mask is added to numbers that may be f16, and padding may not become infinite.
-        pooling.fill(if input.pooling == Pooling::Max { -3e4 } else { 0.0 });
+        let masks = matches!(input.pooling, Pooling::Max | Pooling::Tokens);
+        pooling.fill(if masks { -3e4 } else { 0.0 });
         for (weights, (ids, _)) in pooling.chunks_exact_mut(length).zip(rows) {
             let count = ids.len();
             match input.pooling {
@@ -312,10 +366,23 @@ impl HostBatch {
                     let rising = weights[..count].iter_mut().zip(1_u32..);
                     rising.for_each(|(weight, place)| *weight = place as f32 / sum);
                 }
-                Pooling::Max => weights[..count].fill(0.0),
-                Pooling::Masked => unreachable!("masked tokens stand for themselves"),
+                Pooling::Max | Pooling::Tokens => weights[..count].fill(0.0),
+                Pooling::Masked | Pooling::Words => unreachable!("tokens stand for themselves"),
             }
         }
+    }
+
+    /// Writes which tokens of the batch a head works on, rising, in `count` places; those behind them are padding.
+    ///
+    /// # Panics
+    /// When there are more than `count`.
+    pub fn places(&mut self, count: usize, tokens: &[usize]) {
+        assert!(tokens.len() <= count, "{} tokens in {count} places", tokens.len());
+        let places = self.integers(names::MASKED, count);
+        places.fill(-1);
+        places.iter_mut().zip(tokens).for_each(|(out, place)| *out = *place as i32);
+        let order = sorted_order(places);
+        *self.integers(&format!("{}{}", names::MASKED, names::ORDER), 0) = order;
     }
 
     /// Writes where the masked tokens of the batch are, rising, and what stood there, in `count` places; those behind
@@ -324,12 +391,8 @@ impl HostBatch {
     /// # Panics
     /// When there are more than `count`.
     pub fn masked(&mut self, count: usize, hidden: &[(usize, i32)]) {
-        assert!(hidden.len() <= count, "{} masked tokens in {count} places", hidden.len());
-        let places = self.integers(names::MASKED, count);
-        places.fill(-1);
-        places.iter_mut().zip(hidden).for_each(|(out, (place, _))| *out = *place as i32);
-        let order = sorted_order(places);
-        *self.integers(&format!("{}{}", names::MASKED, names::ORDER), 0) = order;
+        let places: Vec<usize> = hidden.iter().map(|(place, _)| *place).collect();
+        self.places(count, &places);
         if self.prefix.is_empty() {
             let labels = self.integers(names::LABELS, count);
             labels.fill(PADDING);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use distil_gpu_kernels::DType;
 
 use crate::data::text::masking;
-use crate::data::{Colour, DataError, Examples, Normalisation, Tokenizer, Tokens};
+use crate::data::{
+    Colour, DataError, Examples, Normalisation, Questions, SpanLabels, Tokenizer, Tokens, Windows,
+};
 use crate::graph::{Graph, TensorId};
 
 /// What one example is to a model.
@@ -41,7 +43,40 @@ pub struct TokenInput {
     pub pooling: Pooling,
 }
 
+/// Tokens that a window of a context has in common with the one before, of those that it reads at once: a third, as is
+/// usual for SQuAD (128 of 384).
+const STRIDE_SHARE: usize = 3;
+
 impl TokenInput {
+    /// Whether it reads such examples.
+    fn reads(&self, examples: &Examples) -> bool {
+        match examples {
+            Examples::Texts(_) => !matches!(self.pooling, Pooling::Words | Pooling::Tokens),
+            Examples::Words(_) => self.pooling == Pooling::Words,
+            Examples::Questions(_) | Examples::Windows(_) => self.pooling == Pooling::Tokens,
+            Examples::Numbers(_) => false,
+        }
+    }
+
+    /// What it reads, for messages.
+    fn wants(&self) -> &'static str {
+        match self.pooling {
+            Pooling::Words => "texts that are split into words",
+            Pooling::Tokens => "questions with their contexts",
+            _ => "whole texts",
+        }
+    }
+
+    /// How a text becomes tokens.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] where that is not known.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, DataError> {
+        self.tokenizer
+            .as_deref()
+            .ok_or_else(|| DataError::Unfit("the model has no tokenizer for texts".to_owned()))
+    }
+
     /// Checks that a model has a row for every number that texts became.
     ///
     /// # Errors
@@ -90,6 +125,10 @@ pub enum Pooling {
     Max,
     /// Nothing: its masked tokens stand for themselves.
     Masked,
+    /// Nothing: the first token of each of its words stands for the word.
+    Words,
+    /// Nothing: all of its tokens stand for themselves.
+    Tokens,
 }
 
 /// Extents of a batch.
@@ -141,8 +180,10 @@ pub enum Pooled {
     Weights(TensorId),
     /// The largest of each number, this being added to it first, far below zero at padding [rows, length, 1].
     Largest(TensorId),
-    /// The masked tokens: their places [tokens] among all of the batch.
+    /// The masked tokens, or the first ones of words: their places [tokens] among all of the batch.
     Masked(Ids),
+    /// All tokens, this being added to their logits, far below zero at padding [rows, 1, length].
+    Tokens(TensorId),
 }
 
 /// Rows of a table, and the order in which a gradient gathers them: see [`Graph::gather`].
@@ -182,14 +223,36 @@ impl Input {
         false
     }
 
-    /// Labels of a batch: one for each example, or for each masked token.
+    /// Labels of a batch: one for each example, for each masked token, or for as many words as there may be; of answers,
+    /// one for the start and one for the end.
     pub fn labels(&self, shape: BatchShape) -> usize {
         match self {
             Self::Tokens(tokens) if tokens.pooling == Pooling::Masked => {
                 shape.rows * masking::most(shape.length)
             }
+            Self::Tokens(tokens) if tokens.pooling == Pooling::Words => shape.rows * shape.length,
+            Self::Tokens(tokens) if tokens.pooling == Pooling::Tokens => 2 * shape.rows,
             _ => shape.rows,
         }
+    }
+
+    /// Questions as the model reads them, with the places of their answers if these are known.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::windows`], and when the model reads no texts.
+    pub fn windows(
+        &self,
+        questions: &Questions,
+        answers: Option<&SpanLabels>,
+    ) -> Result<Windows, DataError> {
+        let Self::Tokens(tokens) = self else {
+            return Err(DataError::Unfit("the model takes no questions".to_owned()));
+        };
+        let stride = tokens.max_length / STRIDE_SHARE;
+        let windows =
+            tokens.tokenizer()?.windows(questions, answers, tokens.max_length, stride)?;
+        tokens.check(windows.tokens())?;
+        Ok(windows)
     }
 
     /// Whether it is a text some of whose tokens are masked.
@@ -203,7 +266,7 @@ impl Input {
     /// [`DataError::Unfit`] when they are not.
     pub fn check(&self, examples: &Examples) -> Result<(), DataError> {
         let problem = match (self, examples) {
-            (Self::Tokens(_), Examples::Texts(_)) => return Ok(()),
+            (Self::Tokens(tokens), _) if tokens.reads(examples) => return Ok(()),
             (Self::Numbers { shape, normalisation, background }, Examples::Numbers(numbers)) => {
                 if let (Some(learnt), Some(shown)) = (*background, numbers.background())
                     && learnt != shown
@@ -225,8 +288,8 @@ impl Input {
             (Self::Tokens(_), Examples::Numbers(_)) => {
                 "the model takes texts, and these are numbers or images".to_owned()
             }
-            (Self::Tokens(_), _) => {
-                format!("the model takes whole texts, and an example here is {}", examples.kind())
+            (Self::Tokens(tokens), _) => {
+                format!("the model takes {}, and an example here is {}", tokens.wants(), examples.kind())
             }
         };
         Err(DataError::Unfit(problem))
@@ -250,12 +313,17 @@ impl Input {
         let all = [rows, length];
         let (words, positions) = (ids(names::TOKENS, &all), ids(names::POSITIONS, &all));
         let types = (tokens.type_vocab_size > 0).then(|| ids(names::TYPES, &all));
-        let masked = self.masks().then(|| ids(names::MASKED, &[self.labels(shape)]));
+        let chooses = matches!(tokens.pooling, Pooling::Masked | Pooling::Words);
+        let masked = chooses.then(|| ids(names::MASKED, &[self.labels(shape)]));
         let pooled = match masked {
             Some(masked) => Pooled::Masked(masked),
             None if tokens.pooling == Pooling::Max => {
                 let mask = name(names::POOLING);
                 Pooled::Largest(graph.input(&mask, &[rows, length, 1], DType::F32))
+            }
+            None if tokens.pooling == Pooling::Tokens => {
+                let mask = name(names::POOLING);
+                Pooled::Tokens(graph.input(&mask, &[rows, 1, length], DType::F32))
             }
             None => {
                 let weights = name(names::POOLING);

@@ -1,12 +1,46 @@
 //! Multi-layer perceptrons.
 
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
-use super::{Answer, Inputs, Model, Outputs};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::folder::{CONFIG, bad};
+use super::registry::ModelType;
+use super::{
+    Answer, Architecture, Input, Inputs, Model, ModelConfig, Output, Outputs, ProblemType,
+};
+use crate::data::{Colour, Normalisation};
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::{self, Activation};
 use crate::store::ParameterSpec;
+
+/// `model_type` of perceptrons.
+const NAME: &str = "mlp";
+
+/// Perceptrons' line in the registry.
+pub const TYPE: ModelType = ModelType::new(NAME, read);
+
+/// `config.json` of a perceptron.
+#[derive(Debug, Serialize, Deserialize)]
+struct File {
+    model_type: String,
+    #[serde(flatten)]
+    mlp: Mlp,
+    /// Shape of one example.
+    input_shape: Vec<usize>,
+    /// Names of the classes, in the logits' order.
+    class_names: Vec<String>,
+    /// What inputs go through before the model sees them.
+    normalisation: Normalisation,
+    /// The colour that pictures showed in training where they were transparent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    background: Option<Colour>,
+    /// What the outputs mean.
+    #[serde(default, skip_serializing_if = "ProblemType::is_single_label")]
+    problem_type: ProblemType,
+}
 
 /// Linear layers with an activation and dropout between them. Parameters `layers.<i>.weight` [out, in] and
 /// `layers.<i>.bias` [out].
@@ -64,9 +98,84 @@ impl Model for Mlp {
         let logits = nn::linear(graph, store, &name(hidden), x)?;
         Ok(Outputs { answer: Answer::Logits(logits), states: Vec::new(), attention: Vec::new() })
     }
+
+    fn summary(&self) -> String {
+        let sizes: Vec<String> = self.widths().iter().map(ToString::to_string).collect();
+        format!("mlp of {} units", sizes.join(", "))
+    }
+
+    fn output(&self) -> Output {
+        Output::Classes(self.num_classes)
+    }
+
+    fn is_output(&self, parameter: &str) -> bool {
+        let last = name(self.hidden_sizes.len());
+        parameter.strip_prefix(&*last).is_some_and(|part| part.starts_with('.'))
+    }
+
+    fn to_json(&self, config: &ModelConfig) -> Value {
+        let Input::Numbers { shape, normalisation, background } = &config.input else {
+            unreachable!("a perceptron reads numbers")
+        };
+        let file = File {
+            model_type: NAME.to_owned(),
+            mlp: self.clone(),
+            input_shape: shape.clone(),
+            class_names: config.class_names.clone(),
+            normalisation: normalisation.clone(),
+            background: *background,
+            problem_type: config.problem,
+        };
+        serde_json::to_value(file).expect("a configuration is plain data")
+    }
+}
+
+fn read(folder: &Path, json: &Value) -> Result<ModelConfig, Error> {
+    let path = folder.join(CONFIG);
+    let file = File::deserialize(json)
+        .map_err(|error| bad(&path, format!("not a model configuration: {error}")))?;
+    check(&file).map_err(|problem| bad(&path, problem))?;
+    let File { mlp, input_shape: shape, class_names, normalisation, background, .. } = file;
+    let input = Input::Numbers { shape, normalisation, background };
+    let problem = file.problem_type;
+    Ok(ModelConfig { problem, ..ModelConfig::new(Architecture::Mlp(mlp), input, class_names) })
 }
 
 /// Name of a layer, without `.weight` and `.bias`.
 fn name(layer: usize) -> String {
     format!("layers.{layer}")
+}
+
+/// Sizes that no file may make us believe.
+fn check(config: &File) -> Result<(), String> {
+    const MOST: usize = 1 << 24;
+    const MOST_LAYERS: usize = 4096;
+    let mlp = &config.mlp;
+    if mlp.hidden_sizes.len() > MOST_LAYERS {
+        return Err(format!(
+            "{} hidden_sizes are more than the {MOST_LAYERS} that are possible",
+            mlp.hidden_sizes.len()
+        ));
+    }
+    let sizes =
+        [&[mlp.input_size, mlp.num_classes][..], &mlp.hidden_sizes, &config.input_shape].concat();
+    if let Some(size) = sizes.iter().find(|&&size| size == 0 || size > MOST) {
+        return Err(format!("a size of {size} is not possible (1 to {MOST} are)"));
+    }
+    let elements = config.input_shape.iter().try_fold(1_usize, |all, &n| all.checked_mul(n));
+    if elements != Some(mlp.input_size) {
+        return Err(format!(
+            "input_shape {:?} is not input_size {}",
+            config.input_shape, mlp.input_size
+        ));
+    }
+    if config.class_names.len() != mlp.num_classes {
+        let names = config.class_names.len();
+        return Err(format!("{names} class_names for num_classes {}", mlp.num_classes));
+    }
+    config.normalisation.check(&config.input_shape).map_err(|error| error.to_string())?;
+    if !(0.0..1.0).contains(&mlp.dropout) || !(0.0..1.0).contains(&mlp.input_dropout) {
+        return Err("dropout must be at least 0 and below 1".to_owned());
+    }
+    Ok(())
 }

@@ -1,13 +1,16 @@
 //! Models: what a model folder describes.
 
+mod answers;
 mod cut;
-mod encoder;
+pub mod encoder;
 mod feed;
 mod folder;
 pub mod hub;
 mod inputs;
 mod mlp;
 mod origin;
+mod problem;
+mod registry;
 mod sentence_files;
 mod start;
 mod weights;
@@ -15,7 +18,7 @@ mod weights;
 use std::fmt::{self, Debug};
 
 pub use cut::Copies;
-pub use encoder::{Dense, Encoder, Family, Head, SentenceModules, SentenceStep};
+pub use encoder::{Dense, Encoder, Family, Head, SentenceModules, SentenceStep, SharedFamily};
 pub use feed::{Draw, Feed, HostBatch};
 pub use folder::{
     CONFIG, WEIGHTS, assumed_pooling, check_single_label, load, load_config, load_start, save,
@@ -25,14 +28,18 @@ pub(crate) use inputs::names::LABELS;
 pub use inputs::{BatchShape, Ids, Input, Inputs, Pooled, Pooling, TokenInput, TokenTensors};
 pub use mlp::Mlp;
 pub use origin::Origin;
+pub use problem::ProblemType;
+pub use registry::{ModelType, REGISTRY};
 pub use start::{First, Start, Values};
+pub use weights::Naming;
+
+use serde_json::Value;
 
 use crate::data::Normalisation;
 use crate::error::Error;
 use crate::graph::ops::Decoder;
 use crate::graph::{Graph, TensorId};
 use crate::store::ParameterSpec;
-use crate::words::counted;
 
 /// A kind of model with its sizes.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,26 +54,16 @@ pub enum Architecture {
 /// Kind and sizes in a line, for people.
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.model().summary())
+    }
+}
+
+impl Architecture {
+    /// The model.
+    pub fn model(&self) -> &dyn Model {
         match self {
-            Self::Mlp(mlp) => {
-                let Mlp { input_size, hidden_sizes, num_classes, .. } = mlp;
-                let sizes = [&[*input_size][..], hidden_sizes, &[*num_classes]].concat();
-                let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
-                write!(f, "mlp of {} units", sizes.join(", "))
-            }
-            Self::Encoder(encoder) => {
-                let Encoder { num_hidden_layers: layers, num_attention_heads: heads, .. } = encoder;
-                write!(
-                    f,
-                    "{} of {}, {}, hidden_size {}, intermediate_size {}, {}",
-                    encoder.family.name(),
-                    counted(*layers, "layer"),
-                    counted(*heads, "head"),
-                    encoder.hidden_size,
-                    encoder.intermediate_size,
-                    counted(encoder.vocab_size, "token")
-                )
-            }
+            Self::Mlp(mlp) => mlp,
+            Self::Encoder(encoder) => encoder,
         }
     }
 }
@@ -80,14 +77,46 @@ pub struct ModelConfig {
     pub input: Input,
     /// Names of the classes, in the logits' order; none of a model that has no classes.
     pub class_names: Vec<String>,
+    /// What the numbers that it makes of a whole example mean.
+    pub problem: ProblemType,
+}
+
+/// What a model makes of an example, or of its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// So many numbers for an example: logits of classes or of labels, or values; see [`ProblemType`].
+    Classes(usize),
+    /// Logits of so many classes for each word.
+    Tokens(usize),
+    /// Logits of each token as the start, and as the end, of an answer.
+    Span,
+    /// Logits of so many tokens for each masked one.
+    Vocabulary(usize),
+    /// A vector of so many numbers for an example.
+    Embedding(usize),
+}
+
+/// A model's layers, for losses that compare them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerShape {
+    /// Layers.
+    pub count: usize,
+    /// Width of a hidden state.
+    pub hidden_size: usize,
+    /// Attention heads of a layer.
+    pub heads: usize,
 }
 
 /// What a model's head says of a batch.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Answer {
-    /// Logits [rows, classes].
+    /// Logits [rows, classes]; of a token classifier [places, classes], a row for each place that its inputs name.
     Logits(TensorId),
+    /// Logits [2 · rows, length] of each token as the start (rows 2i) and as the end (rows 2i + 1) of an answer in
+    /// text i; those of padding are far below all others.
+    Span(TensorId),
     /// Logits of the whole vocabulary for the batch's masked tokens, before they are made.
     Vocabulary(Decoder),
     /// A vector for each example [rows, answer_len].
@@ -118,13 +147,13 @@ pub struct SelfAttention {
 }
 
 impl Outputs {
-    /// Logits [rows, classes], or embeddings [rows, hidden_size].
+    /// Logits [rows, classes], embeddings [rows, answer_len], or logits of tokens [2 · rows, length].
     ///
     /// # Errors
     /// [`Error::Unsupported`] when the model has neither.
     pub fn vectors(&self) -> Result<TensorId, Error> {
         match self.answer {
-            Answer::Embedding(embedding) => Ok(embedding),
+            Answer::Embedding(vectors) | Answer::Span(vectors) => Ok(vectors),
             _ => self.logits(),
         }
     }
@@ -161,9 +190,65 @@ pub trait Model: Debug {
         inputs: &Inputs,
         training: bool,
     ) -> Result<Outputs, Error>;
+
+    /// Kind and sizes in a line, for people.
+    fn summary(&self) -> String;
+
+    /// What it makes of an example.
+    fn output(&self) -> Output;
+
+    /// Its layers, if their hidden states can be compared with those of another model.
+    fn layers(&self) -> Option<LayerShape> {
+        None
+    }
+
+    /// Whether a parameter has a row for each class.
+    fn is_output(&self, name: &str) -> bool;
+
+    /// How the names in a file may differ from those of its parameters; `start` where the file may be of a model with
+    /// another head.
+    fn naming(&self, start: bool) -> Naming {
+        let _ = start;
+        Naming::default()
+    }
+
+    /// Its `config.json`, in a model that says what its classes are and what it reads.
+    fn to_json(&self, config: &ModelConfig) -> Value;
 }
 
 impl ModelConfig {
+    /// A model of classes that exclude each other, or of none.
+    pub fn new(architecture: Architecture, input: Input, class_names: Vec<String>) -> Self {
+        Self { architecture, input, class_names, problem: ProblemType::default() }
+    }
+
+    /// An encoder without a tokenizer.
+    pub fn of_encoder(encoder: Encoder, class_names: Vec<String>) -> Self {
+        let input = Input::Tokens(encoder.input());
+        Self::new(Architecture::Encoder(encoder), input, class_names)
+    }
+
+    /// The encoder, if it is one.
+    pub fn encoder(&self) -> Option<&Encoder> {
+        match &self.architecture {
+            Architecture::Encoder(encoder) => Some(encoder),
+            Architecture::Mlp(_) => None,
+        }
+    }
+
+    /// The encoder, if it is one.
+    pub fn encoder_mut(&mut self) -> Option<&mut Encoder> {
+        match &mut self.architecture {
+            Architecture::Encoder(encoder) => Some(encoder),
+            Architecture::Mlp(_) => None,
+        }
+    }
+
+    /// What it makes of an example.
+    pub fn output(&self) -> Output {
+        self.model().output()
+    }
+
     /// What numbers go through before the model sees them; nothing where it reads texts.
     pub fn normalisation(&self) -> Option<&Normalisation> {
         match &self.input {
@@ -174,31 +259,28 @@ impl ModelConfig {
 
     /// The model.
     pub fn model(&self) -> &dyn Model {
-        match &self.architecture {
-            Architecture::Mlp(mlp) => mlp,
-            Architecture::Encoder(encoder) => encoder,
-        }
+        self.architecture.model()
     }
 
     /// Answers that it chooses from: classes, or tokens.
     pub fn answers(&self) -> usize {
-        match &self.input {
-            Input::Tokens(tokens) if self.input.masks() => tokens.vocab_size,
+        match self.output() {
+            Output::Vocabulary(tokens) => tokens,
             _ => self.classes(),
         }
     }
 
     /// Numbers of an answer: logits, or those of an embedding.
     pub fn answer_len(&self) -> usize {
-        match &self.architecture {
-            Architecture::Encoder(encoder) if self.embeds() => encoder.embedding_size(),
+        match self.output() {
+            Output::Embedding(width) => width,
             _ => self.classes(),
         }
     }
 
     /// Whether its answers are embeddings.
     pub fn embeds(&self) -> bool {
-        matches!(&self.architecture, Architecture::Encoder(e) if e.head == Head::Embedding)
+        matches!(self.output(), Output::Embedding(_))
     }
 
     /// Gives the model these classes in the place of its own: for each its `places` among those that it had, whose
@@ -212,11 +294,7 @@ impl ModelConfig {
         let classes = self.class_names.len();
         if !places.iter().copied().eq(0..classes) {
             let specs = self.model().parameters();
-            let is_output = |index: usize| match &self.architecture {
-                // The last layer's weight and bias.
-                Architecture::Mlp(_) => index + 2 >= specs.len(),
-                Architecture::Encoder(encoder) => encoder.family.is_output(&specs[index].name),
-            };
+            let is_output = |index: usize| self.model().is_output(&specs[index].name);
             for (_, values) in values.iter_mut().enumerate().filter(|(index, _)| is_output(*index))
             {
                 let width = values.len() / classes;

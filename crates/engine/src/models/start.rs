@@ -7,7 +7,7 @@ use super::cut::{Copies, cut};
 use super::{Architecture, Head, Input, Mlp, ModelConfig, load, load_start};
 use crate::data::{DataError, Dataset, Normalisation, Numbers};
 use crate::error::Error;
-use crate::recipe::{self, Task};
+use crate::recipe;
 use crate::store::ParameterSpec;
 
 /// A model, and where its parameters start.
@@ -56,21 +56,23 @@ impl First {
 }
 
 impl Start {
-    /// A recipe's model for its task and this data. `normalisation` is what numbers go through, `teacher` the model that a
+    /// A recipe's model with this head for these data. `normalisation` is what numbers go through, `teacher` the model that a
     /// student may start from.
     ///
     /// # Errors
     /// When data and model do not go together, or the model that it starts from cannot be read.
     pub fn of(
         model: &recipe::Model,
-        task: Task,
+        head: Head,
         data: &Dataset,
         normalisation: &Normalisation,
         teacher: Option<&ModelConfig>,
     ) -> Result<Self, Error> {
-        if task != Task::Classification && matches!(model, recipe::Model::Mlp { .. }) {
-            let problem = format!("`task = \"{}\"` needs models of type \"encoder\"", task.name());
-            return Err(unfit(&problem));
+        if matches!(model, recipe::Model::Mlp { .. }) && !matches!(head, Head::Classes(_)) {
+            return Err(unfit(&format!(
+                "a model of type \"mlp\" cannot be {}: give it type \"encoder\"",
+                head.name()
+            )));
         }
         match (model, data.numbers()) {
             (recipe::Model::Mlp { .. }, Some(numbers)) => {
@@ -78,7 +80,7 @@ impl Start {
                 Ok(Self { config, first: First::Values(Vec::new()) })
             }
             (recipe::Model::Encoder { from, .. }, None) => {
-                encoder(model, from, task, data, teacher)
+                encoder(model, from, head, data, teacher)
             }
             (recipe::Model::Mlp { .. }, None) => Err(unfit(
                 "a model of type \"mlp\" reads numbers, and \
@@ -128,26 +130,22 @@ fn perceptron(
     };
     let (shape, normalisation) = (numbers.shape().to_vec(), normalisation.clone());
     let background = numbers.background();
-    ModelConfig {
-        architecture: Architecture::Mlp(mlp),
-        input: Input::Numbers { shape, normalisation, background },
-        class_names: data.class_names().to_vec(),
-    }
+    let input = Input::Numbers { shape, normalisation, background };
+    ModelConfig::new(Architecture::Mlp(mlp), input, data.outputs().to_vec())
 }
 
 fn encoder(
     model: &recipe::Model,
     from: &recipe::Base,
-    task: Task,
+    head: Head,
     data: &Dataset,
     teacher: Option<&ModelConfig>,
 ) -> Result<Start, Error> {
     let bad = |path: String| move |problem: String| Error::Model { path, problem };
-    let head = Head::of_task(task, data.classes());
     let random = matches!(model, recipe::Model::Encoder { random: true, .. });
     match (from, teacher) {
         (recipe::Base::Model(origin), _) => {
-            let (base, values) = load_start(&origin.folder()?, task, random)?;
+            let (base, values) = load_start(&origin.folder()?, head, random)?;
             let problem = bad(origin.to_string());
             let (config, copies) = cut(model, head, &base, data).map_err(problem)?;
             Ok(Start {

@@ -38,19 +38,19 @@ const MOST_INDEX_BYTES: u64 = 64 << 20;
 const MOST_NAMES: usize = 8;
 
 /// How a family's files may differ from the names that it is asked for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Naming {
+#[derive(Clone, Debug, Default)]
+pub struct Naming {
     /// What names may begin with, or not.
     pub prefix: &'static str,
-    /// Beginnings of the names of tensors that are of no use here.
-    pub unneeded: &'static [&'static str],
+    /// Beginnings of the names, without the prefix or with it, of tensors that are of no use here.
+    pub unneeded: Vec<String>,
     /// Beginnings of the names of parameters that may start afresh.
     pub fresh: &'static [&'static str],
 }
 
 impl Naming {
     /// The name without what may differ.
-    fn core(self, name: &str) -> String {
+    fn core(&self, name: &str) -> String {
         let name = name.strip_prefix(self.prefix).unwrap_or(name);
         match name.rsplit_once('.') {
             Some((norm, "gamma")) => format!("{norm}.weight"),
@@ -68,7 +68,7 @@ impl Naming {
 pub(super) fn read(
     folder: &Path,
     specs: &[ParameterSpec],
-    naming: Naming,
+    naming: &Naming,
     layers: &[(String, String)],
 ) -> Result<Vec<Option<Vec<f32>>>, Error> {
     let files = open(folder)?;
@@ -86,13 +86,13 @@ pub(super) fn read(
             held.extend(named.map(|name| (format!("{prefix}/{name}"), (file, name))));
         }
     }
-    let begins = |name: &str, list: &[&str]| list.iter().any(|start| name.starts_with(start));
+    let useless = |name: &str| naming.unneeded.iter().any(|start| name.starts_with(&**start));
     let mut wanted: BTreeSet<String> = BTreeSet::new();
     let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
     for spec in specs {
         let core = naming.core(&spec.name);
         match held.get(&core) {
-            None if begins(&spec.name, naming.fresh) => {}
+            None if naming.fresh.iter().any(|start| spec.name.starts_with(start)) => {}
             None => missing.push(spec.name.clone()),
             Some((file, name)) => {
                 let found = file.shape(name).unwrap_or_default();
@@ -104,8 +104,8 @@ pub(super) fn read(
         wanted.insert(core);
     }
     let strange = |(core, (_, name)): (&String, &(&TensorFile, String))| {
-        let useless = begins(core, naming.unneeded) || begins(name, naming.unneeded);
-        (!wanted.contains(core) && !useless).then(|| name.clone())
+        let strange = !wanted.contains(core) && !useless(core) && !useless(name);
+        strange.then(|| name.clone())
     };
     let unexpected: Vec<String> = held.iter().filter_map(strange).collect();
     let list = |what: &str, names: &[String]| match names {
@@ -186,11 +186,13 @@ mod tests {
     use crate::files::save_tensors;
     use crate::store::Init;
 
-    const NAMING: Naming = Naming {
-        prefix: "bert.",
-        unneeded: &["cls.", "embeddings.position_ids"],
-        fresh: &["classifier"],
-    };
+    fn naming() -> Naming {
+        Naming {
+            prefix: "bert.",
+            unneeded: ["cls.", "embeddings.position_ids"].map(str::to_owned).to_vec(),
+            fresh: &["classifier"],
+        }
+    }
 
     fn specs() -> Vec<ParameterSpec> {
         let spec = |(name, shape): (&str, &[usize])| ParameterSpec {
@@ -225,7 +227,7 @@ mod tests {
             ],
         ] {
             save(&file, &tensors);
-            let values = read(folder.path(), &specs(), NAMING, &[]).unwrap();
+            let values = read(folder.path(), &specs(), &naming(), &[]).unwrap();
             assert_eq!(values, [Some(vec![0.5; 4]), Some(vec![0.5; 2]), None]);
         }
     }
@@ -234,7 +236,7 @@ mod tests {
     fn all_that_is_wrong_is_listed() {
         let folder = tempfile::tempdir().unwrap();
         save(&folder.path().join(WEIGHTS), &[("bert.a.weight", &[4]), ("bert.b", &[1])]);
-        let error = read(folder.path(), &specs(), NAMING, &[]).unwrap_err().to_string();
+        let error = read(folder.path(), &specs(), &naming(), &[]).unwrap_err().to_string();
         let wanted = "Missing: bert.LayerNorm.weight. Unexpected: bert.b. Of another shape: bert.a.weight [4] for \
                       [2, 2].";
         assert!(error.ends_with(wanted), "{error}");
@@ -252,13 +254,13 @@ mod tests {
         };
         index(["one.safetensors", "two.safetensors"]);
         save(&folder.path().join("one.safetensors"), &[("bert.a.weight", &[2, 2])]);
-        let error = read(folder.path(), &specs(), NAMING, &[]).unwrap_err().to_string();
+        let error = read(folder.path(), &specs(), &naming(), &[]).unwrap_err().to_string();
         assert!(error.contains("two.safetensors"), "{error}");
         save(&folder.path().join("two.safetensors"), &[("bert.LayerNorm.weight", &[2])]);
-        assert_eq!(read(folder.path(), &specs(), NAMING, &[]).unwrap()[1], Some(vec![0.5; 2]));
+        assert_eq!(read(folder.path(), &specs(), &naming(), &[]).unwrap()[1], Some(vec![0.5; 2]));
         for outside in ["../two.safetensors", "/two", "a/two", "..", "", r"C:\two"] {
             index(["one.safetensors", outside]);
-            let error = read(folder.path(), &specs(), NAMING, &[]).unwrap_err().to_string();
+            let error = read(folder.path(), &specs(), &naming(), &[]).unwrap_err().to_string();
             let problem = format!("it names {outside:?}, which is no file of its folder");
             assert!(error.ends_with(&problem), "{error}");
         }
@@ -267,7 +269,7 @@ mod tests {
     #[test]
     fn a_folder_without_safetensors_is_told_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let told = || read(folder.path(), &specs(), NAMING, &[]).unwrap_err().to_string();
+        let told = || read(folder.path(), &specs(), &naming(), &[]).unwrap_err().to_string();
         let neither = format!(": it has neither {WEIGHTS} nor {INDEX}");
         assert!(told().ends_with(&neither), "{}", told());
         fs::write(folder.path().join("pytorch_model.bin"), "").unwrap();

@@ -1,6 +1,5 @@
 //! The graphs of distillation, compiled.
 
-
 use crate::error::Error;
 use crate::graph::ops::Update;
 use crate::graph::{Graph, TensorId, differentiate};

@@ -2,11 +2,11 @@
 
 use std::fmt::Debug;
 
-use super::plans::{TEACHER_LOGITS, TeacherInput};
 use super::Objective;
+use super::plans::{TEACHER_LOGITS, TeacherInput};
 use crate::device::{Device, HostTensor};
 use crate::error::Error;
-use crate::models::{Feed, HostBatch, ModelConfig};
+use crate::models::{HostBatch, ModelConfig};
 use crate::store::{Layout, Part, Storage, Store};
 
 /// The answers of a teacher to what its student learns from.
@@ -20,7 +20,7 @@ pub trait TeacherAnswers: Debug {
     }
 
     /// Writes the answers to these examples where they are an input of the plans, which have room for `rows` rows.
-    fn fill(&self, _examples: (&Feed<'_>, &[u32]), _rows: usize, _batch: &mut HostBatch) {}
+    fn fill(&self, _examples: &[u32], _rows: usize, _batch: &mut HostBatch) {}
 }
 
 /// A model that answers within the step, forward only.
@@ -61,9 +61,9 @@ impl TeacherModel {
 /// Answers given beforehand: raw logits of the training data, in its order.
 #[derive(Debug)]
 pub struct TeacherLogits {
-    /// All of them, one example's behind the other's.
+    /// All of them [examples, width].
     pub values: Vec<f32>,
-    /// Numbers of a row of the loss.
+    /// Numbers of an answer.
     pub width: usize,
 }
 
@@ -72,22 +72,12 @@ impl TeacherAnswers for TeacherLogits {
         TeacherInput::Given { objective }
     }
 
-    fn fill(&self, examples: (&Feed<'_>, &[u32]), rows: usize, batch: &mut HostBatch) {
-        fill_answers(&self.values, self.width, examples, rows, batch);
-    }
-}
-
-/// Writes a teacher's answers to these examples as an input of `rows` rows; what lies behind them is left.
-pub(crate) fn fill_answers(
-    values: &[f32],
-    width: usize,
-    (_, indices): (&Feed<'_>, &[u32]),
-    rows: usize,
-    batch: &mut HostBatch,
-) {
-    let out = batch.floats(TEACHER_LOGITS, rows * width);
-    for (row, &index) in out.chunks_exact_mut(width).zip(indices) {
-        row.copy_from_slice(&values[index as usize * width..][..width]);
+    fn fill(&self, examples: &[u32], rows: usize, batch: &mut HostBatch) {
+        let Self { values, width } = self;
+        let out = batch.floats(TEACHER_LOGITS, rows * width);
+        for (row, &example) in out.chunks_exact_mut(*width).zip(examples) {
+            row.copy_from_slice(&values[example as usize * width..][..*width]);
+        }
     }
 }
 

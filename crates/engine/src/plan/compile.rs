@@ -161,7 +161,7 @@ impl Compiler {
         Memory::Buffer(index, offset)
     }
 
-    /// Places inputs, parameters, the gradients an optimizer wants in the store, and outputs.
+    /// Places inputs, constants, parameters, the gradients an optimizer wants in the store, and outputs.
     fn place_known(&mut self, graph: &Graph, nodes: &[Node]) {
         let mut read: HashSet<TensorId> = graph.outputs.iter().map(|(_, id)| *id).collect();
         read.extend(nodes.iter().flat_map(|node| node.inputs.iter().copied()));
@@ -170,6 +170,10 @@ impl Compiler {
             let memory = match &tensor.source {
                 Source::Input(name) if read.contains(&id) => {
                     let kind = BufferKind::Input(name.clone());
+                    self.buffer(kind, tensor.dtype, tensor.len(), graph.describe(id))
+                }
+                Source::Constant(constant) if read.contains(&id) => {
+                    let kind = BufferKind::Constant(constant.clone());
                     self.buffer(kind, tensor.dtype, tensor.len(), graph.describe(id))
                 }
                 Source::Parameter { store, index } => {

@@ -16,6 +16,7 @@ use distil_gpu_kernels::{Cost, DType, Kernel};
 pub use compile::{Options, Precision};
 pub use tile::Tiled;
 
+use crate::graph::Constant;
 use crate::store::StorePart;
 
 /// What a buffer of a plan is.
@@ -25,6 +26,8 @@ pub enum BufferKind {
     Slot,
     /// Written from the host before a run.
     Input(String),
+    /// Written once, when the plan is loaded.
+    Constant(Constant),
     /// Read by the host after a run.
     Output(String),
     /// Part of a store that outlives the plan.
@@ -116,7 +119,7 @@ impl Plan {
         if self.loss_scale.is_some() { Precision::Mixed } else { Precision::F32 }
     }
 
-    /// Bytes of the buffers that belong to the plan alone (slots, inputs, outputs).
+    /// Bytes of the buffers that belong to the plan alone (slots, inputs, constants, outputs).
     pub fn own_bytes(&self) -> u64 {
         let own = self.buffers.iter().filter(|b| !matches!(b.kind, BufferKind::Persistent(_)));
         own.map(BufferSpec::bytes).sum()

@@ -14,7 +14,6 @@ mod optimizer;
 mod rules;
 mod schedule;
 mod sets;
-mod task;
 mod teacher;
 mod train;
 mod weights;
@@ -32,9 +31,11 @@ use rules::{
 };
 use sets::Set;
 
+use crate::data::LabelKind;
 use crate::error::Error;
 use crate::models::hub::Progress;
 use crate::plan::Precision;
+use crate::task::{self, TaskRef};
 
 pub use aliases::path_of_key;
 pub use data::{ClassRef, Column, Data, Normalise, Source, Validation};
@@ -44,9 +45,8 @@ pub use groups::Group;
 pub use model::{Base, Layers, Model, Vocabulary};
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use schedule::Schedule;
-pub use task::Task;
 pub use teacher::Teacher;
-pub use train::{Criterion, Keep, Length, Train};
+pub use train::{Keep, LOSS, Length, Train};
 pub use weights::{Balanced, ClassWeights};
 
 /// The text of the default recipe, which runs on the embedded data.
@@ -61,7 +61,7 @@ pub struct Recipe {
     /// Its name; that of its file unless given.
     pub name: String,
     /// What the models learn to do; to classify unless given.
-    pub task: Task,
+    pub task: TaskRef,
     /// Seed of initial weights, order, shifts and dropout; 0 unless given.
     pub seed: u32,
     /// The run's folder, against the current one; unless given, the first of `runs/<name>`,
@@ -238,8 +238,10 @@ impl Recipe {
         let train = Train::read(&train_table, precision)?;
         let teacher_table = root.need_table("teacher", teacher::WHAT)?;
         let student_table = root.need_table("student", "the small model to train")?;
-        let recipe = Self {
-            task: root.choice("task", &Task::ALL)?.unwrap_or_default(),
+        let mut recipe = Self {
+            task: root
+                .choice("task", &task::ALL.map(|task| (task.name(), task)))?
+                .unwrap_or_default(),
             seed: root.get("seed", &SEED)?.unwrap_or(0),
             out: root.get("out", &PATH)?.map(PathBuf::from),
             device: root.get("device", &DEVICE)?.unwrap_or_else(|| "auto".to_owned()),
@@ -254,6 +256,7 @@ impl Recipe {
             precision,
             name,
         };
+        recipe.choose_criteria();
         if let (Teacher::Logits { .. }, true) =
             (&recipe.teacher, recipe.student.model.follows_teacher())
         {
@@ -272,11 +275,25 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// Where the best parameters are kept, they are the best in the task's first score unless the recipe says otherwise.
+    fn choose_criteria(&mut self) {
+        let default = self.task.criteria().first();
+        let teacher = match &mut self.teacher {
+            Teacher::Trained { train, .. } => Some(train),
+            _ => None,
+        };
+        for train in teacher.into_iter().chain([&mut self.train]) {
+            if train.keep == Keep::Best && train.best_by.is_none() {
+                train.best_by = default.map(|&key| key.to_owned());
+            }
+        }
+    }
+
     /// Texts without labels are for a teacher that can be asked about them, where others have labels.
     fn check_unlabelled(&self, root: &Table<'_>) -> Result<(), RecipeError> {
-        let problem = match (&self.data.unlabelled, self.task, &self.teacher) {
+        let problem = match (&self.data.unlabelled, self.task.labels(), &self.teacher) {
             (None, ..) => return Ok(()),
-            (_, Task::MaskedLm | Task::Embedding, _) => {
+            (_, LabelKind::None, _) => {
                 "no text of this task has a label: put them all into `train`"
             }
             (_, _, Teacher::Logits { .. }) => {
@@ -308,7 +325,7 @@ impl Recipe {
 
     /// Rows of a table cannot be moved as images can, and the test data must not choose what they measure.
     fn check_train(&self, table: &Table<'_>, train: &Train) -> Result<(), RecipeError> {
-        if train.class_weights.is_some() && self.task != Task::Classification {
+        if train.class_weights.is_some() && self.task.labels() != LabelKind::Class {
             let problem = format!(
                 "`class_weights` is for the classes of labels, and `task = \"{}\"` has none: leave it out",
                 self.task.name()
@@ -320,12 +337,14 @@ impl Recipe {
                            `data.validation`, as to 0.1 for a tenth of the training data";
             return Err(table.conflict("keep", problem));
         }
-        if let (Task::MaskedLm, Some(Criterion::MacroF1 | Criterion::Matthews)) =
-            (self.task, train.best_by)
-        {
-            let problem = "a masked language model has no classes, so it has neither F1 nor a Matthews correlation: \
-                           set \"accuracy\", the share of masked tokens that are right, or \"loss\", which is lowest \
-                           where the perplexity is";
+        let criteria: Vec<&str> = self.task.criteria().iter().copied().chain([LOSS]).collect();
+        if let Some(key) = train.best_by.as_deref().filter(|key| !criteria.contains(key)) {
+            let known: Vec<String> = criteria.iter().map(|key| format!("\"{key}\"")).collect();
+            let problem = format!(
+                "`task = \"{}\"` measures no `{key}`: set {}",
+                self.task.name(),
+                known.join(" or ")
+            );
             return Err(table.conflict("best_by", problem));
         }
         if train.shift > 0 && matches!(self.data.source, Source::Csv { .. }) {

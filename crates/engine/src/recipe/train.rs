@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
-use super::rules::{COUNT, FEW, POSITIVE, POSITIVE_SHARE, SHIFT, SIZE};
+use super::rules::{COUNT, FEW, NAME, POSITIVE, POSITIVE_SHARE, SHIFT, SIZE};
 use super::{ClassWeights, Group, Optimizer, Schedule};
 use crate::plan::Precision;
 
@@ -35,9 +35,10 @@ pub struct Train {
     pub evaluate_every: Option<u32>,
     /// Which parameters the training ends with; the last unless given.
     pub keep: Keep,
-    /// What the best are best in; accuracy unless given. Absent where the last are kept.
+    /// What the best are best in, a score of the task or [`LOSS`]; the task's first unless given. Absent where the last
+    /// are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub best_by: Option<Criterion>,
+    pub best_by: Option<String>,
     /// The training ends after so many measurements in a row that were no better than the best before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u32>,
@@ -64,19 +65,8 @@ pub enum Keep {
     Last,
 }
 
-/// What tells the better of two measurements on the validation data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Criterion {
-    /// More examples right.
-    Accuracy,
-    /// A higher mean F1 of the classes.
-    MacroF1,
-    /// A higher Matthews correlation.
-    Matthews,
-    /// A lower cross-entropy with the labels.
-    Loss,
-}
+/// What `best_by` is for a lower cross-entropy with the labels, whatever the task.
+pub const LOSS: &str = "loss";
 
 /// How long a training is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -136,13 +126,7 @@ impl Train {
         let optimizer = table.table("optimizer")?.map(|table| Optimizer::read(&table));
         let schedule = table.table("schedule")?.map(|table| Schedule::read(&table));
         let keep = table.choice("keep", &[("best", Keep::Best), ("last", Keep::Last)])?;
-        let criteria = [
-            ("accuracy", Criterion::Accuracy),
-            ("macro_f1", Criterion::MacroF1),
-            ("matthews", Criterion::Matthews),
-            ("loss", Criterion::Loss),
-        ];
-        let best_by = table.choice("best_by", &criteria)?;
+        let best_by = table.get("best_by", &NAME)?;
         if keep != Some(Keep::Best) {
             for key in ["best_by", "patience"] {
                 if table.has(key) {
@@ -163,10 +147,7 @@ impl Train {
             schedule: schedule.transpose()?.unwrap_or_default(),
             evaluate_every: table.get("evaluate_every", &COUNT)?,
             keep: keep.unwrap_or(Keep::Last),
-            best_by: match keep {
-                Some(Keep::Best) => best_by.or(Some(Criterion::Accuracy)),
-                _ => None,
-            },
+            best_by,
             patience: table.get("patience", &COUNT)?,
             precision,
             layer_decay: table.get("layer_decay", &POSITIVE_SHARE)?.unwrap_or(1.0),

@@ -1,10 +1,14 @@
 //! What the page's charts show, as data for its script.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::folder::Epoch;
 use super::{Answers, ArmReport, Record, Report, Setting, SweepPoint, SweepReport};
-use crate::results::Arm;
+use crate::results::{Arm, Format, Measure};
+use crate::task::TaskRef;
+use crate::words::capital;
 
 /// Points of a curve, at most: the eye sees no more.
 const MOST_POINTS: usize = 500;
@@ -97,7 +101,8 @@ fn drawn(measure: Measure, value: f64) -> f64 {
 
 const EPOCH: Axis = Axis { title: Cow::Borrowed("epoch"), unit: "", log: false };
 const PARAMETERS: Axis = Axis { title: Cow::Borrowed("parameters"), unit: "", log: true };
-const LATENCY: Axis = Axis { title: Cow::Borrowed("latency of one example (ms)"), unit: " ms", log: true };
+const LATENCY: Axis =
+    Axis { title: Cow::Borrowed("latency of one example (ms)"), unit: " ms", log: true };
 const ARMS: [Arm; 3] = [Arm::Teacher, Arm::Control, Arm::Distilled];
 
 impl Chart {
@@ -270,12 +275,18 @@ pub fn tradeoffs(runs: &[Named<'_>]) -> Vec<Chart> {
         }
     };
     let charts = [
-        against("parameters", format!("{} and size", capital(measure.title)), PARAMETERS, &|report, arm| {
-            report.arm(arm)?.parameters.map(|count| count as f64)
-        }),
-        against("latency", format!("{} and latency", capital(measure.title)), LATENCY, &|report, arm| {
-            report.arm(arm)?.latency_ms
-        }),
+        against(
+            "parameters",
+            format!("{} and size", capital(measure.title)),
+            PARAMETERS,
+            &|report, arm| report.arm(arm)?.parameters.map(|count| count as f64),
+        ),
+        against(
+            "latency",
+            format!("{} and latency", capital(measure.title)),
+            LATENCY,
+            &|report, arm| report.arm(arm)?.latency_ms,
+        ),
     ];
     charts.into_iter().filter(|chart| !chart.is_empty()).collect()
 }
@@ -325,7 +336,10 @@ pub fn pareto(report: &SweepReport) -> Vec<Chart> {
         }
     };
     let teacher = |of: &dyn Fn(&ArmReport) -> Option<f64>| {
-        report.teacher.as_ref().and_then(|teacher| Some((of(teacher)?, measure.of(&teacher.scores)?)))
+        report
+            .teacher
+            .as_ref()
+            .and_then(|teacher| Some((of(teacher)?, measure.of(&teacher.scores)?)))
     };
     let charts = [
         against(
@@ -374,12 +388,12 @@ pub fn per_class(report: &Report, answers: Option<&Answers>) -> Option<Chart> {
     };
     Some(Chart {
         id: "per-class",
-        title: "Errors by class",
+        title: "Errors by class".into(),
         note,
         wide: true,
         kind: Kind::Bar,
-        x: Axis { title: "true class", unit: "", log: false },
-        y: Axis { title: "errors", unit: "", log: false },
+        x: Axis { title: "true class".into(), unit: "", log: false },
+        y: Axis { title: "errors".into(), unit: "", log: false },
         labels: classes.iter().map(|&class| name(class)).collect(),
         totals: classes.iter().filter_map(|&class| count(class)).collect(),
         series: ARMS.iter().filter_map(bars).collect(),

@@ -32,9 +32,8 @@ impl Report {
             cells: arms.map(|arm| arm.and_then(value).unwrap_or_else(|| UNKNOWN.to_owned())),
         };
         let measured = self.task.measured(&self.examples);
-        let known = |measure: &&Measure| {
-            arms.iter().flatten().any(|arm| measure.of(&arm.scores).is_some())
-        };
+        let known =
+            |measure: &&Measure| arms.iter().flatten().any(|arm| measure.of(&arm.scores).is_some());
         let mut rows: Vec<Row> = self
             .task
             .measures()

@@ -5,19 +5,23 @@ use serde_json::{Value, json};
 use super::knowledge::{Matrix, Shown};
 use super::*;
 use crate::data::{Dataset, Features, Numbers};
-use crate::recipe::Task;
+use crate::results::{ACCURACY, ERRORS, Scores};
+use crate::task::TaskRef;
 
 /// What a page must never run.
 pub(super) const HOSTILE: &str =
     "</script><script>alert('&amp;')</script><img src=x onerror=\"alert(1)\">";
 
+/// The scores of so many errors in so many examples.
+pub(super) fn scores(errors: usize, of: usize) -> Scores {
+    let accuracy = (of - errors) as f64 / of as f64;
+    Scores::default().with(ACCURACY, accuracy).with(ERRORS, errors as f64)
+}
+
 pub(super) fn arm(errors: &[usize], parameters: usize) -> ArmReport {
     let all: usize = errors.iter().sum();
     ArmReport {
-        accuracy: (6 - all) as f64 / 6.0,
-        errors: all,
-        macro_f1: None,
-        matthews: None,
+        scores: scores(all, 6),
         errors_per_class: errors.to_vec(),
         parameters: Some(parameters),
         bytes: Some(4 * parameters as u64),
@@ -52,11 +56,11 @@ pub(super) fn record(name: &str, teacher: bool) -> Record {
     let mut record = Record {
         report: Report {
             name: name.to_owned(),
-            task: Task::default(),
+            task: TaskRef::default(),
             arms,
             retained: None,
             gap_closed: None,
-            majority: majority(&test),
+            majority: Some(1.0 / 3.0),
             agreement: teacher.then_some(0.5),
             target: None,
             examples: Examples {
@@ -162,10 +166,12 @@ fn guessed_tokens_are_counted_instead_of_examples() {
     let mut run = record("run ", true);
     run.answers = None;
     run.report.examples.masked = Some(1234);
+    run.report.task = TaskRef::named("masked-lm").unwrap();
     let Arms { teacher, control, distilled } = &mut run.report.arms;
     for arm in teacher.iter_mut().chain([control, distilled]) {
         arm.errors_per_class.clear();
-        (arm.cross_entropy, arm.perplexity) = (Some(1.5), Some(1.5_f64.exp()));
+        arm.scores =
+            arm.scores.clone().with("cross_entropy", 1.5).with("perplexity", 1.5_f64.exp());
     }
     let page = single(&run);
     for wanted in ["errors of 1,234 masked tokens", "perplexity", "4.48"] {

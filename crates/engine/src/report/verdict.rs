@@ -9,11 +9,7 @@ const NO_GAP: &str = "the teacher is no better than the student alone";
 
 /// What there is to say of a teacher that is no better than always giving the most frequent answer. One that makes no
 /// mistake is as good as can be.
-pub(super) fn constant_teacher(
-    task: TaskRef,
-    score: f64,
-    majority: Option<f64>,
-) -> Option<String> {
+pub(super) fn constant_teacher(task: TaskRef, score: f64, majority: Option<f64>) -> Option<String> {
     let majority = majority.filter(|&majority| score <= majority && score < 1.0)?;
     let Measure { title, format, .. } = task.score();
     Some(format!(
@@ -129,15 +125,14 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{arm, record};
+    use super::super::tests::{arm, record, scores};
     use super::super::{ArmReport, compare, single};
     use super::*;
 
     /// A run whose arms get so many of 10,000 wrong; the most frequent class is a tenth of them.
     fn report(teacher: Option<usize>, control: usize, distilled: usize) -> Report {
         let arm = |errors: usize| ArmReport {
-            accuracy: (10_000 - errors) as f64 / 10_000.0,
-            errors,
+            scores: scores(errors, 10_000),
             errors_per_class: vec![errors, 0, 0],
             ..arm(&[0, 0, 0], 100)
         };
@@ -203,7 +198,7 @@ mod tests {
         assert_eq!(report(Some(9_500), 9_100, 9_050).warnings.len(), 2);
         assert_eq!(report(Some(8_999), 9_100, 9_050).warnings, [""; 0]);
         // Where all test examples are of one class, a teacher without a mistake is no worse for it.
-        assert_eq!(constant_teacher(1.0, Some(1.0)), None);
-        assert_eq!(constant_teacher(0.5, None), None);
+        assert_eq!(constant_teacher(TaskRef::default(), 1.0, Some(1.0)), None);
+        assert_eq!(constant_teacher(TaskRef::default(), 0.5, None), None);
     }
 }

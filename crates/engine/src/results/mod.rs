@@ -10,8 +10,6 @@ mod speed;
 pub use arm::Arm;
 pub use measure::{Format, Measure};
 pub use metrics::{Metrics, Scale, Shares};
-pub use report::{
-    ArmReport, Arms, BiasCorrection, ClassReport, Examples, MOST_CLASSES, Report,
-};
-pub use speed::Speed;
+pub use report::{ArmReport, Arms, BiasCorrection, ClassReport, Examples, MOST_CLASSES, Report};
 pub use scores::{ACCURACY, ERRORS, Scores};
+pub use speed::Speed;

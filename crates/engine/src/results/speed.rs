@@ -10,4 +10,3 @@ pub struct Speed {
     /// Examples a second in batches, answers read back.
     pub examples_per_second: f64,
 }
-

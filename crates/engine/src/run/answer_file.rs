@@ -231,7 +231,7 @@ mod tests {
             background: None,
         };
         let class_names = names(&["ant", "bee"]);
-        ModelConfig { architecture: Architecture::Mlp(mlp), input, class_names }
+        ModelConfig::new(Architecture::Mlp(mlp), input, class_names)
     }
 
     fn saved(path: &Path, split: &Split, classes: &[&str]) {

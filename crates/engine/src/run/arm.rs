@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use crate::device::Device;
+use crate::error::Error;
+use crate::files::{TEMPORARY, io_error, make_folder};
 use crate::measure::arm::{Taken, Test, TestResult};
 use crate::models::{self, ModelConfig};
 use crate::objective::{TeacherAnswers, TeacherModel, frozen_store};
 use crate::results::ArmReport;
-use crate::error::Error;
-use crate::files::{TEMPORARY, io_error, make_folder};
 use crate::run::log::Log;
 use crate::sealed::Files;
 use crate::store::{Storage, Store};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::models::hub::Progress;
 use crate::objective::TermMetrics;
-use crate::results::{Arm, Metrics, Scale, Shares};
+use crate::results::{Arm, Measure, Metrics, Scale, Shares};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub enum Event<'a> {
         done: u32,
         /// Examples a step.
         batch: usize,
+        /// What is shown of its measurements.
+        shown: Measure,
     },
     /// A step was handed to the device.
     Step {

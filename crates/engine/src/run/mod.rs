@@ -26,18 +26,19 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::files::{remove_temporary, write_atomically};
 use crate::forecast::main_memory;
-use crate::measure::arm::{Taken, agreement, compare, count, speeds};
+use crate::measure::arm::{Taken, Test, report as measured_report, speeds};
 use crate::measure::predictions::{Likeliest, guess, in_words};
 use crate::models::{self, Feed, ModelConfig};
-use crate::objective::Teacher;
-use crate::recipe::{self, Recipe, Task};
+use crate::objective::TeacherAnswers;
+use crate::recipe::{self, Recipe};
 use crate::report::{self, Arms, Examples, Report};
 use crate::results::Arm;
 use crate::sealed::Files;
 use crate::store::{Storage, Store};
+use crate::task::{Measured, TaskRef};
 use crate::train::Checkpoints;
 use answer_file::check_answers;
-use arm::{Measured, MeasuredTeacher, Saved};
+use arm::{MeasuredTeacher, Saved, TestedModel};
 use journal::Journal;
 use lock::FolderLock;
 use log::Log;
@@ -226,30 +227,27 @@ pub fn run(
     let mut work = Work { recipe, setup: &setup, folder: &folder, journal, checkpoints, log };
 
     let mut guessed = Vec::new();
-    let (teacher, teacher_arm, answers) = match (given, teacher_config) {
+    let teacher = match (given, teacher_config) {
         (Some(given), _) => given,
         (None, Some(config)) => {
-            let measured = work.arm(device, Arm::Teacher, None)?;
+            let measured = work.arm(device, Arm::Teacher, None, None)?;
             guessed.push(guess_test(device, config, &measured.store, split)?);
             measured.into_teacher(config)
         }
         (None, None) => unreachable!("a teacher that is no model is a file of logits"),
     };
-    let Measured { store, report: control, logits: alone, .. } =
-        work.arm(device, Arm::Control, None)?;
+    let answers = teacher.test_answers();
+    let TestedModel { store, report: control, answers: alone, .. } =
+        work.arm(device, Arm::Control, None, answers)?;
     guessed.push(guess_test(device, student, &store, split)?);
     store.free(device);
-    let lesson = Some((&teacher, answers.as_deref()));
-    let Measured { store, report: distilled, logits, agreement: agrees } =
-        work.arm(device, Arm::Distilled, lesson)?;
+    let TestedModel { store, report: distilled, answers: own, agreement: beside } =
+        work.arm(device, Arm::Distilled, Some(&*teacher.teacher), answers)?;
     guessed.push(guess_test(device, student, &store, split)?);
 
-    let mut arms = Arms { teacher: teacher_arm, control, distilled };
+    let mut arms = Arms { teacher: teacher.report.clone(), control, distilled };
     // The students are one model: that they learnt differently changes nothing of their speed.
-    let mut timed = vec![(student, &store)];
-    if let Teacher::Model { config, store } = &teacher {
-        timed.push((config, store));
-    }
+    let timed: Vec<_> = [(student, &store)].into_iter().chain(teacher.teacher.model()).collect();
     let speeds = speeds(device, &timed, split.test.examples(), work.log.seconds())?;
     arms.control.set_speed(&speeds[0]);
     arms.distilled.set_speed(&speeds[0]);
@@ -257,19 +255,7 @@ pub fn run(
         teacher.set_speed(speed);
     }
     store.free(device);
-    if let (Task::Embedding, Some(answers), Some(config)) = (recipe.task, &answers, teacher_config)
-    {
-        let (theirs, width) = ((&**answers, config.answer_len()), student.answer_len());
-        arms.teacher.iter_mut().for_each(|teacher| compare(teacher, theirs, theirs));
-        compare(&mut arms.control, (&alone, width), theirs);
-        compare(&mut arms.distilled, (&logits, width), theirs);
-    }
-    let labelled = recipe.task == Task::Classification;
-    let known = answers.as_ref().filter(|_| labelled);
-    let agreement = match known {
-        Some(answers) => Some(agreement(&logits, answers, split.test.classes())),
-        None => agrees,
-    };
+    let agreement = setup.agreement(&own, answers)?.or(beside);
     if let ([teacher, alone, distilled], true) = (&guessed[..], student.input.masks()) {
         let test = Feed::new(&student.input, split.test.examples())?;
         if let Some(guesses) = in_words(student, &test, [teacher, alone, distilled])? {
@@ -281,10 +267,13 @@ pub fn run(
         false => None,
     };
     let majority = majority(&setup)?;
-    if labelled {
-        let logits =
-            report::TestLogits { teacher: answers.as_deref(), control: &alone, distilled: &logits };
-        let (examples, labels) = (split.test.examples(), split.test.need_classes()?);
+    if let (Some(labels), true) = (split.test.class_labels(), !own.is_empty()) {
+        let logits = report::TestLogits {
+            teacher: teacher.answers.as_deref(),
+            control: &alone,
+            distilled: &own,
+        };
+        let examples = split.test.examples();
         let temperature = recipe.distil.temperature;
         report::Answers::collect(examples, labels, temperature, logits).write(&folder)?;
     }
@@ -325,16 +314,11 @@ pub fn run(
     Ok(Run { folder, report })
 }
 
-/// Accuracy of always giving the most frequent answer of the test set: its most frequent class, or of a language model
-/// the token that is masked most often; absent of embeddings.
+/// Score of always giving the most frequent answer of the test set, where there is such an answer.
 pub(crate) fn majority(setup: &Setup) -> Result<Option<f64>, Error> {
-    let (test, input) = (&setup.split.test, &setup.student.input);
-    if input.masks() {
-        let feed = Feed::new(input, test.examples())?;
-        let (most, all) = (feed.most_frequent_masked(), feed.masked_tokens());
-        return Ok((all > 0).then(|| most as f64 / all as f64));
-    }
-    Ok(report::majority(test))
+    let (test, student) = (&setup.split.test, &setup.student);
+    let feed = Feed::new(&student.input, test.examples())?;
+    Ok(TaskRef::of_model(student).majority(test, &feed))
 }
 
 /// What a language model guesses of some masked tokens of the test set; nothing if it is none.
@@ -360,17 +344,19 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Trains or copies an arm's model, measures it and enters it as finished, or takes what an interrupted
-    /// run has of that. `teacher` comes with its logits of the test set.
+    /// run has of that. `answers` are the teacher's to the test set, which a student's are compared with.
     fn arm(
         &mut self,
         device: &mut dyn Device,
         arm: Arm,
-        teacher: Option<(&Teacher, Option<&[f32]>)>,
-    ) -> Result<Measured, Error> {
+        teacher: Option<&dyn TeacherAnswers>,
+        answers: Option<(&[f32], usize)>,
+    ) -> Result<TestedModel, Error> {
         let Self { recipe, setup, folder, journal, checkpoints, log } = self;
         let start = setup.start(arm, &folder.join(Arm::Teacher.folder()))?;
         let folder = folder.join(arm.folder());
-        let lesson = setup.lesson(recipe, arm, &start, teacher);
+        let taught = teacher.map(|teacher| (teacher, answers));
+        let lesson = setup.lesson(recipe, arm, &start, taught);
         let known = journal.finished(arm).cloned();
         let finished = known.is_some();
         let mut enter = |files: &Files| journal.saving(arm, files);
@@ -380,9 +366,8 @@ impl Work<'_> {
             (false, None) => Saved::train(device, &lesson, &folder, checkpoints, log, &mut enter)?,
         };
         let storage = if arm == Arm::Teacher { recipe.teacher.weights() } else { Storage::F32 };
-        let teacher = teacher.map(|(teacher, _)| teacher);
-        let measured =
-            saved.measure(device, storage, &setup.split, &setup.omitted, known, teacher)?;
+        let test = Test { teacher, ..setup.test(&setup.omitted, answers) };
+        let measured = saved.measure(device, storage, &test, known)?;
         if !finished {
             journal.finish(arm, &measured.report, log.seconds())?;
             checkpoints.clear(arm)?;
@@ -434,17 +419,22 @@ fn logits_of((rows, classes): (usize, usize), path: &Path, name: &str) -> Result
 /// A teacher that is a file of logits: of the training examples, and perhaps of the test examples.
 pub(crate) fn given_logits(setup: &Setup, path: &Path) -> Result<MeasuredTeacher, Error> {
     let split = &setup.split;
-    let teacher = setup.answers(&train_logits(split, path)?)?;
-    let test = (split.test.len(), split.test.classes());
-    let answers = match logits_of(test, path, "test") {
+    let teacher = Box::new(setup.answers(&train_logits(split, path)?)?);
+    let width = setup.student.answer_len();
+    let answers = match logits_of((split.test.len(), width), path, "test") {
         Err(Error::Data(DataError::MissingTensor { .. })) => None,
         answers => Some(answers?),
     };
-    let arm = match &answers {
-        Some(logits) => Some(count(split.test.need_classes()?, logits, Taken::default())),
+    let report = match &answers {
+        Some(answers) => {
+            let (config, data) = (&setup.student, &split.test);
+            let feed = &Feed::new(&config.input, data.examples())?;
+            let measured = Measured { config, feed, data, answers, teacher: None, loss: None };
+            Some(measured_report(&measured, Taken::default())?)
+        }
         None => None,
     };
-    Ok((teacher, arm, answers))
+    Ok(MeasuredTeacher { teacher, report, answers, width })
 }
 
 /// Locks the run's folder: the recipe's `out`, or the first of runs/<name>, runs/<name>-2, … that is free. Two runs that

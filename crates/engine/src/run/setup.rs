@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::data::classes::{self, LabelsKey};
-use crate::data::{self, DataError, Dataset, Normalisation, Split};
+use crate::data::{self, DataError, Dataset, LabelKind, Normalisation, Split};
 use crate::error::Error;
-use crate::models::{self, Architecture, Feed, First, Input, ModelConfig, Pooling, Start};
-use crate::objective::{Features, Teacher};
-use crate::recipe::{self, Keep, Normalise, Recipe, Source, Task, Train};
+use crate::measure::arm::Test;
+use crate::models::{self, Feed, First, Head, Input, ModelConfig, Start};
+use crate::objective::{Objective, TeacherAnswers, TeacherLogits};
+use crate::recipe::{self, Keep, Normalise, Recipe, Source, Train};
 use crate::results::Arm;
 use crate::store::Layout;
+use crate::task::{Asked, Measured, TaskRef, TeacherKind};
 use crate::train::Lesson;
 use crate::train::rates::rates;
 use crate::words::{counted_thousands, thousands};
@@ -82,8 +84,9 @@ impl Setup {
             all.try_for_each(|(spec, values)| recipe.teacher.weights().check(spec, values))?;
         }
         let read = training_texts(&split)?;
-        let start_of =
-            |model, teacher| Start::of(model, head(task), &read, &normalisation, teacher);
+        let start_of = |model, teacher| {
+            Start::of(model, head(recipe.task, &read), &read, &normalisation, teacher)
+        };
         let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
             recipe::Teacher::Trained { model, train, .. } => {
                 let Start { config, first } = start_of(&**model, None)?;
@@ -145,8 +148,13 @@ impl Setup {
         self.split.train.examples().check_shift(recipe.train.shift)?;
         let Self { split, teacher, normalisation, .. } = self;
         let read = training_texts(split)?;
-        let Start { config: student, first: student_start } =
-            Start::of(&recipe.student.model, head(recipe.task), &read, normalisation, teacher.as_ref())?;
+        let Start { config: student, first: student_start } = Start::of(
+            &recipe.student.model,
+            head(recipe.task, &read),
+            &read,
+            normalisation,
+            teacher.as_ref(),
+        )?;
         Layout::new(student.model().parameters())?;
         rates(&recipe.train, &student.model().parameters())?;
         let omitted = omitted(recipe, split)?;
@@ -387,9 +395,9 @@ fn normalisation(
     }
 }
 
-/// The head of a task's models, with so many outputs.
-fn head(task: TaskRef) -> impl Fn(usize) -> Head {
-    move |outputs| task.head(outputs)
+/// The head of a task's models for these data.
+fn head(task: TaskRef, data: &Dataset) -> Head {
+    task.head(data.outputs().len())
 }
 
 /// Refuses what no run can do.

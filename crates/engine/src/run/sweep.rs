@@ -13,16 +13,14 @@ use crate::error::Error;
 use crate::files::{io_error, make_folder, remove_temporary, write_atomically};
 use crate::forecast::main_memory;
 use crate::measure::Evaluator;
-use crate::measure::arm::{agreement, speeds};
+use crate::measure::arm::{Test, speeds};
 use crate::models::Feed;
-use crate::objective::Teacher;
+use crate::objective::TeacherAnswers;
 use crate::recipe::{self, Recipe};
-use crate::report::{
-    self, ArmReport, FailedRun, SWEEP, Setting, SweepPoint, SweepReport, SweepRun,
-};
+use crate::report::{self, FailedRun, SWEEP, Setting, SweepPoint, SweepReport, SweepRun};
 use crate::results::Arm;
 use crate::run::answer_file::check_answers;
-use crate::run::arm::{Enter, Measured, Saved};
+use crate::run::arm::{Enter, MeasuredTeacher, Saved, TestedModel};
 use crate::run::journal::Journal;
 use crate::run::log::Log;
 use crate::run::place::{Learned, Outcome, Place};
@@ -32,6 +30,7 @@ use crate::run::{
 };
 use crate::sealed::Files;
 use crate::store::Storage;
+use crate::task::Measuring;
 use crate::train::{Checkpoints, Lesson};
 
 /// Name of the file that says what is swept.

@@ -60,19 +60,16 @@ impl TensorBoard {
     ) -> Result<(), Error> {
         let mut scalars = vec![("learning_rate".to_owned(), learning_rate)];
         for (set, metrics) in sets {
-            let Metrics { loss, soft, hard, accuracy, macro_f1, matthews, agreement, cosine } =
-                **metrics;
-            let values = [
-                ("loss", Some(loss)),
-                ("soft", soft),
-                ("hard", hard),
-                ("accuracy", accuracy),
-                ("macro_f1", macro_f1),
-                ("matthews", matthews),
-                ("agreement", agreement),
-                ("cosine", cosine),
+            let Metrics { loss, soft, hard, agreement, scores } = metrics;
+            let terms = [
+                ("loss", Some(*loss)),
+                ("soft", *soft),
+                ("hard", *hard),
+                ("agreement", *agreement),
             ];
-            let named = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            let scores = scores.iter().map(|(key, score)| (key, Some(score)));
+            let named = terms.into_iter().chain(scores).collect::<Vec<_>>();
+            let named = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
             scalars.extend(named.map(|(name, value)| (format!("{set}/{name}"), value as f32)));
         }
         let named = terms.iter().map(|term| (format!("train/{}", term.term), term.value as f32));

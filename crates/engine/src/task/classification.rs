@@ -1,15 +1,13 @@
 //! Each example has one of the classes (Hinton, Vinyals and Dean 2015).
 
 use super::asked::Asked;
-use super::contract::{
-    BatchRows, Counted, LossInputs, Measured, Task, TeacherOutputs,
-};
+use super::contract::{BatchRows, Counted, LossInputs, Measured, Task, TeacherOutputs};
 use super::rows;
 use crate::data::{Dataset, LabelKind, Split};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
 use crate::measures::{ClassScores, errors_per_class};
-use crate::models::{Feed, Head, HostBatch, ModelConfig};
+use crate::models::{Feed, Head, HostBatch, ModelConfig, Output, ProblemType};
 use crate::results::{ACCURACY, ERRORS, Format, Measure, Scores};
 
 /// To tell an example's class.
@@ -43,7 +41,7 @@ impl Task for Classification {
     }
 
     fn is_done_by(&self, model: &ModelConfig) -> bool {
-        !model.embeds() && !model.input.masks()
+        matches!(model.output(), Output::Classes(_)) && model.problem == ProblemType::SingleLabel
     }
 
     fn loss(&self, graph: &mut Graph, of: &LossInputs<'_>) -> Result<Option<[TensorId; 2]>, Error> {

@@ -7,7 +7,7 @@ use super::asked::Asked;
 use crate::data::{Dataset, LabelKind, Split};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::models::{BatchShape, Feed, Head, HostBatch, ModelConfig, Outputs};
+use crate::models::{BatchShape, Feed, Head, HostBatch, ModelConfig, Outputs, ProblemType};
 use crate::objective::Objective;
 use crate::results::{ArmReport, Arms, ERRORS, Examples, Format, Measure, Metrics, Report, Scores};
 use crate::words::{counted, thousands};
@@ -39,8 +39,21 @@ pub trait Task: Debug + Sync {
         Ok(())
     }
 
+    /// What a student learns from, made of the data as they were read.
+    ///
+    /// # Errors
+    /// When the student cannot read them.
+    fn training_data(&self, data: &Dataset, _student: &ModelConfig) -> Result<Dataset, Error> {
+        Ok(data.clone())
+    }
+
     /// The head of its models, with so many outputs.
     fn head(&self, outputs: usize) -> Head;
+
+    /// What the numbers that its models make of an example mean.
+    fn problem(&self) -> ProblemType {
+        ProblemType::SingleLabel
+    }
 
     /// Whether it is what a model does.
     fn is_done_by(&self, model: &ModelConfig) -> bool;
@@ -87,6 +100,11 @@ pub trait Task: Debug + Sync {
     /// The score that is the share of rows whose loss's terms say that they are right, if that means something.
     fn right_rows(&self) -> Option<&'static str> {
         None
+    }
+
+    /// What its loss with the labels is called.
+    fn loss_name(&self) -> &'static str {
+        "cross-entropy"
     }
 
     /// The scores of a model on a data set.
@@ -157,7 +175,10 @@ pub trait Task: Debug + Sync {
         let score = |arm: &ArmReport| arm.scores.get(key);
         let (Some(alone), Some(own)) = (score(control), score(distilled)) else {
             return match report.agreement {
-                Some(share) => format!("gives the teacher's answer to {:.1} % of the test examples", 100.0 * share),
+                Some(share) => format!(
+                    "gives the teacher's answer to {:.1} % of the test examples",
+                    100.0 * share
+                ),
                 None => "could not be measured, as the test data have no labels".to_owned(),
             };
         };

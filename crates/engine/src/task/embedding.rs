@@ -6,7 +6,7 @@ use crate::data::LabelKind;
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
 use crate::measure::neighbours::{Nearness, mean_cosine};
-use crate::models::{Architecture, Head, HostBatch, Input, ModelConfig, Pooling};
+use crate::models::{Head, HostBatch, Input, ModelConfig, Output, Pooling};
 use crate::results::{ACCURACY, ArmReport, Arms, ERRORS, Format, Measure, Report, Scores};
 
 /// To give each text a vector, near to those of texts that mean the same; needs no labels.
@@ -49,7 +49,7 @@ impl Task for Embedding {
     }
 
     fn is_done_by(&self, model: &ModelConfig) -> bool {
-        model.embeds()
+        matches!(model.output(), Output::Embedding(_))
     }
 
     fn learns_from_teacher_only(&self) -> bool {
@@ -58,7 +58,7 @@ impl Task for Embedding {
 
     fn notes(&self, teacher: &ModelConfig) -> Vec<String> {
         let mut notes = Vec::new();
-        if matches!(&teacher.architecture, Architecture::Encoder(e) if !e.sentence.are_unit()) {
+        if teacher.encoder().is_some_and(|encoder| !encoder.sentence.are_unit()) {
             notes.push(
                 "The teacher's vectors have lengths of their own: a student learns their directions, by cosine"
                     .to_owned(),

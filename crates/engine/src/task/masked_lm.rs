@@ -3,14 +3,12 @@
 use distil_gpu_kernels::DType;
 
 use super::asked::{Asked, TeacherKind, refusal, texts_alone};
-use super::contract::{
-    BatchRows, Counted, LossInputs, Measured, Measuring, Task, TeacherOutputs,
-};
+use super::contract::{BatchRows, Counted, LossInputs, Measured, Measuring, Task, TeacherOutputs};
 use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
 use crate::graph::ops::chunk_rows;
 use crate::graph::{Graph, TensorId};
-use crate::models::{Answer, Draw, Feed, Head, HostBatch, Input, LABELS, ModelConfig};
+use crate::models::{Answer, Draw, Feed, Head, HostBatch, Input, LABELS, ModelConfig, Output};
 use crate::results::{ACCURACY, ERRORS, Examples, Format, Measure, Scores};
 use crate::words::counted_thousands;
 
@@ -59,13 +57,14 @@ impl Task for MaskedLm {
     }
 
     fn is_done_by(&self, model: &ModelConfig) -> bool {
-        model.input.masks()
+        matches!(model.output(), Output::Vocabulary(_))
     }
 
     fn loss(&self, graph: &mut Graph, of: &LossInputs<'_>) -> Result<Option<[TensorId; 2]>, Error> {
         let unfit = || Error::Unsupported {
             what: "this model guesses no masked tokens, and its student learns to".to_owned(),
-            instead: "give the `folder` of a masked language model, or a `model` to train".to_owned(),
+            instead: "give the `folder` of a masked language model, or a `model` to train"
+                .to_owned(),
         };
         let Answer::Vocabulary(ours) = of.outputs.answer else { return Err(unfit()) };
         let count = of.student.input.labels(of.shape);

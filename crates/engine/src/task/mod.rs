@@ -5,7 +5,9 @@ mod classification;
 mod contract;
 mod embedding;
 mod masked_lm;
+mod question_answering;
 mod rows;
+mod token_classification;
 
 use std::fmt;
 use std::ops::Deref;
@@ -13,17 +15,17 @@ use std::ops::Deref;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use asked::{Asked, TeacherKind};
-pub use contract::{
-    BatchRows, Counted, LossInputs, Measured, Measuring, Task, TeacherOutputs,
-};
+pub use contract::{BatchRows, Counted, LossInputs, Measured, Measuring, Task, TeacherOutputs};
 
 use crate::models::ModelConfig;
 
 /// Every task, the default first.
-pub const ALL: [TaskRef; 3] = [
+pub const ALL: [TaskRef; 5] = [
     TaskRef(&classification::Classification),
     TaskRef(&masked_lm::MaskedLm),
     TaskRef(&embedding::Embedding),
+    TaskRef(&token_classification::TokenClassification),
+    TaskRef(&question_answering::QuestionAnswering),
 ];
 
 /// One of [`ALL`], written as its name.
@@ -80,8 +82,7 @@ impl Serialize for TaskRef {
 impl<'de> Deserialize<'de> for TaskRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Self::named(&name).ok_or_else(|| {
-            serde::de::Error::custom(format!("no task is called `{name}`"))
-        })
+        Self::named(&name)
+            .ok_or_else(|| serde::de::Error::custom(format!("no task is called `{name}`")))
     }
 }

@@ -107,11 +107,11 @@ impl<'a> Measured<'a> {
     }
 }
 
-impl Training<'_, '_> {
+impl<'a> Training<'a, '_> {
     fn run(
         &mut self,
         trainer: &mut Trainer<'_>,
-        evaluator: &mut Evaluator<'_>,
+        evaluator: &mut Evaluator<'a>,
         (test, validation): (&Measured<'_>, Option<&Measured<'_>>),
     ) -> Result<Trained, Error> {
         let Lesson { arm, train: how, .. } = *self.lesson;
@@ -120,7 +120,8 @@ impl Training<'_, '_> {
             trainer.restore(self.device, &state)?;
         }
         let (steps, done, batch) = (trainer.steps, trainer.step, self.lesson.step_rows());
-        self.observer.event(&Event::Started { arm, steps, done, batch });
+        let shown = TaskRef::of_model(self.lesson.config).curve();
+        self.observer.event(&Event::Started { arm, steps, done, batch, shown });
         self.checkpoints.start();
         while trainer.step < steps {
             trainer.advance(self.device)?;
@@ -173,7 +174,7 @@ impl Training<'_, '_> {
     fn measure(
         &mut self,
         trainer: &mut Trainer<'_>,
-        evaluator: &mut Evaluator<'_>,
+        evaluator: &mut Evaluator<'a>,
         test: &Measured<'_>,
         validation: Option<&Measured<'_>>,
     ) -> Result<(), Error> {
@@ -183,7 +184,8 @@ impl Training<'_, '_> {
         let (step, learning_rate, edge) =
             (trainer.step, trainer.learning_rate(), trainer.at_epoch_edge());
         let sums = metric_sums(self.device, self.store)?;
-        let mut train = Metrics::from_sums(&sums, objective.alpha, task.right_rows()).weighed(weight);
+        let mut train =
+            Metrics::from_sums(&sums, objective.alpha, task.right_rows()).weighed(weight);
         let (feature_sums, terms) = trainer.terms(self.device)?;
         if task.measuring() == Measuring::Answers {
             // All that it learns from.

@@ -12,18 +12,16 @@ use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
 use crate::measure::Evaluator;
-use crate::measure::evaluator::{fill_labels, metric_sums, set_metrics};
+use crate::measure::evaluator::{metric_sums, set_metrics};
 use crate::models::{BatchShape, Draw, HostBatch, ModelConfig, Start};
-use crate::objective::plans::{self, ROW_WEIGHTS, TEACHER_LOGITS};
-use crate::objective::{
-    HiddenLosses, Named, Objective, TeacherAnswers, TeacherInput, TermMetrics,
-};
+use crate::objective::plans::{self, ROW_WEIGHTS};
+use crate::objective::{HiddenLosses, Named, Objective, TeacherAnswers, TeacherInput, TermMetrics};
 use crate::plan::{Plan, Precision};
 use crate::recipe::{self, Optimizer};
 use crate::results::{Arm, Shares};
 use crate::scratch::Scratch;
-use crate::task::{BatchRows, Counted, TaskRef};
 use crate::store::{ParameterSpec, Part, Store, StorePart};
+use crate::task::{BatchRows, Counted, TaskRef};
 use crate::train::inputs::Feeds;
 use crate::train::plans::TrainingPlans;
 use crate::train::rates::rates;
@@ -369,7 +367,7 @@ impl<'a> Trainer<'a> {
         }
         if let Some(teacher) = self.lesson.teacher {
             let rows = self.lesson.config.input.labels(*shape);
-            teacher.fill((feed, indices), rows, student);
+            teacher.fill(indices, rows, student);
         }
         // The means are over the whole step, so that it does not matter how many batches it is.
         let of_step = BatchRows { indices: all, ..of_batch };

@@ -6,10 +6,19 @@ use distil_gpu_kernels::{Kernel, StepState};
 use super::cases::Case;
 use super::kernel::{Data, filled};
 
-/// Both passes over one shape: every head as wide as PyTorch's scale would have it.
+/// What a query sees, and what is added to its scores.
+#[derive(Clone, Copy, Default)]
+struct Mask {
+    causal: bool,
+    window: Option<usize>,
+    bias: Option<usize>,
+}
+
+/// Both passes over one shape: every head as wide as PyTorch's scale would have it. Where there is a bias, the backward
+/// pass with its gradient too.
 fn both(
     [batch, length, heads, head_dim]: [usize; 4],
-    causal: bool,
+    Mask { causal, window, bias }: Mask,
     dropout: f32,
     lengths: &[i32],
 ) -> Vec<Case> {
@@ -22,6 +31,9 @@ fn both(
         head_dim,
         scale,
         causal,
+        window,
+        bias,
+        bias_gradient: false,
         dropout,
         stream: 6,
         backward: false,
@@ -38,7 +50,33 @@ fn both(
         }
         Case::new(kernel, data).at(state)
     };
-    vec![case(forward), case(Attention { backward: true, ..forward })]
+    let backward = Attention { backward: true, ..forward };
+    let mut cases = vec![case(forward), case(backward)];
+    cases.extend(bias.map(|_| case(Attention { bias_gradient: true, ..backward })));
+    cases
+}
+
+/// Windows, biases of all examples and of each, and both: around blocks, with queries that see no key.
+fn masked() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (shape, causal, window, bias, dropout, lengths) in [
+        ([1, 1, 1, 1], true, Some(1), Some(1), 0.0, &[1][..]),
+        ([2, 7, 2, 5], false, Some(0), None, 0.0, &[7, 3]),
+        ([4, 9, 2, 5], true, Some(3), None, 0.4, &[9, 0, 2, 7]),
+        ([3, 70, 2, 8], false, Some(9), None, 0.0, &[70, 20, 0]),
+        ([2, 140, 1, 64], false, Some(64), None, 0.2, &[140, 33]),
+        ([2, 140, 1, 64], true, Some(50), None, 0.0, &[131, 20]),
+        ([2, 40, 1, 8], false, Some(500), None, 0.0, &[40, 31]),
+        ([4, 7, 3, 5], false, None, Some(1), 0.0, &[7, 0, 3, 9]),
+        ([4, 7, 3, 5], true, None, Some(4), 0.4, &[7, 0, 3, -2]),
+        ([3, 35, 2, 64], false, None, Some(1), 0.1, &[35, 17, 1]),
+        ([2, 66, 2, 72], false, None, Some(2), 0.0, &[66, 40]),
+        ([3, 50, 2, 8], false, Some(7), Some(1), 0.0, &[50, 20, 0]),
+        ([3, 50, 2, 8], true, Some(7), Some(3), 0.3, &[50, 20, 0]),
+    ] {
+        cases.extend(both(shape, Mask { causal, window, bias }, dropout, lengths));
+    }
+    cases
 }
 
 /// Every head size that changes a tile, lengths around blocks, empty and whole examples, masks, dropout. Drivers take long
@@ -62,7 +100,8 @@ pub fn attention() -> Vec<Case> {
         // More heads than one dimension of a grid holds.
         ([35_000, 2, 2, 1], false, 0.0, &[2, 1, 0]),
     ] {
-        cases.extend(both(shape, causal, dropout, lengths));
+        cases.extend(both(shape, Mask { causal, ..Mask::default() }, dropout, lengths));
     }
+    cases.extend(masked());
     cases
 }

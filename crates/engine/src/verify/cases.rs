@@ -18,6 +18,7 @@ pub use super::attention_cases::attention;
 pub use super::f16_cases::{cooperative, halved, reads_f16};
 pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel, variants};
+pub use super::layer_cases::{columns, glu, rotary};
 use super::limits::limit;
 use super::numbers::{nmse, random, random_in, random_labels, rounded_to_f16};
 pub use super::part_cases::parts;
@@ -172,6 +173,9 @@ pub fn all(caps: &Caps) -> Vec<Case> {
     let kernels = [
         add_to,
         attention,
+        columns,
+        glu,
+        rotary,
         matmul,
         reduce,
         softmax,

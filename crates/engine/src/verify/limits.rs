@@ -22,6 +22,12 @@ const GATHER_A_ROW: f64 = 4e-15;
 const LAYER_NORM: f64 = 1e-12;
 /// exp of scores, each a sum of up to 128 products, whose error is the weight's relative one.
 const ATTENTION: f64 = 5e-12;
+/// Two products and their sum, which may cancel in some elements, not in their mean square.
+const ROTARY: f64 = 1e-13;
+/// An activation, whose exp may be off by some units in the last place, and two products.
+const GLU: f64 = 1e-12;
+/// Nothing is computed.
+const COPY: f64 = 0.0;
 /// A few roundings a step.
 const OPTIMIZER: f64 = 3e-13;
 /// A sum of squares, a root and a division.
@@ -62,6 +68,9 @@ fn limit_in_f32(kernel: &dyn Kernel, operand: &str) -> f64 {
         }
         "layer_norm" => LAYER_NORM,
         "attention" => ATTENTION,
+        "rotary" => ROTARY,
+        "glu" => GLU,
+        "columns" => COPY,
         "optimizer" => OPTIMIZER,
         "grad_norm" | "loss_scale" | "max_norm" => NORM,
         "distill_loss" if operand == "z_s" => LOSS_GRADIENT,

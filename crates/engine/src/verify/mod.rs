@@ -8,6 +8,7 @@ pub mod cases;
 mod f16_cases;
 mod feature_cases;
 pub mod kernel;
+mod layer_cases;
 mod limits;
 pub mod numbers;
 mod part_cases;

@@ -11,18 +11,20 @@ use crate::data::Normalisation;
 use crate::device::{Device, HostTensor};
 use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
+use crate::models::encoder::{bert::Bert, distilbert::DistilBert, roberta::Roberta};
 use crate::models::{
-    Architecture, BatchShape, Encoder, FEATURES, Family, Head, HostBatch, Input, Mlp, ModelConfig,
-    SentenceModules,
+    Architecture, BatchShape, Encoder, FEATURES, Head, HostBatch, Input, Mlp, ModelConfig,
+    SharedFamily,
 };
 use crate::nn::Activation;
 use crate::objective::plans::{LABELS, STUDENT, TEACHER_LOGITS, TEACHER_PREFIX, read_alike};
-use crate::objective::{Features, TeacherInput, student_layout, training_plan};
+use crate::objective::{Objective, TeacherInput, student_layout, training_plan};
 use crate::plan::{Plan, Precision};
 use crate::recipe::{Distil, HiddenDistance, HiddenLoss, Recipe, Relation, RelationLoss};
 use crate::run::Setup;
 use crate::session::Session;
 use crate::store::{Layout, Part, Storage};
+use crate::task::TaskRef;
 use crate::train::optimizer_config;
 
 /// Rounding alone, over a few steps. What the parameters change by is a small difference of rounded numbers.
@@ -96,7 +98,7 @@ impl Lesson<'_> {
         let teacher = match self.teacher {
             TeacherInput::None => "alone",
             TeacherInput::Model { .. } => "with a teacher",
-            TeacherInput::Given => "with given logits",
+            TeacherInput::Given { .. } => "with given logits",
         };
         let distance =
             |((name, found), (_, expected)): (&(_, Vec<f64>), &(_, Vec<f64>))| Distance {
@@ -189,7 +191,7 @@ impl Lesson<'_> {
             TeacherInput::Model { config, .. } if !read_alike(self.student, config) => {
                 made_up(&config.input, self.shape(), 100 + step, &mut teacher);
             }
-            TeacherInput::Given => {
+            TeacherInput::Given { .. } => {
                 let answers = narrow(&random(rows * classes, 300 + step));
                 student.floats(TEACHER_LOGITS, rows * classes).copy_from_slice(&answers);
             }
@@ -267,7 +269,7 @@ pub struct Trainings {
     pub storage: Storage,
     /// The student.
     pub student: ModelConfig,
-    features: Features,
+    objective: Objective,
     optimizer: OptimizerConfig,
     /// How the numbers of the trainings lie in memory.
     pub precision: Precision,
@@ -287,7 +289,7 @@ impl Trainings {
             teacher,
             storage: recipe.teacher.weights(),
             student: setup.student.clone(),
-            features: setup.features.clone(),
+            objective: setup.objective.clone(),
             optimizer: optimizer_config(&recipe.train).0,
             precision: recipe.precision,
             rows: recipe.train.batch.min(setup.transfer.len()),
@@ -297,12 +299,16 @@ impl Trainings {
     /// The student's trainings: alone, unless it then has nothing to learn, and with the recipe's teacher.
     pub fn students(&self) -> Vec<Lesson<'_>> {
         let answers = self.teacher.as_ref();
-        let answers = answers.map_or(TeacherInput::Given, |(config, _)| TeacherInput::Model {
+        let objective = &self.objective;
+        let given = TeacherInput::Given { objective };
+        let answers = answers.map_or(given, |(config, _)| TeacherInput::Model {
             config,
             storage: self.storage,
-            features: &self.features,
+            objective,
         });
-        let alone = (!self.student.embeds()).then_some(("student alone", TeacherInput::None));
+        let task = TaskRef::of_model(&self.student);
+        let alone =
+            (!task.learns_from_teacher_only()).then_some(("student alone", TeacherInput::None));
         let trainings = alone.into_iter().chain([("student distilled", answers)]);
         let how = (self.optimizer, self.precision, self.rows);
         trainings.map(|(name, teacher)| lesson(name, &self.student, teacher, how)).collect()
@@ -344,19 +350,16 @@ fn mlp(hidden: &[usize], activation: Activation, dropout: f32) -> ModelConfig {
         dropout,
         input_dropout: dropout / 2.0,
     };
-    ModelConfig {
-        architecture: Architecture::Mlp(mlp),
-        input: Input::Numbers {
-            shape: vec![30],
-            normalisation: Normalisation::identity(),
-            background: None,
-        },
-        class_names: (0..10).map(|class| class.to_string()).collect(),
-    }
+    let normalisation = Normalisation::identity();
+    let input = Input::Numbers { shape: vec![30], normalisation, background: None };
+    let class_names = (0..10).map(|class| class.to_string()).collect();
+    ModelConfig::new(Architecture::Mlp(mlp), input, class_names)
 }
 
 /// A small encoder for ten classes.
-fn encoder(family: Family, layers: usize, dropout: f32) -> ModelConfig {
+fn encoder(family: impl Into<SharedFamily>, layers: usize, dropout: f32) -> ModelConfig {
+    let family: SharedFamily = family.into();
+    let has_types = !family.names().types.is_empty();
     let encoder = Encoder {
         family,
         vocab_size: 50,
@@ -365,7 +368,7 @@ fn encoder(family: Family, layers: usize, dropout: f32) -> ModelConfig {
         num_attention_heads: 3,
         intermediate_size: 40,
         max_position_embeddings: 32,
-        type_vocab_size: if family == Family::DistilBert { 0 } else { 2 },
+        type_vocab_size: if has_types { 2 } else { 0 },
         pad_token_id: 1,
         activation: Activation::Gelu,
         layer_norm_eps: 1e-5,
@@ -373,13 +376,9 @@ fn encoder(family: Family, layers: usize, dropout: f32) -> ModelConfig {
         attention_dropout: dropout,
         classifier_dropout: dropout,
         head: Head::Classes(10),
-        sentence: SentenceModules::default(),
+        ..Encoder::default()
     };
-    ModelConfig {
-        input: Input::Tokens(encoder.input()),
-        architecture: Architecture::Encoder(encoder),
-        class_names: (0..10).map(|class| class.to_string()).collect(),
-    }
+    ModelConfig::of_encoder(encoder, (0..10).map(|class| class.to_string()).collect())
 }
 
 fn with_hidden_size(mut config: ModelConfig, size: usize) -> ModelConfig {
@@ -412,17 +411,17 @@ pub struct Models {
     teacher: ModelConfig,
     students: [(&'static str, ModelConfig); 3],
     encoder_teacher: ModelConfig,
-    features: Features,
+    objective: Objective,
     embedding_teacher: ModelConfig,
-    embedding_features: Features,
+    embedding_objective: Objective,
     encoders: [(&'static str, ModelConfig); 3],
     guesser_teacher: ModelConfig,
-    guesser_features: Features,
+    guesser_objective: Objective,
     guessers: [(&'static str, ModelConfig); 2],
 }
 
 /// Every kind of loss of features, between models of any size.
-fn every_feature(student: &ModelConfig, teacher: &ModelConfig) -> Features {
+fn every_feature(student: &ModelConfig, teacher: &ModelConfig) -> Objective {
     let hidden = |loss, student_layer, teacher_layer| HiddenLoss {
         loss,
         student_layer,
@@ -435,26 +434,24 @@ fn every_feature(student: &ModelConfig, teacher: &ModelConfig) -> Features {
         relations: vec![relation(Relation::Attention), relation(Relation::Values)],
         ..Distil::default()
     };
-    Features::of(&distil, student, Some(teacher), None).expect("the models have such layers")
+    Objective::of(&distil, student, Some(teacher), None).expect("the models have such layers")
 }
 
 impl Default for Models {
     fn default() -> Self {
-        let student = encoder(Family::Bert, 2, 0.2);
-        let encoder_teacher = with_hidden_size(encoder(Family::Bert, 2, 0.0), 30);
-        let embedding = embedding(encoder(Family::Bert, 1, 0.0));
+        let student = encoder(Bert, 2, 0.2);
+        let encoder_teacher = with_hidden_size(encoder(Bert, 2, 0.0), 30);
+        let embedding = embedding(encoder(Bert, 1, 0.0));
         let embedding_teacher = self::embedding(encoder_teacher.clone());
-        let guesser = |family, layers, dropout| {
-            with_head(encoder(family, layers, dropout), Head::MaskedLanguage)
-        };
-        let guesser_teacher = guesser(Family::Bert, 2, 0.0);
-        let guessing = guesser(Family::DistilBert, 1, 0.0);
+        let guesser = |encoder| with_head(encoder, Head::MaskedLanguage);
+        let guesser_teacher = guesser(encoder(Bert, 2, 0.0));
+        let guessing = guesser(encoder(DistilBert, 1, 0.0));
         Self {
-            guesser_features: every_feature(&guessing, &guesser_teacher),
+            guesser_objective: every_feature(&guessing, &guesser_teacher),
             guesser_teacher,
             guessers: [
                 ("masked tokens, DistilBERT", guessing),
-                ("masked tokens, RoBERTa", guesser(Family::Roberta, 1, 0.1)),
+                ("masked tokens, RoBERTa", guesser(encoder(Roberta::default(), 1, 0.1))),
             ],
             teacher: mlp(&[40, 40], Activation::Relu, 0.0),
             students: [
@@ -462,13 +459,13 @@ impl Default for Models {
                 ("gelu", mlp(&[20, 20], Activation::Gelu, 0.0)),
                 ("tanh", mlp(&[33], Activation::Tanh, 0.0)),
             ],
-            features: every_feature(&student, &encoder_teacher),
+            objective: every_feature(&student, &encoder_teacher),
             encoder_teacher,
-            embedding_features: every_feature(&embedding, &embedding_teacher),
+            embedding_objective: every_feature(&embedding, &embedding_teacher),
             embedding_teacher,
             encoders: [
                 ("BERT, dropout and features", student),
-                ("RoBERTa", encoder(Family::Roberta, 1, 0.0)),
+                ("RoBERTa", encoder(Roberta::default(), 1, 0.0)),
                 ("embeddings", embedding),
             ],
         }
@@ -484,7 +481,7 @@ impl Models {
                 let teacher = match (i + j) % 3 {
                     0 => TeacherInput::model(&self.teacher),
                     1 => TeacherInput::None,
-                    _ => TeacherInput::Given,
+                    _ => TeacherInput::given(),
                 };
                 let bounded = (i + j) % 2 == 0;
                 let optimizer = OptimizerConfig {
@@ -508,12 +505,12 @@ impl Models {
         let [.., adamw] = rules();
         let optimizer =
             OptimizerConfig { rule: adamw, weight_decay: 1e-2, clip: Some(0.5), max_norm: None };
-        let (config, features) = (&self.encoder_teacher, &self.features);
-        let answers = TeacherInput::Model { config, storage: Storage::F32, features };
-        let (config, features) = (&self.embedding_teacher, &self.embedding_features);
-        let embeddings = TeacherInput::Model { config, storage: Storage::F32, features };
-        let (config, features) = (&self.guesser_teacher, &self.guesser_features);
-        let guesses = TeacherInput::Model { config, storage: Storage::F32, features };
+        let (config, objective) = (&self.encoder_teacher, &self.objective);
+        let answers = TeacherInput::Model { config, storage: Storage::F32, objective };
+        let (config, objective) = (&self.embedding_teacher, &self.embedding_objective);
+        let embeddings = TeacherInput::Model { config, storage: Storage::F32, objective };
+        let (config, objective) = (&self.guesser_teacher, &self.guesser_objective);
+        let guesses = TeacherInput::Model { config, storage: Storage::F32, objective };
         let teachers = [answers, TeacherInput::None, embeddings, guesses, TeacherInput::None];
         let students = self.encoders.iter().chain(&self.guessers);
         let mut encoder = |name: String, student, teacher| {

@@ -14,16 +14,19 @@ use crate::{Caps, Cost, Kernel, Launch, Operand, Source, Variant, bytes, twin};
 /// The longest head that every variant can hold.
 pub const MAX_HEAD_DIM: usize = 128;
 
-/// Forward out = dropout(softmax(scale · q · kᵀ + mask)) · v, head by head; backward its gradients.
+/// Forward out = dropout(softmax(scale · q · kᵀ + bias + mask)) · v, head by head; backward its gradients.
 ///
-/// The mask leaves to query i of example b the keys j < `lengths`\[b\], and j <= i if `causal`. Queries that are
-/// padding are computed like the others. A query without any key gives 0, and counts in no gradient.
+/// The mask leaves to query i of example b the keys j < `lengths`\[b\]; if `causal`, those with j <= i; with a `window`,
+/// those with |i - j| <= window, or i - j < window if `causal`. Queries that are padding are computed like the others. A
+/// query without any key gives 0, and counts in no gradient.
 ///
 /// Operands: `q`, `k`, `v` f32 [batch, length, heads · head_dim], head h being columns h · head_dim and up;
 /// `lengths` i32 [batch], brought into 0..=length; `out` of q's shape; `lse` [batch, heads, length]: the
 /// logarithm of each softmax's denominator, 0 where there is no key. Backward all of these are read, and more
 /// follow: `dout`, `dq`, `dk`, `dv` of q's shape, and `stats` [batch, heads, length, 2], which passes each
-/// query's lse and Σ dout · out from launch to launch.
+/// query's lse and Σ dout · out from launch to launch. Where there is a bias, it is the next operand: `bias`
+/// [1 or batch, heads, length, length], finite; `stats` has [batch] more behind, the examples' keys. With
+/// `bias_gradient`, `dbias` of the bias's shape is the last.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Examples.
@@ -38,6 +41,13 @@ pub struct Attention {
     pub scale: f32,
     /// Whether a query sees only keys that are not behind it.
     pub causal: bool,
+    /// Keys that a query sees in either direction beside the one at its own place; if `causal`, keys that it sees, that
+    /// one included, at least 1. Both are the `sliding_window` of transformers' masks.
+    pub window: Option<usize>,
+    /// Examples that the bias has, 1 or `batch`, where one is added to the scores.
+    pub bias: Option<usize>,
+    /// Whether the backward pass makes the bias's gradient.
+    pub bias_gradient: bool,
     /// Probability that a weight is dropped, in [0, 1).
     pub dropout: f32,
     /// Stream of the generator, as of [`crate::chain::Stage::Dropout`]. Weight (b, h, i, j) is element
@@ -116,8 +126,9 @@ impl Layout {
 }
 
 impl Tile {
-    fn source(&self, shader: &'static str, head_dim: usize) -> Source {
+    fn source(&self, shader: &'static str, head_dim: usize, bias: Option<&'static str>) -> Source {
         let mut imports = Vec::new();
+        imports.extend(bias.map(|file| ("common/attention_unbiased", file)));
         if 4 * self.lanes * self.quads == head_dim {
             imports.push(("common/attention_words", "common/attention_fours"));
         }
@@ -142,21 +153,44 @@ struct Pass {
     flops: usize,
     /// Operands, from binding 2 on.
     bindings: &'static [usize],
+    /// Where there is a bias: what is imported for it.
+    bias_file: &'static str,
+    /// Where the bias is bound among the operands, in the place of the lengths or behind all.
+    bias_at: usize,
 }
 
-const FORWARD: Pass =
-    Pass { shader: "attention", products: 1, flops: 4, bindings: &[Q, K, V, LENGTHS, OUT, LSE] };
+const FORWARD: Pass = Pass {
+    shader: "attention",
+    products: 1,
+    flops: 4,
+    bindings: &[Q, K, V, LENGTHS, OUT, LSE],
+    bias_file: "common/attention_bias_forward",
+    bias_at: 6,
+};
 const QUERY: Pass = Pass {
     shader: "attention_query",
     products: 2,
     flops: 6,
     bindings: &[Q, K, V, LENGTHS, DOUT, STATS, DQ],
+    bias_file: "common/attention_bias_query",
+    bias_at: 7,
 };
 const KEY_VALUE: Pass = Pass {
     shader: "attention_key_value",
     products: 2,
     flops: 8,
     bindings: &[Q, K, V, LENGTHS, DOUT, STATS, DK, DV],
+    bias_file: "common/attention_bias_key_value",
+    bias_at: LENGTHS,
+};
+/// The bias's gradient.
+const BIAS_PASS: Pass = Pass {
+    shader: "attention_bias",
+    products: 2,
+    flops: 4,
+    bindings: &[Q, K, V, LENGTHS, DOUT, STATS, DBIAS],
+    bias_file: "common/attention_bias_query",
+    bias_at: 7,
 };
 
 // Operands, by their place.
@@ -171,6 +205,9 @@ const DQ: usize = 7;
 const DK: usize = 8;
 const DV: usize = 9;
 const STATS: usize = 10;
+const BIAS_FORWARD: usize = 6;
+const BIAS_BACKWARD: usize = 11;
+const DBIAS: usize = 12;
 
 impl Attention {
     /// Elements of q.
@@ -188,11 +225,40 @@ impl Attention {
         self.heads * self.head_dim
     }
 
+    /// How many keys before and after its own place a query sees.
+    fn reach(&self) -> [usize; 2] {
+        match (self.window, self.causal) {
+            (None, causal) => [self.length, if causal { 0 } else { self.length }],
+            (Some(window), true) => [window.saturating_sub(1).min(self.length), 0],
+            (Some(window), false) => [window.min(self.length); 2],
+        }
+    }
+
+    /// The bias's operand.
+    fn bias_operand(&self) -> usize {
+        if self.backward { BIAS_BACKWARD } else { BIAS_FORWARD }
+    }
+
+    /// Elements of the bias.
+    fn bias_len(&self) -> usize {
+        self.bias.unwrap_or(0) * self.heads * self.length * self.length
+    }
+
+    /// Elements of stats.
+    fn stats_len(&self) -> usize {
+        2 * self.rows() + if self.bias.is_some() { self.batch } else { 0 }
+    }
+
     /// Pairs of query and key where no example is padded.
     fn pairs(&self) -> u64 {
-        let keys = if self.causal { (self.length as u64).div_ceil(2) } else { self.length as u64 };
-        let middle = if self.causal && self.length.is_multiple_of(2) { self.rows() / 2 } else { 0 };
-        self.rows() as u64 * keys + middle as u64
+        let length = self.length as u64;
+        // Of a distance beyond the reach d there are length - d pairs.
+        let beyond = |reach: usize| {
+            let distances = (length - 1).saturating_sub(reach as u64);
+            distances * (distances + 1) / 2
+        };
+        let [before, after] = self.reach();
+        (self.batch * self.heads) as u64 * (length * length - beyond(before) - beyond(after))
     }
 
     fn dims(&self, row_blocks: usize, first_group: usize, groups: usize) -> Vec<u32> {
@@ -200,7 +266,9 @@ impl Attention {
         let geometry = [row_blocks, first_group, groups];
         let mut dims: Vec<u32> = sizes.iter().chain(&geometry).map(|&word| word as u32).collect();
         let [scale, rate] = [self.scale, self.dropout].map(f32::to_bits);
-        dims.extend([scale, rate, self.stream, u32::from(self.causal)]);
+        dims.extend([scale, rate, self.stream]);
+        dims.extend(self.reach().map(|keys| keys as u32));
+        dims.push((self.bias.unwrap_or(0) * self.heads) as u32);
         dims
     }
 
@@ -235,42 +303,96 @@ impl Attention {
         let mut launches = vec![self.delta(caps)];
         launches.extend(self.pass(&QUERY, layout, caps));
         launches.extend(self.pass(&KEY_VALUE, layout, caps));
+        if self.bias_gradient {
+            launches.extend(self.bias_pass(caps));
+        }
         launches
     }
 
-    /// A pass over all rows, in as many launches as keep each short.
-    fn pass(&self, pass: &Pass, layout: Layout, caps: &Caps) -> Vec<Launch> {
+    /// The launches of a pass over so many workgroups, which together do so many operations.
+    fn split(
+        &self,
+        pass: &Pass,
+        tile: &Tile,
+        (row_blocks, groups, flops): (usize, usize, u64),
+        caps: &Caps,
+    ) -> Vec<Launch> {
         // Row by row, a GPU is slower than in a product of matrices.
         const MAX_FLOPS: u64 = MAX_FLOPS_A_LAUNCH / 4;
-        let tile = layout.tile(self.head_dim, pass.products, caps);
-        let row_blocks = self.length.div_ceil(tile.rows);
-        let groups = self.batch * self.heads * row_blocks;
-        let flops = self.pairs() * (pass.flops * self.head_dim) as u64;
         let parts = flops.div_ceil(MAX_FLOPS).max(1) as usize;
         let step = groups.div_ceil(parts);
+        let mut overrides = vec![("DROPOUT", f64::from(u8::from(self.dropout > 0.0)))];
+        if self.window.is_some() {
+            overrides.push(("WINDOW", 1.0));
+        }
+        let mut bindings: Vec<Option<usize>> = pass.bindings.iter().map(|&o| Some(o)).collect();
+        let bias_file = self.bias.map(|_| pass.bias_file);
+        if self.bias.is_some() {
+            let bias = Some(self.bias_operand());
+            match bindings.get_mut(pass.bias_at) {
+                Some(binding) => *binding = bias,
+                None => bindings.push(bias),
+            }
+        }
         let launch = |first: usize| {
             let count = step.min(groups - first);
             Launch {
-                source: tile.source(pass.shader, self.head_dim),
+                source: tile.source(pass.shader, self.head_dim, bias_file),
                 entry: tile.entry,
-                overrides: vec![("DROPOUT", f64::from(u8::from(self.dropout > 0.0)))],
+                overrides: overrides.clone(),
                 dims: self.dims(row_blocks, first, count),
-                bindings: pass.bindings.iter().map(|&operand| Some(operand)).collect(),
+                bindings: bindings.clone(),
                 workgroups: caps.grid(count),
             }
         };
         (0..groups).step_by(step).map(launch).collect()
     }
 
+    /// The bias's gradient, a tile of it or some rows a workgroup.
+    fn bias_pass(&self, caps: &Caps) -> Vec<Launch> {
+        const TILE: usize = 16;
+        let quads = self.head_dim.div_ceil(4);
+        let tile = |entry, rows, own| Tile {
+            entry,
+            lanes: 1,
+            quads,
+            rows,
+            own,
+            depth: 1,
+            by_subgroups: false,
+        };
+        let pairs = self.bias.unwrap_or(0) * self.heads;
+        let (tile, blocks) = if caps.software {
+            let tile = Layout::Direct { own: 2 }.tile(self.head_dim, BIAS_PASS.products, caps);
+            (tile, self.length.div_ceil(tile.rows))
+        } else {
+            (tile("tiled", TILE, 1), self.length.div_ceil(TILE).pow(2))
+        };
+        let all = (self.batch * self.heads * self.length * self.length) as u64;
+        let flops = all * (BIAS_PASS.flops * self.head_dim) as u64;
+        self.split(&BIAS_PASS, &tile, (blocks, pairs * blocks, flops), caps)
+    }
+
+    /// A pass over all rows, in as many launches as keep each short.
+    fn pass(&self, pass: &Pass, layout: Layout, caps: &Caps) -> Vec<Launch> {
+        let tile = layout.tile(self.head_dim, pass.products, caps);
+        let row_blocks = self.length.div_ceil(tile.rows);
+        let groups = self.batch * self.heads * row_blocks;
+        let flops = self.pairs() * (pass.flops * self.head_dim) as u64;
+        self.split(pass, &tile, (row_blocks, groups, flops), caps)
+    }
+
     fn delta(&self, caps: &Caps) -> Launch {
         const THREADS: usize = 64;
         let groups = self.rows().div_ceil(THREADS);
+        let mut bindings = vec![Some(OUT), Some(DOUT), Some(LSE), Some(STATS)];
+        bindings.extend(self.bias.map(|_| Some(LENGTHS)));
         Launch {
             source: Source::of("attention_delta"),
-            entry: "delta",
+            entry: if self.bias.is_some() { "delta_and_keys" } else { "delta" },
             overrides: Vec::new(),
             dims: self.dims(0, 0, groups),
-            bindings: vec![Some(OUT), Some(DOUT), Some(LSE), Some(STATS)],
+            bindings,
             workgroups: caps.grid(groups),
         }
     }
@@ -298,9 +420,13 @@ impl Kernel for Attention {
                 Operand::write("dq", len),
                 Operand::write("dk", len),
                 Operand::write("dv", len),
-                Operand::write("stats", 2 * rows),
+                Operand::write("stats", self.stats_len()),
             ],
         });
+        operands.extend(self.bias.map(|_| Operand::read("bias", self.bias_len())));
+        if self.bias_gradient {
+            operands.push(Operand::write("dbias", self.bias_len()));
+        }
         operands
     }
 
@@ -320,14 +446,29 @@ impl Kernel for Attention {
         let [pairs, length] = [self.batch * self.heads, self.length].map(usize::next_power_of_two);
         let causal = if self.causal { " causal" } else { "" };
         let dropped = if self.dropout > 0.0 { " dropped" } else { "" };
-        format!("{pass} {pairs}x{length}x{}{causal}{dropped}", self.head_dim)
+        let window = match self.window {
+            Some(window) => format!(" within {}", window.next_power_of_two()),
+            None => String::new(),
+        };
+        let biased = match (self.bias, self.bias_gradient) {
+            (None, _) => "",
+            (_, false) => " biased",
+            (_, true) => " biased and learnt",
+        };
+        format!("{pass} {pairs}x{length}x{}{causal}{dropped}{window}{biased}", self.head_dim)
     }
 
+    /// A gradient that is summed over examples stays in f32.
     fn halves(&self) -> Vec<usize> {
-        match self.backward {
+        let mut halves = match self.backward {
             false => vec![Q, K, V, OUT],
             true => vec![Q, K, V, OUT, DOUT, DQ, DK, DV],
+        };
+        halves.extend(self.bias.map(|_| self.bias_operand()));
+        if self.bias_gradient && self.bias == Some(self.batch) {
+            halves.push(DBIAS);
         }
+        halves
     }
 
     /// Of whole examples: how many are padded is not known when a plan is made. The products of the backward
@@ -336,19 +477,23 @@ impl Kernel for Attention {
         let (len, rows, pairs) = (self.len(), self.rows(), self.pairs());
         let head_dim = self.head_dim as u64;
         let dropped = u64::from(self.dropout > 0.0);
+        let bias = self.bias_len();
+        let biased = u64::from(self.bias.is_some());
         if self.backward {
             // A pair: five products of head_dim; scale, lse and exp; two steps to the score's gradient. An
-            // element: delta's product and sum, scale of dq and dk.
+            // element: delta's product and sum, scale of dq and dk. A pair with a bias: its addition, and its gradient's.
+            let dbias = if self.bias_gradient { bias } else { 0 };
+            let learnt = u64::from(self.bias_gradient && self.bias != Some(self.batch));
             return Cost {
-                flops: pairs * (10 * head_dim + 5 + 2 * dropped) + 4 * len as u64,
-                bytes_read: bytes(5 * len + rows + self.batch),
-                bytes_written: bytes(3 * len + 2 * rows),
+                flops: pairs * (10 * head_dim + 5 + 2 * dropped + biased + learnt) + 4 * len as u64,
+                bytes_read: bytes(5 * len + rows + self.batch + bias),
+                bytes_written: bytes(3 * len + self.stats_len() + dbias),
             };
         }
         // A pair: two products of head_dim; scale, maximum, exp and sum. A row: its logarithm and their sum.
         Cost {
-            flops: pairs * (4 * head_dim + 4 + dropped) + (len + 2 * rows) as u64,
-            bytes_read: bytes(3 * len + self.batch),
+            flops: pairs * (4 * head_dim + 4 + dropped + biased) + (len + 2 * rows) as u64,
+            bytes_read: bytes(3 * len + self.batch + bias),
             bytes_written: bytes(len + rows),
         }
     }

@@ -18,6 +18,7 @@ struct Case {
     kernel: Attention,
     lengths: Vec<i32>,
     inputs: [Vec<f64>; 3],
+    bias: Vec<f64>,
 }
 
 impl Case {
@@ -29,6 +30,9 @@ impl Case {
             head_dim,
             scale: 0.4,
             causal: false,
+            window: None,
+            bias: None,
+            bias_gradient: false,
             dropout: 0.0,
             stream: 5,
             backward: false,
@@ -40,7 +44,15 @@ impl Case {
             kernel,
             lengths: lengths.into_iter().cycle().take(batch).collect(),
             inputs: [1, 2, 3].map(|salt| numbers(kernel.len(), salt)),
+            bias: Vec::new(),
         }
+    }
+
+    /// With a bias of so many examples.
+    fn biased(mut self, examples: usize) -> Self {
+        self.kernel.bias = Some(examples);
+        self.bias = numbers(self.kernel.bias_len(), 9);
+        self
     }
 
     fn forward(&self) -> [Vec<f64>; 2] {
@@ -49,24 +61,33 @@ impl Case {
         let [q, k, v] = &self.inputs;
         let args = [q, k, v].map(|x| Arg::Read(x));
         let written = [Arg::Write(&mut out), Arg::Write(&mut lse)];
-        let args = args.into_iter().chain([Arg::ReadI32(&self.lengths)]).chain(written).collect();
+        let args = args.into_iter().chain([Arg::ReadI32(&self.lengths)]).chain(written);
+        let bias = self.kernel.bias.map(|_| Arg::Read(&self.bias));
+        let args = args.chain(bias).collect();
         self.kernel.run_f64(Args::new(args), &state());
         [out, lse]
     }
 
-    fn backward(&self, dout: &[f64]) -> [Vec<f64>; 4] {
-        let kernel = Attention { backward: true, ..self.kernel };
+    /// dq, dk, dv, stats and dbias.
+    fn backward(&self, dout: &[f64]) -> [Vec<f64>; 5] {
+        let bias_gradient = self.kernel.bias.is_some();
+        let kernel = Attention { backward: true, bias_gradient, ..self.kernel };
         let [out, lse] = self.forward();
-        let mut written = [1, 1, 1, 0]
-            .map(|whole| vec![f64::NAN; if whole == 1 { kernel.len() } else { 2 * kernel.rows() }]);
+        let len = kernel.len();
+        let mut written = [len, len, len, kernel.stats_len()].map(|len| vec![f64::NAN; len]);
+        let mut dbias = vec![f64::NAN; kernel.bias_len()];
         let [q, k, v] = &self.inputs;
         let mut args = [q, k, v].map(|x| Arg::Read(x)).into_iter().collect::<Vec<_>>();
         args.push(Arg::ReadI32(&self.lengths));
         args.extend([&out, &lse].map(|x| Arg::Read(x)));
         args.push(Arg::Read(dout));
         args.extend(written.iter_mut().map(|x| Arg::Write(x)));
+        if bias_gradient {
+            args.extend([Arg::Read(&self.bias), Arg::Write(&mut dbias)]);
+        }
         kernel.run_f64(Args::new(args), &state());
-        written
+        let [dq, dk, dv, stats] = written;
+        [dq, dk, dv, stats, dbias]
     }
 
     /// Output and lse, weight by weight.
@@ -77,12 +98,22 @@ impl Case {
         for (row, lse) in lse.iter_mut().enumerate() {
             let (b, h, i) = (row / length / heads, row / length % heads, row % length);
             let at = |j: usize, d: usize| ((b * length + j) * heads + h) * head_dim + d;
-            let seen =
-                |j: &usize| (*j as i32) < self.lengths[b] && (!self.kernel.causal || *j <= i);
+            let near = |j: usize| match (self.kernel.window, self.kernel.causal) {
+                (None, _) => true,
+                (Some(window), true) => i < j + window,
+                (Some(window), false) => i.abs_diff(j) <= window,
+            };
+            let seen = |j: &usize| {
+                (*j as i32) < self.lengths[b] && (!self.kernel.causal || *j <= i) && near(*j)
+            };
             let keys: Vec<usize> = (0..length).filter(seen).collect();
             let score = |&j: &usize| {
                 let products = (0..head_dim).map(|d| q[at(i, d)] * k[at(j, d)]);
-                (f64::from(self.kernel.scale) * products.sum::<f64>()).exp()
+                let bias = self.kernel.bias.map_or(0.0, |examples| {
+                    let example = if examples == 1 { 0 } else { b };
+                    self.bias[((example * heads + h) * length + i) * length + j]
+                });
+                (f64::from(self.kernel.scale) * products.sum::<f64>() + bias).exp()
             };
             let sum: f64 = keys.iter().map(score).sum();
             *lse = if keys.is_empty() { 0.0 } else { sum.ln() };
@@ -113,10 +144,26 @@ const SHAPES: [[usize; 4]; 5] =
 
 fn cases() -> impl Iterator<Item = Case> {
     SHAPES.into_iter().flat_map(|[batch, length, heads, head_dim]| {
-        [(false, 0.0), (true, 0.0), (false, 0.3), (true, 0.6)].map(|(causal, dropout)| {
+        let plain = [(false, 0.0), (true, 0.0), (false, 0.3), (true, 0.6)].into_iter();
+        let plain = plain.map(|(causal, dropout)| (causal, None, None, dropout));
+        let masked = [
+            (false, Some(0), None, 0.0),
+            (false, Some(2), Some(1), 0.0),
+            (true, Some(1), Some(batch), 0.3),
+            (true, Some(5), None, 0.0),
+            (false, Some(70), None, 0.0),
+            (false, None, Some(1), 0.3),
+            (true, None, Some(batch), 0.0),
+        ];
+        let all: Vec<_> = plain.chain(masked).collect();
+        all.into_iter().map(move |(causal, window, bias, dropout)| {
             let mut case = Case::new(batch, length, heads, head_dim);
             (case.kernel.causal, case.kernel.dropout) = (causal, dropout);
-            case
+            case.kernel.window = window;
+            match bias {
+                Some(examples) => case.biased(examples),
+                None => case,
+            }
         })
     })
 }
@@ -140,16 +187,19 @@ fn backward_is_the_slope() {
         let loss = |case: &Case| -> f64 {
             case.definition()[0].iter().zip(&dout).map(|(out, dout)| out * dout).sum()
         };
-        let gradients = case.backward(&dout);
-        for (input, gradient) in gradients[..3].iter().enumerate() {
-            for i in (0..gradient.len()).step_by(gradient.len().div_ceil(40)) {
-                let start = case.inputs[input][i];
-                let mut at = |value| {
-                    case.inputs[input][i] = value;
-                    loss(&case)
+        let [dq, dk, dv, _, dbias] = case.backward(&dout);
+        for (input, gradient) in [dq, dk, dv, dbias].iter().enumerate() {
+            for i in (0..gradient.len()).step_by(gradient.len().div_ceil(40).max(1)) {
+                let at = |case: &mut Case, step: f64| {
+                    let values = case.inputs.get_mut(input).unwrap_or(&mut case.bias);
+                    let start = values[i];
+                    values[i] += step;
+                    let loss = loss(case);
+                    let values = case.inputs.get_mut(input).unwrap_or(&mut case.bias);
+                    values[i] = start;
+                    loss
                 };
-                let slope = (at(start + 1e-5) - at(start - 1e-5)) / 2e-5;
-                case.inputs[input][i] = start;
+                let slope = (at(&mut case, 1e-5) - at(&mut case, -1e-5)) / 2e-5;
                 let found = gradient[i];
                 assert!(
                     (found - slope).abs() < 1e-8,
@@ -198,6 +248,13 @@ fn pairs_are_counted() {
         [(1, false, 1), (4, false, 16), (1, true, 1), (4, true, 10), (5, true, 15)]
     {
         let kernel = Attention { causal, ..Case::new(2, length, 3, 2).kernel };
+        assert_eq!(kernel.pairs(), 6 * pairs);
+    }
+    for (length, causal, window, pairs) in
+        [(5, false, 0, 5), (5, false, 1, 13), (5, true, 2, 9), (5, true, 9, 15), (1, true, 1, 1)]
+    {
+        let window = Some(window);
+        let kernel = Attention { causal, window, ..Case::new(2, length, 3, 2).kernel };
         assert_eq!(kernel.pairs(), 6 * pairs);
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! Every block is one task's and every sum has its order, so the number of threads changes no bit.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::{Attention, DK, DOUT, DQ, DV, K, LENGTHS, LSE, OUT, Q, STATS, V};
+use super::{Attention, DBIAS, DK, DOUT, DQ, DV, K, LENGTHS, LSE, OUT, Q, STATS, V};
 use crate::gemm::product;
 use crate::matmul::Out;
 use crate::row::vectorised;
@@ -36,10 +38,20 @@ struct Block {
     first: usize,
     /// Queries.
     rows: usize,
-    /// Keys, of which a causal mask hides some from some of the queries.
+    /// The first of the keys that some of the queries see.
+    start: usize,
+    /// How many keys these are, of which a mask hides some from some of the queries.
     keys: usize,
     /// Length of a row of scratch.
     width: usize,
+}
+
+/// What a block's scores are made of.
+#[derive(Clone, Copy, Debug)]
+struct Reads<'a, F> {
+    q: &'a [F],
+    k: &'a [F],
+    bias: Option<&'a [F]>,
 }
 
 impl Attention {
@@ -49,13 +61,17 @@ impl Attention {
         }
         if self.backward {
             self.run_backward(&mut args, state);
+            if self.bias_gradient {
+                self.run_bias_gradient(&mut args, state);
+            }
         } else {
             self.run_forward(&mut args, state);
         }
     }
 
     fn run_forward<F: Real>(&self, args: &mut Args<'_, F>, state: &StepState) {
-        let [q, k, v] = [Q, K, V].map(|operand| args.read(operand));
+        let v = args.read(V);
+        let reads = self.reads(args);
         let lengths = args.read_i32(LENGTHS);
         let (out, lse) = (args.write(OUT), args.write(LSE));
         assert!(out.len() == self.len() && lse.len() == self.rows());
@@ -75,14 +91,15 @@ impl Attention {
                 }
                 return;
             }
-            self.scores(&block, q, k, &mut scratch.weights);
-            let shares = self.softmax(&block, scratch, lse, state);
+            self.scores(&block, reads.q, reads.k, &mut scratch.weights);
+            let scale = self.scaled(&block, &reads, &mut scratch.weights);
+            let shares = self.softmax(&block, scale, scratch, lse, state);
             let weights = (scratch.weights.as_ptr(), block.width, 1);
             let stride = self.stride();
             // SAFETY: the weights are [rows, keys] within their scratch, the values [keys, head_dim] within v; the
             // head's columns of the block's queries are this task's.
             unsafe {
-                let values = (v.as_ptr().add(self.at(pair, 0)), stride, 1);
+                let values = (v.as_ptr().add(self.at(pair, block.start)), stride, 1);
                 let target = (out.0.add(own), stride, 1);
                 product(
                     [block.rows, self.head_dim, block.keys],
@@ -102,13 +119,19 @@ impl Attention {
     }
 
     fn run_backward<F: Real>(&self, args: &mut Args<'_, F>, state: &StepState) {
-        let [q, k, v, out, dout, lse] = [Q, K, V, OUT, DOUT, LSE].map(|operand| args.read(operand));
+        let [v, out, dout, lse] = [V, OUT, DOUT, LSE].map(|operand| args.read(operand));
+        let reads = self.reads(args);
+        let Reads { q, k, .. } = reads;
         let lengths = args.read_i32(LENGTHS);
         assert!(out.len() >= self.len() && dout.len() >= self.len());
         let gradients = [DQ, DK, DV].map(|operand| args.write(operand));
         assert!(gradients.iter().all(|gradient| gradient.len() == self.len()));
         let [dq, dk, dv] = gradients.map(|gradient| Out(gradient.as_mut_ptr()));
-        let stats = args.write(STATS).par_chunks_mut(2 * self.length);
+        let (stats, example_keys) = args.write(STATS).split_at_mut(2 * self.rows());
+        example_keys.iter_mut().zip(lengths).for_each(|(keys, &length)| {
+            *keys = F::of(length.clamp(0, self.length as i32) as f32);
+        });
+        let stats = stats.par_chunks_mut(2 * self.length);
         let heads = stats.zip(lse.par_chunks(self.length)).enumerate();
         heads.for_each_init(Scratch::default, |scratch, (pair, (stats, lse))| {
             let (stride, head_dim) = (self.stride(), self.head_dim);
@@ -128,10 +151,11 @@ impl Attention {
                     continue;
                 }
                 self.scores(&block, q, k, &mut scratch.weights);
+                let scale = self.scaled(&block, &reads, &mut scratch.weights);
                 self.scores(&block, dout, v, &mut scratch.gradients);
-                self.score_gradients(&block, scratch, &stats[2 * first..], state);
+                self.score_gradients(&block, scale, scratch, &stats[2 * first..], state);
                 let (weights, ds) = (scratch.weights.as_ptr(), scratch.gradients.as_ptr());
-                let own = self.at(pair, first);
+                let (own, base) = (self.at(pair, first), self.at(pair, block.start));
                 let scale = f64::from(self.scale);
                 // SAFETY: weights and ds are [rows, keys] within their scratch; what lies at `own` has the block's
                 // rows, what lies at `base` has `keys` rows, of head_dim columns each, and is written by this task.
@@ -146,6 +170,53 @@ impl Attention {
                 }
             }
         });
+    }
+
+    /// Each head's share of a bias, its scores' gradients summed over the examples that have it, in order.
+    fn run_bias_gradient<F: Real>(&self, args: &mut Args<'_, F>, state: &StepState) {
+        let [v, out, dout, lse] = [V, OUT, DOUT, LSE].map(|operand| args.read(operand));
+        let reads = self.reads(args);
+        let lengths = args.read_i32(LENGTHS);
+        let dbias = args.write(DBIAS);
+        assert_eq!(dbias.len(), self.bias_len());
+        dbias.fill(F::zero());
+        let examples = self.batch / self.bias.expect("a bias that has a gradient is there");
+        let heads = dbias.par_chunks_mut(self.length * self.length).enumerate();
+        let blocks = heads.flat_map(|(head, dbias)| {
+            let blocks = dbias.par_chunks_mut(BLOCK * self.length).enumerate();
+            blocks.map(move |(number, dbias)| (head, number * BLOCK, dbias))
+        });
+        blocks.for_each_init(Scratch::default, |scratch, (head, first, dbias)| {
+            let example = head / self.heads * examples;
+            for pair in (example..example + examples).map(|b| b * self.heads + head % self.heads) {
+                let block = self.block(lengths, pair, first);
+                if block.keys == 0 {
+                    continue;
+                }
+                let stats: Vec<F> = (first..first + block.rows)
+                    .flat_map(|row| {
+                        let at = self.at(pair, row);
+                        let [out, dout] = [out, dout].map(|x| &x[at..at + self.head_dim]);
+                        [lse[pair * self.length + row], dot(out, dout)]
+                    })
+                    .collect();
+                self.scores(&block, reads.q, reads.k, &mut scratch.weights);
+                let scale = self.scaled(&block, &reads, &mut scratch.weights);
+                self.scores(&block, dout, v, &mut scratch.gradients);
+                self.score_gradients(&block, scale, scratch, &stats, state);
+                let rows = dbias.chunks_exact_mut(self.length);
+                for (dbias, ds) in rows.zip(scratch.gradients.chunks_exact(block.width)) {
+                    let dbias = &mut dbias[block.start..block.start + block.keys];
+                    dbias.iter_mut().zip(ds).for_each(|(sum, &ds)| *sum += ds);
+                }
+            }
+        });
+    }
+
+    fn reads<'a, F: Real>(&self, args: &Args<'a, F>) -> Reads<'a, F> {
+        let bias = self.bias.map(|_| args.read(self.bias_operand()));
+        assert!(bias.is_none_or(|bias| bias.len() == self.bias_len()));
+        Reads { q: args.read(Q), k: args.read(K), bias }
     }
 
     /// First element of a row of a head.
@@ -170,20 +241,38 @@ impl Attention {
     fn block(&self, lengths: &[i32], pair: usize, first: usize) -> Block {
         let rows = BLOCK.min(self.length - first);
         let keys = lengths[pair / self.heads].clamp(0, self.length as i32) as usize;
-        let keys = if self.causal { keys.min(first + rows) } else { keys };
-        Block { pair, first, rows, keys, width: keys.next_multiple_of(LANES) }
+        let [before, after] = self.reach();
+        let start = first.saturating_sub(before);
+        let keys = keys.min(first + rows + after).saturating_sub(start);
+        Block { pair, first, rows, start, keys, width: keys.next_multiple_of(LANES) }
     }
 
-    /// Keys that a query of the block sees.
-    fn seen(&self, block: &Block, row: usize) -> usize {
-        if self.causal { block.keys.min(block.first + row + 1) } else { block.keys }
+    /// The keys among the block's that a query of it sees.
+    fn seen(&self, block: &Block, row: usize) -> Range<usize> {
+        let [before, after] = self.reach();
+        let query = block.first + row;
+        let end = block.keys.min((query + 1 + after).saturating_sub(block.start));
+        query.saturating_sub(before).saturating_sub(block.start).min(end)..end
+    }
+
+    /// Adds the bias to scores, where there is one, which are scaled then. Returns the scale that they still need.
+    fn scaled<F: Real>(&self, block: &Block, reads: &Reads<'_, F>, scores: &mut [F]) -> F {
+        let scale = F::of(self.scale);
+        let Some(bias) = reads.bias else { return scale };
+        let pair = block.pair % (self.bias.unwrap_or(1) * self.heads);
+        for (row, scores) in scores.chunks_exact_mut(block.width).take(block.rows).enumerate() {
+            let at = (pair * self.length + block.first + row) * self.length + block.start;
+            let bias = &bias[at..at + block.keys];
+            scores.iter_mut().zip(bias).for_each(|(score, &bias)| *score = *score * scale + bias);
+        }
+        F::one()
     }
 
     /// a · bᵀ for the block's rows of `a` and all its keys' rows of `b`: of q and k, not yet scaled, or of dout and v.
     fn scores<F: Real>(&self, block: &Block, a: &[F], b: &[F], scores: &mut Vec<F>) {
         scores.resize(BLOCK * block.width, F::zero());
         let stride = self.stride();
-        let (own, base) = (self.at(block.pair, block.first), self.at(block.pair, 0));
+        let (own, base) = (self.at(block.pair, block.first), self.at(block.pair, block.start));
         assert!(own + (block.rows - 1) * stride + self.head_dim <= a.len());
         assert!(base + (block.keys - 1) * stride + self.head_dim <= b.len());
         // SAFETY: the last elements of both are asserted above to exist; scores is [BLOCK, width].
@@ -199,18 +288,25 @@ impl Attention {
     fn softmax<F: Real>(
         &self,
         block: &Block,
+        scale: F,
         scratch: &mut Scratch<F>,
         lse: &mut [F],
         state: &StepState,
     ) -> [F; BLOCK] {
         let mut shares = [F::zero(); BLOCK];
-        let scale = F::of(self.scale);
         let rows = scratch.weights.chunks_exact_mut(block.width).zip(lse).zip(&mut shares);
         vectorised(
             #[inline(always)]
             || {
                 for (row, ((weights, lse), share)) in rows.enumerate() {
-                    weights[self.seen(block, row)..].fill(F::neg_infinity());
+                    let seen = self.seen(block, row);
+                    if seen.is_empty() {
+                        weights.fill(F::zero());
+                        *lse = F::zero();
+                        continue;
+                    }
+                    weights[..seen.start].fill(F::neg_infinity());
+                    weights[seen.end..].fill(F::neg_infinity());
                     let (max, sum) = exponentials(weights, scale);
                     *lse = max + sum.ln();
                     *share = F::one() / sum;
@@ -232,12 +328,12 @@ impl Attention {
     fn score_gradients<F: Real>(
         &self,
         block: &Block,
+        scale: F,
         scratch: &mut Scratch<F>,
         stats: &[F],
         state: &StepState,
     ) {
         let Scratch { weights, gradients, words } = scratch;
-        let scale = F::of(self.scale);
         let factor = self.factor::<F>();
         let rows =
             weights.chunks_exact_mut(block.width).zip(gradients.chunks_exact_mut(block.width));
@@ -253,8 +349,10 @@ impl Attention {
             vectorised(
                 #[inline(always)]
                 move || {
-                    weights[seen..].fill(F::neg_infinity());
-                    gradients[seen..].fill(F::zero());
+                    weights[..seen.start].fill(F::neg_infinity());
+                    gradients[..seen.start].fill(F::zero());
+                    weights[seen.end..].fill(F::neg_infinity());
+                    gradients[seen.end..].fill(F::zero());
                     if self.dropout > 0.0 {
                         for ((weight, ds), &word) in weights.iter_mut().zip(gradients).zip(words) {
                             let kept = factor(word);
@@ -277,7 +375,7 @@ impl Attention {
     /// The random words of a row of weights.
     fn words(&self, block: &Block, row: usize, words: &mut Vec<u32>, state: &StepState) {
         words.resize(block.width, 0);
-        let first = (block.pair * self.length + block.first + row) * self.length;
+        let first = (block.pair * self.length + block.first + row) * self.length + block.start;
         random::words(state.seed, self.stream, state.step, first as u32, words);
     }
 

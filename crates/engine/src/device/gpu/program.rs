@@ -102,6 +102,12 @@ impl Program {
                 BufferKind::Output(name) => {
                     outputs.insert(name.clone(), tensor.clone());
                 }
+                BufferKind::Constant(constant) => {
+                    let bytes: &[u8] = bytemuck::cast_slice(&constant.words);
+                    context
+                        .guarded(|| context.queue.write_buffer(&tensor.pieces[0], 0, bytes))
+                        .map_err(|e| context.no_room(e, &spec.label, bytes.len() as u64))?;
+                }
                 BufferKind::Slot | BufferKind::Persistent(_) => {}
             }
             tensors.push(tensor);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Encoder, Family, Head, SentenceModules};
+use super::{Encoder, Head, ReadFamily, SentenceModules};
+use crate::models::{ModelConfig, ProblemType};
 use crate::nn::Activation;
 use crate::words::counted;
 
@@ -15,18 +16,19 @@ struct File {
     vocab_size: usize,
     #[serde(alias = "dim")]
     hidden_size: usize,
+    embedding_size: Option<usize>,
     #[serde(alias = "n_layers")]
     num_hidden_layers: usize,
     #[serde(alias = "n_heads")]
     num_attention_heads: usize,
     #[serde(alias = "hidden_dim")]
     intermediate_size: usize,
-    #[serde(alias = "activation", default = "gelu")]
+    #[serde(alias = "activation", alias = "hidden_activation", default = "gelu")]
     hidden_act: String,
     max_position_embeddings: usize,
     #[serde(default)]
     type_vocab_size: usize,
-    #[serde(default = "epsilon")]
+    #[serde(alias = "norm_eps", default = "epsilon")]
     layer_norm_eps: f32,
     #[serde(alias = "dropout", default = "tenth")]
     hidden_dropout_prob: f32,
@@ -38,8 +40,7 @@ struct File {
     #[serde(default)]
     id2label: BTreeMap<String, String>,
     position_embedding_type: Option<String>,
-    #[serde(default)]
-    sinusoidal_pos_embds: bool,
+    problem_type: Option<String>,
     #[serde(default)]
     architectures: Vec<String>,
     #[serde(default = "yes")]
@@ -70,16 +71,40 @@ const ACTIVATIONS: [(&str, Activation); 5] = [
     ("tanh", Activation::Tanh),
 ];
 
-/// The encoder that a configuration of that family describes, and its classes' names; what is wrong with it
-/// otherwise.
-pub fn from_json(family: Family, json: &Value) -> Result<(Encoder, Vec<String>), String> {
+/// What a configuration says of an encoder.
+#[derive(Debug)]
+pub struct Read {
+    /// The encoder.
+    pub encoder: Encoder,
+    /// Names of its classes, if it has any.
+    pub class_names: Vec<String>,
+    /// What its numbers mean.
+    pub problem: ProblemType,
+}
+
+/// The activation of this name.
+///
+/// # Errors
+/// A sentence that lists those there are.
+pub fn activation(key: &str, name: &str) -> Result<Activation, String> {
+    let known = ACTIVATIONS.iter().find(|(known, _)| *known == name);
+    known.map(|(_, activation)| *activation).ok_or_else(|| {
+        let names = ACTIVATIONS.map(|(name, _)| name).join(", ");
+        format!("{key} `{name}` is none of {names}")
+    })
+}
+
+/// The name of an activation.
+pub fn activation_name(activation: Activation) -> &'static str {
+    let known = ACTIVATIONS.iter().find(|(_, known)| *known == activation);
+    known.map_or("gelu", |(name, _)| name)
+}
+
+/// The encoder that a configuration of a family describes; what is wrong with it otherwise.
+pub fn of_json<F: ReadFamily>(json: &Value) -> Result<Read, String> {
     let file: File =
         Deserialize::deserialize(json).map_err(|error: serde_json::Error| error.to_string())?;
-    let known = ACTIVATIONS.iter().find(|(name, _)| *name == file.hidden_act);
-    let Some((_, activation)) = known else {
-        let names = ACTIVATIONS.map(|(name, _)| name).join(", ");
-        return Err(format!("hidden_act `{}` is none of {names}", file.hidden_act));
-    };
+    let activation = activation("hidden_act", &file.hidden_act)?;
     if let Some(quantised) = json.get("quantization_config").filter(|config| !config.is_null()) {
         let method = quantised["quant_method"].as_str().unwrap_or("an unnamed method");
         return Err(format!(
@@ -90,39 +115,44 @@ pub fn from_json(family: Family, json: &Value) -> Result<(Encoder, Vec<String>),
     if file.position_embedding_type.as_deref().is_some_and(|kind| kind != "absolute") {
         return Err("position_embedding_type must be `absolute`".to_owned());
     }
-    if !file.tie_word_embeddings {
-        return Err("tie_word_embeddings must be true".to_owned());
-    }
-    if file.sinusoidal_pos_embds {
-        return Err("sinusoidal_pos_embds must be false".to_owned());
-    }
+    let family = F::of_json(json)?;
     let class_names = class_names(&file.id2label)?;
     let architecture = file.architectures.first().map_or("", String::as_str);
-    let head = Head::of_architecture(architecture, family, class_names.len());
-    let encoder = Encoder {
-        family,
+    let head = Head::of_architecture(architecture, &family, class_names.len());
+    let mut encoder = Encoder {
         vocab_size: file.vocab_size,
         hidden_size: file.hidden_size,
+        embedding_size: None,
         num_hidden_layers: file.num_hidden_layers,
         num_attention_heads: file.num_attention_heads,
         intermediate_size: file.intermediate_size,
         max_position_embeddings: file.max_position_embeddings,
-        type_vocab_size: if family == Family::DistilBert { 0 } else { file.type_vocab_size },
-        pad_token_id: file.pad_token_id.unwrap_or(if family == Family::Roberta { 1 } else { 0 }),
-        activation: *activation,
+        type_vocab_size: file.type_vocab_size,
+        pad_token_id: file.pad_token_id.unwrap_or(family.padding()),
+        activation,
         layer_norm_eps: file.layer_norm_eps,
         hidden_dropout: file.hidden_dropout_prob,
         attention_dropout: file.attention_probs_dropout_prob,
-        classifier_dropout: file.classifier_dropout.unwrap_or(match family {
-            Family::DistilBert => 0.2,
-            _ => file.hidden_dropout_prob,
-        }),
+        classifier_dropout: file.classifier_dropout.unwrap_or(file.hidden_dropout_prob),
         head,
+        tie_word_embeddings: file.tie_word_embeddings,
         sentence: SentenceModules::default(),
+        family: family.into(),
     };
+    if encoder.family.has_embedding_size() {
+        encoder.embedding_size = file.embedding_size.filter(|&size| size != file.hidden_size);
+    }
+    let family = encoder.family.clone();
+    family.read(json, &mut encoder)?;
     check(&encoder)?;
     let class_names = if head.classes() == 0 { Vec::new() } else { class_names };
-    Ok((encoder, class_names))
+    let problem = match file.problem_type {
+        Some(name) => ProblemType::of_name(&name)?,
+        // As transformers takes it.
+        None if head == Head::Classes(1) => ProblemType::Regression,
+        None => ProblemType::default(),
+    };
+    Ok(Read { encoder, class_names, problem })
 }
 
 /// Names of the classes by their numbers; two without a list, as transformers has it.
@@ -146,6 +176,7 @@ fn check(encoder: &Encoder) -> Result<(), String> {
     let sizes = [
         ("vocab_size", encoder.vocab_size),
         ("hidden_size", encoder.hidden_size),
+        ("embedding_size", encoder.embedding_width()),
         ("num_attention_heads", encoder.num_attention_heads),
         ("intermediate_size", encoder.intermediate_size),
         ("max_position_embeddings", encoder.max_position_embeddings),
@@ -184,59 +215,34 @@ fn check(encoder: &Encoder) -> Result<(), String> {
 
 /// About how many parameters an encoder of these sizes has, before any is listed.
 fn parameters(encoder: &Encoder) -> u128 {
-    let [hidden, wide, layers, tokens, positions] = [
+    let [hidden, width, wide, layers, tokens, positions] = [
         encoder.hidden_size,
+        encoder.embedding_width(),
         encoder.intermediate_size,
         encoder.num_hidden_layers,
         encoder.vocab_size,
         encoder.max_position_embeddings,
     ]
     .map(|size| size as u128);
-    hidden * (tokens + positions + layers * (4 * hidden + 2 * wide))
+    width * (tokens + positions) + hidden * layers * (4 * hidden + 2 * wide)
 }
 
 /// A number as a person would write it: 0.1, not the f32 nearest to it in all its digits.
-fn short(value: f32) -> Value {
+pub fn short(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
-/// `config.json` of an encoder with these classes.
-pub fn to_json(encoder: &Encoder, class_names: &[String]) -> Value {
-    let numbered = || class_names.iter().enumerate();
+/// `config.json` of an encoder in a model that says what its classes are.
+pub fn to_json(encoder: &Encoder, config: &ModelConfig) -> Value {
+    let numbered = || config.class_names.iter().enumerate();
     let id2label: Map<String, Value> =
         numbered().map(|(class, name)| (class.to_string(), Value::from(name.as_str()))).collect();
     let label2id: Map<String, Value> =
         numbered().map(|(class, name)| (name.clone(), Value::from(class))).collect();
-    let activation = ACTIVATIONS.iter().find(|(_, known)| *known == encoder.activation);
-    let activation = activation.map_or("gelu", |(name, _)| name);
-    let mut json = match encoder.family {
-        Family::DistilBert => json!({
-            "activation": activation,
-            "dim": encoder.hidden_size,
-            "n_layers": encoder.num_hidden_layers,
-            "n_heads": encoder.num_attention_heads,
-            "hidden_dim": encoder.intermediate_size,
-            "dropout": short(encoder.hidden_dropout),
-            "attention_dropout": short(encoder.attention_dropout),
-            "seq_classif_dropout": short(encoder.classifier_dropout),
-            "sinusoidal_pos_embds": false,
-        }),
-        _ => json!({
-            "hidden_act": activation,
-            "hidden_size": encoder.hidden_size,
-            "num_hidden_layers": encoder.num_hidden_layers,
-            "num_attention_heads": encoder.num_attention_heads,
-            "intermediate_size": encoder.intermediate_size,
-            "type_vocab_size": encoder.type_vocab_size,
-            "layer_norm_eps": short(encoder.layer_norm_eps),
-            "hidden_dropout_prob": short(encoder.hidden_dropout),
-            "attention_probs_dropout_prob": short(encoder.attention_dropout),
-            "classifier_dropout": short(encoder.classifier_dropout),
-        }),
-    };
+    let family = &*encoder.family;
     let common = json!({
-        "architectures": [encoder.head.architecture(encoder.family)],
-        "model_type": encoder.family.name(),
+        "architectures": [encoder.head.architecture(family)],
+        "model_type": family.names().model_type,
         "vocab_size": encoder.vocab_size,
         "max_position_embeddings": encoder.max_position_embeddings,
         "pad_token_id": encoder.pad_token_id,
@@ -247,11 +253,17 @@ pub fn to_json(encoder: &Encoder, class_names: &[String]) -> Value {
         Head::Classes(_) => json!({
             "id2label": id2label,
             "label2id": label2id,
-            "problem_type": "single_label_classification",
+            "problem_type": config.problem.name(),
         }),
-        Head::MaskedLanguage | Head::Embedding => json!({}),
+        Head::Tokens(_) => json!({ "id2label": id2label, "label2id": label2id }),
+        Head::Span | Head::MaskedLanguage | Head::Embedding => json!({}),
     };
-    for more in [common, classes] {
+    let width =
+        family.has_embedding_size().then(|| json!({ "embedding_size": encoder.embedding_width() }));
+    let untied = (!encoder.tie_word_embeddings).then(|| json!({ "tie_word_embeddings": false }));
+    let mut json = family.sizes(encoder);
+    let details = Some(Value::Object(family.details()));
+    for more in [Some(common), Some(classes), width, untied, details].into_iter().flatten() {
         if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
             json.extend(more);
         }
@@ -261,6 +273,9 @@ pub fn to_json(encoder: &Encoder, class_names: &[String]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bert::Bert;
+    use super::super::distilbert::DistilBert;
+    use super::super::roberta::Roberta;
     use super::*;
 
     fn base() -> Value {
@@ -271,26 +286,41 @@ mod tests {
         })
     }
 
+    fn read<F: ReadFamily>(name: &str) {
+        let mut json = base();
+        json["model_type"] = name.into();
+        let Read { encoder, class_names, problem } = of_json::<F>(&json).unwrap();
+        assert_eq!((encoder.head, &*class_names[2]), (Head::Classes(3), "so so"));
+        assert_eq!(problem, ProblemType::SingleLabel);
+        for (head, suffix) in [
+            (encoder.head, "ForSequenceClassification"),
+            (Head::Tokens(3), "ForTokenClassification"),
+            (Head::Span, "ForQuestionAnswering"),
+            (Head::MaskedLanguage, "ForMaskedLM"),
+            (Head::Embedding, "Model"),
+        ] {
+            let encoder = Encoder { head, ..encoder.clone() };
+            let classes = if head.classes() == 0 { Vec::new() } else { class_names.clone() };
+            let mut config = ModelConfig::of_encoder(encoder.clone(), classes);
+            if let Head::Classes(_) = head {
+                config.problem = ProblemType::MultiLabel;
+            }
+            let written = to_json(&encoder, &config);
+            assert_eq!(written["model_type"], name);
+            let architecture = written["architectures"][0].as_str().unwrap();
+            assert!(architecture.ends_with(suffix), "{architecture}");
+            let again = of_json::<F>(&written).unwrap();
+            let found = (again.encoder, again.class_names, again.problem);
+            assert_eq!(found, (encoder, config.class_names, config.problem));
+        }
+    }
+
     #[test]
     fn what_is_written_is_read_again() {
-        for (name, family) in Family::ALL {
-            let mut json = base();
-            json["model_type"] = name.into();
-            let (encoder, classes) = from_json(family, &json).unwrap();
-            assert_eq!((encoder.head, &*classes[2]), (Head::Classes(3), "so so"));
-            for (head, suffix) in [
-                (encoder.head, "ForSequenceClassification"),
-                (Head::MaskedLanguage, "ForMaskedLM"),
-                (Head::Embedding, "Model"),
-            ] {
-                let encoder = Encoder { head, ..encoder.clone() };
-                let classes = if head.classes() == 0 { Vec::new() } else { classes.clone() };
-                let written = to_json(&encoder, &classes);
-                assert_eq!(written["model_type"], name);
-                let architecture = written["architectures"][0].as_str().unwrap();
-                assert!(architecture.ends_with(suffix), "{architecture}");
-                assert_eq!(from_json(family, &written).unwrap(), (encoder, classes));
-            }
+        read::<Bert>("bert");
+        read::<DistilBert>("distilbert");
+        for name in ["roberta", "xlm-roberta", "camembert"] {
+            read::<Roberta>(name);
         }
     }
 
@@ -304,13 +334,13 @@ mod tests {
             ("hidden_dropout_prob", json!(1.0), "below 1"),
             ("layer_norm_eps", json!(-1.0), "layer_norm_eps"),
             ("position_embedding_type", json!("relative_key"), "must be `absolute`"),
-            ("tie_word_embeddings", json!(false), "must be true"),
+            ("problem_type", json!("ranking"), "`ranking` is none of single_label_classification"),
             ("id2label", json!({"0": "a", "2": "b"}), "id2label has no class 1"),
             ("num_hidden_layers", json!("two"), "invalid type"),
         ] {
             let mut json = base();
             json[key] = value;
-            let error = from_json(Family::Bert, &json).unwrap_err();
+            let error = of_json::<Bert>(&json).unwrap_err();
             assert!(error.contains(problem), "{key}: {error}");
         }
     }

@@ -1,13 +1,16 @@
 //! What stands on an encoder: what it is for.
 
 use super::Family;
-use crate::recipe::Task;
 
 /// What an encoder's hidden states are made into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// Logits of so many classes for a whole text.
+    /// So many numbers for a whole text: logits of classes, of labels, or values.
     Classes(usize),
+    /// Logits of so many classes for each word of a text.
+    Tokens(usize),
+    /// Logits of each token of a text as the start, and as the end, of an answer.
+    Span,
     /// Logits of the whole vocabulary for masked tokens (Devlin et al. 2019).
     MaskedLanguage,
     /// One vector for a whole text.
@@ -15,39 +18,44 @@ pub enum Head {
 }
 
 impl Head {
-    /// What a task needs.
-    pub fn of_task(task: Task, classes: usize) -> Self {
-        match task {
-            Task::Classification => Self::Classes(classes),
-            Task::MaskedLm => Self::MaskedLanguage,
-            Task::Embedding => Self::Embedding,
-        }
-    }
-
     /// What it is, in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Classes(_) => "a classifier",
+            Self::Tokens(_) => "a token classifier",
+            Self::Span => "a model for question answering",
             Self::MaskedLanguage => "a masked language model",
             Self::Embedding => "an embedding model",
         }
     }
 
     /// The name that transformers gives a family's model with this head: `architectures` of `config.json`.
-    pub(super) fn architecture(self, family: Family) -> String {
+    pub(super) fn architecture(self, family: &dyn Family) -> String {
         let suffix = match self {
             Self::Classes(_) => "ForSequenceClassification",
+            Self::Tokens(_) => "ForTokenClassification",
+            Self::Span => "ForQuestionAnswering",
             Self::MaskedLanguage => "ForMaskedLM",
             Self::Embedding => "Model",
         };
-        format!("{}{suffix}", family.class())
+        format!("{}{suffix}", family.names().class)
     }
 
     /// The head of such a model; a classifier of so many classes unless the name says otherwise.
-    pub(super) fn of_architecture(name: &str, family: Family, classes: usize) -> Self {
-        match name.strip_prefix(family.class()) {
-            Some("ForMaskedLM" | "ForPreTraining") => Self::MaskedLanguage,
-            Some("Model") => Self::Embedding,
+    pub(super) fn of_architecture(name: &str, family: &dyn Family, classes: usize) -> Self {
+        match name.strip_prefix(family.names().class) {
+            Some(suffix) => family.head_of(suffix, classes),
+            None => Self::Classes(classes),
+        }
+    }
+
+    /// The head of a model whose name in transformers ends so.
+    pub(super) fn of_suffix(suffix: &str, classes: usize) -> Self {
+        match suffix {
+            "ForMaskedLM" | "ForPreTraining" => Self::MaskedLanguage,
+            "Model" => Self::Embedding,
+            "ForTokenClassification" => Self::Tokens(classes),
+            "ForQuestionAnswering" => Self::Span,
             _ => Self::Classes(classes),
         }
     }
@@ -55,8 +63,22 @@ impl Head {
     /// Number of classes; 0 of a head that has none.
     pub fn classes(self) -> usize {
         match self {
-            Self::Classes(classes) => classes,
-            Self::MaskedLanguage | Self::Embedding => 0,
+            Self::Classes(classes) | Self::Tokens(classes) => classes,
+            Self::Span | Self::MaskedLanguage | Self::Embedding => 0,
         }
+    }
+
+    /// The same head for so many classes, where it has any.
+    pub fn with_classes(self, classes: usize) -> Self {
+        match self {
+            Self::Classes(_) => Self::Classes(classes),
+            Self::Tokens(_) => Self::Tokens(classes),
+            other => other,
+        }
+    }
+
+    /// Whether another head is of the same kind, whatever the number of its classes.
+    pub fn is_like(self, other: Self) -> bool {
+        self.with_classes(0) == other.with_classes(0)
     }
 }

@@ -1,39 +1,54 @@
-//! Transformer encoders of the BERT family: BERT (and MiniLM), DistilBERT, RoBERTa.
+//! Transformer encoders, each family in a file of its own.
 //!
-//! Devlin et al. 2019, Sanh et al. 2019, Liu et al. 2019. Parameters have the names and shapes that Hugging Face
-//! transformers gives them.
+//! Parameters have the names and shapes that Hugging Face transformers gives them.
 
+pub mod albert;
+pub mod bert;
+pub mod distilbert;
+pub mod electra;
+mod family;
 mod file;
 mod head;
-mod names;
+mod pass;
+pub mod roberta;
 mod sentence;
 
-use distil_gpu_kernels::reduce::ReduceOp;
-
-use super::inputs::{Inputs, Pooled, Pooling, TokenInput, TokenTensors};
-use super::{Answer, Model, Outputs, SelfAttention};
+use super::inputs::{Inputs, Pooling, TokenInput};
+use super::registry::ModelType;
+use super::weights::Naming;
+use super::{LayerShape, Model, ModelConfig, Output, Outputs};
 use crate::error::Error;
-use crate::graph::ops::{AttentionConfig, Decoder};
-use crate::graph::{Graph, TensorId};
-use crate::nn::{self, Activation};
+use crate::graph::Graph;
+use crate::nn::Activation;
 use crate::store::{Init, ParameterSpec};
-use names::{ClassifierNames, LanguageNames, LayerNames};
+use crate::words::counted;
 
-pub(super) use file::{from_json, to_json};
+use family::LanguageNames;
+pub use family::{Family, ReadFamily, SharedFamily};
+pub(super) use file::Read;
 pub use head::Head;
-pub use names::Family;
+use pass::{Pass, TAGGER, decoder_names};
 pub use sentence::{Dense, SentenceModules, SentenceStep};
 pub(super) use sentence::{FIRST_STEP, dense_folder};
+
+/// A family's line in the registry.
+const fn model_type<F: ReadFamily>(name: &'static str) -> ModelType {
+    ModelType::new(name, |folder, json| {
+        super::folder::read_encoder(folder, file::of_json::<F>(json))
+    })
+}
 
 /// A stack of attention and feed-forward layers with a head on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoder {
     /// Whose names and details it has.
-    pub family: Family,
+    pub family: SharedFamily,
     /// Tokens there are.
     pub vocab_size: usize,
     /// Width of a token's hidden state.
     pub hidden_size: usize,
+    /// Width of a token's embedding, where that is another.
+    pub embedding_size: Option<usize>,
     /// Layers.
     pub num_hidden_layers: usize,
     /// Attention heads of a layer.
@@ -58,6 +73,8 @@ pub struct Encoder {
     pub classifier_dropout: f32,
     /// What its hidden states are made into.
     pub head: Head,
+    /// Whether the decoder of a masked language model has the table of words as its weight.
+    pub tie_word_embeddings: bool,
     /// How a vector is made of them where the head is for embeddings; the default elsewhere.
     pub sentence: SentenceModules,
 }
@@ -65,10 +82,36 @@ pub struct Encoder {
 /// Spread of new weights, as in the papers' models.
 const INITIALISER_RANGE: f32 = 0.02;
 
+/// BERT base for embeddings.
+impl Default for Encoder {
+    fn default() -> Self {
+        Self {
+            family: bert::Bert.into(),
+            vocab_size: 30_522,
+            hidden_size: 768,
+            embedding_size: None,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            max_position_embeddings: 512,
+            type_vocab_size: 2,
+            pad_token_id: 0,
+            activation: Activation::Gelu,
+            layer_norm_eps: 1e-12,
+            hidden_dropout: 0.1,
+            attention_dropout: 0.1,
+            classifier_dropout: 0.1,
+            head: Head::Embedding,
+            tie_word_embeddings: true,
+            sentence: SentenceModules::default(),
+        }
+    }
+}
+
 impl Encoder {
-    /// Row of the position table for the first token: RoBERTa counts from behind the padding token.
+    /// Row of the position table for the first token: some families count from behind the padding token.
     fn first_position(&self) -> usize {
-        if self.family == Family::Roberta { self.pad_token_id + 1 } else { 0 }
+        if self.family.counts_from_padding() { self.pad_token_id + 1 } else { 0 }
     }
 
     /// Most tokens of a text.
@@ -79,15 +122,22 @@ impl Encoder {
     /// What of a text its head works on.
     pub fn pooling(&self) -> Pooling {
         match self.head {
-            Head::Classes(_) => Pooling::First,
+            Head::Classes(_) => self.family.classifier_pooling(),
+            Head::Tokens(_) => Pooling::Words,
+            Head::Span => Pooling::Tokens,
             Head::Embedding => self.sentence.pooling,
             Head::MaskedLanguage => Pooling::Masked,
         }
     }
 
-    /// Numbers of an embedding.
-    pub fn embedding_size(&self) -> usize {
+    /// Numbers of an embedding of a text.
+    pub fn sentence_width(&self) -> usize {
         self.sentence.width(self.hidden_size)
+    }
+
+    /// Width of a token's embedding.
+    pub fn embedding_width(&self) -> usize {
+        self.embedding_size.unwrap_or(self.hidden_size)
     }
 
     /// Gives it another head. How vectors are made stays where the head is for embeddings.
@@ -109,8 +159,35 @@ impl Encoder {
             pooling: self.pooling(),
         }
     }
+
+    /// Whether a parameter has a row for each token.
+    pub(super) fn is_of_tokens(&self, name: &str) -> bool {
+        let decoder = decoder_names(self);
+        name == self.family.names().words || decoder.iter().any(|own| own == name)
+    }
+
+    /// Beginnings of names that a file may have beside this model's. Where a model is started from one with another
+    /// head, those of all heads.
+    fn unneeded(&self, of_other_head: bool) -> Vec<String> {
+        let names = self.family.names();
+        let own = names.heads.of(self.head);
+        let heads = names.heads.all().filter(|start| of_other_head || !own.contains(start));
+        let bare = |start: &str| start.strip_prefix(names.prefix).unwrap_or(start).to_owned();
+        let mut unneeded: Vec<String> =
+            heads.chain(names.unused.iter().copied()).map(bare).collect();
+        if self.head == Head::MaskedLanguage {
+            // A tied decoder's copies of the table and the bias, or the bias that a decoder of its own leaves unused.
+            let LanguageNames { bias, decoder, decoder_bias, .. } = names.language;
+            unneeded.extend(match self.tie_word_embeddings {
+                true => vec![format!("{decoder}.weight"), decoder_bias.to_owned()],
+                false => vec![bias.to_owned()],
+            });
+        }
+        unneeded
+    }
 }
 
+/// A matrix of weights, or a table of embeddings.
 fn table(name: String, rows: usize, columns: usize) -> ParameterSpec {
     ParameterSpec {
         name,
@@ -139,42 +216,78 @@ fn norm(name: &str, size: usize) -> [ParameterSpec; 2] {
     })
 }
 
+/// The tables of embeddings that there are.
+fn tables(encoder: &Encoder) -> Vec<ParameterSpec> {
+    let (names, width) = (encoder.family.names(), encoder.embedding_width());
+    let mut specs = vec![table(names.words.to_owned(), encoder.vocab_size, width)];
+    if encoder.family.has_positions() {
+        specs.push(table(names.positions.to_owned(), encoder.max_position_embeddings, width));
+    }
+    if encoder.type_vocab_size > 0 {
+        specs.push(table(names.types.to_owned(), encoder.type_vocab_size, width));
+    }
+    specs
+}
+
+/// What comes before the first layer.
+fn embedding_parameters(encoder: &Encoder) -> Vec<ParameterSpec> {
+    let mut specs = tables(encoder);
+    specs.extend(norm(encoder.family.names().norm, encoder.embedding_width()));
+    if let Some(projection) = encoder.family.projection(encoder) {
+        specs.extend(linear(projection, encoder.embedding_width(), encoder.hidden_size));
+    }
+    specs
+}
+
+/// A layer with its norms behind the sums, whose parameters' names begin with `prefix`.
+fn layer_parameters(encoder: &Encoder, prefix: &str) -> Vec<ParameterSpec> {
+    let (hidden, wide) = (encoder.hidden_size, encoder.intermediate_size);
+    let names = &encoder.family.names().layer;
+    let name = |part: &str| format!("{prefix}{part}");
+    let mut specs = Vec::new();
+    for part in [names.query, names.key, names.value, names.attended] {
+        specs.extend(linear(&name(part), hidden, hidden));
+    }
+    specs.extend(norm(&name(names.attention_norm), hidden));
+    specs.extend(linear(&name(names.widen), hidden, wide));
+    specs.extend(linear(&name(names.narrow), wide, hidden));
+    specs.extend(norm(&name(names.output_norm), hidden));
+    specs
+}
+
+/// The head: linear layers as BERT has them.
+fn head_parameters(encoder: &Encoder) -> Vec<ParameterSpec> {
+    let (hidden, names) = (encoder.hidden_size, encoder.family.names());
+    match encoder.head {
+        Head::Classes(classes) => {
+            let dense = linear(names.classes.dense, hidden, hidden);
+            dense.into_iter().chain(linear(names.classes.classifier, hidden, classes)).collect()
+        }
+        Head::Tokens(classes) => linear(TAGGER, hidden, classes).to_vec(),
+        Head::Span => linear(names.span, hidden, 2).to_vec(),
+        Head::MaskedLanguage => {
+            let width = encoder.embedding_width();
+            let mut specs = linear(names.language.dense, hidden, width).to_vec();
+            specs.extend(norm(names.language.norm, width));
+            specs.extend(decoder_parameters(encoder));
+            specs
+        }
+        Head::Embedding => encoder.sentence.parameters(),
+    }
+}
+
+/// What the decoder of a masked language model has of its own.
+fn decoder_parameters(encoder: &Encoder) -> Vec<ParameterSpec> {
+    let [weight, bias] = decoder_names(encoder);
+    let own = (!encoder.tie_word_embeddings)
+        .then(|| table(weight, encoder.vocab_size, encoder.embedding_width()));
+    own.into_iter().chain([bias_of(&bias, encoder.vocab_size)]).collect()
+}
+
 impl Model for Encoder {
     fn parameters(&self) -> Vec<ParameterSpec> {
-        let (hidden, wide) = (self.hidden_size, self.intermediate_size);
-        let names = self.family.embeddings();
-        let mut specs = vec![
-            table(names.words, self.vocab_size, hidden),
-            table(names.positions, self.max_position_embeddings, hidden),
-        ];
-        if self.type_vocab_size > 0 {
-            specs.push(table(names.types, self.type_vocab_size, hidden));
-        }
-        specs.extend(norm(&names.norm, hidden));
-        for layer in 0..self.num_hidden_layers {
-            let names = self.family.layer(layer);
-            for name in [&names.query, &names.key, &names.value, &names.attended] {
-                specs.extend(linear(name, hidden, hidden));
-            }
-            specs.extend(norm(&names.attention_norm, hidden));
-            specs.extend(linear(&names.widen, hidden, wide));
-            specs.extend(linear(&names.narrow, wide, hidden));
-            specs.extend(norm(&names.output_norm, hidden));
-        }
-        match self.head {
-            Head::Classes(classes) => {
-                let ClassifierNames { dense, classifier, .. } = self.family.classifier_names();
-                specs.extend(linear(dense, hidden, hidden));
-                specs.extend(linear(classifier, hidden, classes));
-            }
-            Head::MaskedLanguage => {
-                let LanguageNames { dense, norm: names, bias } = self.family.language_names();
-                specs.extend(linear(dense, hidden, hidden));
-                specs.extend(norm(names, hidden));
-                specs.push(bias_of(bias, self.vocab_size));
-            }
-            Head::Embedding => specs.extend(self.sentence.parameters()),
-        }
+        let mut specs = self.family.trunk(self);
+        specs.extend(self.family.head(self));
         specs
     }
 
@@ -190,174 +303,62 @@ impl Model for Encoder {
             return Err(Error::Shape { op: "encoder", found: format!("{inputs:?}"), needed });
         };
         let mut pass = Pass { model: self, graph, store, training, dropped: 0 };
-        let mut states = vec![pass.embed(inputs)?];
-        let mut attention = Vec::new();
-        for layer in 0..self.num_hidden_layers {
-            let (state, attends) = pass.layer(layer, states[layer], inputs)?;
-            states.push(state);
-            attention.push(attends);
+        let trunk = self.family.encode(&mut pass, inputs)?;
+        let last = trunk.states[self.num_hidden_layers];
+        let answer = pass.answer(last, inputs)?;
+        Ok(Outputs { answer, states: trunk.states, attention: trunk.attention })
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "{} of {}, {}, hidden_size {}, intermediate_size {}, {}",
+            self.family.names().model_type,
+            counted(self.num_hidden_layers, "layer"),
+            counted(self.num_attention_heads, "head"),
+            self.hidden_size,
+            self.intermediate_size,
+            counted(self.vocab_size, "token")
+        )
+    }
+
+    fn output(&self) -> Output {
+        match self.head {
+            Head::Classes(classes) => Output::Classes(classes),
+            Head::Tokens(classes) => Output::Tokens(classes),
+            Head::Span => Output::Span,
+            Head::MaskedLanguage => Output::Vocabulary(self.vocab_size),
+            Head::Embedding => Output::Embedding(self.sentence_width()),
         }
-        let last = states[self.num_hidden_layers];
-        let answer = match self.head {
-            Head::Classes(_) => Answer::Logits(pass.classify(last, inputs)?),
-            Head::Embedding => Answer::Embedding(pass.embedding(last, inputs)?),
-            Head::MaskedLanguage => Answer::Vocabulary(pass.guess(last, inputs)?),
+    }
+
+    fn layers(&self) -> Option<LayerShape> {
+        Some(LayerShape {
+            count: self.num_hidden_layers,
+            hidden_size: self.hidden_size,
+            heads: self.num_attention_heads,
+        })
+    }
+
+    fn is_output(&self, name: &str) -> bool {
+        let layer = match self.head {
+            Head::Classes(_) => self.family.names().classes.classifier,
+            Head::Tokens(_) => TAGGER,
+            Head::Span => self.family.names().span,
+            Head::MaskedLanguage | Head::Embedding => return false,
         };
-        Ok(Outputs { answer, states, attention })
-    }
-}
-
-fn unfit(inputs: &TokenTensors) -> Error {
-    let needed = "what its head works on of a text".to_owned();
-    Error::Shape { op: "encoder", found: format!("{:?}", inputs.pooled), needed }
-}
-
-/// A forward pass being added to a graph.
-struct Pass<'a> {
-    model: &'a Encoder,
-    graph: &'a mut Graph,
-    store: usize,
-    training: bool,
-    /// Dropouts so far: each has random numbers of its own.
-    dropped: u32,
-}
-
-impl Pass<'_> {
-    fn dropout(&mut self, x: TensorId, rate: f32) -> Result<TensorId, Error> {
-        let layer = self.next_dropout();
-        nn::dropout(self.graph, x, if self.training { rate } else { 0.0 }, layer)
+        name.strip_prefix(layer).is_some_and(|part| part.starts_with('.'))
     }
 
-    fn next_dropout(&mut self) -> u32 {
-        self.dropped += 1;
-        self.dropped
-    }
-
-    fn linear(&mut self, name: &str, x: TensorId) -> Result<TensorId, Error> {
-        nn::linear(self.graph, self.store, name, x)
-    }
-
-    fn norm(&mut self, name: &str, x: TensorId) -> Result<TensorId, Error> {
-        let part = |part: &str| format!("{name}.{part}");
-        let weight = self.graph.named(self.store, &part("weight"));
-        let bias = self.graph.named(self.store, &part("bias"));
-        self.graph.layer_norm(x, weight, bias, self.model.layer_norm_eps)
-    }
-
-    /// Hidden states [rows, length, hidden_size] before the first layer.
-    fn embed(&mut self, inputs: &TokenTensors) -> Result<TensorId, Error> {
-        let names = self.model.family.embeddings();
-        let tables = [
-            (&names.words, Some(inputs.tokens)),
-            (&names.positions, Some(inputs.positions)),
-            (&names.types, inputs.types),
-        ];
-        let mut sum = None;
-        for (name, ids) in tables {
-            let Some(ids) = ids else { continue };
-            let table = self.graph.named(self.store, name);
-            let rows = self.graph.gather(table, ids.ids, ids.order)?;
-            sum = Some(match sum {
-                Some(sum) => self.graph.plus(sum, rows)?,
-                None => rows,
-            });
+    fn naming(&self, start: bool) -> Naming {
+        let names = self.family.names();
+        Naming {
+            prefix: names.prefix,
+            unneeded: self.unneeded(start),
+            fresh: if start { names.heads.of(self.head) } else { &[] },
         }
-        let sum = sum.expect("tokens have numbers");
-        let normed = self.norm(&names.norm, sum)?;
-        self.dropout(normed, self.model.hidden_dropout)
     }
 
-    fn layer(
-        &mut self,
-        layer: usize,
-        x: TensorId,
-        inputs: &TokenTensors,
-    ) -> Result<(TensorId, SelfAttention), Error> {
-        let model = self.model;
-        let names: LayerNames = model.family.layer(layer);
-        let [query, key, value] = [&names.query, &names.key, &names.value];
-        let (q, k, v) = (self.linear(query, x)?, self.linear(key, x)?, self.linear(value, x)?);
-        let head_size = model.hidden_size / model.num_attention_heads;
-        let stream = self.next_dropout();
-        let config = AttentionConfig {
-            heads: model.num_attention_heads,
-            scale: 1.0 / (head_size as f32).sqrt(),
-            causal: false,
-            dropout: if self.training { model.attention_dropout } else { 0.0 },
-            stream: nn::dropout_stream(stream),
-        };
-        let attended = self.graph.attention(q, k, v, inputs.lengths, config)?;
-        let x = self.add_and_norm(&names.attended, &names.attention_norm, attended, x)?;
-        let wide = self.linear(&names.widen, x)?;
-        let wide = nn::activate(self.graph, model.activation, wide, 0.0, 0)?;
-        let state = self.add_and_norm(&names.narrow, &names.output_norm, wide, x)?;
-        Ok((state, SelfAttention { queries: q, keys: k, values: v }))
-    }
-
-    /// norm(dropout(linear(y)) + x)
-    fn add_and_norm(
-        &mut self,
-        linear: &str,
-        norm: &str,
-        y: TensorId,
-        x: TensorId,
-    ) -> Result<TensorId, Error> {
-        let y = self.linear(linear, y)?;
-        let y = self.dropout(y, self.model.hidden_dropout)?;
-        let sum = self.graph.plus(y, x)?;
-        self.norm(norm, sum)
-    }
-
-    /// What stands for each text [rows, hidden_size].
-    fn pool(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
-        let pooled = match inputs.pooled {
-            Pooled::Weights(weights) => self.graph.matmul(weights, x, false, false)?,
-            Pooled::Largest(mask) => {
-                let masked = self.graph.plus(x, mask)?;
-                self.graph.reduce(ReduceOp::Max, masked, 1, 1)?
-            }
-            Pooled::Masked(_) => return Err(unfit(inputs)),
-        };
-        self.graph.reshape(pooled, &[inputs.shape.rows, self.model.hidden_size])
-    }
-
-    /// A vector of each text, as sentence-transformers makes it [rows, embedding_size].
-    fn embedding(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
-        let pooled = self.pool(x, inputs)?;
-        self.model.sentence.apply(self.graph, self.store, pooled)
-    }
-
-    /// Logits [rows, classes].
-    fn classify(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
-        let model = self.model;
-        let ClassifierNames { dense, activation, classifier, drop_first } =
-            model.family.classifier_names();
-        let pooled = self.pool(x, inputs)?;
-        let rate = model.classifier_dropout;
-        let pooled = if drop_first { self.dropout(pooled, rate)? } else { pooled };
-        let dense = self.linear(dense, pooled)?;
-        let active = nn::activate(self.graph, activation, dense, 0.0, 0)?;
-        let active = self.dropout(active, rate)?;
-        self.linear(classifier, active)
-    }
-
-    /// The masked tokens' hidden states, ready for the decoder, whose weight is the table of words.
-    fn guess(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<Decoder, Error> {
-        let Pooled::Masked(places) = inputs.pooled else { return Err(unfit(inputs)) };
-        let model = self.model;
-        let LanguageNames { dense, norm, bias } = model.family.language_names();
-        let states = self.graph.rows(x)?;
-        let chosen = self.graph.gather(states, places.ids, places.order)?;
-        let dense = self.linear(dense, chosen)?;
-        // RoBERTa's head has this one whatever its layers have.
-        let activation = match model.family {
-            Family::Roberta => Activation::Gelu,
-            Family::Bert | Family::DistilBert => model.activation,
-        };
-        let active = nn::activate(self.graph, activation, dense, 0.0, 0)?;
-        let hidden = self.norm(norm, active)?;
-        let weight = self.graph.named(self.store, &model.family.embeddings().words);
-        let bias = self.graph.named(self.store, bias);
-        Ok(Decoder { hidden, weight, bias })
+    fn to_json(&self, config: &ModelConfig) -> serde_json::Value {
+        file::to_json(self, config)
     }
 }

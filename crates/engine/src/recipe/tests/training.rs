@@ -18,7 +18,7 @@ fn the_best_is_chosen_on_validation_data() {
         "a.toml:4:14: `data.validation` is 1.0; it must be a number between 0 and 1",
     );
     let recipe = set(&["train.keep=best", "data.validation=0.25"]);
-    assert_eq!(recipe.train.best_by, Some(Criterion::Accuracy));
+    assert_eq!(recipe.train.best_by, Some("accuracy".to_owned()));
     assert_eq!(recipe.data.validation, Some(Validation::Share(0.25)));
     let text = edited(&[(
         "source = \"embedded\"",

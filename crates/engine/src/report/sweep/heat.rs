@@ -120,7 +120,9 @@ impl Shown {
     fn title(self, report: &SweepReport) -> String {
         match self {
             Self::Perplexity => "Perplexity of the distilled student".to_owned(),
-            Self::Score => capital(&format!("{} of the distilled student", report.task.score().title)),
+            Self::Score => {
+                capital(&format!("{} of the distilled student", report.task.score().title))
+            }
             Self::Gain => "What distillation gained".to_owned(),
         }
     }
@@ -181,7 +183,8 @@ impl Shades {
         }
         let format = report.task.score().format;
         let score = report.score(point);
-        let (spread, (scale, digits)) = (self.measure.of(report, point), self.measure.scale(report));
+        let (spread, (scale, digits)) =
+            (self.measure.of(report, point), self.measure.scale(report));
         let mean = match self.measure {
             Shown::Gain => format!("{:+.digits$}", scale * spread.mean),
             _ => format!("{:.digits$}", scale * spread.mean),

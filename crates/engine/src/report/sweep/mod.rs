@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::{bad, parse};
 use super::{ArmReport, UNKNOWN, thousands, verdict};
+use crate::error::Error;
 use crate::results::{Format, Measure};
 use crate::task::TaskRef;
-use crate::error::Error;
 
 pub use page::{SWEEP_PAGE, sweep_page, write_sweep_page};
 
@@ -359,9 +359,8 @@ impl SweepReport {
         let keys = self.axes.iter().map(|(key, _)| short(key).to_owned());
         let guesses: &[&str] = if self.guesses() { &["perplexity", "student alone"] } else { &[] };
         let score = self.task.score().title;
-        let fixed =
-            guesses.iter().chain(&[score, "student alone", "gain", "parameters", "latency"]);
-        keys.chain(fixed.map(|&name| name.to_owned())).collect()
+        let fixed = [score, "student alone", "gain", "parameters", "latency"];
+        keys.chain(guesses.iter().chain(&fixed).map(|&name| name.to_owned())).collect()
     }
 
     /// A line a combination.

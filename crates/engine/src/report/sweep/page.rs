@@ -7,12 +7,12 @@ use askama::Template;
 
 use super::heat::Heat;
 use super::{PERPLEXITY, SweepReport, SweepRow};
-use crate::results::{Format, Measure};
 use crate::error::Error;
 use crate::files::write_atomically;
 use crate::report::charts::{self, Chart};
 use crate::report::page::{ASSETS, Assets, Tile};
 use crate::report::percent;
+use crate::results::{Format, Measure};
 use crate::words::counted_thousands;
 
 /// Name of the page in a sweep's folder.

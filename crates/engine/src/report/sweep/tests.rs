@@ -27,6 +27,7 @@ fn report(axes: &[(&str, &[&str])], seeds: u32) -> SweepReport {
     let strings = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
     SweepReport {
         name: "grid".to_owned(),
+        task: TaskRef::default(),
         axes: axes.iter().map(|(key, values)| ((*key).to_owned(), strings(values))).collect(),
         seeds,
         teacher: Some(arm(&[0, 1], 1000)),
@@ -160,13 +161,17 @@ fn seeds_alone_may_vary() {
 #[test]
 fn language_models_go_by_perplexity() {
     let mut report = report(&[("distil.temperature", &["1", "4", "8"])], 2);
+    report.task = TaskRef::named("masked-lm").unwrap();
+    let add = |arm: &mut ArmReport, perplexity: f64| {
+        arm.scores = arm.scores.clone().with(PERPLEXITY, perplexity);
+    };
     for (point, perplexity) in report.points.iter_mut().zip([9.0, 5.0, 7.0]) {
         for (run, more) in point.runs.iter_mut().zip([0.0, 1.0]) {
-            run.distilled.perplexity = Some(perplexity + more);
-            run.control.perplexity = Some(12.0);
+            add(&mut run.distilled, perplexity + more);
+            add(&mut run.control, 12.0);
         }
     }
-    report.teacher.as_mut().unwrap().perplexity = Some(4.0);
+    add(report.teacher.as_mut().unwrap(), 4.0);
     // The first is the most accurate.
     assert_eq!(report.best(), Some(&report.points[1]));
     let best = "Best: distil.temperature = 4 with a perplexity of 5.50 ± 0.71, 12.00 ± 0.00 alone; \

@@ -1,0 +1,92 @@
+//! The kinds of models there are: a line each.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::encoder::{albert, bert, distilbert, electra, roberta};
+use super::{ModelConfig, mlp};
+use crate::error::Error;
+
+/// Every kind of model, by its name in `model_type`.
+pub const REGISTRY: &[ModelType] = &[
+    mlp::TYPE,
+    bert::TYPE,
+    distilbert::TYPE,
+    roberta::TYPE,
+    roberta::XLM,
+    roberta::CAMEMBERT,
+    electra::TYPE,
+    albert::TYPE,
+];
+
+/// Reads a model's configuration: its folder, and what `config.json` there says.
+type Reader = fn(&Path, &Value) -> Result<ModelConfig, Error>;
+
+/// A kind of model.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelType {
+    /// `model_type` of its configurations.
+    pub name: &'static str,
+    read: Reader,
+}
+
+impl ModelType {
+    pub(super) const fn new(name: &'static str, read: Reader) -> Self {
+        Self { name, read }
+    }
+
+    /// The kind that a configuration names.
+    ///
+    /// # Errors
+    /// A sentence that lists the kinds there are, and the one whose name is nearest.
+    pub fn of_json(json: &Value) -> Result<&'static Self, String> {
+        let name = json["model_type"].as_str().unwrap_or_default();
+        if let Some(known) = REGISTRY.iter().find(|known| known.name == name) {
+            return Ok(known);
+        }
+        let names: Vec<&str> = REGISTRY.iter().map(|known| known.name).collect();
+        let mut problem = format!("its model_type `{name}` is none of {}", names.join(", "));
+        if let Some(nearest) = nearest(name, &names) {
+            problem.push_str(&format!("; the nearest is `{nearest}`"));
+        }
+        Err(problem)
+    }
+
+    /// The model that a folder's configuration describes.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when it makes no sense.
+    pub fn read(&self, folder: &Path, json: &Value) -> Result<ModelConfig, Error> {
+        (self.read)(folder, json)
+    }
+}
+
+/// The name most like another one, if any is like it.
+fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+    const ALIKE: f64 = 0.5;
+    let likeness = |known: &&str| strsim::normalized_damerau_levenshtein(name, known);
+    let best = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) >= ALIKE).then_some(*best)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_are_found_or_the_nearest_is_told() {
+        for known in REGISTRY {
+            let found = ModelType::of_json(&json!({ "model_type": known.name })).unwrap();
+            assert_eq!(found.name, known.name);
+        }
+        let told = |name: Value| ModelType::of_json(&json!({ "model_type": name })).unwrap_err();
+        let error = told("robertta".into());
+        assert!(error.contains("`robertta` is none of mlp, bert,"), "{error}");
+        assert!(error.ends_with("; the nearest is `roberta`"), "{error}");
+        assert!(!told("llava_next".into()).contains("nearest"));
+        assert!(!told(Value::Null).contains("nearest"));
+    }
+}

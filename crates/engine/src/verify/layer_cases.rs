@@ -1,0 +1,58 @@
+//! Kernels of layers that some families of models have: rotary embeddings, gated units, blocks of columns.
+
+use distil_gpu_kernels::columns::Columns;
+use distil_gpu_kernels::glu::{Gate, Glu};
+use distil_gpu_kernels::rotary::Rotary;
+
+use super::cases::Case;
+
+/// Heads that turn whole and in part, tables longer than the examples, both ways; grids that have to be folded.
+pub fn rotary() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (batch, length, heads, head_dim, half, positions) in [
+        (1, 1, 1, 2, 1, 1),
+        (2, 5, 3, 8, 4, 9),
+        (3, 7, 2, 9, 2, 7),
+        (2, 33, 4, 64, 32, 40),
+        (3, 50, 3, 20, 5, 50),
+        (1, 513, 7, 96, 48, 513),
+    ] {
+        for inverse in [false, true] {
+            let kernel = Rotary { batch, length, heads, head_dim, half, positions, inverse };
+            cases.push(Case::random(kernel, -1.5, 1.5));
+        }
+    }
+    cases
+}
+
+/// Every gate, either half of a row first, forward and backward.
+pub fn glu() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (rows, half, gate, gate_last) in [
+        (1, 1, Gate::Sigmoid, false),
+        (5, 3, Gate::Sigmoid, true),
+        (7, 33, Gate::Relu, false),
+        (9, 100, Gate::Gelu, false),
+        (300, 129, Gate::Gelu, true),
+        (20, 64, Gate::GeluTanh, false),
+        (31, 65, Gate::Silu, false),
+        (200, 576, Gate::Silu, true),
+    ] {
+        for backward in [false, true] {
+            let kernel = Glu { rows, half, gate, gate_last, backward };
+            cases.push(Case::random(kernel, -6.0, 6.0));
+        }
+    }
+    cases
+}
+
+/// Two to four blocks, cut and put together.
+pub fn columns() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (rows, cols, blocks) in [(1, 1, 1), (3, 5, 2), (65, 1, 3), (40, 77, 4), (700, 64, 3)] {
+        for join in [false, true] {
+            cases.push(Case::random(Columns { rows, cols, blocks, join }, -1.0, 1.0));
+        }
+    }
+    cases
+}
