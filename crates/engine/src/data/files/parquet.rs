@@ -25,6 +25,8 @@ use crate::files::refuse_pointer;
 use crate::guard::guarded;
 use crate::memory;
 
+/// The most values that a row's lists may have, on average: what a few bytes can declare has to be made room for.
+const MOST_IN_LIST: u64 = 1 << 16;
 /// Key of a file's metadata in which Hugging Face's tools keep what the columns mean.
 const HUGGINGFACE: &str = "huggingface";
 
@@ -152,10 +154,12 @@ fn check_group(group: &RowGroupMetaData, asked: &Type, file_len: u64) -> Result<
             return Err(format!("column `{name}` has {values} values for {rows} rows"));
         }
         let room = memory::available().map_or(u64::MAX, |available| available / 2);
-        if lists && values as u64 > room / size_of::<Field>() as u64 {
+        let most = (room / size_of::<Field>() as u64)
+            .min(u64::try_from(rows).unwrap_or(0).saturating_mul(MOST_IN_LIST));
+        if lists && values as u64 > most {
             return Err(format!(
-                "column `{name}` has {values} values in lists, more than the memory that is left holds: give a smaller \
-                 part of it"
+                "column `{name}` has {values} values in the lists of {rows} rows, and at most {most} are read: give a \
+                 smaller part of it"
             ));
         }
         let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());

@@ -132,6 +132,9 @@ impl<'a> Reading<'a> {
         let file = self.file;
         let bytes = file.bytes()?;
         let content = file.text(&bytes)?;
+        if !content.trim_start().starts_with('{') {
+            return Ok(false);
+        }
         let mut values = serde_json::Deserializer::from_str(content).into_iter::<Peek>();
         if !matches!(values.next(), Some(Ok(Peek { data: Some(_) }))) {
             return Ok(false);

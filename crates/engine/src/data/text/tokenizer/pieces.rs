@@ -10,7 +10,7 @@ use tokenizers::{
 
 use super::Tokenizer;
 use crate::data::text::{Questions, TokenSpan, Tokens, Windows, Words};
-use crate::data::{Answer, DataError, SpanLabels};
+use crate::data::{Answer, DataError, SpanLabels, TagLabels};
 use crate::guard;
 use crate::words::counted;
 
@@ -39,6 +39,19 @@ impl WordTokens {
     pub fn firsts(&self, row: usize) -> &[Option<u32>] {
         let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.firsts[start..self.ends[row]]
+    }
+
+    /// The tokens of a text that stand for words, by place, with the tags of those words.
+    ///
+    /// # Panics
+    /// When there is no such text, or it has no tags.
+    pub fn tagged<'a>(
+        &'a self,
+        row: usize,
+        tags: &'a TagLabels,
+    ) -> impl Iterator<Item = (u32, u32)> + 'a {
+        let words = self.firsts(row).iter().zip(tags.row(row));
+        words.filter_map(|(first, &tag)| first.map(|first| (first, tag)))
     }
 
     /// How many words have no token.
@@ -312,6 +325,12 @@ mod tests {
                     assert_eq!(found.firsts(row), firsts, "{at}");
                 }
                 assert_eq!(found.tokens().len(), words.len());
+                // The empty word has no token, and so no tag.
+                let tags = words.all().iter().map(|row| (0..row.len() as u32).collect::<Vec<_>>());
+                let names = (0..12).map(|name| name.to_string()).collect();
+                let tags = TagLabels::new(tags, names).unwrap();
+                let tagged: Vec<u32> = found.tagged(3, &tags).map(|(_, tag)| tag).collect();
+                assert_eq!(tagged, [0, 2]);
                 assert!(found.lost() > 0, "one word is empty");
             }
         }
