@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::Value;
-use tokenizers::{AddedToken, EncodeInput, TruncationStrategy};
+use tokenizers::{AddedToken, EncodeInput};
 
 use super::trim::each_in_template;
 use super::{Text, Texts, Tokens};
@@ -286,7 +286,7 @@ impl Tokenizer {
     /// As [`Self::encode_all`], which remembers.
     pub(super) fn encode(&self, texts: &Texts, max_length: usize) -> Result<Tokens, DataError> {
         self.check_room(texts.are_pairs(), max_length)?;
-        let tokenizer = self.truncating(max_length, TruncationStrategy::LongestFirst, 0)?;
+        let tokenizer = self.truncating(max_length)?;
         let input = |Text { first, second }: &Text| -> EncodeInput<'_> {
             match second {
                 Some(second) => (first.clone(), second.clone()).into(),
