@@ -51,6 +51,42 @@ def parquet():
     pq.write_table(missing, OUT / "missing.parquet", compression="zstd", store_schema=False)
 
 
+def named(column, names, **others):
+    """What Hugging Face's tools say of a column of lists of classes."""
+    feature = {"feature": {"names": names, "_type": "ClassLabel"}, "_type": "List"}
+    return {"huggingface": json.dumps({"info": {"features": {column: feature, **others}}})}
+
+
+def lists():
+    rows = range(60)
+    table = pa.table(
+        {
+            "tokens": [[f"w{row}-{at}" for at in range(1 + row % 5)] for row in rows],
+            "ner_tags": pa.array([[(row + at) % 3 for at in range(1 + row % 5)] for row in rows], pa.list_(pa.int64())),
+        }
+    ).replace_schema_metadata(named("ner_tags", ["O", "B-PER", "I-PER", "B-LOC"]))
+    pq.write_table(table, OUT / "words.parquet", compression="zstd", row_group_size=25)
+    pq.write_table(table, OUT / "words-v2.parquet", compression="snappy", data_page_version="2.0", data_page_size=64)
+    names = ["joy", "anger", "love"]
+    several = [[names.index(name) for bit, name in enumerate(["anger", "joy", "love"]) if row >> bit & 1] for row in rows]
+    table = pa.table({"text": TEXTS, "labels": pa.array(several, pa.list_(pa.int32()))})
+    pq.write_table(table.replace_schema_metadata(named("labels", names)), OUT / "several.parquet", compression="zstd")
+    answers = [
+        {"text": ["Zahl", "ist"][: row % 3], "answer_start": [5, 13][: row % 3]} for row in range(30)
+    ]
+    kind = pa.struct({"text": pa.list_(pa.string()), "answer_start": pa.list_(pa.int32())})
+    table = pa.table(
+        {
+            "id": [f"id-{row}" for row in range(30)],
+            "title": ["t"] * 30,
+            "context": [f"Eine Zahl {row // 3:02} ist da." for row in range(30)],
+            "question": ["Was?"] * 30,
+            "answers": pa.array(answers, kind),
+        }
+    )
+    pq.write_table(table, OUT / "squad.parquet", compression="snappy", row_group_size=20)
+
+
 def pictures():
     # Six by four, every pixel another colour, so that a turn shows.
     y, x = np.mgrid[0:4, 0:6]
@@ -95,4 +131,5 @@ def pictures():
 
 OUT.mkdir(parents=True, exist_ok=True)
 parquet()
+lists()
 pictures()

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use distil_gpu_engine::data;
+use distil_gpu_engine::data::text::Columns;
+use distil_gpu_engine::data::{self, LabelKind};
 use distil_gpu_engine::device::{CpuDevice, Device};
 use distil_gpu_engine::error::Error;
 use distil_gpu_engine::files::save_tensors;
@@ -44,6 +45,14 @@ pub const READERS: &[Reader] = &[
     Reader { read: |at| texts(at, "texts.jsonl"), ..of("json_lines", "texts.jsonl") },
     Reader { read: |at| texts(at, "texts.json"), ..of("json", "texts.json") },
     Reader { read: |at| texts(at, "texts.parquet"), ..of("parquet", "texts.parquet") },
+    Reader { read: |at| words(at, "words.conll"), ..of("words", "words.conll") },
+    Reader { read: |at| words(at, "words.parquet"), ..of("words_parquet", "words.parquet") },
+    Reader { read: |at| questions(at, "squad.json"), ..of("squad", "squad.json") },
+    Reader {
+        read: |at| questions(at, "squad.parquet"),
+        ..of("questions_parquet", "squad.parquet")
+    },
+    Reader { read: several, ..of("several", "texts.jsonl") },
     Reader { read: plain_text, ..of("plain_text", "texts.txt") },
     Reader { read: idx, beside: idx_labels, ..of("idx", "images") },
     Reader { read: safetensors, ..of("safetensors", "rows.safetensors") },
@@ -156,6 +165,31 @@ fn table(at: &Path) -> Result<(), Error> {
 
 fn texts(at: &Path, file: &str) -> Result<(), Error> {
     load(at, &format!("source = \"text\"\ntrain = \"{file}\"\ntest = \"{file}\""))
+}
+
+fn columns<'a>(text: &'a [String], label: &'a [String]) -> Columns<'a> {
+    Columns { text, label, skip_empty: false }
+}
+
+fn words(at: &Path, file: &str) -> Result<(), Error> {
+    let (path, [text, label]) =
+        (at.join(file), ["tokens", "ner_tags"].map(|name| [name.to_owned()]));
+    data::text::load_words(&path, &path, columns(&text, &label))?;
+    Ok(())
+}
+
+fn questions(at: &Path, file: &str) -> Result<(), Error> {
+    let (path, text) = (at.join(file), ["question", "context"].map(str::to_owned));
+    let label = ["answers".to_owned()];
+    data::text::load_questions(&path, &path, columns(&text, &label))?;
+    Ok(())
+}
+
+fn several(at: &Path) -> Result<(), Error> {
+    let (path, [text, label]) =
+        (at.join("texts.jsonl"), ["text", "label"].map(|name| [name.to_owned()]));
+    data::text::load(&path, &path, columns(&text, &label), LabelKind::MultiLabel)?;
+    Ok(())
 }
 
 fn plain_text(at: &Path) -> Result<(), Error> {

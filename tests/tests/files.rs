@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use distil_gpu_engine::data;
-use distil_gpu_engine::data::text::{Loaded, load, read_pairs, read_texts};
+use distil_gpu_engine::data::text::{Columns, Loaded, load, read_pairs, read_texts};
+use distil_gpu_engine::data::{self, DataError, LabelKind};
 use distil_gpu_engine::recipe::Recipe;
 
 fn fixture(name: &str) -> PathBuf {
@@ -46,10 +46,15 @@ fn every_compression_and_encoding_of_parquet_is_read() {
     }
 }
 
+fn labelled(train: &Path, test: &Path, skip_empty: bool) -> Result<Loaded, DataError> {
+    let label = ["label".to_owned()];
+    load(train, test, Columns { text: &text(), label: &label, skip_empty }, LabelKind::Class)
+}
+
 #[test]
 fn classes_have_the_names_that_the_file_tells() {
     let path = fixture("zstd.parquet");
-    let Loaded { train, test, notes } = load(&path, &path, &text(), "label", false).unwrap();
+    let Loaded { train, test, notes } = labelled(&path, &path, false).unwrap();
     assert_eq!((train.class_names(), notes.len()), (&["neg", "pos"].map(str::to_owned)[..], 0));
     assert_eq!(train.digest(), test.digest());
     assert_eq!(train.need_classes().unwrap().per_class_counts(), [30, 30]);
@@ -75,7 +80,7 @@ fn rows_without_a_text_are_refused_or_counted() {
     };
     let test = write("test.CSV", "text,label\n ,1\none,0\n");
     let only = write("only.jsonl", "{\"text\": null, \"label\": 1}\n");
-    let Loaded { train, test, notes } = load(&path, &test, &text(), "label", true).unwrap();
+    let Loaded { train, test, notes } = labelled(&path, &test, true).unwrap();
     assert_eq!(
         (train.need_classes().unwrap().ids(), test.need_classes().unwrap().ids()),
         (&[0, 1][..], &[0][..])

@@ -329,11 +329,12 @@ fn load(args: &Args, input: &Input, task: TaskRef) -> Result<Loaded> {
             train,
             test,
             text: args.text.clone(),
-            label: args.label.clone(),
+            label: vec![args.label.clone()],
             skip_empty: args.skip_empty,
         },
         Some(Format::Csv | Format::Tsv) => {
-            Source::Csv { train, test, label: Column::Name(args.label.clone()), header: true }
+            let label = vec![Column::Name(args.label.clone())];
+            Source::Csv { train, test, label, header: true }
         }
         _ if ends_with("safetensors") => {
             let (features, labels) = ("features".to_owned(), "labels".to_owned());

@@ -1,36 +1,38 @@
 //! CSV and TSV files of numbers with a column of labels.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use ::csv::{ReaderBuilder, StringRecord, Trim};
 
-use super::classes::{Classes, NoClass};
-use super::files::{File, Format};
-use super::{DataError, Dataset, Features, Numbers};
+use super::classes::NoClass;
+use super::files::{Cell, File, Format};
+use super::targets::{Learnt, Targets};
+use super::{DataError, Dataset, Features, LabelKind, Numbers};
 use crate::recipe::Column;
 use crate::words::counted;
 
 /// The most columns of a table.
 const MAX_COLUMNS: usize = 1 << 20;
 
-/// Loads both files. The classes are the training data's labels: in order of number if all are whole numbers, else
-/// sorted.
+/// Loads both files, the columns of labels being of this kind; see [`super::text::load`].
 pub(super) fn load(
     train: &Path,
     test: &Path,
-    label: &Column,
+    labels: &[Column],
     header: bool,
+    kind: LabelKind,
 ) -> Result<(Dataset, Dataset), DataError> {
     let (train, test) = (File::new(train), File::new(test));
     let (train_bytes, test_bytes) = (train.bytes()?, test.bytes()?);
-    let train = Sheet::read(train, &train_bytes, label, header)?;
-    let test = Sheet::read(test, &test_bytes, label, header)?;
+    let train = Sheet::read(train, &train_bytes, labels, header, kind)?;
+    let test = Sheet::read(test, &test_bytes, labels, header, kind)?;
     if let Some((a, b)) = train.names.iter().zip(&test.names).find(|(a, b)| a != b) {
         let (train, test) = (format!("`{a}`"), format!("`{b}`"));
         return Err(DataError::Mismatch { what: "in the same place the columns are", train, test });
     }
-    let classes = train.classes()?;
-    Ok((train.dataset(&classes)?, test.dataset(&classes)?))
+    let learnt = train.labels.learn().map_err(|problem| train.bad_label(problem))?;
+    Ok((train.dataset(&learnt)?, test.dataset(&learnt)?))
 }
 
 /// A file's content.
@@ -41,22 +43,20 @@ struct Sheet<'a> {
     names: Vec<String>,
     features: Vec<f32>,
     width: usize,
-    labels: Vec<Label>,
-    label_column: String,
-}
-
-struct Label {
-    text: String,
-    /// Where its line begins in the file, or blank lines before it.
-    offset: u64,
+    labels: Targets,
+    /// The columns of the labels: their numbers, their names, and how an error shows them.
+    label_columns: Vec<(usize, String, String)>,
+    /// Where each row's line begins in the file, or blank lines before it.
+    offsets: Vec<u64>,
 }
 
 impl<'a> Sheet<'a> {
     fn read(
         file: File<'_>,
         bytes: &'a [u8],
-        label: &Column,
+        labels: &[Column],
         header: bool,
+        kind: LabelKind,
     ) -> Result<Self, DataError> {
         let name = file.path.display().to_string();
         let delimiter = match Format::of(file.path) {
@@ -93,34 +93,36 @@ impl<'a> Sheet<'a> {
             let problem = format!("it has {columns} columns, and at most {MAX_COLUMNS} are read");
             return Err(DataError::File { path: name, problem });
         }
-        let label = label_index(&name, label, &names, columns)?;
+        let label_columns = label_columns(&name, labels, &names, columns)?;
         let mut sheet = Self {
             path: name.clone(),
             bytes,
-            label_column: column(label, &names),
             features: Vec::new(),
-            width: columns - 1,
-            labels: Vec::new(),
+            width: columns - label_columns.len(),
+            labels: Targets::new(kind, label_columns.len()).map_err(|problem| file.bad(problem))?,
+            label_columns,
+            offsets: Vec::new(),
             names,
         };
         let mut more = !header || reader.read_record(&mut record).map_err(broken)?;
         while more {
-            sheet.add(&record, label)?;
+            sheet.add(&record)?;
             more = reader.read_record(&mut record).map_err(broken)?;
         }
-        if sheet.labels.is_empty() {
+        if sheet.offsets.is_empty() {
             let problem = "it holds no example, only a header".to_owned();
             return Err(DataError::File { path: name, problem });
         }
-        if header {
-            sheet.names.remove(label);
-        }
+        let is_label = |index: usize| sheet.label_columns.iter().any(|(label, ..)| *label == index);
+        let features = std::mem::take(&mut sheet.names).into_iter().enumerate();
+        sheet.names =
+            features.filter(|(index, _)| !is_label(*index)).map(|(_, name)| name).collect();
         Ok(sheet)
     }
 
-    fn add(&mut self, record: &StringRecord, label: usize) -> Result<(), DataError> {
+    fn add(&mut self, record: &StringRecord) -> Result<(), DataError> {
         let offset = record.position().map_or(0, |position| position.byte());
-        let columns = self.width + 1;
+        let columns = self.width + self.label_columns.len();
         if record.len() != columns {
             return Err(DataError::File {
                 path: self.path.clone(),
@@ -132,8 +134,7 @@ impl<'a> Sheet<'a> {
             });
         }
         for (index, cell) in record.iter().enumerate() {
-            if index == label && !cell.is_empty() {
-                self.labels.push(Label { text: cell.to_owned(), offset });
+            if self.label_columns.iter().any(|(label, ..)| *label == index) {
                 continue;
             }
             let problem = match cell.parse::<f32>() {
@@ -148,6 +149,12 @@ impl<'a> Sheet<'a> {
             let (line, column) = (self.line(offset), column(index, &self.names));
             return Err(DataError::Cell { path: self.path.clone(), line, column, problem });
         }
+        let cell =
+            |(column, ..): &(usize, String, String)| Cell::Text(Cow::Borrowed(&record[*column]));
+        let cells: Vec<Cell<'_>> = self.label_columns.iter().map(cell).collect();
+        let taken = self.labels.push(&cells);
+        taken.map_err(|(label, problem)| self.bad_cell(label, offset, problem))?;
+        self.offsets.push(offset);
         Ok(())
     }
 
@@ -160,33 +167,53 @@ impl<'a> Sheet<'a> {
         ends.count() as u64 + 1
     }
 
-    /// The classes that the labels make, these being the training data's.
-    fn classes(&self) -> Result<Classes, DataError> {
-        let labels = self.labels.iter().map(|label| &*label.text);
-        Classes::of(labels)
-            .map_err(|NoClass { row, problem }| self.bad_label(&self.labels[row], problem))
+    fn bad_cell(&self, label: usize, offset: u64, problem: String) -> DataError {
+        let (path, line) = (self.path.clone(), self.line(offset));
+        DataError::Cell { path, line, column: self.label_columns[label].2.clone(), problem }
     }
 
-    fn bad_label(&self, label: &Label, problem: String) -> DataError {
-        DataError::Cell {
-            path: self.path.clone(),
-            line: self.line(label.offset),
-            column: self.label_column.clone(),
-            problem,
-        }
+    fn bad_label(&self, NoClass { row, problem }: NoClass) -> DataError {
+        self.bad_cell(0, self.offsets[row], problem)
     }
 
-    fn dataset(self, classes: &Classes) -> Result<Dataset, DataError> {
-        let label = |label: &Label| {
-            classes.id(&label.text).map_err(|problem| self.bad_label(label, problem))
-        };
-        let labels = self.labels.iter().map(label).collect::<Result<Vec<u32>, _>>()?;
+    fn dataset(self, learnt: &Learnt) -> Result<Dataset, DataError> {
+        let names: Vec<String> = self.label_columns.iter().map(|column| column.1.clone()).collect();
+        let labels = self.labels.labels(learnt, &names);
+        let labels = labels.map_err(|problem| self.bad_label(problem))?;
         let examples = Numbers::new(Features::F32(self.features), vec![self.width])?;
-        Dataset::new(examples, labels, classes.names().to_vec())
+        Dataset::labelled(examples, labels)
     }
 }
 
-/// The number of the label's column.
+/// The labels' columns: the number of each, its name, and how an error shows it.
+fn label_columns(
+    path: &str,
+    labels: &[Column],
+    names: &[String],
+    columns: usize,
+) -> Result<Vec<(usize, String, String)>, DataError> {
+    let mut found: Vec<(usize, String, String)> = Vec::new();
+    for label in labels {
+        let index = label_index(path, label, names, columns)?;
+        let shown = column(index, names);
+        if found.iter().any(|(known, ..)| *known == index) {
+            let problem = format!("`data.label` names column {shown} twice: name each once");
+            return Err(DataError::File { path: path.to_owned(), problem });
+        }
+        let name = names.get(index).cloned().unwrap_or_else(|| index.to_string());
+        found.push((index, name, shown));
+    }
+    if columns <= found.len() {
+        let problem = match found.len() {
+            1 => "it has one column, the labels: there are no features".to_owned(),
+            count => format!("it has {count} columns, all of labels: there are no features"),
+        };
+        return Err(DataError::File { path: path.to_owned(), problem });
+    }
+    Ok(found)
+}
+
+/// The number of a label's column.
 fn label_index(
     path: &str,
     label: &Column,
@@ -194,28 +221,24 @@ fn label_index(
     columns: usize,
 ) -> Result<usize, DataError> {
     let bad = |problem| Err(DataError::File { path: path.to_owned(), problem });
-    let index = match label {
-        Column::Index(index) if *index < columns => *index,
+    match label {
+        Column::Index(index) if *index < columns => Ok(*index),
         Column::Index(index) => {
-            return bad(format!("there is no column {index}: it has {columns}, counted from 0"));
+            bad(format!("there is no column {index}: it has {columns}, counted from 0"))
         }
         Column::Name(label) => match names.iter().position(|name| name == label) {
-            Some(index) => index,
+            Some(index) => Ok(index),
             None => {
                 let shown = names.iter().take(8).map(|name| format!("`{name}`"));
                 let more = if names.len() > 8 { ", …" } else { "" };
-                return bad(format!(
+                bad(format!(
                     "no column is named `{label}`; its first line is {}{more}. Set `label` to a \
                      column's name or number, and `header = false` if that line is an example",
                     shown.collect::<Vec<_>>().join(", ")
-                ));
+                ))
             }
         },
-    };
-    if columns < 2 {
-        return bad("it has one column, the labels: there are no features".to_owned());
     }
-    Ok(index)
 }
 
 /// A column as an error shows it.
@@ -240,7 +263,7 @@ mod tests {
         let (a, b) = (folder.path().join("train.csv"), folder.path().join("test.csv"));
         std::fs::write(&a, train).unwrap();
         std::fs::write(&b, test).unwrap();
-        load(&a, &b, &label, header)
+        load(&a, &b, &[label], header, LabelKind::Class)
     }
 
     fn named(train: &str, test: &str) -> Result<(Dataset, Dataset), DataError> {
@@ -287,6 +310,44 @@ mod tests {
     }
 
     #[test]
+    fn reads_numbers_and_flags_of_several_columns() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        let read = |content: &str, labels: &[&str], kind| {
+            std::fs::write(&path, content).unwrap();
+            let labels: Vec<Column> =
+                labels.iter().map(|&label| Column::Name(label.to_owned())).collect();
+            load(&path, &path, &labels, true, kind).map(|(train, _)| train)
+        };
+        let content = "y,a,z,b\n0.5,1,1,2\n-2,3,0,4\n";
+        let data = read(content, &["z", "y"], LabelKind::Numbers).unwrap();
+        let numbers = data.labels().unwrap().numbers().unwrap();
+        assert_eq!(numbers.values(), [1.0, 0.5, 0.0, -2.0]);
+        assert_eq!(data.outputs(), ["z", "y"]);
+        assert_eq!(data.numbers().unwrap().features(), &Features::F32(vec![1.0, 2.0, 3.0, 4.0]));
+        let data = read("a,x,y\n7,1,0\n8,true,1\n", &["x", "y"], LabelKind::MultiLabel).unwrap();
+        let flags = data.labels().unwrap().numbers().unwrap();
+        assert_eq!((flags.values(), flags.are_flags()), (&[1.0, 0.0, 1.0, 1.0][..], true));
+        let data = read("a,x\n7,p;q\n8,\n", &["x"], LabelKind::MultiLabel).unwrap();
+        let flags = data.labels().unwrap().numbers().unwrap();
+        assert_eq!((flags.values(), data.outputs().len()), (&[1.0, 1.0, 0.0, 0.0][..], 2));
+        for (labels, kind, problem) in [
+            (
+                &["y", "a"][..],
+                LabelKind::MultiLabel,
+                "line 2, column 0 (`y`): \"0.5\" does not say",
+            ),
+            (&["y", "y"], LabelKind::Numbers, "`data.label` names column 0 (`y`) twice"),
+            (&["y", "a", "z", "b"], LabelKind::Numbers, "it has 4 columns, all of labels"),
+            (&["y", "z"], LabelKind::Class, "`data.label` names 2 columns: name one"),
+            (&["w"], LabelKind::Numbers, "no column is named `w`"),
+        ] {
+            let error = read(content, labels, kind).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
     fn names_the_cell() {
         let good = "a,label\n1,0\n";
         refused(
@@ -305,7 +366,7 @@ mod tests {
         refused(named("a,label\n1e99,0\n", good), "\"1e99\" is not a finite f32");
         refused(named("a,label\n-inf,0\n", good), "\"-inf\" is not a finite f32");
         refused(named("a,label\n,0\n", good), "line 2, column 0 (`a`): it is empty");
-        refused(named("a,label\n1,\n", good), "line 2, column 1 (`label`): it is empty");
+        refused(named("a,label\n1,\n", good), "line 2, column 1 (`label`): the label is empty");
         refused(
             read("0,1\n1,x\n", "0,1\n", Column::Index(0), false),
             "train.csv: line 2, column 1: \"x\" is not a number",
@@ -357,7 +418,13 @@ mod tests {
             named("label\n1\n", ""),
             "train.csv: it has one column, the labels: there are no features",
         );
-        let nowhere = load(Path::new("/none.csv"), Path::new("/none.csv"), &Column::Index(0), true);
+        let nowhere = load(
+            Path::new("/none.csv"),
+            Path::new("/none.csv"),
+            &[Column::Index(0)],
+            true,
+            LabelKind::Class,
+        );
         assert!(nowhere.unwrap_err().to_string().starts_with("/none.csv: cannot be read"));
     }
 }

@@ -17,6 +17,7 @@ mod labels;
 mod normalisation;
 mod numbers;
 mod safetensors;
+mod targets;
 pub mod text;
 
 use crate::recipe::{Data, Source, Validation};
@@ -42,6 +43,10 @@ pub use text::{Question, Questions, Text, Texts, TokenSpan, Tokenizer, Tokens, W
 /// # Errors
 /// [`DataError`], naming the file and the place in it, or how training and test data differ.
 pub fn load(data: &Data, kind: LabelKind) -> Result<Split, DataError> {
+    if matches!(kind, LabelKind::Tags | LabelKind::Spans) && data.unlabelled.is_some() {
+        let problem = "`data.unlabelled` holds whole texts, and this task reads words or questions: leave it out";
+        return Err(DataError::Unfit(problem.to_owned()));
+    }
     let split = load_source(&data.source, kind)?;
     let limited = |set: Dataset, limit: Option<usize>| match limit {
         Some(limit) => set.take(limit),
@@ -68,8 +73,8 @@ pub fn load(data: &Data, kind: LabelKind) -> Result<Split, DataError> {
             let more =
                 notes.into_iter().filter(|note| !split.notes.contains(note)).collect::<Vec<_>>();
             let notes = [split.notes.clone(), more].concat();
-            let validation =
-                validation.with_outputs_of(&split.train, "the validation data have")?;
+            let known = if split.train.labels().is_some() { &split.train } else { &split.test };
+            let validation = validation.with_outputs_of(known, "the validation data have")?;
             let checked = Split::new(split.train.clone(), validation)?;
             Ok(Split { validation: Some(checked.test), notes, ..split })
         }
@@ -77,6 +82,9 @@ pub fn load(data: &Data, kind: LabelKind) -> Result<Split, DataError> {
 }
 
 fn load_source(source: &Source, kind: LabelKind) -> Result<Split, DataError> {
+    if let Some(problem) = unfit_labels(source, kind) {
+        return Err(DataError::Unfit(problem));
+    }
     let (train, test) = match source {
         Source::Embedded => embedded::load(),
         Source::Idx { train_images, train_labels, test_images, test_labels } => {
@@ -85,9 +93,9 @@ fn load_source(source: &Source, kind: LabelKind) -> Result<Split, DataError> {
             let test = test.with_outputs_of(&train, &format!("{} has", test_labels.display()))?;
             Ok((train, test))
         }
-        Source::Csv { train, test, label, header } => csv::load(train, test, label, *header),
+        Source::Csv { train, test, label, header } => csv::load(train, test, label, *header, kind),
         Source::Safetensors { train, test, features, labels } => {
-            safetensors::load(train, test, features, labels)
+            safetensors::load(train, test, features, labels, kind)
         }
         Source::Text { train, test, text, skip_empty, .. } if kind == LabelKind::None => {
             let mut notes = Vec::new();
@@ -100,13 +108,46 @@ fn load_source(source: &Source, kind: LabelKind) -> Result<Split, DataError> {
             return Ok(Split { notes, ..Split::new(train, test)? });
         }
         Source::Text { train, test, text, label, skip_empty } => {
-            let text::Loaded { train, test, notes } =
-                text::load(train, test, text, label, *skip_empty)?;
+            let columns = text::Columns { text, label, skip_empty: *skip_empty };
+            let text::Loaded { train, test, notes } = match kind {
+                LabelKind::Tags => text::load_words(train, test, columns)?,
+                LabelKind::Spans => text::load_questions(train, test, columns)?,
+                _ => text::load(train, test, columns, kind)?,
+            };
             return Ok(Split { notes, ..Split::new(train, test)? });
         }
         Source::Images { train, test, conversion } => images::load(train, test, conversion),
     }?;
     Split::new(train, test)
+}
+
+/// Why a source has no labels of a kind, if it has none.
+fn unfit_labels(source: &Source, kind: LabelKind) -> Option<String> {
+    let (from, fits) = match source {
+        Source::Text { .. } => return None,
+        Source::Csv { .. } => ("csv", !matches!(kind, LabelKind::Tags | LabelKind::Spans)),
+        Source::Safetensors { .. } => {
+            ("safetensors", !matches!(kind, LabelKind::Tags | LabelKind::Spans))
+        }
+        Source::Embedded => ("embedded", is_class(kind)),
+        Source::Idx { .. } => ("idx", is_class(kind)),
+        Source::Images { .. } => ("images", is_class(kind)),
+    };
+    let (needed, remedy) = match kind {
+        LabelKind::Tags => ("a tag for each word", "\"text\""),
+        LabelKind::Spans => ("answers to questions", "\"text\""),
+        LabelKind::Numbers => ("numbers to be met", "\"text\", \"csv\" or \"safetensors\""),
+        _ => ("several labels for each example", "\"text\", \"csv\" or \"safetensors\""),
+    };
+    (!fits).then(|| {
+        format!(
+            "this task needs {needed}, and `data.source = \"{from}\"` has none: set it to {remedy}"
+        )
+    })
+}
+
+fn is_class(kind: LabelKind) -> bool {
+    matches!(kind, LabelKind::None | LabelKind::Class | LabelKind::ClassIfAny)
 }
 
 #[cfg(test)]

@@ -5,21 +5,27 @@ use std::path::Path;
 use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype, SafeTensors};
 
-use super::{DataError, Dataset, Features, Numbers, files};
+use super::{DataError, Dataset, Features, LabelKind, NumberLabels, Numbers, files};
 use crate::floats::{floats, words};
 
-/// Loads the tensors of features and of labels of both files.
+/// Loads the tensors of features and of labels of both files. Labels are [rows], of classes; numbers [rows] or
+/// [rows, numbers]; flags of several labels [rows, labels].
 pub(super) fn load(
     train: &Path,
     test: &Path,
     features: &str,
     labels: &str,
+    kind: LabelKind,
 ) -> Result<(Dataset, Dataset), DataError> {
     let dataset = |path: &Path| {
         File::read(path)?.with(|file| {
             let examples = file.tensor(features)?.examples()?;
-            let labels = file.tensor(labels)?.labels(examples.len())?;
-            Dataset::numbered(examples, labels)
+            let (labels, rows) = (file.tensor(labels)?, examples.len());
+            match kind {
+                LabelKind::Numbers => Dataset::labelled(examples, labels.numbers(rows)?),
+                LabelKind::MultiLabel => Dataset::labelled(examples, labels.flags(rows)?),
+                _ => Dataset::numbered(examples, labels.labels(rows)?),
+            }
         })
     };
     let (train, tested) = (dataset(train)?, dataset(test)?);
@@ -145,23 +151,61 @@ impl Tensor<'_> {
         }
     }
 
+    /// Numbers of `rows` examples, named by their places, or a single one as the tensor.
+    fn numbers(&self, rows: usize) -> Result<NumberLabels, DataError> {
+        let names = self.columns(rows, "the numbers of these features are")?;
+        let values = match self.whole() {
+            Some(values) => values.into_iter().map(|value| value as f32).collect(),
+            None => self.floats()?,
+        };
+        let names = if names.len() == 1 { vec![self.name.to_owned()] } else { names };
+        NumberLabels::new(values, names).map_err(|error| self.bad(error.to_string()))
+    }
+
+    /// Flags of `rows` examples, named by their places.
+    fn flags(&self, rows: usize) -> Result<NumberLabels, DataError> {
+        let names = self.columns(rows, "the flags of these features' labels are")?;
+        let values = match (self.view.dtype(), self.whole()) {
+            (Dtype::BOOL, _) => self.view.data().iter().map(|&flag| f32::from(flag)).collect(),
+            (_, Some(values)) => values.into_iter().map(|value| value as f32).collect(),
+            (_, None) => self.floats()?,
+        };
+        NumberLabels::flags(values, names).map_err(|error| self.bad(error.to_string()))
+    }
+
+    /// The names of columns of `rows` rows, which are their places.
+    fn columns(&self, rows: usize, what: &str) -> Result<Vec<String>, DataError> {
+        match *self.view.shape() {
+            [found] if found == rows => Ok(vec!["0".to_owned()]),
+            [found, columns] if found == rows && columns > 0 => {
+                Ok((0..columns).map(|column| column.to_string()).collect())
+            }
+            _ => Err(self.shape(&format!("{what} [{rows}] or [{rows}, n], n being at least 1"))),
+        }
+    }
+
+    /// Whole numbers, if they are such.
+    fn whole(&self) -> Option<Vec<i64>> {
+        let data = self.view.data();
+        match self.view.dtype() {
+            Dtype::U8 => Some(data.iter().map(|&label| label.into()).collect()),
+            Dtype::I32 => Some(words(data).map(|word| i32::from_le_bytes(word).into()).collect()),
+            Dtype::U32 => Some(words(data).map(|word| u32::from_le_bytes(word).into()).collect()),
+            Dtype::I64 => Some(words(data).map(i64::from_le_bytes).collect()),
+            _ => None,
+        }
+    }
+
     /// The labels of `rows` examples.
     fn labels(&self, rows: usize) -> Result<Vec<i64>, DataError> {
         if self.view.shape() != [rows] {
             return Err(self.shape(&format!("the labels of these features are [{rows}]")));
         }
-        let data = self.view.data();
-        Ok(match self.view.dtype() {
-            Dtype::U8 => data.iter().map(|&label| label.into()).collect(),
-            Dtype::I32 => words(data).map(|word| i32::from_le_bytes(word).into()).collect(),
-            Dtype::U32 => words(data).map(|word| u32::from_le_bytes(word).into()).collect(),
-            Dtype::I64 => words(data).map(i64::from_le_bytes).collect(),
-            dtype => {
-                let problem = format!(
-                    "its dtype is {dtype}, and labels are the whole numbers of classes: i32, i64, u8 or u32 was expected"
-                );
-                return Err(self.bad(problem));
-            }
+        self.whole().ok_or_else(|| {
+            let dtype = self.view.dtype();
+            self.bad(format!(
+                "its dtype is {dtype}, and labels are the whole numbers of classes: i32, i64, u8 or u32 was expected"
+            ))
         })
     }
 
@@ -200,7 +244,7 @@ mod tests {
 
     fn read(tensors: &[Entry<'_>]) -> Result<Dataset, DataError> {
         with_file(&bytes(tensors), |path| {
-            load(path, path, "features", "labels").map(|(train, _)| train)
+            load(path, path, "features", "labels", LabelKind::Class).map(|(train, _)| train)
         })
     }
 
@@ -265,6 +309,44 @@ mod tests {
         assert_eq!(
             pair(&[0.0; 24], &[2, 3, 2, 2], &[0, 1]).unwrap().numbers().unwrap().shape(),
             [3, 2, 2]
+        );
+    }
+
+    #[test]
+    fn reads_numbers_and_flags() {
+        let features = || ("features", Dtype::F32, vec![2, 1], floats(&[1.0, 2.0]));
+        let read = |labels: Entry<'_>, kind| {
+            with_file(&bytes(&[features(), labels]), |path| {
+                load(path, path, "features", "labels", kind).map(|(train, _)| train)
+            })
+        };
+        let found = |data: &Dataset| data.labels().unwrap().numbers().unwrap().clone();
+        let doubles = [0.25_f64, -4.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let data = read(("labels", Dtype::F64, vec![2], doubles), LabelKind::Numbers).unwrap();
+        assert_eq!(
+            (found(&data).values(), data.outputs()),
+            (&[0.25, -4.0][..], &["labels".to_owned()][..])
+        );
+        let values = floats(&[1.0, 2.0, 3.0, 4.0]);
+        let data = read(("labels", Dtype::F32, vec![2, 2], values), LabelKind::Numbers).unwrap();
+        assert_eq!((found(&data).row(1), data.outputs().len()), (&[3.0, 4.0][..], 2));
+        for dtype in [Dtype::U8, Dtype::BOOL] {
+            let flags = ("labels", dtype, vec![2, 3], vec![1, 0, 1, 0, 0, 1]);
+            let data = read(flags, LabelKind::MultiLabel).unwrap();
+            assert_eq!(found(&data).values(), [1.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+            assert_eq!((data.outputs()[2].as_str(), found(&data).are_flags()), ("2", true));
+        }
+        let twos = ("labels", Dtype::U8, vec![2, 1], vec![2, 0]);
+        refused(
+            read(twos, LabelKind::MultiLabel),
+            "tensor `labels`: example 0 has 2 for `0`, which is not 0 or 1",
+        );
+        let nan = ("labels", Dtype::F32, vec![2, 1], floats(&[1.0, f32::NAN]));
+        refused(read(nan, LabelKind::Numbers), "row 1 holds NaN, which is not a finite f32");
+        let three = ("labels", Dtype::U8, vec![3], vec![0; 3]);
+        refused(
+            read(three, LabelKind::Numbers),
+            "its shape is [3]; the numbers of these features are [2] or [2, n], n being at least 1",
         );
     }
 

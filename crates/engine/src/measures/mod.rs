@@ -13,7 +13,7 @@ pub use classes::{ClassScores, errors_per_class};
 pub use entities::{EntityCounts, are_entities};
 pub use numbers::Fit;
 pub use several::SeveralLabels;
-pub use spans::{ChosenSpan, SpanChoice, SpanLogits};
+pub use spans::{ChosenSpan, SpanChoice, SpanLogits, predict};
 
 /// How often something is there, is said to be there, and both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

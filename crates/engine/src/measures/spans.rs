@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::data::{Questions, Windows};
+
 /// What a model says of one window of a question.
 #[derive(Clone, Copy, Debug)]
 pub struct SpanLogits<'a> {
@@ -83,6 +85,28 @@ pub fn choose(windows: &[SpanLogits<'_>], how: SpanChoice) -> ChosenSpan {
     let null_difference = null - score;
     let none = how.null_threshold.is_some_and(|threshold| null_difference > threshold);
     ChosenSpan { place: place.filter(|_| !none), score, null_difference }
+}
+
+/// The answer to each question that has windows, by the question's number: see [`choose`]. `logits` gives those of a
+/// window's tokens, to be the first of the answer and to be the last.
+///
+/// # Panics
+/// When there are not as many logits as tokens, or no question of a window.
+pub fn predict<'a>(
+    questions: &'a Questions,
+    windows: &Windows,
+    logits: impl Fn(usize) -> [Vec<f32>; 2],
+    how: SpanChoice,
+) -> Vec<(u32, &'a str, ChosenSpan)> {
+    let predicted = |(question, own): (u32, Vec<usize>)| {
+        let own: Vec<_> =
+            own.into_iter().map(|window| (logits(window), windows.places(window))).collect();
+        let said = own.iter().map(|([start, end], places)| SpanLogits { start, end, places });
+        let chosen = choose(&said.collect::<Vec<_>>(), how);
+        let asked = &questions.all()[question as usize];
+        (question, chosen.place.clone().map_or("", |place| asked.part(place)), chosen)
+    };
+    windows.by_question().into_iter().map(predicted).collect()
 }
 
 /// The places of the largest values, falling; of equal ones the last first.

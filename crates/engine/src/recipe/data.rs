@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use toml::de::DeValue;
 
 use super::document::Table;
 use super::error::RecipeError;
 use super::rules::{
     CHANNELS, COLOUR, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, TEXT_COLUMNS, double,
-    text, whole,
+    list, text, whole,
 };
-use crate::data::{Conversion, Normalisation};
+use crate::data::{Conversion, LabelKind, Normalisation};
 
 /// The data of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -60,8 +60,9 @@ pub enum Source {
         train: PathBuf,
         /// Test examples.
         test: PathBuf,
-        /// The column of the labels; the one named `label` unless given.
-        label: Column,
+        /// The columns of the labels, one or several; the one named `label` unless given.
+        #[serde(serialize_with = "one_or_all")]
+        label: Vec<Column>,
         /// Whether the first line names the columns; it does unless given.
         header: bool,
     },
@@ -82,10 +83,12 @@ pub enum Source {
         train: PathBuf,
         /// Test examples.
         test: PathBuf,
-        /// The column of the text, or both columns of a pair of texts; `text` unless given.
+        /// The column of the text, or both columns of a pair of texts; `text` unless given. Of words, that of their
+        /// lists, `tokens`; of questions, theirs and that of their contexts, `question` and `context`.
         text: Vec<String>,
-        /// The column of the labels; `label` unless given.
-        label: String,
+        /// The columns of the labels, one or several; `label` unless given, of words `ner_tags`, of questions `answers`.
+        #[serde(serialize_with = "one_or_all")]
+        label: Vec<String>,
         /// Whether rows without a text are passed over, rather than refused.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         skip_empty: bool,
@@ -100,6 +103,14 @@ pub enum Source {
         #[serde(flatten)]
         conversion: Conversion,
     },
+}
+
+/// One column by itself, several as a list.
+fn one_or_all<T: Serialize, S: Serializer>(columns: &[T], to: S) -> Result<S::Ok, S::Error> {
+    match columns {
+        [one] => one.serialize(to),
+        all => all.serialize(to),
+    }
 }
 
 impl Source {
@@ -161,14 +172,33 @@ pub enum Normalise {
     Given(Normalisation),
 }
 
-/// A column by name or by number.
-const COLUMN: Rule<Column> = Rule {
-    allowed: "a column's name in quotes, or its number, counted from 0",
-    read: |value| match whole(value) {
+/// Columns by name or by number.
+const COLUMNS: Rule<Vec<Column>> = Rule {
+    allowed: "a column's name in quotes, or its number, counted from 0, or a list of these",
+    read: |value| one_or_several(value, column),
+};
+/// Columns by name.
+const NAMED_COLUMNS: Rule<Vec<String>> = Rule {
+    allowed: "a column's name in quotes, or a list of names",
+    read: |value| one_or_several(value, text),
+};
+
+fn column(value: &DeValue<'_>) -> Option<Column> {
+    match whole(value) {
         Some(index) => index.try_into().ok().map(Column::Index),
         None => text(value).map(Column::Name),
-    },
-};
+    }
+}
+
+fn one_or_several<T>(
+    value: &DeValue<'_>,
+    item: impl Fn(&DeValue<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    match value.as_array() {
+        Some(_) => list(value, item).filter(|columns| !columns.is_empty()),
+        None => item(value).map(|column| vec![column]),
+    }
+}
 
 /// A share of the training data, or a path.
 const PART: Rule<Validation> = Rule {
@@ -181,10 +211,10 @@ fn share(value: &DeValue<'_>) -> Option<Validation> {
     double(value).filter(|share| *share > 0.0 && *share < 1.0).map(Validation::Share)
 }
 
-type Reader = fn(&Table<'_>) -> Result<Source, RecipeError>;
+type Reader = fn(&Table<'_>, LabelKind) -> Result<Source, RecipeError>;
 
 impl Data {
-    pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
+    pub(super) fn read(table: &Table<'_>, kind: LabelKind) -> Result<Self, RecipeError> {
         let sources: [(&str, Reader); 6] = [
             ("embedded", embedded),
             ("idx", idx),
@@ -193,7 +223,7 @@ impl Data {
             ("text", texts),
             ("images", images),
         ];
-        let source = table.need_choice("source", &sources)?(table)?;
+        let source = table.need_choice("source", &sources)?(table, kind)?;
         let numbers = !matches!(source, Source::Text { .. });
         let files = !matches!(source, Source::Embedded | Source::Idx { .. });
         let validation = match table.get("validation", if files { &PART } else { &SHARE_ONLY })? {
@@ -221,12 +251,12 @@ fn known(table: &Table<'_>, own: &[&str]) -> Result<(), RecipeError> {
     )
 }
 
-fn embedded(table: &Table<'_>) -> Result<Source, RecipeError> {
+fn embedded(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
     known(table, &[])?;
     Ok(Source::Embedded)
 }
 
-fn idx(table: &Table<'_>) -> Result<Source, RecipeError> {
+fn idx(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
     known(table, &["train_images", "train_labels", "test_images", "test_labels"])?;
     Ok(Source::Idx {
         train_images: table.path("train_images")?,
@@ -236,11 +266,16 @@ fn idx(table: &Table<'_>) -> Result<Source, RecipeError> {
     })
 }
 
-fn csv(table: &Table<'_>) -> Result<Source, RecipeError> {
+fn csv(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
     known(table, &["train", "test", "label", "header"])?;
-    let label = table.get("label", &COLUMN)?.unwrap_or(Column::Name("label".to_owned()));
+    let label = table.get("label", &COLUMNS)?;
+    let label = label.unwrap_or_else(|| vec![Column::Name("label".to_owned())]);
     let header = table.get("header", &FLAG)?.unwrap_or(true);
-    if let (false, Column::Name(name)) = (header, &label) {
+    let named = label.iter().find_map(|label| match label {
+        Column::Name(name) => Some(name),
+        Column::Index(_) => None,
+    });
+    if let (false, Some(name)) = (header, named) {
         let problem = format!(
             "without a header no column is named `{name}`: set `label` to the number of its column, \
              counted from 0"
@@ -250,7 +285,7 @@ fn csv(table: &Table<'_>) -> Result<Source, RecipeError> {
     Ok(Source::Csv { train: table.path("train")?, test: table.path("test")?, label, header })
 }
 
-fn safetensors(table: &Table<'_>) -> Result<Source, RecipeError> {
+fn safetensors(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
     known(table, &["train", "test", "features", "labels"])?;
     let tensor = |key| Ok(table.get(key, &TEXT)?.unwrap_or_else(|| String::from(key)));
     Ok(Source::Safetensors {
@@ -261,22 +296,33 @@ fn safetensors(table: &Table<'_>) -> Result<Source, RecipeError> {
     })
 }
 
-fn texts(table: &Table<'_>) -> Result<Source, RecipeError> {
+fn texts(table: &Table<'_>, kind: LabelKind) -> Result<Source, RecipeError> {
     known(table, &["train", "test", "text", "label", "unlabelled", "skip_empty"])?;
     if table.has("normalise") {
         let problem = "`normalise` is for numbers, and texts have none: leave it out";
         return Err(table.conflict("normalise", problem));
     }
+    let [of_text, of_label] = usual_columns(kind);
+    let given = |columns: &[&str]| columns.iter().map(|&column| column.to_owned()).collect();
     Ok(Source::Text {
         train: table.path("train")?,
         test: table.path("test")?,
-        text: table.get("text", &TEXT_COLUMNS)?.unwrap_or_else(|| vec!["text".to_owned()]),
-        label: table.get("label", &TEXT)?.unwrap_or_else(|| "label".to_owned()),
+        text: table.get("text", &TEXT_COLUMNS)?.unwrap_or_else(|| given(of_text)),
+        label: table.get("label", &NAMED_COLUMNS)?.unwrap_or_else(|| given(of_label)),
         skip_empty: table.get("skip_empty", &FLAG)?.unwrap_or(false),
     })
 }
 
-fn images(table: &Table<'_>) -> Result<Source, RecipeError> {
+/// The columns of texts and of labels, as data of a task usually have them.
+fn usual_columns(kind: LabelKind) -> [&'static [&'static str]; 2] {
+    match kind {
+        LabelKind::Tags => [&["tokens"], &["ner_tags"]],
+        LabelKind::Spans => [&["question", "context"], &["answers"]],
+        _ => [&["text"], &["label"]],
+    }
+}
+
+fn images(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
     known(table, &["train", "test", "size", "channels", "background"])?;
     Ok(Source::Images {
         train: table.path("train")?,
@@ -313,5 +359,65 @@ impl Normalise {
             return Err(given.conflict("std", problem));
         }
         Ok(Self::Given(normalisation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Recipe;
+
+    fn read(data: &str) -> Result<Recipe, String> {
+        let model = "model = { type = \"mlp\", hidden_sizes = [4] }";
+        let text = format!(
+            "[data]\ntrain = \"a\"\ntest = \"b\"\n{data}\n[teacher]\n{model}\n[student]\n{model}\n[train]\nepochs = 1\n\
+             batch = 4\noptimizer = {{ name = \"sgd\", lr = 0.1 }}\n"
+        );
+        Recipe::parse(&text, "a.toml").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn labels_are_one_column_or_several() {
+        let name = |name: &str| Column::Name(name.to_owned());
+        for (label, wanted, written) in [
+            ("", vec![name("label")], "label = \"label\""),
+            ("label = 2", vec![Column::Index(2)], "label = 2"),
+            ("label = [\"y\", 0]", vec![name("y"), Column::Index(0)], "label = [\"y\", 0]"),
+            ("label = [\"y\"]", vec![name("y")], "label = \"y\""),
+        ] {
+            let recipe = read(&format!("source = \"csv\"\n{label}")).unwrap();
+            let Source::Csv { label, .. } = &recipe.data.source else { panic!("{label}") };
+            assert_eq!(*label, wanted);
+            let text = recipe.to_toml().unwrap();
+            assert!(text.replace(['\n', ' '], "").contains(&written.replace(' ', "")), "{text}");
+            assert_eq!(Recipe::parse(&text, "a.toml").unwrap(), recipe);
+        }
+        let recipe = read("source = \"text\"\nlabel = [\"a\", \"b\"]").unwrap();
+        let Source::Text { label, text, .. } = &recipe.data.source else { panic!("texts") };
+        assert_eq!((label.len(), &text[..]), (2, &["text".to_owned()][..]));
+        for (data, problem) in [
+            ("source = \"csv\"\nlabel = []", "or its number, counted from 0, or a list of these"),
+            (
+                "source = \"csv\"\nlabel = [1.5]",
+                "or its number, counted from 0, or a list of these",
+            ),
+            ("source = \"text\"\nlabel = 1", "a column's name in quotes, or a list of names"),
+            ("source = \"csv\"\nheader = false\nlabel = [0, \"y\"]", "no column is named `y`"),
+        ] {
+            let error = read(data).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn columns_have_the_usual_names_of_a_task() {
+        for (kind, wanted) in [
+            (LabelKind::Class, "text: label"),
+            (LabelKind::Tags, "tokens: ner_tags"),
+            (LabelKind::Spans, "question, context: answers"),
+        ] {
+            let [text, label] = usual_columns(kind).map(|columns| columns.join(", "));
+            assert_eq!(format!("{text}: {label}"), wanted);
+        }
     }
 }

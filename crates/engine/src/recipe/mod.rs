@@ -238,17 +238,17 @@ impl Recipe {
         let train = Train::read(&train_table, precision)?;
         let teacher_table = root.need_table("teacher", teacher::WHAT)?;
         let student_table = root.need_table("student", "the small model to train")?;
+        let tasks = task::ALL.map(|task| (task.name(), task));
+        let task = root.choice("task", &tasks)?.unwrap_or_default();
         let mut recipe = Self {
-            task: root
-                .choice("task", &task::ALL.map(|task| (task.name(), task)))?
-                .unwrap_or_default(),
+            task,
             seed: root.get("seed", &SEED)?.unwrap_or(0),
             out: root.get("out", &PATH)?.map(PathBuf::from),
             device: root.get("device", &DEVICE)?.unwrap_or_else(|| "auto".to_owned()),
             checkpoint_seconds: root.get("checkpoint_seconds", &NOT_NEGATIVE)?.unwrap_or(30.0),
             tensorboard: root.get("tensorboard", &FLAG)?.unwrap_or(false),
             target: root.table("target")?.map(|table| Target::read(&table)).transpose()?,
-            data: Data::read(&root.need_table("data", "what is learnt from")?)?,
+            data: Data::read(&root.need_table("data", "what is learnt from")?, task.labels())?,
             teacher: Teacher::read(&teacher_table, &train)?,
             student: Student::read(&student_table)?,
             distil: Distil::read(root.table("distil")?)?,

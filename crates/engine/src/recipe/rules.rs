@@ -183,6 +183,9 @@ pub(super) fn numbers(value: &DeValue<'_>) -> Option<Vec<usize>> {
     list(value, |value| word(value).map(|number| number as usize))
 }
 
-fn list<T>(value: &DeValue<'_>, item: impl Fn(&DeValue<'_>) -> Option<T>) -> Option<Vec<T>> {
+pub(super) fn list<T>(
+    value: &DeValue<'_>,
+    item: impl Fn(&DeValue<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
     value.as_array()?.iter().map(|value| item(value.get_ref())).collect()
 }

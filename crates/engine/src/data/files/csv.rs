@@ -21,11 +21,15 @@ pub(super) fn rows(
         ReaderBuilder::new().delimiter(delimiter).quoting(quoting).from_reader(text.as_bytes());
     let header = reader.headers().map_err(broken)?.clone();
     let names: Vec<&str> = header.iter().map(str::trim).collect();
-    let place = |column: &&str| {
+    let place = |(index, column): (usize, &&str)| {
         let found = names.iter().position(|name| name == column);
-        found.ok_or_else(|| file.no_column(None, column, &names))
+        match found {
+            None if !wanted.is_optional(index) => Err(file.no_column(None, column, &names)),
+            found => Ok(found),
+        }
     };
-    let places = wanted.columns.iter().map(place).collect::<Result<Vec<usize>, _>>()?;
+    let places = wanted.columns.iter().enumerate().map(place);
+    let places = places.collect::<Result<Vec<Option<usize>>, _>>()?;
     let mut record = ::csv::StringRecord::new();
     let (mut line, mut counted) = (1, 0);
     while reader.read_record(&mut record).map_err(broken)? {
@@ -37,7 +41,8 @@ pub(super) fn rows(
             text.as_bytes()[counted..begins].iter().filter(|byte| **byte == b'\n').count() as u64;
         counted = begins;
         let place = Place::Line(line);
-        let cell = |&column: &usize| {
+        let cell = |&column: &Option<usize>| {
+            let Some(column) = column else { return Ok(Cell::Absent) };
             let text = record.get(column).unwrap_or_default();
             file.bounded(place, text.len()).map(|()| Cell::Text(Cow::Borrowed(text)))
         };

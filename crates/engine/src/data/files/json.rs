@@ -90,28 +90,42 @@ fn row(
     wanted: Wanted<'_>,
     take: TakeRow<'_>,
 ) -> Result<(), DataError> {
-    let cell = |column: &&str| {
-        let value = object.get(*column).ok_or_else(|| {
+    let cell = |(index, column): (usize, &&str)| {
+        let Some(value) = object.get(*column) else {
+            if wanted.is_optional(index) {
+                return Ok(Cell::Absent);
+            }
             let held: Vec<&str> = object.keys().map(String::as_str).collect();
-            file.no_column(Some(place), column, &held)
-        })?;
-        Ok(match value {
-            Value::Null => Cell::Missing,
-            Value::Bool(flag) => Cell::Flag(*flag),
-            Value::String(text) => {
-                file.bounded(place, text.len())?;
-                Cell::Text(Cow::Borrowed(text))
-            }
-            Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-                (Some(whole), _, _) => Cell::Whole(whole.into()),
-                (_, Some(whole), _) => Cell::Whole(whole.into()),
-                (_, _, Some(real)) => Cell::Real(real),
-                _ => Cell::Other(number.to_string()),
-            },
-            other @ (Value::Array(_) | Value::Object(_)) => {
-                Cell::Other(super::shortened(&other.to_string()))
-            }
-        })
+            return Err(file.no_column(Some(place), column, &held));
+        };
+        if let Value::String(text) = value {
+            file.bounded(place, text.len())?;
+        }
+        Ok(Cell::of_json(value))
     };
-    take(place, &wanted.columns.iter().map(cell).collect::<Result<Vec<_>, DataError>>()?)
+    let cells = wanted.columns.iter().enumerate().map(cell);
+    take(place, &cells.collect::<Result<Vec<_>, DataError>>()?)
+}
+
+impl<'a> Cell<'a> {
+    /// What a value of JSON is.
+    pub fn of_json(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Self::Missing,
+            Value::Bool(flag) => Self::Flag(*flag),
+            Value::String(text) => Self::Text(Cow::Borrowed(text)),
+            Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                (Some(whole), _, _) => Self::Whole(whole.into()),
+                (_, Some(whole), _) => Self::Whole(whole.into()),
+                (_, _, Some(real)) => Self::Real(real),
+                _ => Self::Other(number.to_string()),
+            },
+            Value::Array(values) => Self::List(values.iter().map(Self::of_json).collect()),
+            Value::Object(values) => {
+                let named =
+                    values.iter().map(|(name, value)| (Cow::from(name), Self::of_json(value)));
+                Self::Record(named.collect())
+            }
+        }
+    }
 }

@@ -20,6 +20,8 @@ use crate::memory;
 
 /// The longest line, or cell of a table, that is read.
 const MAX_TEXT: usize = 64 << 20;
+/// The most letters of a cell or name that a message shows.
+const MAX_SHOWN: usize = 60;
 /// The first bytes of a gzip file.
 pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -89,24 +91,62 @@ impl fmt::Display for Place {
 /// A cell of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cell<'a> {
+    /// There is no such column, in a file that may lack it.
+    Absent,
     Missing,
     Text(Cow<'a, str>),
     Whole(i128),
     Real(f64),
     Flag(bool),
+    List(Vec<Cell<'a>>),
+    /// Named cells.
+    Record(Vec<(Cow<'a, str>, Cell<'a>)>),
     /// What is none of these, as a message shows it.
     Other(String),
+}
+
+impl Cell<'_> {
+    /// Lists and records as JSON has them, about as much of them as a message shows.
+    fn shown(&self) -> String {
+        let mut shown = String::new();
+        let (open, close) = if matches!(self, Self::List(_)) { ('[', ']') } else { ('{', '}') };
+        shown.push(open);
+        let cells: Box<dyn Iterator<Item = (Option<&str>, &Cell<'_>)>> = match self {
+            Self::List(cells) => Box::new(cells.iter().map(|cell| (None, cell))),
+            Self::Record(cells) => Box::new(cells.iter().map(|(name, cell)| (Some(&**name), cell))),
+            _ => Box::new(std::iter::empty()),
+        };
+        for (index, (name, cell)) in cells.enumerate() {
+            if shown.len() > 4 * MAX_SHOWN {
+                break;
+            }
+            if index > 0 {
+                shown.push(',');
+            }
+            if let Some(name) = name {
+                shown.push_str(&format!("{name:?}:"));
+            }
+            match cell {
+                Cell::Missing => shown.push_str("null"),
+                Cell::Text(text) => shown.push_str(&format!("{:?}", shortened(text))),
+                cell => shown.push_str(&cell.to_string()),
+            }
+        }
+        shown.push(close);
+        shown
+    }
 }
 
 /// As a message shows it.
 impl fmt::Display for Cell<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("nothing"),
+            Self::Absent | Self::Missing => f.write_str("nothing"),
             Self::Text(text) => write!(f, "{text:?}"),
             Self::Whole(number) => write!(f, "{number}"),
             Self::Real(number) => write!(f, "{number}"),
             Self::Flag(flag) => write!(f, "{flag}"),
+            Self::List(_) | Self::Record(_) => f.write_str(&shortened(&self.shown())),
             Self::Other(shown) => f.write_str(shown),
         }
     }
@@ -116,8 +156,19 @@ impl fmt::Display for Cell<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'a> {
     pub columns: &'a [&'a str],
+    /// How many of the columns, the last ones, a file may lack.
+    pub optional: usize,
     /// Whether numbers of classes become the classes' names, where the file has them.
     pub class_names: bool,
+    /// Whether lists and records are read.
+    pub nested: bool,
+}
+
+impl Wanted<'_> {
+    /// Whether a file may lack the column of this place.
+    fn is_optional(&self, place: usize) -> bool {
+        place + self.optional >= self.columns.len()
+    }
 }
 
 /// Takes a row's cells, in the order of the columns that are wanted.
@@ -188,6 +239,26 @@ impl<'a> File<'a> {
             Format::Text => Err(self.bad(
                 "a .txt file has no columns: give a file with named ones (.csv, .tsv, .json, .jsonl, .ndjson or .parquet)",
             )),
+        }
+    }
+
+    /// The names of the classes of a column, or of what its lists hold, in the order of their numbers, where the file
+    /// has them.
+    ///
+    /// # Errors
+    /// [`DataError`] when it cannot be read.
+    pub fn class_names(
+        self,
+        format: Format,
+        column: &str,
+    ) -> Result<Option<Vec<String>>, DataError> {
+        match format {
+            #[cfg(feature = "parquet")]
+            Format::Parquet => parquet::names_of(self, column),
+            _ => {
+                let _ = column;
+                Ok(None)
+            }
         }
     }
 
@@ -278,7 +349,7 @@ impl<'a> File<'a> {
 
 /// A name from a file, cut where it is too long for a message.
 fn shortened(name: &str) -> String {
-    match name.char_indices().nth(60) {
+    match name.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name.to_owned(),
     }

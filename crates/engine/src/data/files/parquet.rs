@@ -1,4 +1,4 @@
-//! Parquet files: the flat columns that are asked for.
+//! Parquet files: the columns that are asked for, flat ones, and lists and records where those are asked for.
 //!
 //! The crate reads footers, headers and values. What it would believe of a file is held to the file first: a footer
 //! ([`footer`]) and every page ([`pages`]), which are unpacked here.
@@ -23,7 +23,10 @@ use super::{Cell, File, Place, TakeRow, Wanted};
 use crate::data::DataError;
 use crate::files::refuse_pointer;
 use crate::guard::guarded;
+use crate::memory;
 
+/// The most values that a row's lists may have, on average: what a few bytes can declare has to be made room for.
+const MOST_IN_LIST: u64 = 1 << 16;
 /// Key of a file's metadata in which Hugging Face's tools keep what the columns mean.
 const HUGGINGFACE: &str = "huggingface";
 
@@ -33,30 +36,27 @@ pub(super) fn rows(file: File<'_>, wanted: Wanted<'_>, take: TakeRow<'_>) -> Res
 
 fn read(file: File<'_>, wanted: Wanted<'_>, take: TakeRow<'_>) -> Result<(), DataError> {
     let broken = |error: ParquetError| file.bad(format!("this is no whole Parquet file: {error}"));
-    let unreadable = |source| DataError::Read { path: file.path.display().to_string(), source };
-    refuse_pointer(file.path)?;
-    let source = std::fs::File::open(file.path).map_err(unreadable)?;
-    footer::check(&source)
-        .map_err(unreadable)?
-        .map_err(|problem| file.bad(format!("this is no whole Parquet file: {problem}")))?;
-    let len = source.metadata().map_err(unreadable)?.len();
-    let source = Arc::new(source);
-    let reader =
-        SerializedFileReader::new(source.try_clone().map_err(unreadable)?).map_err(broken)?;
+    let (source, reader) = open(file)?;
+    let len = source.metadata().map_err(|source| unreadable(file, source))?.len();
     let metadata = reader.metadata();
     let schema = metadata.file_metadata().schema();
     let columns = wanted
         .columns
         .iter()
-        .map(|column| flat_column(file, schema, column))
+        .enumerate()
+        .map(|(index, column)| match find_column(file, schema, column, wanted.nested) {
+            Err(_) if wanted.is_optional(index) && !has_column(schema, column) => Ok(None),
+            found => found.map(Some),
+        })
         .collect::<Result<Vec<_>, _>>()?;
+    let absent: Vec<bool> = columns.iter().map(Option::is_none).collect();
     let names: Vec<Option<Vec<String>>> = wanted
         .columns
         .iter()
         .map(|column| if wanted.class_names { class_names(metadata, column) } else { None })
         .collect();
     let mut asked: Vec<Arc<Type>> = Vec::new();
-    for column in columns {
+    for column in columns.into_iter().flatten() {
         if asked.iter().all(|known| known.name() != column.name()) {
             asked.push(column);
         }
@@ -74,7 +74,10 @@ fn read(file: File<'_>, wanted: Wanted<'_>, take: TakeRow<'_>) -> Result<(), Dat
             let place = Place::Row(row);
             let record =
                 record.map_err(|error| file.bad(format!("{place} cannot be read: {error}")))?;
-            let cell = |(column, names): (&&str, &Option<Vec<String>>)| {
+            let cell = |((column, names), absent): ((&&str, &Option<Vec<String>>), &bool)| {
+                if *absent {
+                    return Ok(Cell::Absent);
+                }
                 let field = record.get_column_iter().find(|(name, _)| name == column);
                 let cell = cell(field.map_or(&Field::Null, |(_, field)| field));
                 let named = cell.and_then(|cell| match names {
@@ -83,20 +86,51 @@ fn read(file: File<'_>, wanted: Wanted<'_>, take: TakeRow<'_>) -> Result<(), Dat
                 });
                 named.map_err(|problem| file.cell(place, column, problem))
             };
-            let cells = wanted.columns.iter().zip(&names).map(cell);
+            let cells = wanted.columns.iter().zip(&names).zip(&absent).map(cell);
             take(place, &cells.collect::<Result<Vec<_>, _>>()?)?;
         }
     }
     Ok(())
 }
 
-/// A column of single values.
-fn flat_column(file: File<'_>, schema: &Type, column: &str) -> Result<Arc<Type>, DataError> {
+fn unreadable(file: File<'_>, source: std::io::Error) -> DataError {
+    DataError::Read { path: file.path.display().to_string(), source }
+}
+
+/// Opens a file whose footer is held to it first.
+fn open(
+    file: File<'_>,
+) -> Result<(Arc<std::fs::File>, SerializedFileReader<std::fs::File>), DataError> {
+    let unreadable = |source| unreadable(file, source);
+    refuse_pointer(file.path)?;
+    let source = std::fs::File::open(file.path).map_err(unreadable)?;
+    footer::check(&source)
+        .map_err(unreadable)?
+        .map_err(|problem| file.bad(format!("this is no whole Parquet file: {problem}")))?;
+    let reader = SerializedFileReader::new(source.try_clone().map_err(unreadable)?)
+        .map_err(|error| file.bad(format!("this is no whole Parquet file: {error}")))?;
+    Ok((Arc::new(source), reader))
+}
+
+fn has_column(schema: &Type, column: &str) -> bool {
+    schema.get_fields().iter().any(|field| field.name() == column)
+}
+
+/// A column of single values, or, where `nested`, of whatever it is.
+fn find_column(
+    file: File<'_>,
+    schema: &Type,
+    column: &str,
+    nested: bool,
+) -> Result<Arc<Type>, DataError> {
     let fields = schema.get_fields();
     let field = fields.iter().find(|field| field.name() == column).ok_or_else(|| {
         let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
         file.no_column(None, column, &names)
     })?;
+    if nested {
+        return Ok(Arc::clone(field));
+    }
     if field.is_group() || field.get_basic_info().repetition() == Repetition::REPEATED {
         let problem = format!("column `{column}` holds lists or records, and no texts");
         return Err(file.bad(problem));
@@ -109,13 +143,24 @@ fn check_group(group: &RowGroupMetaData, asked: &Type, file_len: u64) -> Result<
     let rows = group.num_rows();
     let wanted = |chunk: &&ColumnChunkMetaData| {
         let path = chunk.column_path().parts();
-        path.len() == 1 && asked.get_fields().iter().any(|field| field.name() == path[0])
+        path.first().is_some_and(|name| has_column(asked, name))
     };
     for chunk in group.columns().iter().filter(wanted) {
         let name = chunk.column_path().string();
-        if chunk.num_values() != rows {
-            let values = chunk.num_values();
+        let values = chunk.num_values();
+        // An empty list is a value too. What lists hold is made room for, whatever the file's size.
+        let lists = chunk.column_descr().max_rep_level() > 0;
+        if (values != rows && !lists) || values < rows {
             return Err(format!("column `{name}` has {values} values for {rows} rows"));
+        }
+        let room = memory::available().map_or(u64::MAX, |available| available / 2);
+        let most = (room / size_of::<Field>() as u64)
+            .min(u64::try_from(rows).unwrap_or(0).saturating_mul(MOST_IN_LIST));
+        if lists && values as u64 > most {
+            return Err(format!(
+                "column `{name}` has {values} values in the lists of {rows} rows, and at most {most} are read: give a \
+                 smaller part of it"
+            ));
         }
         let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
         let end = start.checked_add(chunk.compressed_size());
@@ -129,14 +174,27 @@ fn check_group(group: &RowGroupMetaData, asked: &Type, file_len: u64) -> Result<
     Ok(())
 }
 
+/// The names of the classes of a column, or of what its lists hold, where the file has them.
+///
+/// # Errors
+/// As [`rows`].
+pub(super) fn names_of(file: File<'_>, column: &str) -> Result<Option<Vec<String>>, DataError> {
+    let read = || {
+        let (_, reader) = open(file)?;
+        Ok(class_names(reader.metadata(), column))
+    };
+    guarded(file.path, "Parquet files", read)?
+}
+
 /// The names of a column's classes, where Hugging Face's tools have written them.
 fn class_names(metadata: &ParquetMetaData, column: &str) -> Option<Vec<String>> {
     let entries = metadata.file_metadata().key_value_metadata()?;
     let entry = entries.iter().find(|entry| entry.key == HUGGINGFACE)?;
     let json: serde_json::Value = serde_json::from_str(entry.value.as_ref()?).ok()?;
-    let feature = &json["info"]["features"][column];
-    if feature["_type"] != "ClassLabel" {
-        return None;
+    let mut feature = &json["info"]["features"][column];
+    // Of a list it is what the list holds, or the only one of an array.
+    while feature["_type"] != "ClassLabel" {
+        feature = feature.get("feature").or_else(|| feature.get(0))?;
     }
     let name = |name: &serde_json::Value| name.as_str().map(str::to_owned);
     feature["names"].as_array()?.iter().map(name).collect()
@@ -144,7 +202,14 @@ fn class_names(metadata: &ParquetMetaData, column: &str) -> Option<Vec<String>> 
 
 /// The name of a class in the place of its number.
 fn named<'a>(cell: Cell<'a>, names: &[String]) -> Result<Cell<'a>, String> {
-    let Cell::Whole(class) = cell else { return Ok(cell) };
+    let class = match cell {
+        Cell::Whole(class) => class,
+        Cell::List(cells) => {
+            let cells = cells.into_iter().map(|cell| named(cell, names));
+            return Ok(Cell::List(cells.collect::<Result<_, _>>()?));
+        }
+        cell => return Ok(cell),
+    };
     match usize::try_from(class).ok().and_then(|class| names.get(class)) {
         Some(name) => Ok(Cell::Text(Cow::Owned(name.clone()))),
         None if class == -1 => {
@@ -161,7 +226,7 @@ fn named<'a>(cell: Cell<'a>, names: &[String]) -> Result<Cell<'a>, String> {
 }
 
 /// What a field holds, or what is wrong with it.
-fn cell(field: &Field) -> Result<Cell<'_>, String> {
+fn cell<'a>(field: &'a Field) -> Result<Cell<'a>, String> {
     Ok(match field {
         Field::Null => Cell::Missing,
         Field::Str(text) => Cell::Text(Cow::Borrowed(text)),
@@ -182,6 +247,15 @@ fn cell(field: &Field) -> Result<Cell<'_>, String> {
         Field::Float16(number) => Cell::Real(f64::from(number.to_f32())),
         Field::Float(number) => Cell::Real(f64::from(*number)),
         Field::Double(number) => Cell::Real(*number),
+        Field::ListInternal(list) => {
+            Cell::List(list.elements().iter().map(cell).collect::<Result<_, _>>()?)
+        }
+        Field::Group(row) => {
+            let named = |(name, field): (&'a String, &'a Field)| {
+                Ok::<_, String>((Cow::Borrowed(name.as_str()), cell(field)?))
+            };
+            Cell::Record(row.get_column_iter().map(named).collect::<Result<_, _>>()?)
+        }
         other => Cell::Other(super::shortened(&other.to_string())),
     })
 }

@@ -18,7 +18,7 @@ fn read(name: &str, bytes: &[u8]) -> Result<Vec<String>, DataError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
-    let wanted = Wanted { columns: &["a", "b"], class_names: true };
+    let wanted = Wanted { columns: &["a", "b"], optional: 0, class_names: true, nested: false };
     let mut rows = Vec::new();
     let format = Format::of(&path).unwrap();
     File::new(&path).rows(format, wanted, &mut |place, cells| {

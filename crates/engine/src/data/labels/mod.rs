@@ -22,8 +22,9 @@ pub enum LabelKind {
     None,
     /// A class for each example; see [`ClassLabels`].
     Class,
-    /// A class for each example, where a file has labels; training data without any are a text each row. Training
-    /// data may be without where the test data have some.
+    /// A class for each example of a file that has labels; of one that has none, a `.txt` file or a table without
+    /// their column, the texts alone. Training data may lack labels where test data have some, as a teacher's answers
+    /// are enough to learn from.
     ClassIfAny,
     /// One number or several for each example; see [`NumberLabels`].
     Numbers,

@@ -1,6 +1,7 @@
 //! Questions, each with a context that may hold its answer.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::data::DataError;
@@ -14,6 +15,17 @@ pub struct Question {
     pub question: String,
     /// The text in which the answer is looked for; questions of one paragraph share it.
     pub context: Arc<str>,
+}
+
+impl Question {
+    /// A part of its context by places of characters; what is beyond its end is left out.
+    pub fn part(&self, characters: Range<usize>) -> &str {
+        let byte = |place: usize| {
+            self.context.char_indices().nth(place).map_or(self.context.len(), |(byte, _)| byte)
+        };
+        let start = byte(characters.start);
+        &self.context[start..byte(characters.end).max(start)]
+    }
 }
 
 impl fmt::Display for Question {

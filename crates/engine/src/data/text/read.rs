@@ -3,17 +3,25 @@
 use std::path::Path;
 
 use super::{Text, Texts};
-use crate::data::classes::{Classes, NoClass};
+use crate::data::classes::NoClass;
 use crate::data::files::{self, Cell, Format, Place, Wanted};
-use crate::data::{DataError, Dataset};
+use crate::data::targets::{Learnt, Targets};
+use crate::data::{DataError, Dataset, LabelKind};
 use crate::memory;
 
 /// One text of a file.
 struct Row {
     place: Place,
     text: Text,
-    /// Where labels are asked for.
-    label: Option<String>,
+}
+
+/// The texts of a file, at least one.
+struct Rows {
+    rows: Vec<Row>,
+    /// Where labels are asked for, and there are some.
+    labels: Option<Targets>,
+    /// How many rows lack a text and were passed over.
+    skipped: usize,
 }
 
 /// What is asked of a file.
@@ -22,17 +30,11 @@ struct Request<'a> {
     file: files::File<'a>,
     /// Columns of the text, one or two.
     columns: &'a [String],
-    label: Label<'a>,
+    kind: LabelKind,
+    /// Columns of the labels; none where no labels are asked for.
+    labels: &'a [String],
     /// Whether rows without a text are passed over rather than refused.
     skip_empty: bool,
-}
-
-/// The column of labels, if they are asked for, and what they are.
-#[derive(Clone, Copy, PartialEq)]
-enum Label<'a> {
-    None,
-    Class(&'a str),
-    Number(&'a str),
 }
 
 /// Reads the texts of a file alone; a text is one column or two. Of a `.txt` file every line is one, and blank ones
@@ -46,8 +48,9 @@ pub fn read_texts(
     skip_empty: bool,
 ) -> Result<(Texts, usize), DataError> {
     let file = files::File::new(path);
-    let (rows, skipped) = Request { file, columns, label: Label::None, skip_empty }.read()?;
-    Ok((Texts::new(rows.into_iter().map(|row| row.text).collect())?, skipped))
+    let request = Request { file, columns, kind: LabelKind::None, labels: &[], skip_empty };
+    let Rows { rows, skipped, .. } = request.read()?;
+    Ok((texts(rows)?, skipped))
 }
 
 /// Pairs of texts, and how like each other the two are held to be.
@@ -77,22 +80,21 @@ pub fn read_pairs(
     if columns.len() != 2 {
         return Err(file.bad("pairs of texts are read from two columns, so name two"));
     }
-    let (mut first, mut second, mut scores) = (Vec::new(), Vec::new(), Vec::new());
-    let (rows, skipped) =
-        Request { file, columns, label: Label::Number(score), skip_empty }.read()?;
-    for Row { place, text, label } in rows {
-        let number = label.unwrap_or_default();
-        let known = number.parse::<f64>().ok().filter(|number| number.is_finite());
-        let known =
-            known.ok_or_else(|| file.cell(place, score, format!("{number:?} is no number")));
-        scores.push(known?);
+    let labels = [score.to_owned()];
+    let kind = LabelKind::Numbers;
+    let Rows { rows, labels, skipped } =
+        Request { file, columns, kind, labels: &labels, skip_empty }.read()?;
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for Row { text, .. } in rows {
         second.push(Text::from(text.second.unwrap_or_default().as_str()));
         first.push(Text { second: None, ..text });
     }
+    let scores = labels.map(Targets::into_values).unwrap_or_default();
     Ok(Pairs { first: Texts::new(first)?, second: Texts::new(second)?, scores, skipped })
 }
 
 /// Labelled texts of two files, and a note of each that lost rows.
+#[derive(Debug)]
 pub struct Loaded {
     /// The training data.
     pub train: Dataset,
@@ -102,35 +104,57 @@ pub struct Loaded {
     pub notes: Vec<String>,
 }
 
+/// The columns of texts and of their labels.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns<'a> {
+    /// Of the text, one or two; of questions, the question's and the context's.
+    pub text: &'a [String],
+    /// Of the labels, one or several; see [`load`].
+    pub label: &'a [String],
+    /// Whether rows without a text are passed over rather than refused.
+    pub skip_empty: bool,
+}
+
 /// Loads both files with their labels, or of two `.txt` files the texts, which have none; a text is one column or two.
-/// The classes are the training data's labels: in order of number if all are whole numbers, else sorted.
+///
+/// * Classes are the training data's labels: in order of number if all are whole numbers, else sorted. With
+///   [`LabelKind::ClassIfAny`], a file without the column of labels, or a `.txt` file, is of texts alone.
+/// * Numbers stand in one column or several, each a finite number.
+/// * Several labels for each text are a column of flags for each label (0, 1, true or false), or one column of a JSON
+///   array or a Parquet list of names or whole numbers, or of names parted by `,`, `;` or `|`, one of these in all rows,
+///   so that no name contains one of them. An empty cell has no label; one of nothing is refused.
 ///
 /// # Errors
 /// [`DataError`], naming the file, the line and the column.
 pub fn load(
     train: &Path,
     test: &Path,
-    columns: &[String],
-    label: &str,
-    skip_empty: bool,
+    columns: Columns<'_>,
+    kind: LabelKind,
 ) -> Result<Loaded, DataError> {
-    if [train, test].iter().all(|path| Format::of(path) == Some(Format::Text)) {
-        let texts = |path| {
-            read_texts(path, columns, skip_empty).map(|(texts, _)| Dataset::unlabelled(texts))
-        };
-        return Ok(Loaded { train: texts(train)?, test: texts(test)?, notes: Vec::new() });
-    }
-    let label = Label::Class(label);
-    let request = |path| Request { file: files::File::new(path), columns, label, skip_empty };
+    let is_text = |path: &&Path| Format::of(path) == Some(Format::Text);
+    let alone = kind == LabelKind::Class && [train, test].iter().all(is_text);
+    let kind = if alone { LabelKind::None } else { kind };
+    let request = |path| Request {
+        file: files::File::new(path),
+        columns: columns.text,
+        kind,
+        labels: if kind == LabelKind::None { &[] } else { columns.label },
+        skip_empty: columns.skip_empty,
+    };
     let (train, test) = (request(train), request(test));
-    let (train_rows, train_skipped) = train.read()?;
-    let (test_rows, test_skipped) = test.read()?;
-    let classes = train.classes(&train_rows)?;
-    let notes =
-        [skipped_note(train.file.path, train_skipped), skipped_note(test.file.path, test_skipped)];
+    let (train_rows, test_rows) = (train.read()?, test.read()?);
+    let learnt = match (train.learn(&train_rows)?, kind) {
+        (None, LabelKind::ClassIfAny) => test.learn(&test_rows)?,
+        (learnt, _) => learnt,
+    };
+    let notes = [
+        skipped_note(train.file.path, train_rows.skipped),
+        skipped_note(test.file.path, test_rows.skipped),
+    ];
     Ok(Loaded {
-        train: train.dataset(train_rows, &classes)?,
-        test: test.dataset(test_rows, &classes)?,
+        train: train.dataset(train_rows, learnt.as_ref())?,
+        test: test.dataset(test_rows, learnt.as_ref())?,
         notes: notes.into_iter().flatten().collect(),
     })
 }
@@ -141,9 +165,12 @@ pub fn skipped_note(path: &Path, skipped: usize) -> Option<String> {
     (skipped > 0).then(|| format!("{}: {skipped} {rows} skipped", path.display()))
 }
 
+fn texts(rows: Vec<Row>) -> Result<Texts, DataError> {
+    Texts::new(rows.into_iter().map(|row| row.text).collect())
+}
+
 impl Request<'_> {
-    /// The rows, at least one, and how many lack a text and were passed over.
-    fn read(&self) -> Result<(Vec<Row>, usize), DataError> {
+    fn read(&self) -> Result<Rows, DataError> {
         let file = self.file;
         let format = Format::of(file.path).ok_or_else(|| {
             file.bad(format!(
@@ -151,85 +178,75 @@ impl Request<'_> {
                 Format::ENDINGS
             ))
         })?;
-        let (rows, skipped) = match format {
-            Format::Text => (self.lines()?, 0),
+        let rows = match format {
+            Format::Text => Rows { rows: self.lines()?, labels: None, skipped: 0 },
             _ => self.table(format)?,
         };
-        match (rows.is_empty(), skipped) {
-            (false, _) => Ok((rows, skipped)),
+        match (rows.rows.is_empty(), rows.skipped) {
+            (false, _) => Ok(rows),
             (true, 0) => Err(file.bad("it holds no text")),
-            (true, _) => Err(file.bad(format!("none of its {skipped} rows has a text"))),
+            (true, skipped) => Err(file.bad(format!("none of its {skipped} rows has a text"))),
         }
     }
 
-    fn table(&self, format: Format) -> Result<(Vec<Row>, usize), DataError> {
-        let columns = self.columns.iter().map(String::as_str);
-        let columns: Vec<&str> = match self.label {
-            Label::None => columns.collect(),
-            Label::Class(column) | Label::Number(column) => columns.chain([column]).collect(),
+    fn table(&self, format: Format) -> Result<Rows, DataError> {
+        let columns = self.columns.iter().chain(self.labels).map(String::as_str);
+        let columns: Vec<&str> = columns.collect();
+        let optional = if self.kind == LabelKind::ClassIfAny { self.labels.len() } else { 0 };
+        let class_names = !matches!(self.kind, LabelKind::None | LabelKind::Numbers);
+        let nested = self.kind == LabelKind::MultiLabel;
+        let wanted = Wanted { columns: &columns, optional, class_names, nested };
+        let mut labels = match self.labels.is_empty() {
+            true => None,
+            false => {
+                let targets = Targets::new(self.kind, self.labels.len());
+                Some(targets.map_err(|problem| self.file.bad(problem))?)
+            }
         };
-        let wanted =
-            Wanted { columns: &columns, class_names: matches!(self.label, Label::Class(_)) };
         let (mut rows, mut skipped) = (Vec::new(), 0);
         let mut room = Room::new();
         self.file.rows(format, wanted, &mut |place, cells| {
-            let row = self.row(place, &columns, cells)?;
-            match &row {
-                Some(row) => room.take(self.file, row)?,
-                None => skipped += 1,
+            let (of_text, of_labels) = cells.split_at(self.columns.len());
+            let Some(text) = self.text(place, of_text)? else {
+                skipped += 1;
+                return Ok(());
+            };
+            let letters = text.first.len() + text.second.as_ref().map_or(0, String::len);
+            room.take(self.file, letters + size_of::<Row>())?;
+            if let Some(labels) = &mut labels {
+                let taken = labels.push(of_labels).map_err(|(column, problem)| {
+                    self.file.cell(place, &self.labels[column], problem)
+                })?;
+                room.take(self.file, taken)?;
             }
-            rows.extend(row);
+            rows.push(Row { place, text });
             Ok(())
         })?;
-        Ok((rows, skipped))
+        let labels = labels.filter(|labels| !labels.are_absent());
+        Ok(Rows { rows, labels, skipped })
     }
 
-    /// A row's texts and label, of its cells by column; none where it lacks a text and may.
-    fn row(
-        &self,
-        place: Place,
-        columns: &[&str],
-        cells: &[Cell<'_>],
-    ) -> Result<Option<Row>, DataError> {
-        let (texts, labels) = cells.split_at(self.columns.len());
+    /// A row's text, of its cells by column; none where it lacks one and may.
+    fn text(&self, place: Place, cells: &[Cell<'_>]) -> Result<Option<Text>, DataError> {
         let mut found = Vec::with_capacity(2);
-        for (column, cell) in columns.iter().zip(texts) {
-            let empty = match cell {
-                Cell::Text(text) if !text.trim().is_empty() => {
-                    found.push(text.clone().into_owned());
-                    continue;
+        for (column, cell) in self.columns.iter().zip(cells) {
+            match text(cell) {
+                Ok(text) => found.push(text),
+                Err(NoText::Empty(_)) if self.skip_empty => return Ok(None),
+                Err(NoText::Empty(problem)) => {
+                    let remedy = "fill it in, or set `data.skip_empty = true` (`--skip-empty` of `eval` and `logits`)";
+                    return Err(self.file.cell(place, column, format!("{problem}: {remedy}")));
                 }
-                Cell::Text(_) => "the text is empty",
-                Cell::Missing => "there is nothing",
-                other => return Err(self.file.cell(place, column, format!("{other} is no text"))),
-            };
-            if self.skip_empty {
-                return Ok(None);
+                Err(NoText::Other(problem)) => return Err(self.file.cell(place, column, problem)),
             }
-            let remedy = "fill it in, or set `data.skip_empty = true` (`--skip-empty` of `eval` and `logits`)";
-            return Err(self.file.cell(place, column, format!("{empty}: {remedy}")));
         }
-        let label = labels.first().map(|cell| {
-            let column = columns[self.columns.len()];
-            match cell {
-                Cell::Text(text) if text.trim().is_empty() => Err("the label is empty".to_owned()),
-                Cell::Missing => Err("there is nothing".to_owned()),
-                Cell::Text(text) => Ok(text.trim().to_owned()),
-                Cell::Whole(_) | Cell::Flag(_) => Ok(cell.to_string()),
-                // With its point, even where it is whole.
-                Cell::Real(number) => Ok(format!("{number:?}")),
-                Cell::Other(shown) => Err(format!("{shown} is no label")),
-            }
-            .map_err(|problem| self.file.cell(place, column, problem))
-        });
         let mut found = found.into_iter();
-        let text = Text { first: found.next().unwrap_or_default(), second: found.next() };
-        Ok(Some(Row { place, text, label: label.transpose()? }))
+        Ok(Some(Text { first: found.next().unwrap_or_default(), second: found.next() }))
     }
 
     /// A text a line.
     fn lines(&self) -> Result<Vec<Row>, DataError> {
-        if self.label != Label::None {
+        if !matches!(self.kind, LabelKind::None | LabelKind::ClassIfAny) {
             return Err(self.file.bad(
                 "a .txt file holds texts alone, and here each needs a label: give a file with named columns \
                  (.csv, .tsv, .json, .jsonl, .ndjson or .parquet)",
@@ -245,57 +262,68 @@ impl Request<'_> {
         for line in self.file.lines(self.file.text(&bytes)?) {
             let (place, text) = line?;
             if !text.trim().is_empty() {
-                let row = Row { place, text: Text::from(text.trim()), label: None };
-                room.take(self.file, &row)?;
-                rows.push(row);
+                let text = Text::from(text.trim());
+                room.take(self.file, text.first.len() + size_of::<Row>())?;
+                rows.push(Row { place, text });
             }
         }
         Ok(rows)
     }
 
-    /// The classes that these rows' labels make.
-    fn classes(&self, rows: &[Row]) -> Result<Classes, DataError> {
-        let labels = rows.iter().map(|row| row.label.as_deref().unwrap_or_default());
-        Classes::of(labels).map_err(|NoClass { row, problem }| match self.label {
-            Label::Class(column) | Label::Number(column) => {
-                self.file.cell(rows[row].place, column, problem)
-            }
-            Label::None => self.file.bad(problem),
-        })
+    /// What the labels of these rows are called, if they have any.
+    fn learn(&self, rows: &Rows) -> Result<Option<Learnt>, DataError> {
+        let learnt = rows.labels.as_ref().map(Targets::learn).transpose();
+        learnt.map_err(|problem| self.bad_label(&rows.rows, problem))
     }
 
-    fn dataset(&self, rows: Vec<Row>, classes: &Classes) -> Result<Dataset, DataError> {
-        let label = |row: &Row| {
-            let (Label::Class(column) | Label::Number(column)) = self.label else {
-                return Err(self.file.bad("it has no labels"));
-            };
-            let id = classes.id(row.label.as_deref().unwrap_or_default());
-            id.map_err(|problem| self.file.cell(row.place, column, problem))
+    fn bad_label(&self, rows: &[Row], NoClass { row, problem }: NoClass) -> DataError {
+        self.file.cell(rows[row].place, &self.labels[0], problem)
+    }
+
+    fn dataset(&self, rows: Rows, learnt: Option<&Learnt>) -> Result<Dataset, DataError> {
+        let Rows { rows, labels, .. } = rows;
+        let (Some(labels), Some(learnt)) = (labels, learnt) else {
+            return Ok(Dataset::unlabelled(texts(rows)?));
         };
-        let labels = rows.iter().map(label).collect::<Result<Vec<u32>, _>>()?;
-        let texts = Texts::new(rows.into_iter().map(|row| row.text).collect())?;
-        Dataset::new(texts, labels, classes.names().to_vec())
+        let labels = labels.labels(learnt, self.labels);
+        let labels = labels.map_err(|problem| self.bad_label(&rows, problem))?;
+        Dataset::labelled(texts(rows)?, labels)
+    }
+}
+
+/// Why a cell is no text.
+pub(super) enum NoText {
+    /// There is none.
+    Empty(&'static str),
+    /// There is something else.
+    Other(String),
+}
+
+/// A cell as a text that is not empty.
+pub(super) fn text(cell: &Cell<'_>) -> Result<String, NoText> {
+    match cell {
+        Cell::Text(text) if text.trim().is_empty() => Err(NoText::Empty("the text is empty")),
+        Cell::Text(text) => Ok(text.clone().into_owned()),
+        Cell::Missing | Cell::Absent => Err(NoText::Empty("there is nothing")),
+        other => Err(NoText::Other(format!("{other} is no text"))),
     }
 }
 
 /// The memory that the rows of a file may take. A small file can hold many rows, where they are compressed.
-struct Room {
+pub(super) struct Room {
     left: u64,
     all: u64,
 }
 
 impl Room {
     /// Three quarters of what is left of the machine's.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let all = memory::available().map_or(u64::MAX, |available| available / 4 * 3);
         Self { left: all, all }
     }
 
-    fn take(&mut self, file: files::File<'_>, row: &Row) -> Result<(), DataError> {
-        let Row { text, label, .. } = row;
-        let strings = [Some(&text.first), text.second.as_ref(), label.as_ref()];
-        let bytes =
-            strings.into_iter().flatten().map(String::len).sum::<usize>() + size_of::<Row>();
+    /// Takes so many bytes.
+    pub fn take(&mut self, file: files::File<'_>, bytes: usize) -> Result<(), DataError> {
         self.left = self.left.checked_sub(bytes as u64).ok_or_else(|| {
             file.bad(format!(
                 "its texts take more than {} bytes, three quarters of the memory that is left: give a smaller part",
@@ -315,7 +343,9 @@ mod tests {
         let path = folder.path().join(name);
         std::fs::write(&path, train).unwrap();
         let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
-        let Loaded { train, test, .. } = load(&path, &path, &columns, "label", false)?;
+        let label = ["label".to_owned()];
+        let columns = Columns { text: &columns, label: &label, skip_empty: false };
+        let Loaded { train, test, .. } = load(&path, &path, columns, LabelKind::Class)?;
         Ok((train, test))
     }
 
@@ -442,7 +472,9 @@ mod tests {
         let paths = ["a.csv", "b.csv"].map(|name| folder.path().join(name));
         std::fs::write(&paths[0], "text,label\na,x\n").unwrap();
         std::fs::write(&paths[1], "text,label\na,x\nb,y\n").unwrap();
-        let error = load(&paths[0], &paths[1], &["text".to_owned()], "label", false).err().unwrap();
+        let [text, label] = ["text", "label"].map(|column| [column.to_owned()]);
+        let columns = Columns { text: &text, label: &label, skip_empty: false };
+        let error = load(&paths[0], &paths[1], columns, LabelKind::Class).err().unwrap();
         let wanted =
             "b.csv: line 3, column `label`: the training data have no class \"y\"; they have `x`";
         assert!(error.to_string().ends_with(wanted), "{error}");

@@ -1,5 +1,6 @@
 //! Questions as tokens: each with as many windows of its context as it takes.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -83,6 +84,23 @@ impl Windows {
     /// The number of the question that each window is of.
     pub fn questions(&self) -> &[u32] {
         &self.inner.questions
+    }
+
+    /// The windows of each question that has some, both by number.
+    pub fn by_question(&self) -> BTreeMap<u32, Vec<usize>> {
+        let mut windows: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (window, &question) in self.questions().iter().enumerate() {
+            windows.entry(question).or_default().push(window);
+        }
+        windows
+    }
+
+    /// [`Self::characters`] of all tokens of a window.
+    ///
+    /// # Panics
+    /// When there is no such window.
+    pub fn places(&self, window: usize) -> Vec<Option<Range<usize>>> {
+        (0..self.tokens.length(window)).map(|token| self.characters(window, token)).collect()
     }
 
     /// Where a token of a window stands in its context, in characters; none where it is of the question, or special.

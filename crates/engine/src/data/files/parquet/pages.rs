@@ -55,7 +55,9 @@ impl RowGroupReader for Group<'_> {
             codec: chunk.compression(),
             physical: chunk.column_type(),
             width: chunk.column_descr().type_length(),
-            has_levels: chunk.column_descr().max_def_level() > 0,
+            levels: [chunk.column_descr().max_rep_level(), chunk.column_descr().max_def_level()]
+                .map(|most| most > 0),
+            left: u64::try_from(chunk.num_values())?,
             most: usize::try_from(told.min(room)).unwrap_or(usize::MAX).min(MAX_PAGE),
         }))
     }
@@ -76,8 +78,10 @@ struct Pages {
     physical: Physical,
     /// Bytes of a value, where all have as many.
     width: i32,
-    /// Whether values may be missing.
-    has_levels: bool,
+    /// Whether values may be in lists, and whether they may be missing.
+    levels: [bool; 2],
+    /// How many values are still to come, by the file's footer.
+    left: u64,
     /// The most bytes that a page may have.
     most: usize,
 }
@@ -87,18 +91,25 @@ impl Pages {
         unpack(self.codec, packed, self.most).map_err(ParquetError::General)
     }
 
-    fn open(&self, page: Page) -> Result<Page> {
+    fn open(&mut self, page: Page) -> Result<Page> {
         let mut page = page;
+        if let Page::DataPage { num_values, .. } | Page::DataPageV2 { num_values, .. } = &page {
+            let left = self.left.checked_sub((*num_values).into());
+            self.left =
+                left.ok_or_else(|| damaged("its pages have more values than its footer"))?;
+        }
         match &mut page {
             Page::DataPage { buf, num_values, encoding, .. } => {
                 if self.codec != Compression::UNCOMPRESSED {
                     *buf = self.unpack(buf)?.into();
                 }
                 // Levels stand in front of the values, and tell their own length; a column that is required has none.
-                let levels = match buf.split_first_chunk::<4>() {
-                    Some((len, _)) if self.has_levels => 4 + u32::from_le_bytes(*len) as usize,
-                    _ => 0,
-                };
+                let mut levels = 0_usize;
+                for _ in self.levels.into_iter().filter(|there| *there) {
+                    let len = buf.get(levels..).and_then(<[u8]>::split_first_chunk::<4>);
+                    let len = len.map_or(0, |(len, _)| 4 + u32::from_le_bytes(*len) as usize);
+                    levels = levels.saturating_add(len);
+                }
                 check_delta(*encoding, buf.get(levels..).unwrap_or(&[]), *num_values)?;
             }
             Page::DataPageV2 {

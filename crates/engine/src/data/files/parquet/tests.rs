@@ -7,8 +7,8 @@ use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 
-use crate::data::DataError;
-use crate::data::text::{Loaded, load, read_texts};
+use crate::data::text::{Columns, Loaded, load, read_texts};
+use crate::data::{DataError, LabelKind};
 
 const SCHEMA: &str = "message rows { required int64 label; optional double score; \
                       optional binary text (utf8); required binary raw; \
@@ -69,7 +69,9 @@ fn reads_columns_of_every_row_group() {
     assert_eq!(shown(&content, &["text"]).unwrap(), ["one", "zwölf", "3"]);
     assert_eq!(shown(&content, &["raw", "text"]).unwrap()[2], "raw | 3");
     let (_folder, path) = saved(&content);
-    let Loaded { train, .. } = load(&path, &path, &["text".to_owned()], "label", false).unwrap();
+    let [text, label] = ["text", "label"].map(|column| [column.to_owned()]);
+    let columns = Columns { text: &text, label: &label, skip_empty: false };
+    let Loaded { train, .. } = load(&path, &path, columns, LabelKind::Class).unwrap();
     assert_eq!(
         (train.class_names(), train.need_classes().unwrap().ids()),
         (&["-1", "0", "1"].map(str::to_owned)[..], &[0, 1, 2][..])

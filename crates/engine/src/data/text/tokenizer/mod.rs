@@ -3,6 +3,7 @@
 mod bounds;
 mod class;
 mod files;
+mod pieces;
 mod vocab;
 
 use std::collections::HashMap;
@@ -10,10 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::Value;
-use tokenizers::{
-    AddedToken, EncodeInput, PostProcessor, TruncationDirection, TruncationParams,
-    TruncationStrategy,
-};
+use tokenizers::{AddedToken, EncodeInput};
 
 use super::trim::each_in_template;
 use super::{Text, Texts, Tokens};
@@ -21,9 +19,9 @@ use crate::data::DataError;
 use crate::error::Error;
 use crate::files::{read_text, write_atomically};
 use crate::guard;
-use crate::words::counted;
 
 pub use files::TokenizerFiles;
+pub use pieces::WordTokens;
 
 /// Its name in a model's folder.
 const FILE: &str = "tokenizer.json";
@@ -287,30 +285,8 @@ impl Tokenizer {
 
     /// As [`Self::encode_all`], which remembers.
     pub(super) fn encode(&self, texts: &Texts, max_length: usize) -> Result<Tokens, DataError> {
-        let unfit = |problem: String| {
-            let path = &self.path;
-            DataError::Unfit(format!("texts cannot become tokens by {path}: {problem}"))
-        };
-        let added =
-            self.inner.get_post_processor().map_or(0, |one| one.added_tokens(texts.are_pairs()));
-        if max_length <= added {
-            return Err(DataError::Unfit(format!(
-                "a text can have {} here, and the tokenizer adds {added} to each: set a larger `max_length`",
-                counted(max_length, "token")
-            )));
-        }
-        let mut tokenizer = self.inner.clone();
-        let truncation = TruncationParams {
-            max_length,
-            strategy: TruncationStrategy::LongestFirst,
-            stride: 0,
-            direction: match self.files.truncates_left() {
-                true => TruncationDirection::Left,
-                false => TruncationDirection::Right,
-            },
-        };
-        let truncated = tokenizer.with_truncation(Some(truncation));
-        truncated.map_err(|error| unfit(error.to_string()))?;
+        self.check_room(texts.are_pairs(), max_length)?;
+        let tokenizer = self.truncating(max_length)?;
         let input = |Text { first, second }: &Text| -> EncodeInput<'_> {
             match second {
                 Some(second) => (first.clone(), second.clone()).into(),
@@ -329,7 +305,7 @@ impl Tokenizer {
         let rows: Vec<usize> = texts.all().iter().map(place_of).collect();
         let inputs: Vec<EncodeInput<'_>> = distinct.into_iter().map(input).collect();
         let encoded = guard::catch(|| tokenizer.encode_batch_fast(inputs, true));
-        let encoded = encoded.map_err(unfit)?.map_err(|error| unfit(error.to_string()))?;
+        let encoded = self.understood(encoded)?;
         let mut tokens = Tokens::default();
         for (row, place) in rows.into_iter().enumerate() {
             let encoding = &encoded[place];
