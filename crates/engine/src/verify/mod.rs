@@ -9,6 +9,7 @@ mod f16_cases;
 mod feature_cases;
 pub mod kernel;
 mod limits;
+mod loss_cases;
 pub mod numbers;
 mod part_cases;
 mod steps;
