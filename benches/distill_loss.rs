@@ -20,14 +20,7 @@ fn distill_loss(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("distill_loss on {}", device.info().name));
         group.sample_size(10);
         for (rows, classes) in SHAPES {
-            let kernel = DistillLoss {
-                weighted: false,
-                rows,
-                classes,
-                student_stride: classes,
-                teacher_stride: Some(classes),
-                gradient: true,
-            };
+            let kernel = DistillLoss::new(rows, classes);
             let program = device.load(&plan_of(kernel), &|_| None).expect("the plan fits");
             let state = StepState {
                 temperature: 2.0,

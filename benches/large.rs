@@ -24,14 +24,7 @@ fn kernels(small: bool, f16: bool) -> Vec<(String, Arc<dyn Kernel>)> {
     let side = or(4096, 256);
     let product = Arc::new(Matmul::new(side, side, side, false, true));
     let (rows, classes) = (or(1024, 16), or(128_256, 4096));
-    let loss = DistillLoss {
-        weighted: false,
-        rows,
-        classes,
-        student_stride: classes,
-        teacher_stride: Some(classes),
-        gradient: true,
-    };
+    let loss = DistillLoss::new(rows, classes);
     let (tokens, cols) = (or(32_768, 512), or(1024, 384));
     let len = or(32_000_000, 1_000_000);
     let adamw = Optimizer {

@@ -1,16 +1,23 @@
-// The distillation loss of one row and its gradient, fused: temperature softmax, KL, cross-entropy.
+// The distillation loss of one row and its gradient, fused: temperature softmax, divergence, cross-entropy.
 //
 //   p = softmax(z_t / T), q = softmax(z_s / T), r = softmax(z_s)
-//   soft = T² · Σ_j p_j (ln p_j - ln q_j)          hard = -ln r_label
+//   soft = T² · D(p, q)          hard = -ln r_label
 //   row_loss = alpha · soft · soft_scale + (1 - alpha) · hard · hard_scale
-//   d row_loss / d z_s = alpha · T (q - p) · soft_scale + (1 - alpha) · (r - onehot) · hard_scale
+//   d row_loss / d z_s = alpha · d soft / d z_s · soft_scale + (1 - alpha) · (r - onehot) · hard_scale
 // (Hinton, Vinyals and Dean 2015; the scales are 1 / rows that count, so the sum over rows is the batch
-// mean.) Without a teacher the row loss is hard · hard_scale. With x_j = ln q_j - ln p_j, KL is summed as
-// Σ_j p_j (e^x_j - 1 - x_j), which is the same number, as both sum to one: no term is negative, and an error of a
-// softmax's denominator cancels. At a high T, x is small: x_j is made of the difference of logits, and e^x - 1 and
-// e^x - 1 - x of their series.
+// mean.) Without a teacher the row loss is hard · hard_scale. D is, as DIVERGENCE says,
+//   0  forward KL, Σ_j p_j ln(p_j / q_j)
+//   1  reverse KL, Σ_j q_j ln(q_j / p_j)
+//   2  generalised Jensen-Shannon, β KL(p | m) + (1 - β) KL(q | m) with m = β p + (1 - β) q (Agarwal et al. 2024)
+// With g_j the derivative of D's j-th part by q_j, d soft / d z_s = T q_j (g_j - Σ_i q_i g_i): T (q - p), T q (x - Σ q x) and
+// T (1 - β) q (ln(q / m) - Σ q ln(q / m)), where x_j = ln q_j - ln p_j.
 //
-// dims      uniform: rows, classes, words from a row to the next of either tensor, the launch's first row
+// Nothing that is summed is negative, and an error of a softmax's denominator cancels, as p and q both sum to one: KL is
+// Σ_j p_j (e^x_j - 1 - x_j), reverse KL the same with p and q exchanged; parts of the third see common/jensen.wgsl. At a high
+// T, x is small: x_j is made of the difference of logits, and e^x - 1 and e^x - 1 - x of their series. What is subtracted
+// from g_j is counted from g of the student's likeliest class, so that a student who is nearly sure has a slope too.
+//
+// dims      uniform: rows, classes, words from a row to the next of either tensor, the launch's first row, β
 // z_s       f32 [rows, student_stride], overwritten by state.loss_scale · gradient when GRADIENT; columns from `classes`
 //           on are padding: they count in nothing, gradient 0
 // z_t       f32 [rows, teacher_stride], read only when TEACHER
@@ -22,9 +29,10 @@
 //           in hard
 //
 // LANES threads a row, ROWS rows a workgroup, in two sweeps: the first keeps maximum and sums of both rows online
-// (Milakov and Gimelshein 2018), the second makes loss and gradient. Where T is above REFINED_ABOVE, one between them
-// makes the ratio of the denominators better: its error is a rounding, and x falls as 1 / T. With HOLD the row stays in
-// registers between the sweeps (HELD words a thread of each tensor), else each reads it. No probability is stored.
+// (Milakov and Gimelshein 2018), the last makes loss and gradient. Where T is above REFINED_ABOVE, one between them
+// makes the ratio of the denominators better: its error is a rounding, and x falls as 1 / T. Divergences but forward KL take
+// another one, for the loss and Σ q g. With HOLD the row stays in registers between the sweeps (HELD words a thread of each
+// tensor), else each reads it. No probability is stored.
 
 //#import common/step.wgsl
 //#import common/nan.wgsl
@@ -32,6 +40,7 @@
 //#import common/word.wgsl
 //#import common/row_tree.wgsl
 //#import common/row_weight.wgsl
+//#import common/jensen.wgsl
 
 struct Dims {
     rows: u32,
@@ -39,6 +48,7 @@ struct Dims {
     student_words: u32,
     teacher_words: u32,
     first_row: u32,
+    beta: f32,
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -50,15 +60,16 @@ struct Dims {
 
 override TEACHER: bool = true;
 override GRADIENT: bool = true;
+override DIVERGENCE: u32 = 0u;
 override HOLD: bool = false;
 const HELD: u32 = 1u;
 
 const IGNORED: i32 = -100;
 const PADDING: i32 = -2147483647 - 1;
 const LOWEST: f32 = -3.4028234e38;
-// From here on e^-x is nothing beside 1.
-const FAR: f32 = 100.0;
 const REFINED_ABOVE: f32 = 20.0;
+const FORWARD_KL: u32 = 0u;
+const REVERSE_KL: u32 = 1u;
 
 // What a row's softmaxes have in common.
 struct Row {
@@ -67,7 +78,7 @@ struct Row {
     cold: f32,
 }
 
-struct Divergence {
+struct Forward {
     // q - p
     difference: Word,
     // A class's part of the KL.
@@ -76,27 +87,80 @@ struct Divergence {
 
 // Of logits of student and teacher, with the logarithm of the ratio of their denominators. The larger of p and q is
 // never lost; the other is it times e^-|x|.
-fn divergence(row: Row, s: Word, t: Word, log_ratio: f32) -> Divergence {
+fn forward_kl(row: Row, s: Word, t: Word, log_ratio: f32) -> Forward {
     let a = s - row.top.x;
     let b = t - row.top.y;
     let larger = exp(max(a * row.cold - row.log_sums.x, b * row.cold - row.log_sums.y));
     let unbounded = (a - b) * row.cold - log_ratio;
     let x = select(unbounded, Word(FAR), unbounded > Word(FAR));
     let u = abs(x);
-    // e^-u - 1 + u, and e^-u - 1.
-    let tail = 0.16666667 - u * (0.041666668 - u * (0.008333334 - u * 0.0013888889));
-    let series = u * u * (0.5 - u * tail);
-    let is_near = u < Word(0.25);
-    let below = select(exp(-u) - 1.0, series - u, is_near);
-    let rest = select(below + u, series, is_near);
+    let made = decay(u);
     let is_more = x >= Word();
-    let difference = select(below, -below, is_more);
-    let kl = select(rest, -(x * below + rest), is_more);
+    let difference = select(made.below, -made.below, is_more);
+    let kl = select(made.rest, -(x * made.below + made.rest), is_more);
     // A class that neither gives any probability may have infinite logits.
     let is_none = larger == Word();
-    return Divergence(
+    return Forward(
         select(larger * difference, Word(), is_none),
         select(larger * kl, Word(), is_none),
+    );
+}
+
+struct Graded {
+    q: Word,
+    // q times the part's derivative by q, which is counted from that of the student's likeliest class.
+    pull: Word,
+    // A class's part of the divergence.
+    part: Word,
+}
+
+// The student's likeliest class: the teacher's logit, and the derivative of that class's part by q.
+struct Best {
+    t: f32,
+    slope: f32,
+}
+
+// The weight of the smaller of p and q.
+fn weight_of(x: Word) -> Word {
+    return select(Word(1.0 - dims.beta), Word(dims.beta), x >= Word());
+}
+
+// The derivative by q of a class's part of the Jensen-Shannon divergence, (1 - β) ln(q / m); below is e^-|x| - 1.
+fn jensen_slope(x: Word, below: Word) -> Word {
+    return (1.0 - dims.beta) * (min(x, Word()) - log1p(weight_of(x) * below));
+}
+
+fn best_of(row: Row, t: f32, log_ratio: f32) -> Best {
+    let x = Word((row.top.y - t) * row.cold - log_ratio);
+    return Best(t, max_of(jensen_slope(x, decay(abs(x)).below)));
+}
+
+// Of logits of student and teacher.
+fn graded(row: Row, s: Word, t: Word, log_ratio: f32, best: Best) -> Graded {
+    let a = s - row.top.x;
+    let b = t - row.top.y;
+    let log_q = a * row.cold - row.log_sums.x;
+    let larger = exp(max(log_q, b * row.cold - row.log_sums.y));
+    let q = exp(log_q);
+    let x = (a - b) * row.cold - log_ratio;
+    var part: Word;
+    var slope: Word;
+    if DIVERGENCE == REVERSE_KL {
+        let bounded = select(x, Word(-FAR), x < Word(-FAR));
+        let made = decay(abs(bounded));
+        part = select(made.rest, bounded * made.below - made.rest, bounded < Word());
+        slope = (a - (t - best.t)) * row.cold;
+    } else {
+        let made = decay(abs(x));
+        part = jensen(made.below, abs(x), weight_of(x));
+        let is_best = (a == Word()) & (t == Word(best.t));
+        slope = select(jensen_slope(x, made.below) - best.slope, Word(), is_best);
+    }
+    // A class without any probability may have infinite logits.
+    return Graded(
+        q,
+        select(q * slope, Word(), q == Word()),
+        select(larger * part, Word(), larger == Word()),
     );
 }
 
@@ -211,37 +275,72 @@ fn distill_loss(
                     s = z_s[s_at + j];
                     t = z_t[t_at + j];
                 }
-                let made = divergence(softmaxes, s, t, log_ratio);
+                let made = forward_kl(softmaxes, s, t, log_ratio);
                 excess += select(Word(), made.difference, places_of(j) < Places(counted));
             }
         }
         log_ratio += row_sums(local, vec4<f32>(sum_of(excess))).x;
     }
 
-    // Last sweep.
     var kls: Word;
+    var student_best = Best(0.0, 0.0);
+    var mean_slope = 0.0;
+    if TEACHER && DIVERGENCE != FORWARD_KL {
+        if is_row {
+            let t = z_t[t_at + best.x / WORD];
+            let is_best = places_of(best.x / WORD) == Places(best.x);
+            student_best = best_of(softmaxes, sum_of(select(Word(), t, is_best)), log_ratio);
+        }
+        var pulls = Word();
+        for (var i = 0u; i < rounds; i += 1u) {
+            let j = lane + i * LANES;
+            if j < words {
+                var s = Word();
+                var t = Word();
+                if HOLD {
+                    s = s_held[i];
+                    t = t_held[i];
+                } else {
+                    s = z_s[s_at + j];
+                    t = z_t[t_at + j];
+                }
+                let made = graded(softmaxes, s, t, log_ratio, student_best);
+                let is_counted = places_of(j) < Places(counted);
+                kls += select(Word(), made.part, is_counted);
+                pulls += select(Word(), made.pull, is_counted);
+            }
+        }
+        mean_slope = row_sums(local, vec4<f32>(sum_of(pulls))).x;
+    }
+
+    // Last sweep.
     for (var i = 0u; i < rounds; i += 1u) {
         let j = lane + i * LANES;
         if j < words {
             let places = places_of(j);
             let is_counted = places < Places(counted);
-            var s: Word;
+            var s = Word();
             if HOLD {
                 s = s_held[i];
             } else {
                 s = z_s[s_at + j];
             }
-            var gradient: Word;
+            var gradient = Word();
             if TEACHER {
-                var t: Word;
+                var t = Word();
                 if HOLD {
                     t = t_held[i];
                 } else {
                     t = z_t[t_at + j];
                 }
-                let made = divergence(softmaxes, s, t, log_ratio);
-                kls += select(Word(), made.kl, is_counted);
-                gradient = soft_weight * state.temperature * made.difference;
+                if DIVERGENCE == FORWARD_KL {
+                    let made = forward_kl(softmaxes, s, t, log_ratio);
+                    kls += select(Word(), made.kl, is_counted);
+                    gradient = soft_weight * state.temperature * made.difference;
+                } else {
+                    let made = graded(softmaxes, s, t, log_ratio, student_best);
+                    gradient = soft_weight * state.temperature * (made.pull - made.q * mean_slope);
+                }
             }
             if GRADIENT {
                 let one = select(Word(), Word(1.0), places == Places(u32(label)));

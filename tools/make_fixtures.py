@@ -4,6 +4,7 @@
 tests/fixtures/README.md says what each tensor is. The same machine and PyTorch give the same bytes.
 """
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -102,6 +103,117 @@ def class_weights() -> dict[str, Tensor]:
         case = {"student": student, "labels": labels, "weights": weights}
         case["loss"] = loss.detach().reshape(1)
         case["grad"] = torch.autograd.grad(loss, z)[0]
+        tensors |= {f"case{i}.{name}": tensor for name, tensor in case.items()}
+    return tensors
+
+
+def jensen_shannon(log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:
+    """β KL(p ‖ m) + (1 - β) KL(q ‖ m) of every row of log-probabilities."""
+    parts = torch.stack([log_p + math.log(beta), log_q + math.log1p(-beta)])
+    log_m = torch.logsumexp(parts, dim=0)
+    of_p, of_q = (
+        F.kl_div(log_m, log, reduction="none", log_target=True).sum(dim=1) for log in (log_p, log_q)
+    )
+    return beta * of_p + (1 - beta) * of_q
+
+
+def divergence(log_p: Tensor, log_q: Tensor, kind: float) -> Tensor:
+    """Of every row: forward KL (-1), reverse KL (0), or a Jensen-Shannon divergence (beta)."""
+    if kind > 0:
+        return jensen_shannon(log_p, log_q, kind)
+    pair = (log_q, log_p) if kind < 0 else (log_p, log_q)
+    return F.kl_div(*pair, reduction="none", log_target=True).sum(dim=1)
+
+
+def divergences() -> dict[str, Tensor]:
+    """Soft losses of other divergences than forward KL: T² times the mean over the rows."""
+    generator = torch.Generator().manual_seed(5)
+    tensors = {}
+    # rows, classes, temperature, scale of the logits, 0 for reverse KL or beta
+    cases = [
+        (4, 10, 1.0, 2.0, 0.0),
+        (5, 37, 4.0, 6.0, 0.0),
+        (3, 300, 20.0, 8.0, 0.0),
+        (4, 10, 1.0, 2.0, 0.5),
+        (5, 37, 4.0, 6.0, 0.125),
+        (3, 300, 20.0, 8.0, 0.875),
+        (6, 2, 0.5, 3.0, 0.5),
+        (2, 5, 1.0, 100.0, 0.25),  # answers with nothing in common
+    ]
+    for i, (rows, classes, temperature, scale, kind) in enumerate(cases):
+        student, teacher = (
+            torch.randn(rows, classes, generator=generator) * scale for _ in range(2)
+        )
+        z = student.double().requires_grad_()
+        log_q, log_p = (F.log_softmax(x / temperature, dim=1) for x in (z, teacher.double()))
+        soft = temperature**2 * divergence(log_p, log_q, kind).mean()
+        case = {
+            "student": student,
+            "teacher": teacher,
+            "hyper": torch.tensor([temperature, kind], dtype=torch.float64),
+            "soft": soft.detach().reshape(1),
+            "grad": torch.autograd.grad(soft, z)[0],
+        }
+        tensors |= {f"case{i}.{name}": tensor for name, tensor in case.items()}
+    return tensors
+
+
+def pointwise_row(
+    z: Tensor, teacher: Tensor, labels: Tensor, temperature: float, kind: float | None
+) -> tuple[Tensor, Tensor]:
+    """Soft and hard term of one row's outputs; no kind for squares."""
+    known = ~labels.isnan()
+    if kind is None:
+        return F.mse_loss(z, teacher), F.mse_loss(z[known], labels[known])
+    hard = F.binary_cross_entropy_with_logits(z[known], labels[known])
+    log_q, log_p = (
+        torch.stack([F.logsigmoid(x / temperature), F.logsigmoid(-x / temperature)], dim=1)
+        for x in (z, teacher)
+    )
+    return temperature**2 * divergence(log_p, log_q, kind).mean(), hard
+
+
+def pointwise_losses() -> dict[str, Tensor]:
+    """Losses of outputs that do not share a softmax; the first row has a missing label, the last has no hard term."""
+    generator = torch.Generator().manual_seed(6)
+    tensors = {}
+    # rows, outputs, temperature, alpha, scale of the outputs, kind: NaN for squares, else as of divergence
+    cases = [
+        (4, 5, 1.0, 0.5, 2.0, math.nan),
+        (3, 1, 4.0, 0.25, 3.0, math.nan),
+        (4, 5, 1.0, 0.5, 2.0, -1.0),
+        (3, 130, 4.0, 0.75, 6.0, -1.0),
+        (4, 5, 0.5, 0.5, 2.0, 0.0),
+        (4, 5, 2.0, 0.5, 2.0, 0.5),
+        (3, 7, 20.0, 0.75, 8.0, 0.125),
+    ]
+    for i, (rows, outputs, temperature, alpha, scale, kind) in enumerate(cases):
+        student, teacher = (
+            torch.randn(rows, outputs, generator=generator) * scale for _ in range(2)
+        )
+        is_square = math.isnan(kind)
+        labels = torch.rand(rows, outputs, generator=generator)
+        labels = labels * 4 - 2 if is_square else torch.where(labels < 0.7, labels.round(), labels)
+        if outputs > 1:
+            labels[0, 0] = math.nan
+        z = student.double().requires_grad_()
+        terms = [
+            pointwise_row(*row, temperature, None if is_square else kind)
+            for row in zip(z, teacher.double(), labels.double())
+        ]
+        soft = torch.stack([soft for soft, _ in terms]).mean()
+        hard = torch.stack([hard for _, hard in terms[:-1]]).mean()
+        loss = alpha * soft + (1 - alpha) * hard
+        case = {
+            "student": student,
+            "teacher": teacher,
+            "labels": labels,
+            "hyper": torch.tensor([temperature, alpha, kind], dtype=torch.float64),
+            "soft": soft.detach().reshape(1),
+            "hard": hard.detach().reshape(1),
+            "loss": loss.detach().reshape(1),
+            "grad": torch.autograd.grad(loss, z)[0],
+        }
         tensors |= {f"case{i}.{name}": tensor for name, tensor in case.items()}
     return tensors
 
@@ -221,6 +333,8 @@ def main() -> None:
     for name, make in (
         ("distill_loss", loss_cases),
         ("class_weights", class_weights),
+        ("divergences", divergences),
+        ("pointwise_loss", pointwise_losses),
         ("training_run", training_run),
         ("gelu", gelu),
         ("layer_norm", layer_norm),

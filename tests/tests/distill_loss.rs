@@ -1,12 +1,13 @@
-//! The distillation loss's kernel against the f64 oracle, on every driver and on the CPU path.
+//! The distillation losses' kernels against the f64 oracle, on every driver and on the CPU path.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
-use distil_gpu_engine::verify::cases::{self, loss_data, loss_state};
-use distil_gpu_kernels::Kernel;
+use distil_gpu_engine::verify::cases::{self, loss_data, loss_state, pointwise_data};
 use distil_gpu_kernels::distill_loss::{DistillLoss, TERMS};
+use distil_gpu_kernels::pointwise_loss::{PointwiseKind, PointwiseLoss};
+use distil_gpu_kernels::{Divergence, Kernel};
 use distil_gpu_tests::{Data, assert_checked_alike, devices, hold, random, run_kernel, variants};
 
 #[test]
@@ -15,17 +16,15 @@ fn distill_loss_has_every_size_and_setting() {
 }
 
 #[test]
+fn pointwise_loss_has_every_kind_and_size() {
+    hold(&cases::pointwise_loss());
+}
+
+#[test]
 fn distill_loss_finds_the_first_maximum() {
     // Terms 2 and 3 are exact: is the student right, does it agree with its teacher.
     let (rows, classes) = (4, 300);
-    let kernel = DistillLoss {
-        weighted: false,
-        rows,
-        classes,
-        student_stride: classes,
-        teacher_stride: Some(classes),
-        gradient: false,
-    };
+    let kernel = DistillLoss { gradient: false, ..DistillLoss::new(rows, classes) };
     let mut student = vec![-1.0; rows * classes];
     let mut teacher = student.clone();
     for (row, places) in [[5, 280], [40, 41], [0, 299], [7, 263]].into_iter().enumerate() {
@@ -52,16 +51,11 @@ fn distill_loss_finds_the_first_maximum() {
 
 #[test]
 fn nan_in_a_row_that_counts_is_reported() {
-    let kernel = DistillLoss {
-        weighted: false,
-        rows: 2,
-        classes: 30,
-        student_stride: 30,
-        teacher_stride: Some(30),
-        gradient: true,
-    };
-    let kernel: Arc<dyn Kernel> = Arc::new(kernel);
-    for spoilt in [0, 1] {
+    let divergences =
+        [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::Jsd { beta: 0.25 }];
+    for (divergence, spoilt) in divergences.into_iter().flat_map(|d| [(d, 0), (d, 1)]) {
+        let kernel: Arc<dyn Kernel> =
+            Arc::new(DistillLoss { divergence, ..DistillLoss::new(2, 30) });
         let mut data = vec![Data::Floats(random(60, 3)), Data::Floats(random(60, 4))];
         if let Data::Floats(logits) = &mut data[spoilt] {
             logits[20] = f64::NAN;
@@ -73,7 +67,34 @@ fn nan_in_a_row_that_counts_is_reported() {
                     .unwrap()
                     .remove(1);
                 let lost = losses.iter().map(|loss| loss.is_nan()).collect::<Vec<_>>();
-                assert_eq!(lost, [true, false], "{spoilt}, {variant} on {}", device.info().name);
+                let what = format!("{divergence:?}, {spoilt}, {variant} on {}", device.info().name);
+                assert_eq!(lost, [true, false], "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_in_outputs_is_reported() {
+    let logistic = [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::Jsd { beta: 0.25 }];
+    let kinds = [PointwiseKind::Square].into_iter().chain(logistic.map(PointwiseKind::Logistic));
+    for (kind, spoilt) in kinds.flat_map(|kind| [(kind, 0), (kind, 1)]) {
+        let kernel: Arc<dyn Kernel> =
+            Arc::new(PointwiseLoss { rows: 2, outputs: 30, kind, teacher: true, gradient: true });
+        let mut data = vec![Data::Floats(random(60, 3)), Data::Floats(random(60, 4))];
+        if let Data::Floats(outputs) = &mut data[spoilt] {
+            outputs[20] = f64::NAN;
+        }
+        data.extend([Data::Floats(vec![1.0; 60]), Data::Integers(vec![0; 2])]);
+        data.extend([Data::Unwritten, Data::Unwritten]);
+        for device in &mut devices() {
+            for (variant, kernel) in variants(&kernel, &**device) {
+                let losses = run_kernel(&mut **device, &kernel, &loss_state(2.0, 0.5), &data)
+                    .unwrap()
+                    .remove(1);
+                let lost = losses.iter().map(|loss| loss.is_nan()).collect::<Vec<_>>();
+                let what = format!("{kind:?}, {spoilt}, {variant} on {}", device.info().name);
+                assert_eq!(lost, [true, false], "{what}");
             }
         }
     }
@@ -81,23 +102,24 @@ fn nan_in_a_row_that_counts_is_reported() {
 
 #[test]
 fn checked_shaders_give_the_same_bits() {
-    let held = DistillLoss {
-        weighted: false,
-        rows: 5,
-        classes: 300,
-        student_stride: 304,
-        teacher_stride: Some(300),
-        gradient: true,
-    };
-    let streamed = DistillLoss {
-        classes: 5000,
-        student_stride: 5000,
-        teacher_stride: Some(5001),
-        ..held.clone()
-    };
-    let samples = [held, streamed].map(|kernel| {
-        let data = loss_data(&kernel, 5.0);
-        (Arc::new(kernel) as _, data)
+    let held = DistillLoss { student_stride: 304, ..DistillLoss::new(5, 300) };
+    let streamed = DistillLoss { teacher_stride: Some(5001), ..DistillLoss::new(5, 5000) };
+    let divergences =
+        [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::Jsd { beta: 0.25 }];
+    let samples = divergences.map(|divergence| {
+        [&held, &streamed].map(|kernel| {
+            let kernel = DistillLoss { divergence, ..kernel.clone() };
+            let data = loss_data(&kernel, 5.0);
+            (Arc::new(kernel) as Arc<dyn Kernel>, data)
+        })
     });
+    let mut samples = samples.concat();
+    let kinds = divergences.map(PointwiseKind::Logistic);
+    for kind in [PointwiseKind::Square].into_iter().chain(kinds) {
+        for (rows, outputs) in [(30, 7), (9, 300)] {
+            let kernel = PointwiseLoss { rows, outputs, kind, teacher: true, gradient: true };
+            samples.push((Arc::new(kernel), pointwise_data(&kernel, 5.0)));
+        }
+    }
     assert_checked_alike(&samples, &loss_state(3.0, 0.4));
 }

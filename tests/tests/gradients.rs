@@ -4,17 +4,20 @@
 
 use distil_gpu_engine::Error;
 use distil_gpu_engine::device::HostTensor;
-use distil_gpu_engine::graph::ops::{AttentionConfig, Decoder, FeatureLoss, RelationLoss};
+use distil_gpu_engine::graph::ops::{
+    AttentionConfig, Decoder, FeatureLoss, LossTerms, RelationLoss,
+};
 use distil_gpu_engine::graph::{Graph, TensorId, differentiate};
 use distil_gpu_engine::nn::{self, Activation};
 use distil_gpu_engine::plan::Options;
-use distil_gpu_kernels::DType;
 use distil_gpu_kernels::chain::{Binary, Stage};
 use distil_gpu_kernels::distill_loss::{IGNORED, PADDING};
 use distil_gpu_kernels::feature_loss::Measure;
 use distil_gpu_kernels::gather::sorted_order;
 use distil_gpu_kernels::glu::Gate;
+use distil_gpu_kernels::pointwise_loss::PointwiseKind;
 use distil_gpu_kernels::reduce::ReduceOp;
+use distil_gpu_kernels::{DType, Divergence};
 use distil_gpu_tests::{
     Session, graph_of, layout_of, narrow, oracle, random, session, some_state, values_of,
 };
@@ -498,6 +501,8 @@ fn unit_rows_by_their_input() {
 
 const LABELS: [i32; 5] = [3, IGNORED, 0, PADDING, 5];
 const CLASSES: usize = 6;
+const DIVERGENCES: [Divergence; 3] =
+    [Divergence::ReverseKl, Divergence::Jsd { beta: 0.5 }, Divergence::Jsd { beta: 0.125 }];
 
 /// Row losses of student logits, `columns` wide, with or without a teacher; p[1] would be the teacher.
 fn row_losses(graph: &mut Graph, p: &[TensorId], teacher: Option<usize>) -> Built {
@@ -520,6 +525,64 @@ fn distill_loss_plain_and_weighed() {
             let what = format!("distill_loss {columns} {teacher:?}");
             check_with(&what, &[&shape], &inputs, op, plain);
             check_with(&format!("weighed {what}"), &[&shape], &inputs, op, weigh);
+        }
+    }
+}
+
+/// Reverse KL and Jensen-Shannon divergences, with weights of the rows' hard terms and without.
+#[test]
+fn every_divergence_plain_and_weighed() {
+    let plain = |_: &mut Graph, loss: TensorId| Ok(loss);
+    let (teacher, weights) =
+        (narrow(&random(LABELS.len() * CLASSES, 9)), [0.5, 2.0, 1.5, 4.0, 0.25]);
+    let inputs = [
+        ("labels", HostTensor::I32(&LABELS)),
+        ("teacher", HostTensor::F32(&teacher)),
+        ("weights", HostTensor::F32(&weights)),
+    ];
+    for divergence in DIVERGENCES {
+        for (inputs, weighted) in [(&inputs[..2], false), (&inputs[..], true)] {
+            let op = |graph: &mut Graph, p: &[TensorId]| {
+                let rows = LABELS.len();
+                let labels = graph.input("labels", &[rows], DType::I32);
+                let teacher = graph.input("teacher", &[rows, CLASSES], DType::F32);
+                let weights = weighted.then(|| graph.input("weights", &[rows], DType::F32));
+                let terms = LossTerms { divergence, weights };
+                Ok(graph.distill_loss_of(p[0], labels, Some(teacher), CLASSES, terms)?.0)
+            };
+            let shape = [LABELS.len(), CLASSES + 1];
+            let what = format!("{divergence:?} {weighted}");
+            check_with(&what, &[&shape], inputs, op, plain);
+            check_with(&format!("weighed {what}"), &[&shape], inputs, op, weigh);
+        }
+    }
+}
+
+#[test]
+fn pointwise_losses_plain_and_weighed() {
+    let plain = |_: &mut Graph, loss: TensorId| Ok(loss);
+    let kinds = [0, IGNORED, 1, PADDING, 0];
+    let shape = [kinds.len(), 3];
+    let mut targets = [0.0, 1.0, 0.25].repeat(kinds.len());
+    targets[1] = f32::NAN;
+    let teacher = narrow(&random(targets.len(), 9));
+    let inputs = [
+        ("kinds", HostTensor::I32(&kinds)),
+        ("targets", HostTensor::F32(&targets)),
+        ("teacher", HostTensor::F32(&teacher)),
+    ];
+    let logistic = [Divergence::ForwardKl].into_iter().chain(DIVERGENCES);
+    for kind in logistic.map(PointwiseKind::Logistic).chain([PointwiseKind::Square]) {
+        for (inputs, taught) in [(&inputs[..2], false), (&inputs[..], true)] {
+            let op = |graph: &mut Graph, p: &[TensorId]| {
+                let kinds = graph.input("kinds", &shape[..1], DType::I32);
+                let labels = graph.input("targets", &shape, DType::F32);
+                let teacher = taught.then(|| graph.input("teacher", &shape, DType::F32));
+                Ok(graph.pointwise_loss(p[0], labels, kinds, teacher, kind)?.0)
+            };
+            let what = format!("{kind:?} {taught}");
+            check_with(&what, &[&shape], inputs, op, plain);
+            check_with(&format!("weighed {what}"), &[&shape], inputs, op, weigh);
         }
     }
 }

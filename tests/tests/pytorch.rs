@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
 use std::sync::Arc;
 
 use distil_gpu_engine::device::{Device, HostTensor};
@@ -13,53 +12,18 @@ use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::plan::Options;
 use distil_gpu_engine::store::Part;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
-use distil_gpu_kernels::distill_loss::{DistillLoss, TERMS};
+use distil_gpu_kernels::distill_loss::{DistillLoss, IGNORED, TERMS};
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::optimizer::Rule;
+use distil_gpu_kernels::pointwise_loss::{PointwiseKind, PointwiseLoss};
 use distil_gpu_kernels::relation_loss::RelationLoss;
-use distil_gpu_kernels::{DType, Kernel, StepState};
+use distil_gpu_kernels::{DType, Divergence, Kernel, StepState};
 use distil_gpu_tests::{
-    Data, assert_close, devices, max_error, mlp, mlp_layout, narrow, oracle, parameters,
+    Data, Fixtures, assert_close, devices, max_error, mlp, mlp_layout, narrow, oracle, parameters,
     run_kernel, session,
 };
-use safetensors::{Dtype, SafeTensors};
-
-/// A file of fixtures.
-struct Fixtures(Vec<u8>);
-
-impl Fixtures {
-    fn open(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
-        Self(std::fs::read(path).unwrap())
-    }
-
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        file.tensor(name).ok().map(|tensor| tensor.shape().to_vec())
-    }
-
-    fn floats(&self, name: &str) -> Vec<f64> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let tensor = file.tensor(name).unwrap();
-        match tensor.dtype() {
-            Dtype::F64 => bytemuck::pod_collect_to_vec(tensor.data()),
-            Dtype::F32 => {
-                let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
-                values.into_iter().map(f64::from).collect()
-            }
-            other => panic!("{name} holds {other:?}"),
-        }
-    }
-
-    fn integers(&self, name: &str) -> Vec<i32> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let tensor = file.tensor(name).unwrap();
-        assert_eq!(tensor.dtype(), Dtype::I32);
-        bytemuck::pod_collect_to_vec(tensor.data())
-    }
-}
 
 /// One case of distill_loss.safetensors.
 struct LossCase {
@@ -90,14 +54,7 @@ fn loss_cases() -> Vec<LossCase> {
         data.extend(teacher.map(Data::Floats));
         data.extend([Data::Integers(labels), Data::Unwritten, Data::Unwritten]);
         Some(LossCase {
-            kernel: DistillLoss {
-                weighted: false,
-                rows,
-                classes,
-                student_stride: classes,
-                teacher_stride,
-                gradient: true,
-            },
+            kernel: DistillLoss { teacher_stride, ..DistillLoss::new(rows, classes) },
             data,
             temperature: hyper[0],
             alpha: hyper[1],
@@ -207,12 +164,9 @@ fn cross_entropy_with_class_weights() {
         let of_rows: Vec<f64> = labels.iter().map(weight).collect();
         let sum: f64 = of_rows.iter().sum();
         let kernel: Arc<dyn Kernel> = Arc::new(DistillLoss {
-            rows,
-            classes,
-            student_stride: classes,
             teacher_stride: None,
-            gradient: true,
             weighted: true,
+            ..DistillLoss::new(rows, classes)
         });
         let data = [
             Data::Floats(file.floats(&name("student"))),
@@ -237,6 +191,108 @@ fn cross_entropy_with_class_weights() {
             assert_close(&what, &gradient, &wanted, 1e-11);
             assert!(relative(found, loss) < 1e-5, "{what}: {found} against {loss}");
         }
+    }
+}
+
+/// Runs a loss with a scale of 1 over the rows that count, and holds the gradient and the terms' first columns to the file's.
+fn hold_to(
+    kernel: &Arc<dyn Kernel>,
+    state: &StepState,
+    data: &[Data],
+    wanted: &[f64],
+    terms: &[f64],
+    what: &str,
+) {
+    let mut all: Vec<(Box<dyn Device>, [f64; 2])> = vec![(Box::new(oracle()), [1e-20, 1e-12])];
+    all.extend(devices().into_iter().map(|device| (device, [1e-10, 3e-5])));
+    for (device, [gradient_limit, term_limit]) in &mut all {
+        let written = run_kernel(&mut **device, kernel, state, data).unwrap();
+        let what = format!("{what} on {}", device.info().name);
+        assert_close(&what, &written[0], wanted, *gradient_limit);
+        for (column, (&expected, scale)) in
+            terms.iter().zip([state.soft_scale, state.hard_scale]).enumerate()
+        {
+            let sum: f64 = written[2].iter().skip(column).step_by(TERMS).sum();
+            let found = sum * f64::from(scale);
+            assert!(relative(found, expected) < *term_limit, "{what}: {found}, not {expected}");
+        }
+    }
+}
+
+#[test]
+fn reverse_and_jensen_shannon_divergences() {
+    let file = Fixtures::open("divergences.safetensors");
+    for i in 0..8 {
+        let name = |part: &str| format!("case{i}.{part}");
+        let [rows, classes] = file.shape(&name("student")).unwrap()[..] else { panic!("a matrix") };
+        let [temperature, kind] = file.floats(&name("hyper"))[..] else { panic!("two numbers") };
+        let kernel =
+            DistillLoss { divergence: divergence(kind), ..DistillLoss::new(rows, classes) };
+        // A scale of 1 / 3 is no f32.
+        let scale = 0.25;
+        let state = StepState {
+            temperature: temperature as f32,
+            alpha: 1.0,
+            soft_scale: scale,
+            ..StepState::default()
+        };
+        let [student, teacher] = ["student", "teacher"].map(|part| file.floats(&name(part)));
+        let labels = Data::Integers(vec![IGNORED; rows]);
+        let data = [
+            Data::Floats(student),
+            Data::Floats(teacher),
+            labels,
+            Data::Unwritten,
+            Data::Unwritten,
+        ];
+        let share = rows as f64 * f64::from(scale);
+        let wanted: Vec<f64> = file.floats(&name("grad")).iter().map(|g| g * share).collect();
+        let soft = file.floats(&name("soft"))[0] * share;
+        let what = format!("case {i}");
+        hold_to(&(Arc::new(kernel) as _), &state, &data, &wanted, &[soft], &what);
+    }
+}
+
+/// As the fixtures write it.
+fn divergence(kind: f64) -> Divergence {
+    match kind {
+        -1.0 => Divergence::ForwardKl,
+        0.0 => Divergence::ReverseKl,
+        beta => Divergence::Jsd { beta: beta as f32 },
+    }
+}
+
+#[test]
+fn losses_of_outputs_without_a_softmax() {
+    let file = Fixtures::open("pointwise_loss.safetensors");
+    for i in 0..7 {
+        let name = |part: &str| format!("case{i}.{part}");
+        let [rows, outputs] = file.shape(&name("student")).unwrap()[..] else { panic!("a matrix") };
+        let hyper = file.floats(&name("hyper"));
+        let kind = match hyper[2].is_nan() {
+            true => PointwiseKind::Square,
+            false => PointwiseKind::Logistic(divergence(hyper[2])),
+        };
+        let kernel = PointwiseLoss { rows, outputs, kind, teacher: true, gradient: true };
+        let mut kinds = vec![0; rows];
+        kinds[rows - 1] = IGNORED;
+        let mut data = ["student", "teacher", "labels"]
+            .map(|part| Data::Floats(file.floats(&name(part))))
+            .to_vec();
+        data.extend([Data::Integers(kinds), Data::Unwritten, Data::Unwritten]);
+        // Shares of thirds are no f32: 12 times the loss is made.
+        let (soft, hard) = (12.0 / rows as f32, 12.0 / (rows - 1) as f32);
+        let state = StepState {
+            temperature: hyper[0] as f32,
+            alpha: hyper[1] as f32,
+            soft_scale: soft,
+            hard_scale: hard,
+            ..StepState::default()
+        };
+        let wanted: Vec<f64> = file.floats(&name("grad")).iter().map(|g| 12.0 * g).collect();
+        let terms = ["soft", "hard"].map(|part| 12.0 * file.floats(&name(part))[0]);
+        let what = format!("case {i}");
+        hold_to(&(Arc::new(kernel) as _), &state, &data, &wanted, &terms, &what);
     }
 }
 

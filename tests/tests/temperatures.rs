@@ -1,4 +1,4 @@
-//! The soft loss at every temperature that a recipe may have, held to a reference of 40 digits
+//! The soft losses at every temperature that a recipe may have, held to references of 40 digits
 //! (`tools/make_temperature_fixture.py`): the oracle in f64, every driver and the CPU path in f32.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use distil_gpu_engine::device::Device;
 use distil_gpu_kernels::distill_loss::{DistillLoss, IGNORED, TERMS};
-use distil_gpu_kernels::{Kernel, StepState};
+use distil_gpu_kernels::pointwise_loss::{PointwiseKind, PointwiseLoss};
+use distil_gpu_kernels::{Divergence, Kernel, StepState};
 use distil_gpu_tests::{Data, devices, is_slow, oracle, run_kernel, variants};
 use serde_json::Value;
 
@@ -17,6 +18,7 @@ struct Case {
     /// Of the teacher's logits, and of the student's differences from them.
     spreads: [f64; 2],
     temperature: f32,
+    divergence: Divergence,
     soft: f64,
     /// Of the first classes.
     gradient: Vec<f64>,
@@ -24,15 +26,24 @@ struct Case {
     largest: f64,
 }
 
+/// The reference writes reverse KL as a beta of 0.
+fn divergence_of(beta: f64) -> Divergence {
+    if beta == 0.0 { Divergence::ReverseKl } else { Divergence::Jsd { beta: beta as f32 } }
+}
+
 fn cases() -> Vec<Case> {
-    let cases: Vec<Value> =
-        serde_json::from_str(include_str!("../fixtures/temperatures.json")).unwrap();
+    let files = [
+        include_str!("../fixtures/temperatures.json"),
+        include_str!("../fixtures/divergences.json"),
+    ];
+    let cases = files.map(|file| serde_json::from_str::<Vec<Value>>(file).unwrap()).concat();
     let case = |case: &Value| {
         let number = |key: &str| case[key].as_f64().unwrap();
         Case {
             classes: number("classes") as usize,
             spreads: [number("spread"), number("gap")],
             temperature: number("temperature") as f32,
+            divergence: case["beta"].as_f64().map_or(Divergence::ForwardKl, divergence_of),
             soft: number("soft"),
             gradient: case["gradient"]
                 .as_array()
@@ -98,15 +109,7 @@ impl Case {
     }
 
     fn kernel(&self) -> DistillLoss {
-        let classes = self.classes;
-        DistillLoss {
-            weighted: false,
-            rows: 1,
-            classes,
-            student_stride: classes,
-            teacher_stride: Some(classes),
-            gradient: true,
-        }
+        DistillLoss { divergence: self.divergence, ..DistillLoss::new(1, self.classes) }
     }
 }
 
@@ -123,8 +126,8 @@ fn the_oracle_is_right_to_nine_digits() {
     for case in cases() {
         let kernel: Arc<dyn Kernel> = Arc::new(case.kernel());
         let (soft, gradient) = case.errors(&mut oracle(), &kernel, [1e-15, 1e-300, f64::INFINITY]);
-        let Case { classes, spreads, temperature, .. } = case;
-        let what = format!("{classes} classes, {spreads:?}, T = {temperature}");
+        let Case { classes, spreads, temperature, divergence, .. } = case;
+        let what = format!("{divergence:?} of {classes} classes, {spreads:?}, T = {temperature}");
         assert!(soft <= 1e-9 && gradient <= 1e-9, "{what}: {soft:e}, {gradient:e}");
         worst = (soft.max(worst.0), gradient.max(worst.1));
     }
@@ -137,7 +140,7 @@ fn every_device_is_right_at_every_temperature() {
         let name = device.info().name.clone();
         let (mut worst, mut wrong) = ((0.0_f64, 0.0_f64), Vec::new());
         for case in cases() {
-            let Case { classes, spreads, temperature, .. } = case;
+            let Case { classes, spreads, temperature, divergence, .. } = case;
             let kernel: Arc<dyn Kernel> = Arc::new(case.kernel());
             let mut all = variants(&kernel, &**device);
             // Long rows by the default alone where each takes long.
@@ -146,7 +149,7 @@ fn every_device_is_right_at_every_temperature() {
                 let (soft, gradient) = case.errors(&mut **device, &kernel, [1.2e-7, 1e-30, 20.0]);
                 if soft > 1e-3 || gradient > 1e-3 || soft.is_nan() || gradient.is_nan() {
                     wrong.push(format!(
-                        "{classes} classes, {spreads:?}, T = {temperature}, {variant}: {soft:e}, {gradient:e}"
+                        "{divergence:?} of {classes} classes, {spreads:?}, T = {temperature}, {variant}: {soft:e}, {gradient:e}"
                     ));
                 }
                 worst = (soft.max(worst.0), gradient.max(worst.1));
@@ -154,6 +157,79 @@ fn every_device_is_right_at_every_temperature() {
         }
         println!("{worst:?} on {name}");
         assert!(wrong.is_empty(), "on {name}:\n{}", wrong.join("\n"));
+    }
+}
+
+/// One case of the reference between two answers of yes or no: the logits of student and teacher, the temperature, and of each
+/// divergence T² times it and its derivative by the student's logit.
+struct BinaryCase {
+    logits: [f64; 2],
+    temperature: f32,
+    wanted: Vec<(Divergence, [f64; 2])>,
+}
+
+fn binary_cases() -> Vec<BinaryCase> {
+    let file = include_str!("../fixtures/binary_divergences.json");
+    let cases: Vec<Value> = serde_json::from_str(file).unwrap();
+    let case = |case: &Value| {
+        let pair = |name: &str| [0, 1].map(|i| case[name][i].as_f64().unwrap());
+        let betas = ["0.0", "0.125", "0.5", "0.9375"];
+        let others = betas.map(|beta| (divergence_of(beta.parse().unwrap()), pair(beta)));
+        BinaryCase {
+            logits: ["student", "teacher"].map(|key| case[key].as_f64().unwrap()),
+            temperature: case["temperature"].as_f64().unwrap() as f32,
+            wanted: [(Divergence::ForwardKl, pair("kl"))].into_iter().chain(others).collect(),
+        }
+    };
+    cases.iter().map(case).collect()
+}
+
+/// The largest relative error of any loss and gradient between two answers, on a device; what is below `smallest` counts as 0.
+fn binary_errors(device: &mut dyn Device, smallest: f64, limit: f64) -> f64 {
+    let (mut worst, mut wrong) = (0.0_f64, Vec::new());
+    for BinaryCase { logits, temperature, wanted } in binary_cases() {
+        for (divergence, [soft, slope]) in wanted {
+            let kind = PointwiseKind::Logistic(divergence);
+            let kernel: Arc<dyn Kernel> = Arc::new(PointwiseLoss {
+                rows: 1,
+                outputs: 1,
+                kind,
+                teacher: true,
+                gradient: true,
+            });
+            let [z_s, z_t] = logits.map(|z| Data::Floats(vec![z]));
+            let none = Data::Floats(vec![f64::NAN]);
+            let kinds = Data::Integers(vec![0]);
+            let data = [z_s, z_t, none, kinds, Data::Unwritten, Data::Unwritten];
+            let alpha = 1.0;
+            let state = StepState { temperature, alpha, ..StepState::default() };
+            for (variant, kernel) in variants(&kernel, device) {
+                let written = run_kernel(device, &kernel, &state, &data).unwrap();
+                for (what, found, wanted) in
+                    [("soft", written[2][0], soft), ("gradient", written[0][0], slope)]
+                {
+                    let error = (found - wanted).abs();
+                    let error = if error <= smallest { 0.0 } else { error / wanted.abs() };
+                    if error > limit || error.is_nan() {
+                        wrong.push(format!(
+                            "{what} of {divergence:?}, {logits:?}, T = {temperature}, {variant}: {found:e}, not {wanted:e}"
+                        ));
+                    }
+                    worst = worst.max(error);
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "on {}:\n{}", device.info().name, wrong.join("\n"));
+    worst
+}
+
+#[test]
+fn two_answers_are_right_at_every_temperature() {
+    println!("{} in f64", binary_errors(&mut oracle(), 1e-300, 1e-9));
+    for device in &mut devices() {
+        let worst = binary_errors(&mut **device, 1e-30, 1e-3);
+        println!("{worst} on {}", device.info().name);
     }
 }
 
@@ -167,16 +243,9 @@ fn impossible_classes_count_in_nothing() {
         impossible.iter().for_each(|&place| row[place] = f64::NEG_INFINITY);
         row
     };
-    let run = |device: &mut dyn Device, [student, teacher]: [Vec<f64>; 2], temperature| {
-        let classes = student.len();
-        let kernel = DistillLoss {
-            weighted: false,
-            rows: 1,
-            classes,
-            student_stride: classes,
-            teacher_stride: Some(classes),
-            gradient: true,
-        };
+    let run = |device: &mut dyn Device, [student, teacher]: [Vec<f64>; 2], setting| {
+        let (temperature, divergence) = setting;
+        let kernel = DistillLoss { divergence, ..DistillLoss::new(1, student.len()) };
         let data = [
             Data::Floats(student),
             Data::Floats(teacher),
@@ -191,24 +260,32 @@ fn impossible_classes_count_in_nothing() {
     };
     for device in &mut devices() {
         let device = &mut **device;
-        for temperature in [0.5, 4.0, 100.0] {
-            // The teacher excludes one class, both exclude another.
-            let (student, teacher) = (logits(3, &[7]), logits(8, &[7, 11]));
+        let divergences =
+            [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::Jsd { beta: 0.25 }];
+        let temperatures = [0.5, 4.0, 100.0].into_iter();
+        for setting in temperatures.flat_map(|t| divergences.map(|divergence| (t, divergence))) {
+            let (temperature, divergence) = setting;
+            // Both exclude one class; the teacher excludes another, which makes reverse KL infinite.
+            let theirs = if divergence == Divergence::ReverseKl { &[7][..] } else { &[7, 11] };
+            let (student, teacher) = (logits(3, &[7]), logits(8, theirs));
             let without = |row: &[f64]| [&row[..7], &row[8..]].concat();
-            let (soft, gradient) = run(device, [student.clone(), teacher.clone()], temperature);
+            let (soft, gradient) = run(device, [student.clone(), teacher.clone()], setting);
             let (wanted, shorter) =
-                run(&mut oracle(), [without(&student), without(&teacher)], temperature);
+                run(&mut oracle(), [without(&student), without(&teacher)], setting);
             let name = &device.info().name;
             assert!(
                 (soft / wanted - 1.0).abs() < 1e-4,
-                "T = {temperature} on {name}: {soft}, not {wanted}"
+                "{divergence:?}, T = {temperature} on {name}: {soft}, not {wanted}"
             );
             assert_eq!(gradient[7], 0.0);
             let worst = without(&gradient)
                 .iter()
                 .zip(&shorter)
                 .fold(0.0_f64, |worst, (found, wanted)| worst.max((found - wanted).abs()));
-            assert!(worst < 1e-5 * f64::from(temperature), "T = {temperature} on {name}: {worst}");
+            assert!(
+                worst < 1e-5 * f64::from(temperature),
+                "{divergence:?}, T = {temperature} on {name}: {worst}"
+            );
         }
     }
 }

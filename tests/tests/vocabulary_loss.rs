@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use distil_gpu_engine::device::{Device, HostTensor};
-use distil_gpu_engine::graph::ops::Decoder;
+use distil_gpu_engine::graph::ops::{Decoder, LossTerms};
 use distil_gpu_engine::graph::{Graph, TensorId, differentiate};
 use distil_gpu_engine::plan::{Options, Plan};
-use distil_gpu_kernels::DType;
 use distil_gpu_kernels::distill_loss::{IGNORED, PADDING};
+use distil_gpu_kernels::{DType, Divergence};
 use distil_gpu_tests::{
     assert_close, devices, graph_of, narrow, oracle, random, session, some_state, values_of,
 };
@@ -19,8 +19,23 @@ const TEACHER_HIDDEN: usize = 20;
 const SHAPES: [&[usize]; 3] = [&[ROWS, HIDDEN], &[VOCAB, HIDDEN], &[VOCAB]];
 const NAMES: [&str; 5] = ["row losses", "terms", "d hidden", "d weight", "d bias"];
 
-/// Losses, terms and gradients; the logits whole, or in chunks. `weighed`: the rows' losses have factors.
-fn graph(chunk: Option<usize>, teacher: bool, weighed: bool) -> Graph {
+/// What a loss is made of.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    teacher: bool,
+    /// Whether the rows' losses have factors.
+    weighed: bool,
+    /// Whether their hard terms have weights.
+    weights: bool,
+    divergence: Divergence,
+}
+
+const PLAIN: Setting =
+    Setting { teacher: true, weighed: false, weights: false, divergence: Divergence::ForwardKl };
+
+/// Losses, terms and gradients; the logits whole, or in chunks.
+fn graph(chunk: Option<usize>, setting: Setting) -> Graph {
+    let Setting { teacher, weighed, weights, divergence } = setting;
     let (mut graph, p) = graph_of(&SHAPES);
     let labels = graph.input("labels", &[ROWS], DType::I32);
     let theirs = teacher.then(|| {
@@ -36,12 +51,14 @@ fn graph(chunk: Option<usize>, teacher: bool, weighed: bool) -> Graph {
         let product = graph.matmul(decoder.hidden, decoder.weight, false, true).unwrap();
         graph.plus(product, decoder.bias).unwrap()
     };
+    let weights = weights.then(|| graph.input("weights", &[ROWS], DType::F32));
+    let terms = LossTerms { divergence, weights };
     let (loss, terms) = match chunk {
         Some(chunk) => graph.vocabulary_loss(ours, labels, theirs, chunk).unwrap(),
         None => {
             let ours = logits(&mut graph, ours);
             let theirs = theirs.map(|theirs| logits(&mut graph, theirs));
-            graph.distill_loss(ours, labels, theirs, VOCAB).unwrap()
+            graph.distill_loss_of(ours, labels, theirs, VOCAB, terms).unwrap()
         }
     };
     let mut summed = loss;
@@ -59,11 +76,11 @@ fn graph(chunk: Option<usize>, teacher: bool, weighed: bool) -> Graph {
 fn run(device: &mut dyn Device, graph: &Graph) -> Vec<Vec<f64>> {
     let mut labels: Vec<i32> = (0..ROWS as i32).map(|row| row * 7 % VOCAB as i32).collect();
     (labels[3], labels[100], labels[149]) = (IGNORED, PADDING, PADDING);
-    let lens = [ROWS * TEACHER_HIDDEN, VOCAB * TEACHER_HIDDEN, VOCAB, ROWS];
+    let lens = [ROWS * TEACHER_HIDDEN, VOCAB * TEACHER_HIDDEN, VOCAB, ROWS, ROWS];
     let values: Vec<Vec<f32>> = (0..).zip(lens).map(|(i, n)| narrow(&random(n, 30 + i))).collect();
     let mut session = session(device, graph, Options::default());
     session.set_all(0, &values_of(&SHAPES)).unwrap();
-    let known = ["t0", "t1", "t2", "factors"];
+    let known = ["t0", "t1", "t2", "factors", "weights"];
     let mut inputs = vec![("labels", HostTensor::I32(&labels))];
     inputs.extend(known.into_iter().zip(&values).map(|(name, v)| (name, HostTensor::F32(v))));
     inputs.retain(|(name, _)| session.plan.input(name).is_some());
@@ -73,23 +90,35 @@ fn run(device: &mut dyn Device, graph: &Graph) -> Vec<Vec<f64>> {
 
 #[test]
 fn every_chunk_size_gives_what_whole_logits_give() {
-    for (teacher, weighed) in [(true, false), (false, false), (true, true), (false, true)] {
-        let whole = run(&mut oracle(), &graph(None, teacher, weighed));
+    let reverse = Setting { divergence: Divergence::ReverseKl, ..PLAIN };
+    let jsd = Setting { divergence: Divergence::Jsd { beta: 0.25 }, ..PLAIN };
+    let alone = Setting { teacher: false, ..PLAIN };
+    for setting in [
+        PLAIN,
+        alone,
+        Setting { weighed: true, ..PLAIN },
+        Setting { weighed: true, ..alone },
+        reverse,
+        Setting { weighed: true, weights: true, ..reverse },
+        Setting { weights: true, ..jsd },
+        Setting { weighed: true, weights: true, ..alone },
+    ] {
+        let whole = run(&mut oracle(), &graph(None, setting));
         for chunk in [64, 128, ROWS] {
-            let graph = graph(Some(chunk), teacher, weighed);
+            let graph = graph(Some(chunk), setting);
             let found = run(&mut oracle(), &graph);
             for ((name, found), whole) in NAMES.iter().zip(&found).zip(&whole) {
-                let what = format!("{name}: chunks of {chunk}, {teacher} {weighed}");
+                let what = format!("{name}: chunks of {chunk}, {setting:?}");
                 assert_close(&what, found, whole, 1e-28);
             }
-            if chunk != 64 || !teacher {
+            if chunk != 64 || !setting.teacher {
                 continue;
             }
             for device in &mut devices() {
                 let found = run(&mut **device, &graph);
                 let on = device.info().name.clone();
                 for ((name, found), whole) in NAMES.iter().zip(&found).zip(&whole) {
-                    let what = format!("{name}: chunks of {chunk}, {teacher} {weighed} on {on}");
+                    let what = format!("{name}: chunks of {chunk}, {setting:?} on {on}");
                     assert_close(&what, found, whole, 1e-11);
                 }
             }
@@ -100,7 +129,7 @@ fn every_chunk_size_gives_what_whole_logits_give() {
 /// No buffer is as large as all logits of either model, and the plan's own memory grows with the chunk alone.
 #[test]
 fn logits_never_exist_whole() {
-    let own = |chunk| Plan::compile(&graph(Some(chunk), true, false), Options::default()).unwrap();
+    let own = |chunk| Plan::compile(&graph(Some(chunk), PLAIN), Options::default()).unwrap();
     let plans = [64, 128].map(own);
     for (plan, chunk) in plans.iter().zip([64, 128]) {
         let logits = plan.buffers.iter().filter(|buffer| buffer.len == chunk * VOCAB).count();

@@ -1,11 +1,13 @@
-//! The fused distillation loss: KL at a temperature and cross-entropy, loss and gradient in one kernel that
+//! The fused distillation loss: a divergence at a temperature and cross-entropy, loss and gradient in one kernel that
 //! never stores a probability. The formulas stand in `shaders/distill_loss.wgsl`.
 
 use rayon::prelude::*;
 
+use crate::divergence::Softmaxes;
 use crate::row_tile::{self, RowTile};
 use crate::{
-    Args, Caps, Cost, Kernel, Launch, Operand, Real, StepState, Variant, bytes, row, twin,
+    Args, Caps, Cost, Divergence, Kernel, Launch, Operand, Real, StepState, Variant, bytes, row,
+    twin,
 };
 
 /// A label that leaves its row out of the hard term.
@@ -25,7 +27,7 @@ const MAX_LOGITS_A_LAUNCH: usize = 1 << 31;
 const MAX_HELD: usize = 16;
 
 /// Loss and gradient of a block of logit rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DistillLoss {
     /// Rows.
     pub rows: usize,
@@ -39,9 +41,29 @@ pub struct DistillLoss {
     pub gradient: bool,
     /// Whether the hard term of each row has a weight of its own.
     pub weighted: bool,
+    /// The soft term.
+    pub divergence: Divergence,
 }
 
 impl DistillLoss {
+    /// Forward KL and cross-entropy, with their gradient, of logits of both models that lie close together.
+    pub fn new(rows: usize, classes: usize) -> Self {
+        Self {
+            rows,
+            classes,
+            student_stride: classes,
+            teacher_stride: Some(classes),
+            gradient: true,
+            weighted: false,
+            divergence: Divergence::ForwardKl,
+        }
+    }
+
+    /// Whether a sweep of its own makes the soft term.
+    fn is_graded(&self) -> bool {
+        self.teacher_stride.is_some() && self.divergence != Divergence::ForwardKl
+    }
+
     /// By one subgroup a row on a driver on the CPU, which pays for barriers.
     fn tile(&self, caps: &Caps) -> RowTile {
         let one = RowTile::one_subgroup(self.classes, caps).filter(|_| caps.software);
@@ -63,6 +85,8 @@ impl DistillLoss {
             source.imports.push(("common/row_weight", "common/row_weights"));
         }
         overrides.extend([("TEACHER", teacher as f64), ("GRADIENT", f64::from(self.gradient))]);
+        let divergence = if self.is_graded() { self.divergence } else { Divergence::ForwardKl };
+        overrides.push(("DIVERGENCE", divergence.code()));
         let step = (MAX_LOGITS_A_LAUNCH / self.classes).max(1);
         let launch = |first: usize| Launch {
             source: source.clone(),
@@ -76,7 +100,9 @@ impl DistillLoss {
                 first,
             ]
             .map(|word| word as u32)
-            .to_vec(),
+            .into_iter()
+            .chain([divergence.beta().to_bits()])
+            .collect(),
             bindings: [
                 Some(0),
                 (teacher == 1).then_some(1),
@@ -121,7 +147,6 @@ impl DistillLoss {
     ) -> F {
         let (zero, one) = (F::zero(), F::one());
         let temperature = F::of(state.temperature);
-        let cold = one / temperature;
         let alpha = F::of(state.alpha);
         let (z_s, padded) = z_s.split_at_mut(self.classes);
 
@@ -140,64 +165,9 @@ impl DistillLoss {
         if let (Some(z_t), true) = (z_t, counts_soft) {
             let (t_top, t_best) = row::peak(z_t);
             agrees = best == t_best;
-            let logs = row::sums(
-                z_s,
-                z_t,
-                #[inline(always)]
-                move |s, t| {
-                    let (s, t) = (s - top, t - t_top);
-                    [s.fast_exp(), (s * cold).fast_exp(), (t * cold).fast_exp()]
-                },
-            );
-            let [hot, log_q_sum, log_p_sum] = logs.map(|sum| F::of64(sum.ln()));
-            log_hot = hot;
-            // q - p and a class's part of the KL, as in the shader: from x = ln q - ln p, which is a difference of logits
-            // less the logarithm of the denominators' ratio, and the larger of p and q.
-            let far = F::of(100.0);
-            let divergence = move |s: F, t: F, log_ratio: F| {
-                let (s, t) = (s - top, t - t_top);
-                let (log_q, log_p) = (s * cold - log_q_sum, t * cold - log_p_sum);
-                let x = (s - t) * cold - log_ratio;
-                let x = if x > far { far } else { x };
-                let larger = if log_q > log_p { log_q } else { log_p }.fast_exp();
-                let [below, rest] = (-x.abs()).exp_m1_terms();
-                let (difference, term) =
-                    if x < zero { (below, rest) } else { (-below, -(x * below + rest)) };
-                let is_none = larger == zero;
-                let or_zero = |part: F| if is_none { zero } else { larger * part };
-                (or_zero(difference), or_zero(term))
-            };
-            let mut log_ratio = F::of64((logs[1] / logs[2]).ln());
-            if state.temperature > REFINED_ABOVE {
-                // Both sum to 1: what their difference sums to is the ratio's error.
-                let [excess] = row::sums(
-                    z_s,
-                    z_t,
-                    #[inline(always)]
-                    move |s, t| [divergence(s, t, log_ratio).0],
-                );
-                log_ratio += F::of64(excess.ln_1p());
-            }
-            let kl = if self.gradient {
-                row::update(
-                    z_s,
-                    z_t,
-                    #[inline(always)]
-                    move |s, t| {
-                        let (difference, term) = divergence(s, t, log_ratio);
-                        let r = (s - top - log_hot).fast_exp();
-                        (soft_slope * difference + hard_slope * r, term)
-                    },
-                )
-            } else {
-                let [kl] = row::sums(
-                    z_s,
-                    z_t,
-                    #[inline(always)]
-                    move |s, t| [divergence(s, t, log_ratio).1],
-                );
-                kl
-            };
+            let kl;
+            (kl, log_hot) =
+                self.taught_row(z_s, z_t, ([top, t_top], best), [soft_slope, hard_slope], state);
             soft = temperature * temperature * F::of64(kl);
         } else if counts_hard {
             let [sum] = row::sums(
@@ -236,6 +206,108 @@ impl DistillLoss {
         ]);
         soft_weight * soft + hard_weight * hard
     }
+
+    /// The divergence of a row from its teacher's, in f64, and ln Σ e^(z_s - top); the gradient takes the place of the
+    /// student's logits, but for the label's part. `tops` are the largest logits, and the student's place.
+    fn taught_row<F: Real>(
+        &self,
+        z_s: &mut [F],
+        z_t: &[F],
+        (tops, best): ([F; 2], usize),
+        [soft_slope, hard_slope]: [F; 2],
+        state: &StepState,
+    ) -> (f64, F) {
+        let (top, t_top) = (tops[0], tops[1]);
+        let cold = F::one() / F::of(state.temperature);
+        let logs = row::sums(
+            z_s,
+            z_t,
+            #[inline(always)]
+            move |s, t| {
+                let (s, t) = (s - top, t - t_top);
+                [s.fast_exp(), (s * cold).fast_exp(), (t * cold).fast_exp()]
+            },
+        );
+        let [log_hot, log_q_sum, log_p_sum] = logs.map(|sum| F::of64(sum.ln()));
+        let log_ratio = F::of64((logs[1] / logs[2]).ln());
+        let mut softmaxes = Softmaxes { tops, cold, log_sums: [log_q_sum, log_p_sum], log_ratio };
+        if state.temperature > REFINED_ABOVE {
+            // Both sum to 1: what their difference sums to is the ratio's error.
+            let [excess] = row::sums(
+                z_s,
+                z_t,
+                #[inline(always)]
+                move |s, t| [softmaxes.forward(s, t).0],
+            );
+            softmaxes.log_ratio += F::of64(excess.ln_1p());
+        }
+        let softmaxes = softmaxes;
+        let slopes = [soft_slope, hard_slope];
+        let kl = match self.divergence {
+            Divergence::ForwardKl if self.gradient => row::update(
+                z_s,
+                z_t,
+                #[inline(always)]
+                move |s, t| {
+                    let (difference, term) = softmaxes.forward(s, t);
+                    let r = (s - top - log_hot).fast_exp();
+                    (soft_slope * difference + hard_slope * r, term)
+                },
+            ),
+            Divergence::ForwardKl => {
+                let [kl] = row::sums(
+                    z_s,
+                    z_t,
+                    #[inline(always)]
+                    move |s, t| [softmaxes.forward(s, t).1],
+                );
+                kl
+            }
+            Divergence::ReverseKl => {
+                self.graded_row::<F, false>(z_s, z_t, softmaxes, best, (slopes, log_hot))
+            }
+            Divergence::Jsd { .. } => {
+                self.graded_row::<F, true>(z_s, z_t, softmaxes, best, (slopes, log_hot))
+            }
+        };
+        (kl, log_hot)
+    }
+
+    /// As [`Self::taught_row`], of reverse KL or a Jensen-Shannon divergence.
+    fn graded_row<F: Real, const JSD: bool>(
+        &self,
+        z_s: &mut [F],
+        z_t: &[F],
+        softmaxes: Softmaxes<F>,
+        best: usize,
+        ([soft_slope, hard_slope], log_hot): ([F; 2], F),
+    ) -> f64 {
+        let beta = F::of(self.divergence.beta());
+        let best = softmaxes.best(z_t[best], beta);
+        let [value, pull] = row::sums(
+            z_s,
+            z_t,
+            #[inline(always)]
+            move |s, t| {
+                let [_, pull, part] = softmaxes.graded::<JSD>(s, t, beta, best);
+                [part, pull]
+            },
+        );
+        if self.gradient {
+            let (top, mean) = (softmaxes.tops[0], F::of64(pull));
+            row::update(
+                z_s,
+                z_t,
+                #[inline(always)]
+                move |s, t| {
+                    let [q, pull, _] = softmaxes.graded::<JSD>(s, t, beta, best);
+                    let r = (s - top - log_hot).fast_exp();
+                    (soft_slope * (pull - q * mean) + hard_slope * r, F::zero())
+                },
+            );
+        }
+        value
+    }
 }
 
 impl Kernel for DistillLoss {
@@ -268,8 +340,9 @@ impl Kernel for DistillLoss {
         let teacher = if self.teacher_stride.is_some() { " with teacher" } else { "" };
         let gradient = if self.gradient { " with gradient" } else { "" };
         let weighted = if self.weighted { " weighted" } else { "" };
+        let divergence = if self.is_graded() { self.divergence.suffix() } else { "" };
         format!(
-            "{}{teacher}{gradient}{weighted}",
+            "{}{teacher}{gradient}{weighted}{divergence}",
             row_tile::bucket(self.rows, self.classes, &self.strides())
         )
     }
@@ -279,10 +352,17 @@ impl Kernel for DistillLoss {
         let tensors = 1 + usize::from(self.teacher_stride.is_some());
         let caps = Caps::default();
         let held = self.tile(&caps).held(self.classes, MAX_HELD, &caps);
-        let reads = tensors * if held.is_some() { 1 } else { 2 };
+        let graded = usize::from(self.is_graded());
+        let reads = tensors * if held.is_some() { 1 } else { 2 + graded };
         let writes = if self.gradient { logits } else { 0 };
+        // Of a class's part and its slope, which the last two sweeps make.
+        let part = match self.divergence {
+            Divergence::ForwardKl => 0,
+            Divergence::ReverseKl => 14,
+            Divergence::Jsd { .. } => 50,
+        };
         Cost {
-            flops: (logits * 12 * tensors) as u64,
+            flops: (logits * (12 * tensors + graded * part)) as u64,
             bytes_read: bytes(reads * logits + self.rows * (1 + usize::from(self.weighted))),
             bytes_written: bytes(writes + self.rows * (1 + TERMS)),
         }
@@ -326,13 +406,20 @@ mod tests {
         weights: Option<&[f64; 4]>,
     ) -> (f64, Vec<f64>, Vec<f64>) {
         let kernel = DistillLoss {
-            rows: 4,
-            classes: CLASSES,
-            student_stride: CLASSES,
             teacher_stride: z_t.map(|_| CLASSES),
             gradient,
             weighted: weights.is_some(),
+            ..DistillLoss::new(4, CLASSES)
         };
+        run(&kernel, z_s, z_t, weights)
+    }
+
+    fn run(
+        kernel: &DistillLoss,
+        z_s: &[f64],
+        z_t: Option<&[f64]>,
+        weights: Option<&[f64; 4]>,
+    ) -> (f64, Vec<f64>, Vec<f64>) {
         let mut z_s = z_s.to_vec();
         let (mut row_loss, mut terms) = (vec![0.0; 4], vec![0.0; 4 * TERMS]);
         let mut args = vec![Arg::Write(&mut z_s)];
@@ -359,6 +446,78 @@ mod tests {
                 let below = loss(&moved, false).0;
                 let slope = (above - below) / 2e-5;
                 assert!((gradient[i] - slope).abs() < 1e-9, "{i}: {} {slope}", gradient[i]);
+            }
+        }
+    }
+
+    const DIVERGENCES: [Divergence; 4] = [
+        Divergence::ForwardKl,
+        Divergence::ReverseKl,
+        Divergence::Jsd { beta: 0.5 },
+        Divergence::Jsd { beta: 0.125 },
+    ];
+
+    fn of_divergence(
+        divergence: Divergence,
+        z_s: &[f64],
+        gradient: bool,
+    ) -> (f64, Vec<f64>, Vec<f64>) {
+        let kernel = DistillLoss { divergence, gradient, ..DistillLoss::new(4, CLASSES) };
+        run(&kernel, z_s, Some(&logits(2)), None)
+    }
+
+    #[test]
+    fn gradient_is_the_slope_of_every_divergence() {
+        let z_s = logits(1);
+        for divergence in DIVERGENCES {
+            let (_, gradient, _) = of_divergence(divergence, &z_s, true);
+            for i in 0..z_s.len() {
+                let moved = |step: f64| {
+                    let mut moved = z_s.clone();
+                    moved[i] += step;
+                    of_divergence(divergence, &moved, false).0
+                };
+                let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                assert!(
+                    (gradient[i] - slope).abs() < 1e-9,
+                    "{divergence:?} {i}: {} {slope}",
+                    gradient[i]
+                );
+            }
+        }
+    }
+
+    /// Σ p ln(p / q), Σ q ln(q / p), β KL(p ‖ m) + (1 - β) KL(q ‖ m), times T².
+    #[test]
+    fn divergences_are_as_defined() {
+        let temperature = f64::from(state().temperature);
+        let softmax = |row: &[f64]| -> Vec<f64> {
+            let powers: Vec<f64> = row.iter().map(|z| (z / temperature).exp()).collect();
+            let sum: f64 = powers.iter().sum();
+            powers.iter().map(|power| power / sum).collect()
+        };
+        let kl = |p: &[f64], q: &[f64]| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+        let (z_s, z_t) = (logits(1), logits(2));
+        for divergence in DIVERGENCES {
+            let (_, _, terms) = of_divergence(divergence, &z_s, true);
+            for (row, terms) in terms.chunks(TERMS).enumerate().filter(|(_, terms)| terms[4] > 0.0)
+            {
+                let [q, p] = [&z_s, &z_t].map(|z| softmax(&z[row * CLASSES..][..CLASSES]));
+                let wanted = match divergence {
+                    Divergence::ForwardKl => kl(&p, &q),
+                    Divergence::ReverseKl => kl(&q, &p),
+                    Divergence::Jsd { beta } => {
+                        let beta = f64::from(beta);
+                        let m: Vec<f64> =
+                            p.iter().zip(&q).map(|(p, q)| beta * p + (1.0 - beta) * q).collect();
+                        beta * kl(&p, &m) + (1.0 - beta) * kl(&q, &m)
+                    }
+                };
+                let wanted = temperature * temperature * wanted;
+                assert!(
+                    (terms[0] / wanted - 1.0).abs() < 1e-12,
+                    "{divergence:?}: {terms:?}, {wanted}"
+                );
             }
         }
     }

@@ -22,6 +22,9 @@ pub trait Real:
     + Sync
     + 'static
 {
+    /// Last power of a series in numbers of at most 0.23, none of whose terms is negative: the rest is below 1e-5 of it in f32,
+    /// where it is one of a row's many parts, and a rounding in f64.
+    const SERIES: i32;
     /// From an f32 parameter, exactly.
     fn of(value: f32) -> Self;
     /// From an f64 constant, rounded.
@@ -34,6 +37,8 @@ pub trait Real:
     fn fast_exp(self) -> Self;
     /// e^x - 1 and e^x - 1 - x of self x <= 0, both without cancellation near 0; in f32 within 3 and 16 ulp.
     fn exp_m1_terms(self) -> [Self; 2];
+    /// ln(1 + self) of self > -1; in f32 within 4 ulp, and below 2^23 only.
+    fn fast_ln_1p(self) -> Self;
     /// The hyperbolic tangent; in f32 within 2 ulp.
     fn fast_tanh(self) -> Self;
     /// x · Φ(x), Φ being the standard normal distribution's cumulative function; in f32 within 6 ulp from -12.9 on, and
@@ -46,6 +51,7 @@ pub trait Real:
 }
 
 impl Real for f32 {
+    const SERIES: i32 = 9;
     #[inline(always)]
     fn of(value: f32) -> Self {
         value
@@ -81,6 +87,10 @@ impl Real for f32 {
         vector_math::exp_m1_terms(self)
     }
     #[inline(always)]
+    fn fast_ln_1p(self) -> Self {
+        vector_math::ln_1p(self)
+    }
+    #[inline(always)]
     fn fast_tanh(self) -> Self {
         vector_math::tanh(self)
     }
@@ -99,6 +109,7 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
+    const SERIES: i32 = 28;
     #[inline(always)]
     fn of(value: f32) -> Self {
         f64::from(value)
@@ -124,6 +135,10 @@ impl Real for f64 {
         let series = || (3..20).rev().fold(1.0, |sum, k| 1.0 + self / f64::from(k) * sum);
         let rest = if self > -0.5 { 0.5 * self * self * series() } else { below - self };
         [below, rest]
+    }
+    #[inline]
+    fn fast_ln_1p(self) -> Self {
+        self.ln_1p()
     }
     #[inline]
     fn fast_tanh(self) -> Self {

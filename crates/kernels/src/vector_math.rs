@@ -61,6 +61,27 @@ pub(crate) fn exp(x: f32) -> f32 {
     exp_r * power(half) * power(n.wrapping_sub(half))
 }
 
+/// ln(1 + y) of y > -1 and below 2^23, within 4 ulp. NaN stays NaN.
+///
+/// With 1 + y = 2^k (1 + f), f from √½ - 1 to √2 - 1, it is k ln 2 + 2 artanh(f / (2 + f)); where k is 0, f is y itself, which
+/// the sum rounds.
+#[inline(always)]
+pub(crate) fn ln_1p(y: f32) -> f32 {
+    // Of (artanh s / s - 1) / s² in s².
+    const P: [f32; 4] = [1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0];
+    const ROOT_HALF: u32 = std::f32::consts::FRAC_1_SQRT_2.to_bits();
+    let bits = (1.0 + y).to_bits().wrapping_add(1.0_f32.to_bits() - ROOT_HALF);
+    let power = bits >> 23;
+    let scaled = f32::from_bits((bits & 0x007f_ffff) + ROOT_HALF);
+    let f = if power == 127 { y } else { scaled - 1.0 };
+    let k = power as i32 as f32 - 127.0;
+    let s = f / (2.0 + f);
+    let z = s * s;
+    let tail = z * polynomial(z, &P);
+    let sum = k.mul_add(LN_2[0], (2.0 * s).mul_add(tail, k * LN_2[1]) + 2.0 * s);
+    if y.is_nan() { y } else { sum }
+}
+
 /// tanh x within 2 ulp. NaN stays NaN.
 ///
 /// Near 0 a polynomial, elsewhere 1 - 2 / (e^2|x| + 1).
@@ -171,6 +192,15 @@ mod tests {
         assert_eq!(exp_m1_terms(0.0), [0.0; 2]);
         assert_eq!(exp_m1_terms(f32::NEG_INFINITY), [-1.0, f32::INFINITY]);
         assert!(exp_m1_terms(f32::NAN).iter().all(|term| term.is_nan()));
+    }
+
+    #[test]
+    fn ln_1p_is_within_four_ulp() {
+        let range = || numbers(1e6).filter(|y| *y > -1.0 && y.abs() >= f32::MIN_POSITIVE);
+        let worst = range().map(|y| ulps(ln_1p(y), f64::from(y).ln_1p())).fold(0.0, f64::max);
+        assert!(worst <= 4.0, "{worst}");
+        assert_eq!(ln_1p(0.0), 0.0);
+        assert!(ln_1p(f32::NAN).is_nan());
     }
 
     #[test]

@@ -19,13 +19,14 @@ use distil_gpu_kernels::loss_scale::LossScale;
 use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Factor, Optimizer, Rule};
+use distil_gpu_kernels::pointwise_loss::{PointwiseKind, PointwiseLoss};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::rotary::Rotary;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{
-    Access, Caps, DType, Halved, Kernel, Launch, Operand, Source, StepState, shader,
+    Access, Caps, DType, Divergence, Halved, Kernel, Launch, Operand, Source, StepState, shader,
 };
 use naga::back::{self, PipelineConstants};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -195,7 +196,18 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
             for teacher_stride in [None, Some(classes)] {
                 let student_stride = classes.next_multiple_of(64);
                 let rows = 70_000;
-                for weighted in [false, true] {
+                // Divergences and weights have nothing to do with each other.
+                for (weighted, divergence) in [
+                    (false, Divergence::ForwardKl),
+                    (true, Divergence::ForwardKl),
+                    (false, Divergence::ReverseKl),
+                    (true, Divergence::Jsd { beta: 0.25 }),
+                ] {
+                    let is_graded = divergence != Divergence::ForwardKl;
+                    if is_graded && (teacher_stride.is_none() || ![300, 50_257].contains(&classes))
+                    {
+                        continue;
+                    }
                     kernels.push(Arc::new(DistillLoss {
                         rows,
                         classes,
@@ -203,8 +215,21 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
                         teacher_stride,
                         gradient,
                         weighted,
+                        divergence,
                     }));
                 }
+            }
+        }
+    }
+    for (gradient, teacher) in [(false, false), (false, true), (true, false), (true, true)] {
+        for (rows, outputs) in [(3, 1), (70_000, 20), (16, 10_000)] {
+            for kind in [
+                PointwiseKind::Square,
+                PointwiseKind::Logistic(Divergence::ForwardKl),
+                PointwiseKind::Logistic(Divergence::ReverseKl),
+                PointwiseKind::Logistic(Divergence::Jsd { beta: 0.25 }),
+            ] {
+                kernels.push(Arc::new(PointwiseLoss { rows, outputs, kind, teacher, gradient }));
             }
         }
     }

@@ -32,6 +32,7 @@ fn passed(report: &Value) {
         "matmul",
         "max_norm",
         "optimizer",
+        "pointwise_loss",
         "reduce",
         "softmax",
         "training: MLP, relu and dropout",

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
-use distil_gpu_kernels::distill_loss::{DistillLoss, IGNORED, PADDING};
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::gather::{Gather, sorted_order};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
@@ -20,7 +19,8 @@ pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel, variants};
 pub use super::layer_cases::{columns, glu, rotary};
 use super::limits::limit;
-use super::numbers::{nmse, random, random_in, random_labels, rounded_to_f16};
+pub use super::loss_cases::{distill_loss, loss_data, loss_state, pointwise_data, pointwise_loss};
+use super::numbers::{nmse, random, random_in, rounded_to_f16};
 pub use super::part_cases::parts;
 pub use super::update_cases::{
     add_to, grad_norm, loss_scale, max_norm, optimizer, rules, update_state,
@@ -188,6 +188,7 @@ pub fn all(caps: &Caps) -> Vec<Case> {
         feature_loss,
         relation_loss,
         optimizer,
+        pointwise_loss,
         grad_norm,
         max_norm,
         parts,
@@ -511,99 +512,6 @@ fn row_stats(row: &[f64], eps: f64) -> [f64; 2] {
     let mean = row.iter().sum::<f64>() / cols;
     let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / cols;
     [mean, 1.0 / (variance + eps).sqrt()].map(|stat| f64::from(stat as f32))
-}
-
-/// Logits within ±`scale` and labels for the distillation loss: the first row's label is ignored, the last
-/// row is padding, and padding is full of NaN.
-pub fn loss_data(kernel: &DistillLoss, scale: f64) -> Vec<Data> {
-    let &DistillLoss { rows, classes, student_stride, teacher_stride, weighted, .. } = kernel;
-    let mut labels = random_labels(rows, classes, 7);
-    if rows > 2 {
-        (labels[0], labels[rows - 1]) = (IGNORED, PADDING);
-    }
-    let logits = |stride: usize, salt| {
-        let mut values = random_in(-scale, scale, rows * stride, salt);
-        for (row, label) in values.chunks_mut(stride).zip(&labels) {
-            row[classes..].fill(f64::NAN);
-            if *label == PADDING {
-                row.fill(f64::NAN);
-            }
-        }
-        Data::Floats(values)
-    };
-    let mut data = vec![logits(student_stride, 1)];
-    data.extend(teacher_stride.map(|stride| logits(stride, 2)));
-    data.extend([Data::Integers(labels), Data::Unwritten, Data::Unwritten]);
-    data.extend(weighted.then(|| Data::Floats(random_in(0.0, 4.0, rows, 3))));
-    data
-}
-
-/// A step's state for the distillation loss.
-pub fn loss_state(temperature: f32, alpha: f32) -> StepState {
-    StepState { temperature, alpha, soft_scale: 0.25, hard_scale: 0.5, ..StepState::default() }
-}
-
-/// Rows held in registers and streamed, every setting, huge logits.
-pub fn distill_loss() -> Vec<Case> {
-    let mut cases = Vec::new();
-    let mut case = |kernel: DistillLoss, scale, temperature, alpha| {
-        let data = loss_data(&kernel, scale);
-        cases.push(Case::new(kernel, data).at(loss_state(temperature, alpha)));
-    };
-    let plain = |rows, classes| DistillLoss {
-        weighted: false,
-        rows,
-        classes,
-        student_stride: classes,
-        teacher_stride: Some(classes),
-        gradient: true,
-    };
-    for (rows, classes) in
-        [(5, 2), (130, 10), (6, 33), (4, 1000), (3, 4096), (3, 4097), (3, 50_257)]
-    {
-        for (setting, (temperature, alpha)) in
-            [(1.0, 0.0), (0.5, 0.3), (4.0, 0.9), (20.0, 1.0)].into_iter().enumerate()
-        {
-            let kernel = DistillLoss {
-                student_stride: classes + [0, 3, 0, 47][setting],
-                teacher_stride: [Some(classes), Some(classes + 9), None, Some(classes)][setting],
-                gradient: setting != 1,
-                ..plain(rows, classes)
-            };
-            case(kernel, 6.0, temperature, alpha);
-        }
-    }
-    // Rows that start at multiples of four and end in between.
-    for (classes, student_stride, teacher) in [(2, 4, 8), (33, 36, 40), (4097, 4100, 4104)] {
-        for teacher_stride in [None, Some(teacher)] {
-            for gradient in [false, true] {
-                let padded =
-                    DistillLoss { student_stride, teacher_stride, gradient, ..plain(9, classes) };
-                case(padded, 6.0, 2.0, 0.7);
-            }
-        }
-    }
-    for (classes, teacher_stride) in [(10, None), (10, Some(10)), (5000, Some(5000))] {
-        case(DistillLoss { teacher_stride, weighted: true, ..plain(70, classes) }, 6.0, 2.0, 0.4);
-    }
-    // Close answers and high temperatures, where differences of softmaxes are small.
-    for (scale, temperature) in [(6.0, 1e3), (6.0, 1e4), (1e-2, 4.0), (1e-2, 1e3), (6.0, 0.01)] {
-        for classes in [10, 5000] {
-            case(plain(9, classes), scale, temperature, 0.5);
-        }
-    }
-    // Close answers: of one row far apart, the gradient is no more than its rounding.
-    case(plain(1, 2), 1.0, 2.0, 0.5);
-    // A large vocabulary, and more rows than one dimension of a grid holds.
-    for (rows, classes) in [(3, 262_144), (70_000, 2)] {
-        case(plain(rows, classes), 6.0, 2.0, 0.7);
-    }
-    for classes in [10, 5000] {
-        for temperature in [0.5, 1.0, 20.0] {
-            case(plain(9, classes), 1e4, temperature, 0.5);
-        }
-    }
-    cases
 }
 
 /// Lengths around a workgroup's.

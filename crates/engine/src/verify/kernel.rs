@@ -238,7 +238,7 @@ pub fn filled(kernel: &dyn Kernel, low: f64, high: f64) -> Vec<Data> {
                 lengths.iter_mut().zip([i32::MAX, 0]).for_each(|(length, other)| *length = other);
                 Data::Integers(lengths)
             }
-            (_, "labels") => {
+            (_, "labels" | "kinds") => {
                 let special = [distill_loss::IGNORED, distill_loss::PADDING];
                 let mut labels = random_labels(len, 2, salt);
                 // The first row counts in everything.

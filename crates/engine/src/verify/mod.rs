@@ -10,6 +10,7 @@ mod feature_cases;
 pub mod kernel;
 mod layer_cases;
 mod limits;
+mod loss_cases;
 pub mod numbers;
 mod part_cases;
 mod steps;

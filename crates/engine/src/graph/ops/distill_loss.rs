@@ -2,21 +2,50 @@
 
 use std::sync::Arc;
 
-use distil_gpu_kernels::{DType, distill_loss};
+use distil_gpu_kernels::{DType, Divergence, distill_loss};
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
+/// What a distillation loss is made of beside logits and labels; forward KL and rows of equal weight are the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossTerms {
+    /// The soft term, if there is a teacher.
+    pub divergence: Divergence,
+    /// Weights [rows] that the hard terms of the rows are multiplied by. The step's scale of the hard term is then 1 / their
+    /// sum.
+    pub weights: Option<TensorId>,
+}
+
+impl LossTerms {
+    /// Refuses what is out of range.
+    pub(super) fn check(self) -> Result<(), Error> {
+        if self.divergence.is_valid() {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            what: format!(
+                "the beta of {:?} is too near to 0 or 1, or beyond them",
+                self.divergence
+            ),
+            instead: "give a beta from 0.001 to 0.999".to_owned(),
+        })
+    }
+}
+
 /// Inputs: student logits [rows, columns], labels [rows] (integers), and teacher logits [rows, columns],
-/// unless it is cross-entropy alone; then the weights [rows] of the rows' hard terms, if `weighted`. Outputs: row losses [rows], whose sum is the batch's loss; terms
-/// [rows, [`distill_loss::TERMS`]]; the gradient of the summed loss by the student's logits.
+/// unless it is cross-entropy alone; then the weights [rows] of the rows' hard terms, if `weighted`. Outputs: row losses
+/// [rows], whose sum is the batch's loss; terms [rows, [`distill_loss::TERMS`]]; the gradient of the summed loss by the
+/// student's logits.
 #[derive(Clone, Copy, Debug)]
 pub struct DistillLoss {
     /// Classes; further columns of either tensor are padding.
     pub classes: usize,
     /// Whether the hard terms of the rows have weights.
     pub weighted: bool,
+    /// The soft term.
+    pub divergence: Divergence,
 }
 
 impl DistillLoss {
@@ -83,6 +112,7 @@ impl Op for DistillLoss {
             teacher_stride: teacher.map(|i| site.inputs[i].shape[1]),
             gradient,
             weighted: self.weighted,
+            divergence: self.divergence,
         };
         let student = if gradient { ArgRef::Output(GRADIENT) } else { ArgRef::Input(0) };
         let mut args = vec![student];
@@ -98,7 +128,7 @@ impl Op for DistillLoss {
 }
 
 impl Graph {
-    /// The distillation loss; returns row losses and terms. Temperature, alpha and the means' denominators
+    /// The distillation loss with forward KL; returns row losses and terms. Temperature, alpha and the means' denominators
     /// come from the step state.
     ///
     /// # Errors
@@ -110,11 +140,10 @@ impl Graph {
         teacher: Option<TensorId>,
         classes: usize,
     ) -> Result<(TensorId, TensorId), Error> {
-        self.weighted_distill_loss(student, labels, teacher, None, classes)
+        self.distill_loss_of(student, labels, teacher, classes, LossTerms::default())
     }
 
-    /// As [`Graph::distill_loss`], the hard term of each row times a weight, [rows], if there are weights. The step's scale
-    /// of the hard term is then 1 / their sum.
+    /// As [`Graph::distill_loss`], the hard term of each row times a weight, [rows], if there are weights.
     ///
     /// # Errors
     /// [`Error::Shape`] when logits, labels and weights do not meet.
@@ -126,9 +155,28 @@ impl Graph {
         weights: Option<TensorId>,
         classes: usize,
     ) -> Result<(TensorId, TensorId), Error> {
+        let terms = LossTerms { weights, ..LossTerms::default() };
+        self.distill_loss_of(student, labels, teacher, classes, terms)
+    }
+
+    /// As [`Graph::distill_loss`], of these terms.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when logits, labels and weights do not meet; [`Error::Unsupported`] when a number of the divergence is
+    /// out of range.
+    pub fn distill_loss_of(
+        &mut self,
+        student: TensorId,
+        labels: TensorId,
+        teacher: Option<TensorId>,
+        classes: usize,
+        terms: LossTerms,
+    ) -> Result<(TensorId, TensorId), Error> {
+        terms.check()?;
+        let LossTerms { divergence, weights } = terms;
         let inputs: Vec<TensorId> =
             [student, labels].into_iter().chain(teacher).chain(weights).collect();
-        let op = DistillLoss { classes, weighted: weights.is_some() };
+        let op = DistillLoss { classes, weighted: weights.is_some(), divergence };
         let outputs = self.add(Arc::new(op), &inputs)?;
         Ok((outputs[0], outputs[1]))
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use distil_gpu_kernels::chain::{Binary, Chain, Coord, Stage};
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
-use distil_gpu_kernels::{DType, distill_loss, matmul};
+use distil_gpu_kernels::{DType, Divergence, distill_loss, matmul};
 
-use super::{ArgRef, Lowered, Op, Site, mismatch};
+use super::{ArgRef, LossTerms, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 use crate::store::ALIGNMENT;
@@ -30,8 +30,8 @@ impl Decoder {
 }
 
 /// Inputs: the student's hidden states, weight (f32 or f16) and bias, labels [rows] (integers), the same three of the teacher if
-/// there is one, and, when `scaled`, the gradient [rows] of the loss by each row's loss. Outputs: row losses [rows];
-/// terms [rows, [`distill_loss::TERMS`]]; gradients by the student's hidden states, weight and bias; the logits of
+/// there is one, the weights [rows] of the rows' hard terms if `weighted`, and, when `scaled`, the gradient [rows] of the loss
+/// by each row's loss. Outputs: row losses [rows]; terms [rows, [`distill_loss::TERMS`]]; gradients by the student's hidden states, weight and bias; the logits of
 /// one chunk of each model; a chunk of scaled hidden states.
 #[derive(Clone, Copy, Debug)]
 pub struct VocabularyLoss {
@@ -39,6 +39,10 @@ pub struct VocabularyLoss {
     pub chunk: usize,
     /// Whether there is a teacher.
     pub teacher: bool,
+    /// Whether the hard terms of the rows have weights.
+    pub weighted: bool,
+    /// The soft term.
+    pub divergence: Divergence,
     /// Whether the gradients are those of row losses with factors, instead of their sum.
     pub scaled: bool,
 }
@@ -122,20 +126,20 @@ impl Chunk<'_> {
     }
 
     /// Row losses and terms; the gradient takes the place of the student's logits.
-    fn loss(&mut self, teacher: bool, gradient: bool) {
-        let vocab = self.sizes.vocab;
+    fn loss(&mut self, op: &VocabularyLoss, gradient: bool) {
+        let (vocab, weights) = (self.sizes.vocab, op.weights());
         let kernel = distill_loss::DistillLoss {
-            weighted: false,
-            rows: self.count,
-            classes: vocab,
-            student_stride: vocab,
-            teacher_stride: teacher.then_some(vocab),
+            teacher_stride: op.teacher.then_some(vocab),
             gradient,
+            weighted: op.weighted,
+            divergence: op.divergence,
+            ..distill_loss::DistillLoss::new(self.count, vocab)
         };
         let mut args = vec![self.scratch(STUDENT_LOGITS, vocab)];
-        args.extend(teacher.then(|| self.scratch(TEACHER_LOGITS, vocab)));
+        args.extend(op.teacher.then(|| self.scratch(TEACHER_LOGITS, vocab)));
         args.push(self.input(LABELS, 1));
         args.extend([self.output(ROW_LOSS, 1), self.output(TERMS, distill_loss::TERMS)]);
+        args.extend(weights.map(|weights| self.input(weights, 1)));
         self.call(kernel, args);
     }
 
@@ -194,15 +198,25 @@ impl Chunk<'_> {
 }
 
 impl VocabularyLoss {
+    /// Number of the first input behind the models'.
+    fn others(&self) -> usize {
+        TEACHER + 3 * usize::from(self.teacher)
+    }
+
+    /// Number of the input that holds the weights of the rows' hard terms.
+    fn weights(&self) -> Option<usize> {
+        self.weighted.then_some(self.others())
+    }
+
     /// Number of the input that holds the rows' factors.
     fn factors(&self) -> Option<usize> {
-        self.scaled.then_some(if self.teacher { TEACHER + 3 } else { TEACHER })
+        self.scaled.then_some(self.others() + usize::from(self.weighted))
     }
 
     fn sizes(&self, inputs: &[&Tensor]) -> Result<Sizes, Error> {
         let refuse = || {
             let needed = "hidden [rows, hidden_size], weight [vocab_size, hidden_size], bias [vocab_size], labels \
-                          [rows], and as much of a teacher";
+                          [rows], as much of a teacher, and weights [rows]";
             mismatch("vocabulary_loss", inputs, needed)
         };
         let rows = inputs.get(LABELS).filter(|t| t.dtype == DType::I32).map_or(0, |t| t.len());
@@ -221,10 +235,12 @@ impl VocabularyLoss {
             true => Some(decoder(TEACHER).filter(|[v, _]| *v == vocab).ok_or_else(refuse)?),
             false => None,
         };
-        let count = TEACHER + 3 * usize::from(self.teacher) + usize::from(self.scaled);
-        let factors = self.factors().is_none_or(|at| inputs[at].shape == [rows]);
+        let count = self.others() + usize::from(self.weighted) + usize::from(self.scaled);
+        let of_rows = inputs.get(self.others()..).unwrap_or_default();
+        let fits = |t: &&Tensor| t.shape == [rows] && t.dtype == DType::F32;
         let whole = self.chunk >= rows || self.chunk.is_multiple_of(ALIGNMENT);
-        if rows == 0 || inputs.len() != count || !factors || self.chunk == 0 || !whole {
+        let is_whole = inputs.len() == count && of_rows.iter().all(fits);
+        if rows == 0 || !is_whole || self.chunk == 0 || !whole {
             return Err(refuse());
         }
         let teacher_hidden = teacher.map_or(0, |[_, hidden]| hidden);
@@ -287,7 +303,7 @@ impl Op for VocabularyLoss {
             if self.teacher {
                 chunk.logits(TEACHER, TEACHER_LOGITS);
             }
-            chunk.loss(self.teacher, gradient);
+            chunk.loss(self, gradient);
             chunk.gradients(wanted, self.factors());
         }
         Ok(calls)
@@ -307,10 +323,29 @@ impl Graph {
         teacher: Option<Decoder>,
         chunk: usize,
     ) -> Result<(TensorId, TensorId), Error> {
-        let op = VocabularyLoss { chunk, teacher: teacher.is_some(), scaled: false };
+        self.vocabulary_loss_of(student, labels, teacher, chunk, LossTerms::default())
+    }
+
+    /// As [`Graph::vocabulary_loss`], of these terms.
+    ///
+    /// # Errors
+    /// As [`Graph::vocabulary_loss`], and [`Error::Unsupported`] when a number of the divergence is out of range.
+    pub fn vocabulary_loss_of(
+        &mut self,
+        student: Decoder,
+        labels: TensorId,
+        teacher: Option<Decoder>,
+        chunk: usize,
+        terms: LossTerms,
+    ) -> Result<(TensorId, TensorId), Error> {
+        terms.check()?;
+        let LossTerms { divergence, weights } = terms;
+        let (weighted, scaled) = (weights.is_some(), false);
+        let op = VocabularyLoss { chunk, teacher: teacher.is_some(), weighted, divergence, scaled };
         let mut inputs = student.tensors().to_vec();
         inputs.push(labels);
         inputs.extend(teacher.into_iter().flat_map(Decoder::tensors));
+        inputs.extend(weights);
         let outputs = self.add(Arc::new(op), &inputs)?;
         Ok((outputs[ROW_LOSS], outputs[TERMS]))
     }
