@@ -90,6 +90,15 @@ impl Dataset {
         Self { examples: examples.into(), labels: None }
     }
 
+    /// Of examples without labels, that there are these classes.
+    ///
+    /// # Errors
+    /// [`DataError::Unfit`] when there are too many, or two of a name.
+    pub fn with_class_names(self, names: &[String]) -> Result<Self, DataError> {
+        let labels = ClassLabels::new(Vec::new(), names.to_vec())?;
+        Ok(Self { labels: Some(labels.into()), ..self })
+    }
+
     /// With texts behind its own that have no labels.
     ///
     /// # Errors

@@ -8,9 +8,9 @@ use distil_gpu_kernels::gather::sorted_order;
 use distil_gpu_kernels::random;
 
 use super::inputs::{BatchShape, Input, Pooling, TokenInput, names};
+use crate::data::text::WordTokens;
 use crate::data::text::buckets;
 use crate::data::text::masking::{Masked, Masking};
-use crate::data::text::WordTokens;
 use crate::data::{DataError, Examples, Shift, TokenSpan, Tokens, Windows};
 use crate::device::HostTensor;
 

@@ -249,8 +249,7 @@ impl Input {
             return Err(DataError::Unfit("the model takes no questions".to_owned()));
         };
         let stride = tokens.max_length / STRIDE_SHARE;
-        let windows =
-            tokens.tokenizer()?.windows(questions, answers, tokens.max_length, stride)?;
+        let windows = tokens.tokenizer()?.windows(questions, answers, tokens.max_length, stride)?;
         tokens.check(windows.tokens())?;
         Ok(windows)
     }
@@ -289,7 +288,11 @@ impl Input {
                 "the model takes texts, and these are numbers or images".to_owned()
             }
             (Self::Tokens(tokens), _) => {
-                format!("the model takes {}, and an example here is {}", tokens.wants(), examples.kind())
+                format!(
+                    "the model takes {}, and an example here is {}",
+                    tokens.wants(),
+                    examples.kind()
+                )
             }
         };
         Err(DataError::Unfit(problem))

@@ -6,11 +6,13 @@ pub(crate) mod teacher;
 
 pub use hidden::{HiddenLosses, TermMetrics};
 pub use plans::{
-    LOGITS, TeacherInput, forward_plan, forward_plan_in, loss_plan, step_plan, student_layout,
-    training_plan, update_plan,
+    LOGITS, TARGETS, TeacherInput, forward_plan, forward_plan_in, loss_plan, step_plan,
+    student_layout, training_plan, update_plan,
 };
 pub(crate) use teacher::Named;
 pub use teacher::{TeacherAnswers, TeacherLogits, TeacherModel, frozen_store};
+
+use distil_gpu_kernels::Divergence;
 
 use crate::data::Examples;
 use crate::error::Error;
@@ -26,13 +28,20 @@ pub struct Objective {
     pub alpha: f32,
     /// Sum of the weights of the soft and the hard term.
     pub weight: f32,
+    /// How far the student's answers are from the teacher's, in the soft term.
+    pub divergence: Divergence,
     /// What is learnt from inside the teacher.
     pub hidden: HiddenLosses,
 }
 
 /// The teacher's answers alone, at a temperature of 1.
-pub static ANSWERS_ALONE: Objective =
-    Objective { temperature: 1.0, alpha: 1.0, weight: 1.0, hidden: HiddenLosses::NONE };
+pub static ANSWERS_ALONE: Objective = Objective {
+    temperature: 1.0,
+    alpha: 1.0,
+    weight: 1.0,
+    divergence: Divergence::ForwardKl,
+    hidden: HiddenLosses::NONE,
+};
 
 impl Objective {
     /// What a recipe asks for, of these models and the students' examples; see [`HiddenLosses::of`].
@@ -49,6 +58,7 @@ impl Objective {
             temperature: distil.temperature,
             alpha: distil.alpha,
             weight: distil.weight(),
+            divergence: distil.divergence,
             hidden: HiddenLosses::of(distil, student, teacher, examples)?,
         })
     }

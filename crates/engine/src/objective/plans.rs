@@ -22,6 +22,8 @@ pub(crate) use crate::models::LABELS;
 pub const TEACHER_LOGITS: &str = "teacher_logits";
 /// Name of the input of the plans of training batches, where examples have weights: [rows].
 pub const ROW_WEIGHTS: &str = "row_weights";
+/// Name of the plans' input, where labels are numbers: [rows, outputs].
+pub const TARGETS: &str = "targets";
 /// Name of the output of forward and loss plans: [rows, classes].
 pub const LOGITS: &str = "logits";
 

@@ -5,6 +5,7 @@
 
 mod aliases;
 mod data;
+mod divergence;
 mod document;
 mod error;
 mod features;
@@ -33,6 +34,7 @@ use sets::Set;
 
 use crate::data::LabelKind;
 use crate::error::Error;
+use crate::kernels::Divergence;
 use crate::models::hub::Progress;
 use crate::plan::Precision;
 use crate::task::{self, TaskRef};
@@ -120,6 +122,9 @@ pub struct Distil {
     /// Weight of the hard term.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hard_weight: Option<f32>,
+    /// How far the student's answers are from the teacher's; forward KL unless given.
+    #[serde(flatten, serialize_with = "divergence::write")]
+    pub divergence: Divergence,
     /// Classes left out of the students' training data; none unless given.
     pub omit_classes: Vec<ClassRef>,
     /// Whether each measurement tells how much of the gradient is each term's; not unless given.
@@ -325,7 +330,7 @@ impl Recipe {
 
     /// Rows of a table cannot be moved as images can, and the test data must not choose what they measure.
     fn check_train(&self, table: &Table<'_>, train: &Train) -> Result<(), RecipeError> {
-        if train.class_weights.is_some() && self.task.labels() != LabelKind::Class {
+        if train.class_weights.is_some() && self.task.labels() != LabelKind::ClassIfAny {
             let problem = format!(
                 "`class_weights` is for the classes of labels, and `task = \"{}\"` has none: leave it out",
                 self.task.name()
@@ -380,6 +385,8 @@ impl Distil {
             "alpha",
             "soft_weight",
             "hard_weight",
+            "divergence",
+            "beta",
             "omit_classes",
             "train_limit",
             "gradient_shares",
@@ -411,6 +418,7 @@ impl Distil {
             alpha: share.or(given).unwrap_or(default.alpha),
             soft_weight,
             hard_weight,
+            divergence: divergence::read(&table)?,
             omit_classes: table.get("omit_classes", &CLASSES)?.unwrap_or_default(),
             train_limit: table.get("train_limit", &SIZE)?,
             gradient_shares: table.get("gradient_shares", &FLAG)?.unwrap_or(false),
@@ -446,6 +454,7 @@ impl Default for Distil {
             alpha: 0.9,
             soft_weight: None,
             hard_weight: None,
+            divergence: Divergence::default(),
             omit_classes: Vec::new(),
             train_limit: None,
             gradient_shares: false,

@@ -142,7 +142,7 @@ pub(super) const DEVICE: Rule<String> = Rule {
 };
 
 /// A finite number, written as a float or as an integer.
-fn number(value: &DeValue<'_>) -> Option<f32> {
+pub(super) fn number(value: &DeValue<'_>) -> Option<f32> {
     let number = match value {
         DeValue::Float(float) => float.as_str().parse().ok()?,
         DeValue::Integer(integer) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::data::classes::{self, LabelsKey};
-use crate::data::{self, DataError, Dataset, LabelKind, Normalisation, Split};
+use crate::data::{self, DataError, Dataset, Examples, LabelKind, Normalisation, Split};
 use crate::error::Error;
 use crate::measure::arm::Test;
 use crate::models::{self, Feed, First, Head, Input, ModelConfig, Start};
@@ -16,7 +16,7 @@ use crate::store::Layout;
 use crate::task::{Asked, Measured, TaskRef, TeacherKind};
 use crate::train::Lesson;
 use crate::train::rates::rates;
-use crate::words::{counted_thousands, thousands};
+use crate::words::{counted, counted_thousands, thousands};
 
 /// A recipe's data and models.
 #[derive(Debug)]
@@ -60,9 +60,12 @@ impl Setup {
     /// When data or teacher cannot be used, or do not go together.
     pub fn read(recipe: &Recipe, folder: Option<&Path>) -> Result<Self, Error> {
         let task = recipe.task;
-        check_task(recipe)?;
-        let split = data::load(&recipe.data, task.labels())?;
-        task.check_data(&split)?;
+        check_task(recipe, true)?;
+        let mut split = data::load(&recipe.data, task.labels())?;
+        check_task(recipe, split.train.labels().is_some())?;
+        if split.train.labels().is_none() && task.labels() == LabelKind::ClassIfAny {
+            split.train = split.train.clone().with_class_names(&known_classes(recipe, &split)?)?;
+        }
         let loaded = match &recipe.teacher {
             recipe::Teacher::Folder { folder: original, .. } => Some(match folder {
                 Some(copy) => load_teacher(recipe, &split, copy, true)?,
@@ -94,8 +97,10 @@ impl Setup {
             }
             _ => (loaded, First::Values(Vec::new()), None),
         };
-        let Start { config: student, first: student_start } =
+        let Start { config: mut student, first: student_start } =
             start_of(&recipe.student.model, teacher.as_ref())?;
+        student.problem = task.problem();
+        let teacher = teacher.map(|config| ModelConfig { problem: task.problem(), ..config });
         for train in teacher_train.into_iter().chain([&recipe.train]) {
             split.train.examples().check_shift(train.shift)?;
         }
@@ -110,14 +115,20 @@ impl Setup {
             task.check_models(teacher, &student)?;
         }
         let omitted = omitted(recipe, &split)?;
-        let StudentData { students, transfer, alone } = student_data(recipe, &split, &omitted)?;
+        let StudentData { students, transfer, alone } =
+            student_data(recipe, &split, &omitted, &student)?;
+        if let Some(teacher) = &teacher {
+            answers_meet(teacher, &student, [transfer.examples(), split.test.examples()])?;
+        }
         let class_weights = [
             class_weights(teacher_train, &split.train)?,
             class_weights(Some(&recipe.train), &students)?,
         ];
         let objective =
             Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
-        let control_parameters = task.learns_from_teacher_only().then(|| {
+        let taught_only = task.learns_from_teacher_only()
+            || (split.train.labelled_len() == 0 && task.labels() != LabelKind::None);
+        let control_parameters = taught_only.then(|| {
             let start = student_start.values_of(teacher_parameters.as_deref().unwrap_or_default());
             Start::initial(&student.model().parameters(), &start, recipe.seed)
         });
@@ -148,17 +159,19 @@ impl Setup {
         self.split.train.examples().check_shift(recipe.train.shift)?;
         let Self { split, teacher, normalisation, .. } = self;
         let read = training_texts(split)?;
-        let Start { config: student, first: student_start } = Start::of(
+        let Start { config: mut student, first: student_start } = Start::of(
             &recipe.student.model,
             head(recipe.task, &read),
             &read,
             normalisation,
             teacher.as_ref(),
         )?;
+        student.problem = recipe.task.problem();
         Layout::new(student.model().parameters())?;
         rates(&recipe.train, &student.model().parameters())?;
         let omitted = omitted(recipe, split)?;
-        let StudentData { students, transfer, alone } = student_data(recipe, split, &omitted)?;
+        let StudentData { students, transfer, alone } =
+            student_data(recipe, split, &omitted, &student)?;
         let objective =
             Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
         let class_weights = [None, class_weights(Some(&recipe.train), &students)?];
@@ -224,9 +237,10 @@ impl Setup {
     /// When the recipe leaves its students nothing.
     pub fn answers(&self, answers: &[f32]) -> Result<TeacherLogits, Error> {
         let width = self.student.answer_len();
-        let mut rows = match self.split.train.class_labels() {
-            Some(_) => self.split.train.rows_without_classes(&self.omitted)?,
-            None => (0..self.split.train.len() as u32).collect(),
+        let mut rows = if self.omitted.is_empty() {
+            (0..self.split.train.len() as u32).collect()
+        } else {
+            self.split.train.rows_without_classes(&self.omitted)?
         };
         rows.truncate(self.students.len());
         let row = |&row: &u32| &answers[row as usize * width..][..width];
@@ -358,18 +372,55 @@ fn omitted(recipe: &Recipe, split: &Split) -> Result<Vec<usize>, Error> {
     Ok(classes.map(|class| classes::find(class, names)).collect::<Result<_, _>>()?)
 }
 
-fn student_data(recipe: &Recipe, split: &Split, omitted: &[usize]) -> Result<StudentData, Error> {
+fn student_data(
+    recipe: &Recipe,
+    split: &Split,
+    omitted: &[usize],
+    student: &ModelConfig,
+) -> Result<StudentData, Error> {
     let mut students = split.train.without_classes(omitted)?;
     if let Some(limit) = recipe.distil.train_limit {
         students = students.take(limit);
     }
     let Some(unlabelled) = &split.unlabelled else {
-        let (transfer, alone) = (students.clone(), students.clone());
+        let transfer = recipe.task.training_data(&students, student)?;
+        let alone = transfer.clone();
         return Ok(StudentData { students, transfer, alone });
     };
     let transfer = students.with_unlabelled(unlabelled)?;
     let alone = students.repeated(transfer.len())?;
     Ok(StudentData { students, transfer, alone })
+}
+
+/// The classes where the training data have no labels: those of the test data, else the teacher's.
+fn known_classes(recipe: &Recipe, split: &Split) -> Result<Vec<String>, Error> {
+    match (split.test.class_labels(), &recipe.teacher) {
+        (Some(labels), _) => Ok(labels.class_names().to_vec()),
+        (None, recipe::Teacher::Folder { folder, .. }) => {
+            Ok(models::load_config(&folder.folder()?)?.class_names)
+        }
+        (None, _) => Ok(Vec::new()),
+    }
+}
+
+/// Refuses models that make other answers of an example, where it has more than one: to other words, or other tokens.
+fn answers_meet(
+    teacher: &ModelConfig,
+    student: &ModelConfig,
+    examples: [&Examples; 2],
+) -> Result<(), Error> {
+    for examples in examples {
+        let [ours, theirs] = [student, teacher].map(|config| Feed::new(&config.input, examples));
+        if ours?.offsets(1) != theirs?.offsets(1) {
+            return Err(Error::Model {
+                path: "student.model".to_owned(),
+                problem: "teacher and student read other tokens of an example, and their answers to each are compared: \
+                          give both the same tokenizer and `max_length`"
+                    .to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The normalisation of a teacher that is loaded, since its answers hold for that alone; else the recipe's.
@@ -401,7 +452,7 @@ fn head(task: TaskRef, data: &Dataset) -> Head {
 }
 
 /// Refuses what no run can do.
-fn check_task(recipe: &Recipe) -> Result<(), Error> {
+fn check_task(recipe: &Recipe, labelled: bool) -> Result<(), Error> {
     let task = recipe.task;
     let asked = Asked {
         texts: matches!(recipe.data.source, Source::Text { .. }),
@@ -412,8 +463,9 @@ fn check_task(recipe: &Recipe) -> Result<(), Error> {
         },
         keeps_best: recipe.train.keep == Keep::Best,
         validation: recipe.data.validation.is_some(),
+        labelled,
     };
-    let omits = task.labels() != LabelKind::Class && !recipe.distil.omit_classes.is_empty();
+    let omits = task.labels() != LabelKind::ClassIfAny && !recipe.distil.omit_classes.is_empty();
     let no_classes = omits.then(|| {
         [
             "`distil.omit_classes` is for `task = \"classification\"`, and this task has no classes".to_owned(),
@@ -436,26 +488,67 @@ fn load_teacher(
 ) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
     let (mut config, mut values) = models::load(folder)?;
     fits(&config, recipe.task, split)?;
-    if recipe.task.labels() == LabelKind::Class {
+    if recipe.task.labels() == LabelKind::ClassIfAny {
         let unfit = |error: DataError| Error::Model {
             path: "teacher.folder".to_owned(),
             problem: error.to_string(),
         };
-        models::check_single_label(folder)?;
         let none = BTreeMap::new();
         let labels = if is_copy { &none } else { recipe.teacher.labels() };
         let ours = split.train.class_names();
         let places = classes::places(&config.class_names, labels, ours, LabelsKey::Recipe);
         config.order_classes(&mut values, &places.map_err(unfit)?, ours);
+    } else if let Some(labels) = split.train.labels().filter(|labels| !labels.outputs().is_empty())
+    {
+        let outputs = labels.outputs();
+        if config.classes() != outputs.len() {
+            return Err(Error::Model {
+                path: "teacher.folder".to_owned(),
+                problem: format!(
+                    "the teacher has {} ({}), and the data have {} ({})",
+                    counted(config.classes(), "output"),
+                    config.class_names.join(", "),
+                    counted(outputs.len(), "output"),
+                    outputs.join(", "),
+                ),
+            });
+        }
+        let places = output_places(recipe, &config, outputs, is_copy)?;
+        config.order_classes(&mut values, &places, outputs);
     }
     Ok((config, values))
+}
+
+/// The places of the data's outputs among the teacher's: by name where names tell, as they are where there is one or the
+/// teacher's have no names of their own.
+fn output_places(
+    recipe: &Recipe,
+    config: &ModelConfig,
+    outputs: &[String],
+    is_copy: bool,
+) -> Result<Vec<usize>, Error> {
+    let none = BTreeMap::new();
+    let labels = if is_copy { &none } else { recipe.teacher.labels() };
+    let nameless = config.class_names.iter().all(|name| name.starts_with("LABEL_"));
+    if labels.is_empty() && (outputs.len() == 1 || nameless) {
+        return Ok((0..outputs.len()).collect());
+    }
+    let places = classes::places(&config.class_names, labels, outputs, LabelsKey::Recipe);
+    places.map_err(|error| Error::Model {
+        path: "teacher.folder".to_owned(),
+        problem: error.to_string(),
+    })
 }
 
 /// Refuses a loaded teacher that is for another task or other data.
 fn fits(config: &ModelConfig, task: TaskRef, split: &Split) -> Result<(), Error> {
     config.input.check(split.train.examples())?;
     if !task.is_done_by(config) {
-        let problem = format!("the teacher is not made for `task = \"{}\"`", task.name());
+        let problem = format!(
+            "the teacher is not made for `task = \"{}\"`, but for `{}`",
+            task.name(),
+            TaskRef::of_model(config).name()
+        );
         return Err(Error::Model { path: "teacher.folder".to_owned(), problem });
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::LabelKind;
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, make_folder, remove_temporary, write_atomically};
@@ -419,6 +420,8 @@ impl Work<'_> {
         let given;
         // All that the teacher has no answers to beforehand.
         let asks = recipe.task.measuring() == Measuring::Loss
+            || setup.transfer.len() != setup.students.len()
+            || recipe.task.labels() == LabelKind::Tags
             || setup.split.unlabelled.is_some()
             || recipe.train.shift > 0
             || !setup.objective.hidden.is_empty();

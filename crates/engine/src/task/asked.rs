@@ -11,6 +11,8 @@ pub struct Asked {
     pub keeps_best: bool,
     /// Whether there are data to choose them on.
     pub validation: bool,
+    /// Whether the training data have labels.
+    pub labelled: bool,
 }
 
 /// Where a teacher comes from.

@@ -1,9 +1,9 @@
 //! Each example has one of the classes (Hinton, Vinyals and Dean 2015).
 
-use super::asked::Asked;
+use super::asked::{Asked, TeacherKind};
 use super::contract::{BatchRows, Counted, LossInputs, Measured, Task, TeacherOutputs};
 use super::rows;
-use crate::data::{Dataset, LabelKind, Split};
+use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
 use crate::measures::{ClassScores, errors_per_class};
@@ -25,15 +25,17 @@ impl Task for Classification {
     }
 
     fn labels(&self) -> LabelKind {
-        LabelKind::Class
+        LabelKind::ClassIfAny
     }
 
-    fn refuses(&self, _: &Asked) -> Option<[String; 2]> {
-        None
-    }
-
-    fn check_data(&self, split: &Split) -> Result<(), Error> {
-        Ok(split.train.need_labels().map(|_| ())?)
+    /// Without labels a teacher can be distilled, but not trained.
+    fn refuses(&self, asked: &Asked) -> Option<[String; 2]> {
+        (!asked.labelled && asked.teacher != TeacherKind::Folder).then(|| {
+            [
+                "the training data have no labels, and only a finished model can be learnt from without".to_owned(),
+                "give files with a column of labels, or the `folder` of a teacher".to_owned(),
+            ]
+        })
     }
 
     fn head(&self, outputs: usize) -> Head {

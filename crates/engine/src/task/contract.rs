@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt::Debug;
 
 use super::asked::Asked;
-use crate::data::{Dataset, LabelKind, Split};
+use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
 use crate::models::{BatchShape, Feed, Head, HostBatch, ModelConfig, Outputs, ProblemType};
@@ -22,14 +22,6 @@ pub trait Task: Debug + Sync {
 
     /// What of a recipe it cannot do, and what to do instead.
     fn refuses(&self, asked: &Asked) -> Option<[String; 2]>;
-
-    /// Checks the data, once they are read.
-    ///
-    /// # Errors
-    /// When it cannot learn from them.
-    fn check_data(&self, _: &Split) -> Result<(), Error> {
-        Ok(())
-    }
 
     /// Checks that teacher and student go together.
     ///
@@ -74,6 +66,11 @@ pub trait Task: Debug + Sync {
     /// # Errors
     /// When teacher and student do not go together.
     fn loss(&self, graph: &mut Graph, of: &LossInputs<'_>) -> Result<Option<[TensorId; 2]>, Error>;
+
+    /// Whether labels are numbers, which are an input of their own, [`crate::objective::TARGETS`].
+    fn has_targets(&self) -> bool {
+        false
+    }
 
     /// Writes the labels of a batch, as its loss reads them.
     fn fill_labels(&self, rows: &BatchRows<'_>, batch: &mut HostBatch);

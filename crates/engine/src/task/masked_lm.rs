@@ -6,7 +6,7 @@ use super::asked::{Asked, TeacherKind, refusal, texts_alone};
 use super::contract::{BatchRows, Counted, LossInputs, Measured, Measuring, Task, TeacherOutputs};
 use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
-use crate::graph::ops::chunk_rows;
+use crate::graph::ops::{LossTerms, chunk_rows};
 use crate::graph::{Graph, TensorId};
 use crate::models::{Answer, Draw, Feed, Head, HostBatch, Input, LABELS, ModelConfig, Output};
 use crate::results::{ACCURACY, ERRORS, Examples, Format, Measure, Scores};
@@ -78,7 +78,8 @@ impl Task for MaskedLm {
             },
         };
         let chunk = chunk_rows(count, of.student.answers());
-        let (row_loss, terms) = graph.vocabulary_loss(ours, labels, theirs, chunk)?;
+        let terms = LossTerms { divergence: of.objective.divergence, weights: None };
+        let (row_loss, terms) = graph.vocabulary_loss_of(ours, labels, theirs, chunk, terms)?;
         Ok(Some([row_loss, terms]))
     }
 

@@ -5,7 +5,9 @@ mod classification;
 mod contract;
 mod embedding;
 mod masked_lm;
+mod multi_label;
 mod question_answering;
+mod regression;
 mod rows;
 mod token_classification;
 
@@ -20,8 +22,10 @@ pub use contract::{BatchRows, Counted, LossInputs, Measured, Measuring, Task, Te
 use crate::models::ModelConfig;
 
 /// Every task, the default first.
-pub const ALL: [TaskRef; 5] = [
+pub const ALL: [TaskRef; 7] = [
     TaskRef(&classification::Classification),
+    TaskRef(&multi_label::MultiLabel),
+    TaskRef(&regression::Regression),
     TaskRef(&masked_lm::MaskedLm),
     TaskRef(&embedding::Embedding),
     TaskRef(&token_classification::TokenClassification),

@@ -6,8 +6,8 @@ use super::rows;
 use crate::data::{Dataset, Examples, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::measures::spans::choose;
-use crate::measures::{AnswerScores, SpanChoice, SpanLogits};
+use crate::measures::spans::predict;
+use crate::measures::{AnswerScores, SpanChoice};
 use crate::models::{Answer, Head, HostBatch, ModelConfig, Output};
 use crate::results::{Format, Measure, Scores};
 
@@ -116,21 +116,14 @@ impl Task for QuestionAnswering {
         let threshold = truth.some_unanswerable().then_some(0.0);
         let how = SpanChoice { null_threshold: threshold, ..SpanChoice::default() };
         let mut scores = AnswerScores::default();
-        for (question, of_question) in windows.by_question() {
-            let places: Vec<_> = of_question.iter().map(|&window| windows.places(window)).collect();
-            let logits = of_question.iter().zip(&places).map(|(&window, places)| {
-                let both = &of.answers[ends[window]..ends[window + 1]];
-                let (start, end) = both.split_at(both.len() / 2);
-                SpanLogits { start, end, places }
-            });
-            let chosen = choose(&logits.collect::<Vec<_>>(), how);
-            let context = &questions.all()[question as usize].context;
-            let text = chosen.place.map_or_else(String::new, |place| {
-                context.chars().skip(place.start).take(place.end - place.start).collect()
-            });
-            let answers = &truth.row(question as usize).answers;
-            let answers: Vec<&str> = answers.iter().map(|answer| &*answer.text).collect();
-            scores.add(&text, &answers);
+        let logits = |window: usize| {
+            let both = &of.answers[ends[window]..ends[window + 1]];
+            let (start, end) = both.split_at(both.len() / 2);
+            [start.to_vec(), end.to_vec()]
+        };
+        for (question, text, _) in predict(questions, windows, logits, how) {
+            let answers = truth.row(question as usize).answers.iter();
+            scores.add(text, &answers.map(|answer| &*answer.text).collect::<Vec<_>>());
         }
         let both = scores.answerable().zip(scores.unanswerable());
         Ok(Scores::default()

@@ -13,18 +13,18 @@ use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
 use crate::models::encoder::{bert::Bert, distilbert::DistilBert, roberta::Roberta};
 use crate::models::{
-    Architecture, BatchShape, Encoder, FEATURES, Head, HostBatch, Input, Mlp, ModelConfig,
+    Architecture, BatchShape, Encoder, FEATURES, Head, HostBatch, Input, Mlp, ModelConfig, Pooling,
     SharedFamily,
 };
 use crate::nn::Activation;
-use crate::objective::plans::{LABELS, STUDENT, TEACHER_LOGITS, TEACHER_PREFIX, read_alike};
+use crate::objective::plans::{LABELS, STUDENT, TARGETS, TEACHER_LOGITS, TEACHER_PREFIX, read_alike};
 use crate::objective::{Objective, TeacherInput, student_layout, training_plan};
 use crate::plan::{Plan, Precision};
 use crate::recipe::{Distil, HiddenDistance, HiddenLoss, Recipe, Relation, RelationLoss};
 use crate::run::Setup;
 use crate::session::Session;
 use crate::store::{Layout, Part, Storage};
-use crate::task::TaskRef;
+use crate::task::{Measuring, TaskRef};
 use crate::train::optimizer_config;
 
 /// Rounding alone, over a few steps. What the parameters change by is a small difference of rounded numbers.
@@ -165,7 +165,9 @@ impl Lesson<'_> {
     pub fn batch(&self, step: u32) -> Batch {
         let (rows, classes) = (self.rows, self.student.classes());
         let answers = self.student.input.labels(self.shape());
-        let mut labels = random_labels(answers, self.student.answers(), 200 + step);
+        // Of answers in texts, the first token, which every text has.
+        let choices = self.student.answers().max(1);
+        let mut labels = random_labels(answers, choices, 200 + step);
         if answers > 2 {
             (labels[0], labels[1]) = (IGNORED, PADDING);
         }
@@ -183,8 +185,13 @@ impl Lesson<'_> {
         };
         let mut student = HostBatch::default();
         made_up(&self.student.input, self.shape(), 100 + step, &mut student);
-        if !self.student.embeds() {
+        let task = TaskRef::of_model(self.student);
+        if task.measuring() != Measuring::Answers {
             *student.integers(LABELS, answers) = labels;
+        }
+        if task.has_targets() {
+            let targets = narrow(&random(rows * classes, 400 + step));
+            student.floats(TARGETS, rows * classes).copy_from_slice(&targets);
         }
         let mut teacher = HostBatch::new(TEACHER_PREFIX);
         match self.teacher {
@@ -227,10 +234,17 @@ pub fn made_up(input: &Input, shape: BatchShape, salt: u32, batch: &mut HostBatc
             };
             let rows: Vec<_> = (0..shape.rows).map(text).collect();
             batch.texts(tokens, shape, &rows);
-            if input.masks() {
-                let first = |row: usize| (row * shape.length, 0);
-                let places: Vec<_> = (0..shape.rows).map(first).collect();
-                batch.masked(input.labels(shape), &places);
+            let first = |row: usize| row * shape.length;
+            match tokens.pooling {
+                Pooling::Masked => {
+                    let places: Vec<_> = (0..shape.rows).map(|row| (first(row), 0)).collect();
+                    batch.masked(input.labels(shape), &places);
+                }
+                Pooling::Words => {
+                    let places: Vec<_> = (0..shape.rows).map(first).collect();
+                    batch.places(input.labels(shape), &places);
+                }
+                _ => {}
             }
         }
     }
