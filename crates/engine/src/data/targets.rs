@@ -563,7 +563,7 @@ mod tests {
         assert_eq!(labels.names(), strings(&["anger", "joy", "love"]));
         assert_eq!(labels.len(), 60);
         for row in 0..60 {
-            let wanted = [0, 1, 2].map(|bit| f32::from(row as u8 % 8 >> bit & 1));
+            let wanted = [0, 1, 2].map(|bit| f32::from(((row as u8 % 8) >> bit) & 1));
             assert_eq!(labels.row(row), wanted, "row {row}");
         }
         refused(

@@ -271,7 +271,7 @@ fn by_itself(encoding: &Encoding, of: u32) -> Encoding {
 /// Where each token stands in the second text, in characters; none for tokens of the first and special ones.
 fn of_context(window: &Encoding) -> Vec<Option<[u32; 2]>> {
     let place = |(sequence, offsets): (Option<usize>, &(usize, usize))| {
-        (sequence == Some(1)).then(|| [offsets.0 as u32, offsets.1 as u32])
+        (sequence == Some(1)).then_some([offsets.0 as u32, offsets.1 as u32])
     };
     window.get_sequence_ids().into_iter().zip(window.get_offsets()).map(place).collect()
 }
