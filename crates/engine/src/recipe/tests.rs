@@ -6,6 +6,7 @@ mod training;
 
 use super::*;
 use crate::data::Normalisation;
+use crate::kernels::Divergence;
 use crate::models::Origin;
 use crate::nn::Activation;
 use crate::store::Storage;
@@ -65,6 +66,7 @@ fn fills_in_defaults() {
     assert_eq!(recipe.out, None);
     assert_eq!(recipe.data.normalise, Some(Normalise::Standardise));
     let distil = Distil {
+        divergence: Divergence::default(),
         soft_weight: None,
         hard_weight: None,
         temperature: 4.0,

@@ -17,7 +17,9 @@ use crate::models::{
     SharedFamily,
 };
 use crate::nn::Activation;
-use crate::objective::plans::{LABELS, STUDENT, TARGETS, TEACHER_LOGITS, TEACHER_PREFIX, read_alike};
+use crate::objective::plans::{
+    LABELS, STUDENT, TARGETS, TEACHER_LOGITS, TEACHER_PREFIX, read_alike,
+};
 use crate::objective::{Objective, TeacherInput, student_layout, training_plan};
 use crate::plan::{Plan, Precision};
 use crate::recipe::{Distil, HiddenDistance, HiddenLoss, Recipe, Relation, RelationLoss};
