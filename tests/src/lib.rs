@@ -10,6 +10,7 @@ mod kernel;
 pub mod mutate;
 pub mod readers;
 mod session;
+pub mod slopes;
 mod stop;
 
 use distil_gpu_engine::device::{CpuDevice, Device, GpuDevice, GpuOptions, adapters};

@@ -41,6 +41,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "pointwise_loss",
     "reduce",
     "relation_loss",
+    "relative_gather",
     "roof",
     "rotary",
     "softmax",
