@@ -9,6 +9,8 @@ pub mod electra;
 mod family;
 mod file;
 mod head;
+pub mod modernbert;
+pub mod mpnet;
 mod pass;
 pub mod roberta;
 mod sentence;

@@ -174,7 +174,9 @@ impl Pass<'_> {
         let config = self.attention_config();
         let attended = match bias {
             None => self.graph.attention(q, k, v, inputs.lengths, config)?,
-            Some(_) => unreachable!("no family has a bias"),
+            Some(bias) => {
+                self.graph.attention_with_bias([q, k, v], inputs.lengths, bias, config)?
+            }
         };
         let (sum, rate) = ([names.attended, names.attention_norm], model.hidden_dropout);
         let x = self.add_and_norm(&prefix, sum, rate, attended, x)?;
@@ -239,7 +241,11 @@ impl Pass<'_> {
                 let hidden = family.transform(self, chosen)?;
                 let [weight, bias] = decoder_names(self.model);
                 let weight = self.graph.named(self.store, weight.as_str());
-                let bias = self.graph.named(self.store, &bias);
+                let bias = if self.has(&bias) {
+                    self.graph.named(self.store, &bias)
+                } else {
+                    self.graph.constant(0.0, &[self.model.vocab_size])?
+                };
                 Answer::Vocabulary(Decoder { hidden, weight, bias })
             }
         })
