@@ -5,10 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod fixtures;
 mod kernel;
 pub mod mutate;
 pub mod readers;
 mod session;
+pub mod slopes;
 mod stop;
 
 use distil_gpu_engine::device::{CpuDevice, Device, GpuDevice, GpuOptions, adapters};
@@ -18,6 +20,7 @@ pub use distil_gpu_engine::session::Session;
 pub use distil_gpu_engine::verify::kernel::{Data, Forced, filled, run_kernel, variants};
 pub use distil_gpu_engine::verify::numbers::{narrow, nmse, random, random_in, random_labels};
 pub use distil_gpu_engine::verify::oracle;
+pub use fixtures::Fixtures;
 pub use kernel::{assert_checked_alike, hold};
 pub use session::{
     graph_of, layout_of, mlp, mlp_layout, parameters, session, some_state, values_of,

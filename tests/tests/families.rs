@@ -27,7 +27,7 @@ use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
 /// The families; a name's second part is what is special in the configuration.
-const FAMILIES: [&str; 12] = [
+const FAMILIES: [&str; 15] = [
     "bert",
     "bert-untied",
     "distilbert",
@@ -40,6 +40,9 @@ const FAMILIES: [&str; 12] = [
     "mpnet",
     "modernbert",
     "modernbert-biased",
+    "deberta-v2",
+    "deberta-v2-apart",
+    "deberta-v2-plain",
 ];
 const HEADS: [&str; 5] = ["classes", "tokens", "span", "language", "embedding"];
 
@@ -403,7 +406,8 @@ fn tokenizers_of_pieces_are_kept() {
         .map(|text| Text { first: text.as_str().unwrap().to_owned(), second: None })
         .collect();
     for name in ["xlm-roberta", "camembert"] {
-        let (folder, source) = (tempfile::tempdir().unwrap(), fixtures().join("tokenizers/unigram"));
+        let (folder, source) =
+            (tempfile::tempdir().unwrap(), fixtures().join("tokenizers/unigram"));
         for file in [models::WEIGHTS, "tokenizer.json", "tokenizer_config.json"] {
             fs::copy(source.join(file), folder.path().join(file)).unwrap();
         }
@@ -417,8 +421,7 @@ fn tokenizers_of_pieces_are_kept() {
         assert!(again == config && same == values, "{name}");
         let Input::Tokens(tokens) = &again.input else { panic!("an encoder reads tokens") };
         let texts = Texts::new(rows.clone()).unwrap();
-        let found =
-            tokens.tokenizer.as_ref().unwrap().encode_all(&texts, MAX_LENGTH).unwrap();
+        let found = tokens.tokenizer.as_ref().unwrap().encode_all(&texts, MAX_LENGTH).unwrap();
         let found: Vec<&[i32]> = (0..rows.len()).map(|row| found.row(row).0).collect();
         assert_eq!(serde_json::json!(found), *wanted, "{name}");
         if let Some(all) = std::env::var_os("SAVED_ENCODERS") {

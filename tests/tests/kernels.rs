@@ -93,6 +93,11 @@ fn glu_has_every_gate() {
 }
 
 #[test]
+fn relative_positions_are_gathered_and_summed() {
+    hold(&cases::relative_gather());
+}
+
+#[test]
 fn columns_are_cut_and_put_together() {
     hold(&cases::columns());
 }
@@ -245,6 +250,13 @@ fn checked_shaders_give_the_same_bits() {
         sample(Arc::new(Glu { rows, half, gate, gate_last, backward }));
         sample(Arc::new(Columns { rows, cols: half, blocks: 3, join: backward }));
     }
+    for case in cases::relative_gather().into_iter().skip(2) {
+        samples.push((case.kernel, case.data));
+    }
+    let mut sample = |kernel: Arc<dyn Kernel>| {
+        let data = filled(&*kernel, 0.1, 1.0);
+        samples.push((kernel, data));
+    };
     sample(Arc::new(AddTo { len: 333 }));
     sample(Arc::new(Roof { len: 333, rounds: 8 }));
     sample(Arc::new(GradNormPartial::new(10_000)));

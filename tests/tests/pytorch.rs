@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
 use std::sync::Arc;
 
 use distil_gpu_engine::device::{Device, HostTensor};
@@ -21,45 +20,9 @@ use distil_gpu_kernels::optimizer::Rule;
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::{DType, Kernel, StepState};
 use distil_gpu_tests::{
-    Data, assert_close, devices, max_error, mlp, mlp_layout, narrow, oracle, parameters,
+    Data, Fixtures, assert_close, devices, max_error, mlp, mlp_layout, narrow, oracle, parameters,
     run_kernel, session,
 };
-use safetensors::{Dtype, SafeTensors};
-
-/// A file of fixtures.
-struct Fixtures(Vec<u8>);
-
-impl Fixtures {
-    fn open(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
-        Self(std::fs::read(path).unwrap())
-    }
-
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        file.tensor(name).ok().map(|tensor| tensor.shape().to_vec())
-    }
-
-    fn floats(&self, name: &str) -> Vec<f64> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let tensor = file.tensor(name).unwrap();
-        match tensor.dtype() {
-            Dtype::F64 => bytemuck::pod_collect_to_vec(tensor.data()),
-            Dtype::F32 => {
-                let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
-                values.into_iter().map(f64::from).collect()
-            }
-            other => panic!("{name} holds {other:?}"),
-        }
-    }
-
-    fn integers(&self, name: &str) -> Vec<i32> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let tensor = file.tensor(name).unwrap();
-        assert_eq!(tensor.dtype(), Dtype::I32);
-        bytemuck::pod_collect_to_vec(tensor.data())
-    }
-}
 
 /// One case of distill_loss.safetensors.
 struct LossCase {

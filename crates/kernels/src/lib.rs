@@ -31,6 +31,7 @@ pub mod random;
 mod real;
 pub mod reduce;
 pub mod relation_loss;
+pub mod relative_gather;
 pub mod roof;
 pub mod rotary;
 mod row;

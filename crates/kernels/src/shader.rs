@@ -40,6 +40,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "optimizer",
     "reduce",
     "relation_loss",
+    "relative_gather",
     "roof",
     "rotary",
     "softmax",

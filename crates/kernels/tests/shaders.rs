@@ -21,6 +21,7 @@ use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Factor, Optimizer, Rule};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
+use distil_gpu_kernels::relative_gather::RelativeGather;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::rotary::Rotary;
 use distil_gpu_kernels::softmax::Softmax;
@@ -132,6 +133,18 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
         for gate in [Gate::Sigmoid, Gate::Relu, Gate::Gelu, Gate::GeluTanh, Gate::Silu] {
             let (rows, half, gate_last, backward) = (300_000, 1152, false, inverse);
             kernels.push(Arc::new(Glu { rows, half, gate, gate_last, backward }));
+        }
+        for (content, position) in [(true, true), (true, false), (false, true)] {
+            let (batch, heads, length, buckets, backward) = (300, 12, 512, 512, inverse);
+            kernels.push(Arc::new(RelativeGather {
+                batch,
+                heads,
+                length,
+                buckets,
+                content,
+                position,
+                backward,
+            }));
         }
         let (rows, cols, blocks, join) = (300_000, 384, 3, inverse);
         kernels.push(Arc::new(Columns { rows, cols, blocks, join }));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::encoder::{albert, bert, distilbert, electra, modernbert, mpnet, roberta};
+use super::encoder::{albert, bert, deberta, distilbert, electra, modernbert, mpnet, roberta};
 use super::{ModelConfig, mlp};
 use crate::error::Error;
 
@@ -20,6 +20,7 @@ pub const REGISTRY: &[ModelType] = &[
     albert::TYPE,
     mpnet::TYPE,
     modernbert::TYPE,
+    deberta::TYPE,
 ];
 
 /// Reads a model's configuration: its folder, and what `config.json` there says.

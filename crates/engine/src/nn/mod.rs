@@ -1,5 +1,7 @@
 //! Layers: what models are built of.
 
+mod relative;
+
 use distil_gpu_kernels::chain::Stage;
 use distil_gpu_kernels::random::stream;
 use distil_gpu_kernels::reduce::ReduceOp;
@@ -8,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
 use crate::store::{Init, ParameterSpec};
+
+pub use relative::{Span, disentangled_bias, log_bucket, relative_bias, t5_bucket};
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ pub use super::attention_cases::attention;
 pub use super::f16_cases::{cooperative, halved, reads_f16};
 pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel, variants};
-pub use super::layer_cases::{columns, glu, rotary};
+pub use super::layer_cases::{columns, glu, relative_gather, rotary};
 use super::limits::limit;
 use super::numbers::{nmse, random, random_in, random_labels, rounded_to_f16};
 pub use super::part_cases::parts;
@@ -175,6 +175,7 @@ pub fn all(caps: &Caps) -> Vec<Case> {
         attention,
         columns,
         glu,
+        relative_gather,
         rotary,
         matmul,
         reduce,

@@ -24,6 +24,7 @@ pub fn halved() -> Vec<Case> {
         (layer_norm, 4),
         (feature_loss, 5),
         (relation_loss, 8),
+        (cases::relative_gather, 3),
         (cases::rotary, 5),
         (cases::glu, 5),
         (cases::columns, 3),

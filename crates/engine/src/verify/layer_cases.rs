@@ -2,9 +2,13 @@
 
 use distil_gpu_kernels::columns::Columns;
 use distil_gpu_kernels::glu::{Gate, Glu};
+use distil_gpu_kernels::relative_gather::{RelativeGather, runs};
 use distil_gpu_kernels::rotary::Rotary;
+use distil_gpu_kernels::{Access, Kernel};
 
 use super::cases::Case;
+use super::kernel::Data;
+use super::numbers::random;
 
 /// Heads that turn whole and in part, tables longer than the examples, both ways; grids that have to be folded.
 pub fn rotary() -> Vec<Case> {
@@ -55,4 +59,42 @@ pub fn columns() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// Either summand and both, forward and backward: a bucket for each distance, and long runs of distances in one, with
+/// buckets that no distance has at both ends.
+pub fn relative_gather() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (batch, heads, length, a_run, summands) in [
+        (1, 1, 1, 1, (true, true)),
+        (3, 2, 7, 1, (true, false)),
+        (2, 3, 9, 4, (false, true)),
+        (2, 2, 65, 1, (true, true)),
+        (1, 4, 130, 50, (true, true)),
+    ] {
+        let (content, position) = summands;
+        let buckets_of: Vec<i32> = (0..2 * length as i32 - 1).map(|t| 1 + t / a_run).collect();
+        let buckets = (2 * length - 2) / a_run as usize + 3;
+        for backward in [false, true] {
+            let kernel =
+                RelativeGather { batch, heads, length, buckets, content, position, backward };
+            cases.push(relative(kernel, &buckets_of));
+        }
+    }
+    cases
+}
+
+/// The kernel over random numbers and these buckets.
+pub fn relative(kernel: RelativeGather, buckets_of: &[i32]) -> Case {
+    let integers = match kernel.backward {
+        true => runs(buckets_of, kernel.buckets),
+        false => buckets_of.to_vec(),
+    };
+    let operands = kernel.operands();
+    let floats = operands[1..].iter().zip(1..).map(|(operand, salt)| match operand.access {
+        Access::Read => Data::Floats(random(operand.len, salt)),
+        _ => Data::Unwritten,
+    });
+    let data = [Data::Integers(integers)].into_iter().chain(floats).collect();
+    Case::new(kernel, data)
 }

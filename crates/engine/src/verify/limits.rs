@@ -22,6 +22,8 @@ const GATHER_A_ROW: f64 = 4e-15;
 const LAYER_NORM: f64 = 1e-12;
 /// exp of scores, each a sum of up to 128 products, whose error is the weight's relative one.
 const ATTENTION: f64 = 5e-12;
+/// Sums of up to 100 numbers.
+const RUNS: f64 = 3e-13;
 /// Two products and their sum, which may cancel in some elements, not in their mean square.
 const ROTARY: f64 = 1e-13;
 /// An activation, whose exp may be off by some units in the last place, and two products.
@@ -68,6 +70,7 @@ fn limit_in_f32(kernel: &dyn Kernel, operand: &str) -> f64 {
         }
         "layer_norm" => LAYER_NORM,
         "attention" => ATTENTION,
+        "relative_gather" => RUNS,
         "rotary" => ROTARY,
         "glu" => GLU,
         "columns" => COPY,

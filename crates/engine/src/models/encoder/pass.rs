@@ -128,11 +128,10 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Shape`] when the inputs do not fit.
     pub fn sum_of_tables(&mut self, inputs: &TokenTensors) -> Result<TensorId, Error> {
-        let (family, names) = (&self.model.family, self.model.family.names());
-        let positions = family.has_positions().then_some(inputs.positions);
+        let names = self.model.family.names();
         let tables = [
             (names.words, Some(inputs.tokens)),
-            (names.positions, positions),
+            (names.positions, inputs.positions),
             (names.types, inputs.types),
         ];
         let mut sum = None;
