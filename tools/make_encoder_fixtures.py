@@ -205,6 +205,43 @@ FAMILIES = {
     "camembert": ("Camembert", {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "hidden_act": "relu"}, False),
     "electra": ("Electra", {"embedding_size": 8}, True),
     "electra-wide": ("Electra", {"embedding_size": 16, "hidden_act": "relu"}, True),
+    "mpnet": ("MPNet", {}, False),
+    "modernbert": (
+        "ModernBert",
+        {"num_hidden_layers": 4, "local_attention": 6, "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3},
+        False,
+    ),
+    "modernbert-biased": (
+        "ModernBert",
+        {
+            "layer_types": ["sliding_attention", "full_attention"], "local_attention": 5, "pad_token_id": 0,
+            "cls_token_id": 2, "sep_token_id": 3, "norm_bias": True, "attention_bias": True, "mlp_bias": True,
+            "classifier_bias": True, "decoder_bias": False, "classifier_pooling": "mean",
+            "classifier_activation": "relu", "hidden_activation": "gelu_new", "tie_word_embeddings": False,
+        },
+        False,
+    ),
+    "deberta-v2": (
+        "DebertaV2",
+        {
+            "relative_attention": True, "position_buckets": 6, "pos_att_type": ["p2c", "c2p"], "share_att_key": True,
+            "norm_rel_ebd": "layer_norm", "position_biased_input": False, "pooler_hidden_size": 16,
+        },
+        False,
+    ),
+    "deberta-v2-apart": (
+        "DebertaV2",
+        {
+            "relative_attention": True, "max_relative_positions": 8, "pos_att_type": ["p2c", "c2p"], "legacy": False,
+            "type_vocab_size": 2, "pooler_hidden_act": "tanh", "pooler_hidden_size": 16,
+        },
+        True,
+    ),
+    "deberta-v2-plain": (
+        "DebertaV2",
+        {"embedding_size": 8, "pos_att_type": ["c2p"], "pooler_hidden_size": 16},
+        False,
+    ),
     "albert": ("Albert", {"embedding_size": 8, "num_hidden_layers": 3}, True),
 }
 HEADS = {

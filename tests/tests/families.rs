@@ -27,7 +27,7 @@ use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
 /// The families; a name's second part is what is special in the configuration.
-const FAMILIES: [&str; 9] = [
+const FAMILIES: [&str; 15] = [
     "bert",
     "bert-untied",
     "distilbert",
@@ -37,6 +37,12 @@ const FAMILIES: [&str; 9] = [
     "electra",
     "electra-wide",
     "albert",
+    "mpnet",
+    "modernbert",
+    "modernbert-biased",
+    "deberta-v2",
+    "deberta-v2-apart",
+    "deberta-v2-plain",
 ];
 const HEADS: [&str; 5] = ["classes", "tokens", "span", "language", "embedding"];
 
@@ -383,5 +389,46 @@ fn what_a_classifiers_numbers_mean_is_kept() {
         assert_eq!(models::load_config(copy.path()).unwrap().problem, problem);
         let text = fs::read_to_string(copy.path().join(models::CONFIG)).unwrap();
         assert!(text.contains(&format!("\"problem_type\": \"{}\"", problem.name())), "{text}");
+    }
+}
+
+/// A tokenizer of pieces with scores, as these families have them.
+#[test]
+fn tokenizers_of_pieces_are_kept() {
+    const MAX_LENGTH: usize = 20;
+    let text = fs::read_to_string(fixtures().join("tokenizers/expected.json")).unwrap();
+    let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let wanted = &expected["kinds"]["unigram"]["full"]["ids"];
+    let rows: Vec<Text> = expected["texts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|text| Text { first: text.as_str().unwrap().to_owned(), second: None })
+        .collect();
+    for name in ["xlm-roberta", "camembert"] {
+        let (folder, source) =
+            (tempfile::tempdir().unwrap(), fixtures().join("tokenizers/unigram"));
+        for file in [models::WEIGHTS, "tokenizer.json", "tokenizer_config.json"] {
+            fs::copy(source.join(file), folder.path().join(file)).unwrap();
+        }
+        let config = fs::read_to_string(source.join(models::CONFIG)).unwrap();
+        let config = config.replace("\"roberta\"", &format!("\"{name}\""));
+        fs::write(folder.path().join(models::CONFIG), config).unwrap();
+        let (config, values) = models::load(folder.path()).unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        models::save(copy.path(), &config, &values).unwrap();
+        let (again, same) = models::load(copy.path()).unwrap();
+        assert!(again == config && same == values, "{name}");
+        let Input::Tokens(tokens) = &again.input else { panic!("an encoder reads tokens") };
+        let texts = Texts::new(rows.clone()).unwrap();
+        let found = tokens.tokenizer.as_ref().unwrap().encode_all(&texts, MAX_LENGTH).unwrap();
+        let found: Vec<&[i32]> = (0..rows.len()).map(|row| found.row(row).0).collect();
+        assert_eq!(serde_json::json!(found), *wanted, "{name}");
+        if let Some(all) = std::env::var_os("SAVED_ENCODERS") {
+            let folder = Path::new(&all).join(format!("{name}-pieces"));
+            models::save(&folder, &config, &values).unwrap();
+            let told = serde_json::json!({ "texts": expected["texts"], "ids": wanted });
+            fs::write(folder.join("ids.json"), told.to_string()).unwrap();
+        }
     }
 }

@@ -328,7 +328,6 @@ impl HostBatch {
     pub fn texts(&mut self, input: &TokenInput, shape: BatchShape, rows: &[(&[i32], &[i32])]) {
         const NONE: i32 = -1;
         let BatchShape { length, .. } = shape;
-        let first = input.first_position as i32;
         let mut ids = |name: &str, id: &dyn Fn(usize, usize) -> i32| {
             let values = self.integers(name, shape.rows * length);
             values.fill(NONE);
@@ -340,7 +339,9 @@ impl HostBatch {
             *self.integers(&format!("{name}{}", names::ORDER), 0) = order;
         };
         ids(names::TOKENS, &|row, at| rows[row].0[at]);
-        ids(names::POSITIONS, &|_, at| first + at as i32);
+        if let Some(first) = input.first_position {
+            ids(names::POSITIONS, &|_, at| (first + at) as i32);
+        }
         if input.type_vocab_size > 0 {
             ids(names::TYPES, &|row, at| rows[row].1[at]);
         }

@@ -37,8 +37,8 @@ pub struct TokenInput {
     pub max_length: usize,
     /// Rows of the table of which text of two a token belongs to; 0 where it does not read that.
     pub type_vocab_size: usize,
-    /// Row of the position table for a text's first token.
-    pub first_position: usize,
+    /// Row of the position table for a text's first token; `None` where there is no such table.
+    pub first_position: Option<usize>,
     /// What stands for a whole text.
     pub pooling: Pooling,
 }
@@ -166,7 +166,7 @@ pub struct TokenTensors {
     /// Which of two texts a token belongs to [rows, length].
     pub types: Option<Ids>,
     /// Rows of the position table [rows, length].
-    pub positions: Ids,
+    pub positions: Option<Ids>,
     /// Tokens that are not padding [rows].
     pub lengths: TensorId,
     /// What a head works on.
@@ -314,7 +314,8 @@ impl Input {
             }
         };
         let all = [rows, length];
-        let (words, positions) = (ids(names::TOKENS, &all), ids(names::POSITIONS, &all));
+        let words = ids(names::TOKENS, &all);
+        let positions = tokens.first_position.map(|_| ids(names::POSITIONS, &all));
         let types = (tokens.type_vocab_size > 0).then(|| ids(names::TYPES, &all));
         let chooses = matches!(tokens.pooling, Pooling::Masked | Pooling::Words);
         let masked = chooses.then(|| ids(names::MASKED, &[self.labels(shape)]));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::encoder::{albert, bert, distilbert, electra, roberta};
+use super::encoder::{albert, bert, deberta, distilbert, electra, modernbert, mpnet, roberta};
 use super::{ModelConfig, mlp};
 use crate::error::Error;
 
@@ -18,6 +18,9 @@ pub const REGISTRY: &[ModelType] = &[
     roberta::CAMEMBERT,
     electra::TYPE,
     albert::TYPE,
+    mpnet::TYPE,
+    modernbert::TYPE,
+    deberta::TYPE,
 ];
 
 /// Reads a model's configuration: its folder, and what `config.json` there says.

@@ -273,8 +273,13 @@ pub fn to_json(encoder: &Encoder, config: &ModelConfig) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::albert::Albert;
     use super::super::bert::Bert;
+    use super::super::deberta::DebertaV2;
     use super::super::distilbert::DistilBert;
+    use super::super::electra::Electra;
+    use super::super::modernbert::ModernBert;
+    use super::super::mpnet::MpNet;
     use super::super::roberta::Roberta;
     use super::*;
 
@@ -322,6 +327,40 @@ mod tests {
         for name in ["roberta", "xlm-roberta", "camembert"] {
             read::<Roberta>(name);
         }
+        read::<Electra>("electra");
+        read::<Albert>("albert");
+        read::<MpNet>("mpnet");
+        read::<ModernBert>("modernbert");
+        read::<DebertaV2>("deberta-v2");
+    }
+
+    #[test]
+    fn what_a_family_has_not_is_refused() {
+        type Reader = fn(&Value) -> Result<Read, String>;
+        let cases: [(Reader, &str, Value, &str); 11] = [
+            (of_json::<DistilBert>, "sinusoidal_pos_embds", json!(true), "must be false"),
+            (of_json::<Albert>, "num_hidden_groups", json!(2), "num_hidden_groups must be 1"),
+            (of_json::<MpNet>, "relative_attention_num_buckets", json!(64), "must be 32"),
+            (of_json::<MpNet>, "pad_token_id", json!(0), "pad_token_id must be 1"),
+            (of_json::<ModernBert>, "rope_scaling", json!({"factor": 2}), "rope_scaling is not"),
+            (of_json::<ModernBert>, "layer_types", json!(["full_attention"]), "names 1 layers"),
+            (of_json::<ModernBert>, "global_attn_every_n_layers", json!(0), "at least 1"),
+            (of_json::<ModernBert>, "hidden_act", json!("tanh"), "hidden_activation `tanh`"),
+            (of_json::<DebertaV2>, "conv_kernel_size", json!(3), "conv_kernel_size must be 0"),
+            (of_json::<DebertaV2>, "pos_att_type", json!("c2p|p2p"), "`p2p` is neither"),
+            (of_json::<DebertaV2>, "attention_head_size", json!(8), "must be 4"),
+        ];
+        for (read, key, value, problem) in cases {
+            let mut json = base();
+            json[key] = value;
+            let error = read(&json).unwrap_err();
+            assert!(error.contains(problem), "{key}: {error}");
+        }
+        let mut json = base();
+        json["relative_attention"] = true.into();
+        json["position_buckets"] = 40.into();
+        let error = of_json::<DebertaV2>(&json).unwrap_err();
+        assert!(error.contains("position_buckets of 40 do not fit"), "{error}");
     }
 
     #[test]

@@ -4,11 +4,14 @@
 
 pub mod albert;
 pub mod bert;
+pub mod deberta;
 pub mod distilbert;
 pub mod electra;
 mod family;
 mod file;
 mod head;
+pub mod modernbert;
+pub mod mpnet;
 mod pass;
 pub mod roberta;
 mod sentence;
@@ -109,14 +112,15 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// Row of the position table for the first token: some families count from behind the padding token.
-    fn first_position(&self) -> usize {
-        if self.family.counts_from_padding() { self.pad_token_id + 1 } else { 0 }
+    /// Row of the position table, if there is one, for the first token: some families count from behind the padding token.
+    fn first_position(&self) -> Option<usize> {
+        let first = if self.family.counts_from_padding() { self.pad_token_id + 1 } else { 0 };
+        self.family.has_positions().then_some(first)
     }
 
     /// Most tokens of a text.
     pub fn max_length(&self) -> usize {
-        self.max_position_embeddings.saturating_sub(self.first_position())
+        self.max_position_embeddings.saturating_sub(self.first_position().unwrap_or(0))
     }
 
     /// What of a text its head works on.

@@ -128,11 +128,10 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Shape`] when the inputs do not fit.
     pub fn sum_of_tables(&mut self, inputs: &TokenTensors) -> Result<TensorId, Error> {
-        let (family, names) = (&self.model.family, self.model.family.names());
-        let positions = family.has_positions().then_some(inputs.positions);
+        let names = self.model.family.names();
         let tables = [
             (names.words, Some(inputs.tokens)),
-            (names.positions, positions),
+            (names.positions, inputs.positions),
             (names.types, inputs.types),
         ];
         let mut sum = None;
@@ -174,7 +173,9 @@ impl Pass<'_> {
         let config = self.attention_config();
         let attended = match bias {
             None => self.graph.attention(q, k, v, inputs.lengths, config)?,
-            Some(_) => unreachable!("no family has a bias"),
+            Some(bias) => {
+                self.graph.attention_with_bias([q, k, v], inputs.lengths, bias, config)?
+            }
         };
         let (sum, rate) = ([names.attended, names.attention_norm], model.hidden_dropout);
         let x = self.add_and_norm(&prefix, sum, rate, attended, x)?;
@@ -239,7 +240,11 @@ impl Pass<'_> {
                 let hidden = family.transform(self, chosen)?;
                 let [weight, bias] = decoder_names(self.model);
                 let weight = self.graph.named(self.store, weight.as_str());
-                let bias = self.graph.named(self.store, &bias);
+                let bias = if self.has(&bias) {
+                    self.graph.named(self.store, &bias)
+                } else {
+                    self.graph.constant(0.0, &[self.model.vocab_size])?
+                };
                 Answer::Vocabulary(Decoder { hidden, weight, bias })
             }
         })
