@@ -14,7 +14,6 @@ use distil_gpu_kernels::chain::{Binary, Stage};
 use distil_gpu_kernels::distill_loss::{IGNORED, PADDING};
 use distil_gpu_kernels::feature_loss::Measure;
 use distil_gpu_kernels::gather::sorted_order;
-use distil_gpu_kernels::glu::Gate;
 use distil_gpu_kernels::pointwise_loss::PointwiseKind;
 use distil_gpu_kernels::reduce::ReduceOp;
 use distil_gpu_kernels::{DType, Divergence};

@@ -1,7 +1,7 @@
 //! `distil-gpu eval`
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::classes::{self, LabelsKey};
@@ -45,32 +45,18 @@ Examples:
       A masked language model: the share of masked tokens that it guesses, and perplexity, on plain text; the tokens
       that are masked are always the same")]
 pub struct Args {
-    /// Folder with config.json and model.safetensors, or hf:OWNER/NAME for a model of the hub
-    model: PathBuf,
+    #[command(flatten)]
+    asked: super::ModelArgs,
     /// `embedded`, a recipe, a .csv or .safetensors file, or a folder of images
     #[arg(long)]
     data: String,
     /// Column of the labels in a file with named columns; for a model that makes embeddings, of the pairs' scores
     #[arg(long, default_value = "label")]
     label: String,
-    /// Column of the texts, for a model that reads texts; given twice, those of a pair
-    #[arg(long, value_name = "COLUMN", default_value = "text")]
-    text: Vec<String>,
-    /// Rows without a text are passed over and counted, rather than refused
-    #[arg(long)]
-    skip_empty: bool,
-    #[command(flatten)]
-    images: super::Images,
-    /// Which of the model's classes is which of the data's, where they have other names: MODEL'S=DATA'S, parted by commas
-    #[arg(long, value_name = "NAME=NAME,…")]
-    labels: Vec<String>,
-    /// auto, cpu, gpu or gpu:N
-    #[arg(long, default_value = "auto", value_parser = super::device)]
-    device: String,
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let (config, values) = super::load_model(&args.model, voice)?;
+    let (_, config, values) = super::load_model(&args.asked.model, voice)?;
     let model = Model { args: &args, config: &config, values: &values, voice };
     let task = TaskRef::of_model(&config);
     let measured = match task.measuring() {
@@ -121,12 +107,12 @@ struct Model<'a> {
 
 impl Model<'_> {
     fn unfit(&self) -> String {
-        format!("{} cannot be measured on {}", self.args.model.display(), self.args.data)
+        format!("{} cannot be measured on {}", self.args.asked.model.display(), self.args.data)
     }
 
     /// The device, and the model on it.
     fn open(&self) -> Result<(Box<dyn Device>, Store)> {
-        let mut device = super::open(&self.args.device, false, self.voice)?;
+        let mut device = super::open(&self.args.asked.device, false, self.voice)?;
         let store = frozen_store(&mut *device, self.config, self.values, Storage::F32)?;
         Ok((device, store))
     }
@@ -136,7 +122,7 @@ impl Model<'_> {
         let Self { args, config, voice, .. } = self;
         let Loaded { mut test, labels: of_recipe, notes } = load(args, &config.input, task)?;
         if task.labels() == LabelKind::ClassIfAny {
-            let labels = super::labels(&args.labels, of_recipe, &config.class_names)?;
+            let labels = super::labels(&args.asked.labels, of_recipe, &config.class_names)?;
             let ours = test.need_classes().with_context(|| self.unfit())?.class_names();
             let class_names = classes::named(&config.class_names, &labels, ours, LabelsKey::Flag)
                 .with_context(|| self.unfit())?;
@@ -202,7 +188,8 @@ impl Model<'_> {
     fn similarities(self) -> Result<Measured> {
         let Self { args, config, voice, .. } = self;
         let path = Path::new(&args.data);
-        let pairs = data::text::read_pairs(path, &args.text, &args.label, args.skip_empty);
+        let pairs =
+            data::text::read_pairs(path, &args.asked.text, &args.label, args.asked.skip_empty);
         let Pairs { first, second, scores, skipped } = pairs.context(
         "a model that makes embeddings is measured on pairs of texts with a score each: --text and --text name the \
          columns of the texts, --label that of the score",
@@ -242,7 +229,8 @@ impl Model<'_> {
                 data::load(&Recipe::load(path, &[])?.data, LabelKind::None)?.test.examples().clone()
             }
             false => {
-                let (texts, skipped) = data::text::read_texts(path, &args.text, args.skip_empty)?;
+                let (texts, skipped) =
+                    data::text::read_texts(path, &args.asked.text, args.asked.skip_empty)?;
                 notes.extend(data::text::skipped_note(path, skipped));
                 Examples::from(texts)
             }
@@ -322,15 +310,15 @@ fn load(args: &Args, input: &Input, task: TaskRef) -> Result<Loaded> {
             return Ok(Loaded { test: split.test, labels, notes: split.notes });
         }
         _ if path.is_dir() => {
-            let test = data::load_image_classes(path, &args.images.conversion(input))?;
+            let test = data::load_image_classes(path, &args.asked.images.conversion(input))?;
             return Ok(Loaded { test, labels: BTreeMap::new(), notes: Vec::new() });
         }
         Some(format) if texts && format.is_table() => Source::Text {
             train,
             test,
-            text: args.text.clone(),
+            text: args.asked.text.clone(),
             label: vec![args.label.clone()],
-            skip_empty: args.skip_empty,
+            skip_empty: args.asked.skip_empty,
         },
         Some(Format::Csv | Format::Tsv) => {
             let label = vec![Column::Name(args.label.clone())];

@@ -32,43 +32,29 @@ Examples:
       Writes `train` and `test` [rows, classes] for a recipe's data, the classes in the recipe's order: a file for
       `teacher.logits`")]
 pub struct Args {
-    /// Folder with config.json and model.safetensors, or hf:OWNER/NAME for a model of the hub
-    model: PathBuf,
+    #[command(flatten)]
+    asked: super::ModelArgs,
     /// File of inputs, one example a row; a folder of pictures; or a recipe, for its data
     #[arg(long)]
     input: PathBuf,
     /// Name of the inputs' tensor
     #[arg(long, default_value = "features")]
     tensor: String,
-    /// Column of the texts, where they are in columns; twice for pairs of texts
-    #[arg(long, default_value = "text")]
-    text: Vec<String>,
-    /// Rows without a text are passed over and counted, rather than refused: the others move up
-    #[arg(long)]
-    skip_empty: bool,
-    #[command(flatten)]
-    images: super::Images,
-    /// Which of the model's classes is which of the recipe's, where they have other names: MODEL'S=RECIPE'S, parted by commas
-    #[arg(long, value_name = "NAME=NAME,…")]
-    labels: Vec<String>,
     /// File to write; one that exists is replaced
     #[arg(long)]
     out: PathBuf,
-    /// auto, cpu, gpu or gpu:N
-    #[arg(long, default_value = "auto", value_parser = super::device)]
-    device: String,
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let (mut config, mut values) = super::load_model(&args.model, voice)?;
+    let (_, mut config, mut values) = super::load_model(&args.asked.model, voice)?;
     if config.input.masks() {
         bail!(
             "{} guesses masked tokens: its logits of all tokens would be a number for each word of the vocabulary, \
              and no command reads them; `eval` measures its guesses, and `run` distils it as a model",
-            args.model.display()
+            args.asked.model.display()
         );
     }
-    let (model, input) = (args.model.display(), args.input.display());
+    let (model, input) = (args.asked.model.display(), args.input.display());
     let unfit = || format!("{model} cannot answer {input}");
     let (split, examples);
     let inputs: Vec<(&str, &Examples)> = if args.input.extension().is_some_and(|e| e == "toml") {
@@ -77,14 +63,14 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         let of_recipe = recipe.teacher.labels().clone();
         split = data::load(&Data { validation: None, ..recipe.data }, recipe.task.labels())?;
         if let (Some(ours), true) = (split.train.class_labels(), config.classes() > 0) {
-            let labels = super::labels(&args.labels, of_recipe, &config.class_names)?;
+            let labels = super::labels(&args.asked.labels, of_recipe, &config.class_names)?;
             let ours = ours.class_names();
             let places = classes::places(&config.class_names, &labels, ours, LabelsKey::Flag)
                 .with_context(unfit)?;
             config.order_classes(&mut values, &places, ours);
         }
         vec![("train", split.train.examples()), ("test", split.test.examples())]
-    } else if !args.labels.is_empty() {
+    } else if !args.asked.labels.is_empty() {
         bail!(Usage(
             "--labels goes with a recipe as --input, whose classes have an order: to inputs without labels the model answers \
              in its own, so leave it out"
@@ -94,13 +80,13 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         examples = match config.input {
             Input::Tokens(_) => {
                 let (texts, skipped) =
-                    data::text::read_texts(&args.input, &args.text, args.skip_empty)?;
+                    data::text::read_texts(&args.input, &args.asked.text, args.asked.skip_empty)?;
                 let note = data::text::skipped_note(&args.input, skipped);
                 super::note_all(note.as_slice(), voice);
                 Examples::from(texts)
             }
             Input::Numbers { .. } if args.input.is_dir() || data::is_image(&args.input) => {
-                let conversion = args.images.conversion(&config.input);
+                let conversion = args.asked.images.conversion(&config.input);
                 Examples::from(data::load_images(&args.input, &conversion)?)
             }
             Input::Numbers { .. } => {
@@ -112,7 +98,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let feed =
         |&(name, data): &(_, _)| Ok((name, Feed::new(&config.input, data).with_context(unfit)?));
     let feeds = inputs.iter().map(feed).collect::<Result<Vec<_>>>()?;
-    let mut device = super::open(&args.device, false, voice)?;
+    let mut device = super::open(&args.asked.device, false, voice)?;
     let store = frozen_store(&mut *device, &config, &values, Storage::F32)?;
     let mut evaluator = Evaluator::new(&config, &store);
     let bar = super::bar(voice, feeds.iter().map(|(_, data)| data.len()).sum(), "examples");

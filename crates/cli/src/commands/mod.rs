@@ -10,6 +10,7 @@ pub mod init;
 pub mod licences;
 pub mod logits;
 pub mod man;
+mod model_args;
 pub mod plan;
 pub mod report;
 pub mod run;
@@ -25,6 +26,7 @@ use distil_gpu_engine::models::{self, ModelConfig, Origin, hub};
 use distil_gpu_engine::recipe::Recipe;
 
 pub use images::Images;
+pub use model_args::ModelArgs;
 
 use crate::progress::{Download, Meter};
 use crate::{Usage, Voice, note};
@@ -46,8 +48,8 @@ fn model_folder(path: &Path, voice: Voice) -> Result<PathBuf> {
     Ok(origin.folder()?)
 }
 
-/// The model at a path or on the hub, and what a person should know of how it was read.
-fn load_model(path: &Path, voice: Voice) -> Result<(ModelConfig, Vec<Vec<f32>>)> {
+/// The model at a path or on the hub, with its folder; a person is told how it was read.
+fn load_model(path: &Path, voice: Voice) -> Result<(PathBuf, ModelConfig, Vec<Vec<f32>>)> {
     let folder = model_folder(path, voice)?;
     let (config, values) = models::load(&folder)?;
     if let Some(assumed) = models::assumed_pooling(&folder, &config)
@@ -55,7 +57,7 @@ fn load_model(path: &Path, voice: Voice) -> Result<(ModelConfig, Vec<Vec<f32>>)>
     {
         note(assumed);
     }
-    Ok((config, values))
+    Ok((folder, config, values))
 }
 
 /// A model's names of classes to the data's: those that `--labels` gives, else a recipe's, where they are this model's.

@@ -3,7 +3,8 @@
 //! it reads them, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `guessing` masked
 //! language models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `manual` what it tells
 //! of itself, `screens` what it prints, `bad_input` and `bad_texts` what it says to input that is wrong,
-//! `classes` how classes are told, `matrix` that each combination runs or is refused with a way out.
+//! `classes` how classes are told, `matrix` that each combination runs or is refused with a way out, `memory` that a
+//! run takes the memory that was foretold.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
 
 mod attack;
@@ -19,6 +20,7 @@ mod hub;
 mod interrupted;
 mod manual;
 mod matrix;
+mod memory;
 mod pictures;
 mod report;
 mod screens;

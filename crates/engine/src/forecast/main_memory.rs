@@ -15,11 +15,19 @@ use crate::store::Part;
 use crate::train::trainer::update;
 use crate::train::training_parts;
 
-/// Of the program itself: its code as far as it is used, threads with what they pack of matrices, plans, and what the
-/// allocator keeps of small pieces. Measured of runs of tiny models.
-pub(crate) const PROGRAM: u64 = 28 << 20;
-/// Of a tokenizer, for each of its tokens: its vocabulary by word and by number, and its merges.
-const TOKEN: u64 = 500;
+/// Of the program itself: its code as far as it is used, plans, and what the allocator keeps of small pieces.
+const PROGRAM: u64 = 18 << 20;
+/// Of each thread: what it packs of matrices, and what the allocator keeps for it.
+const THREAD: u64 = 4 << 20;
+/// So many threads take that; more than these are seldom at work at once. These three are measured, of runs of small
+/// models with 1 to 32 threads.
+const THREADS: usize = 7;
+/// Of a tokenizer, for each of its tokens: its vocabulary by word and by number, and its merges. Measured of a WordPiece
+/// vocabulary of 30,522 tokens.
+const TOKEN: u64 = 330;
+/// Of texts, for each of their bytes while they become tokens: what the tokenizers crate tells of a token beside its
+/// number. The allocator keeps it afterwards. Measured of 44,806 English sentences.
+const ENCODED: u64 = 32;
 
 /// Bytes of the machine's memory that a run takes at most, by purpose.
 #[derive(Clone, Debug, Serialize)]
@@ -30,11 +38,12 @@ pub struct MainMemory {
     pub data: u64,
     /// Parameters that models start from, or that were loaded.
     pub models: u64,
-    /// What the device's buffers take, with a copy of the parameters that are read from it: of the phase that takes most.
+    /// What the device's buffers take, with a copy of the parameters that are read from it, and of the best where they are
+    /// kept: of the phase that takes most.
     pub work: u64,
     /// That phase.
     pub phase: String,
-    /// What writing a checkpoint takes beside, in trainings that are long enough to have one.
+    /// What writing a checkpoint takes beyond all that, in trainings that are long enough to have one.
     pub checkpoint: u64,
     /// What the machine has, if the system tells.
     pub installed: Option<u64>,
@@ -95,9 +104,16 @@ impl Setup {
             _ => None,
         });
         data += TOKEN * tokens.sum::<usize>() as u64;
+        sets.push(&self.transfer);
+        data += ENCODED * sets.iter().map(|set| letters(set.examples())).max().unwrap_or(0);
         let loaded = self.teacher_parameters.iter().flatten().map(Vec::len).sum::<usize>();
         [data, 4 * (loaded + self.first_values()) as u64]
     }
+}
+
+/// Bytes of the program itself, with its threads.
+pub(super) fn program() -> u64 {
+    PROGRAM + THREAD * rayon::current_num_threads().min(THREADS) as u64
 }
 
 /// Bytes of examples; of texts, with some tokens for each word.
@@ -108,22 +124,30 @@ fn bytes(examples: &Examples) -> u64 {
             Features::F32(values) => 4 * values.len() as u64,
         },
         Examples::Texts(texts) => {
-            let second = |text: &crate::data::Text| text.second.as_ref().map_or(0, String::len);
-            let letters = texts.all().iter().map(|text| text.first.len() + second(text));
+            let letters = letters(examples);
             // Two numbers a token, which has some five letters.
-            let letters = letters.sum::<usize>() as u64;
             letters + letters / 5 * 8 + (texts.len() * size_of::<crate::data::Text>()) as u64
         }
         other => other.bytes() as u64,
     }
 }
 
+/// Bytes of the texts alone, if these are texts.
+fn letters(examples: &Examples) -> u64 {
+    let Examples::Texts(texts) = examples else { return 0 };
+    let second = |text: &crate::data::Text| text.second.as_ref().map_or(0, String::len);
+    texts.all().iter().map(|text| (text.first.len() + second(text)) as u64).sum()
+}
+
+/// Bytes of the best parameters so far, where a training keeps them.
+pub(super) fn kept(parameters: usize, train: &Train) -> u64 {
+    if train.keep == Keep::Best { 4 * parameters as u64 } else { 0 }
+}
+
 /// Bytes that a training's checkpoints take while one is written: its state, and the bytes of the file.
 pub(crate) fn checkpoint(parts: &[Part], parameters: usize, train: &Train) -> u64 {
     let moments = parts.iter().filter(|part| matches!(part, Part::Moment1 | Part::Moment2)).count();
-    let best = if train.keep == Keep::Best { 2 } else { 0 };
-    let copies = 2 * (1 + moments) + best;
-    (4 * copies * parameters) as u64
+    2 * (4 * parameters as u64 * (1 + moments as u64) + kept(parameters, train))
 }
 
 /// Refuses a run on the processor whose parameters, gradients and moments alone are more than the machine's memory.

@@ -192,6 +192,8 @@ struct Training {
     plans: TrainingPlans,
     /// Batches of a step.
     batches: usize,
+    /// What the host keeps of parameters while the model is trained.
+    kept: u64,
     /// What a checkpoint takes of the host's memory while it is written.
     checkpoint: u64,
 }
@@ -298,8 +300,11 @@ impl Planned {
             let (parts, batches) = (training_parts(&optimizer), step_rows.div_ceil(rows));
             let layout = plans::student_layout(config, teacher)?;
             let metrics = teacher.hidden().metrics_len(TERMS);
-            let checkpoint = main_memory::checkpoint(&parts, layout.parameter_count(), how);
-            let training = Training { arm, layout, parts, metrics, plans, batches, checkpoint };
+            let count = layout.parameter_count();
+            let kept = main_memory::kept(count, how);
+            let checkpoint = main_memory::checkpoint(&parts, count, how);
+            let training =
+                Training { arm, layout, parts, metrics, plans, batches, kept, checkpoint };
             let cost = training.cost();
             arms.push(ArmForecast {
                 arm,
@@ -387,6 +392,8 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
     let Planned { measured, trainings, held, .. } = planned;
     let teacher = measured.get(&Arm::Teacher);
     let (mut phases, mut tiled, mut exceeding) = (Vec::new(), BTreeMap::new(), Vec::new());
+    // Each training with the place of its phase.
+    let mut trained = Vec::new();
     let mut largest_read = 0;
     // A teacher that is not trained here is there from the start.
     let mut frozen = teacher.filter(|_| trainings.iter().all(|t| t.arm != Arm::Teacher));
@@ -416,6 +423,7 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
             }
         }
         memory.staging += device.other_bytes(largest_read);
+        trained.push((phases.len(), training));
         phases.push(memory);
         phases.push(measuring(device, training.arm, frozen, model, largest_read));
         if training.arm == Arm::Teacher {
@@ -429,7 +437,7 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
     }
     speeds.staging += device.other_bytes(largest_read);
     phases.push(speeds);
-    let main_memory = device.is_processor().then(|| in_main_memory(&phases, trainings, *held));
+    let main_memory = device.is_processor().then(|| in_main_memory(&phases, &trained, *held));
     exceeding.extend(main_memory.iter().filter_map(MainMemory::problem));
     exceeding.sort();
     exceeding.dedup();
@@ -449,9 +457,10 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
 
 /// What a run takes of the machine's memory whose device is the processor: the device's buffers, what the host holds, and
 /// the model's parameters, which are read from the device once it is trained and copied to it before it is measured.
+/// `trainings` come with the places of their phases.
 fn in_main_memory(
     phases: &[Memory],
-    trainings: &[Training],
+    trainings: &[(usize, &Training)],
     [data, models]: [u64; 2],
 ) -> MainMemory {
     let copy = |phase: &Memory| {
@@ -459,14 +468,23 @@ fn in_main_memory(
         let parameters = if phase.gradients > 0 { phase.gradients } else { phase.parameters };
         phase.total() + parameters
     };
-    let most = phases.iter().max_by_key(|phase| copy(phase));
+    let mut work: Vec<u64> = phases.iter().map(copy).collect();
+    let mut while_writing = 0;
+    for &(place, training) in trainings {
+        work[place] += training.kept;
+        // What is written is read from the device in place of that copy.
+        let written = phases[place].total() + training.kept + training.checkpoint;
+        while_writing = while_writing.max(written);
+    }
+    let most = phases.iter().zip(work).max_by_key(|(_, bytes)| *bytes);
+    let (phase, work) = most.map_or_else(Default::default, |(m, bytes)| (m.phase.clone(), bytes));
     MainMemory {
-        program: main_memory::PROGRAM,
+        program: main_memory::program(),
         data,
         models,
-        work: most.map_or(0, copy),
-        phase: most.map_or_else(String::new, |phase| phase.phase.clone()),
-        checkpoint: trainings.iter().map(|training| training.checkpoint).max().unwrap_or(0),
+        work,
+        phase,
+        checkpoint: while_writing.saturating_sub(work),
         installed: main_memory::installed(),
     }
 }

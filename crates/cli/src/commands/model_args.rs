@@ -1,0 +1,26 @@
+//! What `eval` and `logits` are told alike: a model, and how it is asked about data.
+
+use std::path::PathBuf;
+
+use super::Images;
+
+/// A model and how it reads data.
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    /// Folder with config.json and model.safetensors, or hf:OWNER/NAME for a model of the hub
+    pub model: PathBuf,
+    /// Column of the texts, where they are in columns; twice for pairs of texts
+    #[arg(long, value_name = "COLUMN", default_value = "text")]
+    pub text: Vec<String>,
+    /// Rows without a text are passed over and counted, rather than refused: the others move up
+    #[arg(long)]
+    pub skip_empty: bool,
+    #[command(flatten)]
+    pub images: Images,
+    /// Which of the model's classes is which of the data's, where they have other names: MODEL'S=DATA'S, parted by commas
+    #[arg(long, value_name = "NAME=NAME,…")]
+    pub labels: Vec<String>,
+    /// auto, cpu, gpu or gpu:N
+    #[arg(long, default_value = "auto", value_parser = super::device)]
+    pub device: String,
+}
