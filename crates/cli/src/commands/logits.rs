@@ -12,6 +12,7 @@ use distil_gpu_engine::recipe::{Data, Recipe};
 use distil_gpu_engine::run;
 use distil_gpu_engine::run::Answerer;
 use distil_gpu_engine::store::Storage;
+use distil_gpu_engine::task::TaskRef;
 use serde_json::{Value, json};
 
 use crate::{Usage, Voice, say, say_json};
@@ -47,11 +48,13 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (_, mut config, mut values) = super::load_model(&args.asked.model, voice)?;
-    if config.input.masks() {
+    let task = TaskRef::of_model(&config);
+    if !task.answers_once() {
         bail!(
-            "{} guesses masked tokens: its logits of all tokens would be a number for each word of the vocabulary, \
-             and no command reads them; `eval` measures its guesses, and `run` distils it as a model",
-            args.asked.model.display()
+            "{} does `{}`: its answer to an example is as long as the example, and no file of answers is read for that; \
+             `eval` measures it, and `run` distils it as a model",
+            args.asked.model.display(),
+            task.name()
         );
     }
     let (model, input) = (args.asked.model.display(), args.input.display());

@@ -25,6 +25,7 @@ mod pictures;
 mod report;
 mod screens;
 mod sweep;
+mod tasks;
 mod texts;
 mod tune;
 

@@ -465,13 +465,17 @@ fn check_task(recipe: &Recipe, labelled: bool) -> Result<(), Error> {
         validation: recipe.data.validation.is_some(),
         labelled,
     };
-    let omits = task.labels() != LabelKind::ClassIfAny && !recipe.distil.omit_classes.is_empty();
-    let no_classes = omits.then(|| {
-        [
-            "`distil.omit_classes` is for `task = \"classification\"`, and this task has no classes".to_owned(),
-            "leave it out".to_owned(),
-        ]
-    });
+    let omits = !recipe.distil.omit_classes.is_empty();
+    let why = match task.labels() {
+        LabelKind::ClassIfAny if labelled => None,
+        LabelKind::ClassIfAny => {
+            Some("leaves out examples by their labels, and the data have none")
+        }
+        _ => Some("is for `task = \"classification\"`, and this task has no classes"),
+    };
+    let no_classes = why
+        .filter(|_| omits)
+        .map(|why| [format!("`distil.omit_classes` {why}"), "leave it out".to_owned()]);
     match task.refuses(&asked).or(no_classes) {
         None => Ok(()),
         Some([what, instead]) => Err(Error::Unsupported { what, instead }),

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::LabelKind;
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{io_error, make_folder, remove_temporary, write_atomically};
@@ -31,7 +30,6 @@ use crate::run::{
 };
 use crate::sealed::Files;
 use crate::store::Storage;
-use crate::task::Measuring;
 use crate::train::{Checkpoints, Lesson};
 
 /// Name of the file that says what is swept.
@@ -393,7 +391,7 @@ impl Work<'_> {
             entry.finish(&place, &Outcome { result, seconds })?;
         }
         let mut train = Vec::new();
-        if recipe.task.measuring() != Measuring::Loss {
+        if recipe.task.answers_once() {
             let mut evaluator = Evaluator::new(lesson.config, &measured.store);
             let examples = Feed::new(&lesson.config.input, setup.split.train.examples())?;
             train = evaluator.logits(self.device, &examples, &mut |_| ())?;
@@ -419,9 +417,7 @@ impl Work<'_> {
         }
         let given;
         // All that the teacher has no answers to beforehand.
-        let asks = recipe.task.measuring() == Measuring::Loss
-            || setup.transfer.len() != setup.students.len()
-            || recipe.task.labels() == LabelKind::Tags
+        let asks = !recipe.task.answers_once()
             || setup.split.unlabelled.is_some()
             || recipe.train.shift > 0
             || !setup.objective.hidden.is_empty();

@@ -1,6 +1,6 @@
 //! Each example has one of the classes (Hinton, Vinyals and Dean 2015).
 
-use super::asked::{Asked, TeacherKind};
+use super::asked::{Asked, TeacherKind, refusal};
 use super::contract::{BatchRows, Counted, LossInputs, Measured, Task, TeacherOutputs};
 use super::rows;
 use crate::data::{Dataset, LabelKind};
@@ -30,12 +30,18 @@ impl Task for Classification {
 
     /// Without labels a teacher can be distilled, but not trained.
     fn refuses(&self, asked: &Asked) -> Option<[String; 2]> {
-        (!asked.labelled && asked.teacher != TeacherKind::Folder).then(|| {
-            [
-                "the training data have no labels, and only a finished model can be learnt from without".to_owned(),
-                "give files with a column of labels, or the `folder` of a teacher".to_owned(),
-            ]
-        })
+        match asked {
+            Asked { labelled: true, .. } => None,
+            Asked { teacher: TeacherKind::Folder, keeps_best: false, .. } => None,
+            Asked { teacher: TeacherKind::Folder, .. } => refusal(
+                "the data have no labels by which `train.keep = \"best\"` could choose",
+                "leave `keep` out, and the last parameters are kept",
+            ),
+            _ => refusal(
+                "the training data have no labels, and only a finished model can be learnt from without",
+                "give files with a column of labels, or the `folder` of a teacher",
+            ),
+        }
     }
 
     fn head(&self, outputs: usize) -> Head {

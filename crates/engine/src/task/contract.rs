@@ -78,6 +78,11 @@ pub trait Task: Debug + Sync {
     /// How many rows of the loss these examples make, and how many of them have a label.
     fn counted(&self, rows: &BatchRows<'_>) -> Counted;
 
+    /// Whether the answer to an example is a row of numbers, as many for each, which a file can hold.
+    fn answers_once(&self) -> bool {
+        true
+    }
+
     /// How its models are measured.
     fn measuring(&self) -> Measuring {
         Measuring::LossAndAnswers

@@ -83,6 +83,10 @@ impl Task for MaskedLm {
         Ok(Some([row_loss, terms]))
     }
 
+    fn answers_once(&self) -> bool {
+        false
+    }
+
     /// They are written with the masked tokens.
     fn fill_labels(&self, _: &BatchRows<'_>, _: &mut HostBatch) {}
 

@@ -77,6 +77,10 @@ impl Task for QuestionAnswering {
         rows::softmax_loss(graph, of, logits, teacher, shape).map(Some)
     }
 
+    fn answers_once(&self) -> bool {
+        false
+    }
+
     fn fill_labels(&self, of: &BatchRows<'_>, batch: &mut HostBatch) {
         let places = of.indices.iter().flat_map(|&row| {
             let span = of.feed.span(row as usize);

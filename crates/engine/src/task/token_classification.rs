@@ -55,6 +55,10 @@ impl Task for TokenClassification {
         rows::softmax_loss(graph, of, logits, teacher, shape).map(Some)
     }
 
+    fn answers_once(&self) -> bool {
+        false
+    }
+
     fn fill_labels(&self, of: &BatchRows<'_>, batch: &mut HostBatch) {
         let tags = of.data.labels().and_then(|labels| labels.tags());
         let words = of.indices.iter().flat_map(|&row| {
