@@ -11,6 +11,7 @@ mod floats;
 pub mod forecast;
 pub mod graph;
 mod guard;
+pub mod layout;
 pub mod measure;
 pub mod measures;
 mod memory;

@@ -17,8 +17,9 @@ pub use outlook::Outlook;
 pub use select::{Choice, Selected, select};
 
 use crate::error::Error;
+use crate::layout::StorePart;
+pub use crate::plan::Limits;
 use crate::plan::Plan;
-use crate::store::StorePart;
 
 /// A buffer that outlives plans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,15 +55,6 @@ pub enum DeviceKind {
     SoftwareGpu,
     /// No driver at all: the CPU path of this program.
     Cpu,
-}
-
-/// Sizes a device allows. Calls over larger tensors are run in parts, where they can be cut; see [`crate::plan::Tiled`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Most bytes of one buffer.
-    pub buffer_bytes: u64,
-    /// Most bytes of one tensor bound to a kernel.
-    pub binding_bytes: u64,
 }
 
 /// Values for one input of a plan.

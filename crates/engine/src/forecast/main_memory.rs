@@ -12,7 +12,7 @@ use crate::recipe::{Keep, Recipe, Train};
 use crate::results::Arm;
 use crate::run::Setup;
 use crate::store::Part;
-use crate::train::trainer::update;
+use crate::train::optimizer::update;
 use crate::train::training_parts;
 
 /// Of the program itself: its code as far as it is used, plans, and what the allocator keeps of small pieces.

@@ -12,7 +12,8 @@ use serde::Serialize;
 use crate::data::{self, Dataset, Examples};
 use crate::device::{Limits, Outlook};
 use crate::error::Error;
-use crate::measure::{evaluator, predictions};
+use crate::measure::batches::{self, shapes};
+use crate::measure::predictions;
 use crate::models::{BatchShape, Feed, ModelConfig};
 use crate::objective::{TeacherInput, plans};
 use crate::plan::{BufferKind, Plan};
@@ -23,8 +24,8 @@ use crate::scratch::Scratch;
 use crate::store::{Layout, Part, Segment, Storage};
 use crate::task::{Measuring, TaskRef};
 use crate::train::inputs::Feeds;
-use crate::train::plans::{TrainingPlans, are_given, shapes};
-use crate::train::trainer::update;
+use crate::train::optimizer::update;
+use crate::train::plans::{TrainingPlans, are_given};
 use crate::train::training_parts;
 use main_memory::MainMemory;
 
@@ -366,7 +367,7 @@ impl Measured {
         Ok(Self {
             layout,
             answers: plans(shapes(config, &feed), teacher)?,
-            speed: plans(evaluator::speed_shapes(config, &feed), TeacherInput::None)?,
+            speed: plans(batches::speed_shapes(config, &feed), TeacherInput::None)?,
             guesses: guessed
                 .iter()
                 .map(|&shape| plans::forward_plan(config, shape))
@@ -374,7 +375,7 @@ impl Measured {
             logits: if by_loss {
                 shown.max().unwrap_or(TERMS)
             } else {
-                evaluator::rows(config) * config.answer_len()
+                batches::rows(config) * config.answer_len()
             },
         })
     }

@@ -14,7 +14,7 @@ pub use autodiff::{Gradient, differentiate};
 pub use broadcast::{broadcast_shapes, collapse};
 
 use crate::error::Error;
-use crate::store::Layout;
+use crate::layout::Layout;
 use ops::Op;
 
 /// Names a tensor of a graph.

@@ -9,7 +9,8 @@ use distil_gpu_kernels::distill_loss::TERMS;
 use crate::data::Dataset;
 use crate::device::{Device, ProgramId};
 use crate::error::Error;
-use crate::models::{BatchShape, Draw, Feed, HostBatch, Input, ModelConfig};
+use crate::measure::batches::{rows, shapes, speed_shapes};
+use crate::models::{BatchShape, Draw, Feed, HostBatch, ModelConfig};
 use crate::objective::plans::{self, LABELS, TEACHER_LOGITS};
 use crate::objective::{ANSWERS_ALONE, LOGITS, Named, Objective, TeacherAnswers, TeacherInput};
 use crate::plan::Plan;
@@ -17,20 +18,6 @@ use crate::results::{Metrics, Speed};
 use crate::scratch::Scratch;
 use crate::store::{Part, Store, StorePart};
 use crate::task::{BatchRows, Measured, Measuring, TaskRef};
-use crate::train::plans::shapes;
-
-/// Rows of one evaluation batch: a text has many tokens.
-pub fn rows(config: &ModelConfig) -> usize {
-    match config.input {
-        Input::Numbers { .. } => 256,
-        Input::Tokens(_) => 32,
-    }
-}
-
-/// The shapes of the batches whose speed is measured.
-pub(crate) fn speed_shapes(config: &ModelConfig, data: &Feed<'_>) -> BTreeSet<BatchShape> {
-    [1, rows(config)].map(|rows| data.shape(&data.sample(rows), rows)).into()
-}
 
 /// Runs a model forward over data. Plans are kept by batch shape and share the store; those of one pass share
 /// their scratch memory too.

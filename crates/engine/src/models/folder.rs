@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    Architecture, Encoder, Head, Input, ModelConfig, ModelType, SentenceModules, SentenceStep,
-    TokenInput, Values, encoder, sentence_files, weights,
+    Architecture, Encoder, Head, Input, ModelConfig, SentenceModules, SentenceStep, TokenInput,
+    Values, encoder, sentence_files, weights,
 };
 use crate::data::Tokenizer;
 use crate::data::text::SavedAs;
@@ -85,7 +85,7 @@ pub fn load_config(folder: &Path) -> Result<ModelConfig, Error> {
     let not_one =
         |error: serde_json::Error| bad(&path, format!("not a model configuration: {error}"));
     let json: Value = serde_json::from_str(&text).map_err(not_one)?;
-    let kind = ModelType::of_json(&json).map_err(|problem| bad(&path, problem))?;
+    let kind = super::registry::of_json(&json).map_err(|problem| bad(&path, problem))?;
     kind.read(folder, &json)
 }
 

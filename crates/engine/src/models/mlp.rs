@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::folder::{CONFIG, bad};
-use super::registry::ModelType;
+use super::model_type::ModelType;
 use super::{
     Answer, Architecture, Input, Inputs, Model, ModelConfig, Output, Outputs, ProblemType,
 };

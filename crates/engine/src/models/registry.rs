@@ -1,12 +1,10 @@
 //! The kinds of models there are: a line each.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use super::encoder::{albert, bert, deberta, distilbert, electra, modernbert, mpnet, roberta};
-use super::{ModelConfig, mlp};
-use crate::error::Error;
+use super::mlp;
+use super::model_type::ModelType;
 
 /// Every kind of model, by its name in `model_type`.
 pub const REGISTRY: &[ModelType] = &[
@@ -23,46 +21,21 @@ pub const REGISTRY: &[ModelType] = &[
     deberta::TYPE,
 ];
 
-/// Reads a model's configuration: its folder, and what `config.json` there says.
-type Reader = fn(&Path, &Value) -> Result<ModelConfig, Error>;
-
-/// A kind of model.
-#[derive(Clone, Copy, Debug)]
-pub struct ModelType {
-    /// `model_type` of its configurations.
-    pub name: &'static str,
-    read: Reader,
-}
-
-impl ModelType {
-    pub(super) const fn new(name: &'static str, read: Reader) -> Self {
-        Self { name, read }
+/// The kind that a configuration names.
+///
+/// # Errors
+/// A sentence that lists the kinds there are, and the one whose name is nearest.
+pub fn of_json(json: &Value) -> Result<&'static ModelType, String> {
+    let name = json["model_type"].as_str().unwrap_or_default();
+    if let Some(known) = REGISTRY.iter().find(|known| known.name == name) {
+        return Ok(known);
     }
-
-    /// The kind that a configuration names.
-    ///
-    /// # Errors
-    /// A sentence that lists the kinds there are, and the one whose name is nearest.
-    pub fn of_json(json: &Value) -> Result<&'static Self, String> {
-        let name = json["model_type"].as_str().unwrap_or_default();
-        if let Some(known) = REGISTRY.iter().find(|known| known.name == name) {
-            return Ok(known);
-        }
-        let names: Vec<&str> = REGISTRY.iter().map(|known| known.name).collect();
-        let mut problem = format!("its model_type `{name}` is none of {}", names.join(", "));
-        if let Some(nearest) = nearest(name, &names) {
-            problem.push_str(&format!("; the nearest is `{nearest}`"));
-        }
-        Err(problem)
+    let names: Vec<&str> = REGISTRY.iter().map(|known| known.name).collect();
+    let mut problem = format!("its model_type `{name}` is none of {}", names.join(", "));
+    if let Some(nearest) = nearest(name, &names) {
+        problem.push_str(&format!("; the nearest is `{nearest}`"));
     }
-
-    /// The model that a folder's configuration describes.
-    ///
-    /// # Errors
-    /// [`Error::Model`] when it makes no sense.
-    pub fn read(&self, folder: &Path, json: &Value) -> Result<ModelConfig, Error> {
-        (self.read)(folder, json)
-    }
+    Err(problem)
 }
 
 /// The name most like another one, if any is like it.
@@ -82,10 +55,10 @@ mod tests {
     #[test]
     fn names_are_found_or_the_nearest_is_told() {
         for known in REGISTRY {
-            let found = ModelType::of_json(&json!({ "model_type": known.name })).unwrap();
+            let found = of_json(&json!({ "model_type": known.name })).unwrap();
             assert_eq!(found.name, known.name);
         }
-        let told = |name: Value| ModelType::of_json(&json!({ "model_type": name })).unwrap_err();
+        let told = |name: Value| of_json(&json!({ "model_type": name })).unwrap_err();
         let error = told("robertta".into());
         assert!(error.contains("`robertta` is none of mlp, bert,"), "{error}");
         assert!(error.ends_with("; the nearest is `roberta`"), "{error}");

@@ -13,7 +13,7 @@ use super::{BufferKind, BufferSpec, Call, Plan, View, fuse, halve::halve};
 use crate::error::Error;
 use crate::graph::ops::{ArgRef, Lowered, Site};
 use crate::graph::{Graph, Node, Source, TensorId};
-use crate::store::{ParameterSpec, Part, Segment, StorePart};
+use crate::layout::{ParameterSpec, Part, Segment, StorePart};
 
 /// How a graph is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

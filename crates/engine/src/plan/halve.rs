@@ -5,7 +5,7 @@ use std::sync::Arc;
 use distil_gpu_kernels::{DType, Halved};
 
 use super::compile::{Draft, Memory};
-use crate::store::ALIGNMENT_BYTES;
+use crate::layout::ALIGNMENT_BYTES;
 
 /// Of so many scratch tensors, those that every kernel that touches them can have in f16; the kernels have them so from
 /// here on. Losses, norms, reductions and what the optimizer needs stay in f32: their kernels take nothing else, or they

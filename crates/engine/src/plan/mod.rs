@@ -6,6 +6,7 @@
 mod compile;
 mod fuse;
 mod halve;
+mod limits;
 mod slots;
 mod tile;
 
@@ -14,10 +15,11 @@ use std::sync::Arc;
 use distil_gpu_kernels::{Cost, DType, Kernel};
 
 pub use compile::{Options, Precision};
+pub use limits::Limits;
 pub use tile::Tiled;
 
 use crate::graph::Constant;
-use crate::store::StorePart;
+use crate::layout::StorePart;
 
 /// What a buffer of a plan is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ pub struct View {
     pub buffer: usize,
     /// Type of its elements: the buffer's, but that a slot of f32 holds tensors of f16 as well.
     pub dtype: DType,
-    /// First element; at a multiple of [`crate::store::ALIGNMENT_BYTES`].
+    /// First element; at a multiple of [`crate::layout::ALIGNMENT_BYTES`].
     pub offset: usize,
     /// Elements.
     pub len: usize,

@@ -3,10 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use distil_gpu_kernels::DType;
-
+use super::limits::Limits;
 use super::{BufferSpec, Call, Plan, View};
-use crate::device::Limits;
 use crate::error::Error;
 
 /// A plan as a device of some limits can run it.
@@ -18,35 +16,7 @@ pub struct Tiled<'p> {
     pub tensors: BTreeMap<String, usize>,
 }
 
-impl Limits {
-    /// Elements of a piece of memory, where a buffer has to be several; a piece can be bound whole.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`] for a buffer above the limit that cannot be cut, for it has no rows of one length.
-    pub fn piece(
-        self,
-        label: &str,
-        dtype: DType,
-        len: usize,
-        row: Option<usize>,
-    ) -> Result<usize, Error> {
-        let bytes = (len * dtype.bytes()) as u64;
-        if bytes <= self.buffer_bytes {
-            return Ok(len);
-        }
-        let most = self.buffer_bytes.min(self.binding_bytes) as usize / dtype.bytes();
-        let row = row.filter(|row| dtype != DType::F16 || row.is_multiple_of(2));
-        let piece = row.map_or(0, |row| most / (ROWS * row) * (ROWS * row));
-        if piece == 0 {
-            let (tensor, limit, allowed) = (label.to_owned(), "buffer size", self.buffer_bytes);
-            return Err(Error::TooLarge { tensor, bytes, limit, allowed });
-        }
-        Ok(piece)
-    }
-}
-
 /// Where kernels cut, in rows.
-const ROWS: usize = 64;
 
 impl Plan {
     /// The plan that a device of these limits runs.

@@ -13,3 +13,6 @@ pub use metrics::{Metrics, Scale, Shares};
 pub use report::{ArmReport, Arms, BiasCorrection, ClassReport, Examples, MOST_CLASSES, Report};
 pub use scores::{ACCURACY, ERRORS, Scores};
 pub use speed::Speed;
+
+/// Name of the file in a run's folder that says how it was begun and what is finished.
+pub(crate) const JOURNAL: &str = "journal.json";

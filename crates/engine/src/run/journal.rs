@@ -16,14 +16,12 @@ use crate::device::{Choices, Device, DeviceInfo};
 use crate::error::Error;
 use crate::files::{make_folder, remove_temporary};
 use crate::report::ArmReport;
-use crate::results::Arm;
-use crate::run::Grid;
+use crate::results::{Arm, JOURNAL};
+use crate::run::grid::Grid;
 use crate::run::settings::Settings;
 use crate::sealed::{self, Files};
 use crate::train::checkpoint;
 
-/// Name of the journal in a run's folder, and of its copy beside the checkpoints.
-pub(crate) const NAME: &str = "journal.json";
 /// What this program writes and reads.
 const FORMAT: u32 = 1;
 
@@ -99,7 +97,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Run`] when both are damaged or another version of the program wrote them.
     pub fn read(folder: &Path) -> Result<Option<(Self, Option<String>)>, Error> {
-        let places = [folder.join(NAME), folder.join(checkpoint::FOLDER).join(NAME)];
+        let places = [folder.join(JOURNAL), folder.join(checkpoint::FOLDER).join(JOURNAL)];
         let mut problem = None;
         for path in places.iter().filter(|path| path.exists()) {
             match sealed::read::<Self>(path) {
@@ -296,9 +294,9 @@ impl Journal {
     /// [`Error::Io`] naming the file.
     pub fn end(mut self) -> Result<(), Error> {
         self.finished = true;
-        sealed::write(&self.folder.join(NAME), &self)?;
+        sealed::write(&self.folder.join(JOURNAL), &self)?;
         let copies = self.folder.join(checkpoint::FOLDER);
-        sealed::remove_file(&copies.join(NAME))?;
+        sealed::remove_file(&copies.join(JOURNAL))?;
         _ = fs::remove_dir(copies);
         Ok(())
     }
@@ -308,10 +306,10 @@ impl Journal {
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn write(&self) -> Result<(), Error> {
-        sealed::write(&self.folder.join(NAME), self)?;
+        sealed::write(&self.folder.join(JOURNAL), self)?;
         let copies = self.folder.join(checkpoint::FOLDER);
         make_folder(&copies)?;
-        sealed::write(&copies.join(NAME), self)
+        sealed::write(&copies.join(JOURNAL), self)
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod answer_file;
 pub(crate) mod arm;
 pub(crate) mod events;
+mod grid;
 pub(crate) mod journal;
 pub(crate) mod lock;
 pub(crate) mod log;
@@ -15,9 +16,10 @@ pub(crate) mod tensorboard;
 
 pub use answer_file::{Answerer, Answers, save_answers};
 pub use events::{Event, Observer, Silent};
+pub(crate) use grid::GRID;
+pub use grid::{Axis, Grid};
 pub use setup::Setup;
-pub(crate) use sweep::GRID;
-pub use sweep::{Axis, Grid, Sweep, sweep};
+pub use sweep::{Sweep, sweep};
 
 use std::path::{Path, PathBuf};
 

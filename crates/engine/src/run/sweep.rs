@@ -1,16 +1,14 @@
 //! A sweep: one teacher, and a student for every combination of some settings and every seed.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::device::Device;
 use crate::error::Error;
-use crate::files::{io_error, make_folder, remove_temporary, write_atomically};
+use crate::files::{make_folder, remove_temporary, write_atomically};
 use crate::forecast::main_memory;
 use crate::measure::Evaluator;
 use crate::measure::arm::{Test, speeds};
@@ -21,6 +19,7 @@ use crate::report::{self, FailedRun, SWEEP, Setting, SweepPoint, SweepReport, Sw
 use crate::results::Arm;
 use crate::run::answer_file::check_answers;
 use crate::run::arm::{Enter, MeasuredTeacher, Saved, TestedModel};
+use crate::run::grid::{GRID, Grid};
 use crate::run::journal::Journal;
 use crate::run::log::Log;
 use crate::run::place::{Learned, Outcome, Place};
@@ -31,73 +30,6 @@ use crate::run::{
 use crate::sealed::Files;
 use crate::store::Storage;
 use crate::train::{Checkpoints, Lesson};
-
-/// Name of the file that says what is swept.
-pub(crate) const GRID: &str = "grid.json";
-
-/// What is swept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grid {
-    /// Keys of the recipe with their values, as they stand in a recipe.
-    pub axes: Vec<Axis>,
-    /// Each combination is run with so many seeds, from the recipe's on.
-    pub seeds: u32,
-}
-
-/// A key of the recipe and the values that it takes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Axis {
-    /// As `distil.temperature`.
-    pub key: String,
-    /// As `4.0`.
-    pub values: Vec<String>,
-}
-
-impl Grid {
-    /// The grid of a sweep's folder.
-    ///
-    /// # Errors
-    /// [`Error::Run`] when the folder is not that of a sweep.
-    pub fn read(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join(GRID);
-        let bad = |problem: String| Error::Run { path: path.display().to_string(), problem };
-        if !path.is_file() {
-            let problem = match folder.join(crate::run::journal::NAME).is_file() {
-                true => {
-                    "the sweep was stopped before it began to train: give its command again, with --force"
-                }
-                false => "no such file: give the folder of a sweep",
-            };
-            return Err(bad(problem.to_owned()));
-        }
-        let text = fs::read_to_string(&path).map_err(io_error(&path))?;
-        serde_json::from_str(&text)
-            .map_err(|error| bad(format!("not the grid of a sweep: {error}")))
-    }
-
-    /// Every combination, the last axis fastest.
-    fn combinations(&self) -> Vec<Vec<Setting>> {
-        self.axes.iter().fold(vec![Vec::new()], |combinations, axis| {
-            let extended = combinations.iter().flat_map(|combination| {
-                axis.values.iter().map(|value| {
-                    let setting = Setting { key: axis.key.clone(), value: value.clone() };
-                    combination.iter().cloned().chain([setting]).collect()
-                })
-            });
-            extended.collect()
-        })
-    }
-}
-
-/// For a message.
-impl fmt::Display for Grid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Axis { key, values } in &self.axes {
-            write!(f, "{key}={} ", values.join(","))?;
-        }
-        write!(f, "seeds={}", self.seeds)
-    }
-}
 
 /// A finished sweep.
 #[derive(Debug)]

@@ -18,8 +18,7 @@ use crate::error::Error;
 use crate::files::{
     bad, checksum, io_error, make_folder, remove_temporary, tensor_bytes, write_by_checksum,
 };
-use crate::results::Arm;
-use crate::run::journal;
+use crate::results::{Arm, JOURNAL};
 use crate::sealed::{hex, remove_file};
 use crate::store::ParameterSpec;
 use crate::tensor_file::TensorFile;
@@ -379,7 +378,7 @@ impl Checkpoints {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let whole = self.folder.join(name.strip_prefix(DAMAGED).unwrap_or(&name));
             let is_ours = Arm::ALL.into_iter().any(|arm| Saved::of(arm, whole.clone()).is_some());
-            if is_ours || name == journal::NAME {
+            if is_ours || name == JOURNAL {
                 remove_file(&path)?;
             }
         }

@@ -65,7 +65,7 @@ fn first_bad_tensor(
 ) -> Result<Option<String>, Error> {
     for number in 0..trainer.batches() {
         let shape = trainer.shape(number);
-        let (update, _) = crate::train::trainer::update(lesson.train, lesson.config)?;
+        let (update, _) = crate::train::optimizer::update(lesson.train, lesson.config)?;
         let teacher = lesson.teacher_input();
         let (plan, tensors) = plans::open_plan(lesson.config, teacher, shape, &update)?;
         let program = device.load(&plan, &|part| lesson.buffer(store, part))?;

@@ -3,17 +3,20 @@
 pub(crate) mod checkpoint;
 pub(crate) mod diagnose;
 pub(crate) mod inputs;
+pub(crate) mod optimizer;
 pub(crate) mod plans;
 pub mod rates;
 pub(crate) mod trainer;
 
 pub use checkpoint::{Best, Checkpoints, State, StateShape};
-pub use trainer::{Lesson, optimizer_config, training_parts};
+pub use optimizer::{optimizer_config, training_parts};
+pub use trainer::Lesson;
 
 use crate::data::{DataError, Dataset};
 use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
+use crate::measure::batches::shapes;
 use crate::measure::evaluator::{metric_sums, set_metrics};
 use crate::models::{BatchShape, Feed, ModelConfig};
 use crate::recipe::{Keep, LOSS};
@@ -22,7 +25,7 @@ use crate::run::{Event, Observer};
 use crate::store::{Part, Store};
 use crate::task::{Measuring, TaskRef};
 use diagnose::diagnose;
-use plans::{are_given, shapes};
+use plans::are_given;
 use trainer::{Trainer, training_store};
 
 /// A trained model.

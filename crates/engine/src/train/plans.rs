@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
 use crate::graph::ops::Update;
-use crate::measure::evaluator;
-use crate::models::{BatchShape, Feed, ModelConfig};
+use crate::models::{BatchShape, ModelConfig};
 use crate::objective::{TeacherInput, plans};
 use crate::plan::{Plan, Precision};
 use crate::recipe::Train;
 use crate::store::Storage;
 use crate::task::{Measuring, TaskRef};
 use crate::train::inputs::Feeds;
-use crate::train::trainer::update;
+use crate::train::optimizer::update;
 
 /// Every plan of a training.
 #[derive(Debug)]
@@ -109,10 +108,4 @@ pub(crate) fn are_given(task: TaskRef, has_teacher: bool, has_answers: bool) -> 
         Measuring::LossAndAnswers => has_answers,
         Measuring::Answers => false,
     }
-}
-
-/// The shapes of the batches in which a data set is measured.
-pub(crate) fn shapes(config: &ModelConfig, feed: &Feed<'_>) -> BTreeSet<BatchShape> {
-    let rows = evaluator::rows(config);
-    feed.all(rows).iter().map(|batch| feed.shape(batch, rows)).collect()
 }

@@ -5,26 +5,24 @@ use std::collections::{BTreeSet, HashMap};
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::TERMS;
 use distil_gpu_kernels::loss_scale::{self, LEN};
-use distil_gpu_kernels::optimizer::Rule;
 
 use crate::data::{Dataset, Shift};
 use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
-use crate::graph::ops::{OptimizerConfig, Update};
 use crate::measure::Evaluator;
 use crate::measure::evaluator::{metric_sums, set_metrics};
 use crate::models::{BatchShape, Draw, HostBatch, ModelConfig, Start};
 use crate::objective::plans::{self, ROW_WEIGHTS};
 use crate::objective::{HiddenLosses, Named, Objective, TeacherAnswers, TeacherInput, TermMetrics};
-use crate::plan::{Plan, Precision};
-use crate::recipe::{self, Optimizer};
+use crate::plan::Plan;
+use crate::recipe;
 use crate::results::{Arm, Shares};
 use crate::scratch::Scratch;
 use crate::store::{ParameterSpec, Part, Store, StorePart};
 use crate::task::{BatchRows, Counted, TaskRef};
 use crate::train::inputs::Feeds;
+use crate::train::optimizer::{training_parts, update};
 use crate::train::plans::TrainingPlans;
-use crate::train::rates::rates;
 use crate::train::{Best, State, StateShape};
 
 /// What an arm is trained with.
@@ -89,44 +87,6 @@ impl Lesson<'_> {
     pub(crate) fn weight(&self) -> f32 {
         self.teacher.map_or(1.0, |_| self.objective.weight)
     }
-}
-
-/// The update that a recipe asks for, and the betas of its moments (0 where it has none).
-pub fn optimizer_config(train: &recipe::Train) -> (OptimizerConfig, [f64; 2]) {
-    let (rule, weight_decay, betas) = match &train.optimizer {
-        Optimizer::Sgd(sgd) => {
-            let rule = Rule::Sgd { momentum: sgd.momentum, nesterov: sgd.nesterov };
-            (rule, sgd.weight_decay, [0.0; 2])
-        }
-        Optimizer::Adam(adam) | Optimizer::AdamW(adam) => {
-            let recipe::Adam { beta1, beta2, eps, weight_decay, .. } = *adam;
-            let rule = match train.optimizer {
-                Optimizer::AdamW(_) => Rule::AdamW { beta1, beta2, eps },
-                _ => Rule::Adam { beta1, beta2, eps },
-            };
-            (rule, weight_decay, [beta1, beta2])
-        }
-    };
-    let config = OptimizerConfig { rule, weight_decay, clip: train.clip, max_norm: train.max_norm };
-    (config, betas)
-}
-
-/// How a recipe trains the parameters of a model, and the betas of the moments.
-///
-/// # Errors
-/// As [`rates`].
-pub fn update(train: &recipe::Train, config: &ModelConfig) -> Result<(Update, [f64; 2]), Error> {
-    let (optimizer, betas) = optimizer_config(train);
-    let rates = rates(train, &config.model().parameters())?;
-    let weighted = train.class_weights.is_some();
-    Ok((Update { config: optimizer, rates, precision: train.precision, weighted }, betas))
-}
-
-/// The store's parts that training with these updates needs.
-pub fn training_parts(update: &Update) -> Vec<Part> {
-    let moments = [Part::Moment1, Part::Moment2].into_iter().take(update.config.rule.moments());
-    let scale = (update.precision == Precision::Mixed).then_some(Part::LossScale);
-    [Part::Parameters, Part::Gradients].into_iter().chain(moments).chain(scale).collect()
 }
 
 /// One arm in training: its store, its plans and the next step.

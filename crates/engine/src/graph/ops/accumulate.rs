@@ -8,14 +8,14 @@ use distil_gpu_kernels::reduce::{self, ReduceOp};
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
-use crate::store::{Part, StorePart};
+use crate::layout::{Part, StorePart};
 
 /// Adds the column sums of x [rows, columns] onto columns of a store's metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Accumulate {
     /// The store.
     pub store: usize,
-    /// The first column; a multiple of [`crate::store::ALIGNMENT`].
+    /// The first column; a multiple of [`crate::layout::ALIGNMENT`].
     pub offset: usize,
 }
 
@@ -63,7 +63,7 @@ impl Graph {
         self.accumulate_at(x, store, 0)
     }
 
-    /// As [`Self::accumulate`], onto the metrics from `offset` on, a multiple of [`crate::store::ALIGNMENT`].
+    /// As [`Self::accumulate`], onto the metrics from `offset` on, a multiple of [`crate::layout::ALIGNMENT`].
     ///
     /// # Errors
     /// [`Error::Shape`] for another shape.

@@ -7,7 +7,7 @@ use distil_gpu_kernels::{DType, add_to};
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
-use crate::store::{Part, StorePart};
+use crate::layout::{Part, StorePart};
 
 /// Adds its input onto the gradient of a store's parameter.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use super::optimizer_step::{Update, runs};
 use super::{ArgRef, Lowered, Op, Site};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
-use crate::store::{ALIGNMENT, Part, StorePart};
+use crate::layout::{ALIGNMENT, Part, StorePart};
 
 /// Where the gradients of a store's parameters that learn lie.
 #[derive(Clone, Debug)]

@@ -54,7 +54,7 @@ pub use vocabulary_loss::{Decoder, VocabularyLoss, chunk_rows};
 
 use super::{Gradient, Tensor, TensorId};
 use crate::error::Error;
-use crate::store::{Layout, StorePart};
+use crate::layout::{Layout, StorePart};
 
 /// An operand of a lowered op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub enum ArgRef {
     InputPart {
         /// Which input.
         input: usize,
-        /// First element; a multiple of [`crate::store::ALIGNMENT`].
+        /// First element; a multiple of [`crate::layout::ALIGNMENT`].
         offset: usize,
         /// Elements.
         len: usize,
@@ -76,7 +76,7 @@ pub enum ArgRef {
     OutputPart {
         /// Which output.
         output: usize,
-        /// First element; a multiple of [`crate::store::ALIGNMENT`].
+        /// First element; a multiple of [`crate::layout::ALIGNMENT`].
         offset: usize,
         /// Elements.
         len: usize,
@@ -85,7 +85,7 @@ pub enum ArgRef {
     Store {
         /// Which buffer.
         part: StorePart,
-        /// First element; a multiple of [`crate::store::ALIGNMENT`].
+        /// First element; a multiple of [`crate::layout::ALIGNMENT`].
         offset: usize,
         /// Elements.
         len: usize,

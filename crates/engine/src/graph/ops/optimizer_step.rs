@@ -11,8 +11,8 @@ use super::gradients::Gradients;
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
+use crate::layout::{ALIGNMENT, Layout, Part, StorePart};
 use crate::plan::Precision;
-use crate::store::{ALIGNMENT, Layout, Part, StorePart};
 
 /// How a store's parameters are updated.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -273,7 +273,7 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Init, ParameterSpec};
+    use crate::layout::{Init, ParameterSpec};
 
     #[test]
     fn neighbours_that_are_alike_are_one_launch() {

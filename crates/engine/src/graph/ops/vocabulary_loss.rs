@@ -10,7 +10,7 @@ use distil_gpu_kernels::{DType, Divergence, distill_loss, matmul};
 use super::{ArgRef, LossTerms, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
-use crate::store::ALIGNMENT;
+use crate::layout::ALIGNMENT;
 
 /// A head whose logits are hidden · weightᵀ + bias.
 #[derive(Clone, Copy, Debug)]

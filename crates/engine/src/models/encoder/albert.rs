@@ -7,7 +7,7 @@ use super::family::{
     ClassesNames, Family, HeadNames, LanguageNames, LayerNames, Names, ReadFamily,
 };
 use super::file::{activation_name, short};
-use crate::models::registry::ModelType;
+use crate::models::model_type::ModelType;
 use crate::nn::Activation;
 use crate::store::ParameterSpec;
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::family::{
     ClassesNames, Family, HeadNames, LanguageNames, LayerNames, Names, ReadFamily,
 };
-use crate::models::registry::ModelType;
+use crate::models::model_type::ModelType;
 use crate::nn::Activation;
 
 /// BERT's line in the registry.

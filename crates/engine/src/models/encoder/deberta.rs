@@ -11,7 +11,7 @@ use super::pass::{Pass, Trunk};
 use super::{Encoder, Head, table};
 use crate::error::Error;
 use crate::graph::TensorId;
-use crate::models::registry::ModelType;
+use crate::models::model_type::ModelType;
 use crate::models::{SelfAttention, TokenTensors};
 use crate::nn::{self, Activation, Span};
 use crate::store::ParameterSpec;

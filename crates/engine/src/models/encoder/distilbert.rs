@@ -10,7 +10,7 @@ use super::pass::Pass;
 use super::{Encoder, Head};
 use crate::error::Error;
 use crate::graph::TensorId;
-use crate::models::registry::ModelType;
+use crate::models::model_type::ModelType;
 use crate::nn::Activation;
 
 /// DistilBERT's line in the registry.

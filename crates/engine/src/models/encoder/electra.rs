@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::bert::LAYER;
 use super::family::{ClassesNames, Family, HeadNames, LanguageNames, Names, ReadFamily};
 use super::{Encoder, Head};
-use crate::models::registry::ModelType;
+use crate::models::model_type::ModelType;
 use crate::nn::Activation;
 
 /// ELECTRA's line in the registry.

@@ -17,7 +17,7 @@ pub mod roberta;
 mod sentence;
 
 use super::inputs::{Inputs, Pooling, TokenInput};
-use super::registry::ModelType;
+use super::model_type::ModelType;
 use super::weights::Naming;
 use super::{LayerShape, Model, ModelConfig, Output, Outputs};
 use crate::error::Error;

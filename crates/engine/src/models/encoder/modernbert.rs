@@ -12,7 +12,7 @@ use super::pass::{Pass, TAGGER, Trunk};
 use super::{Encoder, Head, table};
 use crate::error::Error;
 use crate::graph::TensorId;
-use crate::models::registry::ModelType;
+use crate::models::model_type::ModelType;
 use crate::models::{Pooling, SelfAttention, TokenTensors};
 use crate::nn::{self, Activation};
 use crate::store::ParameterSpec;

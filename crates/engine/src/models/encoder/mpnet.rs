@@ -9,7 +9,7 @@ use super::pass::{Pass, Trunk};
 use super::{Encoder, table};
 use crate::error::Error;
 use crate::models::TokenTensors;
-use crate::models::registry::ModelType;
+use crate::models::model_type::ModelType;
 use crate::nn::{self, Activation};
 use crate::store::ParameterSpec;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Encoder;
 use super::bert::LAYER;
 use super::family::{ClassesNames, Family, HeadNames, LanguageNames, Names, ReadFamily};
-use crate::models::registry::ModelType;
+use crate::models::model_type::ModelType;
 use crate::nn::Activation;
 
 /// RoBERTa's line in the registry.

@@ -1,0 +1,263 @@
+//! Where parameters and what goes with them lie: plain data, of no device.
+//!
+//! A layout packs its parameters into a few flat segments, so that an optimizer sweeps all of them in one
+//! launch. Gradients and moments have the same layout as the parameters. Training plans, evaluation plans
+//! and the plans of every batch shape bind the same store.
+
+use distil_gpu_kernels::{DType, random};
+use half::f16;
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// Tensors start at multiples of so many bytes: the offset alignment of every device.
+pub const ALIGNMENT_BYTES: usize = 256;
+
+/// The same in elements of f32.
+pub const ALIGNMENT: usize = ALIGNMENT_BYTES / 4;
+
+/// Most bytes of a segment: 128 MiB, the binding size every device offers. A parameter that is larger has a segment
+/// of its own, of which devices that cannot bind so much bind some rows at a time; see `plan::Tiled`.
+pub const SEGMENT_BYTES: usize = 128 << 20;
+
+/// Most elements of a parameter: kernels count them in u32.
+const MOST_ELEMENTS: usize = u32::MAX as usize - ALIGNMENT;
+
+/// The kinds of buffer a store has, one of each per segment (and one for all metrics, and for the loss scale).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// The parameters.
+    Parameters,
+    /// Their gradients.
+    Gradients,
+    /// First moment: momentum, Adam's m.
+    Moment1,
+    /// Second moment: Adam's v.
+    Moment2,
+    /// Sums over an epoch; see `results::Metrics`.
+    Metrics,
+    /// The scale of the loss and what it hangs on, where training needs one; see [`distil_gpu_kernels::loss_scale`].
+    LossScale,
+    /// Of no store: memory that plans share; see `scratch::Scratch`.
+    Scratch,
+}
+
+/// Names one buffer of one store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StorePart {
+    /// Which store; the graph's parameters name it.
+    pub store: usize,
+    /// Which kind of buffer.
+    pub part: Part,
+    /// Which segment.
+    pub segment: usize,
+}
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// All this value.
+    Constant(f32),
+    /// Uniform in [-bound, bound).
+    Uniform(f32),
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f32),
+}
+
+/// How the parameters of a store lie in its memory. What is computed from them is f32 either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// All in f32.
+    #[default]
+    F32,
+    /// Matrices in f16, which makes them half as large; vectors (biases and norms, which are small) in f32. For models
+    /// that stay as they are.
+    F16,
+}
+
+impl Storage {
+    /// Element type of a parameter.
+    pub fn dtype(self, parameter: &ParameterSpec) -> DType {
+        match self {
+            Self::F16 if parameter.shape.len() > 1 => DType::F16,
+            _ => DType::F32,
+        }
+    }
+
+    /// Refuses values that cannot be stored so.
+    ///
+    /// # Errors
+    /// [`Error::BeyondF16`] naming the parameter.
+    pub fn check(self, parameter: &ParameterSpec, values: &[f32]) -> Result<(), Error> {
+        let beyond = |value: &&f32| value.is_nan() || value.abs() > f16::MAX.to_f32();
+        match values.iter().find(beyond) {
+            Some(&value) if self.dtype(parameter) == DType::F16 => {
+                Err(Error::BeyondF16 { tensor: parameter.name.clone(), value })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A parameter's name and shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterSpec {
+    /// The name it has in `model.safetensors`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Whether weight decay applies.
+    pub decay: bool,
+    /// How it starts.
+    pub init: Init,
+}
+
+impl ParameterSpec {
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Elements of each of its rows: of what one index along the first axis names.
+    pub fn row_len(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// Its first values: the same for the same seed and `index` on every machine.
+    pub fn initial(&self, seed: u32, index: usize) -> Vec<f32> {
+        let stream = random::stream::WEIGHTS + index as u32;
+        match self.init {
+            Init::Constant(value) => vec![value; self.len()],
+            Init::Uniform(bound) => (0..self.len() as u32)
+                .map(|i| bound * (2.0 * random::unit(random::word(seed, stream, 0, i)) - 1.0))
+                .collect(),
+            // Box and Muller 1958, in f64: the logarithm of the smallest unit, 2^-24, is far from overflow.
+            Init::Normal(deviation) => (0..self.len() as u32)
+                .map(|i| {
+                    let unit = |at| f64::from(random::unit(random::word(seed, stream, at, i)));
+                    let radius = (-2.0 * (1.0 - unit(0)).ln()).sqrt();
+                    let angle = std::f64::consts::TAU * unit(1);
+                    (f64::from(deviation) * radius * angle.cos()) as f32
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Where a parameter lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Segment.
+    pub segment: usize,
+    /// First element in it.
+    pub offset: usize,
+}
+
+/// Names, shapes and places of a store's parameters.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// The parameters, in the order the model declared them.
+    pub parameters: Vec<ParameterSpec>,
+    /// Where each lies.
+    pub places: Vec<Place>,
+    /// The segments.
+    pub segments: Vec<Segment>,
+    /// How the parameters lie in them.
+    pub storage: Storage,
+}
+
+/// A flat piece of a store's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Elements.
+    pub len: usize,
+    /// Of this type.
+    pub dtype: DType,
+}
+
+impl Segment {
+    /// Bytes that it takes on a device, which has no empty buffers.
+    pub fn bytes(&self) -> u64 {
+        (self.len * self.dtype.bytes()).max(ALIGNMENT_BYTES) as u64
+    }
+}
+
+impl Layout {
+    /// Packs the parameters in f32; see [`Layout::stored`].
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when one parameter has more elements than a kernel can count.
+    pub fn new(parameters: Vec<ParameterSpec>) -> Result<Self, Error> {
+        Self::stored(parameters, Storage::F32)
+    }
+
+    /// Packs the parameters: those in f16 first, of each type those with decay first, then the others, each kind in
+    /// declared order.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when one parameter has more elements than a kernel can count.
+    pub fn stored(parameters: Vec<ParameterSpec>, storage: Storage) -> Result<Self, Error> {
+        let places = vec![Place { segment: 0, offset: 0 }; parameters.len()];
+        let mut layout = Self { places, storage, ..Self::default() };
+        let kinds = [DType::F16, DType::F32].map(|dtype| [(dtype, true), (dtype, false)]);
+        for kind in kinds.into_iter().flatten() {
+            for (index, parameter) in parameters.iter().enumerate() {
+                if (storage.dtype(parameter), parameter.decay) == kind {
+                    layout.places[index] = layout.place(parameter, kind.0)?;
+                }
+            }
+        }
+        if layout.segments.is_empty() {
+            layout.segments.push(Segment { len: 0, dtype: DType::F32 });
+        }
+        layout.parameters = parameters;
+        Ok(layout)
+    }
+
+    /// Finds a place for one more parameter: in the last segment, or in a new one.
+    fn place(&mut self, parameter: &ParameterSpec, dtype: DType) -> Result<Place, Error> {
+        let len = parameter.len().next_multiple_of(ALIGNMENT_BYTES / dtype.bytes());
+        if len > MOST_ELEMENTS {
+            return Err(Error::TooLarge {
+                tensor: parameter.name.clone(),
+                bytes: (len * dtype.bytes()) as u64,
+                limit: "range of indices",
+                allowed: (MOST_ELEMENTS * dtype.bytes()) as u64,
+            });
+        }
+        let most = SEGMENT_BYTES / dtype.bytes();
+        let fits =
+            |last: &&mut Segment| last.dtype == dtype && (last.len == 0 || last.len + len <= most);
+        let offset = match self.segments.last_mut().filter(fits) {
+            Some(last) => {
+                last.len += len;
+                last.len - len
+            }
+            None => {
+                self.segments.push(Segment { len, dtype });
+                0
+            }
+        };
+        Ok(Place { segment: self.segments.len() - 1, offset })
+    }
+
+    /// The matrix that a segment is, where it holds nothing else.
+    pub fn matrix(&self, segment: usize) -> Option<&ParameterSpec> {
+        let mut here =
+            (0..self.places.len()).filter(|&index| self.places[index].segment == segment);
+        let (first, more) = (here.next()?, here.next().is_some());
+        let spec = &self.parameters[first];
+        (!more && spec.shape.len() > 1 && !spec.is_empty()).then_some(spec)
+    }
+
+    /// Number of parameters, counted as the field does: elements over all tensors.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(ParameterSpec::len).sum()
+    }
+}
