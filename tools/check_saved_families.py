@@ -4,9 +4,10 @@
     SAVED_ENCODERS=saved tests/run.sh --test families
     tools/check_saved_families.py saved
 
-The test leaves models with every head there, as distil-gpu saves them, and students cut out of them, with its own answers
-to the fixtures' batch (`found.bin`), and tokenizers with the ids of some texts (`ids.json`). Fails if a parameter is missing or unknown to transformers, or an answer differs by
-more than 1e-5. Needs torch and transformers.
+The test leaves models with every head there, as distil-gpu saves them, and students cut out of them, with its own
+answers to the fixtures' batch (`found.bin`), and tokenizers with the ids of some texts (`ids.json`). Fails if a parameter
+is missing or unknown to transformers, ids are others, or an answer differs by more than 1e-5. Needs torch and
+transformers.
 """
 
 import argparse

@@ -10,11 +10,11 @@ batch alone; that of BERT also holds the losses and the gradients (`distilled.<n
 `bert-mlm-teacher` + 0.7 cross-entropy + 1 - cosine of the last hidden states, at T = 2.
 
 `make_encoder_fixtures.py families` makes tests/fixtures/families/<name>.safetensors instead: one model of each family
-with every head that the family has. `trunk.<name>` are the parameters that the heads share, as `AutoModel` names them,
+with every head that the family has. `trunk/<name>` are the parameters that the heads share, as `AutoModel` names them,
 `<head>/<name>` those of a head; the metadata hold each head's `config.json` (`<head>.config`) and the names of its file
 (`<head>.names`). `tokens`, `types`, `lengths` and `places` are a batch; `<head>.logits` is what f64 arithmetic makes of
 it: [rows, classes], of tokens and masked tokens [places, ..], of answers [rows, 2, length], of embeddings the mean
-[rows, hidden_size]. `gradient/<name>` is the gradient of the mean cross-entropy of the classifier to the classes 2, 0, 1.
+[rows, hidden_size]. `gradient/<name>` is the gradient of the classifier's mean cross-entropy to the classes 2, 0, 1.
 
 Needs torch and transformers.
 """

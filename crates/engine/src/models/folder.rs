@@ -190,8 +190,8 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
 }
 
 /// A model to start from, with this head on it where it is an encoder: its configuration, and the parameters that it
-/// has, in the model's order. The number of classes stays the folder's own. Parameters of the head may be missing, and the
-/// last layer of a head of another kind is; with `random`, all start afresh.
+/// has, in the model's order. The number of classes stays the folder's own. Parameters of the head may be missing, and
+/// the last layer of a head of another kind is; with `random`, all start afresh.
 ///
 /// # Errors
 /// As [`load`].

@@ -56,8 +56,8 @@ impl First {
 }
 
 impl Start {
-    /// A recipe's model with this head for these data. `normalisation` is what numbers go through, `teacher` the model that a
-    /// student may start from.
+    /// A recipe's model with this head for these data. `normalisation` is what numbers go through, `teacher` the model
+    /// that a student may start from.
     ///
     /// # Errors
     /// When data and model do not go together, or the model that it starts from cannot be read.

@@ -217,7 +217,8 @@ impl Family for DebertaV2 {
 
     fn read(&self, json: &Value, encoder: &mut Encoder) -> Result<(), String> {
         if json["conv_kernel_size"].as_u64().is_some_and(|size| size > 0) {
-            return Err("conv_kernel_size must be 0: the convolution behind the first layer is not supported".to_owned());
+            let problem = "conv_kernel_size must be 0: the convolution behind the first layer is not supported";
+            return Err(problem.to_owned());
         }
         for (key, wanted) in [
             ("pooler_hidden_size", encoder.hidden_size),

@@ -1,4 +1,5 @@
-//! What makes a family of encoders: its names, its keys in `config.json`, and where its forward pass differs from BERT's.
+//! What makes a family of encoders: its names, its keys in `config.json`, and where its forward pass differs from
+//! BERT's.
 
 use std::fmt::Debug;
 use std::ops::Deref;
@@ -150,8 +151,7 @@ pub trait Family: Debug + Send + Sync {
         true
     }
 
-    /// Reads what its `config.json` has beside the sizes of every encoder, or calls otherwise; what is wrong with it
-    /// otherwise.
+    /// Reads what its `config.json` says of an encoder beside the keys that all families share.
     ///
     /// # Errors
     /// A sentence that names the key.
@@ -201,8 +201,7 @@ pub trait Family: Debug + Send + Sync {
         Pooling::First
     }
 
-    /// The linear layer between embeddings and hidden states, without `.weight` and `.bias`; nothing where they have the
-    /// same width.
+    /// The linear layer between embeddings and hidden states, without `.weight` and `.bias`; nothing where there is none.
     fn projection(&self, encoder: &Encoder) -> Option<&'static str> {
         let _ = encoder;
         None
@@ -267,7 +266,8 @@ pub trait Family: Debug + Send + Sync {
         pass.classify(pooled)
     }
 
-    /// What the last linear layer of a tagger or of an extractive reader takes [rows, hidden_size], of such hidden states.
+    /// What the last linear layer of a tagger or of an extractive reader takes of hidden states, both
+    /// [rows, hidden_size].
     ///
     /// # Errors
     /// [`Error::Shape`] when the shapes do not fit.

@@ -112,7 +112,8 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// Row of the position table, if there is one, for the first token: some families count from behind the padding token.
+    /// Row of the position table, if there is one, for the first token: some families count from behind the padding
+    /// token.
     fn first_position(&self) -> Option<usize> {
         let first = if self.family.counts_from_padding() { self.pad_token_id + 1 } else { 0 };
         self.family.has_positions().then_some(first)

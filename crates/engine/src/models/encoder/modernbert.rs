@@ -1,5 +1,5 @@
-//! ModernBERT (Warner et al. 2024): norms in front of the sums, rotary positions, layers that see all tokens or those near
-//! by, gated feed-forward networks.
+//! ModernBERT (Warner et al. 2024): norms in front of the sums, rotary positions, layers that see all tokens or those
+//! near by, gated feed-forward networks.
 
 use distil_gpu_kernels::glu::Gate;
 use serde_json::{Map, Value, json};
