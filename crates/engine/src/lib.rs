@@ -1,6 +1,20 @@
 //! The engine of distil-gpu: graph, differentiation, plans, devices, and the distillation trainer.
 //!
 //! `recipe → data → graph → differentiate → Plan → Device → metrics → run folder`
+//!
+//! The ways in are [`prelude`], [`predict::Predictor`] and [`run`]: a recipe, a run, a report.
+//!
+//! ```no_run
+//! use distil_gpu_engine::prelude::*;
+//!
+//! let recipe = Recipe::embedded_default(&["train.epochs=5".to_owned()])?;
+//! let mut device = select(Choice::Auto, GpuOptions::default())?.device;
+//! let finished = run(prepare(&recipe, Begin::New)?, &mut *device, &mut Silent)?;
+//! println!("{}", finished.report.sentence());
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! Below them: [`graph`] and [`plan`] (a graph of one's own, compiled), [`device`], [`models`], [`task`], [`data`].
 
 pub mod bench;
 pub mod data;
@@ -13,16 +27,18 @@ pub mod graph;
 mod guard;
 pub mod layout;
 pub mod measure;
-pub mod measures;
 mod memory;
 pub mod models;
 pub mod nn;
 pub mod objective;
 pub mod plan;
+pub mod predict;
+pub mod prelude;
 pub mod recipe;
 pub mod report;
 pub mod results;
 pub mod run;
+pub mod scores;
 pub mod scratch;
 mod sealed;
 pub mod session;

@@ -48,7 +48,7 @@ impl fmt::Display for Cell {
 
 /// What is refused: tasks, sources, teachers and options, each a list parted by spaces or all (`*`), and words of the
 /// message. The first line that holds counts; a combination that no line has runs.
-const REFUSED: [(&str, &str, &str, &str, &str); 14] = [
+const REFUSED: [(&str, &str, &str, &str, &str); 17] = [
     // A key that is wrong is told before anything is read.
     ("*", "embedded idx", "*", "file", "`data.validation` is the string"),
     ("*", "numbers", "*", "unlabelled", "unknown key `unlabelled`"),
@@ -68,11 +68,14 @@ const REFUSED: [(&str, &str, &str, &str, &str); 14] = [
         "omit",
         "`distil.omit_classes` is for `task = \"classification\"`",
     ),
-    ("masked-lm", "*", "*", "logits", "`eval` measures its guesses"),
+    ("masked-lm", "*", "*", "logits", "`eval` measures it"),
     // What is finished has nothing to go on with; `interrupted`, `texts` and `guessing` go on with what is not.
     ("*", "*", "*", "resume", "this run is finished: there is nothing to resume"),
-    // Classes are learnt from labels.
-    ("classification", "texts.txt", "*", "*", "give files with a column of labels"),
+    // Without labels a finished teacher's answers are learnt.
+    ("classification", "texts.txt", "trained logits", "*", "give files with a column of labels"),
+    ("classification", "texts.txt", "*", "eval", "give files with a column of labels"),
+    ("classification", "texts.txt", "*", "omit", "leaves out examples by their labels"),
+    ("classification", "texts.txt", "*", "best", "leave `keep` out"),
 ];
 
 impl Cell {

@@ -8,10 +8,10 @@ use crate::data::{ClassLabels, Examples, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
-use crate::measures::errors_per_class;
 use crate::models::{self, Feed, ModelConfig};
 use crate::objective::{ANSWERS_ALONE, TeacherAnswers};
 use crate::results::{ArmReport, BiasCorrection, Speed};
+use crate::scores::errors_per_class;
 use crate::store::Store;
 use crate::task::{Measured, Measuring, TaskRef};
 

@@ -123,7 +123,7 @@ fn perceptron(
     let mlp = Mlp {
         input_size: numbers.example_len(),
         hidden_sizes: hidden_sizes.clone(),
-        num_classes: data.classes(),
+        num_classes: data.outputs().len(),
         activation: *activation,
         dropout: *dropout,
         input_dropout: *input_dropout,

@@ -6,9 +6,9 @@ use super::rows;
 use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::measures::{ClassScores, errors_per_class};
 use crate::models::{Feed, Head, HostBatch, ModelConfig, Output, ProblemType};
 use crate::results::{ACCURACY, ERRORS, Format, Measure, Scores};
+use crate::scores::{ClassScores, errors_per_class};
 
 /// To tell an example's class.
 #[derive(Debug)]
@@ -99,6 +99,14 @@ impl Task for Classification {
             .with(ERRORS, errors as f64)
             .with(MACRO_F1, scores.macro_f1())
             .with(MATTHEWS, scores.matthews()))
+    }
+
+    /// By the softmax.
+    fn scores_of_answer(&self, answer: &mut [f32]) {
+        let most = answer.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        answer.iter_mut().for_each(|z| *z = (*z - most).exp());
+        let sum: f32 = answer.iter().sum();
+        answer.iter_mut().for_each(|p| *p /= sum);
     }
 
     fn errors_per_class(&self, of: &Measured<'_>) -> Vec<usize> {

@@ -109,6 +109,9 @@ pub trait Task: Debug + Sync {
         "cross-entropy"
     }
 
+    /// Makes of an answer's numbers what they mean: probabilities of classes, or values as they are.
+    fn scores_of_answer(&self, _answer: &mut [f32]) {}
+
     /// The scores of a model on a data set.
     ///
     /// # Errors

@@ -8,9 +8,9 @@ use super::rows;
 use crate::data::LabelKind;
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::measures::SeveralLabels;
 use crate::models::{Head, HostBatch, ModelConfig, Output, ProblemType};
 use crate::results::{Format, Measure, Scores};
+use crate::scores::SeveralLabels;
 
 /// To tell of each label by itself whether an example has it. The soft term is the divergence of two outcomes, yes and
 /// no, for each label.
@@ -83,6 +83,11 @@ impl Task for MultiLabel {
             .with("macro_f1", several.macro_f1())
             .with("mean_average_precision", several.mean_average_precision())
             .with("subset_accuracy", several.subset_accuracy()))
+    }
+
+    /// By the sigmoid.
+    fn scores_of_answer(&self, answer: &mut [f32]) {
+        answer.iter_mut().for_each(|z| *z = 1.0 / (1.0 + (-*z).exp()));
     }
 
     /// The share of labels of which both say the same.

@@ -6,10 +6,10 @@ use super::rows;
 use crate::data::{Dataset, Examples, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::measures::spans::predict;
-use crate::measures::{AnswerScores, SpanChoice};
 use crate::models::{Answer, Head, HostBatch, ModelConfig, Output};
 use crate::results::{Format, Measure, Scores};
+use crate::scores::spans::predict;
+use crate::scores::{AnswerScores, SpanChoice};
 
 /// To find the answer to a question in a text.
 #[derive(Debug)]

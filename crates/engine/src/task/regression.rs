@@ -8,9 +8,9 @@ use super::rows;
 use crate::data::LabelKind;
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::measures::Fit;
 use crate::models::{Head, HostBatch, ModelConfig, Output, ProblemType};
 use crate::results::{Format, Measure, Scores};
+use crate::scores::Fit;
 
 /// To tell numbers. The teacher's are learnt as the labels are, by the mean square of differences; there is no temperature.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use super::rows;
 use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::measures::{EntityCounts, are_entities};
 use crate::models::{Feed, Head, HostBatch, ModelConfig, Output};
 use crate::results::{ACCURACY, Examples, Format, Measure, Scores};
+use crate::scores::{EntityCounts, are_entities};
 use crate::words::counted_thousands;
 
 /// To tell the class of each word.
