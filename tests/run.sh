@@ -9,6 +9,12 @@ vulkan_env=$(tests/setup-vulkan.sh)
 . "$vulkan_env"
 tests/setup-chromium.sh
 cargo test --workspace --locked "$@"
+# The programs that show the way in, once each; tests are built with them.
+if [[ $# -eq 0 ]]; then
+    for example in quick_start own_graph; do
+        "${CARGO_TARGET_DIR:-target}/debug/examples/$example"
+    done
+fi
 # What needs a model that is not part of the project (data/fetch-text.sh) says so where it is left out.
 if [[ -f data/cache/minilm/model.safetensors ]]; then
     # The whole workspace, so that nothing is built with other features.
