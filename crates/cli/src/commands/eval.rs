@@ -129,7 +129,12 @@ impl Model<'_> {
             test = test.with_classes(&class_names)?;
         } else {
             test.need_labels().with_context(|| self.unfit())?;
-            test = test.with_outputs(&config.class_names).with_context(|| self.unfit())?;
+            // By name, unless there is one output, or the model's have no names of their own.
+            let names = &config.class_names;
+            let nameless = names.len() < 2 || names.iter().all(|name| name.starts_with("LABEL_"));
+            if !nameless || names.len() != test.outputs().len() && !names.is_empty() {
+                test = test.with_outputs(names).with_context(|| self.unfit())?;
+            }
         }
         let feed = Feed::new(&config.input, test.examples()).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
@@ -148,7 +153,7 @@ impl Model<'_> {
         let mut report = serde_json::to_value(&scores).expect("scores are plain data");
         report["examples"] = json!(test.len());
         let name = task.loss_name();
-        report[name.replace('-', "_").replace(' ', "_")] = json!(loss.hard);
+        report[name.replace(['-', ' '], "_")] = json!(loss.hard);
         let mut lines: Vec<(String, String)> = Vec::new();
         for measure in task.measures().iter().filter(|measure| measure.key != ERRORS) {
             let Some(shown) = measure.shown(&scores) else { continue };

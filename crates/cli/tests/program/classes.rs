@@ -342,16 +342,14 @@ fn a_model_of_another_problem_is_no_classifier() {
     let config = String::from_utf8(home.read("bert/config.json")).unwrap();
     let labels =
         "--set teacher={folder=\"bert\",labels={LABEL_0=\"neg\",LABEL_1=\"pos\",LABEL_2=\"so\"}}";
-    for (problem, wanted) in [
-        ("regression", "answers with a number"),
-        ("multi_label_classification", "whether it applies"),
-    ] {
+    for (problem, task) in
+        [("regression", "regression"), ("multi_label_classification", "multi-label")]
+    {
         let key = format!("{{ \"problem_type\": \"{problem}\",");
         home.write("bert/config.json", config.replacen('{', &key, 1));
-        let named = format!("its `problem_type` is \"{problem}\"");
-        let wanted = ["bert/config.json: ", &named, wanted, "`single_label_classification`"];
-        home.refused(&format!("run texts.toml {labels}"), &wanted);
-        home.refused("eval bert --data train.csv --device cpu", &wanted);
+        let named = format!("not made for `task = \"classification\"`, but for `{task}`");
+        home.refused(&format!("run texts.toml {labels}"), &["teacher.folder: ", &named]);
+        home.refused("eval bert --data train.csv --device cpu", &["train.csv"]);
         // What starts from it has a classifier of its own.
         home.done(&format!("run texts.toml -q --out {problem}"));
     }

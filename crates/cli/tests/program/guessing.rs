@@ -161,7 +161,7 @@ fn three_models_learn_the_alphabet() {
     }
     home.refused(
         "logits run/student --input test.txt --out z.safetensors",
-        &["guesses masked tokens", "`eval` measures"],
+        &["does `masked-lm`", "`eval` measures"],
     );
     let classify = "run guess.toml --set task=\"classification\"";
     home.refused(classify, &["the data have no labels"]);
@@ -252,7 +252,7 @@ fn the_best_of_a_language_model_is_kept() {
     let wrong = "run guess.toml --set train.keep=\"best\" --set data.validation=0.2";
     home.refused(
         &format!("{wrong} --set train.best_by=\"macro_f1\""),
-        &["has no classes", "set \"accuracy\"", "\"loss\""],
+        &["measures no `macro_f1`", "set \"accuracy\"", "\"loss\""],
     );
     home.refused(
         "run guess.toml --set data.validation=0.2 --set distil.omit_classes=[1]",

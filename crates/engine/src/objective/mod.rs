@@ -10,7 +10,7 @@ pub use plans::{
     student_layout, training_plan, update_plan,
 };
 pub(crate) use teacher::Named;
-pub use teacher::{TeacherAnswers, TeacherLogits, TeacherModel, frozen_store};
+pub use teacher::{RawAnswers, TeacherAnswers, TeacherLogits, TeacherModel, frozen_store};
 
 use distil_gpu_kernels::Divergence;
 

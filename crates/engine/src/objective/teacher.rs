@@ -58,6 +58,9 @@ impl TeacherModel {
     }
 }
 
+/// A teacher's raw answers to a data set, one example's behind the other's, and how many numbers a row of one has.
+pub type RawAnswers<'a> = (&'a [f32], usize);
+
 /// Answers given beforehand: raw logits of the training data, in its order.
 #[derive(Debug)]
 pub struct TeacherLogits {

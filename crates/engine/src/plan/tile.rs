@@ -16,8 +16,6 @@ pub struct Tiled<'p> {
     pub tensors: BTreeMap<String, usize>,
 }
 
-/// Where kernels cut, in rows.
-
 impl Plan {
     /// The plan that a device of these limits runs.
     ///

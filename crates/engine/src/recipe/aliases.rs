@@ -186,6 +186,8 @@ pub(super) const KEYS: &[Known] = &[
         "hard_weight",
         &["alpha_mlm", "alpha_clm", "alpha_hard", "ce_weight", "hard_loss_weight"],
     ),
+    key("distil", "divergence", &["kl_type", "loss_type", "distance"]),
+    key("distil", "beta", &["gkd_beta", "jsd_beta"]),
     key("distil", "omit_classes", &["exclude_classes", "skip_classes"]),
     key("distil", "train_limit", &[]),
     key("distil", "gradient_shares", &[]),

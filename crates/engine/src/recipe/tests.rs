@@ -263,7 +263,7 @@ fn refuses_bad_sets() {
     bad_set(
         "distil.tempature=8",
         "--set distil.tempature=8: unknown key `tempature` in [distil]; did you mean `temperature`? \
-         Known keys: temperature, alpha, soft_weight, hard_weight, omit_classes, train_limit, gradient_shares, hidden, relations",
+         Known keys: temperature, alpha, soft_weight, hard_weight, divergence, beta, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_set(
         "train.batch=0",
@@ -306,7 +306,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[distil]\nalpha = 0.5\n  tempature = 4")],
         "a.toml:12:3: unknown key `tempature` in [distil]; did you mean `temperature`? Known keys: \
-         temperature, alpha, soft_weight, hard_weight, omit_classes, train_limit, gradient_shares, hidden, relations",
+         temperature, alpha, soft_weight, hard_weight, divergence, beta, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_train(
         "epochs = 8\noptimizer = { name = \"sgd\", lr = 0.1, momentun = 0.9 }",

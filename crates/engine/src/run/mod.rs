@@ -179,41 +179,11 @@ pub fn run(
     let folder = lock.folder().to_owned();
     recipe.precision.check(&device.caps(), &device.info().name)?;
     main_memory::check(recipe, &setup, device.info())?;
-    let resolved = recipe.to_toml()?;
-    let Setup { split, students, teacher: teacher_config, student, .. } = &setup;
+    let Setup { split, teacher: teacher_config, student, .. } = &setup;
 
     // What can be refused beforehand has been: from here on there are files.
-    let journal = match state {
-        State::Begun { mut journal, accept_changes } => {
-            let done = trained(&journal, &Checkpoints::new(&folder, 0.0))?;
-            journal.go_on_with(split, accept_changes, &done)?;
-            if let Some(before) = journal.go_on_on(device.info()) {
-                let name = &device.info().name;
-                notes.push(format!(
-                    "This run began on {before}; on {name} its numbers may differ in the last bits"
-                ));
-            }
-            device.choose(journal.choices.clone());
-            if let Some(config) = teacher_config {
-                check_finished(&journal, &folder, Arm::Teacher, config)?;
-            }
-            check_finished(&journal, &folder, Arm::Control, student)?;
-            check_finished(&journal, &folder, Arm::Distilled, student)?;
-            // The recipe first: were this cut short, the change would be told again.
-            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
-            journal.write()?;
-            journal
-        }
-        State::New(replaced) => {
-            if let Some(replaced) = replaced {
-                replace::clear(&folder, &replaced, teacher_folder(recipe)?.as_deref())?;
-            }
-            remove_temporary(&folder)?;
-            let journal = Journal::begin(&folder, Settings::of(recipe)?, None, split, device)?;
-            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
-            journal
-        }
-    };
+    let opened = Opened { recipe, setup: &setup, folder: &folder };
+    let journal = opened.journal(state, device, &mut notes)?;
     let checkpoints = Checkpoints::new(&folder, recipe.checkpoint_seconds);
     let steps = checkpoints.steps()?;
     let kept = |arm: Arm, step: u32| {
@@ -264,10 +234,6 @@ pub fn run(
             guesses.write(&folder)?;
         }
     }
-    let masked = match student.input.masks() {
-        true => Some(Feed::new(&student.input, split.test.examples())?.masked_tokens()),
-        false => None,
-    };
     let majority = majority(&setup)?;
     if let (Some(labels), true) = (split.test.class_labels(), !own.is_empty()) {
         let logits = report::TestLogits {
@@ -289,14 +255,7 @@ pub fn run(
         majority,
         agreement,
         target: recipe.target,
-        examples: Examples {
-            teacher: split.train.len(),
-            students: students.len(),
-            unlabelled: split.unlabelled.as_ref().map(Texts::len),
-            test: split.test.len(),
-            validation: split.validation.as_ref().map(Dataset::len),
-            masked,
-        },
+        examples: examples(&setup)?,
         seed: recipe.seed,
         device: info.name.clone(),
         backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
@@ -314,6 +273,75 @@ pub fn run(
     checkpoints.remove()?;
     journal.end()?;
     Ok(Run { folder, report })
+}
+
+/// How many examples the models learnt from and were measured on.
+fn examples(setup: &Setup) -> Result<Examples, Error> {
+    let Setup { split, students, student, .. } = setup;
+    let masked = match student.input.masks() {
+        true => Some(Feed::new(&student.input, split.test.examples())?.masked_tokens()),
+        false => None,
+    };
+    Ok(Examples {
+        teacher: split.train.len(),
+        students: students.len(),
+        unlabelled: split.unlabelled.as_ref().map(Texts::len),
+        test: split.test.len(),
+        validation: split.validation.as_ref().map(Dataset::len),
+        masked,
+    })
+}
+
+/// A run whose folder is open.
+struct Opened<'a> {
+    recipe: &'a Recipe,
+    setup: &'a Setup,
+    folder: &'a Path,
+}
+
+impl Opened<'_> {
+    /// Begins the run's journal, or goes on with it, and writes the recipe as it was resolved.
+    fn journal(
+        &self,
+        state: State,
+        device: &mut dyn Device,
+        notes: &mut Vec<String>,
+    ) -> Result<Journal, Error> {
+        let Self { recipe, setup, folder } = *self;
+        let Setup { split, teacher: teacher_config, student, .. } = setup;
+        let resolved = recipe.to_toml()?;
+        Ok(match state {
+            State::Begun { mut journal, accept_changes } => {
+                let done = trained(&journal, &Checkpoints::new(folder, 0.0))?;
+                journal.go_on_with(split, accept_changes, &done)?;
+                if let Some(before) = journal.go_on_on(device.info()) {
+                    let name = &device.info().name;
+                    notes.push(format!(
+                    "This run began on {before}; on {name} its numbers may differ in the last bits"
+                ));
+                }
+                device.choose(journal.choices.clone());
+                if let Some(config) = teacher_config {
+                    check_finished(&journal, folder, Arm::Teacher, config)?;
+                }
+                check_finished(&journal, folder, Arm::Control, student)?;
+                check_finished(&journal, folder, Arm::Distilled, student)?;
+                // The recipe first: were this cut short, the change would be told again.
+                write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+                journal.write()?;
+                journal
+            }
+            State::New(replaced) => {
+                if let Some(replaced) = replaced {
+                    replace::clear(folder, &replaced, teacher_folder(recipe)?.as_deref())?;
+                }
+                remove_temporary(folder)?;
+                let journal = Journal::begin(folder, Settings::of(recipe)?, None, split, device)?;
+                write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+                journal
+            }
+        })
+    }
 }
 
 /// Score of always giving the most frequent answer of the test set, where there is such an answer.

@@ -8,8 +8,8 @@ use crate::data::classes::{self, LabelsKey};
 use crate::data::{self, DataError, Dataset, Examples, LabelKind, Normalisation, Split};
 use crate::error::Error;
 use crate::measure::arm::Test;
-use crate::models::{self, Feed, First, Head, Input, ModelConfig, Start};
-use crate::objective::{Objective, TeacherAnswers, TeacherLogits};
+use crate::models::{self, Feed, First, Head, Input, ModelConfig, Output, Start};
+use crate::objective::{Objective, RawAnswers, TeacherAnswers, TeacherLogits};
 use crate::recipe::{self, Keep, Normalise, Recipe, Source, Train};
 use crate::results::Arm;
 use crate::store::Layout;
@@ -61,7 +61,13 @@ impl Setup {
     pub fn read(recipe: &Recipe, folder: Option<&Path>) -> Result<Self, Error> {
         let task = recipe.task;
         check_task(recipe, true)?;
-        let mut split = data::load(&recipe.data, task.labels())?;
+        let is_finished = matches!(recipe.teacher, recipe::Teacher::Folder { .. });
+        let kind = match task.labels() {
+            // A teacher is trained on labels, and a file of answers was made of examples with labels.
+            LabelKind::ClassIfAny if !is_finished => LabelKind::Class,
+            kind => kind,
+        };
+        let mut split = data::load(&recipe.data, kind)?;
         check_task(recipe, split.train.labels().is_some())?;
         if split.train.labels().is_none() && task.labels() == LabelKind::ClassIfAny {
             split.train = split.train.clone().with_class_names(&known_classes(recipe, &split)?)?;
@@ -206,6 +212,14 @@ impl Setup {
         notes.extend(
             self.teacher.iter().flat_map(|teacher| TaskRef::of_model(teacher).notes(teacher)),
         );
+        let has_none = self.split.train.labels().is_some() && self.split.train.labelled_len() == 0;
+        if has_none {
+            notes.push(
+                "The training data have no labels: the student distilled learns the teacher's answers alone, and the \
+                 student alone, which has nothing to learn from, stays at its start"
+                    .to_owned(),
+            );
+        }
         if let Some(texts) = &self.split.unlabelled {
             notes.push(format!(
                 "The student distilled learns from {} without labels too; the student alone takes as many steps on \
@@ -251,7 +265,7 @@ impl Setup {
     pub(crate) fn test<'a>(
         &'a self,
         omitted: &'a [usize],
-        answers: Option<(&'a [f32], usize)>,
+        answers: Option<RawAnswers<'a>>,
     ) -> Test<'a> {
         Test { split: &self.split, omitted, teacher: None, answers }
     }
@@ -263,7 +277,7 @@ impl Setup {
     pub(crate) fn agreement(
         &self,
         answers: &[f32],
-        teacher: Option<(&[f32], usize)>,
+        teacher: Option<RawAnswers<'_>>,
     ) -> Result<Option<f64>, Error> {
         let (config, data) = (&self.student, &self.split.test);
         let feed = Feed::new(&config.input, data.examples())?;
@@ -288,7 +302,7 @@ impl Setup {
         recipe: &'a Recipe,
         arm: Arm,
         start: &'a [Option<Vec<f32>>],
-        teacher: Option<(&'a dyn TeacherAnswers, Option<(&'a [f32], usize)>)>,
+        teacher: Option<(&'a dyn TeacherAnswers, Option<RawAnswers<'a>>)>,
     ) -> Lesson<'a> {
         let (config, data) = match (arm, &self.teacher) {
             (Arm::Teacher, Some(config)) => (config, &self.split.train),
@@ -502,8 +516,7 @@ fn load_teacher(
         let ours = split.train.class_names();
         let places = classes::places(&config.class_names, labels, ours, LabelsKey::Recipe);
         config.order_classes(&mut values, &places.map_err(unfit)?, ours);
-    } else if let Some(labels) = split.train.labels().filter(|labels| !labels.outputs().is_empty())
-    {
+    } else if let Some(labels) = split.train.labels().filter(|_| config.output() != Output::Span) {
         let outputs = labels.outputs();
         if config.classes() != outputs.len() {
             return Err(Error::Model {

@@ -96,87 +96,15 @@ pub fn sweep(
         notes.extend(check_answers(logits, &setup.split)?);
     }
     notes.extend(setup.notes()?);
-    let journal = match begun {
-        Some((mut journal, changed, accept)) => {
-            let other = journal.go_on_with(&setup.split, accept, &[])?;
-            if changed || other {
-                replace::forget_unfinished(&folder)?;
-            }
-            if let Some(before) = journal.go_on_on(device.info()) {
-                let name = &device.info().name;
-                notes.push(format!(
-                    "This sweep began on {before}; on {name} its numbers may differ in the last bits"
-                ));
-            }
-            device.choose(journal.choices.clone());
-            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
-            journal.write()?;
-            journal
-        }
-        None => {
-            if let Some(replaced) = replaced {
-                replace::clear(&folder, &replaced, None)?;
-            }
-            remove_temporary(&folder)?;
-            let journal = Journal::begin(&folder, settings, Some(grid), &setup.split, device)?;
-            write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
-            write_json(&folder.join(GRID), grid)?;
-            journal
-        }
-    };
+    let opened = Opened { recipe, grid, setup: &setup, folder: &folder };
+    let journal = opened.journal(begun, replaced, settings, device, &mut notes)?;
     observer.event(&Event::Opened { folder: &folder });
     let warnings = journal.warnings.clone();
     notes.iter().chain(&warnings).for_each(|note| observer.event(&Event::Note(note)));
     let mut work = Work { device, observer, folder: &folder, seconds: 0.0 };
 
     let teacher = work.teacher(recipe, &setup)?;
-    let mut controls: BTreeMap<String, Outcome> = BTreeMap::new();
-    let mut runs = Vec::new();
-    for (number, Point { recipe, folder: place }) in points.iter().enumerate() {
-        let of_point = setup.for_students(recipe)?;
-        let control_key = control_key(recipe);
-        let control = match controls.get(&control_key) {
-            Some(known) => known.clone(),
-            None => {
-                let place = folder.join("controls").join(format!("{:03}", controls.len() + 1));
-                work.note(&format!("Student alone {}", controls.len() + 1));
-                let outcome = work.student(Arm::Control, recipe, &of_point, &place, None)?;
-                controls.insert(control_key, outcome.clone());
-                outcome
-            }
-        };
-        let place_name = place.strip_prefix(&folder).unwrap_or(place).display().to_string();
-        let settings = &combinations[number / grid.seeds as usize];
-        let shown: Vec<String> =
-            settings.iter().map(|Setting { key, value }| format!("{key}={value}")).collect();
-        work.note(&format!(
-            "Student {} of {}: {} seed={}",
-            number + 1,
-            points.len(),
-            shown.join(" "),
-            recipe.seed
-        ));
-        let outcome = work.student(Arm::Distilled, recipe, &of_point, place, Some(&teacher))?;
-        let seed = recipe.seed;
-        let failed = |reason| Err(FailedRun { seed, folder: place_name.clone(), reason });
-        runs.push(match (outcome.result, control.result) {
-            (
-                Learned::Measured { report: distilled, agreement },
-                Learned::Measured { report: control, .. },
-            ) => Ok(SweepRun {
-                seed,
-                folder: place_name,
-                model: serde_json::to_string(&recipe.student.model).expect("a model is plain data"),
-                agreement,
-                distilled: *distilled,
-                control: *control,
-            }),
-            // Without a student alone there is nothing to compare with.
-            (Learned::Failed { failed: reason }, _) | (_, Learned::Failed { failed: reason }) => {
-                failed(reason)
-            }
-        });
-    }
+    let runs = work.students(&points, (grid, &combinations), &setup, &teacher)?;
     let mut runs = runs.into_iter();
     let points = combinations.into_iter().map(|settings| {
         let (mut measured, mut failed) = (Vec::new(), Vec::new());
@@ -209,6 +137,60 @@ pub fn sweep(
     report::write_sweep_page(&folder)?;
     journal.end()?;
     Ok(Sweep { folder, report })
+}
+
+/// A sweep whose folder is open.
+struct Opened<'a> {
+    recipe: &'a Recipe,
+    grid: &'a Grid,
+    setup: &'a Setup,
+    folder: &'a Path,
+}
+
+/// A journal that is gone on with, whether the recipe changed, and whether that is accepted.
+type Begun = (Journal, bool, bool);
+
+impl Opened<'_> {
+    /// Begins the sweep's journal, or goes on with it, and writes the recipe as it was resolved.
+    fn journal(
+        &self,
+        begun: Option<Begun>,
+        replaced: Option<Journal>,
+        settings: Settings,
+        device: &mut dyn Device,
+        notes: &mut Vec<String>,
+    ) -> Result<Journal, Error> {
+        let Self { recipe, grid, setup, folder } = *self;
+        let resolved = recipe.to_toml()?;
+        Ok(match begun {
+            Some((mut journal, changed, accept)) => {
+                let other = journal.go_on_with(&setup.split, accept, &[])?;
+                if changed || other {
+                    replace::forget_unfinished(folder)?;
+                }
+                if let Some(before) = journal.go_on_on(device.info()) {
+                    let name = &device.info().name;
+                    notes.push(format!(
+                    "This sweep began on {before}; on {name} its numbers may differ in the last bits"
+                ));
+                }
+                device.choose(journal.choices.clone());
+                write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+                journal.write()?;
+                journal
+            }
+            None => {
+                if let Some(replaced) = replaced {
+                    replace::clear(folder, &replaced, None)?;
+                }
+                remove_temporary(folder)?;
+                let journal = Journal::begin(folder, settings, Some(grid), &setup.split, device)?;
+                write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
+                write_json(&folder.join(GRID), grid)?;
+                journal
+            }
+        })
+    }
 }
 
 /// The recipe of every student.
@@ -330,6 +312,65 @@ impl Work<'_> {
             evaluator.close(self.device);
         }
         Ok(Answers { teacher: measured.into_teacher(lesson.config), train })
+    }
+
+    /// Trains and measures every student, and the student alone once for all that differ in the distillation only.
+    fn students(
+        &mut self,
+        points: &[Point],
+        (grid, combinations): (&Grid, &[Vec<Setting>]),
+        setup: &Setup,
+        teacher: &Answers,
+    ) -> Result<Vec<Result<SweepRun, FailedRun>>, Error> {
+        let mut controls: BTreeMap<String, Outcome> = BTreeMap::new();
+        let mut runs = Vec::new();
+        for (number, Point { recipe, folder: place }) in points.iter().enumerate() {
+            let of_point = setup.for_students(recipe)?;
+            let control_key = control_key(recipe);
+            let control = match controls.get(&control_key) {
+                Some(known) => known.clone(),
+                None => {
+                    let place =
+                        self.folder.join("controls").join(format!("{:03}", controls.len() + 1));
+                    self.note(&format!("Student alone {}", controls.len() + 1));
+                    let outcome = self.student(Arm::Control, recipe, &of_point, &place, None)?;
+                    controls.insert(control_key, outcome.clone());
+                    outcome
+                }
+            };
+            let place_name = place.strip_prefix(self.folder).unwrap_or(place).display().to_string();
+            let settings = &combinations[number / grid.seeds as usize];
+            let shown: Vec<String> =
+                settings.iter().map(|Setting { key, value }| format!("{key}={value}")).collect();
+            self.note(&format!(
+                "Student {} of {}: {} seed={}",
+                number + 1,
+                points.len(),
+                shown.join(" "),
+                recipe.seed
+            ));
+            let outcome = self.student(Arm::Distilled, recipe, &of_point, place, Some(teacher))?;
+            let seed = recipe.seed;
+            let failed = |reason| Err(FailedRun { seed, folder: place_name.clone(), reason });
+            runs.push(match (outcome.result, control.result) {
+                (
+                    Learned::Measured { report: distilled, agreement },
+                    Learned::Measured { report: control, .. },
+                ) => Ok(SweepRun {
+                    seed,
+                    folder: place_name,
+                    model: serde_json::to_string(&recipe.student.model)
+                        .expect("a model is plain data"),
+                    agreement,
+                    distilled: *distilled,
+                    control: *control,
+                }),
+                // Without a student alone there is nothing to compare with.
+                (Learned::Failed { failed: reason }, _)
+                | (_, Learned::Failed { failed: reason }) => failed(reason),
+            });
+        }
+        Ok(runs)
     }
 
     /// Trains and measures a student, alone or distilled, unless it is finished. That its training

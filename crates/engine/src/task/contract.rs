@@ -187,12 +187,18 @@ pub trait Task: Debug + Sync {
                 None => "could not be measured, as the test data have no labels".to_owned(),
             };
         };
+        let article = if title.starts_with("F1") { "an" } else { "a" };
+        let (own_shown, alone_shown) = (format.show(own), format.show(alone));
         let than = match own.total_cmp(&alone) {
-            Ordering::Greater => "where the same student alone has",
-            Ordering::Equal => "as the same student alone has: distillation gained nothing here,",
-            Ordering::Less => "and distillation hurt here, as the same student alone has",
+            Ordering::Greater => format!("where the same student alone has {alone_shown}"),
+            Ordering::Equal => {
+                "as the same student alone has: distillation gained nothing here".to_owned()
+            }
+            Ordering::Less => {
+                format!("the same student alone {alone_shown}: distillation hurt here")
+            }
         };
-        format!("has a {title} of {}, {than} {}", format.show(own), format.show(alone))
+        format!("has {article} {title} of {own_shown}, {than}")
     }
 
     /// How many things are measured on a data set, in words, for titles of [`Measure`]s.

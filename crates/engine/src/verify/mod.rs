@@ -121,8 +121,8 @@ impl Report {
                     // What is no number is above every limit.
                     row.ok &= error <= limit;
                     let used =
-                        row.error.zip(row.limit).map_or(-1.0, |(error, limit)| error / limit);
-                    if error / limit > used || error.is_nan() {
+                        row.error.zip(row.limit).map_or(-1.0, |(error, limit)| share(error, limit));
+                    if share(error, limit) > used || error.is_nan() {
                         (row.error, row.limit, row.worst) = (Some(error), Some(limit), what);
                     }
                 }
@@ -240,6 +240,11 @@ pub fn recipe(
 ) -> Result<Report, Error> {
     recipe.precision.check(&device.caps(), &device.info().name)?;
     trainings(device, &Trainings::of(recipe, setup).all(), progress)
+}
+
+/// How much of a limit an error is; copies may have none at all.
+fn share(error: f64, limit: f64) -> f64 {
+    if error == 0.0 { 0.0 } else { error / limit }
 }
 
 #[cfg(test)]
