@@ -136,7 +136,7 @@ impl Model<'_> {
                 test = test.with_outputs(names).with_context(|| self.unfit())?;
             }
         }
-        let feed = Feed::new(&config.input, test.examples()).with_context(|| self.unfit())?;
+        let feed = Feed::of_data(&config.input, &test).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
         let answers = answers(&[&feed], device, &mut evaluator, voice)?.concat();

@@ -164,7 +164,7 @@ fn three_models_learn_the_alphabet() {
         &["does `masked-lm`", "`eval` measures"],
     );
     let classify = "run guess.toml --set task=\"classification\"";
-    home.refused(classify, &["the data have no labels"]);
+    home.refused(classify, &["the training data have no labels"]);
 }
 
 /// The teacher is asked within every student's steps, as masks are drawn anew.

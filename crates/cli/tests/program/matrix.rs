@@ -72,7 +72,7 @@ const REFUSED: [(&str, &str, &str, &str, &str); 17] = [
     // What is finished has nothing to go on with; `interrupted`, `texts` and `guessing` go on with what is not.
     ("*", "*", "*", "resume", "this run is finished: there is nothing to resume"),
     // Without labels a finished teacher's answers are learnt.
-    ("classification", "texts.txt", "trained logits", "*", "give a file with named columns"),
+    ("classification", "texts.txt", "trained logits", "*", "give files with a column of labels"),
     ("classification", "texts.txt", "*", "eval", "give files with a column of labels"),
     ("classification", "texts.txt", "*", "omit", "leaves out examples by their labels"),
     ("classification", "texts.txt", "*", "best", "leave `keep` out"),

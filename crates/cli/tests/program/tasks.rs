@@ -100,7 +100,7 @@ fn home() -> Home {
     // Every fifth question has no answer.
     let answers = |row: usize| {
         let context = words(row).join(" ");
-        let word = if row % 5 == 0 { "none" } else { words(row)[row % words(row).len()] };
+        let word = if row.is_multiple_of(5) { "none" } else { words(row)[row % words(row).len()] };
         let found = context.find(word);
         (context, word, found)
     };

@@ -57,7 +57,7 @@ impl Test<'_> {
     ) -> Result<TestResult, Error> {
         let task = TaskRef::of_model(config);
         let data = &self.split.test;
-        let feed = Feed::new(&config.input, data.examples())?;
+        let feed = Feed::of_data(&config.input, data)?;
         let mut evaluator = Evaluator::new(config, store).against(self.teacher);
         let (answers, loss) = match task.measuring() {
             Measuring::Loss => {

@@ -11,7 +11,7 @@ use super::inputs::{BatchShape, Input, Pooling, TokenInput, names};
 use crate::data::text::WordTokens;
 use crate::data::text::buckets;
 use crate::data::text::masking::{Masked, Masking};
-use crate::data::{DataError, Examples, Shift, TokenSpan, Tokens, Windows};
+use crate::data::{DataError, Dataset, Examples, Shift, SpanLabels, TokenSpan, Tokens, Windows};
 use crate::device::HostTensor;
 
 /// Examples as one model reads them.
@@ -51,6 +51,23 @@ impl<'a> Feed<'a> {
     /// # Errors
     /// As [`Input::check`], and when a text cannot become tokens.
     pub fn new(input: &'a Input, examples: &'a Examples) -> Result<Self, DataError> {
+        Self::with_answers(input, examples, None)
+    }
+
+    /// Reads the examples of a data set as a model does; of questions, where their answers stand too.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_data(input: &'a Input, data: &'a Dataset) -> Result<Self, DataError> {
+        let answers = data.labels().and_then(|labels| labels.spans());
+        Self::with_answers(input, data.examples(), answers)
+    }
+
+    fn with_answers(
+        input: &'a Input,
+        examples: &'a Examples,
+        answers: Option<&SpanLabels>,
+    ) -> Result<Self, DataError> {
         input.check(examples)?;
         let (mut words, mut windows) = (None, None);
         let tokens = match (input, examples) {
@@ -62,7 +79,7 @@ impl<'a> Feed<'a> {
                 words.insert(encoded).tokens().clone()
             }
             (Input::Tokens(_), Examples::Questions(questions)) => {
-                windows.insert(input.windows(questions, None)?).tokens().clone()
+                windows.insert(input.windows(questions, answers)?).tokens().clone()
             }
             (Input::Tokens(_), Examples::Windows(all)) => {
                 windows.insert(all.clone()).tokens().clone()

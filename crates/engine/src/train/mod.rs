@@ -96,7 +96,7 @@ impl<'a> Measured<'a> {
         data: &'a Dataset,
         answers: Option<(&'a [f32], usize)>,
     ) -> Result<Self, DataError> {
-        let feed = Feed::new(&config.input, data.examples())?;
+        let feed = Feed::of_data(&config.input, data)?;
         Ok(Self { feed, data, answers })
     }
 

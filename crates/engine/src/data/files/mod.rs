@@ -159,8 +159,13 @@ pub(super) struct Wanted<'a> {
     /// How many of the columns, the last ones, a file may lack.
     pub optional: usize,
     /// Whether numbers of classes become the classes' names, where the file has them.
+    #[cfg_attr(
+        not(feature = "parquet"),
+        expect(dead_code, reason = "Parquet files alone have any")
+    )]
     pub class_names: bool,
     /// Whether lists and records are read.
+    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "Parquet's reader asks"))]
     pub nested: bool,
 }
 
