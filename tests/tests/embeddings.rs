@@ -135,7 +135,7 @@ fn what_embeddings_cannot_have_is_refused() {
         assert!(error.contains(message), "{error}");
     };
     let classes = |recipe| Recipe { task: TaskRef::default(), ..recipe };
-    refused(&classes, "the data have no labels");
+    refused(&classes, "not made for `task = \"classification\"`, but for `embedding`");
     let trained = |recipe: Recipe| {
         let (model, train) = (Box::new(recipe.student.model.clone()), recipe.train.clone());
         Recipe { teacher: Teacher::Trained { model, train, weights: Storage::F32 }, ..recipe }

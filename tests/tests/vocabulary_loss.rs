@@ -54,7 +54,7 @@ fn graph(chunk: Option<usize>, setting: Setting) -> Graph {
     let weights = weights.then(|| graph.input("weights", &[ROWS], DType::F32));
     let terms = LossTerms { divergence, weights };
     let (loss, terms) = match chunk {
-        Some(chunk) => graph.vocabulary_loss(ours, labels, theirs, chunk).unwrap(),
+        Some(chunk) => graph.vocabulary_loss_of(ours, labels, theirs, chunk, terms).unwrap(),
         None => {
             let ours = logits(&mut graph, ours);
             let theirs = theirs.map(|theirs| logits(&mut graph, theirs));
