@@ -140,9 +140,9 @@ fn backward(
         let stat = 2u * min(row, last - 1u);
         let mean = stats[stat];
         let inverse_std = stats[stat + 1u];
-        var h_sum: Word;
-        var g_sum: Word;
-        var gh_sum: Word;
+        var h_sum = Word();
+        var g_sum = Word();
+        var gh_sum = Word();
         for (var c = local.x; c < end; c += LANES) {
             let h = (Word(input[start + c]) - mean) * inverse_std;
             let g = Word(operand[start + c]) * weight[c];
@@ -166,8 +166,8 @@ fn backward(
         workgroupBarrier();
         let rows = min(ROWS, last - tile);
         for (var c = local.y * LANES + local.x; c < dims.words; c += LANES * ROWS) {
-            var dweight: Word;
-            var dbias: Word;
+            var dweight = Word();
+            var dbias = Word();
             for (var r = 0u; r < rows; r += 1u) {
                 let at = tile + r;
                 let x = Word(input[at * dims.words + c]);

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::measure::Evaluator;
 use crate::models::{self, Feed, ModelConfig};
 use crate::objective::frozen_store;
+use crate::scores::largest;
 use crate::store::{Storage, Store};
 use crate::task::TaskRef;
 
@@ -103,8 +104,7 @@ impl Predictor {
 
     fn prediction(&self, task: TaskRef, answer: &mut [f32]) -> Prediction {
         task.scores_of_answer(answer);
-        let best =
-            (1..answer.len()).fold(0, |best, i| if answer[i] > answer[best] { i } else { best });
+        let best = largest(answer);
         let label = self.config.class_names.get(best).cloned().unwrap_or_default();
         Prediction { label, score: answer[best], scores: answer.to_vec() }
     }

@@ -121,7 +121,7 @@ impl Model<'_> {
     fn labelled(self, task: TaskRef) -> Result<Measured> {
         let Self { args, config, voice, .. } = self;
         let Loaded { mut test, labels: of_recipe, notes } = load(args, &config.input, task)?;
-        if task.labels() == LabelKind::ClassIfAny {
+        if task.has_classes() {
             let labels = super::labels(&args.asked.labels, of_recipe, &config.class_names)?;
             let ours = test.need_classes().with_context(|| self.unfit())?.class_names();
             let class_names = classes::named(&config.class_names, &labels, ours, LabelsKey::Flag)

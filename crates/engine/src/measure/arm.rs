@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
 use crate::models::{self, Feed, ModelConfig};
-use crate::objective::{ANSWERS_ALONE, TeacherAnswers};
+use crate::objective::{ANSWERS_ALONE, RawAnswers, TeacherAnswers};
 use crate::results::{ArmReport, BiasCorrection, Speed};
 use crate::scores::errors_per_class;
 use crate::store::Store;
@@ -43,7 +43,7 @@ pub(crate) struct Test<'a> {
     /// The teacher.
     pub teacher: Option<&'a dyn TeacherAnswers>,
     /// Its raw answers to the test set, and how many numbers each has.
-    pub answers: Option<(&'a [f32], usize)>,
+    pub answers: Option<RawAnswers<'a>>,
 }
 
 impl Test<'_> {

@@ -12,7 +12,9 @@ use crate::error::Error;
 use crate::measure::batches::{rows, shapes, speed_shapes};
 use crate::models::{BatchShape, Draw, Feed, HostBatch, ModelConfig};
 use crate::objective::plans::{self, LABELS, TEACHER_LOGITS};
-use crate::objective::{ANSWERS_ALONE, LOGITS, Named, Objective, TeacherAnswers, TeacherInput};
+use crate::objective::{
+    ANSWERS_ALONE, LOGITS, Named, Objective, RawAnswers, TeacherAnswers, TeacherInput,
+};
 use crate::plan::Plan;
 use crate::results::{Metrics, Speed};
 use crate::scratch::Scratch;
@@ -163,7 +165,7 @@ impl<'a> Evaluator<'a> {
         &mut self,
         device: &mut dyn Device,
         (feed, data): (&Feed<'_>, &Dataset),
-        teacher: Option<(&[f32], usize)>,
+        teacher: Option<RawAnswers<'_>>,
         objective: &'a Objective,
     ) -> Result<Metrics, Error> {
         self.objective = objective;
@@ -195,7 +197,7 @@ impl<'a> Evaluator<'a> {
         device: &mut dyn Device,
         (feed, data): (&Feed<'_>, &Dataset),
         given: bool,
-        teacher: Option<(&[f32], usize)>,
+        teacher: Option<RawAnswers<'_>>,
     ) -> Result<(Metrics, Vec<f32>), Error> {
         let (task, rows) = (self.task(), rows(self.config));
         let theirs = match self.teacher {

@@ -153,29 +153,6 @@ pub fn assumed_pooling(folder: &Path, config: &ModelConfig) -> Option<String> {
     })
 }
 
-/// Refuses a classifier whose `config.json` says that it does another thing than choose one of its classes.
-///
-/// # Errors
-/// [`Error::Model`], naming the key.
-pub fn check_single_label(folder: &Path) -> Result<(), Error> {
-    let path = folder.join(CONFIG);
-    let text = fs::read_to_string(&path).map_err(io_error(&path))?;
-    let json: Value = serde_json::from_str(&text).unwrap_or_default();
-    let what = match json["problem_type"].as_str() {
-        Some("regression") => "answers with a number",
-        Some("multi_label_classification") => "says of each class by itself whether it applies",
-        _ => return Ok(()),
-    };
-    Err(bad(
-        &path,
-        format!(
-            "its `problem_type` is {}, a model that {what}, and here each example has one of the classes: give a model of \
-             `single_label_classification`",
-            json["problem_type"]
-        ),
-    ))
-}
-
 /// Loads a model folder: its configuration, and its parameters in the model's order.
 ///
 /// # Errors

@@ -21,9 +21,7 @@ use std::fmt::{self, Debug};
 pub use cut::Copies;
 pub use encoder::{Dense, Encoder, Family, Head, SentenceModules, SentenceStep, SharedFamily};
 pub use feed::{Draw, Feed, HostBatch};
-pub use folder::{
-    CONFIG, WEIGHTS, assumed_pooling, check_single_label, load, load_config, load_start, save,
-};
+pub use folder::{CONFIG, WEIGHTS, assumed_pooling, load, load_config, load_start, save};
 pub(crate) use inputs::names::FEATURES;
 pub(crate) use inputs::names::LABELS;
 pub use inputs::{BatchShape, Ids, Input, Inputs, Pooled, Pooling, TokenInput, TokenTensors};

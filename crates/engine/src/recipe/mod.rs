@@ -330,7 +330,7 @@ impl Recipe {
 
     /// Rows of a table cannot be moved as images can, and the test data must not choose what they measure.
     fn check_train(&self, table: &Table<'_>, train: &Train) -> Result<(), RecipeError> {
-        if train.class_weights.is_some() && self.task.labels() != LabelKind::ClassIfAny {
+        if train.class_weights.is_some() && !self.task.has_classes() {
             let problem = format!(
                 "`class_weights` is for the classes of labels, and `task = \"{}\"` has none: leave it out",
                 self.task.name()

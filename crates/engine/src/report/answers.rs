@@ -8,6 +8,7 @@ use super::picture;
 use crate::data::{ClassLabels, Examples};
 use crate::error::Error;
 use crate::files::write_atomically;
+use crate::scores::largest;
 
 /// Its name in a run's folder.
 pub const FILE: &str = "answers.json";
@@ -204,7 +205,7 @@ struct Row<'a> {
 impl Row<'_> {
     /// How telling the row is for a reason; `None` if it is none of its kind.
     fn telling(&self, reason: Reason) -> Option<f64> {
-        let right = |logits: &[f32]| best(logits) == self.class;
+        let right = |logits: &[f32]| largest(logits) == self.class;
         let sure = |logits: &[f32], class: usize| softmax(logits, 1.0)[class];
         let gain = sure(self.distilled, self.class) - sure(self.control, self.class);
         match (reason, right(self.control), right(self.distilled)) {
@@ -214,7 +215,9 @@ impl Row<'_> {
                 let teacher = self.teacher.filter(|teacher| right(teacher))?;
                 Some(sure(teacher, self.class))
             }
-            (Reason::BothWrong, false, false) => Some(sure(self.distilled, best(self.distilled))),
+            (Reason::BothWrong, false, false) => {
+                Some(sure(self.distilled, largest(self.distilled)))
+            }
             (Reason::Unsure, ..) => {
                 let plogp = |p: f64| if p > 0.0 { p * p.ln() } else { 0.0 };
                 Some(-softmax(self.teacher?, 1.0).into_iter().map(plogp).sum::<f64>())
@@ -232,7 +235,7 @@ impl Row<'_> {
         let mut order: Vec<usize> = (0..control.len()).collect();
         order.sort_by(|&a, &b| weight(b).total_cmp(&weight(a)).then(a.cmp(&b)));
         let firsts = [self.teacher, Some(self.control), Some(self.distilled)];
-        let firsts: Vec<usize> = firsts.into_iter().flatten().map(best).collect();
+        let firsts: Vec<usize> = firsts.into_iter().flatten().map(largest).collect();
         let wanted = |(place, class): &(usize, usize)| {
             *place < SHOWN || *class == self.class || firsts.contains(class)
         };
@@ -290,15 +293,10 @@ fn groups(
     groups
 }
 
-/// The place of the largest logit, the first of equal ones.
-fn best(logits: &[f32]) -> usize {
-    (1..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
-}
-
 /// softmax(logits / temperature), in f64.
 fn softmax(logits: &[f32], temperature: f32) -> Vec<f64> {
-    let largest = f64::from(logits[best(logits)]);
-    let exp = |&logit: &f32| ((f64::from(logit) - largest) / f64::from(temperature)).exp();
+    let most = f64::from(logits[largest(logits)]);
+    let exp = |&logit: &f32| ((f64::from(logit) - most) / f64::from(temperature)).exp();
     let mut row: Vec<f64> = logits.iter().map(exp).collect();
     let sum: f64 = row.iter().sum();
     row.iter_mut().for_each(|value| *value /= sum);

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::files::{TEMPORARY, io_error, make_folder};
 use crate::measure::arm::{Taken, Test, TestResult};
 use crate::models::{self, ModelConfig};
-use crate::objective::{TeacherAnswers, TeacherModel, frozen_store};
+use crate::objective::{RawAnswers, TeacherAnswers, TeacherModel, frozen_store};
 use crate::results::ArmReport;
 use crate::run::log::Log;
 use crate::sealed::Files;
@@ -127,7 +127,7 @@ pub(crate) struct MeasuredTeacher {
 
 impl MeasuredTeacher {
     /// Its answers to the test set, and how many numbers each has.
-    pub fn test_answers(&self) -> Option<(&[f32], usize)> {
+    pub fn test_answers(&self) -> Option<RawAnswers<'_>> {
         self.answers.as_deref().map(|answers| (answers, self.width))
     }
 }

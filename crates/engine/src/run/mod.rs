@@ -31,7 +31,7 @@ use crate::forecast::main_memory;
 use crate::measure::arm::{Taken, Test, report as measured_report, speeds};
 use crate::measure::predictions::{Likeliest, guess, in_words};
 use crate::models::{self, Feed, ModelConfig};
-use crate::objective::TeacherAnswers;
+use crate::objective::{RawAnswers, TeacherAnswers};
 use crate::recipe::{self, Recipe};
 use crate::report::{self, Arms, Examples, Report};
 use crate::results::Arm;
@@ -380,7 +380,7 @@ impl Work<'_> {
         device: &mut dyn Device,
         arm: Arm,
         teacher: Option<&dyn TeacherAnswers>,
-        answers: Option<(&[f32], usize)>,
+        answers: Option<RawAnswers<'_>>,
     ) -> Result<TestedModel, Error> {
         let Self { recipe, setup, folder, journal, checkpoints, log } = self;
         let start = setup.start(arm, &folder.join(Arm::Teacher.folder()))?;

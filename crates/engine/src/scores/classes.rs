@@ -1,5 +1,7 @@
 //! What predictions of classes are worth beyond the share that is right.
 
+use super::largest;
+
 /// Counts of true, predicted and rightly predicted examples of each class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassScores {
@@ -26,8 +28,7 @@ impl ClassScores {
     pub fn add(&mut self, logits: &[f32], labels: &[u32]) {
         for (row, &label) in logits.chunks_exact(self.truth.len()).zip(labels) {
             let label = label as usize;
-            // The first of the largest, as everywhere.
-            let best = (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+            let best = largest(row);
             self.truth[label] += 1;
             self.predicted[best] += 1;
             self.right[label] += u64::from(best == label);

@@ -15,6 +15,11 @@ pub use numbers::Fit;
 pub use several::SeveralLabels;
 pub use spans::{ChosenSpan, SpanChoice, SpanLogits, predict};
 
+/// The place of the largest of some numbers; of equals, the first, as everywhere.
+pub fn largest(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
 /// How often something is there, is said to be there, and both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

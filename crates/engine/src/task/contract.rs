@@ -8,7 +8,7 @@ use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
 use crate::models::{BatchShape, Feed, Head, HostBatch, ModelConfig, Outputs, ProblemType};
-use crate::objective::Objective;
+use crate::objective::{Objective, RawAnswers};
 use crate::results::{ArmReport, Arms, ERRORS, Examples, Format, Measure, Metrics, Report, Scores};
 use crate::words::{counted, thousands};
 
@@ -19,6 +19,11 @@ pub trait Task: Debug + Sync {
 
     /// The labels of its data.
     fn labels(&self) -> LabelKind;
+
+    /// Whether each example has one of some classes, which can be matched by name, left out and weighed.
+    fn has_classes(&self) -> bool {
+        matches!(self.labels(), LabelKind::Class | LabelKind::ClassIfAny)
+    }
 
     /// What of a recipe it cannot do, and what to do instead.
     fn refuses(&self, asked: &Asked) -> Option<[String; 2]>;
@@ -61,7 +66,7 @@ pub trait Task: Debug + Sync {
     }
 
     /// Adds the loss of a batch to its graph: the rows' losses, all of which are summed, and the rows' terms, as
-    /// [`Graph::weighted_distill_loss`] has them; nothing where the losses of hidden states are all.
+    /// [`Graph::distill_loss_of`] has them; nothing where the losses of hidden states are all.
     ///
     /// # Errors
     /// When teacher and student do not go together.
@@ -296,7 +301,7 @@ pub struct Measured<'a> {
     /// Its answers, one example's behind the other's; none where they are not kept.
     pub answers: &'a [f32],
     /// The teacher's, and how many numbers each has.
-    pub teacher: Option<(&'a [f32], usize)>,
+    pub teacher: Option<RawAnswers<'a>>,
     /// What its loss says.
     pub loss: Option<&'a Metrics>,
 }

@@ -9,7 +9,7 @@ use crate::graph::{Graph, TensorId};
 use crate::models::{Answer, Head, HostBatch, ModelConfig, Output};
 use crate::results::{Format, Measure, Scores};
 use crate::scores::spans::predict;
-use crate::scores::{AnswerScores, SpanChoice};
+use crate::scores::{AnswerScores, SpanChoice, largest};
 
 /// To find the answer to a question in a text.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ impl Task for QuestionAnswering {
             let [ours, theirs] = [of.answers, theirs].map(|all| {
                 let both = &all[range[0]..range[1]];
                 let (start, end) = both.split_at(both.len() / 2);
-                [rows::largest(start), rows::largest(end)]
+                [largest(start), largest(end)]
             });
             ours == theirs
         });

@@ -10,6 +10,7 @@ use crate::graph::ops::LossTerms;
 use crate::graph::{Graph, TensorId};
 use crate::models::{HostBatch, LABELS};
 use crate::objective::plans::{ROW_WEIGHTS, TARGETS, TEACHER_LOGITS};
+use crate::scores::largest;
 
 /// The distillation loss of logits [rows, width], whose labels [rows] are an input, and so are a given teacher's logits.
 /// A teacher in the plan makes its own out of what it outputs by `logits_of`.
@@ -84,11 +85,6 @@ pub(super) fn fill(
     for (out, label) in out.iter_mut().zip(labels) {
         *out = label.unwrap_or(IGNORED);
     }
-}
-
-/// The place of the largest of some numbers; of equals, the first.
-pub(super) fn largest(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
 /// Share of rows of `width` numbers whose largest is in the same place.

@@ -3,12 +3,12 @@
 use super::asked::{Asked, TeacherKind, refusal, texts_alone};
 use super::contract::{BatchRows, Counted, LossInputs, Measured, Task, TeacherOutputs};
 use super::rows;
-use crate::data::{Dataset, LabelKind};
+use crate::data::LabelKind;
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::models::{Feed, Head, HostBatch, ModelConfig, Output};
+use crate::models::{Head, HostBatch, ModelConfig, Output};
 use crate::results::{ACCURACY, Examples, Format, Measure, Scores};
-use crate::scores::{EntityCounts, are_entities};
+use crate::scores::{EntityCounts, are_entities, largest};
 use crate::words::counted_thousands;
 
 /// To tell the class of each word.
@@ -107,21 +107,16 @@ impl Task for TokenClassification {
         let outside = tags.names().iter().position(|name| name == "O").unwrap_or(0) as u32;
         let mut counts = EntityCounts::new(tags.names());
         let mut answers = of.answers.chunks_exact(classes);
-        let mut right = 0_usize;
-        let mut words = 0_usize;
         for row in 0..tags.len() {
             let truth = tags.row(row);
             let mut predicted = vec![outside; truth.len()];
             for word in of.feed.words(row) {
                 let answer = answers.next().unwrap_or_default();
-                predicted[word] = rows::largest(answer) as u32;
+                predicted[word] = largest(answer) as u32;
             }
-            right += predicted.iter().zip(truth).filter(|(a, b)| a == b).count();
-            words += truth.len();
             counts.add(&predicted, truth);
         }
-        let accuracy = (words > 0).then(|| right as f64 / words as f64);
-        let scores = Scores::default().with(ACCURACY, accuracy);
+        let scores = Scores::default().with(ACCURACY, counts.accuracy());
         if !are_entities(tags.names()) {
             return Ok(scores.with(F1, counts.macro_f1()));
         }
@@ -135,10 +130,6 @@ impl Task for TokenClassification {
     fn agreement(&self, of: &Measured<'_>) -> Option<f64> {
         let (theirs, width) = of.teacher?;
         (theirs.len() == of.answers.len()).then(|| rows::same_largest(of.answers, theirs, width))
-    }
-
-    fn majority(&self, _: &Dataset, _: &Feed<'_>) -> Option<f64> {
-        None
     }
 
     fn measured(&self, examples: &Examples) -> String {

@@ -19,6 +19,7 @@ use crate::measure::Evaluator;
 use crate::measure::batches::shapes;
 use crate::measure::evaluator::{metric_sums, set_metrics};
 use crate::models::{BatchShape, Feed, ModelConfig};
+use crate::objective::RawAnswers;
 use crate::recipe::{Keep, LOSS};
 use crate::results::{Metrics, Scale};
 use crate::run::{Event, Observer};
@@ -87,14 +88,14 @@ struct Measured<'a> {
     feed: Feed<'a>,
     data: &'a Dataset,
     /// The teacher's, and how many numbers each has.
-    answers: Option<(&'a [f32], usize)>,
+    answers: Option<RawAnswers<'a>>,
 }
 
 impl<'a> Measured<'a> {
     fn new(
         config: &'a ModelConfig,
         data: &'a Dataset,
-        answers: Option<(&'a [f32], usize)>,
+        answers: Option<RawAnswers<'a>>,
     ) -> Result<Self, DataError> {
         let feed = Feed::of_data(&config.input, data)?;
         Ok(Self { feed, data, answers })

@@ -13,7 +13,9 @@ use crate::measure::Evaluator;
 use crate::measure::evaluator::{metric_sums, set_metrics};
 use crate::models::{BatchShape, Draw, HostBatch, ModelConfig, Start};
 use crate::objective::plans::{self, ROW_WEIGHTS};
-use crate::objective::{HiddenLosses, Named, Objective, TeacherAnswers, TeacherInput, TermMetrics};
+use crate::objective::{
+    HiddenLosses, Named, Objective, RawAnswers, TeacherAnswers, TeacherInput, TermMetrics,
+};
 use crate::plan::Plan;
 use crate::recipe;
 use crate::results::{Arm, Shares};
@@ -47,7 +49,7 @@ pub struct Lesson<'a> {
     /// The teacher, if it has one.
     pub teacher: Option<&'a dyn TeacherAnswers>,
     /// The teacher's raw answers to the test examples, and how many numbers each has.
-    pub test_answers: Option<(&'a [f32], usize)>,
+    pub test_answers: Option<RawAnswers<'a>>,
     /// What is minimised.
     pub objective: &'a Objective,
     /// Whether measurements tell how much of the gradient is each term's.

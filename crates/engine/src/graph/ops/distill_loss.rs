@@ -143,22 +143,6 @@ impl Graph {
         self.distill_loss_of(student, labels, teacher, classes, LossTerms::default())
     }
 
-    /// As [`Graph::distill_loss`], the hard term of each row times a weight, [rows], if there are weights.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when logits, labels and weights do not meet.
-    pub fn weighted_distill_loss(
-        &mut self,
-        student: TensorId,
-        labels: TensorId,
-        teacher: Option<TensorId>,
-        weights: Option<TensorId>,
-        classes: usize,
-    ) -> Result<(TensorId, TensorId), Error> {
-        let terms = LossTerms { weights, ..LossTerms::default() };
-        self.distill_loss_of(student, labels, teacher, classes, terms)
-    }
-
     /// As [`Graph::distill_loss`], of these terms.
     ///
     /// # Errors

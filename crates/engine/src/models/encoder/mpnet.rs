@@ -2,10 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::family::{
-    ClassesNames, Family, HeadNames, LanguageNames, LayerNames, Names, ReadFamily,
-};
+use super::family::{Family, LayerNames, Names, ReadFamily};
 use super::pass::{Pass, Trunk};
+use super::roberta::ROBERTA;
 use super::{Encoder, table};
 use crate::error::Error;
 use crate::models::TokenTensors;
@@ -49,27 +48,7 @@ static NAMES: Names = Names {
         narrow: "output.dense",
         output_norm: "output.LayerNorm",
     },
-    classes: ClassesNames {
-        dense: "classifier.dense",
-        activation: Activation::Tanh,
-        classifier: "classifier.out_proj",
-        drop_first: true,
-    },
-    language: LanguageNames {
-        dense: "lm_head.dense",
-        norm: "lm_head.layer_norm",
-        bias: "lm_head.bias",
-        decoder: "lm_head.decoder",
-        decoder_bias: "lm_head.decoder.bias",
-    },
-    span: "qa_outputs",
-    heads: HeadNames {
-        classes: &["classifier."],
-        tokens: &["classifier."],
-        span: &["qa_outputs."],
-        language: &["lm_head."],
-    },
-    unused: &["embeddings.position_ids", "pooler."],
+    ..ROBERTA
 };
 
 impl Family for MpNet {

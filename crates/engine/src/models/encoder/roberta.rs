@@ -16,7 +16,7 @@ pub const XLM: ModelType = super::model_type::<Roberta>("xlm-roberta");
 /// CamemBERT's line in the registry.
 pub const CAMEMBERT: ModelType = super::model_type::<Roberta>("camembert");
 
-const ROBERTA: Names = Names {
+pub(super) const ROBERTA: Names = Names {
     model_type: "roberta",
     class: "Roberta",
     tokenizer: "RobertaTokenizerFast",
