@@ -48,8 +48,7 @@ fn tiled(
     let lane = thread % LANES;
     let query = place.first + thread / LANES;
     let own = row_at(place, query);
-    let start = keys_start(query);
-    let end = keys_end(place, query);
+    let seen_keys = keys_seen(place, query);
     var q_row: array<vec4<f32>, QUADS>;
     var sums: array<vec4<f32>, QUADS>;
     for (var d = 0u; d < QUADS; d += 1u) {
@@ -57,14 +56,14 @@ fn tiled(
     }
     var m = LOWEST;
     var total = 0.0;
-    let tiles_end = keys_end(place, place.first + ROWS - 1u);
-    for (var first = keys_start(place.first); first < tiles_end; first += DEPTH) {
+    let tiles_end = keys_seen(place, place.first + ROWS - 1u).y;
+    for (var first = keys_seen(place, place.first).x; first < tiles_end; first += DEPTH) {
         workgroupBarrier();
         for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
             let key = first + i / TILE_QUADS;
-            let at = row_at(place, key);
+            let at = key_at(place, key);
             // Padding may hold anything, even NaN.
-            let is_key = vec4<bool>(key < place.keys);
+            let is_key = vec4<bool>(key < min(place.keys, tiles_end));
             k_tile[i] = select(vec4<f32>(), k_quad(at, i % TILE_QUADS), is_key);
             v_tile[i] = select(vec4<f32>(), v_quad(at, i % TILE_QUADS), is_key);
         }
@@ -81,7 +80,7 @@ fn tiled(
         var top = m;
         for (var j = 0u; j < DEPTH; j += 1u) {
             scores[j] = biased(scores[j], place, query, first + j);
-            top = max(top, select(LOWEST, scores[j], is_seen(place, query, first + j)));
+            top = max(top, select(LOWEST, scores[j], is_within(seen_keys, first + j)));
         }
         let shrink = exp(m - top);
         total *= shrink;
@@ -91,7 +90,7 @@ fn tiled(
         m = top;
         for (var j = 0u; j < DEPTH; j += 1u) {
             let key = first + j;
-            let seen = is_seen(place, query, key);
+            let seen = is_within(seen_keys, key);
             let weight = select(0.0, keep_nan(exp(scores[j] - m), scores[j]), seen);
             total += weight;
             let kept = weight * dropout(place, query, key);
@@ -101,7 +100,7 @@ fn tiled(
         }
     }
     if query < dims.length {
-        let is_seeing = end > start;
+        let is_seeing = seen_keys.y > seen_keys.x;
         let share = select(0.0, 1.0 / total, is_seeing);
         for (var d = 0u; d < QUADS; d += 1u) {
             store_quad(own, d * LANES + lane, sums[d] * share);
@@ -129,15 +128,16 @@ fn direct(
     var sums: array<vec4<f32>, OWN * QUADS>;
     var m: array<f32, OWN>;
     var total: array<f32, OWN>;
+    var seen_keys: array<vec2<u32>, OWN>;
     for (var r = 0u; r < OWN; r += 1u) {
         m[r] = LOWEST;
+        seen_keys[r] = keys_seen(place, first + r);
         for (var d = 0u; d < QUADS; d += 1u) {
             q_rows[r * QUADS + d] = q_quad(row_at(place, first + r), d) * dims.scale;
         }
     }
-    let end = keys_end(place, first + OWN - 1u);
-    for (var key = keys_start(first); key < end; key += 1u) {
-        let at = row_at(place, key);
+    for (var key = seen_keys[0].x; key < seen_keys[OWN - 1u].y; key += 1u) {
+        let at = key_at(place, key);
         var scores = array<vec4<f32>, OWN>();
         for (var d = 0u; d < QUADS; d += 1u) {
             let quad = k_quad(at, d);
@@ -148,7 +148,7 @@ fn direct(
         var shrink = array<f32, OWN>();
         var kept = array<f32, OWN>();
         for (var r = 0u; r < OWN; r += 1u) {
-            let seen = is_seen(place, first + r, key);
+            let seen = is_within(seen_keys[r], key);
             let product = (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w);
             let score = biased(product, place, first + r, key);
             let top = max(m[r], select(LOWEST, score, seen));
@@ -170,7 +170,7 @@ fn direct(
         if query >= dims.length {
             continue;
         }
-        let is_seeing = keys_end(place, query) > keys_start(query);
+        let is_seeing = seen_keys[r].y > seen_keys[r].x;
         let share = select(0.0, 1.0 / total[r], is_seeing);
         for (var d = 0u; d < QUADS; d += 1u) {
             store_quad(row_at(place, query), d, sums[r * QUADS + d] * share);

@@ -25,12 +25,6 @@ var<workgroup> k_part: array<vec4<f32>, ROWS * STRIDE>;
 var<workgroup> v_part: array<vec4<f32>, ROWS * STRIDE>;
 var<workgroup> dout_part: array<vec4<f32>, ROWS * STRIDE>;
 
-// A head of an example.
-fn place_in(batch: u32, head: u32) -> Place {
-    let base = (batch * dims.length * dims.heads + head) * dims.head_dim;
-    return Place(batch * dims.heads + head, base, 0u, keys_of(batch));
-}
-
 // The examples that share element e of the bias: the first, and how many there are.
 fn examples(pair: u32) -> vec2<u32> {
     let biases = dims.bias_pairs / dims.heads;
@@ -60,7 +54,7 @@ fn tiled(
     let shared_by = examples(pair);
     var sum = 0.0;
     for (var b = shared_by.x; b < shared_by.x + shared_by.y; b += 1u) {
-        let place = place_in(b, pair % dims.heads);
+        let place = place_at(b, pair % dims.heads, 0u);
         var score = vec4<f32>();
         var dp = vec4<f32>();
         for (var quad = 0u; quad < QUADS; quad += PART_QUADS) {
@@ -70,15 +64,15 @@ fn tiled(
                 let at = quad + i % PART_QUADS;
                 let to = row * STRIDE + i % PART_QUADS;
                 let query_at = row_at(place, first_query + row);
-                let key_at = row_at(place, first_key + row);
+                let from_key = key_at(place, first_key + row);
                 // Padding may hold anything, even NaN; columns behind the last are 0.
                 let is_column = vec4<bool>(at < QUADS);
                 let is_key = vec4<bool>(at < QUADS && first_key + row < place.keys);
                 let column = min(at, QUADS - 1u);
                 q_part[to] = select(vec4<f32>(), q_quad(query_at, column) * dims.scale, is_column);
                 dout_part[to] = select(vec4<f32>(), dout_quad(query_at, column), is_column);
-                k_part[to] = select(vec4<f32>(), k_quad(key_at, column), is_key);
-                v_part[to] = select(vec4<f32>(), v_quad(key_at, column), is_key);
+                k_part[to] = select(vec4<f32>(), k_quad(from_key, column), is_key);
+                v_part[to] = select(vec4<f32>(), v_quad(from_key, column), is_key);
             }
             workgroupBarrier();
             for (var d = 0u; d < PART_QUADS; d += 1u) {
@@ -93,7 +87,7 @@ fn tiled(
             (dp.x + dp.y) + (dp.z + dp.w),
         );
         let kept = dropout(place, query, key);
-        let seen = is_seen(place, query, key);
+        let seen = is_within(keys_seen(place, query), key);
         sum += weight_and_gradient(products, stats_of(place, query), kept, seen).y;
     }
     if query < dims.length && key < dims.length {
@@ -118,13 +112,13 @@ fn direct(
     for (var key = 0u; key < dims.length; key += 1u) {
         var sums = array<f32, OWN>();
         for (var b = shared_by.x; b < shared_by.x + shared_by.y; b += 1u) {
-            let place = place_in(b, pair % dims.heads);
-            let key_at = row_at(place, key);
+            let place = place_at(b, pair % dims.heads, 0u);
+            let from_key = key_at(place, key);
             var scores = array<vec4<f32>, OWN>();
             var dp = array<vec4<f32>, OWN>();
             for (var d = 0u; d < QUADS; d += 1u) {
-                let k_value = k_quad(key_at, d) * dims.scale;
-                let v_value = v_quad(key_at, d);
+                let k_value = k_quad(from_key, d) * dims.scale;
+                let v_value = v_quad(from_key, d);
                 for (var r = 0u; r < OWN; r += 1u) {
                     let at = row_at(place, first + r);
                     scores[r] += q_quad(at, d) * k_value;
@@ -139,7 +133,7 @@ fn direct(
                     (dp[r].x + dp[r].y) + (dp[r].z + dp[r].w),
                 );
                 let kept = dropout(place, query, key);
-                let seen = is_seen(place, query, key);
+                let seen = is_within(keys_seen(place, query), key);
                 sums[r] += weight_and_gradient(products, stats_of(place, query), kept, seen).y;
             }
         }

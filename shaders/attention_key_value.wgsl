@@ -1,12 +1,12 @@
 // dk and dv of attention; the formulas, operands and dims are in common/attention_backward.wgsl and
 // common/attention.wgsl.
 //
-// dk, dv  f32 [batch, length, heads · head_dim]; 0 for keys that are padding
+// dk, dv  f32 [batch, keys, kv_heads · head_dim]; 0 for keys that are padding
 //
 //   tiled   For GPUs: a key is LANES threads', which keep it, its value and both gradients in registers; DEPTH
 //           queries and their dout at a time lie in workgroup memory.
 //   direct  For drivers that run on the processor: a thread takes OWN keys.
-// A workgroup has ROWS keys of one head, over a folded grid.
+// A workgroup has ROWS keys of one head of them, and takes the heads that they serve in turn, over a folded grid.
 
 //#import common/attention_backward.wgsl
 //#import common/attention_lanes.wgsl
@@ -22,17 +22,12 @@ alias dv_type = f32;
 var<workgroup> q_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
 var<workgroup> dout_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
 
-// The queries that see any of `count` keys from `first` on: none sees padding.
-fn queries(place: Place, first: u32, count: u32) -> vec2<u32> {
-    var end = dims.length;
-    if WINDOW {
-        end = min(end, first + count + dims.before);
-    }
-    return vec2<u32>(first - min(first, dims.after), select(0u, end, first < loop_keys(place)));
-}
-
-fn is_seen_by_query(place: Place, query: u32, key: u32) -> bool {
-    return query < dims.length && is_seen(place, query, key);
+// A head that has its keys and values from the workgroup's: number `member` of those.
+fn place_of_keys(flat: u32, member: u32) -> Place {
+    let group = dims.first_group + flat;
+    let pair = group / dims.row_blocks;
+    let head = pair % dims.kv_heads * (dims.heads / dims.kv_heads) + member;
+    return place_at(pair / dims.kv_heads, head, group % dims.row_blocks * ROWS);
 }
 
 fn store_quads(at: u32, quad: u32, dk_quad: vec4<f32>, dv_quad: vec4<f32>) {
@@ -54,10 +49,11 @@ fn tiled(
     if flat >= dims.groups {
         return;
     }
-    let place = place_of(flat);
+    let own_place = place_of_keys(flat, 0u);
     let lane = thread % LANES;
-    let key = place.first + thread / LANES;
-    let own = row_at(place, key);
+    let key = own_place.first + thread / LANES;
+    let own = key_at(own_place, key);
+    let seeing = queries_seeing(own_place, key);
     var k_row: array<vec4<f32>, QUADS>;
     var v_row: array<vec4<f32>, QUADS>;
     var dk_sums: array<vec4<f32>, QUADS>;
@@ -66,44 +62,47 @@ fn tiled(
         k_row[d] = k_quad(own, d * LANES + lane) * dims.scale;
         v_row[d] = v_quad(own, d * LANES + lane);
     }
-    let range = queries(place, place.first, ROWS);
-    for (var first = range.x; first < range.y; first += DEPTH) {
-        workgroupBarrier();
-        for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
-            let at = row_at(place, first + i / TILE_QUADS);
-            q_tile[i] = q_quad(at, i % TILE_QUADS);
-            dout_tile[i] = dout_quad(at, i % TILE_QUADS);
-        }
-        workgroupBarrier();
-        var products = array<part_type, DEPTH>();
-        for (var j = 0u; j < DEPTH; j += 1u) {
-            var score = vec4<f32>();
-            var dp = vec4<f32>();
-            for (var d = 0u; d < QUADS; d += 1u) {
-                let at = j * TILE_QUADS + d * LANES + lane;
-                score = fma(k_row[d], q_tile[at], score);
-                dp = fma(v_row[d], dout_tile[at], dp);
+    let range = queries_seeing_any(own_place, own_place.first, ROWS);
+    for (var member = 0u; member < dims.heads / dims.kv_heads; member += 1u) {
+        let place = place_of_keys(flat, member);
+        for (var first = range.x; first < range.y; first += DEPTH) {
+            workgroupBarrier();
+            for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
+                let at = row_at(place, first + i / TILE_QUADS);
+                q_tile[i] = q_quad(at, i % TILE_QUADS);
+                dout_tile[i] = dout_quad(at, i % TILE_QUADS);
             }
-            products[j] = vec2<f32>(
-                (score.x + score.y) + (score.z + score.w),
-                (dp.x + dp.y) + (dp.z + dp.w),
-            );
-        }
-        add_lanes(thread, &products);
-        for (var j = 0u; j < DEPTH; j += 1u) {
-            let query = first + j;
-            let kept = dropout(place, query, key);
-            let seen = is_seen_by_query(place, query, key);
-            let pair = vec2<f32>(biased(products[j].x, place, query, key), products[j].y);
-            let made = weight_and_gradient(pair, stats_of(place, query), kept, seen);
-            for (var d = 0u; d < QUADS; d += 1u) {
-                let at = j * TILE_QUADS + d * LANES + lane;
-                dv_sums[d] = fma(vec4<f32>(made.x), dout_tile[at], dv_sums[d]);
-                dk_sums[d] = fma(vec4<f32>(made.y), q_tile[at], dk_sums[d]);
+            workgroupBarrier();
+            var products = array<part_type, DEPTH>();
+            for (var j = 0u; j < DEPTH; j += 1u) {
+                var score = vec4<f32>();
+                var dp = vec4<f32>();
+                for (var d = 0u; d < QUADS; d += 1u) {
+                    let at = j * TILE_QUADS + d * LANES + lane;
+                    score = fma(k_row[d], q_tile[at], score);
+                    dp = fma(v_row[d], dout_tile[at], dp);
+                }
+                products[j] = vec2<f32>(
+                    (score.x + score.y) + (score.z + score.w),
+                    (dp.x + dp.y) + (dp.z + dp.w),
+                );
+            }
+            add_lanes(thread, &products);
+            for (var j = 0u; j < DEPTH; j += 1u) {
+                let query = first + j;
+                let kept = dropout(place, query, key);
+                let seen = is_within(seeing, query);
+                let pair = vec2<f32>(biased(products[j].x, place, query, key), products[j].y);
+                let made = weight_and_gradient(pair, stats_of(place, query), kept, seen);
+                for (var d = 0u; d < QUADS; d += 1u) {
+                    let at = j * TILE_QUADS + d * LANES + lane;
+                    dv_sums[d] = fma(vec4<f32>(made.x), dout_tile[at], dv_sums[d]);
+                    dk_sums[d] = fma(vec4<f32>(made.y), q_tile[at], dk_sums[d]);
+                }
             }
         }
     }
-    if key < dims.length {
+    if key < dims.keys {
         for (var d = 0u; d < QUADS; d += 1u) {
             store_quads(own, d * LANES + lane, dk_sums[d] * dims.scale, dv_sums[d]);
         }
@@ -120,60 +119,65 @@ fn direct(
     if flat >= dims.groups {
         return;
     }
-    let place = place_of(flat);
-    let first = place.first + thread * OWN;
+    let own_place = place_of_keys(flat, 0u);
+    let first = own_place.first + thread * OWN;
     var k_rows: array<vec4<f32>, OWN * QUADS>;
     var v_rows: array<vec4<f32>, OWN * QUADS>;
     var dk_sums: array<vec4<f32>, OWN * QUADS>;
     var dv_sums: array<vec4<f32>, OWN * QUADS>;
+    var seeing: array<vec2<u32>, OWN>;
     for (var r = 0u; r < OWN; r += 1u) {
-        let own = row_at(place, first + r);
+        let own = key_at(own_place, first + r);
+        seeing[r] = queries_seeing(own_place, first + r);
         for (var d = 0u; d < QUADS; d += 1u) {
             k_rows[r * QUADS + d] = k_quad(own, d) * dims.scale;
             v_rows[r * QUADS + d] = v_quad(own, d);
         }
     }
-    let range = queries(place, first, OWN);
-    for (var query = range.x; query < range.y; query += 1u) {
-        let at = row_at(place, query);
-        var scores = array<vec4<f32>, OWN>();
-        var dp = array<vec4<f32>, OWN>();
-        for (var d = 0u; d < QUADS; d += 1u) {
-            let q_part = q_quad(at, d);
-            let dout_part = dout_quad(at, d);
-            for (var r = 0u; r < OWN; r += 1u) {
-                scores[r] += k_rows[r * QUADS + d] * q_part;
-                dp[r] += v_rows[r * QUADS + d] * dout_part;
+    let range = queries_seeing_any(own_place, first, OWN);
+    for (var member = 0u; member < dims.heads / dims.kv_heads; member += 1u) {
+        let place = place_of_keys(flat, member);
+        for (var query = range.x; query < range.y; query += 1u) {
+            let at = row_at(place, query);
+            var scores = array<vec4<f32>, OWN>();
+            var dp = array<vec4<f32>, OWN>();
+            for (var d = 0u; d < QUADS; d += 1u) {
+                let q_part = q_quad(at, d);
+                let dout_part = dout_quad(at, d);
+                for (var r = 0u; r < OWN; r += 1u) {
+                    scores[r] += k_rows[r * QUADS + d] * q_part;
+                    dp[r] += v_rows[r * QUADS + d] * dout_part;
+                }
             }
-        }
-        let row_stats = stats_of(place, query);
-        var made = array<vec2<f32>, OWN>();
-        for (var r = 0u; r < OWN; r += 1u) {
-            let score = (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w);
-            let products = vec2<f32>(
-                biased(score, place, query, first + r),
-                (dp[r].x + dp[r].y) + (dp[r].z + dp[r].w),
-            );
-            let kept = dropout(place, query, first + r);
-            let seen = is_seen_by_query(place, query, first + r);
-            made[r] = weight_and_gradient(products, row_stats, kept, seen);
-        }
-        for (var d = 0u; d < QUADS; d += 1u) {
-            let q_part = q_quad(at, d);
-            let dout_part = dout_quad(at, d);
+            let row_stats = stats_of(place, query);
+            var made = array<vec2<f32>, OWN>();
             for (var r = 0u; r < OWN; r += 1u) {
-                dv_sums[r * QUADS + d] += dout_part * made[r].x;
-                dk_sums[r * QUADS + d] += q_part * made[r].y;
+                let score = (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w);
+                let products = vec2<f32>(
+                    biased(score, place, query, first + r),
+                    (dp[r].x + dp[r].y) + (dp[r].z + dp[r].w),
+                );
+                let kept = dropout(place, query, first + r);
+                let seen = is_within(seeing[r], query);
+                made[r] = weight_and_gradient(products, row_stats, kept, seen);
+            }
+            for (var d = 0u; d < QUADS; d += 1u) {
+                let q_part = q_quad(at, d);
+                let dout_part = dout_quad(at, d);
+                for (var r = 0u; r < OWN; r += 1u) {
+                    dv_sums[r * QUADS + d] += dout_part * made[r].x;
+                    dk_sums[r * QUADS + d] += q_part * made[r].y;
+                }
             }
         }
     }
     for (var r = 0u; r < OWN; r += 1u) {
-        if first + r >= dims.length {
+        if first + r >= dims.keys {
             continue;
         }
         for (var d = 0u; d < QUADS; d += 1u) {
             let at = r * QUADS + d;
-            store_quads(row_at(place, first + r), d, dk_sums[at] * dims.scale, dv_sums[at]);
+            store_quads(key_at(own_place, first + r), d, dk_sums[at] * dims.scale, dv_sums[at]);
         }
     }
 }

@@ -49,14 +49,15 @@ fn tiled(
         q_row[d] = q_quad(own, d * LANES + lane) * dims.scale;
         dout_row[d] = dout_quad(own, d * LANES + lane);
     }
-    let tiles_end = keys_end(place, place.first + ROWS - 1u);
-    for (var first = keys_start(place.first); first < tiles_end; first += DEPTH) {
+    let seen_keys = keys_seen(place, query);
+    let tiles_end = keys_seen(place, place.first + ROWS - 1u).y;
+    for (var first = keys_seen(place, place.first).x; first < tiles_end; first += DEPTH) {
         workgroupBarrier();
         for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
             let key = first + i / TILE_QUADS;
-            let at = row_at(place, key);
+            let at = key_at(place, key);
             // Padding may hold anything, even NaN.
-            let is_key = vec4<bool>(key < place.keys);
+            let is_key = vec4<bool>(key < min(place.keys, tiles_end));
             k_tile[i] = select(vec4<f32>(), k_quad(at, i % TILE_QUADS), is_key);
             v_tile[i] = select(vec4<f32>(), v_quad(at, i % TILE_QUADS), is_key);
         }
@@ -79,7 +80,7 @@ fn tiled(
         for (var j = 0u; j < DEPTH; j += 1u) {
             let key = first + j;
             let kept = dropout(place, query, key);
-            let seen = is_seen(place, query, key);
+            let seen = is_within(seen_keys, key);
             let pair = vec2<f32>(biased(products[j].x, place, query, key), products[j].y);
             let ds = weight_and_gradient(pair, row_stats, kept, seen).y;
             for (var d = 0u; d < QUADS; d += 1u) {
@@ -110,7 +111,9 @@ fn direct(
     var dout_rows: array<vec4<f32>, OWN * QUADS>;
     var sums: array<vec4<f32>, OWN * QUADS>;
     var row_stats: array<vec2<f32>, OWN>;
+    var seen_keys: array<vec2<u32>, OWN>;
     for (var r = 0u; r < OWN; r += 1u) {
+        seen_keys[r] = keys_seen(place, first + r);
         let own = row_at(place, first + r);
         row_stats[r] = stats_of(place, first + r);
         for (var d = 0u; d < QUADS; d += 1u) {
@@ -118,9 +121,8 @@ fn direct(
             dout_rows[r * QUADS + d] = dout_quad(own, d);
         }
     }
-    let end = keys_end(place, first + OWN - 1u);
-    for (var key = keys_start(first); key < end; key += 1u) {
-        let at = row_at(place, key);
+    for (var key = seen_keys[0].x; key < seen_keys[OWN - 1u].y; key += 1u) {
+        let at = key_at(place, key);
         var scores = array<vec4<f32>, OWN>();
         var dp = array<vec4<f32>, OWN>();
         for (var d = 0u; d < QUADS; d += 1u) {
@@ -139,7 +141,7 @@ fn direct(
                 (dp[r].x + dp[r].y) + (dp[r].z + dp[r].w),
             );
             let kept = dropout(place, first + r, key);
-            let seen = is_seen(place, first + r, key);
+            let seen = is_within(seen_keys[r], key);
             ds[r] = weight_and_gradient(products, row_stats[r], kept, seen).y;
         }
         for (var d = 0u; d < QUADS; d += 1u) {

@@ -9,15 +9,19 @@
 //   0  forward KL, Σ_j p_j ln(p_j / q_j)
 //   1  reverse KL, Σ_j q_j ln(q_j / p_j)
 //   2  generalised Jensen-Shannon, β KL(p | m) + (1 - β) KL(q | m) with m = β p + (1 - β) q (Agarwal et al. 2024)
+//   3  skew KL, KL(p | m) with m = α p + (1 - α) q (Ko et al. 2024)
+//   4  skew reverse KL, KL(q | m) with m = (1 - α) p + α q
+//   5  total variation, Σ_j |p_j - q_j| / 2, whose derivative is 0 where p_j = q_j
+//   6  forward KL of p' = softmax(z' / T), z' = z_s + λ (z_t - z_s) held fixed, in the place of p (Shing et al. 2025)
 // With g_j the derivative of D's j-th part by q_j, d soft / d z_s = T q_j (g_j - Σ_i q_i g_i): T (q - p), T q (x - Σ q x) and
-// T (1 - β) q (ln(q / m) - Σ q ln(q / m)), where x_j = ln q_j - ln p_j.
+// T (1 - β) q (ln(q / m) - Σ q ln(q / m)) of the first three, where x_j = ln q_j - ln p_j.
 //
 // Nothing that is summed is negative, and an error of a softmax's denominator cancels, as p and q both sum to one: KL is
-// Σ_j p_j (e^x_j - 1 - x_j), reverse KL the same with p and q exchanged; parts of the third see common/jensen.wgsl. At a high
+// Σ_j p_j (e^x_j - 1 - x_j), reverse KL the same with p and q exchanged; parts and g of the others see common/divergence.wgsl. At a high
 // T, x is small: x_j is made of the difference of logits, and e^x - 1 and e^x - 1 - x of their series. What is subtracted
 // from g_j is counted from g of the student's likeliest class, so that a student who is nearly sure has a slope too.
 //
-// dims      uniform: rows, classes, words from a row to the next of either tensor, the launch's first row, β
+// dims      uniform: rows, classes, words from a row to the next of either tensor, the launch's first row, β or α
 // z_s       f32 [rows, student_stride], overwritten by state.loss_scale · gradient when GRADIENT; columns from `classes`
 //           on are padding: they count in nothing, gradient 0
 // z_t       f32 [rows, teacher_stride], read only when TEACHER
@@ -26,11 +30,12 @@
 //           multiplied by in loss and gradient; hard_scale is then 1 / their sum. `terms` knows nothing of them
 // row_loss  f32 [rows]
 // terms     f32 [rows, 6]: soft, hard, student right, student agrees with teacher, counts in soft, counts
-//           in hard
+//           in hard; of divergence 6, "teacher" is its target
 //
 // LANES threads a row, ROWS rows a workgroup, in two sweeps: the first keeps maximum and sums of both rows online
 // (Milakov and Gimelshein 2018), the last makes loss and gradient. Where T is above REFINED_ABOVE, one between them
-// makes the ratio of the denominators better: its error is a rounding, and x falls as 1 / T. Divergences but forward KL take
+// makes the ratio of the denominators better: its error is a rounding, and x falls as 1 / T. The total variation, which asks
+// for x's sign, always has it: of models that are nearly sure, x is less than a rounding. Divergences but forward KL take
 // another one, for the loss and Σ q g. With HOLD the row stays in registers between the sweeps (HELD words a thread of each
 // tensor), else each reads it. No probability is stored.
 
@@ -40,7 +45,7 @@
 //#import common/word.wgsl
 //#import common/row_tree.wgsl
 //#import common/row_weight.wgsl
-//#import common/jensen.wgsl
+//#import common/divergence.wgsl
 
 struct Dims {
     rows: u32,
@@ -48,7 +53,7 @@ struct Dims {
     student_words: u32,
     teacher_words: u32,
     first_row: u32,
-    beta: f32,
+    share: f32,
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -60,7 +65,6 @@ struct Dims {
 
 override TEACHER: bool = true;
 override GRADIENT: bool = true;
-override DIVERGENCE: u32 = 0u;
 override HOLD: bool = false;
 const HELD: u32 = 1u;
 
@@ -68,8 +72,6 @@ const IGNORED: i32 = -100;
 const PADDING: i32 = -2147483647 - 1;
 const LOWEST: f32 = -3.4028234e38;
 const REFINED_ABOVE: f32 = 20.0;
-const FORWARD_KL: u32 = 0u;
-const REVERSE_KL: u32 = 1u;
 
 // What a row's softmaxes have in common.
 struct Row {
@@ -120,19 +122,9 @@ struct Best {
     slope: f32,
 }
 
-// The weight of the smaller of p and q.
-fn weight_of(x: Word) -> Word {
-    return select(Word(1.0 - dims.beta), Word(dims.beta), x >= Word());
-}
-
-// The derivative by q of a class's part of the Jensen-Shannon divergence, (1 - β) ln(q / m); below is e^-|x| - 1.
-fn jensen_slope(x: Word, below: Word) -> Word {
-    return (1.0 - dims.beta) * (min(x, Word()) - log1p(weight_of(x) * below));
-}
-
 fn best_of(row: Row, t: f32, log_ratio: f32) -> Best {
     let x = Word((row.top.y - t) * row.cold - log_ratio);
-    return Best(t, max_of(jensen_slope(x, decay(abs(x)).below)));
+    return Best(t, max_of(outcome_of(x, decay(abs(x)).below, dims.share).slope));
 }
 
 // Of logits of student and teacher.
@@ -143,24 +135,18 @@ fn graded(row: Row, s: Word, t: Word, log_ratio: f32, best: Best) -> Graded {
     let larger = exp(max(log_q, b * row.cold - row.log_sums.y));
     let q = exp(log_q);
     let x = (a - b) * row.cold - log_ratio;
-    var part: Word;
-    var slope: Word;
+    let outcome = outcome_of(x, decay(abs(x)).below, dims.share);
+    let is_best = (a == Word()) & (t == Word(best.t));
+    var slope = select(outcome.slope - best.slope, Word(), is_best);
     if DIVERGENCE == REVERSE_KL {
-        let bounded = select(x, Word(-FAR), x < Word(-FAR));
-        let made = decay(abs(bounded));
-        part = select(made.rest, bounded * made.below - made.rest, bounded < Word());
+        // Logits differ by more digits than their distances from the denominators.
         slope = (a - (t - best.t)) * row.cold;
-    } else {
-        let made = decay(abs(x));
-        part = jensen(made.below, abs(x), weight_of(x));
-        let is_best = (a == Word()) & (t == Word(best.t));
-        slope = select(jensen_slope(x, made.below) - best.slope, Word(), is_best);
     }
     // A class without any probability may have infinite logits.
     return Graded(
         q,
         select(q * slope, Word(), q == Word()),
-        select(larger * part, Word(), larger == Word()),
+        select(larger * outcome.part, Word(), larger == Word()),
     );
 }
 
@@ -208,7 +194,7 @@ fn distill_loss(
             hot_sums += select(Word(), keep_nans(exp(s - peak.x), s), is_class);
             if TEACHER {
                 q_sums += select(Word(), exp((s - peak.x) * cold), is_class);
-                let t = z_t[t_at + j];
+                let t = target_of(s, z_t[t_at + j]);
                 let seen = select(Word(LOWEST), t, is_class & (t > Word(LOWEST)));
                 let t_peak = max_of(seen);
                 if t_peak > peak.y {
@@ -260,7 +246,7 @@ fn distill_loss(
 
     // A padding row may hold anything, even NaN, as columns behind the classes do: none of it counts.
     let counted = select(classes, 0u, is_padding);
-    if TEACHER && state.temperature > REFINED_ABOVE {
+    if TEACHER && (state.temperature > REFINED_ABOVE || DIVERGENCE == TOTAL_VARIATION) {
         // Both sum to 1: what their difference sums to is the ratio's error.
         var excess = Word();
         for (var i = 0u; i < rounds; i += 1u) {
@@ -273,7 +259,7 @@ fn distill_loss(
                     t = t_held[i];
                 } else {
                     s = z_s[s_at + j];
-                    t = z_t[t_at + j];
+                    t = target_of(s, z_t[t_at + j]);
                 }
                 let made = forward_kl(softmaxes, s, t, log_ratio);
                 excess += select(Word(), made.difference, places_of(j) < Places(counted));
@@ -285,7 +271,7 @@ fn distill_loss(
     var kls: Word;
     var student_best = Best(0.0, 0.0);
     var mean_slope = 0.0;
-    if TEACHER && DIVERGENCE != FORWARD_KL {
+    if TEACHER && !is_forward() {
         if is_row {
             let t = z_t[t_at + best.x / WORD];
             let is_best = places_of(best.x / WORD) == Places(best.x);
@@ -302,7 +288,7 @@ fn distill_loss(
                     t = t_held[i];
                 } else {
                     s = z_s[s_at + j];
-                    t = z_t[t_at + j];
+                    t = target_of(s, z_t[t_at + j]);
                 }
                 let made = graded(softmaxes, s, t, log_ratio, student_best);
                 let is_counted = places_of(j) < Places(counted);
@@ -331,9 +317,9 @@ fn distill_loss(
                 if HOLD {
                     t = t_held[i];
                 } else {
-                    t = z_t[t_at + j];
+                    t = target_of(s, z_t[t_at + j]);
                 }
-                if DIVERGENCE == FORWARD_KL {
+                if is_forward() {
                     let made = forward_kl(softmaxes, s, t, log_ratio);
                     kls += select(Word(), made.kl, is_counted);
                     gradient = soft_weight * state.temperature * made.difference;

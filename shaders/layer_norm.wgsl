@@ -2,6 +2,8 @@
 //   y = h · weight + bias,  h = (x - mean) / std,  std² = Σ (x - mean)² / cols + eps
 //   dx = (g - mean(g) - h · mean(g · h)) / std,  g = dy · weight
 //   dweight = Σ over rows of dy · h,  dbias = Σ over rows of dy
+// Without CENTRED the root mean square instead of the deviation (Zhang and Sennrich, "Root Mean Square Layer Normalization",
+// 2019): mean and mean(g) are 0, std² = Σ x² / cols + eps.
 // The mean that a sum in f32 gives is off by some units in its last place, which is much where it is large
 // beside std. So forward sums x - mean as well as its square, and backward sums h, and both subtract what is
 // not zero.
@@ -37,6 +39,7 @@ struct Dims {
 }
 
 override HOLD: bool = false;
+override CENTRED: bool = true;
 const HELD: u32 = 1u;
 
 const TILE_COLUMNS: u32 = 32u;
@@ -84,18 +87,23 @@ fn forward(
     // Registers are not indexed: a compiler has to know how often a loop over them runs.
     let rounds = select((dims.words + LANES - 1u) / LANES, HELD, HOLD);
     var held: array<Word, HELD>;
-    var sum: Word;
-    for (var i = 0u; i < rounds; i += 1u) {
-        let c = local.x + i * LANES;
-        if c < end {
-            let x = Word(input[start + c]);
-            sum += x;
-            if HOLD {
-                held[i] = x;
+    var mean = 0.0;
+    if CENTRED || HOLD {
+        var sum: Word;
+        for (var i = 0u; i < rounds; i += 1u) {
+            let c = local.x + i * LANES;
+            if c < end {
+                let x = Word(input[start + c]);
+                sum += x;
+                if HOLD {
+                    held[i] = x;
+                }
             }
         }
+        if CENTRED {
+            mean = row_means(local, vec3<f32>(sum_of(sum), 0.0, 0.0)).x;
+        }
     }
-    let mean = row_means(local, vec3<f32>(sum_of(sum), 0.0, 0.0)).x;
     var rest: Word;
     var squares: Word;
     for (var i = 0u; i < rounds; i += 1u) {
@@ -107,7 +115,7 @@ fn forward(
         }
     }
     let means = row_means(local, vec3<f32>(sum_of(rest), sum_of(squares), 0.0));
-    let offset = means.x;
+    let offset = select(0.0, means.x, CENTRED);
     // Rounding may make it negative.
     let variance = keep_nan(max(means.y - offset * offset, 0.0), means.y);
     let inverse_std = 1.0 / sqrt(variance + dims.eps);
@@ -151,12 +159,13 @@ fn backward(
             gh_sum += g * h;
         }
         let means = row_means(local, vec3<f32>(sum_of(h_sum), sum_of(g_sum), sum_of(gh_sum)));
-        let offset = means.x;
-        let slope = means.z - means.y * offset;
+        let offset = select(0.0, means.x, CENTRED);
+        let mean_g = select(0.0, means.y, CENTRED);
+        let slope = means.z - mean_g * offset;
         for (var c = local.x; c < end; c += LANES) {
             let h = (Word(input[start + c]) - mean) * inverse_std - offset;
             let g = Word(operand[start + c]) * weight[c];
-            out[start + c] = out_type((g - means.y - h * slope) * inverse_std);
+            out[start + c] = out_type((g - mean_g - h * slope) * inverse_std);
         }
         // Those of the tile before may still be read.
         workgroupBarrier();

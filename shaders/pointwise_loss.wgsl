@@ -10,11 +10,11 @@
 // hard · hard_scale. With δ = (z - t) / T:
 //   D = KL(p | q)  softplus(z / T) - softplus(t / T) - p δ          dD/dq · dq/d(z / T) = q - p
 //   D = KL(q | p)  the same with p and q exchanged                  q (1 - q) δ
-//   Jensen-Shannon of β, both outcomes by common/jensen.wgsl        (1 - β) q (1 - q) (ln(q / m) - ln((1 - q) / (1 - m)))
+//   any other      both outcomes' parts by common/divergence.wgsl   q (1 - q) (g of yes - g of no)
 // where q - p = ± q' p'' (1 - e^-|δ|) of the outcomes' probabilities. For a small δ the first is a series without a sign:
 // with d = 1 - e^-|δ| and w the probability in p of the outcome that q has less of, Σ_k (w - w^k) d^k / k.
 //
-// dims      uniform: rows, words of a row, β
+// dims      uniform: rows, words of a row, the divergence's β or α
 // z_s       f32 [rows, outputs], overwritten by state.loss_scale · gradient when GRADIENT
 // z_t       f32 [rows, outputs], read only when TEACHER
 // targets   f32 [rows, outputs]: labels, from 0 to 1 when LOGISTIC; NaN: no hard term
@@ -31,12 +31,12 @@
 //#import common/nan_word.wgsl
 //#import common/word.wgsl
 //#import common/row_tree.wgsl
-//#import common/jensen.wgsl
+//#import common/divergence.wgsl
 
 struct Dims {
     rows: u32,
     words: u32,
-    beta: f32,
+    share: f32,
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -50,10 +50,7 @@ struct Dims {
 override TEACHER: bool = true;
 override GRADIENT: bool = true;
 override LOGISTIC: bool = true;
-override DIVERGENCE: u32 = 0u;
 
-const FORWARD_KL: u32 = 0u;
-const REVERSE_KL: u32 = 1u;
 const PADDING: i32 = -2147483647 - 1;
 
 // Of a logit: the probabilities of yes and no, and minus their logarithms.
@@ -106,7 +103,7 @@ fn binary_divergence(a: Word, b: Word, delta: Word) -> Part {
     let p = outcomes_of(b);
     let d = -decay(abs(delta)).below;
     let loses_yes = delta < Word();
-    if DIVERGENCE == FORWARD_KL {
+    if is_forward() {
         let difference = select(q.yes * p.no, -q.no * p.yes, loses_yes) * d;
         return Part(binary_kl(q, p, b, delta), difference);
     }
@@ -118,15 +115,13 @@ fn binary_divergence(a: Word, b: Word, delta: Word) -> Part {
     let p_less = select(p.no, p.yes, loses_yes);
     let x_more = p_less * d;
     let x_less = q_more * d;
-    let more = jensen(-x_more, -log1p(-x_more), Word(dims.beta));
-    let less = jensen(-x_less, -log1p(-x_less), Word(1.0 - dims.beta));
-    // ln(q / m) of both; p / q of the other may be so large that only the logarithms hold it.
+    // p / q of the other may be so large that only the logarithms hold it.
     let apart = select(q.cost_no - p.cost_no, q.cost_yes - p.cost_yes, loses_yes);
     let u_less = select(apart, -log1p(-x_less), x_less < Word(0.5));
-    let log_more = -log1p(-dims.beta * x_more);
-    let log_less = -u_less - log1p(-(1.0 - dims.beta) * x_less);
-    let slope = (1.0 - dims.beta) * q.yes * q.no * (log_more - log_less);
-    return Part(q_more * more + p_less * less, select(slope, -slope, loses_yes));
+    let more = outcome_of(-log1p(-x_more), -x_more, dims.share);
+    let less = outcome_of(-u_less, -x_less, dims.share);
+    let slope = q.yes * q.no * (more.slope - less.slope);
+    return Part(q_more * more.part + p_less * less.part, select(slope, -slope, loses_yes));
 }
 
 fn soft_part(z: Word, t: Word) -> Part {
@@ -186,7 +181,7 @@ fn pointwise_loss(
         // A padding row may hold anything, even NaN.
         if TEACHER && kind != PADDING {
             let t = z_t[at];
-            let soft = soft_part(z, t);
+            let soft = soft_part(z, target_of(z, t));
             softs += soft.value;
             agreements += select(Word(), Word(1.0), is_yes == (t > Word()));
             gradient = soft_slope * soft.slope;

@@ -1,15 +1,15 @@
 // What the passes of attention share: dims, where a workgroup's rows lie, mask and dropout.
 //
-// dims     uniform: batch, length, heads, head_dim; row_blocks workgroups share a head's rows; the launch's first
-//          workgroup and their number; scale of the scores, rate and stream of the dropout; how many keys before and
-//          after its own position a query sees; heads of the bias, over all examples that have one
-// Query i of example b sees key j < lengths[b] with i - before <= j <= i + after. Without WINDOW, before is no less than
-// length. Lengths and bias are bound by common/attention_unbiased.wgsl or what stands in for it.
+// dims     uniform: batch, length (queries of an example), heads, head_dim; row_blocks workgroups share a head's rows; the
+//          launch's first workgroup and their number; scale of the scores, rate and stream of the dropout; how many keys
+//          before and after its own position a query sees; heads of the bias, over all examples that have one; heads of
+//          keys and values, each of which serves heads / kv_heads neighbours; keys of an example
+// Which keys a query sees is common/attention_mask.wgsl's affair, or that of what stands in for it.
 
 //#import common/step.wgsl
 //#import common/nan.wgsl
 //#import common/random.wgsl
-//#import common/attention_unbiased.wgsl
+//#import common/attention_mask.wgsl
 
 struct Dims {
     batch: u32,
@@ -25,6 +25,8 @@ struct Dims {
     before: u32,
     after: u32,
     bias_pairs: u32,
+    kv_heads: u32,
+    keys: u32,
 }
 
 // Threads that share a row, and vec4 of a row that each holds: quad d of a thread is quad d · LANES + lane.
@@ -49,46 +51,43 @@ const LOWEST: f32 = -3.4028234e38;
 struct Place {
     // batch · heads + head
     pair: u32,
-    // First element of the head in row 0.
+    batch: u32,
+    // First element of the head in row 0 of the queries.
     base: u32,
+    // First element of its keys' head in row 0 of the keys.
+    key_base: u32,
     // First row of the workgroup.
     first: u32,
     // Keys that are no padding.
     keys: u32,
 }
 
+fn place_at(batch: u32, head: u32, first: u32) -> Place {
+    let kv_head = head / (dims.heads / dims.kv_heads);
+    let base = (batch * dims.length * dims.heads + head) * dims.head_dim;
+    let key_base = (batch * dims.keys * dims.kv_heads + kv_head) * dims.head_dim;
+    return Place(batch * dims.heads + head, batch, base, key_base, first, keys_of(batch));
+}
+
+// Queries of a workgroup.
 fn place_of(flat: u32) -> Place {
     let group = dims.first_group + flat;
     let pair = group / dims.row_blocks;
-    let batch = pair / dims.heads;
-    let base = (batch * dims.length * dims.heads + pair % dims.heads) * dims.head_dim;
-    return Place(pair, base, group % dims.row_blocks * ROWS, keys_of(batch));
+    return place_at(pair / dims.heads, pair % dims.heads, group % dims.row_blocks * ROWS);
 }
 
-// Where the head's columns of a row lie; of its last row, for one behind it.
+// Where the head's columns of a query lie; of the last, for one behind it.
 fn row_at(place: Place, row: u32) -> u32 {
     return place.base + min(row, dims.length - 1u) * dims.heads * dims.head_dim;
 }
 
-// The first key that a query sees, if it sees any.
-fn keys_start(query: u32) -> u32 {
-    if !WINDOW {
-        return 0u;
-    }
-    return query - min(query, dims.before);
+// Where the head's columns of a key lie; of the last, for one behind it.
+fn key_at(place: Place, key: u32) -> u32 {
+    return place.key_base + min(key, dims.keys - 1u) * dims.kv_heads * dims.head_dim;
 }
 
-// The end of the keys that a query sees.
-fn keys_end(place: Place, query: u32) -> u32 {
-    return min(place.keys, query + 1u + dims.after);
-}
-
-fn is_seen(place: Place, query: u32, key: u32) -> bool {
-    let is_before_end = key < keys_end(place, query);
-    if !WINDOW {
-        return is_before_end;
-    }
-    return is_before_end && key >= keys_start(query);
+fn is_within(range: vec2<u32>, at: u32) -> bool {
+    return at >= range.x && at < range.y;
 }
 
 // What dropout multiplies the weight of a query and a key by.
@@ -96,7 +95,7 @@ fn dropout(place: Place, query: u32, key: u32) -> f32 {
     if !DROPOUT {
         return 1.0;
     }
-    let index = (place.pair * dims.length + query) * dims.length + key;
+    let index = (place.pair * dims.length + query) * dims.keys + key;
     let unit = random_unit(state.seed, dims.stream, state.step, index);
     return select(0.0, 1.0 / (1.0 - dims.rate), unit >= dims.rate);
 }

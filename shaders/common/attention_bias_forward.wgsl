@@ -10,3 +10,7 @@ alias bias_type = f32;
 fn keys_of(batch: u32) -> u32 {
     return u32(clamp(lengths[batch], 0, i32(dims.length)));
 }
+
+fn loop_keys(place: Place) -> u32 {
+    return place.keys;
+}

@@ -1,4 +1,5 @@
-// q, k, v, dout  f32 [batch, length, heads · head_dim]; dout is the backward passes' alone
+// q, dout  f32 [batch, length, heads · head_dim]; dout is the backward passes' alone
+// k, v     f32 [batch, keys, kv_heads · head_dim]
 //
 // Loaded word by word, for a head of any number of columns; what is behind its last is 0. common/attention_fours.wgsl loads
 // four at once.

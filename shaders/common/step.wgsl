@@ -12,7 +12,7 @@ struct Step {
     bias_correction2: f32,
     token_scale: f32,
     loss_scale: f32,
-    padding: u32,
+    blend: f32,
 }
 
 @group(0) @binding(1) var<uniform> state: Step;

@@ -18,6 +18,6 @@ fn main() -> Result<(), Error> {
         let [teacher, alone, distilled] = row.cells;
         println!("{:32} {teacher:>12} {alone:>14} {distilled:>18}", row.name);
     }
-    println!("Its page: {}", finished.folder.join("report.html").display());
+    println!("Its page is made by: distil-gpu report {}", finished.folder.display());
     Ok(())
 }

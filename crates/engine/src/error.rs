@@ -1,5 +1,7 @@
 //! What can go wrong in the engine.
 
+use distil_gpu_data::disk::DiskError;
+
 /// Errors of the engine. Each names the thing concerned and what is allowed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -140,11 +142,6 @@ pub enum Error {
     #[error(transparent)]
     Recipe(#[from] crate::recipe::RecipeError),
     /// A file cannot be read or written.
-    #[error("{path}: cannot be read or written")]
-    Io {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] DiskError),
 }

@@ -2,80 +2,25 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
-use tempfile::NamedTempFile;
 
-use crate::data::DataError;
+pub use distil_gpu_data::disk::refuse_pointer;
+use distil_gpu_data::disk::{self, disk_error, folder_of};
+pub(crate) use distil_gpu_data::disk::{TEMPORARY, pointer_problem, read_text, sync_folder};
+
 use crate::error::Error;
 
 /// The engine's error for what the system says of a file.
 pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.display().to_string();
-    move |source| Error::Io { path, source }
+    let error = disk_error(path);
+    move |source| error(source).into()
 }
 
 pub(crate) fn bad(path: &Path, problem: impl Into<String>) -> Error {
     Error::Model { path: path.display().to_string(), problem: problem.into() }
-}
-
-/// How a file begins that stands for one that Git LFS has not fetched.
-const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
-/// The longest such file.
-const MOST_POINTER_BYTES: u64 = 1024;
-
-/// What to do about a file, given how it begins, if it only stands for one that Git LFS has not fetched.
-pub(crate) fn pointer_problem(beginning: &[u8]) -> Option<&'static str> {
-    beginning.starts_with(POINTER).then_some(
-        "it is a Git LFS pointer and not the file itself: run `git lfs install` and `git lfs pull` in its folder, or \
-         download the file again",
-    )
-}
-
-/// Refuses a file that only stands for one that Git LFS has not fetched. What is no file or cannot be read is left to
-/// those who read it.
-///
-/// # Errors
-/// [`DataError::File`] saying what to do.
-pub fn refuse_pointer(path: &Path) -> Result<(), DataError> {
-    let short = |path: &Path| {
-        let about = fs::metadata(path).ok()?;
-        (about.is_file() && about.len() <= MOST_POINTER_BYTES).then(|| fs::read(path).ok())?
-    };
-    match short(path).as_deref().and_then(pointer_problem) {
-        Some(problem) => {
-            let path = path.display().to_string();
-            Err(DataError::File { path, problem: problem.to_owned() })
-        }
-        None => Ok(()),
-    }
-}
-
-/// The text of a file of at most `most` bytes.
-///
-/// # Errors
-/// [`DataError`] naming the file that cannot be read, is larger, is no UTF-8, or stands for another one.
-pub(crate) fn read_text(path: &Path, most: u64) -> Result<String, DataError> {
-    let name = || path.display().to_string();
-    let unread = |source| DataError::Read { path: name(), source };
-    let bad = |problem: String| DataError::File { path: name(), problem };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unread)?;
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(unread)?;
-    if bytes.len() as u64 > most {
-        return Err(bad(format!(
-            "it has more than {most} bytes, which are the most of such a file"
-        )));
-    }
-    if let Some(problem) = pointer_problem(&bytes) {
-        return Err(bad(problem.to_owned()));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        bad(format!("it is no text in UTF-8: byte {at} is none of it"))
-    })
 }
 
 /// Writes a file whole or not at all: to a temporary name beside it, synced, then renamed.
@@ -83,8 +28,7 @@ pub(crate) fn read_text(path: &Path, most: u64) -> Result<String, DataError> {
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let file = write_temporary(path, bytes)?;
-    rename(file, path)
+    Ok(disk::write_atomically(path, bytes)?)
 }
 
 /// As [`write_atomically`], to a file in a folder whose name follows from the checksum (CRC-32) of the bytes. That is
@@ -100,37 +44,10 @@ pub(crate) fn write_by_checksum(
 ) -> Result<(), Error> {
     let (written, checksum) = std::thread::scope(|scope| {
         let checksum = scope.spawn(|| crc32fast::hash(bytes));
-        let written = write_temporary(&folder.join(stem), bytes);
+        let written = disk::write_temporary(&folder.join(stem), bytes);
         (written, checksum.join().expect("a checksum cannot fail"))
     });
-    rename(written?, &folder.join(name(checksum)))
-}
-
-/// Writes a temporary file beside `path`.
-fn write_temporary(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, Error> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    // As any new file: left to itself, a temporary file is its owner's alone.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder_of(path)).map_err(io_error(path))?;
-    file.as_file_mut().write_all(bytes).map_err(io_error(path))?;
-    file.as_file().sync_all().map_err(io_error(path))?;
-    Ok(file)
-}
-
-fn rename(file: NamedTempFile, path: &Path) -> Result<(), Error> {
-    file.persist(path).map_err(|error| io_error(path)(error.error))?;
-    sync_folder(folder_of(path)).map_err(io_error(path))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// New names in a folder too are to outlive a power cut. Only Unix can sync a folder.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    Ok(disk::rename(written?, &folder.join(name(checksum)))?)
 }
 
 /// Makes a folder and those above it where they are missing; they outlive a power cut, as what is written into them does.
@@ -150,9 +67,6 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), Error> {
         Err(error) => Err(io_error(folder)(error)),
     }
 }
-
-/// How the names of files and folders begin that are not whole yet.
-pub(crate) const TEMPORARY: &str = ".distil-gpu-";
 
 /// Deletes what a killed program left half-written in a folder.
 pub(crate) fn remove_temporary(folder: &Path) -> Result<(), Error> {

@@ -4,10 +4,13 @@
 //! launch. Gradients and moments have the same layout as the parameters. Training plans, evaluation plans
 //! and the plans of every batch shape bind the same store.
 
+use std::borrow::Cow;
+
 use distil_gpu_kernels::{DType, random};
 use half::f16;
 use serde::Serialize;
 
+use crate::bytes;
 use crate::error::Error;
 
 /// Tensors start at multiples of so many bytes: the offset alignment of every device.
@@ -74,13 +77,32 @@ pub enum Storage {
     /// Matrices in f16, which makes them half as large; vectors (biases and norms, which are small) in f32. For models
     /// that stay as they are.
     F16,
+    /// Matrices in bytes, each row with a scale of its own in f32, which makes them a quarter as large; vectors and matrices
+    /// whose rows are no whole words in f32. For models that stay as they are.
+    #[serde(rename = "int8")]
+    I8,
 }
 
 impl Storage {
-    /// Element type of a parameter.
-    pub fn dtype(self, parameter: &ParameterSpec) -> DType {
+    /// All there are, by what people call them.
+    pub const NAMES: [(&str, Self); 3] =
+        [("f32", Self::F32), ("f16", Self::F16), ("int8", Self::I8)];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(own, _)| *own == name).map(|(_, storage)| *storage)
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, own)| *own == self).map_or("f32", |(name, _)| name)
+    }
+
+    /// Element type of a parameter of this shape.
+    pub fn dtype(self, shape: &[usize]) -> DType {
         match self {
-            Self::F16 if parameter.shape.len() > 1 => DType::F16,
+            Self::F16 if shape.len() > 1 => DType::F16,
+            Self::I8 if matches!(shape, [_, columns] if columns % 4 == 0) => DType::I8,
             _ => DType::F32,
         }
     }
@@ -92,7 +114,7 @@ impl Storage {
     pub fn check(self, parameter: &ParameterSpec, values: &[f32]) -> Result<(), Error> {
         let beyond = |value: &&f32| value.is_nan() || value.abs() > f16::MAX.to_f32();
         match values.iter().find(beyond) {
-            Some(&value) if self.dtype(parameter) == DType::F16 => {
+            Some(&value) if self.dtype(&parameter.shape) == DType::F16 => {
                 Err(Error::BeyondF16 { tensor: parameter.name.clone(), value })
             }
             _ => Ok(()),
@@ -162,8 +184,10 @@ pub struct Place {
 /// Names, shapes and places of a store's parameters.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
-    /// The parameters, in the order the model declared them.
+    /// The parameters, in the order the model declared them; behind them the scales of those in bytes.
     pub parameters: Vec<ParameterSpec>,
+    /// Of each of the model's parameters, which one its scales are, where it lies in bytes.
+    pub scales: Vec<Option<usize>>,
     /// Where each lies.
     pub places: Vec<Place>,
     /// The segments.
@@ -197,18 +221,28 @@ impl Layout {
         Self::stored(parameters, Storage::F32)
     }
 
-    /// Packs the parameters: those in f16 first, of each type those with decay first, then the others, each kind in
+    /// Packs the parameters: those in f16 or in bytes first, of each type those with decay first, then the others, each kind in
     /// declared order.
     ///
     /// # Errors
     /// [`Error::TooLarge`] when one parameter has more elements than a kernel can count.
-    pub fn stored(parameters: Vec<ParameterSpec>, storage: Storage) -> Result<Self, Error> {
+    pub fn stored(mut parameters: Vec<ParameterSpec>, storage: Storage) -> Result<Self, Error> {
+        let mut scales = vec![None; parameters.len()];
+        for (index, scale) in scales.iter_mut().enumerate() {
+            let parameter = &parameters[index];
+            if storage.dtype(&parameter.shape) == DType::I8 {
+                let spec = bytes::scale_spec(parameter);
+                *scale = Some(parameters.len());
+                parameters.push(spec);
+            }
+        }
         let places = vec![Place { segment: 0, offset: 0 }; parameters.len()];
-        let mut layout = Self { places, storage, ..Self::default() };
-        let kinds = [DType::F16, DType::F32].map(|dtype| [(dtype, true), (dtype, false)]);
+        let mut layout = Self { places, storage, scales, ..Self::default() };
+        let kinds =
+            [DType::F16, DType::I8, DType::F32].map(|dtype| [(dtype, true), (dtype, false)]);
         for kind in kinds.into_iter().flatten() {
             for (index, parameter) in parameters.iter().enumerate() {
-                if (storage.dtype(parameter), parameter.decay) == kind {
+                if (storage.dtype(&parameter.shape), parameter.decay) == kind {
                     layout.places[index] = layout.place(parameter, kind.0)?;
                 }
             }
@@ -247,6 +281,15 @@ impl Layout {
         Ok(Place { segment: self.segments.len() - 1, offset })
     }
 
+    /// What is written for the values of parameter `index`: itself, or bytes as numbers and the scales of their rows, each with
+    /// the parameter whose place it takes.
+    pub fn written<'a>(&self, index: usize, values: &'a [f32]) -> Vec<(usize, Cow<'a, [f32]>)> {
+        let Some(Some(scale)) = self.scales.get(index) else { return vec![(index, values.into())] };
+        let (bytes, scales) = bytes::quantise(values, self.parameters[index].row_len());
+        let bytes: Vec<f32> = bytes.into_iter().map(f32::from).collect();
+        vec![(index, bytes.into()), (*scale, scales.into())]
+    }
+
     /// The matrix that a segment is, where it holds nothing else.
     pub fn matrix(&self, segment: usize) -> Option<&ParameterSpec> {
         let mut here =
@@ -258,6 +301,6 @@ impl Layout {
 
     /// Number of parameters, counted as the field does: elements over all tensors.
     pub fn parameter_count(&self) -> usize {
-        self.parameters.iter().map(ParameterSpec::len).sum()
+        self.parameters[..self.scales.len()].iter().map(ParameterSpec::len).sum()
     }
 }

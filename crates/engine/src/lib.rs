@@ -17,17 +17,15 @@
 //! Below them: [`graph`] and [`plan`] (a graph of one's own, compiled), [`device`], [`models`], [`task`], [`data`].
 
 pub mod bench;
-pub mod data;
+pub mod bytes;
 pub mod device;
 pub mod error;
 pub mod files;
-mod floats;
 pub mod forecast;
+pub mod generate;
 pub mod graph;
-mod guard;
 pub mod layout;
 pub mod measure;
-mod memory;
 pub mod models;
 pub mod nn;
 pub mod objective;
@@ -35,7 +33,6 @@ pub mod plan;
 pub mod predict;
 pub mod prelude;
 pub mod recipe;
-pub mod report;
 pub mod results;
 pub mod run;
 pub mod scores;
@@ -48,7 +45,9 @@ mod tensor_file;
 pub mod train;
 pub mod tune;
 pub mod verify;
-pub mod words;
 
+pub use distil_gpu_data as data;
+use distil_gpu_data::floats;
+pub use distil_gpu_data::words;
 pub use distil_gpu_kernels as kernels;
 pub use error::Error;

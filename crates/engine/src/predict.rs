@@ -10,7 +10,7 @@ use crate::measure::Evaluator;
 use crate::models::{self, Feed, ModelConfig};
 use crate::objective::frozen_store;
 use crate::scores::largest;
-use crate::store::{Storage, Store};
+use crate::store::Store;
 use crate::task::TaskRef;
 
 /// A saved model on a device, which answers texts and other examples in batches.
@@ -57,7 +57,8 @@ impl Predictor {
     /// As [`Self::load`].
     pub fn on(folder: impl AsRef<Path>, mut device: Box<dyn Device>) -> Result<Self, Error> {
         let (config, values) = models::load(folder.as_ref())?;
-        let store = frozen_store(&mut *device, &config, &values, Storage::F32)?;
+        let storage = models::storage(folder.as_ref())?;
+        let store = frozen_store(&mut *device, &config, &values, storage)?;
         Ok(Self { config, device, store })
     }
 

@@ -1,4 +1,25 @@
 //! A plan on a device, with stores of its own: what verification and measurement run.
+//!
+//! ```
+//! use distil_gpu_engine::device::{CpuDevice, HostTensor};
+//! use distil_gpu_engine::graph::Graph;
+//! use distil_gpu_engine::kernels::chain::Stage;
+//! use distil_gpu_engine::kernels::{DType, StepState};
+//! use distil_gpu_engine::plan::{Options, Plan};
+//! use distil_gpu_engine::session::Session;
+//!
+//! let mut graph = Graph::new(Vec::new());
+//! let x = graph.input("x", &[3], DType::F32);
+//! let squares = graph.map(Stage::Square, x)?;
+//! graph.output("squares", squares);
+//! let plan = Plan::compile(&graph, Options::default())?;
+//!
+//! let mut device = CpuDevice::<f32>::new();
+//! let mut session = Session::new(&mut device, plan, [])?;
+//! session.run(&StepState::default(), &[("x", HostTensor::F32(&[1.0, 2.0, 3.0]))])?;
+//! assert_eq!(session.output("squares")?, [1.0, 4.0, 9.0]);
+//! # Ok::<(), distil_gpu_engine::Error>(())
+//! ```
 
 use distil_gpu_kernels::distill_loss::TERMS;
 use distil_gpu_kernels::{StepState, loss_scale};

@@ -3,6 +3,7 @@
 
 use distil_gpu_kernels::{DType, loss_scale};
 
+use crate::bytes;
 use crate::device::{BufferId, Device};
 use crate::error::Error;
 pub use crate::layout::*;
@@ -56,7 +57,7 @@ impl Store {
         found.map(|(_, _, id)| *id)
     }
 
-    /// Writes parameter `index` from host values.
+    /// Writes parameter `index` from host values; of one in bytes, its scales too.
     ///
     /// # Errors
     /// [`Error::BeyondF16`]; when the device refuses.
@@ -67,10 +68,13 @@ impl Store {
         index: usize,
         values: &[f32],
     ) -> Result<(), Error> {
-        let place = self.layout.places[index];
-        let id = self.buffer(part, place.segment).expect("the store was made with this part");
         self.layout.storage.check(&self.layout.parameters[index], values)?;
-        device.write(id, place.offset, values)
+        for (index, values) in self.layout.written(index, values) {
+            let place = self.layout.places[index];
+            let id = self.buffer(part, place.segment).expect("the store was made with this part");
+            device.write(id, place.offset, &values)?;
+        }
+        Ok(())
     }
 
     /// Reads parameter `index`.
@@ -85,7 +89,11 @@ impl Store {
     ) -> Result<Vec<f32>, Error> {
         let place = self.layout.places[index];
         let id = self.buffer(part, place.segment).expect("the store was made with this part");
-        device.read(id, place.offset, self.layout.parameters[index].len())
+        let spec = &self.layout.parameters[index];
+        let values = device.read(id, place.offset, spec.len())?;
+        let Some(Some(scale)) = self.layout.scales.get(index) else { return Ok(values) };
+        let bytes: Vec<i8> = values.into_iter().map(|value| value as i8).collect();
+        Ok(bytes::dequantise(&bytes, &self.read(device, part, *scale)?, spec.row_len()))
     }
 
     /// Reads all parameters, in declared order.
@@ -93,12 +101,17 @@ impl Store {
     /// # Errors
     /// When the device is lost.
     pub fn read_all(&self, device: &mut dyn Device) -> Result<Vec<Vec<f32>>, Error> {
-        (0..self.layout.parameters.len()).map(|i| self.read(device, Part::Parameters, i)).collect()
+        (0..self.layout.scales.len()).map(|i| self.read(device, Part::Parameters, i)).collect()
     }
 
     /// Frees the buffers.
-    pub fn free(self, device: &mut dyn Device) {
-        for (_, _, id) in self.buffers {
+    pub fn free(mut self, device: &mut dyn Device) {
+        self.release(device);
+    }
+
+    /// Frees the buffers of a store that is not used again.
+    pub(crate) fn release(&mut self, device: &mut dyn Device) {
+        for (_, _, id) in std::mem::take(&mut self.buffers) {
             device.free_buffer(id);
         }
     }

@@ -1,4 +1,4 @@
-//! A safetensors file of floats, read tensor by tensor.
+//! A safetensors file of floats, read tensor by tensor; of matrices in bytes with the scales of their rows too.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
+use crate::bytes::{self, SCALE};
 use crate::error::Error;
 use crate::files::{bad, io_error, pointer_problem};
 use crate::floats::floats;
@@ -48,9 +49,19 @@ impl TensorFile {
         Ok(Self { path: path.to_owned(), file, header, data_at })
     }
 
-    /// Names of its tensors.
+    /// Names of its tensors, but for the scales of those in bytes.
     pub fn names(&self) -> Vec<String> {
-        self.header.tensors().into_keys().collect()
+        let is_scale =
+            |name: &str| name.strip_suffix(SCALE).is_some_and(|of| self.scaled(of).is_some());
+        self.header.tensors().into_keys().filter(|name| !is_scale(name)).collect()
+    }
+
+    /// A matrix in bytes and the scales of its rows, where a tensor is one and there are such.
+    fn scaled(&self, name: &str) -> Option<[&TensorInfo; 2]> {
+        let bytes = self.header.info(name).filter(|info| info.dtype == Dtype::I8)?;
+        let scales = self.header.info(&format!("{name}{SCALE}"))?;
+        let fits = bytes.shape.len() == 2 && scales.shape == bytes.shape[..1];
+        (fits && scales.dtype == Dtype::F32).then_some([bytes, scales])
     }
 
     /// An entry of its metadata.
@@ -71,6 +82,9 @@ impl TensorFile {
         let Some(info) = self.header.info(name) else {
             return Err(bad(&self.path, format!("it has no tensor {name}")));
         };
+        if let Some([bytes, scales]) = self.scaled(name).filter(|_| info.shape == shape) {
+            return self.dequantised(name, bytes, scales);
+        }
         if floats(info.dtype, &[]).is_none() || info.shape != shape {
             let (dtype, found) = (info.dtype, &info.shape);
             let problem = match is_quantised(dtype) {
@@ -83,6 +97,10 @@ impl TensorFile {
             return Err(bad(&self.path, problem));
         }
         let values = self.floats(info).map_err(io_error(&self.path))?;
+        self.finite(name, values)
+    }
+
+    fn finite(&self, name: &str, values: Vec<f32>) -> Result<Vec<f32>, Error> {
         match values.iter().position(|v| !v.is_finite()) {
             Some(at) => {
                 let problem = format!("{name} holds {} at element {at}", values[at]);
@@ -90,6 +108,25 @@ impl TensorFile {
             }
             None => Ok(values),
         }
+    }
+
+    /// The numbers that a matrix in bytes stands for.
+    fn dequantised(
+        &self,
+        name: &str,
+        info: &TensorInfo,
+        scales: &TensorInfo,
+    ) -> Result<Vec<f32>, Error> {
+        let scales = self.floats(scales).map_err(io_error(&self.path))?;
+        let (start, end) = info.data_offsets;
+        let mut raw = vec![0; end - start];
+        let mut file = &self.file;
+        let read = file
+            .seek(SeekFrom::Start(self.data_at + start as u64))
+            .and_then(|_| file.read_exact(&mut raw));
+        read.map_err(io_error(&self.path))?;
+        let values = bytes::dequantise(bytemuck::cast_slice(&raw), &scales, info.shape[1]);
+        self.finite(name, values)
     }
 
     /// A tensor's values, read in pieces so that its bytes never lie beside them.

@@ -11,9 +11,9 @@ const THREADS: usize = 64;
 /// Elements of one CPU task.
 const TASK: usize = 1 << 14;
 
-/// sum[i] += x[i]: how the gradients of a step's micro-batches add up.
+/// sum\[i] += x\[i]: how the gradients of a step's micro-batches add up.
 ///
-/// Operands: `x` [len], `sum` [len].
+/// Operands: `x` \[len], `sum` \[len].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddTo {
     /// Elements.

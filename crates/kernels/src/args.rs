@@ -13,6 +13,8 @@ pub enum Arg<'a, F> {
     ReadI32(&'a [i32]),
     /// A tensor of halves that is read.
     ReadF16(&'a [f16]),
+    /// A tensor of bytes that is read.
+    ReadI8(&'a [i8]),
 }
 
 /// The operands of one kernel, in the order of [`crate::Kernel::operands`].
@@ -55,6 +57,17 @@ impl<'a, F> Args<'a, F> {
         match &self.0[index] {
             Arg::ReadF16(slice) => slice,
             _ => panic!("operand {index} is not bound for reading halves"),
+        }
+    }
+
+    /// Operand `index`, which the kernel reads as bytes.
+    ///
+    /// # Panics
+    /// When the operand is not a tensor of bytes.
+    pub fn read_i8(&self, index: usize) -> &'a [i8] {
+        match &self.0[index] {
+            Arg::ReadI8(slice) => slice,
+            _ => panic!("operand {index} is not bound for reading bytes"),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::divergence::Softmaxes;
+use crate::divergence::{Softmaxes, between, with_code};
 use crate::row_tile::{self, RowTile};
 use crate::{
     Args, Caps, Cost, Divergence, Kernel, Launch, Operand, Real, StepState, Variant, bytes, row,
@@ -61,7 +61,12 @@ impl DistillLoss {
 
     /// Whether a sweep of its own makes the soft term.
     fn is_graded(&self) -> bool {
-        self.teacher_stride.is_some() && self.divergence != Divergence::ForwardKl
+        self.teacher_stride.is_some() && !self.divergence.is_forward()
+    }
+
+    /// The divergence, of which a loss without a teacher has none.
+    fn soft_term(&self) -> Divergence {
+        if self.teacher_stride.is_some() { self.divergence } else { Divergence::ForwardKl }
     }
 
     /// By one subgroup a row on a driver on the CPU, which pays for barriers.
@@ -85,8 +90,8 @@ impl DistillLoss {
             source.imports.push(("common/row_weight", "common/row_weights"));
         }
         overrides.extend([("TEACHER", teacher as f64), ("GRADIENT", f64::from(self.gradient))]);
-        let divergence = if self.is_graded() { self.divergence } else { Divergence::ForwardKl };
-        overrides.push(("DIVERGENCE", divergence.code()));
+        let divergence = self.soft_term();
+        overrides.push(("DIVERGENCE", f64::from(divergence.code())));
         let step = (MAX_LOGITS_A_LAUNCH / self.classes).max(1);
         let launch = |first: usize| Launch {
             source: source.clone(),
@@ -101,7 +106,7 @@ impl DistillLoss {
             ]
             .map(|word| word as u32)
             .into_iter()
-            .chain([divergence.beta().to_bits()])
+            .chain([divergence.share().to_bits()])
             .collect(),
             bindings: [
                 Some(0),
@@ -163,6 +168,15 @@ impl DistillLoss {
         let (mut soft, mut agrees) = (zero, false);
         let mut log_hot = zero;
         if let (Some(z_t), true) = (z_t, counts_soft) {
+            let blended: Vec<F>;
+            let z_t = match self.divergence {
+                Divergence::Taid { .. } => {
+                    let blend = F::of(state.blend);
+                    blended = z_s.iter().zip(z_t).map(|(&s, &t)| between(s, t, blend)).collect();
+                    &blended
+                }
+                _ => z_t,
+            };
             let (t_top, t_best) = row::peak(z_t);
             agrees = best == t_best;
             let kl;
@@ -231,7 +245,7 @@ impl DistillLoss {
         let [log_hot, log_q_sum, log_p_sum] = logs.map(|sum| F::of64(sum.ln()));
         let log_ratio = F::of64((logs[1] / logs[2]).ln());
         let mut softmaxes = Softmaxes { tops, cold, log_sums: [log_q_sum, log_p_sum], log_ratio };
-        if state.temperature > REFINED_ABOVE {
+        if state.temperature > REFINED_ABOVE || self.divergence.is_of_signs() {
             // Both sum to 1: what their difference sums to is the ratio's error.
             let [excess] = row::sums(
                 z_s,
@@ -244,7 +258,7 @@ impl DistillLoss {
         let softmaxes = softmaxes;
         let slopes = [soft_slope, hard_slope];
         let kl = match self.divergence {
-            Divergence::ForwardKl if self.gradient => row::update(
+            forward if forward.is_forward() && self.gradient => row::update(
                 z_s,
                 z_t,
                 #[inline(always)]
@@ -254,7 +268,7 @@ impl DistillLoss {
                     (soft_slope * difference + hard_slope * r, term)
                 },
             ),
-            Divergence::ForwardKl => {
+            forward if forward.is_forward() => {
                 let [kl] = row::sums(
                     z_s,
                     z_t,
@@ -263,18 +277,15 @@ impl DistillLoss {
                 );
                 kl
             }
-            Divergence::ReverseKl => {
-                self.graded_row::<F, false>(z_s, z_t, softmaxes, best, (slopes, log_hot))
-            }
-            Divergence::Jsd { .. } => {
-                self.graded_row::<F, true>(z_s, z_t, softmaxes, best, (slopes, log_hot))
-            }
+            graded => with_code!(graded, CODE => {
+                self.graded_row::<F, CODE>(z_s, z_t, softmaxes, best, (slopes, log_hot))
+            }),
         };
         (kl, log_hot)
     }
 
-    /// As [`Self::taught_row`], of reverse KL or a Jensen-Shannon divergence.
-    fn graded_row<F: Real, const JSD: bool>(
+    /// As [`Self::taught_row`], of a divergence other than forward KL.
+    fn graded_row<F: Real, const CODE: u32>(
         &self,
         z_s: &mut [F],
         z_t: &[F],
@@ -282,14 +293,14 @@ impl DistillLoss {
         best: usize,
         ([soft_slope, hard_slope], log_hot): ([F; 2], F),
     ) -> f64 {
-        let beta = F::of(self.divergence.beta());
-        let best = softmaxes.best(z_t[best], beta);
+        let share = F::of(self.divergence.share());
+        let best = softmaxes.best::<CODE>(z_t[best], share);
         let [value, pull] = row::sums(
             z_s,
             z_t,
             #[inline(always)]
             move |s, t| {
-                let [_, pull, part] = softmaxes.graded::<JSD>(s, t, beta, best);
+                let [_, pull, part] = softmaxes.graded::<CODE>(s, t, share, best);
                 [part, pull]
             },
         );
@@ -300,7 +311,7 @@ impl DistillLoss {
                 z_t,
                 #[inline(always)]
                 move |s, t| {
-                    let [q, pull, _] = softmaxes.graded::<JSD>(s, t, beta, best);
+                    let [q, pull, _] = softmaxes.graded::<CODE>(s, t, share, best);
                     let r = (s - top - log_hot).fast_exp();
                     (soft_slope * (pull - q * mean) + hard_slope * r, F::zero())
                 },
@@ -340,7 +351,7 @@ impl Kernel for DistillLoss {
         let teacher = if self.teacher_stride.is_some() { " with teacher" } else { "" };
         let gradient = if self.gradient { " with gradient" } else { "" };
         let weighted = if self.weighted { " weighted" } else { "" };
-        let divergence = if self.is_graded() { self.divergence.suffix() } else { "" };
+        let divergence = self.soft_term().suffix();
         format!(
             "{}{teacher}{gradient}{weighted}{divergence}",
             row_tile::bucket(self.rows, self.classes, &self.strides())
@@ -352,17 +363,15 @@ impl Kernel for DistillLoss {
         let tensors = 1 + usize::from(self.teacher_stride.is_some());
         let caps = Caps::default();
         let held = self.tile(&caps).held(self.classes, MAX_HELD, &caps);
-        let graded = usize::from(self.is_graded());
-        let reads = tensors * if held.is_some() { 1 } else { 2 + graded };
+        let (graded, taught) =
+            (usize::from(self.is_graded()), usize::from(self.teacher_stride.is_some()));
+        let sweeps = 2 + graded + usize::from(graded == 1 && self.divergence.is_of_signs());
+        let reads = tensors * if held.is_some() { 1 } else { sweeps };
         let writes = if self.gradient { logits } else { 0 };
-        // Of a class's part and its slope, which the last two sweeps make.
-        let part = match self.divergence {
-            Divergence::ForwardKl => 0,
-            Divergence::ReverseKl => 14,
-            Divergence::Jsd { .. } => 50,
-        };
+        // The last two sweeps make a class's part and its slope.
+        let part = self.divergence.flops();
         Cost {
-            flops: (logits * (12 * tensors + graded * part)) as u64,
+            flops: (logits * (12 * tensors + taught * part)) as u64,
             bytes_read: bytes(reads * logits + self.rows * (1 + usize::from(self.weighted))),
             bytes_written: bytes(writes + self.rows * (1 + TERMS)),
         }
@@ -420,13 +429,23 @@ mod tests {
         z_t: Option<&[f64]>,
         weights: Option<&[f64; 4]>,
     ) -> (f64, Vec<f64>, Vec<f64>) {
+        run_at(kernel, z_s, z_t, weights, &state())
+    }
+
+    fn run_at(
+        kernel: &DistillLoss,
+        z_s: &[f64],
+        z_t: Option<&[f64]>,
+        weights: Option<&[f64; 4]>,
+        state: &StepState,
+    ) -> (f64, Vec<f64>, Vec<f64>) {
         let mut z_s = z_s.to_vec();
         let (mut row_loss, mut terms) = (vec![0.0; 4], vec![0.0; 4 * TERMS]);
         let mut args = vec![Arg::Write(&mut z_s)];
         args.extend(z_t.map(Arg::Read));
         args.extend([Arg::ReadI32(&LABELS), Arg::Write(&mut row_loss), Arg::Write(&mut terms)]);
         args.extend(weights.map(|weights| Arg::Read(weights)));
-        kernel.run_f64(Args::new(args), &state());
+        kernel.run_f64(Args::new(args), state);
         (row_loss.iter().sum(), z_s, terms)
     }
 
@@ -450,13 +469,6 @@ mod tests {
         }
     }
 
-    const DIVERGENCES: [Divergence; 4] = [
-        Divergence::ForwardKl,
-        Divergence::ReverseKl,
-        Divergence::Jsd { beta: 0.5 },
-        Divergence::Jsd { beta: 0.125 },
-    ];
-
     fn of_divergence(
         divergence: Divergence,
         z_s: &[f64],
@@ -469,7 +481,7 @@ mod tests {
     #[test]
     fn gradient_is_the_slope_of_every_divergence() {
         let z_s = logits(1);
-        for divergence in DIVERGENCES {
+        for divergence in Divergence::EACH {
             let (_, gradient, _) = of_divergence(divergence, &z_s, true);
             for i in 0..z_s.len() {
                 let moved = |step: f64| {
@@ -487,7 +499,7 @@ mod tests {
         }
     }
 
-    /// Σ p ln(p / q), Σ q ln(q / p), β KL(p ‖ m) + (1 - β) KL(q ‖ m), times T².
+    /// Times T², of distributions by their definitions.
     #[test]
     fn divergences_are_as_defined() {
         let temperature = f64::from(state().temperature);
@@ -496,21 +508,28 @@ mod tests {
             let sum: f64 = powers.iter().sum();
             powers.iter().map(|power| power / sum).collect()
         };
+        let mean = |a: &[f64], b: &[f64], share: f32| -> Vec<f64> {
+            let share = f64::from(share);
+            a.iter().zip(b).map(|(a, b)| share * a + (1.0 - share) * b).collect()
+        };
         let kl = |p: &[f64], q: &[f64]| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
         let (z_s, z_t) = (logits(1), logits(2));
-        for divergence in DIVERGENCES {
+        for divergence in Divergence::EACH {
             let (_, _, terms) = of_divergence(divergence, &z_s, true);
             for (row, terms) in terms.chunks(TERMS).enumerate().filter(|(_, terms)| terms[4] > 0.0)
             {
                 let [q, p] = [&z_s, &z_t].map(|z| softmax(&z[row * CLASSES..][..CLASSES]));
                 let wanted = match divergence {
-                    Divergence::ForwardKl => kl(&p, &q),
+                    Divergence::ForwardKl | Divergence::Taid { .. } => kl(&p, &q),
                     Divergence::ReverseKl => kl(&q, &p),
                     Divergence::Jsd { beta } => {
-                        let beta = f64::from(beta);
-                        let m: Vec<f64> =
-                            p.iter().zip(&q).map(|(p, q)| beta * p + (1.0 - beta) * q).collect();
+                        let (m, beta) = (mean(&p, &q, beta), f64::from(beta));
                         beta * kl(&p, &m) + (1.0 - beta) * kl(&q, &m)
+                    }
+                    Divergence::SkewKl { skew } => kl(&p, &mean(&p, &q, skew)),
+                    Divergence::SkewReverseKl { skew } => kl(&q, &mean(&q, &p, skew)),
+                    Divergence::TotalVariation => {
+                        p.iter().zip(&q).map(|(p, q)| (p - q).abs() / 2.0).sum()
                     }
                 };
                 let wanted = temperature * temperature * wanted;
@@ -520,6 +539,22 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// As forward KL from a teacher that has the target's logits.
+    #[test]
+    fn a_target_between_both_models_is_held_fixed() {
+        let (z_s, z_t, blend) = (logits(1), logits(2), 0.375);
+        let run = |divergence, z_t: &[f64], blend| {
+            let kernel = DistillLoss { divergence, ..DistillLoss::new(4, CLASSES) };
+            let state = StepState { blend, ..state() };
+            run_at(&kernel, &z_s, Some(z_t), None, &state)
+        };
+        let target: Vec<f64> =
+            z_s.iter().zip(&z_t).map(|(s, t)| s + f64::from(blend) * (t - s)).collect();
+        let found = run(Divergence::Taid { start: 0.0 }, &z_t, blend);
+        assert_eq!(found, run(Divergence::ForwardKl, &target, 1.0));
+        assert_ne!(found, run(Divergence::ForwardKl, &z_t, 1.0));
     }
 
     #[test]

@@ -21,31 +21,87 @@ pub enum Divergence {
         /// Weight of the teacher's distribution, within 0.001 and 0.999: nearer to 0 or 1, f32 loses its digits.
         beta: f32,
     },
+    /// KL(p ‖ m), m = α p + (1 - α) q, of Ko et al. 2024 (DistiLLM): at most ln(1 / α), however little the student
+    /// gives a class that the teacher finds likely.
+    SkewKl {
+        /// α, the weight of the teacher's distribution in m, from 0.001 to 0.9: f32 loses the digits of what is near to m.
+        skew: f32,
+    },
+    /// KL(q ‖ m), m = (1 - α) p + α q, of the same: at most ln(1 / α), also where the teacher excludes a class.
+    SkewReverseKl {
+        /// α, the weight of the student's distribution in m, from 0.001 to 0.9.
+        skew: f32,
+    },
+    /// Σ |p - q| / 2, at most 1: every class draws with the same force, however close p and q are; 0 where they are the same.
+    TotalVariation,
+    /// KL(p' ‖ q), p' of the logits z' = z + λ (z_t - z) between the student's and the teacher's, z held fixed there, of Shing et
+    /// al. 2025 (TAID): a target that is never far off. λ is [`StepState::blend`](crate::StepState::blend), and rises to 1.
+    Taid {
+        /// λ at the first step, from 0 to 1.
+        start: f32,
+    },
 }
 
 impl Divergence {
+    /// One of every kind, forward KL first: what tests and verification run.
+    pub const EACH: [Self; 7] = [
+        Self::ForwardKl,
+        Self::ReverseKl,
+        Self::Jsd { beta: 0.25 },
+        Self::SkewKl { skew: 0.125 },
+        Self::SkewReverseKl { skew: 0.125 },
+        Self::TotalVariation,
+        Self::Taid { start: 0.5 },
+    ];
+
     /// Whether its numbers are in range.
     pub fn is_valid(self) -> bool {
         match self {
-            Self::ForwardKl | Self::ReverseKl => true,
+            Self::ForwardKl | Self::ReverseKl | Self::TotalVariation => true,
             Self::Jsd { beta } => (0.001..=0.999).contains(&beta),
+            Self::SkewKl { skew } | Self::SkewReverseKl { skew } => (0.001..=0.9).contains(&skew),
+            Self::Taid { start } => (0.0..=1.0).contains(&start),
         }
+    }
+
+    /// Whether it asks for the sign of q - p, however small: then the ratio of the softmaxes' denominators is always made better.
+    pub(crate) fn is_of_signs(self) -> bool {
+        self == Self::TotalVariation
     }
 
     /// What the shaders know it by.
-    pub(crate) fn code(self) -> f64 {
+    pub(crate) fn code(self) -> u32 {
         match self {
-            Self::ForwardKl => 0.0,
-            Self::ReverseKl => 1.0,
-            Self::Jsd { .. } => 2.0,
+            Self::ForwardKl => FORWARD_KL,
+            Self::ReverseKl => REVERSE_KL,
+            Self::Jsd { .. } => JSD,
+            Self::SkewKl { .. } => SKEW_KL,
+            Self::SkewReverseKl { .. } => SKEW_REVERSE_KL,
+            Self::TotalVariation => TOTAL_VARIATION,
+            Self::Taid { .. } => TAID,
         }
     }
 
-    /// β, or 0 where there is none.
-    pub(crate) fn beta(self) -> f32 {
+    /// Whether it is the KL of a target from the student: the loss's gradient needs no sum then.
+    pub(crate) fn is_forward(self) -> bool {
+        matches!(self, Self::ForwardKl | Self::Taid { .. })
+    }
+
+    /// λ when so much of the training is done, from 0 to 1: in proportion to the steps. 1 for all divergences but
+    /// [`Self::Taid`].
+    pub fn blend(self, done: f64) -> f32 {
         match self {
-            Self::ForwardKl | Self::ReverseKl => 0.0,
+            Self::Taid { start } => (f64::from(start) + (1.0 - f64::from(start)) * done) as f32,
+            _ => 1.0,
+        }
+    }
+
+    /// The number that a mean of both has, or 0 where there is none.
+    pub(crate) fn share(self) -> f32 {
+        match self {
+            Self::ForwardKl | Self::ReverseKl | Self::TotalVariation | Self::Taid { .. } => 0.0,
             Self::Jsd { beta } => beta,
+            Self::SkewKl { skew } | Self::SkewReverseKl { skew } => skew,
         }
     }
 
@@ -55,9 +111,55 @@ impl Divergence {
             Self::ForwardKl => "",
             Self::ReverseKl => " reverse",
             Self::Jsd { .. } => " jsd",
+            Self::SkewKl { .. } => " skew",
+            Self::SkewReverseKl { .. } => " skew reverse",
+            Self::TotalVariation => " variation",
+            Self::Taid { .. } => " taid",
+        }
+    }
+
+    /// Operations of [`outcome`].
+    pub(crate) fn flops(self) -> usize {
+        match self {
+            Self::ForwardKl => 0,
+            Self::Taid { .. } => 2,
+            Self::ReverseKl => 14,
+            Self::Jsd { .. } => 50,
+            Self::SkewKl { .. } | Self::SkewReverseKl { .. } => 40,
+            Self::TotalVariation => 4,
         }
     }
 }
+
+pub(crate) const FORWARD_KL: u32 = 0;
+pub(crate) const REVERSE_KL: u32 = 1;
+pub(crate) const JSD: u32 = 2;
+pub(crate) const SKEW_KL: u32 = 3;
+pub(crate) const SKEW_REVERSE_KL: u32 = 4;
+pub(crate) const TOTAL_VARIATION: u32 = 5;
+pub(crate) const TAID: u32 = 6;
+
+/// An expression in which a constant is the code of a divergence that is not [`Divergence::is_forward`], so that each has loops of its own: a
+/// choice within a loop would keep it from becoming vector instructions.
+macro_rules! with_code {
+    ($divergence:expr, $code:ident => $made:expr) => {{
+        use $crate::divergence::{JSD, REVERSE_KL, SKEW_KL, SKEW_REVERSE_KL, TOTAL_VARIATION};
+        $crate::divergence::with_code!($divergence, $code => $made, [JSD, SKEW_KL, SKEW_REVERSE_KL, TOTAL_VARIATION], REVERSE_KL)
+    }};
+    ($divergence:expr, $code:ident => $made:expr, [$($one:ident),*], $last:ident) => {
+        match $divergence.code() {
+            $($one => {
+                const $code: u32 = $one;
+                $made
+            })*
+            _ => {
+                const $code: u32 = $last;
+                $made
+            }
+        }
+    };
+}
+pub(crate) use with_code;
 
 /// Σ_k (w - w^k) d^k c(k) over k >= 2, of d up to 0.23 and w and v = 1 - w in (0, 1): no term is negative.
 #[inline(always)]
@@ -73,7 +175,7 @@ pub(crate) fn rising_series<F: Real>(d: F, w: F, v: F, c: impl Fn(f64) -> f64) -
 }
 
 /// Of the larger of two probabilities and the smaller, which is it times e^-u, with weights 1 - w and w: what they add to a
-/// Jensen-Shannon divergence, in shares of the larger; `below` is e^-u - 1. As in `shaders/common/jensen.wgsl`.
+/// Jensen-Shannon divergence, in shares of the larger; `below` is e^-u - 1. As in `shaders/common/divergence.wgsl`.
 #[inline(always)]
 pub(crate) fn jensen<F: Real>(below: F, u: F, w: F) -> F {
     let far = F::of(100.0);
@@ -82,6 +184,13 @@ pub(crate) fn jensen<F: Real>(below: F, u: F, w: F) -> F {
     let near = rising_series(d, w, F::one() - w, |k| 1.0 / (k * (k - 1.0)));
     let apart = -(F::one() - w * d) * (-w * d).fast_ln_1p() - w * (F::one() - d) * u_in_range;
     if u < F::of(0.25) { near } else { apart }
+}
+
+/// The logit of [`Divergence::Taid`]'s target between those of student and teacher, `blend` of the way. Infinite ones may be
+/// the same.
+#[inline(always)]
+pub(crate) fn between<F: Real>(s: F, t: F, blend: F) -> F {
+    if s == t { t } else { s + blend * (t - s) }
 }
 
 /// What the softmaxes of a row have in common, student's before teacher's.
@@ -96,7 +205,7 @@ pub(crate) struct Softmaxes<F> {
     pub(crate) log_ratio: F,
 }
 
-/// The student's likeliest class: the teacher's logit less its largest, and ln(q / m).
+/// The student's likeliest class: the teacher's logit less its largest, and the slope of its [`outcome`].
 #[derive(Clone, Copy)]
 pub(crate) struct Best<F> {
     t: F,
@@ -109,16 +218,60 @@ fn negative<F: Real>(x: F) -> F {
     if x < F::zero() { x } else { F::zero() }
 }
 
-/// The weight of the smaller of p and q.
+/// Of the weights that a and b have in their mean, that of the smaller; x = ln a - ln b.
 #[inline(always)]
-fn weight_of<F: Real>(x: F, beta: F) -> F {
-    if x < F::zero() { F::one() - beta } else { beta }
+fn weight_of_smaller<F: Real>(x: F, [of_a, of_b]: [F; 2]) -> F {
+    if x < F::zero() { of_a } else { of_b }
 }
 
-/// ln(q / m) of x = ln q - ln p; `below` is e^-|x| - 1.
+/// ln(a / m) of the mean m of a and b with these weights; x = ln a - ln b, `below` = e^-|x| - 1.
 #[inline(always)]
-fn log_share<F: Real>(x: F, below: F, beta: F) -> F {
-    negative(x) - (weight_of(x, beta) * below).fast_ln_1p()
+fn log_in_mean<F: Real>(x: F, below: F, weights: [F; 2]) -> F {
+    negative(x) - (weight_of_smaller(x, weights) * below).fast_ln_1p()
+}
+
+/// a ln(a / b) - a + b, which is never negative, in shares of the larger of a and b; x = ln a - ln b.
+#[inline(always)]
+fn excess<F: Real>(x: F) -> F {
+    let far = F::of(-100.0);
+    let bounded = if x < far { far } else { x };
+    let [below, rest] = (-bounded.abs()).exp_m1_terms();
+    if bounded < F::zero() { bounded * below - rest } else { rest }
+}
+
+/// Of x = ln q - ln p, `below` = e^-|x| - 1 and the divergence's number: the outcome's part of the divergence, in shares of the
+/// larger of p and q, of which none is negative; and ∂f/∂q, but for a number that is the same for all outcomes. As in
+/// `shaders/common/divergence.wgsl`.
+#[inline(always)]
+pub(crate) fn outcome<F: Real, const CODE: u32>(x: F, below: F, share: F) -> [F; 2] {
+    match CODE {
+        REVERSE_KL => [excess(x), x],
+        SKEW_KL | SKEW_REVERSE_KL => {
+            // `share` is α, the weight in m of p, or of q.
+            let rest = F::one() - share;
+            let is_of_q = CODE == SKEW_REVERSE_KL;
+            let (own, weights) = (if is_of_q { x } else { -x }, [share, rest]);
+            let log_share = log_in_mean(own, below, weights);
+            // m, and (q - p) / m.
+            let mean = F::one() + weight_of_smaller(own, weights) * below;
+            let gap = if x < F::zero() { below / mean } else { -below / mean };
+            let part = excess(log_share) * if own < F::zero() { mean } else { F::one() };
+            let slope = if is_of_q { log_share - share * rest * gap } else { rest * rest * gap };
+            [part, slope]
+        }
+        TOTAL_VARIATION => {
+            let half = F::of(0.5);
+            let above = if x > F::zero() { half } else { F::zero() };
+            [-half * below, if x < F::zero() { -half } else { above }]
+        }
+        _ => {
+            // `share` is β, the weight of p.
+            let of_q = F::one() - share;
+            let weights = [of_q, share];
+            let part = jensen(below, x.abs(), weight_of_smaller(x, weights));
+            [part, of_q * log_in_mean(x, below, weights)]
+        }
+    }
 }
 
 impl<F: Real> Softmaxes<F> {
@@ -141,35 +294,34 @@ impl<F: Real> Softmaxes<F> {
     }
 
     /// The student's likeliest class, whose logit of the teacher is `t`.
-    pub(crate) fn best(self, t: F, beta: F) -> Best<F> {
+    pub(crate) fn best<const CODE: u32>(self, t: F, share: F) -> Best<F> {
         let t = t - self.tops[1];
         let x = -t * self.cold - self.log_ratio;
         let [below, _] = (-x.abs()).exp_m1_terms();
-        Best { t, slope: log_share(x, below, beta) }
+        let [_, slope] = outcome::<F, CODE>(x, below, share);
+        Best { t, slope }
     }
 
-    /// Of a class: q; q times ∂f/∂q, which is counted from that of the likeliest class; and the class's part of the
-    /// divergence: reverse KL, or `JSD`.
+    /// Of a class: q; q times ∂f/∂q, which is counted from that of the likeliest class; and the class's part of a divergence
+    /// other than forward KL.
     #[inline(always)]
-    pub(crate) fn graded<const JSD: bool>(self, s: F, t: F, beta: F, best: Best<F>) -> [F; 3] {
+    pub(crate) fn graded<const CODE: u32>(self, s: F, t: F, share: F, best: Best<F>) -> [F; 3] {
         let zero = F::zero();
         let (s, t) = (s - self.tops[0], t - self.tops[1]);
         let (log_q, log_p) = (s * self.cold - self.log_sums[0], t * self.cold - self.log_sums[1]);
         let larger = if log_q > log_p { log_q } else { log_p }.fast_exp();
         let q = log_q.fast_exp();
         let x = (s - t) * self.cold - self.log_ratio;
-        let (part, slope) = if JSD {
-            let [below, _] = (-x.abs()).exp_m1_terms();
-            let share = log_share(x, below, beta) - best.slope;
-            let is_best = (s == zero) & (t == best.t);
-            let share = if is_best { zero } else { share };
-            (jensen(below, x.abs(), weight_of(x, beta)), (F::one() - beta) * share)
+        let [below, _] = (-x.abs()).exp_m1_terms();
+        let [part, slope] = outcome::<F, CODE>(x, below, share);
+        let is_best = (s == zero) & (t == best.t);
+        let slope = if CODE == REVERSE_KL {
+            // Logits differ by more digits than their distances from the denominators.
+            (s - (t - best.t)) * self.cold
+        } else if is_best {
+            zero
         } else {
-            let far = F::of(-100.0);
-            let bounded = if x < far { far } else { x };
-            let [below, rest] = (-bounded.abs()).exp_m1_terms();
-            let part = if bounded < zero { bounded * below - rest } else { rest };
-            (part, (s - (t - best.t)) * self.cold)
+            slope - best.slope
         };
         let pull = if q == zero { zero } else { q * slope };
         [q, pull, if larger == zero { zero } else { larger * part }]
@@ -181,13 +333,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beta_keeps_away_from_its_ends() {
-        assert!([Divergence::ForwardKl, Divergence::ReverseKl].iter().all(|kind| kind.is_valid()));
+    fn numbers_keep_away_from_their_ends() {
+        assert!(Divergence::EACH.iter().all(|kind| kind.is_valid()));
         let valid = |beta| Divergence::Jsd { beta }.is_valid();
         assert!(valid(0.001) && valid(0.5) && valid(0.999));
-        for beta in [0.0, 1.0, -0.5, 1e-4, f32::NAN, f32::INFINITY] {
-            assert!(!valid(beta), "{beta}");
+        let skewed = |skew| {
+            let kinds = [Divergence::SkewKl { skew }, Divergence::SkewReverseKl { skew }];
+            kinds.map(Divergence::is_valid)
+        };
+        assert_eq!([0.001, 0.1, 0.9].map(skewed), [[true; 2]; 3]);
+        for number in [0.0, 1.0, -0.5, 1e-4, f32::NAN, f32::INFINITY] {
+            assert!(!valid(number), "{number}");
+            assert_eq!(skewed(number), [false; 2], "{number}");
         }
+        assert_eq!(skewed(0.99), [false; 2]);
     }
 
     /// (1 - w) ln(1 / m) + w r ln(r / m) with m = 1 - w + w r, in f32 against f64, and in f64 across its two formulas.

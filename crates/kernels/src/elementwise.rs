@@ -14,7 +14,7 @@ const TASK_LEN: usize = 1 << 14;
 /// Elements that go through a chain together.
 const PART_LEN: usize = 1 << 11;
 
-/// out[coord] = chain(main[coord])
+/// out\[coord] = chain(main\[coord])
 #[derive(Clone, Debug)]
 pub struct Elementwise {
     /// Extents of the output.

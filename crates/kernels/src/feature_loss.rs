@@ -25,7 +25,7 @@ pub enum Measure {
 /// Loss and gradient of rows against the teacher's.
 ///
 /// Operands: `student` and `teacher` f32 [rows, cols]; `lengths` i32 [rows / positions]: positions from there on are
-/// padding; `row_loss` [rows]: weight · scale · value; and, if it is asked for, `gradient` [rows, cols] of their sum, times
+/// padding; `row_loss` \[rows]: weight · scale · value; and, if it is asked for, `gradient` [rows, cols] of their sum, times
 /// the loss scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FeatureLoss {

@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use crate::parts::cuts;
 use crate::{
-    Args, Caps, Cost, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, row, twin,
+    Args, Caps, Cost, DType, Kernel, Launch, Operand, Part, Real, Source, StepState, bytes, row,
+    twin,
 };
 
 /// Threads of a workgroup that strides along rows.
@@ -16,11 +17,11 @@ const SHORT_RUN: usize = 32;
 /// Elements of one CPU task.
 const TASK_LEN: usize = 1 << 14;
 
-/// Forward out[i] = table[ids[i]]; backward dtable[t] = Σ dy[i] over the i with ids[i] = t, added onto dtable with
+/// Forward out\[i] = table[ids\[i]]; backward dtable\[t] = Σ dy\[i] over the i with ids\[i] = t, added onto dtable with
 /// `accumulate`.
 ///
-/// Operands: forward `table` [table_rows, cols], `ids` [rows], `out` [rows, cols]; backward `dy`
-/// [rows, cols], `ids` [rows], `order` [rows] as [`sorted_order`] makes it, `dtable` [table_rows, cols].
+/// Operands: forward `table` [table_rows, cols], `ids` \[rows], `out` [rows, cols]; backward `dy`
+/// [rows, cols], `ids` \[rows], `order` \[rows] as [`sorted_order`] makes it, `dtable` [table_rows, cols].
 /// An id below 0, or from `table_rows` on, gives a row of zeros and takes part in no gradient. Of a table in parts, each
 /// has a kernel of its own: ids name rows from `first` on, and behind the first part `accumulate` keeps what is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +39,8 @@ pub struct Gather {
     /// Whether the table's gradient is added onto what is there; forward, whether rows of `out` whose ids name no row of
     /// the table stay as they are.
     pub accumulate: bool,
-    /// Whether the table is stored in f16; it has no gradient then.
-    pub half_table: bool,
+    /// What the table is stored in: f32, or f16 or bytes, which have no gradient.
+    pub table_type: DType,
 }
 
 /// The positions of `ids`, sorted by id; positions of the same id stay in order.
@@ -60,12 +61,19 @@ impl Gather {
 
     fn forward<F: Real>(&self, mut args: Args<'_, F>) {
         let (ids, out) = (args.read_i32(1), args.write(2));
-        if self.half_table {
-            let table = args.read_f16(0);
-            self.copy_rows(ids, out, |at, out| F::widen(&table[at..][..self.cols], out));
-        } else {
-            let table = args.read(0);
-            self.copy_rows(ids, out, |at, out| out.copy_from_slice(&table[at..][..self.cols]));
+        match self.table_type {
+            DType::F16 => {
+                let table = args.read_f16(0);
+                self.copy_rows(ids, out, |at, out| F::widen(&table[at..][..self.cols], out));
+            }
+            DType::I8 => {
+                let table = args.read_i8(0);
+                self.copy_rows(ids, out, |at, out| F::widen_bytes(&table[at..][..self.cols], out));
+            }
+            DType::F32 | DType::I32 => {
+                let table = args.read(0);
+                self.copy_rows(ids, out, |at, out| out.copy_from_slice(&table[at..][..self.cols]));
+            }
         }
     }
 
@@ -129,13 +137,17 @@ impl Gather {
             overrides.push(("ACCUMULATE", 1.0));
         }
         Launch {
-            source: match (self.backward, self.half_table) {
+            source: match (self.backward, self.table_type) {
                 (true, _) => Source::of("gather_backward"),
-                (false, true) => Source {
+                (false, DType::F16) => Source {
                     imports: vec![("common/table_f32", "common/table_f16")],
                     ..Source::of("gather")
                 },
-                (false, false) => Source::of("gather"),
+                (false, DType::I8) => Source {
+                    imports: vec![("common/table_f32", "common/table_i8")],
+                    ..Source::of("gather")
+                },
+                (false, _) => Source::of("gather"),
             },
             entry,
             overrides,
@@ -175,7 +187,7 @@ impl Kernel for Gather {
             let order = Operand::read_i32("order", self.rows);
             vec![Operand::read("dy", rows), ids, order, made("dtable", table)]
         } else {
-            let table = Operand::read_weights("table", table, self.half_table);
+            let table = Operand::read_weights("table", table, self.table_type);
             vec![table, ids, made("out", rows)]
         }
     }
@@ -198,8 +210,8 @@ impl Kernel for Gather {
     }
 
     fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
-        // 64 rows of halves begin where a device can bind if they are even.
-        let odd = self.half_table && !self.cols.is_multiple_of(2);
+        // 64 rows of halves, or of bytes, begin where a device can bind if their words are whole.
+        let odd = !(self.cols * self.table_type.bytes()).is_multiple_of(4);
         if odd || operand != if self.backward { 3 } else { 0 } {
             return None;
         }
@@ -237,7 +249,7 @@ impl Kernel for Gather {
                 bytes_written: bytes(written),
             }
         } else {
-            let rows_read = bytes(rows.min(table)) / if self.half_table { 2 } else { 1 };
+            let rows_read = (rows.min(table) * self.table_type.bytes()) as u64;
             Cost { flops: 0, bytes_read: rows_read + bytes(self.rows), bytes_written: bytes(rows) }
         }
     }
@@ -278,9 +290,9 @@ mod tests {
         for [rows, table_rows, cols] in SHAPES {
             let (table, ids) = (numbers(table_rows * cols), some_ids(rows, table_rows));
             let mut out = vec![f64::NAN; rows * cols];
-            let (first, backward, half_table) = (0, false, false);
+            let (first, backward, table_type) = (0, false, DType::F32);
             let gather =
-                Gather { rows, table_rows, first, cols, backward, accumulate: false, half_table };
+                Gather { rows, table_rows, first, cols, backward, accumulate: false, table_type };
             let args = vec![Arg::Read(&table), Arg::ReadI32(&ids), Arg::Write(&mut out)];
             gather.run_f64(Args::new(args), &StepState::default());
             for (out, &id) in out.chunks(cols).zip(&ids) {
@@ -293,7 +305,8 @@ mod tests {
             let halves: Vec<f16> = table.iter().map(|&value| f16::from_f64(value)).collect();
             let mut of_halves = vec![f64::NAN; rows * cols];
             let args = vec![Arg::ReadF16(&halves), Arg::ReadI32(&ids), Arg::Write(&mut of_halves)];
-            Gather { half_table: true, ..gather }.run_f64(Args::new(args), &StepState::default());
+            Gather { table_type: DType::F16, ..gather }
+                .run_f64(Args::new(args), &StepState::default());
             out.iter_mut().for_each(|value| *value = f16::from_f64(*value).to_f64());
             assert_eq!(out, of_halves);
         }
@@ -307,9 +320,9 @@ mod tests {
             for accumulate in [false, true] {
                 let start = if accumulate { 0.5 } else { f64::NAN };
                 let mut dtable = vec![start; table_rows * cols];
-                let (first, backward, half_table) = (0, true, false);
+                let (first, backward, table_type) = (0, true, DType::F32);
                 let gather =
-                    Gather { rows, table_rows, first, cols, backward, accumulate, half_table };
+                    Gather { rows, table_rows, first, cols, backward, accumulate, table_type };
                 let args = vec![
                     Arg::Read(&dy),
                     Arg::ReadI32(&ids),
@@ -342,9 +355,9 @@ mod tests {
         let args =
             vec![Arg::Read(&dy), Arg::ReadI32(&ids), Arg::ReadI32(&order), Arg::Write(&mut dtable)];
         let (rows, table_rows, cols) = (2, 2, 1);
-        let (first, backward, half_table) = (0, true, false);
+        let (first, backward, table_type) = (0, true, DType::F32);
         let gather =
-            Gather { rows, table_rows, first, cols, backward, accumulate: false, half_table };
+            Gather { rows, table_rows, first, cols, backward, accumulate: false, table_type };
         gather.run_f64(Args::new(args), &StepState::default());
         assert_eq!(dtable, [0.0, 4.0]);
     }

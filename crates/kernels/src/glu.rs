@@ -37,9 +37,22 @@ impl Gate {
     }
 }
 
-/// out = act(gate) · value of rows [gate, value], or [value, gate] with `gate_last`.
+/// Where gates and values lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halves {
+    /// A row is gate and value.
+    GateFirst,
+    /// A row is value and gate.
+    GateLast,
+    /// In operands of their own.
+    Apart,
+}
+
+/// out = act(gate) · value.
 ///
-/// Operands: forward `x` [rows, 2 · half], `out` [rows, half]; backward `x`, `dout` [rows, half], `dx` of x's shape.
+/// Operands: forward `x` [rows, 2 · half], `out` [rows, half]; backward `x`, `dout` [rows, half], `dx` of x's shape. Where
+/// gates and values lie apart: forward `gates`, `out`, `values`; backward `gates`, `dout`, `dgates`, `values`, `dvalues`, all
+/// [rows, half].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glu {
     /// Rows.
@@ -48,8 +61,8 @@ pub struct Glu {
     pub half: usize,
     /// What the gate goes through.
     pub gate: Gate,
-    /// Whether the gate is the second half of a row.
-    pub gate_last: bool,
+    /// Where gates and values lie.
+    pub halves: Halves,
     /// Whether this is the gradient.
     pub backward: bool,
 }
@@ -85,11 +98,14 @@ impl Glu {
         activated: impl Fn(F) -> F + Copy + Sync,
         slope: impl Fn(F) -> F + Copy + Sync,
     ) {
+        if self.halves == Halves::Apart {
+            return self.run_apart(args, activated, slope);
+        }
         let (half, rows_a_task) = (self.half, TASK_LEN.div_ceil(2 * self.half));
         let rows = args.read(0).par_chunks_exact(2 * half);
         let halves = move |row: &'_ [F]| -> [usize; 2] {
             debug_assert_eq!(row.len(), 2 * half);
-            if self.gate_last { [half, 0] } else { [0, half] }
+            if self.halves == Halves::GateLast { [half, 0] } else { [0, half] }
         };
         if !self.backward {
             let out = args.write(1).par_chunks_exact_mut(half);
@@ -110,18 +126,63 @@ impl Glu {
         dx.zip(rows).zip(dout).with_min_len(rows_a_task).for_each(|((dx, x), dout)| {
             let [gate, value] = halves(x).map(|first| &x[first..][..half]);
             let (first, last) = dx.split_at_mut(half);
-            let (dgate, dvalue) = if self.gate_last { (last, first) } else { (first, last) };
-            vectorised(
-                #[inline(always)]
-                move || {
-                    for c in 0..half {
-                        dgate[c] = dout[c] * value[c] * slope(gate[c]);
-                        dvalue[c] = dout[c] * activated(gate[c]);
-                    }
-                },
-            );
+            let (dgate, dvalue) =
+                if self.halves == Halves::GateLast { (last, first) } else { (first, last) };
+            slopes([gate, value, dout], [dgate, dvalue], activated, slope);
         });
     }
+
+    fn run_apart<F: Real>(
+        &self,
+        mut args: Args<'_, F>,
+        activated: impl Fn(F) -> F + Copy + Sync,
+        slope: impl Fn(F) -> F + Copy + Sync,
+    ) {
+        let gates = args.read(0).par_chunks(TASK_LEN);
+        if !self.backward {
+            let values = args.read(2).par_chunks(TASK_LEN);
+            let out = args.write(1).par_chunks_mut(TASK_LEN).zip(gates).zip(values);
+            return out.for_each(|((out, gates), values)| {
+                vectorised(
+                    #[inline(always)]
+                    move || {
+                        for ((out, &gate), &value) in out.iter_mut().zip(gates).zip(values) {
+                            *out = activated(gate) * value;
+                        }
+                    },
+                );
+            });
+        }
+        let [dout, values] = [1, 2].map(|operand| args.read(operand).par_chunks(TASK_LEN));
+        let [dgates, dvalues] = [3, 4].map(|operand| args.write(operand));
+        let written = dgates.par_chunks_mut(TASK_LEN).zip(dvalues.par_chunks_mut(TASK_LEN));
+        written.zip(gates).zip(values).zip(dout).for_each(
+            |((((dgate, dvalue), gate), value), dout)| {
+                slopes([gate, value, dout], [dgate, dvalue], activated, slope);
+            },
+        );
+    }
+}
+
+/// Gradients of gates and values, of these and the result's gradient.
+fn slopes<F: Real>(
+    [gate, value, dout]: [&[F]; 3],
+    [dgate, dvalue]: [&mut [F]; 2],
+    activated: impl Fn(F) -> F + Copy,
+    slope: impl Fn(F) -> F + Copy,
+) {
+    let len = gate.len();
+    let (value, dout, dgate, dvalue) =
+        (&value[..len], &dout[..len], &mut dgate[..len], &mut dvalue[..len]);
+    vectorised(
+        #[inline(always)]
+        move || {
+            for c in 0..len {
+                dgate[c] = dout[c] * value[c] * slope(gate[c]);
+                dvalue[c] = dout[c] * activated(gate[c]);
+            }
+        },
+    );
 }
 
 impl Kernel for Glu {
@@ -132,21 +193,35 @@ impl Kernel for Glu {
     fn operands(&self) -> Vec<Operand> {
         let len = self.rows * self.half;
         let x = Operand::read("x", 2 * len);
-        match self.backward {
-            false => vec![x, Operand::write("out", len)],
-            true => vec![x, Operand::read("dout", len), Operand::write("dx", 2 * len)],
+        let [gates, values] = ["gates", "values"].map(|name| Operand::read(name, len));
+        let dout = Operand::read("dout", len);
+        match (self.halves, self.backward) {
+            (Halves::Apart, false) => vec![gates, Operand::write("out", len), values],
+            (Halves::Apart, true) => {
+                let [dgates, dvalues] = ["dgates", "dvalues"].map(|name| Operand::write(name, len));
+                vec![gates, dout, values, dgates, dvalues]
+            }
+            (_, false) => vec![x, Operand::write("out", len)],
+            (_, true) => vec![x, dout, Operand::write("dx", 2 * len)],
         }
     }
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         let (len, rounds) = (self.rows * self.half, caps.rounds());
-        let [gate, value] = if self.gate_last { [self.half, 0] } else { [0, self.half] };
+        let gate_last = self.halves == Halves::GateLast;
+        let [gate, value] = if gate_last { [self.half, 0] } else { [0, self.half] };
+        let (entry, bindings) = match (self.halves, self.backward) {
+            (Halves::Apart, false) => ("forward_apart", (0..3).map(Some).collect::<Vec<_>>()),
+            (Halves::Apart, true) => ("backward_apart", (0..5).map(Some).collect()),
+            (_, false) => ("forward", (0..2).map(Some).collect()),
+            (_, true) => ("backward", (0..3).map(Some).collect()),
+        };
         vec![Launch {
             source: Source::of("glu"),
-            entry: if self.backward { "backward" } else { "forward" },
+            entry,
             overrides: vec![("ROUNDS", rounds as f64), ("ACTIVATION", f64::from(self.gate.code()))],
             dims: [len, self.half, gate, value].map(|word| word as u32).to_vec(),
-            bindings: (0..self.operands().len()).map(Some).collect(),
+            bindings,
             workgroups: caps.grid(len.div_ceil(THREADS * rounds)),
         }]
     }
@@ -191,9 +266,10 @@ mod tests {
     fn a_gate_opens_its_value() {
         let [gate, value] = [1.5_f64, -0.7];
         let silu = gate / (1.0 + (-gate).exp()) * value;
-        let kernel = Glu { rows: 1, half: 1, gate: Gate::Silu, gate_last: false, backward: false };
+        let kernel =
+            Glu { rows: 1, half: 1, gate: Gate::Silu, halves: Halves::GateFirst, backward: false };
         assert!((forward(kernel, &[gate, value])[0] - silu).abs() < 1e-15);
-        let last = Glu { gate_last: true, ..kernel };
+        let last = Glu { halves: Halves::GateLast, ..kernel };
         assert!((forward(last, &[value, gate])[0] - silu).abs() < 1e-15);
         // As `x[..half] * sigmoid(x[half..])` in PyTorch's `glu`.
         let plain = Glu { gate: Gate::Sigmoid, ..last };
@@ -203,9 +279,9 @@ mod tests {
     #[test]
     fn backward_is_the_slope() {
         for gate in GATES {
-            for gate_last in [false, true] {
+            for halves in [Halves::GateFirst, Halves::GateLast] {
                 let (rows, half) = (3, 5);
-                let kernel = Glu { rows, half, gate, gate_last, backward: true };
+                let kernel = Glu { rows, half, gate, halves, backward: true };
                 let (x, dout) = (numbers(2 * rows * half, 1), numbers(rows * half, 2));
                 let mut dx = vec![f64::NAN; x.len()];
                 let args = vec![Arg::Read(&x), Arg::Read(&dout), Arg::Write(&mut dx)];
@@ -220,6 +296,34 @@ mod tests {
                     assert!((found - expected).abs() < 1e-8, "{kernel:?} {i}: {found}, {expected}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn apart_is_as_side_by_side() {
+        let (rows, half) = (3, 5);
+        for gate in GATES {
+            let joined = Glu { rows, half, gate, halves: Halves::GateFirst, backward: false };
+            let (gates, values) = (numbers(rows * half, 1), numbers(rows * half, 3));
+            let dout = numbers(rows * half, 2);
+            let rows_of = |x: &[f64]| x.chunks(half).map(<[f64]>::to_vec).collect::<Vec<_>>();
+            let pairs = rows_of(&gates).into_iter().zip(rows_of(&values));
+            let x: Vec<f64> = pairs.flat_map(|(gate, value)| [gate, value].concat()).collect();
+            let apart = Glu { halves: Halves::Apart, ..joined };
+            let mut out = vec![f64::NAN; rows * half];
+            let args = vec![Arg::Read(&gates), Arg::Write(&mut out), Arg::Read(&values)];
+            apart.run_f64(Args::new(args), &StepState::default());
+            assert_eq!(out, forward(joined, &x));
+            let mut dx = vec![f64::NAN; x.len()];
+            let args = vec![Arg::Read(&x), Arg::Read(&dout), Arg::Write(&mut dx)];
+            Glu { backward: true, ..joined }.run_f64(Args::new(args), &StepState::default());
+            let [mut dgates, mut dvalues] = [0, 0].map(|_| vec![f64::NAN; rows * half]);
+            let mut args = vec![Arg::Read(&gates), Arg::Read(&dout), Arg::Read(&values)];
+            args.extend([Arg::Write(&mut dgates), Arg::Write(&mut dvalues)]);
+            Glu { backward: true, ..apart }.run_f64(Args::new(args), &StepState::default());
+            let pairs = rows_of(&dgates).into_iter().zip(rows_of(&dvalues));
+            let found: Vec<f64> = pairs.flat_map(|(gate, value)| [gate, value].concat()).collect();
+            assert_eq!(found, dx);
         }
     }
 }

@@ -19,9 +19,9 @@ use crate::{
 const LANES: usize = 256;
 const MAX_PARTIALS: usize = 8192;
 
-/// partials[i] = Σ g² over a share of `grads`, added onto what is there with `accumulate`.
+/// partials\[i] = Σ g² over a share of `grads`, added onto what is there with `accumulate`.
 ///
-/// Operands: `grads` [len], `partials` [partials]: the segment's part of the array that
+/// Operands: `grads` \[len], `partials` \[partials]: the segment's part of the array that
 /// [`GradNormFinish`] sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GradNormPartial {
@@ -125,9 +125,9 @@ impl Kernel for GradNormPartial {
     twin!();
 }
 
-/// norm[0] = Σ partials, the squared norm; norm[1] = min(1, max_norm / (√norm[0] + 1e-6)).
+/// norm\[0] = Σ partials, the squared norm; norm\[1] = min(1, max_norm / (√norm\[0] + 1e-6)).
 ///
-/// Operands: `partials` [partials], `norm` [2]. A NaN gradient makes both NaN.
+/// Operands: `partials` \[partials], `norm` \[2]. A NaN gradient makes both NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GradNormFinish {
     /// Partial sums of all segments.

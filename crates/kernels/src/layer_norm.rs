@@ -23,9 +23,10 @@ const TASK_LEN: usize = 1 << 14;
 
 /// y = (x - mean) / √(variance + eps) · weight + bias over each row, the variance being the biased one.
 ///
-/// Operands: `x` [rows, cols], `weight` [cols], `bias` [cols], `y` [rows, cols], `stats` [rows, 2]: mean and
+/// Operands: `x` [rows, cols], `weight` \[cols], `bias` \[cols], `y` [rows, cols], `stats` [rows, 2]: mean and
 /// 1 / √(variance + eps) of each row.
-/// Ba, Kiros and Hinton, "Layer Normalization", 2016; as `torch.nn.LayerNorm`.
+/// Ba, Kiros and Hinton, "Layer Normalization", 2016; as `torch.nn.LayerNorm`. Not `centred`, the mean is taken to be 0:
+/// Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNorm {
     /// Rows, at least 1.
@@ -34,11 +35,13 @@ pub struct LayerNorm {
     pub cols: usize,
     /// Added to the variance.
     pub eps: f32,
+    /// Whether the mean is subtracted.
+    pub centred: bool,
 }
 
 /// dx, and for each block of rows the sums that dweight and dbias are made of.
 ///
-/// Operands: `x` [rows, cols], `weight` [cols], `stats` [rows, 2] of the forward pass, `dy` [rows, cols],
+/// Operands: `x` [rows, cols], `weight` \[cols], `stats` [rows, 2] of the forward pass, `dy` [rows, cols],
 /// `dx` [rows, cols], `block_sums` [[`Self::blocks`], 2, cols]: Σ dy · (y - bias) / weight, and Σ dy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerNormBackward {
@@ -46,11 +49,13 @@ pub struct LayerNormBackward {
     pub rows: usize,
     /// Elements of a row, at least 1.
     pub cols: usize,
+    /// Whether the mean was subtracted.
+    pub centred: bool,
 }
 
 /// dweight and dbias from the sums of [`LayerNormBackward`].
 ///
-/// Operands: `block_sums` [blocks, 2, cols], `dweight` [cols], `dbias` [cols].
+/// Operands: `block_sums` [blocks, 2, cols], `dweight` \[cols], `dbias` \[cols].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerNormFinish {
     /// Blocks of rows.
@@ -59,13 +64,29 @@ pub struct LayerNormFinish {
     pub cols: usize,
 }
 
+/// The pipeline constant that says that no mean is subtracted.
+fn centring(centred: bool) -> Option<(&'static str, f64)> {
+    (!centred).then_some(("CENTRED", 0.0))
+}
+
+/// What tells a bucket without a mean from one with it.
+fn kind(centred: bool) -> &'static str {
+    if centred { "" } else { " by root mean square" }
+}
+
 impl LayerNorm {
+    /// Of rows whose mean is subtracted.
+    pub fn new(rows: usize, cols: usize, eps: f32) -> Self {
+        Self { rows, cols, eps, centred: true }
+    }
+
     fn tile(&self, caps: &Caps) -> RowTile {
         RowTile::new(self.rows, self.cols, caps)
     }
 
     fn launches_with(&self, tile: RowTile, caps: &Caps) -> Vec<Launch> {
-        let (source, overrides) = tile.holding("layer_norm", self.cols, MAX_HELD, caps);
+        let (source, mut overrides) = tile.holding("layer_norm", self.cols, MAX_HELD, caps);
+        overrides.extend(centring(self.centred));
         let [rows, words] = [self.rows, tile.words(self.cols)].map(|n| n as u32);
         vec![Launch {
             source,
@@ -98,13 +119,17 @@ impl LayerNorm {
     #[inline(always)]
     fn row<F: Real>(&self, x: &[F], weight: &[F], bias: &[F], y: &mut [F]) -> [F; 2] {
         let cols = self.cols as f64;
-        let [sum] = row::sums_of(
-            x,
-            x,
-            #[inline(always)]
-            |x, _| [x],
-        );
-        let mean = F::of64(sum / cols);
+        let mean = if self.centred {
+            let [sum] = row::sums_of(
+                x,
+                x,
+                #[inline(always)]
+                |x, _| [x],
+            );
+            F::of64(sum / cols)
+        } else {
+            F::zero()
+        };
         let [sum, squares] = row::sums_of(
             x,
             x,
@@ -112,7 +137,7 @@ impl LayerNorm {
             |x, _| [x - mean, (x - mean) * (x - mean)],
         );
         // What the mean was rounded by.
-        let offset = sum / cols;
+        let offset = if self.centred { sum / cols } else { 0.0 };
         let variance = squares / cols - offset * offset;
         let variance = if variance < 0.0 { 0.0 } else { variance };
         let inverse_std = F::of64(1.0 / (variance + f64::from(self.eps)).sqrt());
@@ -149,7 +174,11 @@ impl Kernel for LayerNorm {
     }
 
     fn bucket(&self) -> String {
-        format!("forward {}", row_tile::bucket(self.rows, self.cols, &[self.cols]))
+        format!(
+            "forward{} {}",
+            kind(self.centred),
+            row_tile::bucket(self.rows, self.cols, &[self.cols])
+        )
     }
 
     fn halves(&self) -> Vec<usize> {
@@ -169,6 +198,11 @@ impl Kernel for LayerNorm {
 }
 
 impl LayerNormBackward {
+    /// Of rows whose mean was subtracted.
+    pub fn new(rows: usize, cols: usize) -> Self {
+        Self { rows, cols, centred: true }
+    }
+
     fn tile(&self, caps: &Caps) -> RowTile {
         // A driver on the CPU pays for barriers: there a thread takes a row.
         let lanes = if caps.software { 1 } else { TILE_LANES };
@@ -179,7 +213,7 @@ impl LayerNormBackward {
         vec![Launch {
             source: tile.source("layer_norm"),
             entry: "backward",
-            overrides: tile.overrides().to_vec(),
+            overrides: tile.overrides().into_iter().chain(centring(self.centred)).collect(),
             dims: [self.rows, tile.words(self.cols), self.block_rows(), 0, 0]
                 .map(|n| n as u32)
                 .to_vec(),
@@ -243,7 +277,10 @@ impl LayerNormBackward {
                 [h, g, g * h]
             },
         );
-        let [offset, mean_g, mean_gh] = means.map(|sum| sum / cols);
+        let [mut offset, mut mean_g, mean_gh] = means.map(|sum| sum / cols);
+        if !self.centred {
+            (offset, mean_g) = (0.0, 0.0);
+        }
         let slope = F::of64(mean_gh - mean_g * offset);
         let (offset, mean_g) = (F::of64(offset), F::of64(mean_g));
         let (dweight, dbias) = sums.split_at_mut(self.cols);
@@ -289,7 +326,11 @@ impl Kernel for LayerNormBackward {
     }
 
     fn bucket(&self) -> String {
-        format!("backward {}", row_tile::bucket(self.rows, self.cols, &[self.cols]))
+        format!(
+            "backward{} {}",
+            kind(self.centred),
+            row_tile::bucket(self.rows, self.cols, &[self.cols])
+        )
     }
 
     fn halves(&self) -> Vec<usize> {
@@ -368,9 +409,15 @@ mod tests {
         (0..len as u32).map(|i| 4.0 * unit(i) - 2.0).collect()
     }
 
+    /// Shapes with the mean subtracted and without.
+    fn both(shapes: [[usize; 2]; 6]) -> impl Iterator<Item = (bool, [usize; 2])> {
+        shapes.into_iter().flat_map(|shape| [true, false].map(|centred| (centred, shape)))
+    }
+
     /// y and stats.
-    fn forward<F: Real>(x: &[F], weight: &[F], bias: &[F]) -> [Vec<F>; 2] {
-        let kernel = LayerNorm { rows: x.len() / weight.len(), cols: weight.len(), eps: EPS };
+    fn forward<F: Real>(centred: bool, x: &[F], weight: &[F], bias: &[F]) -> [Vec<F>; 2] {
+        let (rows, cols) = (x.len() / weight.len(), weight.len());
+        let kernel = LayerNorm { rows, cols, eps: EPS, centred };
         let (mut y, mut stats) = (vec![F::nan(); x.len()], vec![F::nan(); 2 * kernel.rows]);
         let args = vec![
             Arg::Read(x),
@@ -384,9 +431,15 @@ mod tests {
     }
 
     /// dx, dweight and dbias.
-    fn backward<F: Real>(x: &[F], weight: &[F], stats: &[F], dy: &[F]) -> [Vec<F>; 3] {
+    fn backward<F: Real>(
+        centred: bool,
+        x: &[F],
+        weight: &[F],
+        stats: &[F],
+        dy: &[F],
+    ) -> [Vec<F>; 3] {
         let cols = weight.len();
-        let kernel = LayerNormBackward { rows: x.len() / cols, cols };
+        let kernel = LayerNormBackward { rows: x.len() / cols, cols, centred };
         let blocks = kernel.blocks();
         let (mut dx, mut sums) = (vec![F::nan(); x.len()], vec![F::nan(); 2 * blocks * cols]);
         let args = vec![
@@ -404,13 +457,13 @@ mod tests {
         [dx, dweight, dbias]
     }
 
-    /// (x - mean) / std of one row, and std, by the definition.
-    fn normalised(x: &[f64]) -> (Vec<f64>, f64) {
+    /// (x - mean) / std of one row, mean and std, by the definition.
+    fn normalised(centred: bool, x: &[f64]) -> (Vec<f64>, f64, f64) {
         let cols = x.len() as f64;
-        let mean = x.iter().sum::<f64>() / cols;
+        let mean = if centred { x.iter().sum::<f64>() / cols } else { 0.0 };
         let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / cols;
         let std = (variance + f64::from(EPS)).sqrt();
-        (x.iter().map(|x| (x - mean) / std).collect(), std)
+        (x.iter().map(|x| (x - mean) / std).collect(), mean, std)
     }
 
     fn assert_near(found: &[f64], expected: &[f64], limit: f64) {
@@ -422,30 +475,30 @@ mod tests {
 
     #[test]
     fn forward_agrees_with_the_definition() {
-        for [rows, cols] in SHAPES {
+        for (centred, [rows, cols]) in both(SHAPES) {
             let (x, weight, bias) = (numbers(rows * cols, 1), numbers(cols, 2), numbers(cols, 3));
-            let [y, stats] = forward(&x, &weight, &bias);
+            let [y, stats] = forward(centred, &x, &weight, &bias);
             for ((x, y), stats) in x.chunks(cols).zip(y.chunks(cols)).zip(stats.chunks(2)) {
-                let (h, std) = normalised(x);
+                let (h, mean, std) = normalised(centred, x);
                 let affine = h.iter().zip(&weight).zip(&bias).map(|((h, w), b)| h * w + b);
                 assert_near(y, &affine.collect::<Vec<_>>(), 1e-12);
-                assert_near(stats, &[x.iter().sum::<f64>() / cols as f64, 1.0 / std], 1e-12);
+                assert_near(stats, &[mean, 1.0 / std], 1e-12);
             }
         }
     }
 
     #[test]
     fn backward_agrees_with_the_definition() {
-        for [rows, cols] in SHAPES {
+        for (centred, [rows, cols]) in both(SHAPES) {
             let (x, weight, dy) =
                 (numbers(rows * cols, 1), numbers(cols, 2), numbers(rows * cols, 4));
-            let [_, stats] = forward(&x, &weight, &weight);
-            let [dx, dweight, dbias] = backward(&x, &weight, &stats, &dy);
+            let [_, stats] = forward(centred, &x, &weight, &weight);
+            let [dx, dweight, dbias] = backward(centred, &x, &weight, &stats, &dy);
             let mut expected = [vec![0.0; cols], vec![0.0; cols]];
             for ((x, dy), dx) in x.chunks(cols).zip(dy.chunks(cols)).zip(dx.chunks(cols)) {
-                let (h, std) = normalised(x);
+                let (h, _, std) = normalised(centred, x);
                 let g: Vec<f64> = dy.iter().zip(&weight).map(|(dy, w)| dy * w).collect();
-                let mean = g.iter().sum::<f64>() / cols as f64;
+                let mean = if centred { g.iter().sum::<f64>() / cols as f64 } else { 0.0 };
                 let slope = g.iter().zip(&h).map(|(g, h)| g * h).sum::<f64>() / cols as f64;
                 let slopes = g.iter().zip(&h).map(|(g, h)| (g - mean - h * slope) / std);
                 assert_near(dx, &slopes.collect::<Vec<_>>(), 1e-10);
@@ -468,12 +521,12 @@ mod tests {
         let [weight, bias, dy] =
             [(cols, 2), (cols, 3), (rows * cols, 4)].map(|(len, salt)| narrow(&numbers(len, salt)));
         let widen = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
-        let [y, stats] = forward(&x, &weight, &bias);
+        let [y, stats] = forward(true, &x, &weight, &bias);
         let [wide_x, wide_weight] = [&x, &weight].map(|values| widen(values));
-        let [exact, exact_stats] = forward(&wide_x, &wide_weight, &widen(&bias));
+        let [exact, exact_stats] = forward(true, &wide_x, &wide_weight, &widen(&bias));
         assert_near(&widen(&y), &exact, 2e-6);
-        let found = backward(&x, &weight, &stats, &dy);
-        let exact = backward(&wide_x, &wide_weight, &exact_stats, &widen(&dy));
+        let found = backward(true, &x, &weight, &stats, &dy);
+        let exact = backward(true, &wide_x, &wide_weight, &exact_stats, &widen(&dy));
         for (found, exact) in found.iter().zip(&exact) {
             assert_near(&widen(found), exact, 2e-5);
         }
@@ -482,21 +535,21 @@ mod tests {
     #[test]
     fn a_constant_row_is_its_bias() {
         for value in [0.0, 1.0, 1e8, -3e7] {
-            let [y, _] = forward(&[value as f32; 77], &[2.0; 77], &[0.5; 77]);
+            let [y, _] = forward(true, &[value as f32; 77], &[2.0; 77], &[0.5; 77]);
             assert!(y.iter().all(|&y| y == 0.5), "{value}: {y:?}");
         }
     }
 
     #[test]
     fn nan_stays_in_its_row() {
-        let [y, _] = forward(&[1.0, f64::NAN, 2.0, 3.0], &[1.0; 2], &[0.0; 2]);
+        let [y, _] = forward(true, &[1.0, f64::NAN, 2.0, 3.0], &[1.0; 2], &[0.0; 2]);
         assert!(y[..2].iter().all(|y| y.is_nan()) && y[2..].iter().all(|y| y.is_finite()));
     }
 
     #[test]
     fn block_sums_are_small_beside_x() {
         let blocks = [1, 16, 17, 2048, 4096, 4097, 1_000_000].map(|rows| {
-            let kernel = LayerNormBackward { rows, cols: 1 };
+            let kernel = LayerNormBackward::new(rows, 1);
             assert!(kernel.blocks() * kernel.block_rows() >= rows);
             kernel.blocks()
         });

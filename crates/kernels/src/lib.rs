@@ -7,6 +7,16 @@
 //!
 //! Every shader binds the same way, in group 0: binding 0 is the launch's [`Launch::dims`] (uniform),
 //! binding 1 the [`StepState`] (uniform), bindings 2 and up are [`Launch::bindings`] (storage).
+//!
+//! ```
+//! use distil_gpu_kernels::softmax::Softmax;
+//! use distil_gpu_kernels::{Arg, Args, Kernel, StepState};
+//!
+//! let softmax = Softmax { rows: 1, cols: 2, backward: false };
+//! let (x, mut y) = ([0.0, 3_f64.ln()], [0.0; 2]);
+//! softmax.run_f64(Args::new(vec![Arg::Read(&x), Arg::Write(&mut y)]), &StepState::default());
+//! assert!((y[0] - 0.25).abs() < 1e-15 && (y[1] - 0.75).abs() < 1e-15);
+//! ```
 
 pub mod add_to;
 mod args;
@@ -38,6 +48,7 @@ pub mod roof;
 pub mod rotary;
 mod row;
 mod row_tile;
+pub mod scatter;
 pub mod shader;
 pub mod softmax;
 mod vector_math;
@@ -51,6 +62,7 @@ pub use gemm::Gemm;
 pub use halved::Halved;
 pub use parts::Part;
 pub use real::Real;
+pub use row::vector_instructions;
 pub use shader::Source;
 
 /// Element type of a tensor.
@@ -63,6 +75,9 @@ pub enum DType {
     /// 16-bit float (IEEE 754 binary16): weights that stay as they are, which on a GPU are read two a word, so that no
     /// optional feature is needed; and what [`Halved`] kernels read and write.
     F16,
+    /// 8-bit signed integer: weights that stay as they are, each row of which has a scale of its own, by which the product or
+    /// the row is multiplied behind the kernel. On a GPU they are read four a word.
+    I8,
 }
 
 impl DType {
@@ -71,6 +86,7 @@ impl DType {
         match self {
             Self::F32 | Self::I32 => 4,
             Self::F16 => 2,
+            Self::I8 => 1,
         }
     }
 }
@@ -112,9 +128,8 @@ impl Operand {
     pub fn update(name: &'static str, len: usize) -> Self {
         Self { name, dtype: DType::F32, len, access: Access::ReadWrite }
     }
-    /// An operand that is read, in f16 or f32.
-    pub fn read_weights(name: &'static str, len: usize, half: bool) -> Self {
-        let dtype = if half { DType::F16 } else { DType::F32 };
+    /// An operand that is read, stored in this type.
+    pub fn read_weights(name: &'static str, len: usize, dtype: DType) -> Self {
         Self { name, dtype, len, access: Access::Read }
     }
     /// Bytes of the operand.
@@ -259,8 +274,8 @@ pub struct StepState {
     /// Factor of the losses' gradients, which keeps those that are stored in f16 in its range; the optimizer divides by
     /// it. A GPU takes it from the store where it changes, see [`loss_scale`].
     pub loss_scale: f32,
-    /// Keeps the struct at a multiple of 16 bytes.
-    pub padding: u32,
+    /// Of [`Divergence::Taid`]: how much of the teacher its target has, from 0, the student's own answers, to 1.
+    pub blend: f32,
 }
 
 impl Default for StepState {
@@ -277,7 +292,7 @@ impl Default for StepState {
             bias_correction2: 1.0,
             token_scale: 1.0,
             loss_scale: 1.0,
-            padding: 0,
+            blend: 1.0,
         }
     }
 }
@@ -320,6 +335,11 @@ pub trait Kernel: Debug + Send + Sync {
     /// Elements of f32 that some of its variants need beside the operands, from one of their launches to the next.
     fn scratch(&self) -> usize {
         0
+    }
+    /// In which of its ways the CPU twin sums, where that depends on how many rows there are: of two kernels that say
+    /// the same, a row has the same bits.
+    fn order_of_sums(&self) -> Option<u8> {
+        None
     }
     /// Its work.
     fn cost(&self) -> Cost;

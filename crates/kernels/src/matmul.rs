@@ -4,9 +4,10 @@ mod parts;
 mod split;
 mod tile;
 mod twin;
+mod vector;
 
 use crate::chain::{Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
-use crate::{Caps, Cost, Kernel, Launch, Operand, Part, Source, Variant, bytes, twin};
+use crate::{Caps, Cost, DType, Kernel, Launch, Operand, Part, Source, Variant, bytes, twin};
 
 pub use tile::Tile;
 pub(crate) use twin::Out;
@@ -15,7 +16,7 @@ pub(crate) use twin::Out;
 /// half of what Windows grants before it resets the driver.
 pub(crate) const MAX_FLOPS_A_LAUNCH: u64 = 200_000_000_000;
 
-/// out[b, i, j] = chain(Σ_k A[b](i, k) · B[b](k, j)), out contiguous [batch, m, n]; with `accumulate`, chain(out + Σ …).
+/// out[b, i, j] = chain(Σ_k A\[b](i, k) · B\[b](k, j)), out contiguous [batch, m, n]; with `accumulate`, chain(out + Σ …).
 #[derive(Clone, Debug)]
 pub struct Matmul {
     /// Rows of out.
@@ -38,8 +39,8 @@ pub struct Matmul {
     pub lda: Option<usize>,
     /// The same of `out`, whose other columns stay as they are.
     pub ldc: Option<usize>,
-    /// Whether B is stored in f16; all arithmetic is in f32.
-    pub half_b: bool,
+    /// What B is stored in: f32, f16 or bytes; all arithmetic is in f32.
+    pub b_type: DType,
     /// Whether the product is added onto `out`: sums over several calls.
     pub accumulate: bool,
     /// Applied to each element before it is stored.
@@ -62,7 +63,7 @@ impl Matmul {
             shared_b: false,
             lda: None,
             ldc: None,
-            half_b: false,
+            b_type: DType::F32,
             accumulate: false,
             chain: Chain::default(),
             extent: [1, 1, m as u32, n as u32],
@@ -142,7 +143,7 @@ impl Matmul {
             .step_by(step)
             .map(|first| {
                 let blocks = [step.min(row_blocks - first), col_blocks];
-                self.launch(tile.source(self.half_b, caps), tile.entry, first, blocks)
+                self.launch(tile.source(self.b_type, caps), tile.entry, first, blocks)
             })
             .collect()
     }
@@ -197,7 +198,7 @@ impl Kernel for Matmul {
         let copies = |shared| if shared { 1 } else { self.batch };
         let mut operands = vec![
             Operand::read("a", self.spans()[0]),
-            Operand::read_weights("b", copies(self.shared_b) * self.k * self.n, self.half_b),
+            Operand::read_weights("b", copies(self.shared_b) * self.k * self.n, self.b_type),
         ];
         for (i, name) in OPERAND_NAMES.iter().enumerate().take(self.chain.operands.len()) {
             operands.push(Operand::read(name, self.chain.operand_len(i, self.extent)));
@@ -220,7 +221,8 @@ impl Kernel for Matmul {
     fn variants_halved(&self, caps: &Caps, halves: &[usize]) -> Vec<Variant> {
         let [a, b, out] = [0, 1, 2 + self.chain.operands.len()].map(|i| halves.contains(&i));
         let cooperative = Tile::ALL.into_iter().filter(Tile::is_cooperative);
-        let rounded = cooperative.map(Tile::halved).filter(|_| a && (b || self.half_b || out));
+        let rounded =
+            cooperative.map(Tile::halved).filter(|_| a && (b || self.b_type == DType::F16 || out));
         let default = self.default_tile(caps);
         let others = Tile::ALL.into_iter().chain(rounded);
         let others = others.filter(|tile| *tile != default && self.fits(tile, caps));
@@ -236,8 +238,12 @@ impl Kernel for Matmul {
         let layout = [self.trans_a, self.trans_b].map(|trans| if trans { 'T' } else { 'N' });
         let [a, b] = layout;
         let fours = if self.in_fours() { " in fours" } else { "" };
-        let half = if self.half_b { ", B in f16" } else { "" };
-        format!("{batch} of {m}x{n}x{k} {a}{b}{fours}{half}")
+        let stored = match self.b_type {
+            DType::F16 => ", B in f16",
+            DType::I8 => ", B in i8",
+            DType::F32 | DType::I32 => "",
+        };
+        format!("{batch} of {m}x{n}x{k} {a}{b}{fours}{stored}")
     }
 
     fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
@@ -245,12 +251,16 @@ impl Kernel for Matmul {
     }
 
     fn halves(&self) -> Vec<usize> {
-        let b = (!self.half_b).then_some(1);
+        let b = (self.b_type == DType::F32).then_some(1);
         [0].into_iter().chain(b).chain(2..=2 + self.chain.operands.len()).collect()
     }
 
     fn scratch(&self) -> usize {
         self.split_scratch()
+    }
+
+    fn order_of_sums(&self) -> Option<u8> {
+        Some(self.way())
     }
 
     fn cost(&self) -> Cost {
@@ -324,6 +334,29 @@ mod tests {
     }
 
     #[test]
+    fn few_rows_are_the_definition() {
+        for (m, n, k) in [(1, 300, 200), (2, 129, 517), (3, 64, 512), (4, 1000, 33), (5, 300, 200)]
+        {
+            let mut kernel = Matmul::new(m, n, k, false, true);
+            kernel.chain = Chain {
+                stages: vec![Stage::Binary(Binary::Add, 0), Stage::Relu],
+                operands: vec![[0, 0, n as u32, 1]],
+            };
+            let (a, b, more) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
+            let mut out = vec![f64::NAN; m * n];
+            let mut args = [&a, &b, &more].map(|x| Arg::Read(x)).into_iter().collect::<Vec<_>>();
+            args.push(Arg::Write(&mut out));
+            kernel.run_f64(Args::new(args), &StepState::default());
+            for (at, found) in out.iter().enumerate() {
+                let (i, j) = (at / n, at % n);
+                let sum: f64 = (0..k).map(|d| a[i * k + d] * b[j * k + d]).sum();
+                let expected = (sum + more[at]).max(0.0);
+                assert!((found - expected).abs() < 1e-11, "{m} {n} {k}: {found}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
     fn halves_give_what_the_same_floats_give() {
         for (m, n, k) in [(1, 1, 1), (3, 5, 7), (40, 33, 9), (2, 70, 5000)] {
             for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -338,7 +371,8 @@ mod tests {
                     kernel.run_f64(args, &StepState::default());
                     out
                 };
-                let found = out(Matmul { half_b: true, ..product.clone() }, Arg::ReadF16(&halves));
+                let b_type = DType::F16;
+                let found = out(Matmul { b_type, ..product.clone() }, Arg::ReadF16(&halves));
                 let expected = out(product, Arg::Read(&b));
                 for (found, expected) in found.iter().zip(&expected) {
                     assert!((found - expected).abs() < 1e-11, "{m} {n} {k}");
@@ -394,15 +428,18 @@ mod tests {
         let mut blocks = Vec::new();
         for (m, n, k) in sizes {
             for (trans_a, trans_b) in [(false, false), (false, true), (true, false)] {
-                for half_b in [false, true] {
-                    let product = Matmul { half_b, ..Matmul::new(m, n, k, trans_a, trans_b) };
+                for b_type in [DType::F32, DType::F16] {
+                    let product = Matmul { b_type, ..Matmul::new(m, n, k, trans_a, trans_b) };
                     let a: Vec<f32> = numbers(m * k, 1).into_iter().map(|a| a as f32).collect();
                     let halves: Vec<f16> =
                         numbers(k * n, 2).into_iter().map(f16::from_f64).collect();
                     let b: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
                     let made = pools.each_ref().map(|pool| {
                         let mut out = vec![0.0_f32; m * n];
-                        let right = if half_b { Arg::ReadF16(&halves) } else { Arg::Read(&b) };
+                        let right = match b_type {
+                            DType::F16 => Arg::ReadF16(&halves),
+                            _ => Arg::Read(&b),
+                        };
                         let args = Args::new(vec![Arg::Read(&a), right, Arg::Write(&mut out)]);
                         pool.install(|| product.run_f32(args, &StepState::default()));
                         out.iter().map(|out| out.to_bits()).collect::<Vec<_>>()

@@ -61,16 +61,16 @@ impl Rule {
 pub enum Factor {
     /// Nothing.
     One,
-    /// What bounds the norm of all gradients: norm[1] of `norm` [2], see [`crate::grad_norm`].
+    /// What bounds the norm of all gradients: norm\[1] of `norm` \[2], see [`crate::grad_norm`].
     Clip,
-    /// The same, and what undoes the loss's scale: norm[1] of `norm` [4], see [`crate::loss_scale`]. Where it is 0 the step
+    /// The same, and what undoes the loss's scale: norm\[1] of `norm` \[4], see [`crate::loss_scale`]. Where it is 0 the step
     /// is left out; the bias corrections come from there too.
     ClipAndUnscale,
 }
 
 /// Updates a contiguous range of the parameter store.
 ///
-/// Operands: `params` [len], `grads` [len], [`Rule::moments`] times `moment1`, `moment2` [len], and `norm`, unless the
+/// Operands: `params` \[len], `grads` \[len], [`Rule::moments`] times `moment1`, `moment2` \[len], and `norm`, unless the
 /// factor is one. The learning rate and Adam's bias corrections come with the [`StepState`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Optimizer {

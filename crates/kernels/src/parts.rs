@@ -154,7 +154,7 @@ mod tests {
                 cols: 3,
                 backward: false,
                 accumulate,
-                half_table: false,
+                table_type: DType::F32,
             };
             assert_alike(gather, &[0]);
             assert_alike(Gather { backward: true, ..gather }, &[3]);

@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 
 use crate::distill_loss::{PADDING, TERMS};
-use crate::divergence::{jensen, rising_series};
+use crate::divergence::{between, outcome, rising_series, with_code};
 use crate::row_tile::{self, RowTile};
 use crate::{
     Args, Caps, Cost, Divergence, Kernel, Launch, Operand, Real, StepState, Variant, bytes, row,
@@ -30,8 +30,8 @@ pub enum PointwiseKind {
 /// Loss and gradient of outputs, each with a label of its own.
 ///
 /// Operands: `z_s` f32 [rows, outputs], which the gradient overwrites if it is asked for; `z_t` f32 [rows, outputs], if there
-/// is a teacher; `targets` f32 [rows, outputs], where NaN is no label; `kinds` i32 [rows]: 0 or more,
-/// [`IGNORED`](crate::distill_loss::IGNORED) (no hard term) or [`PADDING`] (no term); `row_loss` [rows]; `terms`
+/// is a teacher; `targets` f32 [rows, outputs], where NaN is no label; `kinds` i32 \[rows]: 0 or more,
+/// [`IGNORED`](crate::distill_loss::IGNORED) (no hard term) or [`PADDING`] (no term); `row_loss` \[rows]; `terms`
 /// [rows, [`TERMS`]]: soft, the mean over the row's outputs; hard, the mean over those that have a label; the share of these
 /// that are on their label's side, and of all that are on the teacher's (0 for squares); whether the row counts in soft; whether
 /// it counts in hard, which it does if it has a label.
@@ -69,7 +69,7 @@ impl PointwiseLoss {
             ("TEACHER", teacher as f64),
             ("GRADIENT", f64::from(self.gradient)),
             ("LOGISTIC", f64::from(self.is_logistic())),
-            ("DIVERGENCE", self.divergence().code()),
+            ("DIVERGENCE", f64::from(self.divergence().code())),
         ]);
         let sizes = [self.rows, tile.words(self.outputs)].map(|size| size as u32);
         let others = (0..4).map(|operand| Some(1 + teacher + operand));
@@ -77,7 +77,7 @@ impl PointwiseLoss {
             source: tile.source("pointwise_loss"),
             entry: "pointwise_loss",
             overrides,
-            dims: sizes.into_iter().chain([self.divergence().beta().to_bits()]).collect(),
+            dims: sizes.into_iter().chain([self.divergence().share().to_bits()]).collect(),
             bindings: [Some(0), self.teacher.then_some(1)].into_iter().chain(others).collect(),
             workgroups: tile.grid(self.rows, caps),
         }]
@@ -130,7 +130,8 @@ impl PointwiseLoss {
         let made = match self.kind {
             PointwiseKind::Square => self.outputs_of(z_s, z_t, targets, slopes, squares, squares),
             PointwiseKind::Logistic(divergence) => {
-                let (cold, beta) = (one / temperature, F::of(divergence.beta()));
+                let (cold, share) = (one / temperature, F::of(divergence.share()));
+                let blend = F::of(state.blend);
                 let soft = move |z: F, t: F| [z * cold, t * cold, (z - t) * cold];
                 match divergence {
                     Divergence::ForwardKl => self.outputs_of(
@@ -142,6 +143,15 @@ impl PointwiseLoss {
                         move |z, t| forward_kl(soft(z, t)),
                         cross_entropy,
                     ),
+                    Divergence::Taid { .. } => self.outputs_of(
+                        z_s,
+                        z_t,
+                        targets,
+                        slopes,
+                        #[inline(always)]
+                        move |z, t| forward_kl(soft(z, between(z, t, blend))),
+                        cross_entropy,
+                    ),
                     Divergence::ReverseKl => self.outputs_of(
                         z_s,
                         z_t,
@@ -151,15 +161,15 @@ impl PointwiseLoss {
                         move |z, t| reverse_kl(soft(z, t)),
                         cross_entropy,
                     ),
-                    Divergence::Jsd { .. } => self.outputs_of(
+                    graded => with_code!(graded, CODE => self.outputs_of(
                         z_s,
                         z_t,
                         targets,
                         slopes,
                         #[inline(always)]
-                        move |z, t| jensen_shannon(soft(z, t), beta),
+                        move |z, t| graded_outcomes::<F, CODE>(soft(z, t), share),
                         cross_entropy,
-                    ),
+                    )),
                 }
             }
         };
@@ -313,12 +323,11 @@ fn reverse_kl<F: Real>([a, b, delta]: [F; 3]) -> [F; 2] {
     [binary_kl(p, q, a, -delta, d), q.yes * q.no * delta]
 }
 
-/// The same of a Jensen-Shannon divergence: by the outcome that q has more of, and the other.
+/// The same of any other divergence: by the outcome that q has more of, and the other.
 #[inline(always)]
-fn jensen_shannon<F: Real>([a, b, delta]: [F; 3], beta: F) -> [F; 2] {
-    let (zero, one) = (F::zero(), F::one());
+fn graded_outcomes<F: Real, const CODE: u32>([a, b, delta]: [F; 3], share: F) -> [F; 2] {
     let (q, p, d) = (Outcomes::of(a), Outcomes::of(b), gap(delta));
-    let loses_yes = delta < zero;
+    let loses_yes = delta < F::zero();
     let (q_more, p_less) = if loses_yes { (q.no, p.yes) } else { (q.yes, p.no) };
     // The smaller probability is the larger times 1 - x.
     let (x_more, x_less) = (p_less * d, q_more * d);
@@ -329,11 +338,9 @@ fn jensen_shannon<F: Real>([a, b, delta]: [F; 3], beta: F) -> [F; 2] {
     // p / q of the other may be so large that only the logarithms hold it.
     let apart = if loses_yes { q.cost_yes - p.cost_yes } else { q.cost_no - p.cost_no };
     let u_less = if x_less < F::of(0.5) { u_near } else { apart };
-    let more = jensen(-x_more, u_more, beta);
-    let less = jensen(-x_less, u_less, one - beta);
-    let log_more = -(-beta * x_more).fast_ln_1p();
-    let log_less = -u_less - (-(one - beta) * x_less).fast_ln_1p();
-    let slope = (one - beta) * q.yes * q.no * (log_more - log_less);
+    let [more, more_slope] = outcome::<F, CODE>(u_more, -x_more, share);
+    let [less, less_slope] = outcome::<F, CODE>(-u_less, -x_less, share);
+    let slope = q.yes * q.no * (more_slope - less_slope);
     [q_more * more + p_less * less, if loses_yes { -slope } else { slope }]
 }
 
@@ -380,8 +387,12 @@ impl Kernel for PointwiseLoss {
         let soft = match (self.kind, self.teacher) {
             (_, false) => 0,
             (PointwiseKind::Square, true) => 5,
-            (PointwiseKind::Logistic(Divergence::Jsd { .. }), true) => 150,
-            (PointwiseKind::Logistic(_), true) => 70,
+            (PointwiseKind::Logistic(divergence), true)
+                if divergence.is_forward() || divergence == Divergence::ReverseKl =>
+            {
+                70 + divergence.flops()
+            }
+            (PointwiseKind::Logistic(graded), true) => 50 + 2 * graded.flops(),
         };
         let hard = if self.is_logistic() { 30 } else { 5 };
         let gradient = if self.gradient { len } else { 0 };
@@ -415,11 +426,9 @@ mod tests {
         targets
     }
 
-    fn kinds_of_loss() -> [PointwiseKind; 4] {
-        let divergences =
-            [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::Jsd { beta: 0.25 }];
-        let [forward, reverse, jsd] = divergences.map(PointwiseKind::Logistic);
-        [PointwiseKind::Square, forward, reverse, jsd]
+    fn kinds_of_loss() -> impl Iterator<Item = PointwiseKind> {
+        let logistic = Divergence::EACH.map(PointwiseKind::Logistic);
+        logistic.into_iter().chain([PointwiseKind::Square])
     }
 
     fn state() -> StepState {
@@ -502,16 +511,19 @@ mod tests {
                     return (z_s[i] - z_t[i]).powi(2);
                 };
                 let [q, p] = [z_s[i], z_t[i]].map(|z| sigmoid(z / 3.0));
+                let mean = |a: f64, b: f64, share: f32| b + f64::from(share) * (a - b);
                 let kl =
                     |p: f64, q: f64| p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln();
                 9.0 * match divergence {
-                    Divergence::ForwardKl => kl(p, q),
+                    Divergence::ForwardKl | Divergence::Taid { .. } => kl(p, q),
                     Divergence::ReverseKl => kl(q, p),
                     Divergence::Jsd { beta } => {
-                        let beta = f64::from(beta);
-                        let m = beta * p + (1.0 - beta) * q;
+                        let (m, beta) = (mean(p, q, beta), f64::from(beta));
                         beta * kl(p, m) + (1.0 - beta) * kl(q, m)
                     }
+                    Divergence::SkewKl { skew } => kl(p, mean(p, q, skew)),
+                    Divergence::SkewReverseKl { skew } => kl(q, mean(q, p, skew)),
+                    Divergence::TotalVariation => (p - q).abs(),
                 }
             };
             let hard = |i: usize| match kind {

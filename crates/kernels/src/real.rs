@@ -33,6 +33,17 @@ pub trait Real:
     fn f64(self) -> f64;
     /// Finite halves as numbers of this type, exactly; both slices are of one length.
     fn widen(halves: &[f16], out: &mut [Self]);
+    /// Bytes as numbers of this type; both slices are of one length.
+    fn widen_bytes(bytes: &[i8], out: &mut [Self]) {
+        row::vectorised(
+            #[inline(always)]
+            || {
+                for (out, &byte) in out.iter_mut().zip(bytes) {
+                    *out = Self::of(f32::from(byte));
+                }
+            },
+        );
+    }
     /// e to the power of self; in f32 within 1 ulp.
     fn fast_exp(self) -> Self;
     /// e^x - 1 and e^x - 1 - x of self x <= 0, both without cancellation near 0; in f32 within 3 and 16 ulp.

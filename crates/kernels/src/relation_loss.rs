@@ -19,7 +19,7 @@ const BLOCK: usize = 64;
 /// 2020; the mean is over heads and over all positions of the batch that are no padding.
 ///
 /// Operands: `a` and `b` f32 [batch, length, heads · head_dim], the student's; `teacher_a` and `teacher_b` f32 [batch,
-/// length, heads · teacher_dim]; `lengths` i32 [batch]: positions from there on are padding; `row_loss` [batch, heads,
+/// length, heads · teacher_dim]; `lengths` i32 \[batch]: positions from there on are padding; `row_loss` [batch, heads,
 /// length]: weight · token_scale / heads · value; `stats` [batch, heads, length, 2], which launches tell each other;
 /// and, if they are asked for, the gradients `da` and `db` of the sum of `row_loss`.
 #[derive(Clone, Copy, Debug, PartialEq)]

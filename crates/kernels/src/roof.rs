@@ -14,9 +14,9 @@ const BLOCK: usize = 16;
 const FACTOR: f32 = 0.75;
 const OFFSET: f32 = 0.125;
 
-/// out[i] = Σ over six chains of x[i] · (chain + 1), `rounds` times multiplied by 0.75 and added to 0.125.
+/// out\[i] = Σ over six chains of x\[i] · (chain + 1), `rounds` times multiplied by 0.75 and added to 0.125.
 ///
-/// Operands: `x` [len], `out` [len].
+/// Operands: `x` \[len], `out` \[len].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Roof {
     /// Elements.

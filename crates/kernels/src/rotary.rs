@@ -35,8 +35,16 @@ pub struct Rotary {
 /// Cosines and sines [positions, half] of position · theta^(-d / half), computed in f64: what transformers calls
 /// `rope_type = "default"`. Of heads of which `2 · half` columns turn.
 pub fn angles(positions: usize, half: usize, theta: f64) -> [Vec<f32>; 2] {
-    let angle = |at: usize| (at / half) as f64 * theta.powf(-((at % half) as f64) / half as f64);
-    [f64::cos, f64::sin].map(|f| (0..positions * half).map(|at| f(angle(at)) as f32).collect())
+    let frequency = |pair: usize| theta.powf(-(pair as f64) / half as f64);
+    tables(positions, &(0..half).map(frequency).collect::<Vec<_>>(), 1.0)
+}
+
+/// Cosines and sines [positions, frequencies] of position · frequency, times a factor, computed in f64.
+pub fn tables(positions: usize, frequencies: &[f64], factor: f64) -> [Vec<f32>; 2] {
+    let half = frequencies.len();
+    let angle = |at: usize| (at / half) as f64 * frequencies[at % half];
+    [f64::cos, f64::sin]
+        .map(|f| (0..positions * half).map(|at| (factor * f(angle(at))) as f32).collect())
 }
 
 impl Rotary {

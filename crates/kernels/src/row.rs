@@ -27,6 +27,20 @@ pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
+/// The widest vector instructions of this processor that the twins are compiled for. With others, the last bits of a sum
+/// may be others.
+pub fn vector_instructions() -> &'static str {
+    match pulp::Arch::new() {
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        pulp::Arch::V4(_) => "AVX-512",
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        pulp::Arch::V3(_) => "AVX2",
+        #[cfg(target_arch = "aarch64")]
+        pulp::Arch::Neon(_) => "NEON",
+        _ => "no vectors",
+    }
+}
+
 /// The row's largest number and its first place; the lowest finite number and 0 where nothing is larger.
 pub(crate) fn peak<F: Real>(row: &[F]) -> (F, usize) {
     let peaks = map_parts(row.par_chunks(PART), |part| {

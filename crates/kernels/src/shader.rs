@@ -44,6 +44,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "relative_gather",
     "roof",
     "rotary",
+    "scatter",
     "softmax",
 ];
 
@@ -59,14 +60,17 @@ pub const COMMON: &[(&str, &str)] = sources![
     "common/attention_fours",
     "common/attention_lanes",
     "common/attention_lanes_subgroup",
+    "common/attention_mask",
+    "common/attention_ranges",
     "common/attention_unbiased",
     "common/attention_words",
     "common/b_f16",
     "common/b_f32",
+    "common/b_i8",
     "common/chain",
+    "common/divergence",
     "common/epilogue",
     "common/gather",
-    "common/jensen",
     "common/log1p",
     "common/nan",
     "common/nan_word",
@@ -81,6 +85,7 @@ pub const COMMON: &[(&str, &str)] = sources![
     "common/step",
     "common/table_f16",
     "common/table_f32",
+    "common/table_i8",
     "common/tiles_16_f16",
     "common/tiles_16_f32",
     "common/tiles_8_f16",
@@ -97,8 +102,10 @@ fn find(name: &str) -> &'static str {
 /// A shader in one of its forms.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
-    /// File stem under `shaders/`.
+    /// File stem under `shaders/`, or the name of a shader that is not among those.
     pub shader: &'static str,
+    /// The text of such a shader; see [`Source::own`].
+    pub text: Option<&'static str>,
     /// Files to import in the place of others: stems, the other's first.
     pub imports: Vec<(&'static str, &'static str)>,
     /// Values of constants.
@@ -113,7 +120,20 @@ pub struct Source {
 impl Source {
     /// A shader as its file has it.
     pub fn of(shader: &'static str) -> Self {
-        Self { shader, imports: Vec::new(), consts: Vec::new(), halves: Vec::new(), fours: false }
+        Self {
+            shader,
+            text: None,
+            imports: Vec::new(),
+            consts: Vec::new(),
+            halves: Vec::new(),
+            fours: false,
+        }
+    }
+
+    /// A shader of one's own, with a name for messages. It binds as all do (see the [crate]), and may import what those in
+    /// `shaders/common` define.
+    pub fn own(name: &'static str, text: &'static str) -> Self {
+        Self { text: Some(text), ..Self::of(name) }
     }
 
     /// The complete WGSL.
@@ -121,11 +141,12 @@ impl Source {
     /// # Panics
     /// When the shader, an import, a constant or an alias does not exist: a fault in this crate, which its tests find.
     pub fn link(&self) -> String {
-        let Self { shader, imports, consts, halves, fours } = self;
+        let Self { shader, text, imports, consts, halves, fours } = self;
         let mut imports = imports.clone();
         imports.extend(fours.then_some(("common/word", "common/word_of_four")));
         let mut linked = String::new();
-        append(&mut linked, shader, &imports, &mut Vec::new());
+        let text = text.unwrap_or_else(|| find(shader));
+        append(&mut linked, text, &imports, &mut Vec::new());
         for (name, value) in consts {
             let head = format!("\nconst {name}: u32 = ");
             let start = linked.find(&head).unwrap_or_else(|| panic!("{shader}.wgsl has no {name}"));
@@ -170,14 +191,14 @@ fn element_types(source: &str, binding: u32) -> Vec<String> {
     named.collect()
 }
 
-/// Appends a file with what it imports; `done` are those that need not be imported again.
+/// Appends a text with what it imports; `done` are those that need not be imported again.
 fn append<'a>(
     out: &mut String,
-    stem: &'a str,
+    text: &'a str,
     instead: &[(&'a str, &'a str)],
     done: &mut Vec<&'a str>,
 ) {
-    for line in find(stem).lines() {
+    for line in text.lines() {
         match line.strip_prefix("//#import ") {
             Some(import) => {
                 let import = import.trim_end_matches(".wgsl");
@@ -187,7 +208,7 @@ fn append<'a>(
                     .map_or(import, |(_, file)| file);
                 if !done.contains(&import) {
                     done.push(import);
-                    append(out, import, instead, done);
+                    append(out, find(import), instead, done);
                 }
             }
             None => {

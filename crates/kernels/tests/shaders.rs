@@ -12,7 +12,7 @@ use distil_gpu_kernels::distill_loss::DistillLoss;
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::gather::Gather;
-use distil_gpu_kernels::glu::{Gate, Glu};
+use distil_gpu_kernels::glu::{Gate, Glu, Halves};
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::loss_scale::LossScale;
@@ -25,6 +25,7 @@ use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::relative_gather::RelativeGather;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::rotary::Rotary;
+use distil_gpu_kernels::scatter::Scatter;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{
     Access, Caps, DType, Divergence, Halved, Kernel, Launch, Operand, Source, StepState, shader,
@@ -81,7 +82,9 @@ fn matmuls() -> Vec<Matmul> {
         for size in [32, 4096] {
             for chain in chains() {
                 let product = Matmul::new(size, size, size, trans_a, trans_b);
-                matmuls.push(Matmul { half_b: true, chain: chain.clone(), ..product.clone() });
+                for b_type in [DType::F16, DType::I8] {
+                    matmuls.push(Matmul { b_type, chain: chain.clone(), ..product.clone() });
+                }
                 matmuls.push(Matmul { chain, ..product });
             }
         }
@@ -109,17 +112,20 @@ fn attentions() -> Vec<Attention> {
                     window,
                     bias,
                     bias_gradient: backward && bias.is_some(),
-                    batch: 3000,
-                    length: 100,
-                    heads: 24,
-                    head_dim,
-                    scale: 0.125,
                     causal,
                     dropout,
-                    stream: 1,
                     backward,
+                    ..Attention::new([3000, 100, 24, head_dim], 0.125)
                 });
             }
+        }
+        for backward in [false, true] {
+            attentions.push(Attention {
+                kv_heads: 8,
+                ranges: true,
+                backward,
+                ..Attention::new([3000, 100, 24, head_dim], 0.125)
+            });
         }
     }
     attentions
@@ -132,8 +138,10 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
         let (head_dim, half, positions) = (64, 32, 512);
         kernels.push(Arc::new(Rotary { batch, length, heads, head_dim, half, positions, inverse }));
         for gate in [Gate::Sigmoid, Gate::Relu, Gate::Gelu, Gate::GeluTanh, Gate::Silu] {
-            let (rows, half, gate_last, backward) = (300_000, 1152, false, inverse);
-            kernels.push(Arc::new(Glu { rows, half, gate, gate_last, backward }));
+            let (rows, half, backward) = (300_000, 1152, inverse);
+            for halves in [Halves::GateFirst, Halves::Apart] {
+                kernels.push(Arc::new(Glu { rows, half, gate, halves, backward }));
+            }
         }
         for (content, position) in [(true, true), (true, false), (false, true)] {
             let (batch, heads, length, buckets, backward) = (300, 12, 512, 512, inverse);
@@ -151,6 +159,7 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
         kernels.push(Arc::new(Columns { rows, cols, blocks, join }));
     }
     kernels.push(Arc::new(AddTo { len: 10_000_000 }));
+    kernels.push(Arc::new(Scatter { rows: 500, cols: 192, table_rows: 100_000 }));
     for attention in attentions() {
         kernels.push(Arc::new(attention));
     }
@@ -177,8 +186,8 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
         kernels.push(Arc::new(MaxNorm { rows, cols, bound: 3.0 }));
     }
     for (rows, cols) in [(1, 1), (2048, 384), (2_000_000, 33), (3, 50_000)] {
-        let backward = LayerNormBackward { rows, cols };
-        kernels.push(Arc::new(LayerNorm { rows, cols, eps: 1e-5 }));
+        let backward = LayerNormBackward::new(rows, cols);
+        kernels.push(Arc::new(LayerNorm::new(rows, cols, 1e-5)));
         kernels.push(Arc::new(LayerNormFinish { blocks: backward.blocks(), cols }));
         kernels.push(Arc::new(backward));
         for table_rows in [2, 5_000_000] {
@@ -190,18 +199,20 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
                     cols,
                     backward,
                     accumulate: backward,
-                    half_table: false,
+                    table_type: DType::F32,
                 }));
             }
-            kernels.push(Arc::new(Gather {
-                rows,
-                table_rows,
-                first: 0,
-                cols,
-                backward: false,
-                accumulate: false,
-                half_table: true,
-            }));
+            for table_type in [DType::F16, DType::I8] {
+                kernels.push(Arc::new(Gather {
+                    rows,
+                    table_rows,
+                    first: 0,
+                    cols,
+                    backward: false,
+                    accumulate: false,
+                    table_type,
+                }));
+            }
         }
     }
     for classes in [10_usize, 300, 700, 1500, 4096, 50_257] {
@@ -210,12 +221,9 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
                 let student_stride = classes.next_multiple_of(64);
                 let rows = 70_000;
                 // Divergences and weights have nothing to do with each other.
-                for (weighted, divergence) in [
-                    (false, Divergence::ForwardKl),
-                    (true, Divergence::ForwardKl),
-                    (false, Divergence::ReverseKl),
-                    (true, Divergence::Jsd { beta: 0.25 }),
-                ] {
+                let weighted = [false, true].into_iter().cycle();
+                let settings = weighted.zip(Divergence::EACH);
+                for (weighted, divergence) in settings.chain([(true, Divergence::ForwardKl)]) {
                     let is_graded = divergence != Divergence::ForwardKl;
                     if is_graded && (teacher_stride.is_none() || ![300, 50_257].contains(&classes))
                     {
@@ -236,12 +244,8 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
     }
     for (gradient, teacher) in [(false, false), (false, true), (true, false), (true, true)] {
         for (rows, outputs) in [(3, 1), (70_000, 20), (16, 10_000)] {
-            for kind in [
-                PointwiseKind::Square,
-                PointwiseKind::Logistic(Divergence::ForwardKl),
-                PointwiseKind::Logistic(Divergence::ReverseKl),
-                PointwiseKind::Logistic(Divergence::Jsd { beta: 0.25 }),
-            ] {
+            let logistic = Divergence::EACH.map(PointwiseKind::Logistic);
+            for kind in logistic.into_iter().chain([PointwiseKind::Square]) {
                 kernels.push(Arc::new(PointwiseLoss { rows, outputs, kind, teacher, gradient }));
             }
         }
@@ -486,7 +490,12 @@ fn launches_bind_what_shaders_name() {
                     let space = AddressSpace::Storage { access };
                     assert_eq!(variable.space, space, "{name} of {launch:?}");
                     if let Some(operand) = operand {
-                        assert_eq!(element(&module, ty), Some(operand.dtype), "{name}");
+                        // Bytes are words too.
+                        let stored = match operand.dtype {
+                            DType::I8 => DType::F16,
+                            other => other,
+                        };
+                        assert_eq!(element(&module, ty), Some(stored), "{name}");
                     }
                     bound.insert(slot);
                 }
@@ -509,7 +518,7 @@ fn launches_bind_every_operand() {
     }
 }
 
-/// The scalar of a runtime-sized array of scalars or vectors; words are pairs of halves.
+/// The scalar of a runtime-sized array of scalars or vectors; words are pairs of halves, or four bytes.
 fn element(module: &Module, ty: &TypeInner) -> Option<DType> {
     let TypeInner::Array { base, .. } = ty else { return None };
     let scalar = module.types[*base].inner.scalar()?;

@@ -24,7 +24,7 @@ use crate::run::Setup;
 use crate::session::Session;
 use crate::store::{Layout, Storage};
 use crate::tune::Cache;
-use crate::verify::{Lesson, Trainings, made_up, made_up_length};
+use crate::verify::{self, Lesson, Trainings, made_up, made_up_length};
 
 /// Rows of the forward passes that are timed.
 const FORWARD_ROWS: [usize; 2] = [1, 256];
@@ -89,7 +89,7 @@ pub struct Report {
     pub roofs: Roofs,
     /// What comes before the first step.
     pub startup: Startup,
-    /// Training steps of the student, then forward passes.
+    /// Training steps of the student, then forward passes; none where one kernel was asked for.
     pub throughput: Vec<Throughput>,
     /// A distillation step, kernel by kernel, the longest first; absent where the device has no timestamps.
     pub kernels: Option<Vec<KernelTime>>,
@@ -97,13 +97,15 @@ pub struct Report {
 
 /// Measures a device at the work of a recipe, with random data and the variants that it was tuned to; in f32 where the
 /// recipe is mixed and the device has no f16. Each measurement takes about `budget`; `progress` is told what comes next.
+/// With `only`, the kernel of that name is timed as a distillation step calls it, and neither steps nor forward passes are.
 ///
 /// # Errors
-/// When the recipe or the device cannot be used.
+/// When the recipe or the device cannot be used, or a distillation step has no kernel of that name.
 pub fn bench(
     choice: Choice,
     recipe: &Recipe,
     budget: Duration,
+    only: Option<&str>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
     let mut trainings = Trainings::of(recipe, &Setup::read(recipe, None)?);
@@ -120,23 +122,18 @@ pub fn bench(
     device.choose(variants.clone());
     // With the teacher: the last, as embeddings have no other.
     let distilled = lessons.last().expect("a student learns from its teacher");
+    if let Some(only) = only {
+        let calls = distilled.plan()?.calls;
+        let kernels = calls.iter().map(|call| call.kernel.name());
+        verify::named(only, kernels, "no kernel of this recipe's distillation step")?;
+    }
     let startup = startup(device, distilled, open_ms)?;
     progress("roofs");
     let roofs = Roofs::measure(device, budget)?;
-    let mut throughput = Vec::new();
-    for lesson in &lessons {
-        progress(&lesson.name);
-        throughput.push(training(device, lesson, budget)?);
-    }
-    let teacher =
-        trainings.teacher.as_ref().map(|(config, _)| ("teacher", config, trainings.storage));
-    let student = ("student", &trainings.student, Storage::F32);
-    for (name, config, storage) in teacher.into_iter().chain([student]) {
-        for rows in FORWARD_ROWS {
-            progress(&format!("{name} forward, {rows}"));
-            throughput.push(forward(device, name, (config, storage), rows, budget)?);
-        }
-    }
+    let throughput = match only {
+        None => whole(device, &trainings, &lessons, budget, progress)?,
+        Some(_) => Vec::new(),
+    };
     let info = device.info().clone();
     drop(selected);
 
@@ -144,9 +141,34 @@ pub fn bench(
     // Timestamps cost time themselves: what is above was measured without.
     let mut timed = select(choice, GpuOptions { timestamps: true, ..GpuOptions::default() })?;
     timed.device.choose(variants);
-    let kernels = kernels(&mut *timed.device, distilled, roofs, budget)?;
+    let kernels = kernels(&mut *timed.device, distilled, only, roofs, budget)?;
     let (device, backend, driver) = (info.name, info.backend, info.driver);
     Ok(Report { device, backend, driver, roofs, startup, throughput, kernels })
+}
+
+/// Training steps of the student, then forward passes.
+fn whole(
+    device: &mut dyn Device,
+    trainings: &Trainings,
+    lessons: &[Lesson<'_>],
+    budget: Duration,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Throughput>, Error> {
+    let mut found = Vec::new();
+    for lesson in lessons {
+        progress(&lesson.name);
+        found.push(training(device, lesson, budget)?);
+    }
+    let teacher =
+        trainings.teacher.as_ref().map(|(config, _)| ("teacher", config, trainings.storage));
+    let student = ("student", &trainings.student, Storage::F32);
+    for (name, config, storage) in teacher.into_iter().chain([student]) {
+        for rows in FORWARD_ROWS {
+            progress(&format!("{name} forward, {rows}"));
+            found.push(forward(device, name, (config, storage), rows, budget)?);
+        }
+    }
+    Ok(found)
 }
 
 /// The median of some numbers.
@@ -230,7 +252,7 @@ fn forward(
     budget: Duration,
 ) -> Result<Throughput, Error> {
     let layout = Layout::stored(config.model().parameters(), storage)?;
-    let shape = BatchShape { rows, length: made_up_length(&config.input) };
+    let shape = BatchShape { rows, length: made_up_length(&config.input), guessed: 0 };
     let mut session = Session::new(device, forward_plan_in(config, storage, shape)?, [layout])?;
     session.initialise(1)?;
     let (program, flops) = (session.program, session.plan.cost().flops);
@@ -246,10 +268,11 @@ fn forward(
     Ok(throughput(format!("forward: {name}"), rows, flops, seconds))
 }
 
-/// Times of a training step's kernels.
+/// Times of a training step's kernels, or of one of them.
 fn kernels(
     device: &mut dyn Device,
     lesson: &Lesson<'_>,
+    only: Option<&str>,
     roofs: Roofs,
     budget: Duration,
 ) -> Result<Option<Vec<KernelTime>>, Error> {
@@ -269,7 +292,9 @@ fn kernels(
         }
     }
     let mut rows: Vec<(String, usize, f64, distil_gpu_kernels::Cost)> = Vec::new();
-    for (call, times) in session.plan.calls.iter().zip(times) {
+    let asked = |kernel: &str| only.is_none_or(|only| only == kernel);
+    let calls = session.plan.calls.iter().zip(times);
+    for (call, times) in calls.filter(|(call, _)| asked(call.kernel.name())) {
         let (cost, time) = (call.kernel.cost(), median(times));
         match rows.iter_mut().find(|(name, ..)| *name == call.label) {
             Some((_, calls, sum, costs)) => {

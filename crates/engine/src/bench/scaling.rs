@@ -105,7 +105,7 @@ fn step(
 ) -> Result<Point, Error> {
     let model = model(sizes);
     let Input::Tokens(tokens) = &model.input else { unreachable!("an encoder reads tokens") };
-    let shape = BatchShape { rows: sizes.batch, length: sizes.tokens };
+    let shape = BatchShape { rows: sizes.batch, length: sizes.tokens, guessed: 0 };
     let teacher = TeacherInput::model(&model);
     let optimizer = OptimizerConfig {
         rule: Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 },

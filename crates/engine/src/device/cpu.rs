@@ -35,6 +35,7 @@ enum Memory<F> {
     Floats(Vec<F>),
     Integers(Vec<i32>),
     Halves(Vec<f16>),
+    Bytes(Vec<i8>),
 }
 
 impl<F: Real> Memory<F> {
@@ -43,20 +44,23 @@ impl<F: Real> Memory<F> {
             DType::F32 => Self::Floats(vec![F::zero(); len]),
             DType::I32 => Self::Integers(vec![0; len]),
             DType::F16 => Self::Halves(vec![f16::ZERO; len]),
+            DType::I8 => Self::Bytes(vec![0; len]),
         }
     }
 
-    /// Writes floats as the memory's own; halves are rounded from f32 whatever the values are in, as on a GPU.
+    /// Writes floats as the memory's own; halves and bytes are made of f32 whatever the values are in, as on a GPU.
     fn write<T: Copy>(
         &mut self,
         offset: usize,
         values: &[T],
         float: fn(T) -> F,
         half: fn(T) -> f16,
+        byte: fn(T) -> i8,
     ) {
         match self {
             Self::Floats(floats) => put(&mut floats[offset..], values, float),
             Self::Halves(halves) => put(&mut halves[offset..], values, half),
+            Self::Bytes(bytes) => put(&mut bytes[offset..], values, byte),
             Self::Integers(_) => panic!("floats are written to integers"),
         }
     }
@@ -65,6 +69,7 @@ impl<F: Real> Memory<F> {
         match self {
             Self::Floats(floats) => floats.len(),
             Self::Halves(halves) => halves.len(),
+            Self::Bytes(bytes) => bytes.len(),
             Self::Integers(integers) => integers.len(),
         }
     }
@@ -74,6 +79,11 @@ impl<F: Real> Memory<F> {
         match self {
             Self::Floats(floats) => floats[offset..][..len].iter().map(|v| float(*v)).collect(),
             Self::Halves(halves) => halves[offset..][..len].iter().map(|v| half(*v)).collect(),
+            // Exact in f16.
+            Self::Bytes(bytes) => {
+                let value = |v: &i8| half(f16::from_f32(f32::from(*v)));
+                bytes[offset..][..len].iter().map(value).collect()
+            }
             Self::Integers(_) => panic!("integers are read as floats"),
         }
     }
@@ -123,12 +133,13 @@ impl<F: CpuReal> CpuDevice<F> {
         // A reservation that fails is an error to report; an allocation that fails ends the process.
         let bytes = match dtype {
             DType::F32 => len * size_of::<F>(),
-            DType::I32 | DType::F16 => len * dtype.bytes(),
+            DType::I32 | DType::F16 | DType::I8 => len * dtype.bytes(),
         };
         let room = match dtype {
             DType::F32 => Vec::<F>::new().try_reserve_exact(len),
             DType::I32 => Vec::<i32>::new().try_reserve_exact(len),
             DType::F16 => Vec::<f16>::new().try_reserve_exact(len),
+            DType::I8 => Vec::<i8>::new().try_reserve_exact(len),
         };
         if room.is_err() {
             return Err(Error::OutOfMemory {
@@ -147,6 +158,7 @@ impl<F: CpuReal> CpuDevice<F> {
             Some(Memory::Floats(floats)) => floats.len() * size_of::<F>(),
             Some(Memory::Integers(integers)) => integers.len() * DType::I32.bytes(),
             Some(Memory::Halves(halves)) => halves.len() * DType::F16.bytes(),
+            Some(Memory::Bytes(bytes)) => bytes.len(),
             None => 0,
         };
         self.stats.freed(bytes as u64);
@@ -222,6 +234,7 @@ impl<F: CpuReal> CpuDevice<F> {
                     (None, Some(Memory::Floats(floats))) => Arg::Read(&floats[range]),
                     (None, Some(Memory::Integers(integers))) => Arg::ReadI32(&integers[range]),
                     (None, Some(Memory::Halves(halves))) => Arg::ReadF16(&halves[range]),
+                    (None, Some(Memory::Bytes(bytes))) => Arg::ReadI8(&bytes[range]),
                     (None, None) => panic!("{} reads and writes one buffer", call.label),
                 }
             })
@@ -267,7 +280,7 @@ impl<F: CpuReal> Device for CpuDevice<F> {
     }
 
     fn write(&mut self, id: BufferId, offset: usize, values: &[f32]) -> Result<(), Error> {
-        self.held(id.0 as usize).write(offset, values, F::of, f16::from_f32);
+        self.held(id.0 as usize).write(offset, values, F::of, f16::from_f32, |value| value as i8);
         Ok(())
     }
 
@@ -302,7 +315,9 @@ impl<F: CpuReal> Device for CpuDevice<F> {
                         Memory::Integers(integers) => {
                             put(integers, &constant.words, u32::cast_signed);
                         }
-                        Memory::Halves(_) => panic!("constants are no halves"),
+                        Memory::Halves(_) | Memory::Bytes(_) => {
+                            panic!("constants are floats or integers")
+                        }
                     }
                     index
                 }
@@ -376,7 +391,7 @@ impl<F: CpuReal> Device for CpuDevice<F> {
 
     fn write_exact(&mut self, id: BufferId, offset: usize, values: &[f64]) -> Result<(), Error> {
         let half = |value| f16::from_f32(value as f32);
-        self.held(id.0 as usize).write(offset, values, F::of64, half);
+        self.held(id.0 as usize).write(offset, values, F::of64, half, |value| value as f32 as i8);
         Ok(())
     }
 

@@ -1,4 +1,12 @@
 //! Devices: what runs a plan.
+//!
+//! ```
+//! use distil_gpu_engine::device::{Choice, GpuOptions, select};
+//!
+//! let selected = select(Choice::Cpu, GpuOptions::default())?;
+//! println!("{}: {}", selected.device.info().name, selected.reason);
+//! # Ok::<(), distil_gpu_engine::Error>(())
+//! ```
 
 mod choices;
 mod cpu;

@@ -12,6 +12,8 @@ use serde::Serialize;
 use crate::data::{self, Dataset, Examples};
 use crate::device::{Limits, Outlook};
 use crate::error::Error;
+use crate::graph::Recompute;
+use crate::graph::ops::Update;
 use crate::measure::batches::{self, shapes};
 use crate::measure::predictions;
 use crate::models::{BatchShape, Feed, ModelConfig};
@@ -80,6 +82,10 @@ pub struct ArmForecast {
     pub flops: u64,
     /// Bytes that the kernels of a step read and write at least.
     pub bytes_moved: u64,
+    /// Of a model with layers: bytes of a batch's activations where all are kept, and where layers' insides are made again
+    /// (`recompute`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activations: Option<[u64; 2]>,
 }
 
 /// A tensor.
@@ -307,7 +313,9 @@ impl Planned {
             let training =
                 Training { arm, layout, parts, metrics, plans, batches, kept, checkpoint };
             let cost = training.cost();
+            let activations = activations(config, teacher, &optimizer, &training.plans)?;
             arms.push(ArmForecast {
+                activations,
                 arm,
                 parameters: config.parameter_count(),
                 batch: step_rows,
@@ -320,7 +328,7 @@ impl Planned {
         };
         let mut trainings = Vec::new();
         if let Some((config, how)) = setup.taught(recipe) {
-            let data = &split.train;
+            let data = &setup.teacher_data;
             trainings.push(train(Arm::Teacher, config, how, TeacherInput::None, false, data)?);
         }
         let how = &recipe.train;
@@ -329,17 +337,36 @@ impl Planned {
             trainings.push(train(Arm::Control, student, how, nothing, false, alone)?);
         }
         trainings.push(train(Arm::Distilled, student, how, answers, test_answers, transfer)?);
-        let none = TeacherInput::None;
         let mut measured = BTreeMap::from([
-            (Arm::Control, Measured::new((student, Storage::F32), none, test)?),
+            (Arm::Control, Measured::new((student, Storage::F32), answers, test)?),
             (Arm::Distilled, Measured::new((student, Storage::F32), answers, test)?),
         ]);
         if let Some(config) = teacher {
             let model = (config, recipe.teacher.weights());
-            measured.insert(Arm::Teacher, Measured::new(model, none, test)?);
+            measured.insert(Arm::Teacher, Measured::new(model, TeacherInput::Uniform, test)?);
         }
         Ok(Self { arms, measured, trainings, held: setup.held_bytes() })
     }
+}
+
+/// Bytes of the activations of the largest batch, kept and made again, of a model that has layers.
+fn activations(
+    config: &ModelConfig,
+    teacher: TeacherInput<'_>,
+    optimizer: &Update,
+    plans: &TrainingPlans,
+) -> Result<Option<[u64; 2]>, Error> {
+    let Some(&shape) = plans.batches.keys().next_back() else { return Ok(None) };
+    if config.model().layers().is_none() {
+        return Ok(None);
+    }
+    let accumulates = plans.update.is_some();
+    let of = |recompute| {
+        let optimizer = Update { recompute, ..optimizer.clone() };
+        let plan = plans::step_plan(config, teacher, shape, &optimizer, accumulates)?;
+        Ok::<_, Error>(plan.slot_bytes())
+    };
+    Ok(Some([of(Recompute::None)?, of(Recompute::Layers)?]))
 }
 
 impl Measured {
@@ -364,6 +391,10 @@ impl Measured {
         };
         let guessed = predictions::shapes(config, &feed);
         let shown = guessed.iter().map(|&shape| config.input.labels(shape) * config.answers());
+        let terms = shapes(config, &feed).into_iter().map(|shape| match feed.guesses_next() {
+            true => config.input.labels(shape) * TERMS,
+            false => TERMS,
+        });
         Ok(Self {
             layout,
             answers: plans(shapes(config, &feed), teacher)?,
@@ -373,7 +404,7 @@ impl Measured {
                 .map(|&shape| plans::forward_plan(config, shape))
                 .collect::<Result<_, _>>()?,
             logits: if by_loss {
-                shown.max().unwrap_or(TERMS)
+                shown.chain(terms).max().unwrap_or(TERMS)
             } else {
                 batches::rows(config) * config.answer_len()
             },

@@ -2,56 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{Graph, Node, TensorId};
+use super::ops::Gradient;
+use super::{Graph, TensorId};
 use crate::error::Error;
-
-/// Where an op's gradient rule stands: the node, and the gradients of its outputs.
-#[derive(Debug)]
-pub struct Gradient<'a> {
-    /// The graph the rule adds to.
-    pub graph: &'a mut Graph,
-    /// The node.
-    pub node: Node,
-    upstream: Vec<Option<TensorId>>,
-    ones: &'a [TensorId],
-}
-
-impl Gradient<'_> {
-    /// Input `index` of the node.
-    pub fn input(&self, index: usize) -> TensorId {
-        self.node.inputs[index]
-    }
-
-    /// Output `index` of the node.
-    pub fn output(&self, index: usize) -> TensorId {
-        self.node.outputs[index]
-    }
-
-    /// The gradient of the loss by output `index`.
-    ///
-    /// # Panics
-    /// When the loss does not depend on that output: a rule asks only for its differentiable outputs.
-    pub fn upstream(&self, index: usize) -> TensorId {
-        self.upstream[index].expect("a rule asks only for differentiable outputs")
-    }
-
-    /// Whether the loss depends on output `index`.
-    pub fn has_upstream(&self, index: usize) -> bool {
-        self.upstream[index].is_some()
-    }
-
-    /// Whether that gradient is the constant 1.
-    pub fn upstream_is_one(&self, index: usize) -> bool {
-        self.ones.contains(&self.upstream(index))
-    }
-
-    /// The error of a rule that does not exist.
-    pub fn missing(&self, op: &'static str) -> Error {
-        let tensor =
-            self.node.inputs.first().map_or_else(String::new, |&id| self.graph.describe(id));
-        Error::NoGradient { op, tensor }
-    }
-}
 
 /// Adds to the graph the gradients, by each of `wrt`, of the sum of all elements of the `losses`.
 ///
@@ -93,7 +46,7 @@ pub fn differentiate(
             continue;
         }
         let op = node.op.clone();
-        let mut at = Gradient { graph, node, upstream, ones: &ones };
+        let mut at = Gradient::new(graph, node, upstream, &ones);
         let contributions = op.gradient(&mut at)?;
         let inputs = at.node.inputs;
         for (input, contribution) in inputs.into_iter().zip(contributions) {

@@ -50,11 +50,10 @@ pub fn collapse(
         let mergeable = |(inner, below): &&mut (usize, Vec<usize>)| {
             below.iter().zip(&strides).all(|(&low, &high)| high == low * *inner)
         };
-        let kept = usize::from(keep_last);
+        // Whatever axes of extent 1 lie between.
+        let stands_alone = keep_last && groups.len() == 1;
         match groups.last_mut().filter(mergeable) {
-            Some((inner, _)) if axis + 1 < rank && (kept == 0 || axis + 2 < rank) => {
-                *inner *= extent
-            }
+            Some((inner, _)) if !stands_alone => *inner *= extent,
             _ => groups.push((extent, strides)),
         }
     }
@@ -98,5 +97,7 @@ mod tests {
         assert_eq!(collapse(full, &[middle], false), Some(([1, 2, 3, 5], vec![[0, 5, 0, 1]])));
         assert_eq!(collapse(full, &[full], true), Some(([1, 1, 6, 5], vec![[0, 0, 5, 1]])));
         assert_eq!(collapse(&[6, 1], &[&[6, 1]], true).unwrap().0, [1, 1, 6, 1]);
+        let single: &[usize] = &[2, 1, 5];
+        assert_eq!(collapse(single, &[single], true), Some(([1, 1, 2, 5], vec![[0, 0, 5, 1]])));
     }
 }

@@ -1,21 +1,38 @@
 //! The graph of a model and its loss: tensors, and nodes that make them.
 //!
 //! Nodes are added in an order in which they can run. Every op checks its shapes as it is added.
+//!
+//! ```
+//! use distil_gpu_engine::graph::{Graph, differentiate};
+//! use distil_gpu_engine::kernels::DType;
+//! use distil_gpu_engine::kernels::chain::Stage;
+//!
+//! let mut graph = Graph::new(Vec::new());
+//! let x = graph.input("x", &[2, 3], DType::F32);
+//! let loss = graph.map(Stage::Square, x)?;
+//! let gradients = differentiate(&mut graph, &[loss], &[x])?;
+//! assert_eq!(graph.shape(gradients[0]), [2, 3]);
+//! # Ok::<(), distil_gpu_engine::Error>(())
+//! ```
 
 mod autodiff;
 mod broadcast;
+pub mod export;
 pub mod ops;
+mod recompute;
 
 use std::sync::Arc;
 
 use distil_gpu_kernels::DType;
 
-pub use autodiff::{Gradient, differentiate};
+pub use autodiff::differentiate;
 pub use broadcast::{broadcast_shapes, collapse};
 
 use crate::error::Error;
 use crate::layout::Layout;
+pub use ops::Gradient;
 use ops::Op;
+pub use recompute::Recompute;
 
 /// Names a tensor of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -191,7 +208,8 @@ impl Graph {
             return TensorId(known);
         }
         let Layout { parameters, storage, .. } = &self.stores[store];
-        let (shape, dtype) = (parameters[index].shape.clone(), storage.dtype(&parameters[index]));
+        let (shape, dtype) =
+            (parameters[index].shape.clone(), storage.dtype(&parameters[index].shape));
         self.add_tensor(shape, dtype, source)
     }
 
@@ -214,6 +232,13 @@ impl Graph {
     /// # Errors
     /// [`Error::Shape`] when the op cannot take these tensors.
     pub fn add(&mut self, op: Arc<dyn Op>, inputs: &[TensorId]) -> Result<Vec<TensorId>, Error> {
+        // An op that reads no bytes is given floats.
+        let mut inputs = inputs.to_vec();
+        for (input, id) in inputs.iter_mut().enumerate() {
+            if self.tensor(*id).dtype == DType::I8 && !op.reads_bytes(input) {
+                *id = self.widened(*id)?;
+            }
+        }
         let tensors: Vec<&Tensor> = inputs.iter().map(|&id| self.tensor(id)).collect();
         let made = op.infer(&tensors)?;
         let node = self.nodes.len();
@@ -224,8 +249,22 @@ impl Graph {
                 self.add_tensor(shape, DType::F32, Source::Node { node, output })
             })
             .collect::<Vec<_>>();
-        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone() });
+        self.nodes.push(Node { op, inputs, outputs: outputs.clone() });
         Ok(outputs)
+    }
+
+    /// A parameter in bytes as floats.
+    fn widened(&mut self, id: TensorId) -> Result<TensorId, Error> {
+        let rows: Vec<i32> = (0..self.shape(id)[0] as i32).collect();
+        let all = self.constant_i32("all rows", &[rows.len()], &rows)?;
+        self.gather(id, all, all)
+    }
+
+    /// The scales [rows] of a parameter, where it lies in bytes.
+    pub(super) fn scales(&mut self, id: TensorId) -> Option<TensorId> {
+        let Source::Parameter { store, index } = self.tensor(id).source else { return None };
+        let scale = self.stores[store].scales.get(index).copied().flatten()?;
+        Some(self.parameter(store, scale))
     }
 
     /// Adds a node with one output.

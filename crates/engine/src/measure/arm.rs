@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::data::{ClassLabels, Examples, Split};
 use crate::device::Device;
@@ -58,7 +58,7 @@ impl Test<'_> {
         let task = TaskRef::of_model(config);
         let data = &self.split.test;
         let feed = Feed::of_data(&config.input, data)?;
-        let mut evaluator = Evaluator::new(config, store).against(self.teacher);
+        let mut evaluator = Evaluator::new(config, store).against(self.teacher).in_detail();
         let (answers, loss) = match task.measuring() {
             Measuring::Loss => {
                 let metrics = evaluator.metrics(device, (&feed, data), None, &ANSWERS_ALONE)?;
@@ -75,6 +75,7 @@ impl Test<'_> {
             loss: loss.as_ref(),
         };
         let mut report = report(&measured, taken)?;
+        report.contexts = loss.as_ref().map_or(Vec::new(), |loss| loss.contexts.clone());
         if !self.omitted.is_empty() {
             let train = &self.split.train;
             let feed = Feed::new(&config.input, train.examples())?;
@@ -110,7 +111,7 @@ const LEAST_SPEED_SECONDS: f64 = 0.2;
 
 /// Speeds of models, the medians of several turns that they take: whatever else the machine does meanwhile slows all of
 /// them. They take 8 % of the `seconds` that the run has taken, 0.2 s at least, or less where that is enough; but no
-/// pass is cut short.
+/// pass is cut short, and each model has a turn.
 pub(crate) fn speeds(
     device: &mut dyn Device,
     models: &[(&ModelConfig, &Store)],
@@ -118,24 +119,31 @@ pub(crate) fn speeds(
     seconds: f64,
 ) -> Result<Vec<Speed>, Error> {
     const TURNS: usize = 3;
-    let most = (SPEED_SHARE * seconds).max(LEAST_SPEED_SECONDS) / (TURNS * models.len()) as f64;
+    let whole = (SPEED_SHARE * seconds).max(LEAST_SPEED_SECONDS);
+    let most = whole / (TURNS * models.len()) as f64;
     let most = Duration::try_from_secs_f64(most).unwrap_or(Duration::MAX);
     let mut timed = Vec::new();
     for &(config, store) in models {
         let feed = Feed::new(&config.input, test)?;
         timed.push((Evaluator::new(config, store), feed, Vec::new()));
     }
-    for _ in 0..TURNS {
+    let begun = Instant::now();
+    for turn in 0..TURNS {
+        // Passes of a large model are long: one turn may be all that the time is for.
+        if turn > 0 && begun.elapsed().as_secs_f64() > whole {
+            break;
+        }
         for (evaluator, feed, speeds) in &mut timed {
             speeds.push(evaluator.speed_within(device, feed, most)?);
         }
     }
     let median = |(evaluator, _, mut speeds): (Evaluator<'_>, _, Vec<Speed>)| {
         evaluator.close(device);
+        let middle = speeds.len() / 2;
         speeds.sort_by(|a, b| a.examples_per_second.total_cmp(&b.examples_per_second));
-        let examples_per_second = speeds[TURNS / 2].examples_per_second;
+        let rate = speeds[middle];
         speeds.sort_by_key(|speed| speed.latency);
-        Speed { latency: speeds[TURNS / 2].latency, examples_per_second }
+        Speed { latency: speeds[middle].latency, ..rate }
     };
     Ok(timed.into_iter().map(median).collect())
 }

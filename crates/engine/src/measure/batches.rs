@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use crate::models::{BatchShape, Feed, Input, ModelConfig};
+use crate::models::{BatchShape, Feed, Input, ModelConfig, Pooling};
 
-/// Rows of one evaluation batch: a text has many tokens.
+/// Rows of one evaluation batch: a text has many tokens, and rows of documents are full of them.
 pub fn rows(config: &ModelConfig) -> usize {
-    match config.input {
+    const MOST_ROWS: usize = 32;
+    const TOKENS: usize = 4096;
+    match &config.input {
         Input::Numbers { .. } => 256,
-        Input::Tokens(_) => 32,
+        Input::Tokens(tokens) if tokens.pooling == Pooling::Next => {
+            (TOKENS / tokens.max_length).clamp(1, MOST_ROWS)
+        }
+        Input::Tokens(_) => MOST_ROWS,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::objective::{
     ANSWERS_ALONE, LOGITS, Named, Objective, RawAnswers, TeacherAnswers, TeacherInput,
 };
 use crate::plan::Plan;
-use crate::results::{Metrics, Speed};
+use crate::results::{Contexts, Metrics, Speed};
 use crate::scratch::Scratch;
 use crate::store::{Part, Store, StorePart};
 use crate::task::{BatchRows, Measured, Measuring, TaskRef};
@@ -34,22 +34,43 @@ pub struct Evaluator<'a> {
     teacher: Option<(&'a ModelConfig, &'a Store)>,
     /// What answers are compared by.
     objective: &'a Objective,
+    /// Whether entropies and lengths of contexts are told apart.
+    in_detail: bool,
 }
+
+/// The column of a loss's terms that holds the cross-entropy with the label.
+const HARD: usize = 1;
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Kind {
     /// Logits.
     Forward(BatchShape),
-    /// Loss terms, with the teacher's answers or without.
-    Loss(BatchShape, bool),
+    /// Loss terms.
+    Loss(BatchShape, Beside),
+}
+
+/// What answers beside a model whose loss is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Beside {
+    Nothing,
+    Teacher,
+    /// What finds all tokens equally likely, for the entropy of the model's guesses.
+    Uniform,
 }
 
 impl<'a> Evaluator<'a> {
     /// Evaluates the model whose parameters are in `store`.
     pub fn new(config: &'a ModelConfig, store: &'a Store) -> Self {
         let (scratch, programs, batch) = (Vec::new(), HashMap::new(), HostBatch::default());
-        Self { config, store, scratch, programs, batch, teacher: None, objective: &ANSWERS_ALONE }
+        let (teacher, objective) = (None, &ANSWERS_ALONE);
+        Self { config, store, scratch, programs, batch, teacher, objective, in_detail: false }
+    }
+
+    /// Of language models, tells the entropy of their guesses too, or how far these are from the teacher's; of causal ones also
+    /// by length of context.
+    pub fn in_detail(self) -> Self {
+        Self { in_detail: true, ..self }
     }
 
     /// Where answers are too many to keep, they are compared with those that this teacher makes beside them, if it is a
@@ -72,7 +93,7 @@ impl<'a> Evaluator<'a> {
     ) -> Result<(), Error> {
         let kind = match self.task().measuring() {
             Measuring::Answers => Kind::Forward(shape),
-            _ => Kind::Loss(shape, given),
+            _ => Kind::Loss(shape, if given { Beside::Teacher } else { Beside::Nothing }),
         };
         self.programs.insert(kind, program);
         Ok(())
@@ -89,13 +110,14 @@ impl<'a> Evaluator<'a> {
         let storage = self.store.layout.storage;
         let plan = |kind: &Kind| match *kind {
             Kind::Forward(shape) => plans::forward_plan_in(self.config, storage, shape),
-            Kind::Loss(shape, given) => {
-                let answers = match (given, self.teacher) {
-                    (false, _) => TeacherInput::None,
-                    (true, Some((config, store))) => {
+            Kind::Loss(shape, beside) => {
+                let answers = match (beside, self.teacher) {
+                    (Beside::Nothing, _) => TeacherInput::None,
+                    (Beside::Uniform, _) => TeacherInput::Uniform,
+                    (Beside::Teacher, Some((config, store))) => {
                         TeacherInput::answers(config, store.layout.storage)
                     }
-                    (true, None) => TeacherInput::Given { objective: self.objective },
+                    (Beside::Teacher, None) => TeacherInput::Given { objective: self.objective },
                 };
                 plans::loss_plan(self.config, storage, answers, shape)
             }
@@ -178,13 +200,17 @@ impl<'a> Evaluator<'a> {
                 Ok(Metrics { loss: task.loss_of(&scores), scores, ..Metrics::default() })
             }
             Measuring::Loss => {
-                let given = self.teacher.is_some();
-                let (metrics, _) = self.loss(device, (feed, data), given, None)?;
+                let beside = match (self.teacher, self.in_detail) {
+                    (Some(_), _) => Beside::Teacher,
+                    (None, true) => Beside::Uniform,
+                    (None, false) => Beside::Nothing,
+                };
+                let (metrics, _) = self.loss(device, (feed, data), beside, None)?;
                 Ok(metrics)
             }
             Measuring::LossAndAnswers => {
-                let given = teacher.is_some();
-                let (metrics, answers) = self.loss(device, (feed, data), given, teacher)?;
+                let beside = if teacher.is_some() { Beside::Teacher } else { Beside::Nothing };
+                let (metrics, answers) = self.loss(device, (feed, data), beside, teacher)?;
                 let scores = task.training_scores(&of(&answers, Some(&metrics)))?;
                 Ok(metrics.with_scores(scores))
             }
@@ -196,7 +222,7 @@ impl<'a> Evaluator<'a> {
         &mut self,
         device: &mut dyn Device,
         (feed, data): (&Feed<'_>, &Dataset),
-        given: bool,
+        beside: Beside,
         teacher: Option<RawAnswers<'_>>,
     ) -> Result<(Metrics, Vec<f32>), Error> {
         let (task, rows) = (self.task(), rows(self.config));
@@ -207,7 +233,7 @@ impl<'a> Evaluator<'a> {
             _ => None,
         };
         set_metrics(device, self.store, &[0.0; TERMS])?;
-        let kinds = shapes(self.config, feed).into_iter().map(|shape| Kind::Loss(shape, given));
+        let kinds = shapes(self.config, feed).into_iter().map(|shape| Kind::Loss(shape, beside));
         self.prepare(device, kinds)?;
         let Objective { temperature, alpha, .. } = *self.objective;
         let state = StepState { temperature, alpha, ..StepState::default() };
@@ -216,9 +242,10 @@ impl<'a> Evaluator<'a> {
         let width = self.config.answer_len();
         let offsets = if kept { feed.offsets(width) } else { Vec::new() };
         let mut answers = vec![0.0; offsets.last().copied().unwrap_or(0)];
+        let mut contexts = Contexts::default();
         for batch in feed.all(rows) {
             let shape = feed.shape(&batch, rows);
-            let program = self.programs[&Kind::Loss(shape, given)];
+            let program = self.programs[&Kind::Loss(shape, beside)];
             feed.fill(&batch, shape, Draw::FIXED, &mut self.batch);
             if let Some(theirs) = &theirs {
                 theirs.fill(&batch, shape, Draw::FIXED, &mut other);
@@ -234,9 +261,47 @@ impl<'a> Evaluator<'a> {
                 let output = device.output(program, LOGITS)?;
                 feed.collect_answers((&batch, shape), width, &output, &offsets, &mut answers);
             }
+            if self.in_detail && feed.guesses_next() {
+                let terms = device.output(program, plans::TERMS)?;
+                contexts.add(&feed.contexts(&batch), &terms, beside == Beside::Teacher);
+            }
         }
         let sums = metric_sums(device, self.store)?;
-        Ok((Metrics::from_sums(&sums, alpha, task.right_rows()), answers))
+        let mut metrics = Metrics::from_sums(&sums, alpha, task.right_rows());
+        if beside == Beside::Uniform {
+            metrics = metrics.beside_uniform(self.config.answers());
+        }
+        Ok((Metrics { contexts: contexts.means(), ..metrics }, answers))
+    }
+
+    /// Hands out, for each row of documents by its number, the negative log-likelihood of each of its tokens that count, in
+    /// nats and in their order.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn token_losses(
+        &mut self,
+        device: &mut dyn Device,
+        feed: &Feed<'_>,
+        each: &mut dyn FnMut(u32, &[f32]),
+    ) -> Result<(), Error> {
+        let rows = rows(self.config);
+        let kinds = shapes(self.config, feed).into_iter();
+        self.prepare(device, kinds.map(|shape| Kind::Loss(shape, Beside::Nothing)))?;
+        for batch in feed.all(rows) {
+            let shape = feed.shape(&batch, rows);
+            let program = self.programs[&Kind::Loss(shape, Beside::Nothing)];
+            feed.fill(&batch, shape, Draw::FIXED, &mut self.batch);
+            let inputs: Vec<Named<'_>> = self.batch.inputs().collect();
+            device.run(program, &StepState::default(), &inputs)?;
+            let terms = device.output(program, plans::TERMS)?;
+            let mut losses = terms.chunks_exact(TERMS).map(|terms| terms[HARD]);
+            for &row in &batch {
+                let own: Vec<f32> = losses.by_ref().take(feed.next_tokens(row as usize)).collect();
+                each(row, &own);
+            }
+        }
+        Ok(())
     }
 
     /// Hands out the logits [tokens to be guessed, vocab_size] of each of these texts, one after another, with its place
@@ -284,20 +349,27 @@ impl<'a> Evaluator<'a> {
         most: Duration,
     ) -> Result<Speed, Error> {
         let rows = rows(self.config);
-        let kinds = speed_shapes(self.config, data).into_iter();
-        self.prepare(device, kinds.map(|shape| self.kind_of_speed(shape)).collect::<Vec<_>>())?;
+        let shapes = speed_shapes(self.config, data).into_iter();
+        self.prepare(device, shapes.map(|shape| self.kind_of_speed(shape)).collect::<Vec<_>>())?;
         let begun = Instant::now();
         let wanted = |passes, milliseconds| (passes, Duration::from_millis(milliseconds));
         let one = self.time(device, data, 1, wanted(20, 200), most.mul_f64(0.4))?;
         let left = most.saturating_sub(begun.elapsed());
-        let many = self.time(device, data, rows, wanted(3, 300), left)?;
-        Ok(Speed { latency: one, examples_per_second: rows as f64 / many.as_secs_f64() })
+        let many = self.time(device, data, rows, wanted(3, 300), left)?.as_secs_f64();
+        let length = |&row: &u32| data.tokens().length(row as usize);
+        let tokens =
+            data.guesses_next().then(|| data.sample(rows).iter().map(length).sum::<usize>());
+        Ok(Speed {
+            latency: one,
+            examples_per_second: rows as f64 / many,
+            tokens_per_second: tokens.map(|tokens| tokens as f64 / many),
+        })
     }
 
     /// What a language model says of every token is too much to read: its masked tokens are scored instead.
     fn kind_of_speed(&self, shape: BatchShape) -> Kind {
         match self.task().measuring() {
-            Measuring::Loss => Kind::Loss(shape, false),
+            Measuring::Loss => Kind::Loss(shape, Beside::Nothing),
             _ => Kind::Forward(shape),
         }
     }

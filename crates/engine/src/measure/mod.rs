@@ -2,8 +2,13 @@
 
 pub(crate) mod arm;
 pub mod batches;
+pub mod choices;
+pub(crate) mod continuations;
 pub mod evaluator;
+pub mod influence;
 pub mod neighbours;
 pub(crate) mod predictions;
+pub mod ranking;
+pub(crate) mod sample;
 
 pub use evaluator::Evaluator;

@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
 use crate::models::{BatchShape, Draw, Feed, Input, ModelConfig};
-use crate::report::{Guess, GuessedText, Guesses};
+use crate::results::{Guess, GuessedText, Guesses};
 use crate::store::Store;
 
 /// Texts that are shown, at most.

@@ -1,10 +1,10 @@
 //! Which part of a batch's output is whose: the answers of a model to examples, one behind the other.
 
 use super::feed::Feed;
-use super::inputs::{BatchShape, Input, Pooling};
+use super::inputs::{BatchShape, FAR_BELOW, Input, Pooling};
 
-/// What padding has for a logit where positions are chosen from.
-const FAR_BELOW: f32 = -3e4;
+/// A model's raw answers to a data set, one example's behind the other's, and how many numbers a row of one has.
+pub type RawAnswers<'a> = (&'a [f32], usize);
 
 impl Feed<'_> {
     fn pooling(&self) -> Option<Pooling> {

@@ -12,27 +12,49 @@ use crate::store::ParameterSpec;
 use crate::words::counted;
 
 /// What a model takes over from another one: for each of its parameters a part of one of the other's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Copies(Vec<Option<Copied>>);
 
-/// The first columns of some rows of a parameter of the other model.
+/// Some columns of some rows of a parameter of the other model.
 #[derive(Clone, Debug)]
-struct Copied {
-    parameter: usize,
-    rows: Arc<Vec<u32>>,
-    columns: usize,
+pub(super) struct Copied {
+    /// The parameter's number.
+    pub parameter: usize,
+    /// Its rows.
+    pub rows: Arc<Vec<u32>>,
+    /// Its columns.
+    pub columns: Columns,
     /// Columns of the other model's parameter.
-    of_columns: usize,
+    pub of_columns: usize,
+}
+
+/// Columns of a parameter.
+#[derive(Clone, Debug)]
+pub(super) enum Columns {
+    /// So many, from the first on.
+    First(usize),
+    /// These.
+    Listed(Arc<Vec<u32>>),
 }
 
 impl Copies {
+    /// A part for each parameter, or nothing.
+    pub(super) fn new(parts: Vec<Option<Copied>>) -> Self {
+        Self(parts)
+    }
+
     /// The parts, `base` giving the parameters of the other model; nothing for those that start at random.
     pub fn values<'a>(&self, base: impl Fn(usize) -> Option<&'a [f32]>) -> Values {
         let part = |copied: &Option<Copied>| {
             let Copied { parameter, rows, columns, of_columns } = copied.as_ref()?;
             let values = base(*parameter)?;
-            let row = |&row: &u32| &values[row as usize * of_columns..][..*columns];
-            Some(rows.iter().flat_map(row).copied().collect())
+            let rows = rows.iter().map(|&row| &values[row as usize * of_columns..][..*of_columns]);
+            Some(match columns {
+                Columns::First(count) => rows.flat_map(|row| &row[..*count]).copied().collect(),
+                Columns::Listed(columns) => rows
+                    .flat_map(|row| columns.iter().map(|&column| row[column as usize]))
+                    .collect(),
+            })
         };
         self.0.iter().map(part).collect()
     }
@@ -90,6 +112,7 @@ pub(super) fn cut(
         let tokens = tokens.clone().filter(|_| ours.is_of_tokens(&spec.name));
         let rows = tokens.or_else(|| family.rows_of(&spec.name, &ours, theirs).map(Arc::new));
         let rows = rows.unwrap_or_else(|| Arc::new((0..spec.shape[0] as u32).collect()));
+        let columns = Columns::First(columns);
         Some(Copied { parameter: found, rows, columns, of_columns })
     };
     let copies = Copies(ours.parameters().iter().map(copied).collect());

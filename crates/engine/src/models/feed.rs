@@ -7,11 +7,13 @@ use distil_gpu_kernels::distill_loss::PADDING;
 use distil_gpu_kernels::gather::sorted_order;
 use distil_gpu_kernels::random;
 
-use super::inputs::{BatchShape, Input, Pooling, TokenInput, names};
-use crate::data::text::WordTokens;
+use super::inputs::{Attends, BatchShape, FAR_BELOW, Input, Pooling, TokenInput, names};
 use crate::data::text::buckets;
 use crate::data::text::masking::{Masked, Masking};
-use crate::data::{DataError, Dataset, Examples, Shift, SpanLabels, TokenSpan, Tokens, Windows};
+use crate::data::text::{PackedRow, WordTokens};
+use crate::data::{
+    DataError, Dataset, Examples, PackedDocuments, Shift, SpanLabels, TokenSpan, Tokens, Windows,
+};
 use crate::device::HostTensor;
 
 /// Examples as one model reads them.
@@ -27,6 +29,10 @@ pub struct Feed<'a> {
     words: Option<WordTokens>,
     /// What of questions and their contexts is read at once, where a model finds answers in them.
     windows: Option<Windows>,
+    /// Documents in rows of tokens, where a model guesses each next one.
+    packed: Option<PackedDocuments>,
+    /// How many next tokens each of these rows asks for.
+    guesses: Vec<usize>,
 }
 
 /// What differs between one time that examples are read and the next.
@@ -69,7 +75,7 @@ impl<'a> Feed<'a> {
         answers: Option<&SpanLabels>,
     ) -> Result<Self, DataError> {
         input.check(examples)?;
-        let (mut words, mut windows) = (None, None);
+        let (mut words, mut windows, mut packed) = (None, None, None);
         let tokens = match (input, examples) {
             (Input::Tokens(tokens), Examples::Texts(texts)) => {
                 tokens.tokenizer()?.encode_all(texts, tokens.max_length)?
@@ -84,6 +90,13 @@ impl<'a> Feed<'a> {
             (Input::Tokens(_), Examples::Windows(all)) => {
                 windows.insert(all.clone()).tokens().clone()
             }
+            (Input::Tokens(tokens), Examples::Documents(corpus)) => {
+                let rows = corpus.packed(tokens.tokenizer()?, tokens.max_length)?;
+                Arc::new(row_tokens(packed.insert(rows)))
+            }
+            (Input::Tokens(_), Examples::Packed(rows)) => {
+                Arc::new(row_tokens(packed.insert(rows.clone())))
+            }
             _ => Arc::default(),
         };
         if let Input::Tokens(input) = input {
@@ -95,7 +108,11 @@ impl<'a> Feed<'a> {
             }
             _ => None,
         };
-        Ok(Self { input, examples, tokens, masking, words, windows })
+        let guesses = packed.as_ref().map_or(Vec::new(), |packed| {
+            let of_row = |row| packed.row(row).labels.iter().flatten().count();
+            (0..packed.len()).map(of_row).collect()
+        });
+        Ok(Self { input, examples, tokens, masking, words, windows, packed, guesses })
     }
 
     /// What the model reads.
@@ -119,6 +136,33 @@ impl<'a> Feed<'a> {
         self.windows.as_ref()
     }
 
+    /// How many tokens of a row are guessed from those before them.
+    pub fn next_tokens(&self, row: usize) -> usize {
+        self.guesses.get(row).copied().unwrap_or(0)
+    }
+
+    /// The same of all rows, and the bytes of text that these tokens stand for.
+    pub fn next_tokens_and_bytes(&self) -> (usize, u64) {
+        self.packed.as_ref().map_or((0, 0), PackedDocuments::counted)
+    }
+
+    /// Whether a model guesses each next token.
+    pub fn guesses_next(&self) -> bool {
+        self.packed.is_some()
+    }
+
+    /// For each token of a batch that is guessed from those before it, in their order, how many these are.
+    pub fn contexts(&self, indices: &[u32]) -> Vec<usize> {
+        let Some(packed) = &self.packed else { return Vec::new() };
+        let of_row = |&row: &u32| {
+            let row = packed.row(row as usize);
+            let labelled =
+                row.labels.iter().zip(&row.positions).filter(|(label, _)| label.is_some());
+            labelled.map(|(_, &position)| position as usize + 1).collect::<Vec<_>>()
+        };
+        indices.iter().flat_map(of_row).collect()
+    }
+
     /// A text with some of its tokens masked, and which.
     ///
     /// # Panics
@@ -132,6 +176,14 @@ impl<'a> Feed<'a> {
     pub fn masked_tokens(&self) -> usize {
         let count = |row| self.masked(row, Draw::FIXED).map_or(0, |masked| masked.places.len());
         (0..self.len() as u32).map(count).sum()
+    }
+
+    /// Tokens of all examples that a model of language guesses when it is measured: masked ones, or next ones.
+    pub fn guessed_tokens(&self) -> usize {
+        match self.packed {
+            Some(_) => self.next_tokens_and_bytes().0,
+            None => self.masked_tokens(),
+        }
     }
 
     /// How many of the [`Self::masked_tokens`] are the most frequent one.
@@ -201,12 +253,21 @@ impl<'a> Feed<'a> {
             Input::Numbers { .. } => None,
         };
         let length = longest.map_or(0, |length| buckets::rounded(length, self.max_length()));
-        BatchShape { rows, length }
+        let guessed = match &self.packed {
+            Some(_) => {
+                let guessed = indices.iter().map(|&row| self.next_tokens(row as usize)).sum();
+                rounded_share(guessed, rows * length)
+            }
+            None => 0,
+        };
+        BatchShape { rows, length, guessed }
     }
 
-    /// Number of examples; of questions, of their windows.
+    /// Number of examples; of questions, of their windows; of documents, of the rows that they lie in.
     pub fn len(&self) -> usize {
-        self.windows.as_ref().map_or(self.examples.len(), Windows::len)
+        let windows = self.windows.as_ref().map(Windows::len);
+        let rows = self.packed.as_ref().map(PackedDocuments::len);
+        windows.or(rows).unwrap_or(self.examples.len())
     }
 
     /// Whether there are none; there always are some.
@@ -232,6 +293,12 @@ impl<'a> Feed<'a> {
                 let features = out.floats(names::FEATURES, shape.rows * width);
                 let filled = &mut features[..indices.len() * width];
                 numbers.gather(indices, normalisation, draw.shift, filled);
+            }
+            (Input::Tokens(input), _) if self.packed.is_some() => {
+                let packed = self.packed.iter();
+                let row = |&row: &u32| packed.clone().map(move |packed| packed.row(row as usize));
+                let rows: Vec<PackedRow> = indices.iter().flat_map(row).collect();
+                out.packed(input, shape, &rows);
             }
             (Input::Tokens(input), _) => {
                 let rows: Vec<_> =
@@ -263,6 +330,11 @@ impl<'a> Feed<'a> {
 }
 
 impl Feed<'_> {
+    /// Writes how many tokens of each row are no padding, where models that see what is before them do not read it.
+    pub fn fill_lengths(&self, indices: &[u32], shape: BatchShape, out: &mut HostBatch) {
+        out.lengths(shape, indices.iter().map(|&row| self.tokens.length(row as usize)));
+    }
+
     /// Where the tokens that stand for words are, among all of the batch.
     fn word_places(&self, indices: &[u32], shape: BatchShape) -> Vec<usize> {
         let Some(words) = &self.words else { return Vec::new() };
@@ -272,6 +344,25 @@ impl Feed<'_> {
         };
         indices.iter().enumerate().flat_map(of_row).collect()
     }
+}
+
+/// The tokens of rows, without their padding.
+fn row_tokens(packed: &PackedDocuments) -> Tokens {
+    let mut tokens = Tokens::default();
+    for row in 0..packed.len() {
+        let len = packed.length(row);
+        let ids: Vec<u32> = packed.row(row).ids[..len].iter().map(|&id| id as u32).collect();
+        tokens.push(&ids, &vec![0; len], false);
+    }
+    tokens
+}
+
+/// So many of all, as the least eighth of these that has room for them: shapes are few, and heads skip most of what asks
+/// for nothing.
+fn rounded_share(some: usize, all: usize) -> usize {
+    const SHARES: usize = 8;
+    let share = all.div_ceil(SHARES);
+    (some.div_ceil(share).max(1) * share).min(all)
 }
 
 fn chunks(order: &[u32], rows: usize) -> Vec<Vec<u32>> {
@@ -362,16 +453,15 @@ impl HostBatch {
         if input.type_vocab_size > 0 {
             ids(names::TYPES, &|row, at| rows[row].1[at]);
         }
-        let lengths = self.integers(names::LENGTHS, shape.rows);
-        lengths.fill(0);
-        lengths.iter_mut().zip(rows).for_each(|(len, (ids, _))| *len = ids.len() as i32);
-        if matches!(input.pooling, Pooling::Masked | Pooling::Words) {
+        if input.attends == Attends::All {
+            self.lengths(shape, rows.iter().map(|(ids, _)| ids.len()));
+        }
+        if matches!(input.pooling, Pooling::Masked | Pooling::Words | Pooling::Next) {
             return;
         }
         let pooling = self.floats(names::POOLING, shape.rows * length);
-        // A mask is added to numbers that may be f16, and padding may not become infinite.
         let masks = matches!(input.pooling, Pooling::Max | Pooling::Tokens);
-        pooling.fill(if masks { -3e4 } else { 0.0 });
+        pooling.fill(if masks { FAR_BELOW } else { 0.0 });
         for (weights, (ids, _)) in pooling.chunks_exact_mut(length).zip(rows) {
             let count = ids.len();
             match input.pooling {
@@ -385,9 +475,71 @@ impl HostBatch {
                     rising.for_each(|(weight, place)| *weight = place as f32 / sum);
                 }
                 Pooling::Max | Pooling::Tokens => weights[..count].fill(0.0),
-                Pooling::Masked | Pooling::Words => unreachable!("tokens stand for themselves"),
+                Pooling::Masked | Pooling::Words | Pooling::Next => {
+                    unreachable!("tokens stand for themselves")
+                }
             }
         }
+    }
+
+    /// Writes how many tokens of each row are no padding.
+    fn lengths(&mut self, shape: BatchShape, rows: impl Iterator<Item = usize>) {
+        let lengths = self.integers(names::LENGTHS, shape.rows);
+        lengths.fill(0);
+        lengths.iter_mut().zip(rows).for_each(|(length, tokens)| *length = tokens as i32);
+    }
+
+    /// Writes rows of documents: tokens, their places in their documents, which others each sees, and the next ones where
+    /// these count. Labels are the student's alone.
+    pub fn packed(&mut self, input: &TokenInput, shape: BatchShape, rows: &[PackedRow]) {
+        let BatchShape { length, .. } = shape;
+        let lens: Vec<usize> = rows.iter().map(|row| row.ids.len().min(length)).collect();
+        let texts: Vec<_> = rows.iter().zip(&lens).map(|(row, &len)| &row.ids[..len]).collect();
+        let types = vec![0; length];
+        let given: Vec<_> = texts.iter().map(|ids| (*ids, &types[..ids.len()])).collect();
+        self.texts(input, shape, &given);
+        if let Some(first) = input.first_position {
+            let positions = self.integers(names::POSITIONS, shape.rows * length);
+            for (positions, row) in positions.chunks_exact_mut(length).zip(rows) {
+                let own = positions.iter_mut().zip(&row.positions);
+                own.for_each(|(position, at)| *position = first as i32 + at);
+            }
+            let order = sorted_order(positions);
+            *self.integers(&format!("{}{}", names::POSITIONS, names::ORDER), 0) = order;
+        }
+        if let Attends::Before { whole, window } = input.attends {
+            let whole = whole.then_some((names::RANGES, length));
+            let near = window.map(|window| (names::NEAR_RANGES, window));
+            for (name, window) in whole.into_iter().chain(near) {
+                self.ranges(name, shape, rows, window);
+            }
+        }
+        let mut next = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let labels = row.labels.iter().take(length).enumerate();
+            next.extend(labels.filter_map(|(place, label)| Some((at * length + place, (*label)?))));
+        }
+        self.masked(shape.next_tokens(), &next);
+    }
+
+    /// Writes the keys that each token sees, at most so many, and which see it; padding sees itself.
+    fn ranges(&mut self, name: &str, shape: BatchShape, rows: &[PackedRow], window: usize) {
+        let BatchShape { length, .. } = shape;
+        let span = |row: Option<&PackedRow>, at: usize| {
+            let of = |list: &[i32]| list.get(at).map_or(at, |&place| place as usize);
+            row.map_or((at, at), |row| (of(&row.first_key), of(&row.last_query)))
+        };
+        let places = || (0..shape.rows).flat_map(|row| (0..length).map(move |at| (row, at)));
+        let queries = places().flat_map(|(row, at)| {
+            let first = span(rows.get(row), at).0;
+            [first.max((at + 1).saturating_sub(window)) as i32, at as i32 + 1]
+        });
+        let keys = places().flat_map(|(row, at)| {
+            let end = (span(rows.get(row), at).1 + 1).min(length);
+            [at as i32, end.min(at.saturating_add(window)) as i32]
+        });
+        *self.integers(name, 0) = queries.collect();
+        *self.integers(&format!("{name}{}", names::OF_KEYS), 0) = keys.collect();
     }
 
     /// Writes which tokens of the batch a head works on, rising, in `count` places; those behind them are padding.

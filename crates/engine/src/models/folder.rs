@@ -4,31 +4,23 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::{
-    Architecture, Encoder, Head, Input, ModelConfig, SentenceModules, SentenceStep, TokenInput,
-    Values, encoder, sentence_files, weights,
+    Architecture, Decoder, Encoder, Head, Input, ModelConfig, TokenInput, Values, decoder,
+    gguf_file, quantised, sentence_files, weights,
 };
-use crate::data::Tokenizer;
 use crate::data::text::SavedAs;
 use crate::error::Error;
 use crate::files::{io_error, read_text, save_tensors, write_atomically};
-use crate::store::ParameterSpec;
+use crate::store::{ParameterSpec, Storage};
 
-/// Name of a model's configuration.
-pub const CONFIG: &str = "config.json";
-/// Name of a model's file of parameters.
-pub const WEIGHTS: &str = "model.safetensors";
+pub(super) use super::file_names::bad;
+pub use super::file_names::{CONFIG, INT8_WEIGHTS, WEIGHTS};
 
 /// The largest configuration that is read.
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
-
-pub(super) fn bad(path: &Path, problem: impl Into<String>) -> Error {
-    Error::Model { path: path.display().to_string(), problem: problem.into() }
-}
 
 /// Saves a model into `folder`, which is made. `values` are in the order of the model's parameters. The
 /// configuration is written last: a folder with one is complete.
@@ -36,13 +28,31 @@ pub(super) fn bad(path: &Path, problem: impl Into<String>) -> Error {
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn save(folder: &Path, config: &ModelConfig, values: &[Vec<f32>]) -> Result<(), Error> {
+    save_stored(folder, config, values, Storage::F32)
+}
+
+/// As [`save`], with matrices in bytes where `storage` says so: such a folder is for this program.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_stored(
+    folder: &Path,
+    config: &ModelConfig,
+    values: &[Vec<f32>],
+    storage: Storage,
+) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     let specs = config.model().parameters();
     let named = specs.iter().zip(values);
     let (own, of_layers): (Vec<_>, Vec<_>) = named
         .map(|(spec, values)| (&*spec.name, spec.shape.clone(), values))
         .partition(|(name, ..)| sentence_files::layer(name).is_none());
-    save_tensors(&folder.join(WEIGHTS), &own, HashMap::new())?;
+    match storage {
+        Storage::I8 => quantised::save(&folder.join(INT8_WEIGHTS), &own)?,
+        Storage::F32 | Storage::F16 => {
+            save_tensors(&folder.join(WEIGHTS), &own, HashMap::new())?;
+        }
+    }
     if let (Some(encoder), Input::Tokens(tokens)) = (config.encoder(), &config.input) {
         if let Some(tokenizer) = &tokens.tokenizer {
             tokenizer.save(folder, &saved_as(encoder, tokens))?;
@@ -55,13 +65,42 @@ pub fn save(folder: &Path, config: &ModelConfig, values: &[Vec<f32>]) -> Result<
             sentence_files::remove(folder)?;
         }
     }
-    let json = serde_json::to_string_pretty(&config.model().to_json(config))
-        .expect("a configuration is plain data");
-    write_atomically(&folder.join(CONFIG), format!("{json}\n").as_bytes())
+    if let (Some(decoder), Input::Tokens(tokens)) = (config.decoder(), &config.input) {
+        if let Some(tokenizer) = &tokens.tokenizer {
+            tokenizer.save(folder, &saved_with(decoder, tokens))?;
+        }
+        if let Some(generation) = &decoder.generation {
+            write_json(&folder.join(decoder::folder::GENERATION), generation)?;
+        }
+    }
+    let mut json = config.model().to_json(config);
+    if storage == Storage::I8 {
+        quantised::mark(&mut json);
+    }
+    write_json(&folder.join(CONFIG), &json)
+}
+
+/// How the matrices of a folder's model are stored there: in bytes or in floats, which are f32 to this program.
+///
+/// # Errors
+/// As [`load`].
+pub fn storage(folder: &Path) -> Result<Storage, Error> {
+    let in_bytes = !gguf_file::is_one(folder) && weights::hold_bytes(folder)?;
+    Ok(if in_bytes { Storage::I8 } else { Storage::F32 })
+}
+
+fn write_json(path: &Path, json: &Value) -> Result<(), Error> {
+    let json = serde_json::to_string_pretty(json).expect("a configuration is plain data");
+    write_atomically(path, format!("{json}\n").as_bytes())
+}
+
+/// What a decoder's tokenizer is saved for.
+pub(super) fn saved_with(_: &Decoder, tokens: &TokenInput) -> SavedAs {
+    SavedAs { max_length: tokens.max_length, class: "PreTrainedTokenizerFast", types: false }
 }
 
 /// What a model's tokenizer is saved for.
-fn saved_as(encoder: &Encoder, tokens: &TokenInput) -> SavedAs {
+pub(super) fn saved_as(encoder: &Encoder, tokens: &TokenInput) -> SavedAs {
     SavedAs {
         max_length: tokens.max_length,
         class: encoder.family.names().tokenizer,
@@ -69,11 +108,14 @@ fn saved_as(encoder: &Encoder, tokens: &TokenInput) -> SavedAs {
     }
 }
 
-/// Loads the configuration of a model folder.
+/// Loads the configuration of a model folder, or of a GGUF file.
 ///
 /// # Errors
 /// [`Error::Model`] when there is none, or it makes no sense.
 pub fn load_config(folder: &Path) -> Result<ModelConfig, Error> {
+    if gguf_file::is_one(folder) {
+        return gguf_file::load_config(folder);
+    }
     let path = folder.join(CONFIG);
     if !path.is_file() {
         // A model of sentence-transformers may have its transformer in another folder, which is told by this.
@@ -89,59 +131,6 @@ pub fn load_config(folder: &Path) -> Result<ModelConfig, Error> {
     kind.read(folder, &json)
 }
 
-/// The encoder of a folder, `read` being what its `config.json` says.
-///
-/// # Errors
-/// [`Error::Model`] when that makes no sense, or the tokenizer does not.
-pub(super) fn read_encoder(
-    folder: &Path,
-    read: Result<encoder::Read, String>,
-) -> Result<ModelConfig, Error> {
-    let path = folder.join(CONFIG);
-    let encoder::Read { mut encoder, mut class_names, problem } =
-        read.map_err(|problem| bad(&path, problem))?;
-    let tokenizer = Tokenizer::load(folder)?;
-    tokenizer.check(encoder.vocab_size)?;
-    let mut most = tokenizer.files().max_length();
-    if let Some(files) = sentence_files::read(folder)? {
-        if files.lower_case && !tokenizer.lower_cases() {
-            let problem = "do_lower_case is not supported where the tokenizer keeps capitals: let its normalizer \
-                           have lowercase = true";
-            return Err(bad(&folder.join("sentence_bert_config.json"), problem));
-        }
-        fits(&files.modules, encoder.hidden_size)
-            .map_err(|problem| bad(&folder.join(sentence_files::MODULES), problem))?;
-        encoder.set_head(Head::Embedding);
-        (encoder.sentence, class_names) = (files.modules, Vec::new());
-        most = files.max_length.or(most);
-    }
-    let mut tokens = encoder.input();
-    tokens.tokenizer = Some(Arc::new(tokenizer));
-    tokens.max_length = most.map_or(tokens.max_length, |most| most.min(tokens.max_length));
-    if tokens.max_length == 0 {
-        return Err(bad(&path, "its texts may have no token at all"));
-    }
-    let (architecture, input) = (Architecture::Encoder(encoder), Input::Tokens(tokens));
-    Ok(ModelConfig { architecture, input, class_names, problem })
-}
-
-/// Checks that the linear layers behind the pooling take what comes before them.
-fn fits(modules: &SentenceModules, hidden_size: usize) -> Result<(), String> {
-    let mut width = hidden_size;
-    for step in &modules.steps {
-        if let SentenceStep::Dense(dense) = step {
-            if dense.inputs != width {
-                return Err(format!(
-                    "a Dense module takes {} numbers, and {width} come before it",
-                    dense.inputs
-                ));
-            }
-            width = dense.outputs;
-        }
-    }
-    Ok(())
-}
-
 /// What a person should know of how a folder's model makes vectors: that the folder does not say it.
 pub fn assumed_pooling(folder: &Path, config: &ModelConfig) -> Option<String> {
     let silent = config.embeds() && !folder.join(sentence_files::MODULES).exists();
@@ -153,13 +142,17 @@ pub fn assumed_pooling(folder: &Path, config: &ModelConfig) -> Option<String> {
     })
 }
 
-/// Loads a model folder: its configuration, and its parameters in the model's order.
+/// Loads a model folder, or a GGUF file: its configuration, and its parameters in the model's order.
 ///
 /// # Errors
 /// [`Error::Model`] when the folder is no model, a file is damaged, or tensors are missing, unexpected, of
 /// another shape, or not finite.
 pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
     let config = load_config(folder)?;
+    if gguf_file::is_one(folder) {
+        let values = gguf_file::read(folder, &config.model().parameters())?;
+        return Ok((config, values));
+    }
     let naming = config.model().naming(false);
     let layers = layers(folder, &config)?;
     let values = weights::read(folder, &config.model().parameters(), &naming, &layers)?;

@@ -41,6 +41,26 @@ pub struct TokenInput {
     pub first_position: Option<usize>,
     /// What stands for a whole text.
     pub pooling: Pooling,
+    /// Which tokens each token sees.
+    pub attends: Attends,
+}
+
+/// What is added to padding, or stands for it, where the largest is sought: far below all numbers, and finite in f16.
+pub const FAR_BELOW: f32 = -3e4;
+
+/// Which tokens of a text each of them sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attends {
+    /// All, and what layers say.
+    #[default]
+    All,
+    /// Those before it and itself, of its own document where several lie in a row.
+    Before {
+        /// Whether some layers see all of these.
+        whole: bool,
+        /// The most that the other layers see of them, itself included.
+        window: Option<usize>,
+    },
 }
 
 /// Tokens that a window of a context has in common with the one before, of those that it reads at once: a third, as is
@@ -51,9 +71,12 @@ impl TokenInput {
     /// Whether it reads such examples.
     fn reads(&self, examples: &Examples) -> bool {
         match examples {
-            Examples::Texts(_) => !matches!(self.pooling, Pooling::Words | Pooling::Tokens),
+            Examples::Texts(_) => {
+                !matches!(self.pooling, Pooling::Words | Pooling::Tokens | Pooling::Next)
+            }
             Examples::Words(_) => self.pooling == Pooling::Words,
             Examples::Questions(_) | Examples::Windows(_) => self.pooling == Pooling::Tokens,
+            Examples::Documents(_) | Examples::Packed(_) => self.pooling == Pooling::Next,
             Examples::Numbers(_) => false,
         }
     }
@@ -63,6 +86,7 @@ impl TokenInput {
         match self.pooling {
             Pooling::Words => "texts that are split into words",
             Pooling::Tokens => "questions with their contexts",
+            Pooling::Next => "documents",
             _ => "whole texts",
         }
     }
@@ -129,6 +153,8 @@ pub enum Pooling {
     Words,
     /// Nothing: all of its tokens stand for themselves.
     Tokens,
+    /// Nothing: each token stands for itself where the next one counts.
+    Next,
 }
 
 /// Extents of a batch.
@@ -138,12 +164,20 @@ pub struct BatchShape {
     pub rows: usize,
     /// Tokens of a text, padding included; 0 where examples are numbers.
     pub length: usize,
+    /// Tokens that have room where a model guesses the next one, or masked ones; 0 where all of them have, of masked ones as
+    /// many as there may be.
+    pub guessed: usize,
 }
 
 impl BatchShape {
     /// A batch of numbers.
     pub fn of_numbers(rows: usize) -> Self {
-        Self { rows, length: 0 }
+        Self { rows, length: 0, guessed: 0 }
+    }
+
+    /// Next tokens that have room.
+    pub fn next_tokens(self) -> usize {
+        if self.guessed > 0 { self.guessed } else { self.rows * self.length }
     }
 }
 
@@ -167,10 +201,17 @@ pub struct TokenTensors {
     pub types: Option<Ids>,
     /// Rows of the position table [rows, length].
     pub positions: Option<Ids>,
-    /// Tokens that are not padding [rows].
+    /// Tokens that are not padding \[rows].
     pub lengths: TensorId,
     /// What a head works on.
     pub pooled: Pooled,
+    /// Where tokens see those before them: the first key that each sees and the end, and the first query that sees each and
+    /// the end, both [rows, length, 2].
+    pub ranges: Option<[TensorId; 2]>,
+    /// The same for layers that see those near by.
+    pub near_ranges: Option<[TensorId; 2]>,
+    /// Rows that a head on whole texts works on, those behind the batch's being zeros, where they are to be more.
+    pub head_rows: usize,
 }
 
 /// What a head works on, of the last hidden states.
@@ -180,7 +221,7 @@ pub enum Pooled {
     Weights(TensorId),
     /// The largest of each number, this being added to it first, far below zero at padding [rows, length, 1].
     Largest(TensorId),
-    /// The masked tokens, or the first ones of words: their places [tokens] among all of the batch.
+    /// The masked tokens, or the first ones of words: their places \[tokens] among all of the batch.
     Masked(Ids),
     /// All tokens, this being added to their logits, far below zero at padding [rows, 1, length].
     Tokens(TensorId),
@@ -205,6 +246,10 @@ pub(crate) mod names {
     pub const POOLING: &str = "pooling";
     pub const MASKED: &str = "masked tokens";
     pub const LABELS: &str = "labels";
+    pub const RANGES: &str = "ranges";
+    pub const NEAR_RANGES: &str = "near ranges";
+    /// Behind the name of the queries' ranges.
+    pub const OF_KEYS: &str = " of keys";
     /// Behind the name of row numbers.
     pub const ORDER: &str = " in order";
 }
@@ -223,13 +268,15 @@ impl Input {
         false
     }
 
-    /// Labels of a batch: one for each example, for each masked token, or for as many words as there may be; of answers,
-    /// one for the start and one for the end.
+    /// Labels of a batch: one for each example, for each masked token, or for as many words or next tokens as there may be;
+    /// of answers, one for the start and one for the end.
     pub fn labels(&self, shape: BatchShape) -> usize {
         match self {
-            Self::Tokens(tokens) if tokens.pooling == Pooling::Masked => {
+            Self::Tokens(tokens) if tokens.pooling == Pooling::Masked && shape.guessed == 0 => {
                 shape.rows * masking::most(shape.length)
             }
+            Self::Tokens(tokens) if tokens.pooling == Pooling::Masked => shape.guessed,
+            Self::Tokens(tokens) if tokens.pooling == Pooling::Next => shape.next_tokens(),
             Self::Tokens(tokens) if tokens.pooling == Pooling::Words => shape.rows * shape.length,
             Self::Tokens(tokens) if tokens.pooling == Pooling::Tokens => 2 * shape.rows,
             _ => shape.rows,
@@ -301,7 +348,7 @@ impl Input {
     /// Adds the inputs of a batch to a graph, their names behind `prefix`.
     pub fn of_graph(&self, graph: &mut Graph, prefix: &str, shape: BatchShape) -> Inputs {
         let name = |name: &str| format!("{prefix}{name}");
-        let BatchShape { rows, length } = shape;
+        let BatchShape { rows, length, .. } = shape;
         let Self::Tokens(tokens) = self else {
             let features = name(names::FEATURES);
             return Inputs::Numbers(graph.input(&features, &[rows, self.len()], DType::F32));
@@ -317,7 +364,7 @@ impl Input {
         let words = ids(names::TOKENS, &all);
         let positions = tokens.first_position.map(|_| ids(names::POSITIONS, &all));
         let types = (tokens.type_vocab_size > 0).then(|| ids(names::TYPES, &all));
-        let chooses = matches!(tokens.pooling, Pooling::Masked | Pooling::Words);
+        let chooses = matches!(tokens.pooling, Pooling::Masked | Pooling::Words | Pooling::Next);
         let masked = chooses.then(|| ids(names::MASKED, &[self.labels(shape)]));
         let pooled = match masked {
             Some(masked) => Pooled::Masked(masked),
@@ -334,8 +381,21 @@ impl Input {
                 Pooled::Weights(graph.input(&weights, &[rows, 1, length], DType::F32))
             }
         };
+        let mut ranges = |of: &str| {
+            [name(of), name(&format!("{of}{}", names::OF_KEYS))]
+                .map(|name| graph.input(&name, &[rows, length, 2], DType::I32))
+        };
+        let (ranges, near_ranges) = match tokens.attends {
+            Attends::All => (None, None),
+            Attends::Before { whole, window } => {
+                (whole.then(|| ranges(names::RANGES)), window.map(|_| ranges(names::NEAR_RANGES)))
+            }
+        };
         Inputs::Tokens(TokenTensors {
             shape,
+            head_rows: rows,
+            ranges,
+            near_ranges,
             tokens: words,
             types,
             positions,

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::folder::{CONFIG, bad};
+use super::file_names::{CONFIG, bad};
 use super::model_type::ModelType;
 use super::{
     Answer, Architecture, Input, Inputs, Model, ModelConfig, Output, Outputs, ProblemType,
@@ -43,7 +43,7 @@ struct File {
 }
 
 /// Linear layers with an activation and dropout between them. Parameters `layers.<i>.weight` [out, in] and
-/// `layers.<i>.bias` [out].
+/// `layers.<i>.bias` \[out].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mlp {
     /// Elements of one example.

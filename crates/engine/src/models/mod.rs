@@ -1,16 +1,31 @@
 //! Models: what a model folder describes.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use distil_gpu_engine::models;
+//!
+//! let (config, values) = models::load(Path::new("runs/movie-sentiment/student"))?;
+//! println!("{}, {} tensors", config.architecture, values.len());
+//! # Ok::<(), distil_gpu_engine::Error>(())
+//! ```
 
 mod answers;
 mod cut;
+pub mod decoder;
 pub mod encoder;
 mod feed;
+mod file_names;
 mod folder;
+mod gguf_file;
 pub mod hub;
 mod inputs;
+mod json;
 mod mlp;
 mod model_type;
 mod origin;
 mod problem;
+mod quantised;
 mod registry;
 mod sentence_files;
 mod start;
@@ -18,27 +33,34 @@ mod weights;
 
 use std::fmt::{self, Debug};
 
+pub use answers::RawAnswers;
 pub use cut::Copies;
+pub use decoder::Decoder;
 pub use encoder::{Dense, Encoder, Family, Head, SentenceModules, SentenceStep, SharedFamily};
 pub use feed::{Draw, Feed, HostBatch};
-pub use folder::{CONFIG, WEIGHTS, assumed_pooling, load, load_config, load_start, save};
+pub use folder::{
+    CONFIG, INT8_WEIGHTS, WEIGHTS, assumed_pooling, load, load_config, load_start, save,
+    save_stored, storage,
+};
+pub use gguf_file::{GgufPrecision, check_gguf, save_gguf};
 pub(crate) use inputs::names::FEATURES;
 pub(crate) use inputs::names::LABELS;
-pub use inputs::{BatchShape, Ids, Input, Inputs, Pooled, Pooling, TokenInput, TokenTensors};
+pub use inputs::{
+    Attends, BatchShape, FAR_BELOW, Ids, Input, Inputs, Pooled, Pooling, TokenInput, TokenTensors,
+};
 pub use mlp::Mlp;
 pub use model_type::ModelType;
 pub use origin::Origin;
 pub use problem::ProblemType;
 pub use registry::REGISTRY;
-pub use start::{First, Start, Values};
-pub use weights::Naming;
+pub use start::{First, Start, with_tokens_of_student};
+pub use weights::{Naming, Values};
 
 use serde_json::Value;
 
 use crate::data::Normalisation;
 use crate::error::Error;
-use crate::graph::ops::Decoder;
-use crate::graph::{Graph, TensorId};
+use crate::graph::{Graph, TensorId, ops};
 use crate::store::ParameterSpec;
 
 /// A kind of model with its sizes.
@@ -49,6 +71,8 @@ pub enum Architecture {
     Mlp(Mlp),
     /// A transformer encoder with a head.
     Encoder(Encoder),
+    /// A transformer decoder that guesses next tokens.
+    Decoder(Decoder),
 }
 
 /// Kind and sizes in a line, for people.
@@ -64,6 +88,7 @@ impl Architecture {
         match self {
             Self::Mlp(mlp) => mlp,
             Self::Encoder(encoder) => encoder,
+            Self::Decoder(decoder) => decoder,
         }
     }
 }
@@ -91,7 +116,7 @@ pub enum Output {
     Tokens(usize),
     /// Logits of each token as the start, and as the end, of an answer.
     Span,
-    /// Logits of so many tokens for each masked one.
+    /// Logits of so many tokens for each masked one, or for the one that follows each.
     Vocabulary(usize),
     /// A vector of so many numbers for an example.
     Embedding(usize),
@@ -117,8 +142,8 @@ pub enum Answer {
     /// Logits [2 · rows, length] of each token as the start (rows 2i) and as the end (rows 2i + 1) of an answer in
     /// text i; those of padding are far below all others.
     Span(TensorId),
-    /// Logits of the whole vocabulary for the batch's masked tokens, before they are made.
-    Vocabulary(Decoder),
+    /// Logits of the whole vocabulary for the batch's places to guess at, before they are made.
+    Vocabulary(ops::Decoder),
     /// A vector for each example [rows, answer_len].
     Embedding(TensorId),
 }
@@ -232,7 +257,15 @@ impl ModelConfig {
     pub fn encoder(&self) -> Option<&Encoder> {
         match &self.architecture {
             Architecture::Encoder(encoder) => Some(encoder),
-            Architecture::Mlp(_) => None,
+            Architecture::Mlp(_) | Architecture::Decoder(_) => None,
+        }
+    }
+
+    /// The decoder, if it is one.
+    pub fn decoder(&self) -> Option<&Decoder> {
+        match &self.architecture {
+            Architecture::Decoder(decoder) => Some(decoder),
+            Architecture::Mlp(_) | Architecture::Encoder(_) => None,
         }
     }
 
@@ -240,7 +273,7 @@ impl ModelConfig {
     pub fn encoder_mut(&mut self) -> Option<&mut Encoder> {
         match &mut self.architecture {
             Architecture::Encoder(encoder) => Some(encoder),
-            Architecture::Mlp(_) => None,
+            Architecture::Mlp(_) | Architecture::Decoder(_) => None,
         }
     }
 

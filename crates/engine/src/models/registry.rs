@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::decoder::{gpt2, llama, qwen};
 use super::encoder::{albert, bert, deberta, distilbert, electra, modernbert, mpnet, roberta};
 use super::mlp;
 use super::model_type::ModelType;
@@ -19,6 +20,11 @@ pub const REGISTRY: &[ModelType] = &[
     mpnet::TYPE,
     modernbert::TYPE,
     deberta::TYPE,
+    llama::TYPE,
+    llama::MISTRAL,
+    qwen::QWEN2,
+    qwen::QWEN3,
+    gpt2::TYPE,
 ];
 
 /// The kind that a configuration names.

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::encoder::{Dense, FIRST_STEP, SentenceModules, SentenceStep, dense_folder};
-use super::folder::{WEIGHTS, bad};
+use super::file_names::{WEIGHTS, bad};
 use super::inputs::Pooling;
 use crate::error::Error;
 use crate::files::{io_error, read_text, write_atomically};

@@ -4,10 +4,13 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::cut::{Copies, cut};
-use super::{Architecture, Head, Input, Mlp, ModelConfig, load, load_start};
-use crate::data::{DataError, Dataset, Normalisation, Numbers};
+use super::decoder::Ranking;
+use super::decoder::cut::cut as cut_decoder;
+use super::decoder::vocabulary::with_known_tokens;
+use super::{Architecture, Head, Input, Mlp, ModelConfig, Values, load, load_config, load_start};
+use crate::data::{DataError, Dataset, Examples, Normalisation, Numbers};
 use crate::error::Error;
-use crate::recipe;
+use crate::recipe::{self, Vocabulary};
 use crate::store::ParameterSpec;
 
 /// A model, and where its parameters start.
@@ -18,9 +21,6 @@ pub struct Start {
     /// First values of its parameters.
     pub first: First,
 }
-
-/// Values of a model's parameters, in its order, where there are any.
-pub type Values = Vec<Option<Vec<f32>>>;
 
 /// First values of a model's parameters.
 #[derive(Clone, Debug)]
@@ -68,11 +68,40 @@ impl Start {
         normalisation: &Normalisation,
         teacher: Option<&ModelConfig>,
     ) -> Result<Self, Error> {
+        Self::by_ranking(model, head, data, normalisation, teacher, &Ranking::default())
+    }
+
+    /// The same; `ranking` says which parts of a decoder's layers a narrower one takes over, the first ones where it is empty.
+    ///
+    /// # Errors
+    /// As [`Start::of`].
+    pub fn by_ranking(
+        model: &recipe::Model,
+        head: Head,
+        data: &Dataset,
+        normalisation: &Normalisation,
+        teacher: Option<&ModelConfig>,
+        ranking: &Ranking,
+    ) -> Result<Self, Error> {
         if matches!(model, recipe::Model::Mlp { .. }) && !matches!(head, Head::Classes(_)) {
             return Err(unfit(&format!(
                 "a model of type \"mlp\" cannot be {}: give it type \"encoder\"",
                 head.name()
             )));
+        }
+        let documents = matches!(data.examples(), Examples::Documents(_) | Examples::Packed(_));
+        match (model, documents) {
+            (recipe::Model::Decoder(_), false) if data.numbers().is_none() => {
+                return Err(unfit(
+                    "a model of type \"decoder\" guesses next tokens, and this task does not: set `task` to \"causal-lm\"",
+                ));
+            }
+            (recipe::Model::Encoder { .. }, true) => {
+                return Err(unfit(
+                    "a model of type \"encoder\" guesses no next tokens: give it type \"decoder\"",
+                ));
+            }
+            _ => {}
         }
         match (model, data.numbers()) {
             (recipe::Model::Mlp { .. }, Some(numbers)) => {
@@ -82,6 +111,11 @@ impl Start {
             (recipe::Model::Encoder { from, .. }, None) => {
                 encoder(model, from, head, data, teacher)
             }
+            (recipe::Model::Decoder(model), None) => decoder(model, data, teacher, ranking),
+            (recipe::Model::Decoder(_), Some(_)) => Err(unfit(
+                "a model of type \"decoder\" reads texts, and \
+                the data are numbers: give it type \"mlp\"",
+            )),
             (recipe::Model::Mlp { .. }, None) => Err(unfit(
                 "a model of type \"mlp\" reads numbers, and \
                 the data are texts: give it type \"encoder\"",
@@ -104,6 +138,23 @@ impl Start {
             _ => spec.initial(seed, index),
         };
         specs.iter().enumerate().map(values).collect()
+    }
+}
+
+/// A teacher that is loaded, with the tokens alone that a recipe leaves its student, so that both guess the same ones.
+///
+/// # Errors
+/// When its vocabulary cannot be trimmed to these data.
+pub fn with_tokens_of_student(
+    teacher: (ModelConfig, Vec<Vec<f32>>),
+    student: &recipe::Model,
+    data: &Dataset,
+) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
+    match student {
+        recipe::Model::Decoder(recipe::Decoder { vocabulary, .. }) => {
+            with_known_tokens(teacher, *vocabulary, data).map_err(bad("the teacher".to_owned()))
+        }
+        _ => Ok(teacher),
     }
 }
 
@@ -134,6 +185,45 @@ fn perceptron(
     ModelConfig::new(Architecture::Mlp(mlp), input, data.outputs().to_vec())
 }
 
+fn bad(path: String) -> impl FnOnce(String) -> Error {
+    move |problem| Error::Model { path, problem }
+}
+
+fn decoder(
+    model: &recipe::Decoder,
+    data: &Dataset,
+    teacher: Option<&ModelConfig>,
+    ranking: &Ranking,
+) -> Result<Start, Error> {
+    match (&model.from, teacher) {
+        (recipe::Base::Model(origin), _) => {
+            let folder = origin.folder()?;
+            let (base, values) = match model.random {
+                true => (load_config(&folder)?, Vec::new()),
+                false => load(&folder)?,
+            };
+            let (config, copies) =
+                cut_decoder(model, &base, data, ranking).map_err(bad(origin.to_string()))?;
+            let values = copies.values(|index| values.get(index).map(|values| &**values));
+            Ok(Start { config, first: First::Values(values) })
+        }
+        (recipe::Base::Teacher, Some(base)) => {
+            let problem = bad("student.model.from, the teacher".to_owned());
+            // It knows the student's tokens alone already, or the tasks refuse the two.
+            let tokens = recipe::Decoder { vocabulary: Vocabulary::Full, ..model.clone() };
+            let (config, copies) = cut_decoder(&tokens, base, data, ranking).map_err(problem)?;
+            let first = match model.random {
+                true => First::Values(Vec::new()),
+                false => First::OfTeacher(copies),
+            };
+            Ok(Start { config, first })
+        }
+        (recipe::Base::Teacher, None) => Err(unfit(NO_TEACHER)),
+    }
+}
+
+const NO_TEACHER: &str = "a model cannot start from the teacher where the teacher is no model";
+
 fn encoder(
     model: &recipe::Model,
     from: &recipe::Base,
@@ -141,7 +231,6 @@ fn encoder(
     data: &Dataset,
     teacher: Option<&ModelConfig>,
 ) -> Result<Start, Error> {
-    let bad = |path: String| move |problem: String| Error::Model { path, problem };
     let random = matches!(model, recipe::Model::Encoder { random: true, .. });
     match (from, teacher) {
         (recipe::Base::Model(origin), _) => {
@@ -158,8 +247,6 @@ fn encoder(
             let (config, copies) = cut(model, head, base, data).map_err(problem)?;
             Ok(Start { config, first: First::OfTeacher(copies) })
         }
-        (recipe::Base::Teacher, None) => {
-            Err(unfit("a model cannot start from the teacher where the teacher is no model"))
-        }
+        (recipe::Base::Teacher, None) => Err(unfit(NO_TEACHER)),
     }
 }

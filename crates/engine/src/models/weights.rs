@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::folder::{WEIGHTS, bad};
+use super::file_names::{INT8_WEIGHTS, WEIGHTS, bad};
 use crate::error::Error;
 use crate::files::read_text;
 use crate::store::ParameterSpec;
@@ -37,6 +37,9 @@ const MOST_INDEX_BYTES: u64 = 64 << 20;
 /// The most names that a message lists.
 const MOST_NAMES: usize = 8;
 
+/// Values of a model's parameters, in its order, where there are any.
+pub type Values = Vec<Option<Vec<f32>>>;
+
 /// How a family's files may differ from the names that it is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Naming {
@@ -44,6 +47,8 @@ pub struct Naming {
     pub prefix: &'static str,
     /// Beginnings of the names, without the prefix or with it, of tensors that are of no use here.
     pub unneeded: Vec<String>,
+    /// Ends of the names of tensors that are of no use here.
+    pub unneeded_ends: &'static [&'static str],
     /// Beginnings of the names of parameters that may start afresh.
     pub fresh: &'static [&'static str],
 }
@@ -86,7 +91,10 @@ pub(super) fn read(
             held.extend(named.map(|name| (format!("{prefix}/{name}"), (file, name))));
         }
     }
-    let useless = |name: &str| naming.unneeded.iter().any(|start| name.starts_with(&**start));
+    let useless = |name: &str| {
+        naming.unneeded.iter().any(|start| name.starts_with(&**start))
+            || naming.unneeded_ends.iter().any(|end| name.ends_with(end))
+    };
     let mut wanted: BTreeSet<String> = BTreeSet::new();
     let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
     for spec in specs {
@@ -132,14 +140,23 @@ pub(super) fn read(
     specs.iter().map(values).collect()
 }
 
+/// Whether a folder's tensors are in bytes, with scales.
+pub(super) fn hold_bytes(folder: &Path) -> Result<bool, Error> {
+    Ok(first(folder)? == INT8_WEIGHTS)
+}
+
 /// The folder's file of tensors, or all of them.
 fn open(folder: &Path) -> Result<Vec<TensorFile>, Error> {
-    let has = |name: &str| folder.join(name).is_file();
-    let paths = match first_of(has).map_err(|problem| bad(folder, problem))? {
+    let paths = match first(folder)? {
         INDEX => shards(&folder.join(INDEX))?,
         single => BTreeSet::from([single.to_owned()]),
     };
     paths.into_iter().map(|name| TensorFile::open(&folder.join(name))).collect()
+}
+
+/// The file that a folder's tensors begin with.
+fn first(folder: &Path) -> Result<&'static str, Error> {
+    first_of(|name| folder.join(name).is_file()).map_err(|problem| bad(folder, problem))
 }
 
 /// The file that a model's tensors begin with, given which files there are: their only one, or the index.
@@ -147,7 +164,7 @@ fn open(folder: &Path) -> Result<Vec<TensorFile>, Error> {
 /// # Errors
 /// What is wrong, and what to do.
 pub(super) fn first_of(has: impl Fn(&str) -> bool) -> Result<&'static str, String> {
-    if let Some(name) = [WEIGHTS, INDEX].into_iter().find(|name| has(name)) {
+    if let Some(name) = [WEIGHTS, INDEX, INT8_WEIGHTS].into_iter().find(|name| has(name)) {
         return Ok(name);
     }
     Err(match OTHERS.iter().find(|(name, _)| has(name)) {
@@ -190,6 +207,7 @@ mod tests {
         Naming {
             prefix: "bert.",
             unneeded: ["cls.", "embeddings.position_ids"].map(str::to_owned).to_vec(),
+            unneeded_ends: &[],
             fresh: &["classifier"],
         }
     }

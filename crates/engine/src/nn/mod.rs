@@ -40,7 +40,7 @@ impl Activation {
     }
 }
 
-/// Weight [out, in] and bias [out] of a linear layer, started as PyTorch's `Linear` is: both uniform within
+/// Weight [out, in] and bias \[out] of a linear layer, started as PyTorch's `Linear` is: both uniform within
 /// 1 / √in.
 pub fn linear_parameters(name: &str, inputs: usize, outputs: usize) -> [ParameterSpec; 2] {
     let init = Init::Uniform(1.0 / (inputs as f32).sqrt());

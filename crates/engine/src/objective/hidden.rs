@@ -8,8 +8,8 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::graph::ops::{FeatureLoss, RelationLoss};
 use crate::graph::{Graph, TensorId};
-use crate::models::{Architecture, Encoder, Feed, Input, Inputs, ModelConfig, Outputs};
-use crate::objective::plans::STUDENT;
+use crate::models::{Feed, Input, Inputs, LayerShape, ModelConfig, Outputs};
+use crate::objective::names::STUDENT;
 use crate::recipe::{self, Distil, HiddenDistance, Relation};
 use crate::store::{ALIGNMENT, Init, ParameterSpec, Part, Store};
 
@@ -102,12 +102,16 @@ impl HiddenLosses {
         if hidden.is_empty() && relations.is_empty() {
             return Ok(Self { terms: answers.into_iter().collect() });
         }
-        let models = (&student.architecture, teacher.map(|teacher| &teacher.architecture));
-        let (Architecture::Encoder(ours), Some(Architecture::Encoder(theirs))) = models else {
+        let layers = |model: &ModelConfig| model.model().layers();
+        let (Some(ours), Some(theirs)) = (layers(student), teacher.and_then(layers)) else {
             let problem =
-                "needs a student and a teacher that are encoders: others have no such layers";
+                "needs a student and a teacher that are transformers: others have no such layers";
             return Err(refuse(key, problem.to_owned()));
         };
+        if !relations.is_empty() && student.decoder().is_some() {
+            let problem = "compares all tokens of a row, which holds several documents here: give `hidden` instead";
+            return Err(refuse(RELATIONS, problem.to_owned()));
+        }
         if let Some(teacher) = teacher
             && !tokens_match(&student.input, &teacher.input, examples)?
         {
@@ -273,11 +277,11 @@ fn embedding_term(student: &ModelConfig, teacher: Option<&ModelConfig>) -> Optio
 fn hidden_term(
     number: usize,
     term: &recipe::HiddenLoss,
-    [ours, theirs]: [&Encoder; 2],
+    [ours, theirs]: [LayerShape; 2],
 ) -> Result<Term, String> {
     let recipe::HiddenLoss { loss, student_layer, teacher_layer, weight } = *term;
-    let student = counted("student", student_layer, ours.num_hidden_layers, true)?;
-    let teacher = counted("teacher", teacher_layer, theirs.num_hidden_layers, true)?;
+    let student = counted("student", student_layer, ours.count, true)?;
+    let teacher = counted("teacher", teacher_layer, theirs.count, true)?;
     let (inputs, outputs) = (ours.hidden_size, theirs.hidden_size);
     let projection = projection(&number.to_string(), inputs, outputs);
     let (measure, word) = match loss {
@@ -290,16 +294,16 @@ fn hidden_term(
 
 fn relation_term(
     term: &recipe::RelationLoss,
-    [ours, theirs]: [&Encoder; 2],
+    [ours, theirs]: [LayerShape; 2],
 ) -> Result<Term, String> {
     let recipe::RelationLoss { of, student_layer, teacher_layer, weight } = *term;
-    let student = counted("student", student_layer, ours.num_hidden_layers, false)?;
-    let teacher = counted("teacher", teacher_layer, theirs.num_hidden_layers, false)?;
-    let heads = ours.num_attention_heads;
-    if theirs.num_attention_heads != heads {
+    let student = counted("student", student_layer, ours.count, false)?;
+    let teacher = counted("teacher", teacher_layer, theirs.count, false)?;
+    let heads = ours.heads;
+    if theirs.heads != heads {
         return Err(format!(
             "compares head by head, and the student has {heads} of them, the teacher {}",
-            theirs.num_attention_heads
+            theirs.heads
         ));
     }
     let word = match of {

@@ -1,22 +1,24 @@
 //! What is minimised: the terms of the loss, where the teacher's answers come from, and the graphs of both, compiled.
 
 pub(crate) mod hidden;
+pub(crate) mod names;
 pub(crate) mod plans;
 pub(crate) mod teacher;
 
 pub use hidden::{HiddenLosses, TermMetrics};
 pub use plans::{
-    LOGITS, TARGETS, TeacherInput, forward_plan, forward_plan_in, loss_plan, step_plan,
-    student_layout, training_plan, update_plan,
+    LOGITS, TARGETS, TeacherInput, forward_plan, forward_plan_in, forward_plan_with_head,
+    loss_plan, step_plan, student_layout, training_plan, update_plan,
 };
 pub(crate) use teacher::Named;
-pub use teacher::{RawAnswers, TeacherAnswers, TeacherLogits, TeacherModel, frozen_store};
+pub use teacher::{TeacherAnswers, TeacherLogits, TeacherModel, frozen_store};
 
 use distil_gpu_kernels::Divergence;
 
 use crate::data::Examples;
 use crate::error::Error;
 use crate::models::ModelConfig;
+pub use crate::models::RawAnswers;
 use crate::recipe::Distil;
 
 /// What a student with a teacher minimises.

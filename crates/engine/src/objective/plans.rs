@@ -1,34 +1,22 @@
 //! The graphs of distillation, compiled.
 
+use distil_gpu_kernels::Divergence;
+
 use crate::error::Error;
-use crate::graph::ops::Update;
-use crate::graph::{Graph, TensorId, differentiate};
-use crate::models::{Answer, BatchShape, ModelConfig};
+use crate::graph::ops::{Decoder, Update};
+use crate::graph::{Graph, Recompute, TensorId, differentiate};
+use crate::models::{Answer, BatchShape, Inputs, ModelConfig, Outputs};
 
 use crate::plan::{Options, Plan};
 use crate::store::{Layout, Storage};
 use crate::task::{LossInputs, TaskRef, TeacherOutputs};
 
+pub use super::names::{
+    LOGITS, NORM, ROW_WEIGHTS, STUDENT, TARGETS, TEACHER, TEACHER_LOGITS, TEACHER_PREFIX, TERMS,
+};
 use super::{ANSWERS_ALONE, HiddenLosses, Objective};
-
-/// Store of the model that is trained or evaluated.
-pub const STUDENT: usize = 0;
-/// Store of the teacher.
-pub const TEACHER: usize = 1;
-
 /// Name of the plans' input: labels, one for each example, or for each masked token.
 pub(crate) use crate::models::LABELS;
-/// Name of the plans' input, where the teacher's answers are given: [rows, classes].
-pub const TEACHER_LOGITS: &str = "teacher_logits";
-/// Name of the input of the plans of training batches, where examples have weights: [rows].
-pub const ROW_WEIGHTS: &str = "row_weights";
-/// Name of the plans' input, where labels are numbers: [rows, outputs].
-pub const TARGETS: &str = "targets";
-/// Name of the output of forward and loss plans: [rows, classes].
-pub const LOGITS: &str = "logits";
-
-/// Name of the output of [`norm_plan`]: [2], of which the first is the squared norm.
-pub const NORM: &str = "norm";
 
 /// Where a plan's teacher logits come from.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +37,13 @@ pub enum TeacherInput<'a> {
         /// What the student minimises.
         objective: &'a Objective,
     },
+    /// All tokens are equally likely: reverse KL to that is ln of the vocabulary's size less the entropy of a model's guesses.
+    Uniform,
 }
+
+/// Reverse KL alone, as [`TeacherInput::Uniform`] is compared with.
+static ENTROPY_ALONE: Objective =
+    Objective { divergence: Divergence::ReverseKl, hidden: HiddenLosses::NONE, ..ANSWERS_ALONE };
 
 impl<'a> TeacherInput<'a> {
     /// A model of which the student learns the answers alone, its parameters in f32.
@@ -72,6 +66,7 @@ impl<'a> TeacherInput<'a> {
         match self {
             Self::Model { objective, .. } | Self::Given { objective } => objective,
             Self::None => &ANSWERS_ALONE,
+            Self::Uniform => &ENTROPY_ALONE,
         }
     }
 
@@ -87,13 +82,10 @@ impl<'a> TeacherInput<'a> {
     pub fn hidden(&self) -> &'a HiddenLosses {
         match self {
             Self::Model { objective, .. } => &objective.hidden,
-            Self::None | Self::Given { .. } => &ANSWERS_ALONE.hidden,
+            _ => &ANSWERS_ALONE.hidden,
         }
     }
 }
-
-/// What the names of a teacher's inputs begin with, where it reads other inputs than the student.
-pub const TEACHER_PREFIX: &str = "teacher ";
 
 /// Whether teacher and student read the same of an example.
 pub fn read_alike(student: &ModelConfig, teacher: &ModelConfig) -> bool {
@@ -111,6 +103,8 @@ struct Loss {
     losses: Vec<TensorId>,
     /// The model's logits, or its embeddings; nothing of a language model, whose logits never exist whole.
     answer: Option<TensorId>,
+    /// Its hidden states between layers, if it has any.
+    states: Vec<TensorId>,
 }
 
 /// The layout of a student's store in training: its own parameters, then those that its teacher's features need.
@@ -121,6 +115,15 @@ pub fn student_layout(student: &ModelConfig, teacher: TeacherInput<'_>) -> Resul
     let mut parameters = student.model().parameters();
     parameters.extend(teacher.hidden().parameters());
     Layout::new(parameters)
+}
+
+/// Answers that find all tokens equally likely.
+fn uniform(graph: &mut Graph, student: &ModelConfig, shape: BatchShape) -> Result<Outputs, Error> {
+    let (rows, vocab) = (student.input.labels(shape), student.answers());
+    let [hidden, weight, bias] =
+        [&[rows, 1][..], &[vocab, 1], &[vocab]].map(|shape| graph.constant(0.0, shape));
+    let answer = Answer::Vocabulary(Decoder { hidden: hidden?, weight: weight?, bias: bias? });
+    Ok(Outputs { answer, states: Vec::new(), attention: Vec::new() })
 }
 
 fn loss(
@@ -144,6 +147,7 @@ fn loss(
             };
             Some(config.model().forward(&mut graph, TEACHER, &inputs, false)?)
         }
+        TeacherInput::Uniform => Some(uniform(&mut graph, student, shape)?),
         TeacherInput::None | TeacherInput::Given { .. } => None,
     };
     let outputs = student.model().forward(&mut graph, STUDENT, &inputs, training.is_some())?;
@@ -162,6 +166,9 @@ fn loss(
     };
     if let Some([row_loss, terms]) = TaskRef::of_model(student).loss(&mut graph, &of)? {
         graph.accumulate(terms, STUDENT)?;
+        if training.is_none() && matches!(outputs.answer, Answer::Vocabulary(_)) {
+            graph.output(TERMS, terms);
+        }
         losses.push(row_loss);
     }
     if let Some(theirs) = taught {
@@ -171,7 +178,7 @@ fn loss(
         Answer::Vocabulary(_) => None,
         _ => Some(outputs.vectors()?),
     };
-    Ok(Loss { graph, losses, answer })
+    Ok(Loss { graph, losses, answer, states: outputs.states })
 }
 
 fn parameters(graph: &mut Graph, store: usize) -> Vec<TensorId> {
@@ -204,7 +211,9 @@ pub fn step_plan(
     accumulates: bool,
 ) -> Result<Plan, Error> {
     let layout = student_layout(student, teacher)?;
-    let Loss { mut graph, losses, .. } = loss(student, layout, teacher, shape, Some(update))?;
+    let Loss { mut graph, losses, states, .. } =
+        loss(student, layout, teacher, shape, Some(update))?;
+    let forward = graph.nodes.len();
     let parameters = parameters(&mut graph, STUDENT);
     let trained = update.trained(parameters.len());
     let learning: Vec<TensorId> = trained.iter().map(|&index| parameters[index]).collect();
@@ -214,6 +223,15 @@ pub fn step_plan(
         all.try_for_each(|(index, gradient)| graph.add_to(STUDENT, index, gradient))?;
     } else {
         graph.optimize(STUDENT, &gradients, update.clone())?;
+    }
+    if update.recompute == Recompute::Layers {
+        if states.len() < 2 {
+            return Err(Error::Unsupported {
+                what: "this model has no layers whose insides could be made again".to_owned(),
+                instead: "leave `recompute` out of its training".to_owned(),
+            });
+        }
+        graph.recompute(forward, &states);
     }
     let precision = update.precision;
     Plan::compile(&graph, Options { precision, ..Options::default() })
@@ -316,8 +334,26 @@ pub fn forward_plan_in(
     storage: Storage,
     shape: BatchShape,
 ) -> Result<Plan, Error> {
+    forward_plan_with_head(config, storage, shape, shape.rows)
+}
+
+/// As [`forward_plan_in`], whose head on whole texts works on so many rows [head_rows, classes], those of the batch first:
+/// on the processor small products are summed another way than large ones, and so the head's are those of a large batch.
+/// Fewer than the batch's rows are as many; other heads and models of numbers know of none.
+///
+/// # Errors
+/// When a shape does not fit.
+pub fn forward_plan_with_head(
+    config: &ModelConfig,
+    storage: Storage,
+    shape: BatchShape,
+    head_rows: usize,
+) -> Result<Plan, Error> {
     let mut graph = Graph::new(vec![layout(config, storage)?]);
-    let inputs = config.input.of_graph(&mut graph, "", shape);
+    let mut inputs = config.input.of_graph(&mut graph, "", shape);
+    if let Inputs::Tokens(tokens) = &mut inputs {
+        tokens.head_rows = head_rows;
+    }
     let outputs = config.model().forward(&mut graph, STUDENT, &inputs, false)?;
     let answer = match outputs.answer {
         Answer::Vocabulary(decoder) => {

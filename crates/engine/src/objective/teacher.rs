@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use super::Objective;
-use super::plans::{TEACHER_LOGITS, TeacherInput};
+use super::names::TEACHER_LOGITS;
+use super::plans::TeacherInput;
 use crate::device::{Device, HostTensor};
 use crate::error::Error;
 use crate::models::{HostBatch, ModelConfig};
@@ -21,6 +22,9 @@ pub trait TeacherAnswers: Debug {
 
     /// Writes the answers to these examples where they are an input of the plans, which have room for `rows` rows.
     fn fill(&self, _examples: &[u32], _rows: usize, _batch: &mut HostBatch) {}
+
+    /// Gives back what it has on the device.
+    fn free(self: Box<Self>, _device: &mut dyn Device) {}
 }
 
 /// A model that answers within the step, forward only.
@@ -41,6 +45,10 @@ impl TeacherAnswers for TeacherModel {
     fn model(&self) -> Option<(&ModelConfig, &Store)> {
         Some((&self.config, &self.store))
     }
+
+    fn free(self: Box<Self>, device: &mut dyn Device) {
+        self.store.free(device);
+    }
 }
 
 impl TeacherModel {
@@ -57,9 +65,6 @@ impl TeacherModel {
         Ok(Self { config, store })
     }
 }
-
-/// A teacher's raw answers to a data set, one example's behind the other's, and how many numbers a row of one has.
-pub type RawAnswers<'a> = (&'a [f32], usize);
 
 /// Answers given beforehand: raw logits of the training data, in its order.
 #[derive(Debug)]

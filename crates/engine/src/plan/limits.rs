@@ -33,7 +33,8 @@ impl Limits {
             return Ok(len);
         }
         let most = self.buffer_bytes.min(self.binding_bytes) as usize / dtype.bytes();
-        let row = row.filter(|row| dtype != DType::F16 || row.is_multiple_of(2));
+        // Rows are whole words.
+        let row = row.filter(|row| (row * dtype.bytes()).is_multiple_of(4));
         let piece = row.map_or(0, |row| most / (ROWS * row) * (ROWS * row));
         if piece == 0 {
             let (tensor, limit, allowed) = (label.to_owned(), "buffer size", self.buffer_bytes);

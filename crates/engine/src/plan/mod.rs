@@ -2,6 +2,22 @@
 //!
 //! [`Plan::compile`] runs once per batch shape; a [`crate::device::Device`] loads the plan once and then
 //! runs it every step with no graph work and no allocation.
+//!
+//! ```
+//! use distil_gpu_engine::graph::Graph;
+//! use distil_gpu_engine::kernels::DType;
+//! use distil_gpu_engine::kernels::chain::Stage;
+//! use distil_gpu_engine::plan::{Options, Plan};
+//!
+//! let mut graph = Graph::new(Vec::new());
+//! let x = graph.input("x", &[2, 3], DType::F32);
+//! let squares = graph.map(Stage::Square, x)?;
+//! let roots = graph.map(Stage::Sqrt, squares)?;
+//! graph.output("|x|", roots);
+//! // Both stages are one call.
+//! assert_eq!(Plan::compile(&graph, Options::default())?.calls.len(), 1);
+//! # Ok::<(), distil_gpu_engine::Error>(())
+//! ```
 
 mod compile;
 mod fuse;
@@ -116,9 +132,24 @@ impl Plan {
         self.calls.iter().fold(Cost::default(), |sum, call| sum + call.kernel.cost())
     }
 
+    /// Whether the processor sums what stands in a row of a batch as it does by another plan of the same model, so that the
+    /// row has the same bits by either, however many rows each has.
+    pub fn sums_as(&self, other: &Self) -> bool {
+        let orders = |plan: &Self| -> Vec<u8> {
+            plan.calls.iter().filter_map(|call| call.kernel.order_of_sums()).collect()
+        };
+        orders(self) == orders(other)
+    }
+
     /// How the numbers lie in memory.
     pub fn precision(&self) -> Precision {
         if self.loss_scale.is_some() { Precision::Mixed } else { Precision::F32 }
+    }
+
+    /// Bytes of what it makes and uses up: tensors that no one else reads.
+    pub fn slot_bytes(&self) -> u64 {
+        let slots = self.buffers.iter().filter(|buffer| buffer.kind == BufferKind::Slot);
+        slots.map(BufferSpec::bytes).sum()
     }
 
     /// Bytes of the buffers that belong to the plan alone (slots, inputs, constants, outputs).

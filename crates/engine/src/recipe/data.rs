@@ -1,175 +1,226 @@
 //! `[data]`: what is learnt from.
 
-use std::path::{Path, PathBuf};
-
-use serde::{Serialize, Serializer};
 use toml::de::DeValue;
 
 use super::document::Table;
 use super::error::RecipeError;
+use super::key::{KeyGroup, key, keys, word};
 use super::rules::{
-    CHANNELS, COLOUR, FLAG, IMAGE_SIZE, NUMBERS, Rule, SIZE, SPREADS, TEXT, TEXT_COLUMNS, double,
-    list, text, whole,
+    CHANNELS, COLOUR, FLAG, IMAGE_SIZE, NUMBERS, PATH, Rule, SIZE, SPREADS, TEXT, TEXT_COLUMNS,
+    double, list, text, whole,
 };
-use crate::data::{Conversion, LabelKind, Normalisation};
+use crate::data::{
+    Colour, Column, Conversion, Data, LabelKind, LossOn, Normalisation, Normalise, Source,
+    Validation,
+};
 
-/// The data of a recipe.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Data {
-    /// Where they come from.
-    #[serde(flatten)]
-    pub source: Source,
+keys! {
+    /// What is learnt from.
+    SOURCES in "data";
+
+    /// Where the data come from.
+    SOURCE: Reader = word("source", || vec![
+        ("embedded", embedded as Reader),
+        ("idx", idx),
+        ("csv", csv),
+        ("safetensors", safetensors),
+        ("text", texts),
+        ("images", images),
+    ])
+        .needed()
+        .like("\"csv\"")
+        .also(&["format", "data_source"]);
+}
+
+keys! {
+    /// Files of training and test data, or folders of pictures.
+    FILES in "data" where source is "csv" | "safetensors" | "text" | "images";
+
+    /// Training data.
+    TRAIN: String = key("train", PATH)
+        .needed()
+        .like("\"train.csv\"")
+        .also(&["train_file", "train_path", "train_data", "train_dataset", "data_dir", "data_path"]);
+    /// Test data, on which the models are measured.
+    TEST: String = key("test", PATH)
+        .needed()
+        .like("\"test.csv\"")
+        .also(&["test_file", "test_path", "test_data", "test_dataset", "eval_dataset"]);
+}
+
+keys! {
+    /// A folder of pictures for each class, in it and in folders below it: png, jpeg, gif, webp, tiff, bmp and pnm, turned
+    /// upright as EXIF says, of an animation the first.
+    IMAGES in "data" where source is "images";
+
+    /// What pictures are brought to.
+    IMAGES_SIZE: [usize; 2] = key("size", IMAGE_SIZE)
+        .otherwise("the pictures' own")
+        .like("[28, 28]")
+        .hint("[height, width]")
+        .also(&["image_size", "img_size", "input_size", "resolution"]);
+    /// Grey or colour.
+    IMAGES_CHANNELS: usize = key("channels", CHANNELS)
+        .otherwise("the first picture's")
+        .like("1")
+        .also(&["num_channels", "in_channels"]);
+    /// What lies behind transparent pictures.
+    BACKGROUND: Colour = key("background", COLOUR)
+        .otherwise("white")
+        .like("\"white\"")
+        .also(&["background_color", "background_colour", "bg_color"]);
+}
+
+keys! {
+    /// Numbers, and a column with the class, a name or a whole number; .csv or .tsv, .gz or not.
+    CSV in "data" where source is "csv";
+
+    /// The column of the labels. Regression: numbers, in one column or several; multi-label: a column of 0 and 1 (false,
+    /// true) for each label, or one column as of texts.
+    CSV_LABEL: Vec<Column> = key("label", COLUMNS)
+        .or("\"label\"")
+        .like("[\"width\", \"height\"]")
+        .also(&["label_column", "labels", "target_column", "class_column"]);
+    /// Whether the first line names the columns.
+    HEADER: bool = key("header", FLAG).or("true").like("false").also(&["has_header"]);
+}
+
+keys! {
+    /// Tensors of features [rows, ..] and of labels [rows]. Regression: labels are numbers [rows] or [rows, n];
+    /// multi-label: 0 and 1 [rows, n], as u8 or bool.
+    SAFETENSORS in "data" where source is "safetensors";
+
+    /// The tensor of the features.
+    FEATURES: String = key("features", TEXT)
+        .or("\"features\"")
+        .like("\"features\"")
+        .also(&["features_tensor"]);
+    /// The tensor of the labels.
+    LABELS: String = key("labels", TEXT)
+        .or("\"labels\"")
+        .like("\"labels\"")
+        .also(&["labels_tensor"]);
+}
+
+keys! {
+    /// MNIST's own format, .gz or not.
+    IDX in "data" where source is "idx";
+
+    /// Training images, u8 [rows, height, width].
+    TRAIN_IMAGES: String = key("train_images", PATH).needed().like("\"train-images-idx3-ubyte.gz\"");
+    /// Training labels, u8 [rows].
+    TRAIN_LABELS: String = key("train_labels", PATH).needed().like("\"train-labels-idx1-ubyte.gz\"");
+    /// Test images.
+    TEST_IMAGES: String = key("test_images", PATH).needed().like("\"t10k-images-idx3-ubyte.gz\"");
+    /// Test labels.
+    TEST_LABELS: String = key("test_labels", PATH).needed().like("\"t10k-labels-idx1-ubyte.gz\"");
+}
+
+keys! {
+    /// .csv, .tsv, .json, .jsonl, .ndjson or .parquet with named columns, or .txt, a text a line, without labels; all but
+    /// .parquet also .gz. For models of type "encoder".
+    TEXTS in "data" where source is "text";
+
+    /// The column of the text, or two of a pair of texts. Token classification: lists of words; or of files of a word a
+    /// line (.conll, .bio, .txt, .tsv) the number of a column, as "0". Question answering: the question and its context,
+    /// or SQuAD's own .json.
+    TEXT_COLUMN: Vec<String> = key("text", TEXT_COLUMNS)
+        .otherwise("\"text\"; of words \"tokens\", of questions [\"question\", \"context\"]")
+        .like("[\"premise\", \"hypothesis\"]")
+        .also(&["text_column", "text_field", "sentence"]);
+    /// The column of the labels. Regression: numbers, in one column or several. Multi-label: a column of 0 and 1 for each
+    /// label, or one column with the names or numbers of those that apply: a JSON array, a Parquet list, or names parted by
+    /// `,`, `;` or `|`, the same in all rows and in no name; an empty cell has no label. Token classification: lists of
+    /// tags, or the number of a column, as "1". Question answering: answers with `text` and `answer_start` (in characters);
+    /// none where empty.
+    TEXT_LABEL: Vec<String> = key("label", NAMED_COLUMNS)
+        .otherwise("\"label\"; of words \"ner_tags\", of questions \"answers\"")
+        .like("[\"toxic\", \"insult\"]")
+        .also(&["label_column", "labels", "target_column", "class_column"]);
+    /// Texts without labels, of which the distilled student learns the teacher's answers as well; alone, it takes as many
+    /// steps on those with labels.
+    UNLABELLED: String = key("unlabelled", PATH)
+        .otherwise("none")
+        .like("\"more.txt\"")
+        .also(&["unlabeled", "unlabelled_file", "unlabeled_file"]);
+    /// Whether rows without a text are skipped and counted, rather than refused.
+    SKIP_EMPTY: bool = key("skip_empty", FLAG)
+        .or("false")
+        .like("true")
+        .also(&["drop_empty", "remove_empty", "skip_blank"]);
+}
+
+keys! {
+    /// Documents whose next tokens are guessed (`task = "causal-lm"`): rows of `text`, `prompt` and `completion`, `messages`,
+    /// `instruction` and `output`, or ShareGPT's `conversations`; of a .txt file what lies between `<|endoftext|>` or blank
+    /// lines.
+    DOCUMENTS in "data" where source is "text";
+
+    /// What of chats and completions is learnt.
+    LOSS_ON: LossOn = word("loss_on", || vec![
+        ("completions", LossOn::Completions),
+        ("all", LossOn::All),
+    ])
+        .or("\"completions\"")
+        .like("\"all\"")
+        .also(&["assistant_only_loss", "completion_only_loss", "train_on_inputs", "mask_prompt"]);
+    /// Whether short documents share a row of tokens; each sees itself alone all the same.
+    PACK: bool = key("pack", FLAG)
+        .or("true")
+        .like("false")
+        .also(&["packing", "sample_packing"]);
+}
+
+keys! {
+    /// Data of every kind.
+    ANY_DATA in "data";
+
     /// Only so many training examples, the first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub train_limit: Option<usize>,
+    TRAIN_LIMIT: usize = key("train_limit", SIZE)
+        .otherwise("all")
+        .like("5000")
+        .also(&["max_train_samples", "num_train_samples", "limit"]);
     /// Only so many test examples, the first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub test_limit: Option<usize>,
-    /// What the best parameters are chosen on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub validation: Option<Validation>,
-    /// A file of texts without labels, of which the distilled student learns the teacher's answers too.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unlabelled: Option<PathBuf>,
-    /// What features go through before a model sees them; absent where examples are texts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub normalise: Option<Normalise>,
+    TEST_LIMIT: usize = key("test_limit", SIZE)
+        .otherwise("all")
+        .like("1000")
+        .also(&["max_test_samples", "max_eval_samples"]);
+    /// So much of the training data to choose the best parameters on, always the same examples; or a file or folder as
+    /// `train`. A test set that chose the model would praise it too much.
+    VALIDATION: Validation = key("validation", PART)
+        .otherwise("none")
+        .like("0.1")
+        .hint("a share of the training data, or a file")
+        .also(&[
+            "validation_file",
+            "valid",
+            "val",
+            "dev",
+            "val_split",
+            "validation_split",
+            "validation_data",
+        ]);
+    /// What numbers go through before a model sees them: the training data's mean and spread taken out, nothing but pixels
+    /// becoming numbers from 0 to 1, or a table of mean and spread. Texts have none.
+    NORMALISE: Normalise = word("normalise", || vec![
+        ("standardise", Normalise::Standardise),
+        ("none", Normalise::None),
+    ])
+        .or("\"standardise\"")
+        .like("\"none\"")
+        .hint("\"standardise\", \"none\" or { mean = [..], std = [..] }")
+        .also(&["normalize", "normalization", "normalisation", "standardize"]);
 }
 
-/// Where data come from. Paths are absolute once read.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "source", rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Source {
-    /// The Fashion-MNIST subset that is part of the program.
-    Embedded,
-    /// Four IDX files, raw or gzipped, as MNIST's.
-    Idx {
-        /// Training images, u8 [rows, height, width].
-        train_images: PathBuf,
-        /// Training labels, u8 [rows].
-        train_labels: PathBuf,
-        /// Test images.
-        test_images: PathBuf,
-        /// Test labels.
-        test_labels: PathBuf,
-    },
-    /// Two CSV or TSV files of numbers with a column of labels.
-    Csv {
-        /// Training examples.
-        train: PathBuf,
-        /// Test examples.
-        test: PathBuf,
-        /// The columns of the labels, one or several; the one named `label` unless given.
-        #[serde(serialize_with = "one_or_all")]
-        label: Vec<Column>,
-        /// Whether the first line names the columns; it does unless given.
-        header: bool,
-    },
-    /// Two safetensors files.
-    Safetensors {
-        /// Training examples.
-        train: PathBuf,
-        /// Test examples.
-        test: PathBuf,
-        /// The tensor of the features; `features` unless given.
-        features: String,
-        /// The tensor of the labels; `labels` unless given.
-        labels: String,
-    },
-    /// Two files of labelled texts with named columns, see [`crate::data::files::Format`].
-    Text {
-        /// Training examples.
-        train: PathBuf,
-        /// Test examples.
-        test: PathBuf,
-        /// The column of the text, or both columns of a pair of texts; `text` unless given. Of words, that of their
-        /// lists, `tokens`; of questions, theirs and that of their contexts, `question` and `context`.
-        text: Vec<String>,
-        /// The columns of the labels, one or several; `label` unless given, of words `ner_tags`, of questions `answers`.
-        #[serde(serialize_with = "one_or_all")]
-        label: Vec<String>,
-        /// Whether rows without a text are passed over, rather than refused.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        skip_empty: bool,
-    },
-    /// Two folders that hold a folder of images for each class.
-    Images {
-        /// Training examples.
-        train: PathBuf,
-        /// Test examples.
-        test: PathBuf,
-        /// What they are brought to.
-        #[serde(flatten)]
-        conversion: Conversion,
-    },
-}
+keys! {
+    /// In the place of a word: what numbers are brought to 0 and 1 by, one number of each, or one for every channel or
+    /// feature.
+    NORMALISATION in "data.normalise";
 
-/// One column by itself, several as a list.
-fn one_or_all<T: Serialize, S: Serializer>(columns: &[T], to: S) -> Result<S::Ok, S::Error> {
-    match columns {
-        [one] => one.serialize(to),
-        all => all.serialize(to),
-    }
-}
-
-impl Source {
-    /// The same with this in the place of the test data, where those are one file or folder.
-    pub(crate) fn tested_on(&self, path: &Path) -> Self {
-        let mut other = self.clone();
-        match &mut other {
-            Self::Csv { test, .. }
-            | Self::Safetensors { test, .. }
-            | Self::Text { test, .. }
-            | Self::Images { test, .. } => path.clone_into(test),
-            Self::Embedded | Self::Idx { .. } => {}
-        }
-        other
-    }
-}
-
-/// Data to choose on: neither learnt from nor tested on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Validation {
-    /// This share of the training data, drawn by chance, the same examples whatever the seed.
-    Share(f64),
-    /// A file or folder like that of the training data.
-    Path(PathBuf),
-}
-
-/// A column of a CSV file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Column {
-    /// Its number, from 0.
-    Index(usize),
-    /// Its name in the header.
-    Name(String),
-}
-
-/// A class of the data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum ClassRef {
-    /// Its place among the classes, from 0.
-    Number(usize),
-    /// Its name.
-    Name(String),
-}
-
-/// What features go through before a model sees them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Normalise {
-    /// Less the mean, over the standard deviation, both measured on the training data.
-    #[default]
-    Standardise,
-    /// Nothing, but that pixels become numbers from 0 to 1.
-    None,
-    /// Less a mean, over a standard deviation, as given.
-    #[serde(untagged)]
-    Given(Normalisation),
+    /// Taken from the numbers.
+    MEAN: Vec<f32> = key("mean", NUMBERS).needed().like("[0.5]").also(&["means", "image_mean"]);
+    /// What they are divided by then.
+    STD: Vec<f32> = key("std", SPREADS).needed().like("[0.25]").also(&["stds", "image_std"]);
 }
 
 /// Columns by name or by number.
@@ -213,42 +264,32 @@ fn share(value: &DeValue<'_>) -> Option<Validation> {
 
 type Reader = fn(&Table<'_>, LabelKind) -> Result<Source, RecipeError>;
 
-impl Data {
-    pub(super) fn read(table: &Table<'_>, kind: LabelKind) -> Result<Self, RecipeError> {
-        let sources: [(&str, Reader); 6] = [
-            ("embedded", embedded),
-            ("idx", idx),
-            ("csv", csv),
-            ("safetensors", safetensors),
-            ("text", texts),
-            ("images", images),
-        ];
-        let source = table.need_choice("source", &sources)?(table, kind)?;
-        let numbers = !matches!(source, Source::Text { .. });
-        let files = !matches!(source, Source::Embedded | Source::Idx { .. });
-        let validation = match table.get("validation", if files { &PART } else { &SHARE_ONLY })? {
-            Some(Validation::Path(_)) => Some(Validation::Path(table.path("validation")?)),
-            share => share,
-        };
-        Ok(Self {
-            source,
-            train_limit: table.get("train_limit", &SIZE)?,
-            test_limit: table.get("test_limit", &SIZE)?,
-            validation,
-            unlabelled: match table.has("unlabelled") {
-                true => Some(table.path("unlabelled")?),
-                false => None,
-            },
-            normalise: numbers.then(|| Normalise::read(table)).transpose()?,
-        })
-    }
+/// Reads the table.
+pub(super) fn read(table: &Table<'_>, kind: LabelKind) -> Result<Data, RecipeError> {
+    let source = table.value(&SOURCE)?(table, kind)?;
+    let numbers = !matches!(source, Source::Text { .. });
+    let files = !matches!(source, Source::Embedded | Source::Idx { .. });
+    let share_only = VALIDATION.by(SHARE_ONLY);
+    let validation = match table.get(if files { &VALIDATION } else { &share_only })? {
+        Some(Validation::Path(_)) => Some(Validation::Path(table.path(&VALIDATION)?)),
+        share => share,
+    };
+    Ok(Data {
+        source,
+        train_limit: table.get(&TRAIN_LIMIT)?,
+        test_limit: table.get(&TEST_LIMIT)?,
+        validation,
+        unlabelled: match table.has("unlabelled") {
+            true => Some(table.path(&UNLABELLED)?),
+            false => None,
+        },
+        normalise: numbers.then(|| normalise(table)).transpose()?,
+    })
 }
 
-/// Refuses keys that are neither of all sources nor among `own`.
-fn known(table: &Table<'_>, own: &[&str]) -> Result<(), RecipeError> {
-    table.known(
-        &[&["source"], own, &["train_limit", "test_limit", "validation", "normalise"]].concat(),
-    )
+/// Refuses keys that are neither of all sources nor among a source's `own`.
+fn known(table: &Table<'_>, own: &[&KeyGroup]) -> Result<(), RecipeError> {
+    table.known(&[&[&SOURCES], own, &[&ANY_DATA]].concat())
 }
 
 fn embedded(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
@@ -257,20 +298,19 @@ fn embedded(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
 }
 
 fn idx(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
-    known(table, &["train_images", "train_labels", "test_images", "test_labels"])?;
+    known(table, &[&IDX])?;
     Ok(Source::Idx {
-        train_images: table.path("train_images")?,
-        train_labels: table.path("train_labels")?,
-        test_images: table.path("test_images")?,
-        test_labels: table.path("test_labels")?,
+        train_images: table.path(&TRAIN_IMAGES)?,
+        train_labels: table.path(&TRAIN_LABELS)?,
+        test_images: table.path(&TEST_IMAGES)?,
+        test_labels: table.path(&TEST_LABELS)?,
     })
 }
 
 fn csv(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
-    known(table, &["train", "test", "label", "header"])?;
-    let label = table.get("label", &COLUMNS)?;
-    let label = label.unwrap_or_else(|| vec![Column::Name("label".to_owned())]);
-    let header = table.get("header", &FLAG)?.unwrap_or(true);
+    known(table, &[&FILES, &CSV])?;
+    let label = table.value(&CSV_LABEL)?;
+    let header = table.value(&HEADER)?;
     let named = label.iter().find_map(|label| match label {
         Column::Name(name) => Some(name),
         Column::Index(_) => None,
@@ -282,22 +322,27 @@ fn csv(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
         );
         return Err(table.conflict("header", problem));
     }
-    Ok(Source::Csv { train: table.path("train")?, test: table.path("test")?, label, header })
+    Ok(Source::Csv { train: table.path(&TRAIN)?, test: table.path(&TEST)?, label, header })
 }
 
 fn safetensors(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
-    known(table, &["train", "test", "features", "labels"])?;
-    let tensor = |key| Ok(table.get(key, &TEXT)?.unwrap_or_else(|| String::from(key)));
+    known(table, &[&FILES, &SAFETENSORS])?;
     Ok(Source::Safetensors {
-        train: table.path("train")?,
-        test: table.path("test")?,
-        features: tensor("features")?,
-        labels: tensor("labels")?,
+        train: table.path(&TRAIN)?,
+        test: table.path(&TEST)?,
+        features: table.value(&FEATURES)?,
+        labels: table.value(&LABELS)?,
     })
 }
 
 fn texts(table: &Table<'_>, kind: LabelKind) -> Result<Source, RecipeError> {
-    known(table, &["train", "test", "text", "label", "unlabelled", "skip_empty"])?;
+    known(table, &[&FILES, &TEXTS, &DOCUMENTS])?;
+    for key in [LOSS_ON.about.name, PACK.about.name] {
+        if table.has(key) && kind != LabelKind::Documents {
+            let problem = format!("`{key}` is for `task = \"causal-lm\"`: leave it out");
+            return Err(table.conflict(key, problem));
+        }
+    }
     if table.has("normalise") {
         let problem = "`normalise` is for numbers, and texts have none: leave it out";
         return Err(table.conflict("normalise", problem));
@@ -305,11 +350,13 @@ fn texts(table: &Table<'_>, kind: LabelKind) -> Result<Source, RecipeError> {
     let [of_text, of_label] = usual_columns(kind);
     let given = |columns: &[&str]| columns.iter().map(|&column| column.to_owned()).collect();
     Ok(Source::Text {
-        train: table.path("train")?,
-        test: table.path("test")?,
-        text: table.get("text", &TEXT_COLUMNS)?.unwrap_or_else(|| given(of_text)),
-        label: table.get("label", &NAMED_COLUMNS)?.unwrap_or_else(|| given(of_label)),
-        skip_empty: table.get("skip_empty", &FLAG)?.unwrap_or(false),
+        train: table.path(&TRAIN)?,
+        test: table.path(&TEST)?,
+        text: table.get(&TEXT_COLUMN)?.unwrap_or_else(|| given(of_text)),
+        label: table.get(&TEXT_LABEL)?.unwrap_or_else(|| given(of_label)),
+        skip_empty: table.value(&SKIP_EMPTY)?,
+        loss_on: table.value(&LOSS_ON)?,
+        pack: table.value(&PACK)?,
     })
 }
 
@@ -323,43 +370,35 @@ fn usual_columns(kind: LabelKind) -> [&'static [&'static str]; 2] {
 }
 
 fn images(table: &Table<'_>, _: LabelKind) -> Result<Source, RecipeError> {
-    known(table, &["train", "test", "size", "channels", "background"])?;
+    known(table, &[&FILES, &IMAGES])?;
     Ok(Source::Images {
-        train: table.path("train")?,
-        test: table.path("test")?,
+        train: table.path(&TRAIN)?,
+        test: table.path(&TEST)?,
         conversion: Conversion {
-            size: table.get("size", &IMAGE_SIZE)?,
-            channels: table.get("channels", &CHANNELS)?,
-            background: table.get("background", &COLOUR)?,
+            size: table.get(&IMAGES_SIZE)?,
+            channels: table.get(&IMAGES_CHANNELS)?,
+            background: table.get(&BACKGROUND)?,
         },
     })
 }
 
-impl Normalise {
-    fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        if !table.has_table("normalise") {
-            let words = [("standardise", false), ("none", true)];
-            return Ok(match table.choice("normalise", &words)? {
-                Some(true) => Self::None,
-                _ => Self::Standardise,
-            });
-        }
-        let given = table.need_table("normalise", "a table")?;
-        given.known(&["mean", "std"])?;
-        let normalisation = Normalisation {
-            mean: given.need("mean", &NUMBERS)?,
-            std: given.need("std", &SPREADS)?,
-        };
-        let (means, spreads) = (normalisation.mean.len(), normalisation.std.len());
-        if means != spreads {
-            let problem = format!(
-                "`mean` has {means} numbers and `std` {spreads}: give one of each, or one of each for \
-                 every channel or feature"
-            );
-            return Err(given.conflict("std", problem));
-        }
-        Ok(Self::Given(normalisation))
+/// What numbers go through.
+fn normalise(table: &Table<'_>) -> Result<Normalise, RecipeError> {
+    if !table.has_table("normalise") {
+        return table.value(&NORMALISE);
     }
+    let given = table.need_table(&NORMALISE)?;
+    given.known(&[&NORMALISATION])?;
+    let normalisation = Normalisation { mean: given.value(&MEAN)?, std: given.value(&STD)? };
+    let (means, spreads) = (normalisation.mean.len(), normalisation.std.len());
+    if means != spreads {
+        let problem = format!(
+            "`mean` has {means} numbers and `std` {spreads}: give one of each, or one of each for \
+             every channel or feature"
+        );
+        return Err(given.conflict("std", problem));
+    }
+    Ok(Normalise::Given(normalisation))
 }
 
 #[cfg(test)]

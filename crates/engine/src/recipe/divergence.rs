@@ -1,49 +1,97 @@
-//! `divergence` and `beta`: how far the student's answers are from the teacher's.
+//! `divergence`, `beta`, `skew` and `taid_start`: how far the student's answers are from the teacher's.
+
+use std::mem::discriminant;
 
 use serde::Serializer;
 use serde::ser::SerializeMap;
 
-use super::document::Table;
-use super::error::RecipeError;
 use super::rules::{Rule, number};
 use crate::kernels::Divergence;
 
 /// The weight of the teacher's distribution in the mean of both, where `jsd` is asked for without one.
-const BETA: f32 = 0.5;
+const HALF: f32 = 0.5;
 
-const BETAS: Rule<f32> = Rule {
+/// The weight of a model's own distribution in the mean of both, where a skew divergence is asked for without one.
+const TENTH: f32 = 0.1;
+
+/// How much of the teacher the first target of `taid` has, where none is given; as the paper has it.
+const FIRST: f32 = 0.4;
+
+pub(super) const BETA: Rule<f32> = Rule {
     allowed: "a number from 0.001 to 0.999",
     read: |value| number(value).filter(|&beta| Divergence::Jsd { beta }.is_valid()),
 };
 
-/// The names of divergences, of the generalised Jensen-Shannon divergence with a weight of a half.
-const NAMES: [(&str, Divergence); 3] = [
+pub(super) const SKEW: Rule<f32> = Rule {
+    allowed: "a number from 0.001 to 0.9",
+    read: |value| number(value).filter(|&skew| Divergence::SkewKl { skew }.is_valid()),
+};
+
+/// The names of divergences, with the numbers that they have unless others are given.
+pub(super) const DIVERGENCES: [(&str, Divergence); 7] = [
     ("forward-kl", Divergence::ForwardKl),
     ("reverse-kl", Divergence::ReverseKl),
-    ("jsd", Divergence::Jsd { beta: BETA }),
+    ("jsd", Divergence::Jsd { beta: HALF }),
+    ("skew-kl", Divergence::SkewKl { skew: TENTH }),
+    ("skew-reverse-kl", Divergence::SkewReverseKl { skew: TENTH }),
+    ("total-variation", Divergence::TotalVariation),
+    ("taid", Divergence::Taid { start: FIRST }),
 ];
 
-/// The divergence of a table with these keys; forward KL unless given.
-pub(super) fn read(table: &Table<'_>) -> Result<Divergence, RecipeError> {
-    let named = table.choice("divergence", &NAMES)?.unwrap_or_default();
-    match (named, table.get("beta", &BETAS)?) {
-        (Divergence::Jsd { .. }, Some(beta)) => Ok(Divergence::Jsd { beta }),
-        (_, Some(_)) => Err(table
-            .conflict("beta", "`beta` goes with divergence = \"jsd\": set that, or leave it out")),
-        (named, None) => Ok(named),
+/// The numbers that a recipe gives, each of which goes with some divergences.
+pub(super) struct Numbers {
+    pub beta: Option<f32>,
+    pub skew: Option<f32>,
+    pub taid_start: Option<f32>,
+}
+
+impl Numbers {
+    /// The divergence that is named, with its number where one is given; else the key of a number that does not go with it,
+    /// and what to do.
+    pub fn of(&self, named: Divergence) -> Result<Divergence, [&'static str; 2]> {
+        let Self { beta, skew, taid_start } = *self;
+        if beta.is_some() && !matches!(named, Divergence::Jsd { .. }) {
+            let problem = "`beta` goes with divergence = \"jsd\": set that, or leave it out";
+            return Err(["beta", problem]);
+        }
+        let is_skew = matches!(named, Divergence::SkewKl { .. } | Divergence::SkewReverseKl { .. });
+        if skew.is_some() && !is_skew {
+            let problem = "`skew` goes with divergence = \"skew-kl\" or \"skew-reverse-kl\": set one, or leave it out";
+            return Err(["skew", problem]);
+        }
+        if taid_start.is_some() && !matches!(named, Divergence::Taid { .. }) {
+            let problem = "`taid_start` goes with divergence = \"taid\": set that, or leave it out";
+            return Err(["taid_start", problem]);
+        }
+        Ok(match named {
+            Divergence::Taid { start } => Divergence::Taid { start: taid_start.unwrap_or(start) },
+            Divergence::Jsd { beta: default } => Divergence::Jsd { beta: beta.unwrap_or(default) },
+            Divergence::SkewKl { skew: default } => {
+                Divergence::SkewKl { skew: skew.unwrap_or(default) }
+            }
+            Divergence::SkewReverseKl { skew: default } => {
+                Divergence::SkewReverseKl { skew: skew.unwrap_or(default) }
+            }
+            without_number => without_number,
+        })
     }
 }
 
 /// Writes the keys; none of the default.
 pub(super) fn write<S: Serializer>(divergence: &Divergence, to: S) -> Result<S::Ok, S::Error> {
     let mut map = to.serialize_map(None)?;
+    let same_kind = |named: &Divergence| discriminant(named) == discriminant(divergence);
+    let name = DIVERGENCES.iter().find(|(_, named)| same_kind(named)).map(|(name, _)| name);
+    if let Some(name) = name.filter(|_| *divergence != Divergence::default()) {
+        map.serialize_entry("divergence", name)?;
+    }
     match divergence {
-        Divergence::ForwardKl => {}
-        Divergence::ReverseKl => map.serialize_entry("divergence", "reverse-kl")?,
-        Divergence::Jsd { beta } => {
-            map.serialize_entry("divergence", "jsd")?;
-            map.serialize_entry("beta", beta)?;
+        Divergence::Jsd { beta } => map.serialize_entry("beta", beta)?,
+        Divergence::SkewKl { skew } | Divergence::SkewReverseKl { skew } => {
+            map.serialize_entry("skew", skew)?;
         }
+        Divergence::Taid { start } => map.serialize_entry("taid_start", start)?,
+        Divergence::ForwardKl | Divergence::ReverseKl | Divergence::TotalVariation => {}
     }
     map.end()
 }

@@ -1,7 +1,7 @@
 //! A recipe's text as tables whose keys and values know where they stand.
 //!
 //! Each part of a recipe reads itself from a [`Table`]: it says which keys it knows, then takes each by
-//! its [`Rule`]. So every error names the key, its place, and what is allowed, inside tagged tables too.
+//! its [`Key`]. So every error names the key, its place, and what is allowed, inside tagged tables too.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::aliases;
 use super::error::{Place, RecipeError};
-use super::rules::{ORIGIN, PATH, Rule, TEXT};
+use super::key::{Described, Key, KeyGroup, Nested};
+use super::rules::{PATH, Rule, TEXT};
 use super::sets::Set;
 use crate::models::Origin;
+use crate::words::nearest;
 
 /// A parsed recipe with the `--set`s applied.
 pub(super) struct Document<'a> {
@@ -22,15 +23,24 @@ pub(super) struct Document<'a> {
     text: &'a str,
     sets: &'a [Set],
     root: DeTable<'a>,
+    meant: Meant,
 }
 
+/// What may be meant by a key that the table at a path does not know, of the keys that it knows, in a sentence.
+pub(super) type Meant = fn(&str, &str, &[&str]) -> Option<String>;
+
 impl<'a> Document<'a> {
-    pub fn parse(text: &'a str, file: &'a str, sets: &'a [Set]) -> Result<Self, RecipeError> {
+    pub fn parse(
+        text: &'a str,
+        file: &'a str,
+        sets: &'a [Set],
+        meant: Meant,
+    ) -> Result<Self, RecipeError> {
         let root = DeTable::parse(text).map_err(|error| RecipeError::Syntax {
             place: Box::new(place_in(file, text, &error.span().unwrap_or(0..0))),
             problem: error.message().trim().replace('\n', ", "),
         })?;
-        let mut document = Self { file, text, sets, root: root.into_inner() };
+        let mut document = Self { file, text, sets, root: root.into_inner(), meant };
         for set in sets {
             set.apply(&mut document.root)?;
         }
@@ -74,95 +84,83 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Refuses any key that is not among `known`; the first in the file is named.
-    pub fn known(&self, known: &[&str]) -> Result<(), RecipeError> {
+    /// Refuses any key that is in none of these groups; the first in the file is named.
+    pub fn known(&self, groups: &[&KeyGroup]) -> Result<(), RecipeError> {
+        let keys = groups.iter().flat_map(|group| group.keys);
+        let known: Vec<&str> = keys.map(|key| key.about().name).collect();
         let unknown = self.entries.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
         let Some(key) = unknown.min_by_key(|key| key.span().start) else { return Ok(()) };
         Err(RecipeError::UnknownKey {
             place: self.document.place(&self.path_of(key.get_ref()), &key.span()),
             key: key.get_ref().to_string(),
             table: self.title(),
-            meant: aliases::meant(key.get_ref(), &self.path, known).or_else(|| {
-                nearest(key.get_ref(), known).map(|near| format!("did you mean `{near}`?"))
+            meant: (self.document.meant)(key.get_ref(), &self.path, &known).or_else(|| {
+                nearest(key.get_ref(), &known).map(|near| format!("did you mean `{near}`?"))
             }),
             known: known.join(", "),
         })
     }
 
-    /// The value of `key`, if it is there.
-    pub fn get<T>(&self, key: &str, rule: &Rule<T>) -> Result<Option<T>, RecipeError> {
-        match self.entries.get(key) {
-            None => Ok(None),
-            Some(value) => match (rule.read)(value.get_ref()) {
-                Some(value) => Ok(Some(value)),
-                None => Err(self.refuse(key, value, rule.allowed.to_owned(), None)),
-            },
-        }
-    }
-
-    /// The value of `key`, which must be there.
-    pub fn need<T>(&self, key: &str, rule: &Rule<T>) -> Result<T, RecipeError> {
-        self.get(key, rule)?.ok_or_else(|| self.lacks(&format!("`{key}`"), rule.allowed))
-    }
-
-    /// What the word at `key` stands for, if the key is there.
-    pub fn choice<T: Copy>(
-        &self,
-        key: &str,
-        choices: &[(&str, T)],
-    ) -> Result<Option<T>, RecipeError> {
-        let Some(value) = self.entries.get(key) else { return Ok(None) };
-        let word = value.get_ref().as_str();
-        if let Some((_, choice)) = choices.iter().find(|(name, _)| Some(*name) == word) {
-            return Ok(Some(*choice));
-        }
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let nearest = word.and_then(|word| nearest(word, &names));
-        Err(self.refuse(key, value, format!("one of {}", quoted(&names)), nearest))
-    }
-
-    /// What the word at `key` stands for; the key must be there.
-    pub fn need_choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<T, RecipeError> {
-        self.choice(key, choices)?.ok_or_else(|| {
-            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            self.lacks(&format!("`{key}`"), &format!("one of {}", quoted(&names)))
+    /// The value of a key, if it is there.
+    pub fn get<T>(&self, key: &Key<T>) -> Result<Option<T>, RecipeError> {
+        let Some(value) = self.entries.get(key.about.name) else { return Ok(None) };
+        key.read(value.get_ref()).map(Some).ok_or_else(|| {
+            let word = value.get_ref().as_str();
+            let nearest = word.and_then(|word| nearest(word, &key.words()));
+            self.refuse(key.about.name, value, key.allowed(), nearest)
         })
     }
 
-    /// The table at `key`, if it is there.
-    pub fn table(&self, key: &str) -> Result<Option<Table<'a>>, RecipeError> {
-        let Some(value) = self.entries.get(key) else { return Ok(None) };
+    /// The value of a key, or else its default; a key without one must be there.
+    pub fn value<T>(&self, key: &Key<T>) -> Result<T, RecipeError> {
+        let value = self.get(key)?.or_else(|| key.default());
+        value.ok_or_else(|| self.lacks(&format!("`{}`", key.about.name), &key.allowed()))
+    }
+
+    /// The value of any key, which must be there.
+    pub fn named<T>(&self, name: &str, rule: &Rule<T>) -> Result<T, RecipeError> {
+        let Some(value) = self.entries.get(name) else {
+            return Err(self.lacks(&format!("`{name}`"), rule.allowed));
+        };
+        let read = (rule.read)(value.get_ref());
+        read.ok_or_else(|| self.refuse(name, value, rule.allowed.to_owned(), None))
+    }
+
+    /// The table at a key, if it is there.
+    pub fn table<T>(&self, key: &Key<T>) -> Result<Option<Table<'a>>, RecipeError> {
+        let name = key.about.name;
+        let Some(value) = self.entries.get(name) else { return Ok(None) };
         match value.get_ref() {
             DeValue::Table(entries) => Ok(Some(Table {
                 document: self.document,
-                path: self.path_of(key),
+                path: self.path_of(name),
                 span: value.span(),
                 entries,
             })),
             _ => {
-                let example =
-                    example(key).map_or(String::new(), |example| format!(", as {example}"));
-                Err(self.refuse(key, value, format!("a table{example}"), None))
+                let example = key.about.example;
+                Err(self.refuse(name, value, format!("a table, as {example}"), None))
             }
         }
     }
 
-    /// All keys of the table at `key` with their strings; none if it is not there.
-    pub fn words(&self, key: &str) -> Result<BTreeMap<String, String>, RecipeError> {
+    /// All keys of the table at a key with their strings; none if it is not there.
+    pub fn words(&self, key: &Key<Nested>) -> Result<BTreeMap<String, String>, RecipeError> {
         let Some(table) = self.table(key)? else { return Ok(BTreeMap::new()) };
-        let keys = table.entries.keys().map(|key| key.get_ref());
-        keys.map(|key| Ok((key.to_string(), table.need(key, &TEXT)?))).collect()
+        let names = table.entries.keys().map(|name| name.get_ref());
+        names.map(|name| Ok((name.to_string(), table.named(name, &TEXT)?))).collect()
     }
 
-    /// The tables of the list at `key`; none if the key is not there.
-    pub fn tables(&self, key: &str) -> Result<Vec<Table<'a>>, RecipeError> {
-        let Some(value) = self.entries.get(key) else { return Ok(Vec::new()) };
-        let refuse = || self.refuse(key, value, "a list of tables".to_owned(), None);
+    /// The tables of the list at a key; none if the key is not there.
+    pub fn tables(&self, key: &Key<Nested>) -> Result<Vec<Table<'a>>, RecipeError> {
+        let name = key.about.name;
+        let Some(value) = self.entries.get(name) else { return Ok(Vec::new()) };
+        let refuse = || self.refuse(name, value, "a list of tables".to_owned(), None);
         let items = value.get_ref().as_array().ok_or_else(refuse)?;
         let table = |(number, item): (usize, &'a Spanned<DeValue<'a>>)| match item.get_ref() {
             DeValue::Table(entries) => Ok(Table {
                 document: self.document,
-                path: self.path_of(&format!("{key}.{number}")),
+                path: self.path_of(&format!("{name}.{number}")),
                 span: item.span(),
                 entries,
             }),
@@ -171,17 +169,19 @@ impl<'a> Table<'a> {
         items.iter().enumerate().map(table).collect()
     }
 
-    /// The table at `key`, which must be there; `what` says what it is.
-    pub fn need_table(&self, key: &str, what: &str) -> Result<Table<'a>, RecipeError> {
-        let shown = if self.path.is_empty() { format!("[{key}]") } else { format!("`{key}`") };
-        self.table(key)?.ok_or_else(|| self.lacks(&shown, what))
+    /// The table at a key, which must be there.
+    pub fn need_table<T>(&self, key: &Key<T>) -> Result<Table<'a>, RecipeError> {
+        let name = key.about.name;
+        let shown = if self.path.is_empty() { format!("[{name}]") } else { format!("`{name}`") };
+        self.table(key)?.ok_or_else(|| self.lacks(&shown, key.about.what))
     }
 
-    /// The path at `key`, made absolute: the recipe's against its folder, a `--set`'s against the current
+    /// The path at a key, made absolute: the recipe's against its folder, a `--set`'s against the current
     /// one.
-    pub fn path(&self, key: &str) -> Result<PathBuf, RecipeError> {
-        let written = PathBuf::from(self.need(key, &PATH)?);
-        let path = match self.document.set_at(&self.path_of(key)) {
+    pub fn path<T>(&self, key: &Key<T>) -> Result<PathBuf, RecipeError> {
+        let name = key.about.name;
+        let written = PathBuf::from(self.named(name, &PATH)?);
+        let path = match self.document.set_at(&self.path_of(name)) {
             Some(_) => written,
             None => Path::new(self.document.file)
                 .parent()
@@ -190,9 +190,9 @@ impl<'a> Table<'a> {
         Ok(std::path::absolute(&path).unwrap_or(path))
     }
 
-    /// The model's origin at `key`, a folder made absolute as by [`Table::path`].
-    pub fn origin(&self, key: &str) -> Result<Origin, RecipeError> {
-        match self.need(key, &ORIGIN)? {
+    /// The model's origin at a key, a folder made absolute as by [`Table::path`].
+    pub fn origin<T>(&self, key: &Key<T>, origin: Origin) -> Result<Origin, RecipeError> {
+        match origin {
             Origin::Folder(_) => self.path(key).map(Origin::Folder),
             hub => Ok(hub),
         }
@@ -256,19 +256,6 @@ impl<'a> Table<'a> {
     }
 }
 
-/// What a table looks like that is often written as a word.
-fn example(key: &str) -> Option<&'static str> {
-    match key {
-        "optimizer" => Some("{ name = \"adamw\", lr = 1e-3 }"),
-        "schedule" => Some("{ name = \"cosine\", warmup_steps = 100 }"),
-        "model" => Some("{ type = \"mlp\", hidden_sizes = [32] }"),
-        "data" => Some("{ source = \"csv\", train = \"train.csv\", test = \"test.csv\" }"),
-        "teacher" => Some("{ folder = \"my-teacher\" }"),
-        "train" => Some("{ epochs = 10 }"),
-        _ => None,
-    }
-}
-
 /// A value as an error shows it.
 fn shown(value: &DeValue<'_>) -> String {
     match value {
@@ -284,16 +271,4 @@ fn shown(value: &DeValue<'_>) -> String {
         }
         DeValue::Array(items) => format!("a list of {} values", items.len()),
     }
-}
-
-fn quoted(names: &[&str]) -> String {
-    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
-}
-
-/// The known word nearest to `word`, if it is near enough to be what was meant.
-fn nearest(word: &str, known: &[&str]) -> Option<String> {
-    let word = word.to_lowercase();
-    let distance = |known: &str| strsim::damerau_levenshtein(&word, known);
-    let near = |known: &&&str| distance(known) <= 1 + word.chars().count() / 4;
-    known.iter().filter(near).min_by_key(|known| distance(known)).map(|&known| known.to_owned())
 }

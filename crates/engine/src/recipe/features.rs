@@ -4,7 +4,36 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
+use super::key::{key, keys, word};
 use super::rules::{LAYER, POSITIVE};
+
+keys! {
+    /// Hidden states of the student drawn to the teacher's, token by token: a list of tables with these keys.
+    HIDDEN_KEYS in "distil.hidden";
+
+    /// How far two hidden states are apart: 1 - cos of their angle, or the mean of their squared differences.
+    HIDDEN_LOSS: HiddenDistance = word("loss", || HiddenDistance::ALL.to_vec()).needed().like("\"mse\"");
+    /// Layer of the student: 0 for the embeddings, 1 for the output of the first layer, -1 for the last's.
+    STUDENT_STATE: i32 = key("student_layer", LAYER).or("-1").like("-1");
+    /// Layer of the teacher, counted alike.
+    TEACHER_STATE: i32 = key("teacher_layer", LAYER).or("-1").like("-1");
+    /// Weight of the term.
+    HIDDEN_WEIGHT: f32 = key("weight", POSITIVE).or("1.0").like("1.0").also(&["loss_weight"]);
+}
+
+keys! {
+    /// Self-attention of the student drawn to the teacher's, as MiniLM does: a list of tables with these keys.
+    RELATION_KEYS in "distil.relations";
+
+    /// Of queries and keys, or of values and values.
+    OF: Relation = word("of", || Relation::ALL.to_vec()).needed().like("\"values\"");
+    /// Layer of the student: 1 for the first, -1 for the last.
+    STUDENT_LAYER: i32 = key("student_layer", LAYER).or("-1").like("-1");
+    /// Layer of the teacher, counted alike.
+    TEACHER_LAYER: i32 = key("teacher_layer", LAYER).or("-1").like("-1");
+    /// Weight of the term.
+    RELATION_WEIGHT: f32 = key("weight", POSITIVE).or("1.0").like("1.0").also(&["loss_weight"]);
+}
 
 /// One of `distil.hidden`: hidden states of the student drawn to the teacher's, token by token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -66,27 +95,24 @@ impl Relation {
 
 impl HiddenLoss {
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        table.known(&["loss", "student_layer", "teacher_layer", "weight"])?;
-        let loss = table.need_choice("loss", &HiddenDistance::ALL)?;
-        let [student_layer, teacher_layer] = layers(table)?;
-        Ok(Self { loss, student_layer, teacher_layer, weight: weight(table)? })
+        table.known(&[&HIDDEN_KEYS])?;
+        Ok(Self {
+            loss: table.value(&HIDDEN_LOSS)?,
+            student_layer: table.value(&STUDENT_STATE)?,
+            teacher_layer: table.value(&TEACHER_STATE)?,
+            weight: table.value(&HIDDEN_WEIGHT)?,
+        })
     }
 }
 
 impl RelationLoss {
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        table.known(&["of", "student_layer", "teacher_layer", "weight"])?;
-        let of = table.need_choice("of", &Relation::ALL)?;
-        let [student_layer, teacher_layer] = layers(table)?;
-        Ok(Self { of, student_layer, teacher_layer, weight: weight(table)? })
+        table.known(&[&RELATION_KEYS])?;
+        Ok(Self {
+            of: table.value(&OF)?,
+            student_layer: table.value(&STUDENT_LAYER)?,
+            teacher_layer: table.value(&TEACHER_LAYER)?,
+            weight: table.value(&RELATION_WEIGHT)?,
+        })
     }
-}
-
-fn layers(table: &Table<'_>) -> Result<[i32; 2], RecipeError> {
-    let layer = |key| Ok(table.get(key, &LAYER)?.unwrap_or(-1));
-    Ok([layer("student_layer")?, layer("teacher_layer")?])
-}
-
-fn weight(table: &Table<'_>) -> Result<f32, RecipeError> {
-    Ok(table.get("weight", &POSITIVE)?.unwrap_or(1.0))
 }

@@ -4,7 +4,32 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
+use super::key::{key, keys};
 use super::rules::{NOT_NEGATIVE, TEXT};
+
+keys! {
+    /// Parameters that are trained otherwise than the rest: a list of tables with these keys, each parameter being of the
+    /// first that matches its name.
+    GROUP_KEYS in "train.groups";
+
+    /// Which: those whose names, or the first parts of them, are this; `*` is any text.
+    MATCH: String = key("match", TEXT)
+        .needed()
+        .like("\"*.layer.0\"")
+        .also(&["pattern", "params", "regex"]);
+    /// Their learning rate before any schedule; 0 leaves them as they are, and costs no gradient.
+    LR: f32 = key("lr", NOT_NEGATIVE).otherwise("the optimizer's").like("1e-3").also(&["learning_rate"]);
+    /// In the place of `lr`: what the optimizer's is multiplied by.
+    LR_FACTOR: f32 = key("lr_factor", NOT_NEGATIVE)
+        .otherwise("1")
+        .like("0.5")
+        .also(&["lr_mult", "lr_multiplier", "lr_scale"]);
+    /// The weight decay of those that decay at all: weights, not biases and norms.
+    WEIGHT_DECAY: f32 = key("weight_decay", NOT_NEGATIVE)
+        .otherwise("the optimizer's")
+        .like("0.0")
+        .also(&["wd"]);
+}
 
 /// Parameters that have a learning rate or a weight decay of their own.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,12 +50,12 @@ pub struct Group {
 
 impl Group {
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        table.known(&["match", "lr", "lr_factor", "weight_decay"])?;
+        table.known(&[&GROUP_KEYS])?;
         let group = Self {
-            pattern: table.need("match", &TEXT)?,
-            lr: table.get("lr", &NOT_NEGATIVE)?,
-            lr_factor: table.get("lr_factor", &NOT_NEGATIVE)?,
-            weight_decay: table.get("weight_decay", &NOT_NEGATIVE)?,
+            pattern: table.value(&MATCH)?,
+            lr: table.get(&LR)?,
+            lr_factor: table.get(&LR_FACTOR)?,
+            weight_decay: table.get(&WEIGHT_DECAY)?,
         };
         match (group.lr, group.lr_factor, group.weight_decay) {
             (Some(_), Some(_), _) => {

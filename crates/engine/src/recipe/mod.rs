@@ -2,16 +2,33 @@
 //!
 //! A recipe is checked whole before anything is trained. [`Recipe::to_toml`] gives the recipe with every
 //! default filled in; parsed again, it is the same recipe.
+//!
+//! ```
+//! use distil_gpu_engine::recipe::Recipe;
+//!
+//! let recipe = Recipe::embedded_default(&["distil.temperature=8".to_owned()])?;
+//! assert_eq!(recipe.distil.temperature, 8.0);
+//! assert_eq!(Recipe::parse(&recipe.to_toml()?, "again.toml")?, recipe);
+//! let error = Recipe::embedded_default(&["distil.tau=8".to_owned()]).unwrap_err().to_string();
+//! assert!(error.contains("did you mean `temperature`?"));
+//! # Ok::<(), distil_gpu_engine::recipe::RecipeError>(())
+//! ```
 
 mod aliases;
+mod build;
 mod data;
+mod distil;
 mod divergence;
 mod document;
 mod error;
 mod features;
 mod groups;
+mod key;
+mod keys;
 mod model;
 mod optimizer;
+mod reference;
+mod root;
 mod rules;
 mod schedule;
 mod sets;
@@ -24,28 +41,33 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use document::{Document, Table};
-use rules::{
-    CLASSES, DEVICE, FLAG, FRACTION, NAME, NOT_NEGATIVE, PATH, SEED, SHARE, SIZE, TEMPERATURE,
+use root::{
+    CHECKPOINT_SECONDS, DATA, DISTIL_TABLE, NAMED, OUT, PRECISION, RANDOM_SEED, ROOT, RUNS_ON,
+    STUDENT, TARGET, TASK, TEACHER_TABLE, TENSORBOARD, TRAIN_TABLE,
 };
 use sets::Set;
+use teacher::TEACHER_TRAIN;
 
 use crate::data::LabelKind;
 use crate::error::Error;
-use crate::kernels::Divergence;
 use crate::models::hub::Progress;
 use crate::plan::Precision;
-use crate::task::{self, TaskRef};
+use crate::task::TaskRef;
 
+pub use crate::data::Data;
+pub use crate::data::{ClassRef, Column, Normalise, Source, Validation};
 pub use aliases::path_of_key;
-pub use data::{ClassRef, Column, Data, Normalise, Source, Validation};
+pub use distil::Distil;
 pub use error::{Place, RecipeError};
 pub use features::{HiddenDistance, HiddenLoss, Relation, RelationLoss};
 pub use groups::Group;
-pub use model::{Base, Layers, Model, Vocabulary};
+pub use model::{Base, ChosenBy, Decoder, Layers, Model, Vocabulary};
 pub use optimizer::{Adam, Optimizer, Sgd};
+pub use reference::{KeyReference, TableReference, reference};
+pub use root::{Student, Target};
 pub use schedule::Schedule;
 pub use teacher::Teacher;
 pub use train::{Keep, LOSS, Length, Train};
@@ -94,52 +116,6 @@ pub struct Recipe {
     pub target: Option<Target>,
 }
 
-/// `[target]`: what the student must reach.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Target {
-    /// The least share of the teacher's accuracy that the distilled student must keep, in [0, 1].
-    pub retain: f64,
-}
-
-/// `[student]`: the small model, trained once with the teacher and once without.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Student {
-    /// The model.
-    pub model: Model,
-}
-
-/// `[distil]`: how the teacher's knowledge passes on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Distil {
-    /// Temperature T of the soft targets, from 0.01 to 10,000; 4 unless given.
-    pub temperature: f32,
-    /// Weight of the soft term, in [0, 1]; the hard term has the rest; 0.9 unless given. Its share of both, where
-    /// both have weights of their own.
-    pub alpha: f32,
-    /// Weight of the soft term, of any size; `hard_weight` goes with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub soft_weight: Option<f32>,
-    /// Weight of the hard term.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hard_weight: Option<f32>,
-    /// How far the student's answers are from the teacher's; forward KL unless given.
-    #[serde(flatten, serialize_with = "divergence::write")]
-    pub divergence: Divergence,
-    /// Classes left out of the students' training data; none unless given.
-    pub omit_classes: Vec<ClassRef>,
-    /// Whether each measurement tells how much of the gradient is each term's; not unless given.
-    pub gradient_shares: bool,
-    /// Only so many of the remaining training examples for the students, the first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub train_limit: Option<usize>,
-    /// Hidden states drawn to the teacher's; none unless given.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hidden: Vec<HiddenLoss>,
-    /// Self-attention relations drawn to the teacher's; none unless given.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub relations: Vec<RelationLoss>,
-}
-
 impl Recipe {
     /// Reads a recipe from a file, with `--set`s (`KEY=VALUE`) in the place of its values.
     ///
@@ -174,7 +150,7 @@ impl Recipe {
     /// [`RecipeError`], at the first thing that is wrong.
     pub fn parse_with(text: &str, file_name: &str, sets: &[String]) -> Result<Self, RecipeError> {
         let sets = sets.iter().map(|set| Set::parse(set)).collect::<Result<Vec<_>, _>>()?;
-        let document = Document::parse(text, file_name, &sets)?;
+        let document = Document::parse(text, file_name, &sets, aliases::meant)?;
         Self::read(&document.root(), file_name)
     }
 
@@ -198,7 +174,7 @@ impl Recipe {
     /// A recipe of folders is left as it is.
     ///
     /// # Errors
-    /// As [`Origin::fetch`].
+    /// As [`crate::models::Origin::fetch`].
     pub fn fetch(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), Error> {
         if let Teacher::Folder { folder, .. } = &mut self.teacher {
             folder.fetch(progress)?;
@@ -208,7 +184,7 @@ impl Recipe {
             _ => None,
         };
         for model in teacher.into_iter().chain([&mut self.student.model]) {
-            if let Model::Encoder { from: Base::Model(origin), .. } = model {
+            if let Some(Base::Model(origin)) = model.base_mut() {
                 origin.fetch(progress)?;
             }
         }
@@ -216,47 +192,30 @@ impl Recipe {
     }
 
     fn read(root: &Table<'_>, file_name: &str) -> Result<Self, RecipeError> {
-        root.known(&[
-            "name",
-            "task",
-            "seed",
-            "out",
-            "device",
-            "checkpoint_seconds",
-            "tensorboard",
-            "precision",
-            "data",
-            "teacher",
-            "student",
-            "distil",
-            "train",
-            "target",
-        ])?;
+        root.known(&[&ROOT])?;
         let stem = || {
             let stem = Path::new(file_name).file_stem();
             stem.map_or("recipe".to_owned(), |stem| stem.to_string_lossy().into_owned())
         };
-        let name = root.get("name", &NAME)?.unwrap_or_else(stem);
-        let train_table = root.need_table("train", "how the students are trained")?;
-        let precisions = [("f32", Precision::F32), ("mixed", Precision::Mixed)];
-        let precision = root.choice("precision", &precisions)?.unwrap_or_default();
+        let name = root.get(&NAMED)?.unwrap_or_else(stem);
+        let train_table = root.need_table(&TRAIN_TABLE)?;
+        let precision = root.value(&PRECISION)?;
         let train = Train::read(&train_table, precision)?;
-        let teacher_table = root.need_table("teacher", teacher::WHAT)?;
-        let student_table = root.need_table("student", "the small model to train")?;
-        let tasks = task::ALL.map(|task| (task.name(), task));
-        let task = root.choice("task", &tasks)?.unwrap_or_default();
+        let teacher_table = root.need_table(&TEACHER_TABLE)?;
+        let student_table = root.need_table(&STUDENT)?;
+        let task = root.value(&TASK)?;
         let mut recipe = Self {
             task,
-            seed: root.get("seed", &SEED)?.unwrap_or(0),
-            out: root.get("out", &PATH)?.map(PathBuf::from),
-            device: root.get("device", &DEVICE)?.unwrap_or_else(|| "auto".to_owned()),
-            checkpoint_seconds: root.get("checkpoint_seconds", &NOT_NEGATIVE)?.unwrap_or(30.0),
-            tensorboard: root.get("tensorboard", &FLAG)?.unwrap_or(false),
-            target: root.table("target")?.map(|table| Target::read(&table)).transpose()?,
-            data: Data::read(&root.need_table("data", "what is learnt from")?, task.labels())?,
+            seed: root.value(&RANDOM_SEED)?,
+            out: root.get(&OUT)?.map(PathBuf::from),
+            device: root.value(&RUNS_ON)?,
+            checkpoint_seconds: root.value(&CHECKPOINT_SECONDS)?,
+            tensorboard: root.value(&TENSORBOARD)?,
+            target: root.table(&TARGET)?.map(|table| Target::read(&table)).transpose()?,
+            data: data::read(&root.need_table(&DATA)?, task.labels())?,
             teacher: Teacher::read(&teacher_table, &train)?,
             student: Student::read(&student_table)?,
-            distil: Distil::read(root.table("distil")?)?,
+            distil: Distil::read(root.table(&DISTIL_TABLE)?)?,
             train,
             precision,
             name,
@@ -273,7 +232,7 @@ impl Recipe {
         recipe.check_train(&train_table, &recipe.train)?;
         recipe.check_features(root)?;
         if let (Teacher::Trained { train, .. }, Some(table)) =
-            (&recipe.teacher, teacher_table.table("train")?)
+            (&recipe.teacher, teacher_table.table(&TEACHER_TRAIN)?)
         {
             recipe.check_train(&table, train)?;
         }
@@ -298,7 +257,7 @@ impl Recipe {
     fn check_unlabelled(&self, root: &Table<'_>) -> Result<(), RecipeError> {
         let problem = match (&self.data.unlabelled, self.task.labels(), &self.teacher) {
             (None, ..) => return Ok(()),
-            (_, LabelKind::None, _) => {
+            (_, LabelKind::None | LabelKind::Documents, _) => {
                 "no text of this task has a label: put them all into `train`"
             }
             (_, _, Teacher::Logits { .. }) => {
@@ -306,7 +265,7 @@ impl Recipe {
             }
             _ => return Ok(()),
         };
-        let table = root.need_table("data", "what is learnt from")?;
+        let table = root.need_table(&DATA)?;
         Err(table.conflict("unlabelled", problem))
     }
 
@@ -317,7 +276,7 @@ impl Recipe {
             ("relations", self.distil.relations.is_empty()),
         ];
         let asked = features.into_iter().find(|(_, none)| !none);
-        match (asked, &self.teacher, root.table("distil")?) {
+        match (asked, &self.teacher, root.table(&DISTIL_TABLE)?) {
             (Some((key, _)), Teacher::Logits { .. }, Some(table)) => Err(table.conflict(
                 key,
                 format!(
@@ -358,108 +317,5 @@ impl Recipe {
             return Err(table.conflict("shift", problem));
         }
         Ok(())
-    }
-}
-
-impl Student {
-    fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        table.known(&["model"])?;
-        let model =
-            table.need_table("model", "a table, as { type = \"mlp\", hidden_sizes = [32] }")?;
-        Ok(Self { model: Model::read(&model)? })
-    }
-}
-
-impl Target {
-    fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        table.known(&["retain"])?;
-        Ok(Self { retain: table.need("retain", &SHARE)? })
-    }
-}
-
-impl Distil {
-    fn read(table: Option<Table<'_>>) -> Result<Self, RecipeError> {
-        let Some(table) = table else { return Ok(Self::default()) };
-        table.known(&[
-            "temperature",
-            "alpha",
-            "soft_weight",
-            "hard_weight",
-            "divergence",
-            "beta",
-            "omit_classes",
-            "train_limit",
-            "gradient_shares",
-            "hidden",
-            "relations",
-        ])?;
-        let default = Self::default();
-        let soft_weight = table.get("soft_weight", &NOT_NEGATIVE)?;
-        let hard_weight = table.get("hard_weight", &NOT_NEGATIVE)?;
-        let given = table.get("alpha", &FRACTION)?;
-        let share = match (soft_weight, hard_weight) {
-            (Some(soft), Some(hard)) if soft + hard > 0.0 => Some(soft / (soft + hard)),
-            (None, None) => None,
-            (soft, _) => {
-                let key = if soft.is_some() { "soft_weight" } else { "hard_weight" };
-                let problem =
-                    "`soft_weight` and `hard_weight` go together, and one of them is above 0";
-                return Err(table.conflict(key, problem));
-            }
-        };
-        if let (Some(share), Some(alpha)) = (share, given)
-            && share != alpha
-        {
-            let problem = "`alpha` is the share of `soft_weight`: give it or both weights";
-            return Err(table.conflict("alpha", problem));
-        }
-        Ok(Self {
-            temperature: table.get("temperature", &TEMPERATURE)?.unwrap_or(default.temperature),
-            alpha: share.or(given).unwrap_or(default.alpha),
-            soft_weight,
-            hard_weight,
-            divergence: divergence::read(&table)?,
-            omit_classes: table.get("omit_classes", &CLASSES)?.unwrap_or_default(),
-            train_limit: table.get("train_limit", &SIZE)?,
-            gradient_shares: table.get("gradient_shares", &FLAG)?.unwrap_or(false),
-            hidden: table
-                .tables("hidden")?
-                .iter()
-                .map(HiddenLoss::read)
-                .collect::<Result<_, _>>()?,
-            relations: table
-                .tables("relations")?
-                .iter()
-                .map(RelationLoss::read)
-                .collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-impl Distil {
-    /// Sum of the weights of the soft and the hard term.
-    pub fn weight(&self) -> f32 {
-        match (self.soft_weight, self.hard_weight) {
-            (Some(soft), Some(hard)) => soft + hard,
-            _ => 1.0,
-        }
-    }
-}
-
-/// T = 4, alpha = 0.9, nothing left out.
-impl Default for Distil {
-    fn default() -> Self {
-        Self {
-            temperature: 4.0,
-            alpha: 0.9,
-            soft_weight: None,
-            hard_weight: None,
-            divergence: Divergence::default(),
-            omit_classes: Vec::new(),
-            train_limit: None,
-            gradient_shares: false,
-            hidden: Vec::new(),
-            relations: Vec::new(),
-        }
     }
 }

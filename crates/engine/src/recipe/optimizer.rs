@@ -4,7 +4,75 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
+use super::key::{key, keys, word};
 use super::rules::{BELOW_ONE, BETA, FLAG, NOT_NEGATIVE, POSITIVE};
+
+keys! {
+    /// How gradients become steps.
+    OPTIMIZER in "train.optimizer";
+
+    /// Gradient descent with momentum, Adam, or Adam with weight decay apart from the gradient.
+    NAME: Reader = word("name", || vec![
+        ("sgd", sgd as Reader),
+        ("adam", adam),
+        ("adamw", adamw),
+    ])
+        .needed()
+        .like("\"adamw\"")
+        .hint("\"sgd\", \"adam\" or \"adamw\"")
+        .also(&["optimizer_name", "optimizer_type"]);
+    /// Learning rate before any schedule.
+    LR: f32 = key("lr", POSITIVE)
+        .needed()
+        .like("1e-3")
+        .also(&[
+            "learning_rate",
+            "learningrate",
+            "base_lr",
+            "max_lr",
+            "peak_lr",
+            "init_lr",
+            "eta",
+            "step_size",
+        ]);
+}
+
+keys! {
+    /// Gradient descent.
+    SGD in "train.optimizer" where name is "sgd";
+
+    /// Share of the last step that is kept.
+    MOMENTUM: f32 = key("momentum", BELOW_ONE).or("0.9").like("0.9").also(&["sgd_momentum"]);
+    /// Whether the gradient is taken as if the momentum had moved the weights already.
+    NESTEROV: bool = key("nesterov", FLAG).or("false").like("true").also(&["use_nesterov"]);
+}
+
+keys! {
+    /// Adam, and AdamW.
+    ADAM in "train.optimizer" where name is "adam" | "adamw";
+
+    /// Decay of the mean of gradients.
+    BETA1: f64 = key("beta1", BETA)
+        .or("0.9")
+        .like("0.9")
+        .hint("with `beta2` beside it")
+        .also(&["betas", "adam_beta1", "adam_betas"]);
+    /// Decay of the mean of squared gradients.
+    BETA2: f64 = key("beta2", BETA).or("0.999").like("0.999").also(&["adam_beta2"]);
+    /// Added to the root of the mean square.
+    EPS: f32 = key("eps", POSITIVE).or("1e-8").like("1e-8").also(&["epsilon", "adam_epsilon", "adam_eps"]);
+}
+
+keys! {
+    /// Every optimizer.
+    DECAY in "train.optimizer";
+
+    /// Weight decay of weights, not of biases and norms; with "sgd" and "adam" it is added to the gradient.
+    WEIGHT_DECAY: f32 = key("weight_decay", NOT_NEGATIVE)
+        .or("0.0")
+        .like("0.01")
+        .also(&["wd", "decay", "l2", "weightdecay", "l2_reg", "weight_decay_rate"]);
+}
 
 /// An optimizer with its settings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -59,13 +127,20 @@ impl Optimizer {
     }
 
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        let kinds: [(&str, Reader); 3] = [
-            ("sgd", |table| Sgd::read(table).map(Self::Sgd)),
-            ("adam", |table| Adam::read(table).map(Self::Adam)),
-            ("adamw", |table| Adam::read(table).map(Self::AdamW)),
-        ];
-        table.need_choice("name", &kinds)?(table)
+        table.value(&NAME)?(table)
     }
+}
+
+fn sgd(table: &Table<'_>) -> Result<Optimizer, RecipeError> {
+    Sgd::read(table).map(Optimizer::Sgd)
+}
+
+fn adam(table: &Table<'_>) -> Result<Optimizer, RecipeError> {
+    Adam::read(table).map(Optimizer::Adam)
+}
+
+fn adamw(table: &Table<'_>) -> Result<Optimizer, RecipeError> {
+    Adam::read(table).map(Optimizer::AdamW)
 }
 
 /// Gradient descent at 0.05 with a momentum of 0.9.
@@ -77,12 +152,12 @@ impl Default for Optimizer {
 
 impl Sgd {
     fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        table.known(&["name", "lr", "momentum", "nesterov", "weight_decay"])?;
+        table.known(&[&OPTIMIZER, &SGD, &DECAY])?;
         let sgd = Self {
-            lr: table.need("lr", &POSITIVE)?,
-            momentum: table.get("momentum", &BELOW_ONE)?.unwrap_or(0.9),
-            nesterov: table.get("nesterov", &FLAG)?.unwrap_or(false),
-            weight_decay: table.get("weight_decay", &NOT_NEGATIVE)?.unwrap_or(0.0),
+            lr: table.value(&LR)?,
+            momentum: table.value(&MOMENTUM)?,
+            nesterov: table.value(&NESTEROV)?,
+            weight_decay: table.value(&WEIGHT_DECAY)?,
         };
         if sgd.nesterov && sgd.momentum == 0.0 {
             let problem =
@@ -95,13 +170,13 @@ impl Sgd {
 
 impl Adam {
     fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        table.known(&["name", "lr", "beta1", "beta2", "eps", "weight_decay"])?;
+        table.known(&[&OPTIMIZER, &ADAM, &DECAY])?;
         Ok(Self {
-            lr: table.need("lr", &POSITIVE)?,
-            beta1: table.get("beta1", &BETA)?.unwrap_or(0.9),
-            beta2: table.get("beta2", &BETA)?.unwrap_or(0.999),
-            eps: table.get("eps", &POSITIVE)?.unwrap_or(1e-8),
-            weight_decay: table.get("weight_decay", &NOT_NEGATIVE)?.unwrap_or(0.0),
+            lr: table.value(&LR)?,
+            beta1: table.value(&BETA1)?,
+            beta2: table.value(&BETA2)?,
+            eps: table.value(&EPS)?,
+            weight_decay: table.value(&WEIGHT_DECAY)?,
         })
     }
 }

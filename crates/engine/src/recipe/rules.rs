@@ -2,8 +2,7 @@
 
 use toml::de::DeValue;
 
-use super::ClassRef;
-use crate::data::Colour;
+use crate::data::{ClassRef, Colour};
 use crate::models::Origin;
 
 /// One kind of value.

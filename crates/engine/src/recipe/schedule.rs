@@ -4,7 +4,66 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
+use super::key::{key, keys, word};
 use super::rules::{COUNT, FRACTION, NOT_NEGATIVE, STEPS};
+
+keys! {
+    /// The learning rate over a training.
+    SCHEDULE in "train.schedule";
+
+    /// The full rate to the end, half a cosine or a straight line towards `final_lr`, or falls every so many epochs.
+    NAME: Reader = word("name", || vec![
+        ("constant", constant as Reader),
+        ("cosine", cosine),
+        ("linear", linear),
+        ("step", step),
+    ])
+        .needed()
+        .like("\"linear\"")
+        .also(&["schedule_name", "schedule_type"]);
+    /// Steps over which the rate climbs to the full one.
+    WARMUP_STEPS: u32 = key("warmup_steps", STEPS)
+        .or("0")
+        .like("100")
+        .hint("a number of steps")
+        .also(&[
+            "warmup",
+            "warmup_ratio",
+            "warmup_proportion",
+            "num_warmup_steps",
+            "warmup_epochs",
+            "lr_warmup_steps",
+            "warm_up_steps",
+        ]);
+}
+
+keys! {
+    /// A fall towards a last rate.
+    DECAY_TO in "train.schedule" where name is "cosine" | "linear";
+
+    /// The rate that the end of training would reach.
+    FINAL_LR: f32 = key("final_lr", NOT_NEGATIVE)
+        .or("0.0")
+        .like("1e-5")
+        .also(&["min_lr", "eta_min", "end_lr", "lr_end", "final_learning_rate"]);
+}
+
+keys! {
+    /// Falls every so many epochs.
+    STEPWISE in "train.schedule" where name is "step";
+
+    /// Epochs between two falls.
+    EVERY: u32 = key("every", COUNT)
+        .needed()
+        .like("20")
+        .hint("in epochs")
+        .also(&["lr_step_size", "decay_epochs", "milestones", "lr_decay_epochs"]);
+    /// What each fall multiplies the rate by.
+    FACTOR: f32 = key("factor", FRACTION)
+        .or("0.1")
+        .like("0.1")
+        .also(&["gamma", "lr_gamma", "decay_factor", "decay_rate", "lr_decay"]);
+}
 
 /// A learning-rate schedule: a linear warm-up, then a decay. Every kind has `warmup_steps`, the number of
 /// steps over which the rate climbs.
@@ -85,29 +144,7 @@ impl Schedule {
     }
 
     pub(super) fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        let kinds: [(&str, Reader); 4] = [
-            ("constant", |table| {
-                table.known(&["name", "warmup_steps"])?;
-                Ok(Self::Constant { warmup_steps: warmup_steps(table)? })
-            }),
-            ("cosine", |table| {
-                let (warmup_steps, final_lr) = decay(table)?;
-                Ok(Self::Cosine { warmup_steps, final_lr })
-            }),
-            ("linear", |table| {
-                let (warmup_steps, final_lr) = decay(table)?;
-                Ok(Self::Linear { warmup_steps, final_lr })
-            }),
-            ("step", |table| {
-                table.known(&["name", "warmup_steps", "every", "factor"])?;
-                Ok(Self::Step {
-                    warmup_steps: warmup_steps(table)?,
-                    every: table.need("every", &COUNT)?,
-                    factor: table.get("factor", &FRACTION)?.unwrap_or(0.1),
-                })
-            }),
-        ];
-        table.need_choice("name", &kinds)?(table)
+        table.value(&NAME)?(table)
     }
 }
 
@@ -118,13 +155,27 @@ impl Default for Schedule {
     }
 }
 
-fn warmup_steps(table: &Table<'_>) -> Result<u32, RecipeError> {
-    Ok(table.get("warmup_steps", &STEPS)?.unwrap_or(0))
+fn constant(table: &Table<'_>) -> Result<Schedule, RecipeError> {
+    table.known(&[&SCHEDULE])?;
+    Ok(Schedule::Constant { warmup_steps: table.value(&WARMUP_STEPS)? })
 }
 
-fn decay(table: &Table<'_>) -> Result<(u32, f32), RecipeError> {
-    table.known(&["name", "warmup_steps", "final_lr"])?;
-    Ok((warmup_steps(table)?, table.get("final_lr", &NOT_NEGATIVE)?.unwrap_or(0.0)))
+fn cosine(table: &Table<'_>) -> Result<Schedule, RecipeError> {
+    table.known(&[&SCHEDULE, &DECAY_TO])?;
+    let warmup_steps = table.value(&WARMUP_STEPS)?;
+    Ok(Schedule::Cosine { warmup_steps, final_lr: table.value(&FINAL_LR)? })
+}
+
+fn linear(table: &Table<'_>) -> Result<Schedule, RecipeError> {
+    table.known(&[&SCHEDULE, &DECAY_TO])?;
+    let warmup_steps = table.value(&WARMUP_STEPS)?;
+    Ok(Schedule::Linear { warmup_steps, final_lr: table.value(&FINAL_LR)? })
+}
+
+fn step(table: &Table<'_>) -> Result<Schedule, RecipeError> {
+    table.known(&[&SCHEDULE, &STEPWISE])?;
+    let warmup_steps = table.value(&WARMUP_STEPS)?;
+    Ok(Schedule::Step { warmup_steps, every: table.value(&EVERY)?, factor: table.value(&FACTOR)? })
 }
 
 #[cfg(test)]

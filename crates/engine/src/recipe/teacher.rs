@@ -7,10 +7,42 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
+use super::key::{Nested, key, keys, nested, word};
+use super::rules::{ORIGIN, PATH};
 use super::{Model, Train};
 use crate::models::Origin;
 use crate::plan::Precision;
 use crate::store::Storage;
+
+keys! {
+    /// Where the teacher comes from: exactly one of `model`, `folder` and `logits`.
+    TEACHER in "teacher";
+
+    /// A model that is trained first; it has the same keys as [student.model].
+    TEACHER_MODEL: Nested = nested("model", "a table")
+        .like("{ type = \"mlp\", hidden_sizes = [800, 800] }");
+    /// How that is trained; it has the same keys as [train].
+    TEACHER_TRAIN: Nested = nested("train", "a table").otherwise("as the students").like("{ epochs = 10 }");
+    /// A folder with config.json and model.safetensors; or a model of the hub. Its classes are found by their names, in
+    /// whatever order they are.
+    FOLDER: Origin = key("folder", ORIGIN)
+        .like("\"my-teacher\"")
+        .also(&["checkpoint", "path", "pretrained", "teacher_path", "teacher_checkpoint"]);
+    /// A safetensors file of raw logits: `train` [rows, classes], and `test`; see `distil-gpu logits`.
+    LOGITS: String = key("logits", PATH)
+        .like("\"teacher.safetensors\"")
+        .also(&["teacher_logits", "cached_logits"]);
+    /// In f16 its matrices take half the memory while it teaches.
+    WEIGHTS: Storage = word("weights", || vec![("f32", Storage::F32), ("f16", Storage::F16)])
+        .otherwise("\"f32\", or \"f16\" where `precision` is \"mixed\"")
+        .like("\"f16\"")
+        .also(&["teacher_dtype"]);
+    /// Of a `folder`: its names of classes and the data's, where they differ.
+    CLASS_NAMES: Nested = nested("labels", "a table")
+        .otherwise("none")
+        .like("{ \"0\" = \"no\", \"1\" = \"yes\" }")
+        .also(&["label_map", "id2label", "teacher_labels"]);
+}
 
 /// Where the teacher comes from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -46,7 +78,7 @@ pub enum Teacher {
 impl Teacher {
     /// `students` is how the students are trained.
     pub(super) fn read(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
-        table.known(&["model", "train", "folder", "logits", "weights", "labels"])?;
+        table.known(&[&TEACHER])?;
         let given: Vec<&str> =
             ["model", "folder", "logits"].into_iter().filter(|key| table.has(key)).collect();
         match given.as_slice() {
@@ -57,15 +89,15 @@ impl Teacher {
                 );
                 Err(table.conflict("labels", problem))
             }
-            ["model"] => Self::trained(table, students),
+            ["model"] => Self::read_trained(table, students),
             [other] if table.has("train") => Err(table.conflict(
                 "train",
                 format!("[teacher.train] goes with `model`, not with `{other}`: leave one out"),
             )),
             ["folder"] => {
                 let weights = Self::storage(table, students.precision)?;
-                let folder = table.origin("folder")?;
-                Ok(Self::Folder { folder, weights, labels: table.words("labels")? })
+                let folder = table.origin(&FOLDER, table.value(&FOLDER)?)?;
+                Ok(Self::Folder { folder, weights, labels: table.words(&CLASS_NAMES)? })
             }
             ["logits"] if table.has("weights") => {
                 Err(table.conflict("weights", "a file of logits has no weights: leave the key out"))
@@ -79,14 +111,14 @@ impl Teacher {
         }
     }
 
-    fn trained(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
-        let model = Box::new(Model::read(&table.need_table("model", "a table")?)?);
+    fn read_trained(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
+        let model = Box::new(Model::read(&table.need_table(&TEACHER_MODEL)?)?);
         if model.follows_teacher() {
             let problem =
                 "the teacher cannot start from itself: give the path of a model's folder in `from`";
             return Err(table.conflict("model", problem));
         }
-        let train = match table.table("train")? {
+        let train = match table.table(&TEACHER_TRAIN)? {
             Some(table) => Train::read(&table, students.precision)?,
             None => students.clone(),
         };
@@ -95,8 +127,7 @@ impl Teacher {
 
     /// In f16 where the trainings are mixed, unless given.
     fn storage(table: &Table<'_>, precision: Precision) -> Result<Storage, RecipeError> {
-        let known = [("f32", Storage::F32), ("f16", Storage::F16)];
-        Ok(table.choice("weights", &known)?.unwrap_or(match precision {
+        Ok(table.get(&WEIGHTS)?.unwrap_or(match precision {
             Precision::F32 => Storage::F32,
             Precision::Mixed => Storage::F16,
         }))
@@ -125,7 +156,7 @@ impl Teacher {
                            the teacher's `folder`";
             return Err(table.conflict("logits", problem));
         }
-        Ok(Self::Logits { logits: table.path("logits")? })
+        Ok(Self::Logits { logits: table.path(&LOGITS)? })
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod aliases;
 mod encoders;
+mod reference;
 mod training;
 
 use super::*;
 use crate::data::Normalisation;
+use crate::graph::Recompute;
 use crate::kernels::Divergence;
 use crate::models::Origin;
 use crate::nn::Activation;
@@ -82,6 +84,7 @@ fn fills_in_defaults() {
         length: Length::Epochs(8),
         batch: 128,
         accumulate: 1,
+        recompute: Recompute::None,
         shift: 0,
         clip: None,
         max_norm: None,
@@ -263,7 +266,7 @@ fn refuses_bad_sets() {
     bad_set(
         "distil.tempature=8",
         "--set distil.tempature=8: unknown key `tempature` in [distil]; did you mean `temperature`? \
-         Known keys: temperature, alpha, soft_weight, hard_weight, divergence, beta, omit_classes, train_limit, gradient_shares, hidden, relations",
+         Known keys: temperature, alpha, soft_weight, hard_weight, divergence, beta, skew, taid_start, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_set(
         "train.batch=0",
@@ -306,7 +309,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[distil]\nalpha = 0.5\n  tempature = 4")],
         "a.toml:12:3: unknown key `tempature` in [distil]; did you mean `temperature`? Known keys: \
-         temperature, alpha, soft_weight, hard_weight, divergence, beta, omit_classes, train_limit, gradient_shares, hidden, relations",
+         temperature, alpha, soft_weight, hard_weight, divergence, beta, skew, taid_start, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_train(
         "epochs = 8\noptimizer = { name = \"sgd\", lr = 0.1, momentun = 0.9 }",
@@ -334,7 +337,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[teacher.train]\nepoch = 8")],
         "a.toml:11:1: unknown key `epoch` in [teacher.train]; did you mean `epochs`? Known keys: epochs, \
-         steps, batch, accumulate, shift, clip, max_norm, optimizer, schedule, evaluate_every, keep, \
+         steps, batch, accumulate, recompute, shift, clip, max_norm, optimizer, schedule, evaluate_every, keep, \
          best_by, patience, layer_decay, class_weights, groups",
     );
     bad_data(
@@ -362,7 +365,7 @@ fn refuses_unknown_words_with_the_nearest() {
     );
     refused(
         &[("type = \"mlp\", hidden_sizes = [800", "type = \"cnn\", hidden_sizes = [800")],
-        "a.toml:7:18: `student.model.type` is the string \"cnn\"; it must be one of \"mlp\", \"encoder\"",
+        "a.toml:7:18: `student.model.type` is the string \"cnn\"; it must be one of \"mlp\", \"encoder\", \"decoder\"",
     );
     refused(
         &[("\"gelu\"", "\"rélu\"")],
@@ -525,7 +528,7 @@ fn refuses_what_is_lacking() {
     );
     refused(
         &[("type = \"mlp\", hidden_sizes = [800, 800]", "hidden_sizes = [800, 800]")],
-        "a.toml:7:9: [student.model] needs `type`: one of \"mlp\", \"encoder\"",
+        "a.toml:7:9: [student.model] needs `type`: one of \"mlp\", \"encoder\", \"decoder\"",
     );
     refused(
         &[(", hidden_sizes = [800, 800]", "")],

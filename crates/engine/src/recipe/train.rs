@@ -4,9 +4,158 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
+use super::key::{Nested, key, keys, list, nested, word};
 use super::rules::{COUNT, FEW, NAME, POSITIVE, POSITIVE_SHARE, SHIFT, SIZE};
+use super::weights::WEIGHING;
 use super::{ClassWeights, Group, Optimizer, Schedule};
+use crate::graph::Recompute;
 use crate::plan::Precision;
+
+keys! {
+    /// How both students are trained: alone, and with the teacher.
+    TRAIN in "train";
+
+    /// Passes over the training data; give these or `steps`.
+    EPOCHS: u32 = key("epochs", COUNT)
+        .like("60")
+        .also(&["num_train_epochs", "num_epochs", "n_epochs", "n_epoch", "max_epochs", "nb_epochs"]);
+    /// In the place of `epochs`.
+    STEPS: u32 = key("steps", COUNT)
+        .like("1000")
+        .also(&[
+            "max_steps",
+            "num_steps",
+            "num_train_steps",
+            "num_training_steps",
+            "total_steps",
+            "iterations",
+            "max_iters",
+        ]);
+    /// Examples that are in memory at once.
+    BATCH: usize = key("batch", SIZE)
+        .or("128")
+        .like("64")
+        .also(&[
+            "batch_size",
+            "bs",
+            "batchsize",
+            "train_batch_size",
+            "per_device_train_batch_size",
+            "per_gpu_train_batch_size",
+            "mini_batch_size",
+        ]);
+    /// A step is so many batches, their gradients summed: as a larger batch, in less memory.
+    ACCUMULATE: usize = key("accumulate", FEW)
+        .or("1")
+        .like("4")
+        .also(&[
+            "gradient_accumulation_steps",
+            "accumulate_grad_batches",
+            "grad_accum",
+            "accumulation_steps",
+            "grad_accumulation",
+        ]);
+    /// What the backward pass makes again instead of keeping it: with "layers", models of texts keep the hidden states between
+    /// their layers alone, for less memory and about a third more work.
+    RECOMPUTE: Recompute = word("recompute", || vec![("none", Recompute::None), ("layers", Recompute::Layers)])
+        .or("\"none\"")
+        .like("\"layers\"")
+        .also(&[
+            "gradient_checkpointing",
+            "activation_checkpointing",
+            "checkpoint_activations",
+            "use_gradient_checkpointing",
+        ]);
+    /// Each picture is moved by up to so many pixels, either way.
+    SHIFTED: u32 = key("shift", SHIFT)
+        .or("0")
+        .like("1")
+        .hint("in pixels")
+        .also(&["random_crop", "augment", "augmentation", "jitter", "random_shift"]);
+    /// Bound on the norm of all gradients together.
+    CLIP: f32 = key("clip", POSITIVE)
+        .otherwise("none")
+        .like("1.0")
+        .also(&[
+            "max_grad_norm",
+            "gradient_clip_val",
+            "grad_clip",
+            "gradient_clipping",
+            "clip_norm",
+            "clip_grad_norm",
+            "grad_norm_clip",
+            "clipnorm",
+        ]);
+    /// Bound on the norm of each unit's incoming weights.
+    MAX_NORM: f32 = key("max_norm", POSITIVE)
+        .otherwise("none")
+        .like("3.5")
+        .also(&["max_weight_norm", "weight_constraint"]);
+    /// How gradients become steps.
+    OPTIMIZER_TABLE: Nested = nested("optimizer", "a table")
+        .otherwise("{ name = \"sgd\", lr = 0.05, momentum = 0.9 }")
+        .like("{ name = \"adamw\", lr = 1e-3 }")
+        .hint("as { name = \"adamw\", lr = 1e-3 }")
+        .also(&["optim", "optimiser", "opt"]);
+    /// The learning rate over the training.
+    SCHEDULE_TABLE: Nested = nested("schedule", "a table")
+        .otherwise("{ name = \"cosine\" }")
+        .like("{ name = \"cosine\", warmup_steps = 100 }")
+        .hint("as { name = \"cosine\", warmup_steps = 100 }")
+        .also(&["scheduler", "lr_scheduler", "lr_scheduler_type", "lr_schedule", "learning_rate_schedule"]);
+    /// Steps between measurements of the model.
+    EVALUATE_EVERY: u32 = key("evaluate_every", COUNT)
+        .otherwise("after each epoch")
+        .like("100")
+        .hint("in steps")
+        .also(&[
+            "eval_steps",
+            "eval_every",
+            "eval_interval",
+            "val_check_interval",
+            "evaluation_strategy",
+            "eval_strategy",
+        ]);
+    /// The parameters that the training ends with: those that did best on data.validation, or the last.
+    KEEP: Keep = word("keep", || vec![("best", Keep::Best), ("last", Keep::Last)])
+        .or("\"last\"")
+        .like("\"best\"")
+        .hint("\"best\" or \"last\"")
+        .also(&[
+            "load_best_model_at_end",
+            "save_best",
+            "save_best_only",
+            "restore_best_weights",
+            "keep_best",
+        ]);
+    /// With keep = "best": the score of the task that the best are best in, as "accuracy", "macro_f1" or "matthews" of
+    /// classes; or "loss", the lowest cross-entropy with the labels, for all models alike.
+    BEST_BY: String = key("best_by", NAME)
+        .otherwise("the task's first score")
+        .like("\"accuracy\"")
+        .also(&["metric_for_best_model", "monitor", "best_metric"]);
+    /// With keep = "best": ends the training after so many measurements in a row without a better one.
+    PATIENCE: u32 = key("patience", COUNT)
+        .otherwise("never")
+        .like("5")
+        .also(&["early_stopping_patience", "early_stopping"]);
+    /// Each layer learns at so many times the rate of the one above.
+    LAYER_DECAY: f32 = key("layer_decay", POSITIVE_SHARE)
+        .or("1.0")
+        .like("0.9")
+        .also(&["layerwise_lr_decay", "llrd", "layer_lr_decay", "lr_layer_decay"]);
+}
+
+keys! {
+    /// Parameters that are trained otherwise than the rest.
+    GROUPED in "train";
+
+    /// The first that matches counts.
+    GROUPS: Nested = list("groups")
+        .otherwise("none")
+        .like("[{ match = \"classifier\", lr = 1e-3 }, { match = \"*embeddings*\", lr = 0.0 }]")
+        .also(&["param_groups", "parameter_groups"]);
+}
 
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,6 +167,9 @@ pub struct Train {
     pub batch: usize,
     /// Batches of a step, their gradients summed; 1 unless given.
     pub accumulate: usize,
+    /// What the backward pass makes again; nothing unless given.
+    #[serde(skip_serializing_if = "Recompute::is_none")]
+    pub recompute: Recompute,
     /// Each training image is moved by up to so many pixels either way; 0 unless given.
     pub shift: u32,
     /// The most that the L2 norm of all gradients together may be.
@@ -105,29 +257,12 @@ impl Train {
     }
 
     pub(super) fn read(table: &Table<'_>, precision: Precision) -> Result<Self, RecipeError> {
-        table.known(&[
-            "epochs",
-            "steps",
-            "batch",
-            "accumulate",
-            "shift",
-            "clip",
-            "max_norm",
-            "optimizer",
-            "schedule",
-            "evaluate_every",
-            "keep",
-            "best_by",
-            "patience",
-            "layer_decay",
-            "class_weights",
-            "groups",
-        ])?;
-        let optimizer = table.table("optimizer")?.map(|table| Optimizer::read(&table));
-        let schedule = table.table("schedule")?.map(|table| Schedule::read(&table));
-        let keep = table.choice("keep", &[("best", Keep::Best), ("last", Keep::Last)])?;
-        let best_by = table.get("best_by", &NAME)?;
-        if keep != Some(Keep::Best) {
+        table.known(&[&TRAIN, &WEIGHING, &GROUPED])?;
+        let optimizer = table.table(&OPTIMIZER_TABLE)?.map(|table| Optimizer::read(&table));
+        let schedule = table.table(&SCHEDULE_TABLE)?.map(|table| Schedule::read(&table));
+        let keep = table.value(&KEEP)?;
+        let best_by = table.get(&BEST_BY)?;
+        if keep != Keep::Best {
             for key in ["best_by", "patience"] {
                 if table.has(key) {
                     let problem =
@@ -138,21 +273,22 @@ impl Train {
         }
         let train = Self {
             length: Length::read(table)?,
-            batch: table.get("batch", &SIZE)?.unwrap_or(128),
-            accumulate: table.get("accumulate", &FEW)?.unwrap_or(1),
-            shift: table.get("shift", &SHIFT)?.unwrap_or(0),
-            clip: table.get("clip", &POSITIVE)?,
-            max_norm: table.get("max_norm", &POSITIVE)?,
+            batch: table.value(&BATCH)?,
+            accumulate: table.value(&ACCUMULATE)?,
+            recompute: table.value(&RECOMPUTE)?,
+            shift: table.value(&SHIFTED)?,
+            clip: table.get(&CLIP)?,
+            max_norm: table.get(&MAX_NORM)?,
             optimizer: optimizer.transpose()?.unwrap_or_default(),
             schedule: schedule.transpose()?.unwrap_or_default(),
-            evaluate_every: table.get("evaluate_every", &COUNT)?,
-            keep: keep.unwrap_or(Keep::Last),
+            evaluate_every: table.get(&EVALUATE_EVERY)?,
+            keep,
             best_by,
-            patience: table.get("patience", &COUNT)?,
+            patience: table.get(&PATIENCE)?,
             precision,
-            layer_decay: table.get("layer_decay", &POSITIVE_SHARE)?.unwrap_or(1.0),
+            layer_decay: table.value(&LAYER_DECAY)?,
             class_weights: ClassWeights::read(table)?,
-            groups: table.tables("groups")?.iter().map(Group::read).collect::<Result<_, _>>()?,
+            groups: table.tables(&GROUPS)?.iter().map(Group::read).collect::<Result<_, _>>()?,
         };
         let warmup = train.schedule.warmup_steps();
         match train.length {
@@ -167,7 +303,7 @@ impl Train {
 
 impl Length {
     fn read(table: &Table<'_>) -> Result<Self, RecipeError> {
-        match (table.get("epochs", &COUNT)?, table.get("steps", &COUNT)?) {
+        match (table.get(&EPOCHS)?, table.get(&STEPS)?) {
             (Some(epochs), None) => Ok(Self::Epochs(epochs)),
             (None, Some(steps)) => Ok(Self::Steps(steps)),
             (Some(_), Some(_)) => {

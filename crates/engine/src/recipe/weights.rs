@@ -6,8 +6,22 @@ use serde::Serialize;
 
 use super::document::Table;
 use super::error::RecipeError;
+use super::key::{keys, word};
 use super::rules::NOT_NEGATIVE;
 use crate::data::{DataError, Dataset};
+
+keys! {
+    /// For classes of unequal size.
+    WEIGHING in "train";
+
+    /// How much the labels' loss of each class counts: "balanced" lets each count as much in all, a table names classes,
+    /// { rare = 5.0 }, all others having 1. Measurements count each example once.
+    CLASS_WEIGHTS: Balanced = word("class_weights", || vec![("balanced", Balanced::Balanced)])
+        .otherwise("all alike")
+        .like("\"balanced\"")
+        .hint("\"balanced\" or a table of classes")
+        .also(&["class_weight", "loss_weights", "pos_weight", "sample_weights"]);
+}
 
 /// How much the labels' loss of an example counts, by its class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,19 +43,17 @@ pub enum Balanced {
 
 impl ClassWeights {
     pub(super) fn read(table: &Table<'_>) -> Result<Option<Self>, RecipeError> {
-        const KEY: &str = "class_weights";
-        if !table.has_table(KEY) {
-            let words = [("balanced", Balanced::Balanced)];
-            return Ok(table.choice(KEY, &words)?.map(Self::Balanced));
+        if !table.has_table(CLASS_WEIGHTS.about.name) {
+            return Ok(table.get(&CLASS_WEIGHTS)?.map(Self::Balanced));
         }
-        let Some(weights) = table.table(KEY)? else { return Ok(None) };
+        let Some(weights) = table.table(&CLASS_WEIGHTS)? else { return Ok(None) };
         let names = weights.keys();
-        let weight = |name: &String| Ok((name.clone(), weights.need(name, &NOT_NEGATIVE)?));
+        let weight = |name: &String| Ok((name.clone(), weights.named(name, &NOT_NEGATIVE)?));
         let weights: BTreeMap<_, _> =
             names.iter().map(weight).collect::<Result<_, RecipeError>>()?;
         if weights.values().all(|weight| *weight == 0.0) {
             let problem = "`class_weights` needs a class with a weight above 0, or leave it out";
-            return Err(table.conflict(KEY, problem));
+            return Err(table.conflict(CLASS_WEIGHTS.about.name, problem));
         }
         Ok(Some(Self::ByName(weights)))
     }

@@ -1,5 +1,7 @@
 //! The three models of a run.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 /// One of the three models of a run.
@@ -34,6 +36,14 @@ impl Arm {
             Self::Control => "student alone",
             Self::Distilled => "student distilled",
         }
+    }
+
+    /// Which model of a run lies in this folder, by the folder's name, and the run's folder.
+    pub fn of_model(folder: &Path) -> Option<(Self, PathBuf)> {
+        let folder = std::path::absolute(folder).ok()?;
+        let (name, run) = (folder.file_name()?.to_str()?, folder.parent()?);
+        let arm = Self::ALL.into_iter().find(|arm| arm.folder() == name)?;
+        Some((arm, run.to_owned()))
     }
 
     /// The folder its model is saved in.

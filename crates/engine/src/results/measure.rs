@@ -39,6 +39,11 @@ impl Measure {
         Self { key, title, format, higher_is_better: false }
     }
 
+    /// A figure as a number of which a larger one is better.
+    pub fn merit(&self, value: f64) -> f64 {
+        if self.higher_is_better { value } else { -value }
+    }
+
     /// The figure, if it was measured.
     pub fn of(&self, scores: &Scores) -> Option<f64> {
         scores.get(self.key)

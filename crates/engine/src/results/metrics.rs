@@ -4,7 +4,7 @@ use distil_gpu_kernels::distill_loss::TERMS;
 use distil_gpu_kernels::loss_scale;
 use serde::{Deserialize, Serialize};
 
-use crate::results::Scores;
+use super::{Context, Scores};
 
 /// Means over the rows that count; `None` where none did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,12 @@ pub struct Metrics {
     /// Share of rows whose largest logit is the teacher's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
+    /// Of a language model: mean entropy of its guesses, in nats.
+    #[serde(skip)]
+    pub entropy: Option<f64>,
+    /// Of a causal language model, by how many tokens are before the one that is guessed.
+    #[serde(skip)]
+    pub contexts: Vec<Context>,
     /// What the task measures.
     #[serde(flatten)]
     pub scores: Scores,
@@ -88,7 +94,15 @@ impl Metrics {
             Some(key) => scores.with(key, mean(correct, hard_rows)),
             None => scores,
         };
-        Self { loss, soft, hard, agreement: mean(agrees, soft_rows), scores }
+        let agreement = mean(agrees, soft_rows);
+        Self { loss, soft, hard, agreement, scores, ..Self::default() }
+    }
+
+    /// Where the soft term is reverse KL to equal chances of so many tokens: the entropy that this tells, and the rest without it.
+    pub fn beside_uniform(self, tokens: usize) -> Self {
+        let entropy = self.soft.map(|kl| (tokens as f64).ln() - kl);
+        let loss = self.hard.unwrap_or(0.0);
+        Self { loss, entropy, soft: None, agreement: None, ..self }
     }
 
     /// With what the answers tell.

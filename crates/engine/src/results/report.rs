@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arm, Scores, Speed};
+use super::{Arm, Context, Influence, Scores, Speed};
 use crate::data::Dataset;
 use crate::recipe::Target;
 use crate::task::TaskRef;
@@ -16,6 +16,9 @@ pub struct ArmReport {
     /// Errors by true class.
     #[serde(default)]
     pub errors_per_class: Vec<usize>,
+    /// Of a causal language model, by how many tokens are before the one that is guessed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contexts: Vec<Context>,
     /// Number of parameters; absent for a teacher that is a file of logits.
     pub parameters: Option<usize>,
     /// Bytes of `model.safetensors`; absent likewise.
@@ -24,6 +27,9 @@ pub struct ArmReport {
     pub latency_ms: Option<f64>,
     /// Examples a second in batches; absent likewise.
     pub examples_per_second: Option<f64>,
+    /// The same in tokens, of models that guess each next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
     /// Steps trained in this run; absent for a teacher that was loaded.
     pub steps: Option<u32>,
     /// After which of them its parameters were the best, if those were kept.
@@ -39,6 +45,7 @@ impl ArmReport {
     pub(crate) fn set_speed(&mut self, speed: &Speed) {
         self.latency_ms = Some(speed.latency.as_secs_f64() * 1e3);
         self.examples_per_second = Some(speed.examples_per_second);
+        self.tokens_per_second = speed.tokens_per_second;
     }
 }
 
@@ -107,6 +114,12 @@ pub struct Report {
     /// What a reader should know before trusting the numbers; see also `Report::judge`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Of a language model that starts from another's parameters: what the student was worth before its training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<ArmReport>>,
+    /// Which layers of another model the students take over, where that was found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub influence: Option<Influence>,
 }
 
 /// The most classes that a report names.
@@ -123,7 +136,7 @@ pub struct ClassReport {
 
 impl ClassReport {
     /// The classes of a test set; none where they are too many.
-    pub(crate) fn all(test: &Dataset) -> Vec<Self> {
+    pub fn all(test: &Dataset) -> Vec<Self> {
         let Some(labels) = test.class_labels().filter(|labels| labels.classes() <= MOST_CLASSES)
         else {
             return Vec::new();

@@ -9,4 +9,6 @@ pub struct Speed {
     pub latency: Duration,
     /// Examples a second in batches, answers read back.
     pub examples_per_second: f64,
+    /// The same in tokens, of models that guess each next one.
+    pub tokens_per_second: Option<f64>,
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use crate::data::disk::DiskError;
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{TEMPORARY, io_error, make_folder};
@@ -35,7 +36,7 @@ fn save(
         path.replace(&beside, &folder.display().to_string())
     };
     models::save(new.path(), config, parameters).map_err(|error| match error {
-        Error::Io { path, source } => Error::Io { path: known(path), source },
+        Error::Io(error) => DiskError { path: known(error.path), ..error }.into(),
         error => error,
     })?;
     let files = Files::of(new.path())?;

@@ -26,6 +26,8 @@ pub enum Event<'a> {
         done: u32,
         /// Examples a step.
         batch: usize,
+        /// Tokens of a step's examples in the mean, of a model that guesses each next one.
+        tokens: Option<f64>,
         /// What is shown of its measurements.
         shown: Measure,
     },

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::files::io_error;
-use crate::report::Setting;
+use crate::results::Setting;
 
 /// Name of the file that says what is swept.
 pub(crate) const GRID: &str = "grid.json";

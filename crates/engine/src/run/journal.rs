@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use distil_gpu_kernels::vector_instructions;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, Split, Texts};
-use crate::device::{Choices, Device, DeviceInfo};
+use crate::device::{Choices, Device, DeviceInfo, DeviceKind};
 use crate::error::Error;
 use crate::files::{make_folder, remove_temporary};
-use crate::report::ArmReport;
-use crate::results::{Arm, JOURNAL};
+use crate::results::{Arm, ArmReport, JOURNAL};
 use crate::run::grid::Grid;
 use crate::run::settings::Settings;
 use crate::sealed::{self, Files};
@@ -252,10 +252,16 @@ impl Journal {
         Ok(())
     }
 
-    /// Goes on on this device; returns the one before, if that was another.
+    /// Goes on on this device; returns what to say of it if it is another than before.
     pub fn go_on_on(&mut self, device: &DeviceInfo) -> Option<String> {
         let before = std::mem::replace(&mut self.device, describe(device));
-        (before != self.device).then_some(before)
+        (before != self.device).then(|| {
+            let what = if self.grid.is_some() { "sweep" } else { "run" };
+            let now = &self.device;
+            format!(
+                "This {what} began on {before}; on {now} its numbers may differ in the last bits"
+            )
+        })
     }
 
     /// What was measured of an arm, if it is finished.
@@ -323,6 +329,10 @@ fn digests(split: &Split) -> [u32; 3] {
     [split.train.digest() ^ unlabelled, split.test.digest(), validation]
 }
 
+/// All of a device that its bits depend on: of the processor its instructions, and not the number of threads.
 fn describe(device: &DeviceInfo) -> String {
+    if device.kind == DeviceKind::Cpu {
+        return format!("a processor with {}", vector_instructions());
+    }
     format!("{} {} {}", device.name, device.backend, device.driver).trim_end().to_owned()
 }

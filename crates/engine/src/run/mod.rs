@@ -1,16 +1,28 @@
 //! A run: teacher, control and distilled student, trained, measured and saved.
+//!
+//! ```no_run
+//! use distil_gpu_engine::prelude::*;
+//!
+//! let recipe = Recipe::default().name("small").student(Model::mlp([64])).checked()?;
+//! let mut device = select(Choice::Auto, GpuOptions::default())?.device;
+//! let finished = run(prepare(&recipe, Begin::New)?, &mut *device, &mut Silent)?;
+//! println!("{}: {}", finished.folder.display(), finished.report.sentence());
+//! # Ok::<(), Error>(())
+//! ```
 
 pub(crate) mod answer_file;
 pub(crate) mod arm;
 pub(crate) mod events;
 mod grid;
 pub(crate) mod journal;
+mod loaded;
 pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod place;
 pub(crate) mod replace;
 pub(crate) mod settings;
 pub(crate) mod setup;
+mod students;
 pub(crate) mod sweep;
 pub(crate) mod tensorboard;
 
@@ -29,12 +41,12 @@ use crate::error::Error;
 use crate::files::{remove_temporary, write_atomically};
 use crate::forecast::main_memory;
 use crate::measure::arm::{Taken, Test, report as measured_report, speeds};
+use crate::measure::continuations;
 use crate::measure::predictions::{Likeliest, guess, in_words};
-use crate::models::{self, Feed, ModelConfig};
+use crate::models::{self, Feed, ModelConfig, Output};
 use crate::objective::{RawAnswers, TeacherAnswers};
 use crate::recipe::{self, Recipe};
-use crate::report::{self, Arms, Examples, Report};
-use crate::results::Arm;
+use crate::results::{self, Arm, Arms, Examples, Influence, Report};
 use crate::sealed::Files;
 use crate::store::{Storage, Store};
 use crate::task::{Measured, TaskRef};
@@ -196,21 +208,25 @@ pub fn run(
     if let recipe::Teacher::Folder { folder, .. } = &recipe.teacher {
         log.note(&format!("The teacher comes from {folder}"));
     }
+    let (influence, students);
     let mut work = Work { recipe, setup: &setup, folder: &folder, journal, checkpoints, log };
 
     let mut guessed = Vec::new();
-    let teacher = match (given, teacher_config) {
-        (Some(given), _) => given,
-        (None, Some(config)) => {
-            let measured = work.arm(device, Arm::Teacher, None, None)?;
-            guessed.push(guess_test(device, config, &measured.store, split)?);
-            measured.into_teacher(config)
-        }
-        (None, None) => unreachable!("a teacher that is no model is a file of logits"),
-    };
+    let teacher = work.teacher(device, given, teacher_config.as_ref(), &mut guessed)?;
     let answers = teacher.test_answers();
+    influence = work.influence(device)?;
+    let ranking = work.ranking(device)?;
+    if influence.is_some() || ranking.is_some() {
+        let kept = influence.as_ref().map(|Influence { kept, .. }| kept.clone());
+        let model = kept
+            .map_or(recipe.student.model.clone(), |kept| recipe.student.model.with_layers(kept));
+        students =
+            setup.for_students(&recipe.clone().student(model), &ranking.unwrap_or_default())?;
+        work.setup = &students;
+    }
+    let before = work.before(device, &*teacher.teacher)?;
     let TestedModel { store, report: control, answers: alone, .. } =
-        work.arm(device, Arm::Control, None, answers)?;
+        work.arm(device, Arm::Control, Some(&*teacher.teacher), answers)?;
     guessed.push(guess_test(device, student, &store, split)?);
     store.free(device);
     let TestedModel { store, report: distilled, answers: own, agreement: beside } =
@@ -228,23 +244,12 @@ pub fn run(
     }
     store.free(device);
     let agreement = setup.agreement(&own, answers)?.or(beside);
-    if let ([teacher, alone, distilled], true) = (&guessed[..], student.input.masks()) {
-        let test = Feed::new(&student.input, split.test.examples())?;
-        if let Some(guesses) = in_words(student, &test, [teacher, alone, distilled])? {
-            guesses.write(&folder)?;
-        }
-    }
-    let majority = majority(&setup)?;
-    if let (Some(labels), true) = (split.test.class_labels(), !own.is_empty()) {
-        let logits = report::TestLogits {
-            teacher: teacher.answers.as_deref(),
-            control: &alone,
-            distilled: &own,
-        };
-        let examples = split.test.examples();
-        let temperature = recipe.distil.temperature;
-        report::Answers::collect(examples, labels, temperature, logits).write(&folder)?;
-    }
+    let logits = results::TestLogits {
+        teacher: teacher.answers.as_deref(),
+        control: &alone,
+        distilled: &own,
+    };
+    write_for_page(&work, &guessed, logits)?;
     let info = device.info();
     let mut report = Report {
         name: recipe.name.clone(),
@@ -252,7 +257,7 @@ pub fn run(
         arms,
         retained: None,
         gap_closed: None,
-        majority,
+        majority: majority(&setup)?,
         agreement,
         target: recipe.target,
         examples: examples(&setup)?,
@@ -261,26 +266,60 @@ pub fn run(
         backend: format!("{} {}", info.backend, info.driver).trim_end().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         seconds: work.log.seconds(),
-        classes: report::ClassReport::all(&split.test),
+        classes: results::ClassReport::all(&split.test),
         warnings: work.journal.warnings.clone(),
+        before,
+        influence,
     };
     report.judge();
-    let Work { log, checkpoints, journal, .. } = work;
-    log.finish()?;
-    let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
-    write_atomically(&folder.join(report::REPORT), format!("{json}\n").as_bytes())?;
-    report::write_page(&folder)?;
-    checkpoints.remove()?;
-    journal.end()?;
+    teacher.teacher.free(device);
+    let sets = (&split.train, &split.test);
+    if let Some(texts) = continuations::texts(device, &folder, student, sets)? {
+        texts.write(&folder)?;
+    }
+    finish(work, &report)?;
     Ok(Run { folder, report })
+}
+
+/// Writes what the page shows of the models' answers: the logits of classifiers, the guesses of language models.
+fn write_for_page(
+    work: &Work<'_>,
+    guessed: &[Likeliest],
+    logits: results::TestLogits<'_>,
+) -> Result<(), Error> {
+    let Setup { split, student, .. } = work.setup;
+    if let ([teacher, alone, distilled], true) = (guessed, student.input.masks()) {
+        let test = Feed::new(&student.input, split.test.examples())?;
+        if let Some(guesses) = in_words(student, &test, [teacher, alone, distilled])? {
+            guesses.write(work.folder)?;
+        }
+    }
+    if let (Some(labels), false) = (split.test.class_labels(), logits.distilled.is_empty()) {
+        let temperature = work.recipe.distil.temperature;
+        let examples = split.test.examples();
+        results::Answers::collect(examples, labels, temperature, logits).write(work.folder)?;
+    }
+    Ok(())
+}
+
+/// Writes the report, and removes what only an interrupted run needs.
+fn finish(work: Work<'_>, report: &Report) -> Result<(), Error> {
+    let Work { log, checkpoints, journal, folder, .. } = work;
+    log.finish()?;
+    let json = serde_json::to_string_pretty(report).expect("a report is plain data");
+    write_atomically(&folder.join(results::REPORT), format!("{json}\n").as_bytes())?;
+    checkpoints.remove()?;
+    journal.end()
 }
 
 /// How many examples the models learnt from and were measured on.
 fn examples(setup: &Setup) -> Result<Examples, Error> {
     let Setup { split, students, student, .. } = setup;
-    let masked = match student.input.masks() {
-        true => Some(Feed::new(&student.input, split.test.examples())?.masked_tokens()),
-        false => None,
+    let masked = match student.output() {
+        Output::Vocabulary(_) => {
+            Some(Feed::new(&student.input, split.test.examples())?.guessed_tokens())
+        }
+        _ => None,
     };
     Ok(Examples {
         teacher: split.train.len(),
@@ -314,12 +353,13 @@ impl Opened<'_> {
             State::Begun { mut journal, accept_changes } => {
                 let done = trained(&journal, &Checkpoints::new(folder, 0.0))?;
                 journal.go_on_with(split, accept_changes, &done)?;
-                if let Some(before) = journal.go_on_on(device.info()) {
-                    let name = &device.info().name;
-                    notes.push(format!(
-                    "This run began on {before}; on {name} its numbers may differ in the last bits"
-                ));
+                if accept_changes {
+                    // What was found out of the students before may no more hold.
+                    for name in [students::INFLUENCE, students::RANKING] {
+                        crate::sealed::remove_file(&folder.join(name))?;
+                    }
                 }
+                notes.extend(journal.go_on_on(device.info()));
                 device.choose(journal.choices.clone());
                 if let Some(config) = teacher_config {
                     check_finished(&journal, folder, Arm::Teacher, config)?;
@@ -373,8 +413,28 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// The teacher as it was given, or trained or read, and measured; what it guesses of a test set goes to `guessed`.
+    fn teacher(
+        &mut self,
+        device: &mut dyn Device,
+        given: Option<MeasuredTeacher>,
+        config: Option<&ModelConfig>,
+        guessed: &mut Vec<Likeliest>,
+    ) -> Result<MeasuredTeacher, Error> {
+        match (given, config) {
+            (Some(given), _) => Ok(given),
+            (None, Some(config)) => {
+                let measured = self.arm(device, Arm::Teacher, None, None)?;
+                guessed.push(guess_test(device, config, &measured.store, &self.setup.split)?);
+                Ok(measured.into_teacher(config))
+            }
+            (None, None) => unreachable!("a teacher that is no model is a file of logits"),
+        }
+    }
+
     /// Trains or copies an arm's model, measures it and enters it as finished, or takes what an interrupted
-    /// run has of that. `answers` are the teacher's to the test set, which a student's are compared with.
+    /// run has of that. A student's answers are compared with its teacher's, of which `answers` are those to the test set; the
+    /// student distilled learns them.
     fn arm(
         &mut self,
         device: &mut dyn Device,
@@ -385,7 +445,7 @@ impl Work<'_> {
         let Self { recipe, setup, folder, journal, checkpoints, log } = self;
         let start = setup.start(arm, &folder.join(Arm::Teacher.folder()))?;
         let folder = folder.join(arm.folder());
-        let taught = teacher.map(|teacher| (teacher, answers));
+        let taught = teacher.filter(|_| arm == Arm::Distilled).map(|teacher| (teacher, answers));
         let lesson = setup.lesson(recipe, arm, &start, taught);
         let known = journal.finished(arm).cloned();
         let finished = known.is_some();
@@ -427,19 +487,19 @@ fn check_finished(
     Err(Error::Model { path: folder.display().to_string(), problem: problem.to_owned() })
 }
 
-/// A teacher's raw logits [examples, classes] of what is learnt from, out of a file for all that was given.
+/// A teacher's raw answers [examples, outputs] to what is learnt from, out of a file for all that was given.
 pub(crate) fn train_logits(split: &Split, path: &Path) -> Result<Vec<f32>, Error> {
-    let classes = split.train.classes();
-    Ok(split.of_train(logits_of((split.given(), classes), path, "train")?, classes))
+    let outputs = split.train.outputs().len();
+    Ok(split.of_train(logits_of((split.given(), outputs), path, "train")?, outputs))
 }
 
-/// A teacher's raw logits [rows, classes] of a data set, from a file.
-fn logits_of((rows, classes): (usize, usize), path: &Path, name: &str) -> Result<Vec<f32>, Error> {
+/// A teacher's raw answers [rows, outputs] to a data set, from a file.
+fn logits_of((rows, outputs): (usize, usize), path: &Path, name: &str) -> Result<Vec<f32>, Error> {
     let (found, columns, values) = data::read_logits(path, name)?;
-    if (found, columns) == (rows, classes) {
+    if (found, columns) == (rows, outputs) {
         return Ok(values);
     }
-    let needed = format!("[{rows}, {classes}]: one row for each example, in the data's order");
+    let needed = format!("[{rows}, {outputs}]: one row for each example, in the data's order");
     Err(Error::Model {
         path: path.display().to_string(),
         problem: format!("`{name}` is [{found}, {columns}], the data needs {needed}"),

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::report::ArmReport;
+use crate::results::ArmReport;
 use crate::run::settings::Settings;
 use crate::run::{log, tensorboard};
 use crate::sealed::{self, Files};

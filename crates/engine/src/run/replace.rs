@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::files::{TEMPORARY, io_error, remove_temporary};
 use crate::models;
-use crate::report::{self, PAGE, REPORT, SWEEP, SWEEP_PAGE};
-use crate::results::Arm;
+use crate::results::{self, Arm, PAGE, REPORT, SWEEP, SWEEP_PAGE};
 use crate::run::journal::Journal;
 use crate::run::place::Place;
+use crate::run::students::{INFLUENCE, RANKING};
 use crate::run::{GRID, lock, log, tensorboard};
 use crate::sealed::remove_file;
 use crate::train::Checkpoints;
@@ -81,8 +81,10 @@ pub(crate) fn clear(folder: &Path, journal: &Journal, spared: Option<&Path>) -> 
     remove_temporary(folder)?;
     Checkpoints::new(folder, 0.0).remove()?;
     tensorboard::remove(folder)?;
-    let (answers, guesses) = (report::answers::FILE, report::guesses::FILE);
-    for name in [REPORT, answers, guesses, PAGE, log::NAME, SWEEP, SWEEP_PAGE, GRID] {
+    let shown = [results::answers::FILE, results::guesses::FILE, results::texts::FILE];
+    let found = [INFLUENCE, RANKING, results::exports::FILE];
+    let own = [REPORT, PAGE, log::NAME, SWEEP, SWEEP_PAGE, GRID];
+    for name in shown.into_iter().chain(found).chain(own) {
         remove_file(&folder.join(name))?;
     }
     for (arm, place) in replaced_arms(folder, spared) {

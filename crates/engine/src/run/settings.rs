@@ -59,10 +59,15 @@ impl Settings {
             key == "student.model.from" && value == "\"teacher\""
         };
         let from_teacher = self.by_key.iter().any(follows);
+        // A language model that is loaded as the teacher knows its student's tokens alone.
+        let guesses_next = self.by_key.get("task").is_some_and(|task| task == "\"causal-lm\"");
         self.by_key.retain(|key, _| {
             let table = key.split('.').next().unwrap_or_default();
             match (arm, table) {
-                (Arm::Teacher, "student" | "distil" | "train") => false,
+                (Arm::Teacher, "student") => {
+                    guesses_next && key.starts_with("student.model.vocabulary")
+                }
+                (Arm::Teacher, "distil" | "train") => false,
                 (Arm::Control, "teacher") => from_teacher,
                 (Arm::Control, "distil") => {
                     ["distil.omit_classes", "distil.train_limit"].contains(&&**key)

@@ -1,23 +1,24 @@
 //! What a recipe works with: its data, and its models before any training.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::data::classes::{self, LabelsKey};
-use crate::data::{self, DataError, Dataset, Examples, LabelKind, Normalisation, Split};
+use super::loaded::Loaded;
+use crate::data::classes;
+use crate::data::{self, Dataset, Examples, LabelKind, Normalisation, Split};
 use crate::error::Error;
 use crate::measure::arm::Test;
-use crate::models::{self, Feed, First, Head, Input, ModelConfig, Output, Start};
+use crate::models::decoder::Ranking;
+use crate::models::{self, Feed, First, Head, Input, ModelConfig, Start};
 use crate::objective::plans::read_alike;
 use crate::objective::{Objective, RawAnswers, TeacherAnswers, TeacherLogits};
-use crate::recipe::{self, Keep, Normalise, Recipe, Source, Train};
+use crate::recipe::{self, Keep, Normalise, Recipe, Source, Train, Vocabulary};
 use crate::results::Arm;
 use crate::store::Layout;
 use crate::task::{Asked, Measured, TaskRef, TeacherKind};
 use crate::train::Lesson;
 use crate::train::rates::rates;
-use crate::words::{counted, counted_thousands, thousands};
+use crate::words::{counted_thousands, thousands};
 
 /// A recipe's data and models.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Setup {
     pub split: Split,
     /// Numbers of the classes that the students do not see.
     pub omitted: Vec<usize>,
+    /// What the teacher learns from, if it is trained: the training data as it reads them.
+    pub teacher_data: Dataset,
     /// What both students learn from: the training data, less what the recipe keeps from them.
     pub students: Dataset,
     /// What the distilled student learns from: those, and behind them texts without labels, if there are any.
@@ -73,26 +76,9 @@ impl Setup {
         if split.train.labels().is_none() && task.has_classes() {
             split.train = split.train.clone().with_class_names(&known_classes(recipe, &split)?)?;
         }
-        let loaded = match &recipe.teacher {
-            recipe::Teacher::Folder { folder: original, .. } => Some(match folder {
-                Some(copy) => load_teacher(recipe, &split, copy, true)?,
-                None => load_teacher(recipe, &split, &original.folder()?, false)?,
-            }),
-            _ => None,
-        };
+        let Loaded { teacher: loaded, assumed } = Loaded::of(recipe, &split, folder)?;
         let (loaded, teacher_parameters) = loaded.unzip();
-        let assumed = match (&recipe.teacher, &loaded) {
-            (recipe::Teacher::Folder { folder, .. }, Some(config)) => {
-                models::assumed_pooling(&folder.folder()?, config)
-            }
-            _ => None,
-        };
         let normalisation = normalisation(recipe, &split, loaded.as_ref())?;
-        if let (Some(config), Some(values)) = (&loaded, &teacher_parameters) {
-            let parameters = config.model().parameters();
-            let mut all = parameters.iter().zip(values);
-            all.try_for_each(|(spec, values)| recipe.teacher.weights().check(spec, values))?;
-        }
         let read = training_texts(&split)?;
         let start_of = |model, teacher| {
             Start::of(model, head(recipe.task, &read), &read, &normalisation, teacher)
@@ -107,7 +93,10 @@ impl Setup {
         let Start { config: mut student, first: student_start } =
             start_of(&recipe.student.model, teacher.as_ref())?;
         student.problem = task.problem();
-        let teacher = teacher.map(|config| ModelConfig { problem: task.problem(), ..config });
+        let mut teacher = teacher.map(|config| ModelConfig { problem: task.problem(), ..config });
+        if let Some(teacher) = &mut teacher {
+            task.fit_teacher(teacher, &student);
+        }
         for train in teacher_train.into_iter().chain([&recipe.train]) {
             split.train.examples().check_shift(train.shift)?;
         }
@@ -121,6 +110,10 @@ impl Setup {
         if let Some(teacher) = &teacher {
             task.check_models(teacher, &student)?;
         }
+        let teacher_data = match (&teacher, teacher_train) {
+            (Some(teacher), Some(_)) => task.training_data(&split.train, teacher)?,
+            _ => split.train.clone(),
+        };
         let omitted = omitted(recipe, &split)?;
         let StudentData { students, transfer, alone } =
             student_data(recipe, &split, &omitted, &student)?;
@@ -134,13 +127,15 @@ impl Setup {
         let objective =
             Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
         let taught_only = task.learns_from_teacher_only()
-            || (split.train.labelled_len() == 0 && task.labels() != LabelKind::None);
+            || (split.train.labelled_len() == 0
+                && !matches!(task.labels(), LabelKind::None | LabelKind::Documents));
         let control_parameters = taught_only.then(|| {
             let start = student_start.values_of(teacher_parameters.as_deref().unwrap_or_default());
             Start::initial(&student.model().parameters(), &start, recipe.seed)
         });
         Ok(Self {
             split,
+            teacher_data,
             omitted,
             students,
             transfer,
@@ -158,22 +153,27 @@ impl Setup {
         })
     }
 
-    /// The same data and teacher for a recipe that differs in the rest alone.
+    /// The same data and teacher for a recipe that differs in the rest alone; `ranking` says which parts of a decoder's layers
+    /// a narrower student takes over.
     ///
     /// # Errors
     /// When the recipe leaves its students nothing, or asks for what the data cannot give.
-    pub fn for_students(&self, recipe: &Recipe) -> Result<Self, Error> {
+    pub fn for_students(&self, recipe: &Recipe, ranking: &Ranking) -> Result<Self, Error> {
         self.split.train.examples().check_shift(recipe.train.shift)?;
         let Self { split, teacher, normalisation, .. } = self;
         let read = training_texts(split)?;
-        let Start { config: mut student, first: student_start } = Start::of(
+        let Start { config: mut student, first: student_start } = Start::by_ranking(
             &recipe.student.model,
             head(recipe.task, &read),
             &read,
             normalisation,
             teacher.as_ref(),
+            ranking,
         )?;
         student.problem = recipe.task.problem();
+        if let Some(teacher) = teacher {
+            recipe.task.check_models(teacher, &student)?;
+        }
         Layout::new(student.model().parameters())?;
         rates(&recipe.train, &student.model().parameters())?;
         let omitted = omitted(recipe, split)?;
@@ -182,22 +182,21 @@ impl Setup {
         let objective =
             Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
         let class_weights = [None, class_weights(Some(&recipe.train), &students)?];
-        let (split, teacher, normalisation) =
-            (split.clone(), teacher.clone(), normalisation.clone());
         Ok(Self {
-            split,
+            split: split.clone(),
+            teacher_data: self.teacher_data.clone(),
             omitted,
             students,
             transfer,
             alone,
-            teacher,
+            teacher: teacher.clone(),
             teacher_parameters: None,
             student,
             objective,
             teacher_start: First::Values(Vec::new()),
             student_start,
             control_parameters: None,
-            normalisation,
+            normalisation: normalisation.clone(),
             assumed: None,
             class_weights,
         })
@@ -229,7 +228,7 @@ impl Setup {
             ));
         }
         let is_trained = self.teacher_parameters.is_none();
-        let taught = if is_trained { &self.split.train } else { &self.transfer };
+        let taught = if is_trained { &self.teacher_data } else { &self.transfer };
         let models = self.teacher.iter().map(|config| ("teacher", config, taught));
         for (name, config, data) in models.chain([("student", &self.student, &self.transfer)]) {
             let Input::Tokens(tokens) = &config.input else { continue };
@@ -306,7 +305,7 @@ impl Setup {
         teacher: Option<(&'a dyn TeacherAnswers, Option<RawAnswers<'a>>)>,
     ) -> Lesson<'a> {
         let (config, data) = match (arm, &self.teacher) {
-            (Arm::Teacher, Some(config)) => (config, &self.split.train),
+            (Arm::Teacher, Some(config)) => (config, &self.teacher_data),
             (Arm::Distilled, _) => (&self.student, &self.transfer),
             _ => (&self.student, &self.alone),
         };
@@ -366,7 +365,7 @@ fn class_weights(train: Option<&Train>, data: &Dataset) -> Result<Option<Vec<f32
 }
 
 /// All that models are trained on, for what is made of it before: a vocabulary.
-fn training_texts(split: &Split) -> Result<Cow<'_, Dataset>, Error> {
+pub(super) fn training_texts(split: &Split) -> Result<Cow<'_, Dataset>, Error> {
     Ok(match &split.unlabelled {
         Some(unlabelled) => Cow::Owned(split.train.with_unlabelled(unlabelled)?),
         None => Cow::Borrowed(&split.train),
@@ -433,7 +432,7 @@ fn answers_meet(
             return Err(Error::Model {
                 path: "student.model".to_owned(),
                 problem: "teacher and student read other tokens of an example, and their answers to each are compared: \
-                          give both the same tokenizer and `max_length`"
+                          give both the same tokenizer, `vocabulary` and `max_length`"
                     .to_owned(),
             });
         }
@@ -471,6 +470,16 @@ fn head(task: TaskRef, data: &Dataset) -> Head {
 
 /// Refuses what no run can do.
 fn check_task(recipe: &Recipe, labelled: bool) -> Result<(), Error> {
+    if let (recipe::Teacher::Trained { model, .. }, recipe::Model::Decoder(ours)) =
+        (&recipe.teacher, &recipe.student.model)
+        && let recipe::Model::Decoder(theirs) = &**model
+        && ours.from == recipe::Base::Teacher
+        && ![Vocabulary::Full, theirs.vocabulary].contains(&ours.vocabulary)
+    {
+        let what = "a student that starts from the teacher knows the teacher's tokens".to_owned();
+        let instead = "give `teacher.model` the same `vocabulary`".to_owned();
+        return Err(Error::Unsupported { what, instead });
+    }
     let task = recipe.task;
     let asked = Asked {
         texts: matches!(recipe.data.source, Source::Text { .. }),
@@ -496,79 +505,4 @@ fn check_task(recipe: &Recipe, labelled: bool) -> Result<(), Error> {
         None => Ok(()),
         Some([what, instead]) => Err(Error::Unsupported { what, instead }),
     }
-}
-
-/// A teacher that is loaded, its classes in the data's order and by the data's names, which those of a run's own copy
-/// have already.
-fn load_teacher(
-    recipe: &Recipe,
-    split: &Split,
-    folder: &Path,
-    is_copy: bool,
-) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
-    let (mut config, mut values) = models::load(folder)?;
-    fits(&config, recipe.task, split)?;
-    if recipe.task.has_classes() {
-        let unfit = |error: DataError| Error::Model {
-            path: "teacher.folder".to_owned(),
-            problem: error.to_string(),
-        };
-        let none = BTreeMap::new();
-        let labels = if is_copy { &none } else { recipe.teacher.labels() };
-        let ours = split.train.class_names();
-        let places = classes::places(&config.class_names, labels, ours, LabelsKey::Recipe);
-        config.order_classes(&mut values, &places.map_err(unfit)?, ours);
-    } else if let Some(labels) = split.train.labels().filter(|_| config.output() != Output::Span) {
-        let outputs = labels.outputs();
-        if config.classes() != outputs.len() {
-            return Err(Error::Model {
-                path: "teacher.folder".to_owned(),
-                problem: format!(
-                    "the teacher has {} ({}), and the data have {} ({})",
-                    counted(config.classes(), "output"),
-                    config.class_names.join(", "),
-                    counted(outputs.len(), "output"),
-                    outputs.join(", "),
-                ),
-            });
-        }
-        let places = output_places(recipe, &config, outputs, is_copy)?;
-        config.order_classes(&mut values, &places, outputs);
-    }
-    Ok((config, values))
-}
-
-/// The places of the data's outputs among the teacher's: by name where names tell, as they are where there is one or the
-/// teacher's have no names of their own.
-fn output_places(
-    recipe: &Recipe,
-    config: &ModelConfig,
-    outputs: &[String],
-    is_copy: bool,
-) -> Result<Vec<usize>, Error> {
-    let none = BTreeMap::new();
-    let labels = if is_copy { &none } else { recipe.teacher.labels() };
-    let nameless = config.class_names.iter().all(|name| name.starts_with("LABEL_"));
-    if labels.is_empty() && (outputs.len() == 1 || nameless) {
-        return Ok((0..outputs.len()).collect());
-    }
-    let places = classes::places(&config.class_names, labels, outputs, LabelsKey::Recipe);
-    places.map_err(|error| Error::Model {
-        path: "teacher.folder".to_owned(),
-        problem: error.to_string(),
-    })
-}
-
-/// Refuses a loaded teacher that is for another task or other data.
-fn fits(config: &ModelConfig, task: TaskRef, split: &Split) -> Result<(), Error> {
-    config.input.check(split.train.examples())?;
-    if !task.is_done_by(config) {
-        let problem = format!(
-            "the teacher is not made for `task = \"{}\"`, but for `{}`",
-            task.name(),
-            TaskRef::of_model(config).name()
-        );
-        return Err(Error::Model { path: "teacher.folder".to_owned(), problem });
-    }
-    Ok(())
 }

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::students::ranking;
+use crate::data::LabelKind;
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{make_folder, remove_temporary, write_atomically};
@@ -13,13 +15,13 @@ use crate::forecast::main_memory;
 use crate::measure::Evaluator;
 use crate::measure::arm::{Test, speeds};
 use crate::models::Feed;
+use crate::models::decoder::Ranking;
 use crate::objective::TeacherAnswers;
 use crate::recipe::{self, Recipe};
-use crate::report::{self, FailedRun, SWEEP, Setting, SweepPoint, SweepReport, SweepRun};
-use crate::results::Arm;
+use crate::results::{Arm, FailedRun, SWEEP, Setting, SweepPoint, SweepReport, SweepRun};
 use crate::run::answer_file::check_answers;
 use crate::run::arm::{Enter, MeasuredTeacher, Saved, TestedModel};
-use crate::run::grid::{GRID, Grid};
+use crate::run::grid::{Axis, GRID, Grid};
 use crate::run::journal::Journal;
 use crate::run::log::Log;
 use crate::run::place::{Learned, Outcome, Place};
@@ -44,6 +46,26 @@ pub struct Sweep {
 struct Point {
     recipe: Recipe,
     folder: PathBuf,
+}
+
+/// Refuses what would need a teacher or a start for each student.
+fn check(recipe: &Recipe, grid: &Grid, points: &[Point]) -> Result<(), Error> {
+    let of_tokens = |axis: &Axis| axis.key.starts_with("student.model.vocabulary");
+    if recipe.task.labels() == LabelKind::Documents && grid.axes.iter().any(of_tokens) {
+        return Err(Error::Unsupported {
+            what: "a sweep has one teacher, which guesses its students' tokens".to_owned(),
+            instead: "set `student.model.vocabulary` in the recipe, and compare runs by `report`"
+                .to_owned(),
+        });
+    }
+    if points.iter().any(|point| point.recipe.student.model.by_influence().is_some()) {
+        return Err(Error::Unsupported {
+            what: "a sweep chooses no layers by influence, as its students would differ in them"
+                .to_owned(),
+            instead: "`run` the recipe, and list the layers that its page names".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// Runs a sweep: the teacher is trained or run once, and its answers are used again for every student. The
@@ -90,6 +112,7 @@ pub fn sweep(
     let resolved = recipe.to_toml()?;
     let combinations = grid.combinations();
     let points = points(recipe, &resolved, grid, &combinations, &folder, observer)?;
+    check(recipe, grid, &points)?;
     let setup = Setup::read(recipe, None)?;
     main_memory::check(recipe, &setup, device.info())?;
     if let recipe::Teacher::Logits { logits } = &recipe.teacher {
@@ -134,7 +157,6 @@ pub fn sweep(
     };
     report.judge();
     write_json(&folder.join(SWEEP), &report)?;
-    report::write_sweep_page(&folder)?;
     journal.end()?;
     Ok(Sweep { folder, report })
 }
@@ -168,12 +190,7 @@ impl Opened<'_> {
                 if changed || other {
                     replace::forget_unfinished(folder)?;
                 }
-                if let Some(before) = journal.go_on_on(device.info()) {
-                    let name = &device.info().name;
-                    notes.push(format!(
-                    "This sweep began on {before}; on {name} its numbers may differ in the last bits"
-                ));
-                }
+                notes.extend(journal.go_on_on(device.info()));
                 device.choose(journal.choices.clone());
                 write_atomically(&folder.join(RECIPE), resolved.as_bytes())?;
                 journal.write()?;
@@ -325,7 +342,14 @@ impl Work<'_> {
         let mut controls: BTreeMap<String, Outcome> = BTreeMap::new();
         let mut runs = Vec::new();
         for (number, Point { recipe, folder: place }) in points.iter().enumerate() {
-            let of_point = setup.for_students(recipe)?;
+            let mut of_point = setup.for_students(recipe, &Ranking::default())?;
+            let finished = self.folder.join(Arm::Teacher.folder());
+            let mut told = |note: &str| self.observer.event(&Event::Note(note));
+            if let Some(ranking) =
+                ranking(self.device, (recipe, &of_point), &finished, None, &mut told)?
+            {
+                of_point = setup.for_students(recipe, &ranking)?;
+            }
             let control_key = control_key(recipe);
             let control = match controls.get(&control_key) {
                 Some(known) => known.clone(),

@@ -60,7 +60,7 @@ impl TensorBoard {
     ) -> Result<(), Error> {
         let mut scalars = vec![("learning_rate".to_owned(), learning_rate)];
         for (set, metrics) in sets {
-            let Metrics { loss, soft, hard, agreement, scores } = metrics;
+            let Metrics { loss, soft, hard, agreement, scores, .. } = metrics;
             let terms = [
                 ("loss", Some(*loss)),
                 ("soft", *soft),

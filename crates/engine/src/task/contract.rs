@@ -36,6 +36,9 @@ pub trait Task: Debug + Sync {
         Ok(())
     }
 
+    /// Gives a teacher that was loaded what it must have in common with its student.
+    fn fit_teacher(&self, _teacher: &mut ModelConfig, _student: &ModelConfig) {}
+
     /// What a student learns from, made of the data as they were read.
     ///
     /// # Errors
@@ -93,7 +96,7 @@ pub trait Task: Debug + Sync {
         Measuring::LossAndAnswers
     }
 
-    /// What it measures; by the first, of which a larger one is better, models are compared.
+    /// What it measures; by the first models are compared.
     fn measures(&self) -> &'static [Measure];
 
     /// The measure by which models are compared.
@@ -178,7 +181,7 @@ pub trait Task: Debug + Sync {
     fn verdict(&self, report: &Report) -> String {
         let Arms { control, distilled, .. } = &report.arms;
         let errors = |arm: &ArmReport| arm.scores.get(ERRORS).map(|errors| errors as i64);
-        let Measure { title, format, key, .. } = self.score();
+        let measure @ Measure { title, format, key, .. } = self.score();
         if let (Some(alone), Some(own)) = (errors(control), errors(distilled)) {
             return fewer_mistakes(alone - own);
         }
@@ -194,7 +197,7 @@ pub trait Task: Debug + Sync {
         };
         let article = if title.starts_with("F1") { "an" } else { "a" };
         let (own_shown, alone_shown) = (format.show(own), format.show(alone));
-        let than = match own.total_cmp(&alone) {
+        let than = match measure.merit(own).total_cmp(&measure.merit(alone)) {
             Ordering::Greater => format!("where the same student alone has {alone_shown}"),
             Ordering::Equal => {
                 "as the same student alone has: distillation gained nothing here".to_owned()

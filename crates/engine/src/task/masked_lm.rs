@@ -1,14 +1,12 @@
 //! Masked tokens of a text are guessed (Devlin et al. 2019).
 
-use distil_gpu_kernels::DType;
-
 use super::asked::{Asked, TeacherKind, refusal, texts_alone};
-use super::contract::{BatchRows, Counted, LossInputs, Measured, Measuring, Task, TeacherOutputs};
+use super::contract::{BatchRows, Counted, LossInputs, Measured, Measuring, Task};
+use super::language::{self, ENTROPY, KL};
 use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
-use crate::graph::ops::{LossTerms, chunk_rows};
 use crate::graph::{Graph, TensorId};
-use crate::models::{Answer, Draw, Feed, Head, HostBatch, Input, LABELS, ModelConfig, Output};
+use crate::models::{Draw, Feed, Head, HostBatch, Input, ModelConfig, Output};
 use crate::results::{ACCURACY, ERRORS, Examples, Format, Measure, Scores};
 use crate::words::counted_thousands;
 
@@ -57,7 +55,7 @@ impl Task for MaskedLm {
     }
 
     fn is_done_by(&self, model: &ModelConfig) -> bool {
-        matches!(model.output(), Output::Vocabulary(_))
+        matches!(model.output(), Output::Vocabulary(_)) && model.input.masks()
     }
 
     fn loss(&self, graph: &mut Graph, of: &LossInputs<'_>) -> Result<Option<[TensorId; 2]>, Error> {
@@ -66,21 +64,7 @@ impl Task for MaskedLm {
             instead: "give the `folder` of a masked language model, or a `model` to train"
                 .to_owned(),
         };
-        let Answer::Vocabulary(ours) = of.outputs.answer else { return Err(unfit()) };
-        let count = of.student.input.labels(of.shape);
-        let labels = graph.input(LABELS, &[count], DType::I32);
-        let theirs = match of.teacher {
-            TeacherOutputs::None => None,
-            TeacherOutputs::Given => return Err(unfit()),
-            TeacherOutputs::Made(outputs) => match outputs.answer {
-                Answer::Vocabulary(theirs) => Some(theirs),
-                _ => return Err(unfit()),
-            },
-        };
-        let chunk = chunk_rows(count, of.student.answers());
-        let terms = LossTerms { divergence: of.objective.divergence, weights: None };
-        let (row_loss, terms) = graph.vocabulary_loss_of(ours, labels, theirs, chunk, terms)?;
-        Ok(Some([row_loss, terms]))
+        language::loss(graph, of, unfit)
     }
 
     fn answers_once(&self) -> bool {
@@ -102,10 +86,12 @@ impl Task for MaskedLm {
     }
 
     fn measures(&self) -> &'static [Measure] {
-        const ALL: [Measure; 3] = [
+        const ALL: [Measure; 5] = [
             Measure::higher(ACCURACY, "accuracy", Format::Percent),
             Measure::lower(ERRORS, "errors of {}", Format::Count),
             Measure::lower("perplexity", "perplexity", Format::Number),
+            KL,
+            ENTROPY,
         ];
         &ALL
     }
@@ -123,11 +109,7 @@ impl Task for MaskedLm {
         let tokens = of.feed.masked_tokens();
         let accuracy = loss.scores.get(ACCURACY).unwrap_or(0.0);
         let errors = tokens - (accuracy * tokens as f64).round() as usize;
-        Ok(Scores::default()
-            .with(ACCURACY, accuracy)
-            .with(ERRORS, errors as f64)
-            .with("cross_entropy", loss.hard)
-            .with("perplexity", loss.hard.map(f64::exp)))
+        Ok(language::scores(loss).with(ACCURACY, accuracy).with(ERRORS, errors as f64))
     }
 
     /// The share of masked tokens that are the one that is masked most often.

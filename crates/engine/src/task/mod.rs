@@ -1,9 +1,18 @@
 //! Tasks: what the models of a run learn to do, each in a file of its own.
+//!
+//! ```
+//! use distil_gpu_engine::task::{self, TaskRef};
+//!
+//! let task = TaskRef::named("regression").expect("a task");
+//! assert!(task::ALL.contains(&task) && !task.has_classes());
+//! ```
 
 mod asked;
+mod causal_lm;
 mod classification;
 mod contract;
 mod embedding;
+mod language;
 mod masked_lm;
 mod multi_label;
 mod question_answering;
@@ -22,11 +31,12 @@ pub use contract::{BatchRows, Counted, LossInputs, Measured, Measuring, Task, Te
 use crate::models::ModelConfig;
 
 /// Every task, the default first.
-pub const ALL: [TaskRef; 7] = [
+pub const ALL: [TaskRef; 8] = [
     TaskRef(&classification::Classification),
     TaskRef(&multi_label::MultiLabel),
     TaskRef(&regression::Regression),
     TaskRef(&masked_lm::MaskedLm),
+    TaskRef(&causal_lm::CausalLm),
     TaskRef(&embedding::Embedding),
     TaskRef(&token_classification::TokenClassification),
     TaskRef(&question_answering::QuestionAnswering),

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::graph::ops::LossTerms;
 use crate::graph::{Graph, TensorId};
 use crate::models::{HostBatch, LABELS};
-use crate::objective::plans::{ROW_WEIGHTS, TARGETS, TEACHER_LOGITS};
+use crate::objective::names::{ROW_WEIGHTS, TARGETS, TEACHER_LOGITS};
 use crate::scores::largest;
 
 /// The distillation loss of logits [rows, width], whose labels [rows] are an input, and so are a given teacher's logits.

@@ -54,7 +54,7 @@ pub struct State {
     pub moments: Vec<Vec<Vec<f32>>>,
     /// Sums over the epoch so far.
     pub metrics: [f32; TERMS],
-    /// Those of the losses of features; see [`crate::objective::Features::sums`].
+    /// Those of the losses of features; a sum for each.
     pub features: Vec<f32>,
     /// The scale of the loss and what goes with it, where it is scaled; see [`distil_gpu_kernels::loss_scale`].
     pub loss_scale: Option<[f32; LEN]>,

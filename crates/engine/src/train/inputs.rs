@@ -13,6 +13,8 @@ pub(crate) struct Feeds<'a> {
     /// Absent where the teacher reads the same, or nothing.
     teacher: Option<Feed<'a>>,
     texts: bool,
+    /// Whether losses of hidden states need lengths that the models do not read.
+    lengths: bool,
 }
 
 impl<'a> Feeds<'a> {
@@ -27,9 +29,12 @@ impl<'a> Feeds<'a> {
             }
             _ => None,
         };
-        let teacher = other.map(|theirs| Feed::new(&theirs.input, examples)).transpose()?;
+        let hidden = teacher.hidden();
+        let other_feed = other.map(|theirs| Feed::new(&theirs.input, examples)).transpose()?;
         let texts = matches!(config.input, Input::Tokens(_));
-        Ok(Self { own: Feed::new(&config.input, examples)?, teacher, texts })
+        let own = Feed::new(&config.input, examples)?;
+        let lengths = !hidden.is_empty() && config.decoder().is_some();
+        Ok(Self { own, teacher: other_feed, texts, lengths })
     }
 
     /// The examples as the model in training reads them.
@@ -83,6 +88,9 @@ impl<'a> Feeds<'a> {
         teacher: &mut HostBatch,
     ) {
         self.own.fill(indices, shape, draw, student);
+        if self.lengths {
+            self.own.fill_lengths(indices, shape, student);
+        }
         if let Some(feed) = &self.teacher {
             feed.fill(indices, shape, draw, teacher);
         }

@@ -125,7 +125,8 @@ impl<'a> Training<'a, '_> {
         }
         let (steps, done, batch) = (trainer.steps, trainer.step, self.lesson.step_rows());
         let shown = TaskRef::of_model(self.lesson.config).curve();
-        self.observer.event(&Event::Started { arm, steps, done, batch, shown });
+        let tokens = trainer.mean_tokens().map(|tokens| tokens * batch as f64);
+        self.observer.event(&Event::Started { arm, steps, done, batch, tokens, shown });
         self.checkpoints.start();
         while trainer.step < steps {
             trainer.advance(self.device)?;
@@ -218,8 +219,12 @@ impl<'a> Training<'a, '_> {
         if let (Some(chosen), Keep::Best) = (&chosen, how.keep) {
             let score = match how.best_by.as_deref() {
                 Some(LOSS) => chosen.hard.map(|loss| -loss),
-                Some(key) => chosen.scores.get(key),
-                None => task.score().of(&chosen.scores),
+                Some(key) => {
+                    let measure = task.measures().iter().find(|measure| measure.key == key);
+                    let merit = |score| measure.map_or(score, |measure| measure.merit(score));
+                    chosen.scores.get(key).map(merit)
+                }
+                None => task.score().of(&chosen.scores).map(|score| task.score().merit(score)),
             };
             let score = score.unwrap_or(f64::MIN);
             match &mut trainer.best {

@@ -38,7 +38,8 @@ pub fn update(train: &recipe::Train, config: &ModelConfig) -> Result<(Update, [f
     let (optimizer, betas) = optimizer_config(train);
     let rates = rates(train, &config.model().parameters())?;
     let weighted = train.class_weights.is_some();
-    Ok((Update { config: optimizer, rates, precision: train.precision, weighted }, betas))
+    let (precision, recompute) = (train.precision, train.recompute);
+    Ok((Update { config: optimizer, rates, precision, weighted, recompute }, betas))
 }
 
 /// The store's parts that training with these updates needs.

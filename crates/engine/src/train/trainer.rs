@@ -174,6 +174,13 @@ impl<'a> Trainer<'a> {
         Ok(trainer)
     }
 
+    /// Tokens of an example in the mean, of a model that guesses each next one.
+    pub fn mean_tokens(&self) -> Option<f64> {
+        let own = self.feeds.own();
+        let rows: Vec<u32> = (0..own.len() as u32).collect();
+        own.guesses_next().then(|| self.feeds.tokens(&rows) as f64 / rows.len() as f64)
+    }
+
     /// The state before the first step.
     pub fn initial(&self) -> State {
         let parameters = Start::initial(self.specs(), self.lesson.start, self.lesson.seed);
@@ -340,6 +347,7 @@ impl<'a> Trainer<'a> {
         };
         let power = |beta: f64| (1.0 - beta.powf(f64::from(step) + 1.0)) as f32;
         let base_lr = train.optimizer.lr();
+        let done = f64::from(step) / f64::from((self.steps - 1).max(1));
         *state = StepState {
             // Each batch has random numbers of its own.
             step: step.wrapping_mul(train.accumulate as u32).wrapping_add(number as u32),
@@ -347,6 +355,7 @@ impl<'a> Trainer<'a> {
             learning_rate: train.schedule.lr(step, self.steps, self.steps_per_epoch, base_lr),
             temperature: self.lesson.objective.temperature,
             alpha: self.lesson.objective.alpha,
+            blend: self.lesson.objective.divergence.blend(done),
             soft_scale: scale(counted) * self.lesson.weight(),
             hard_scale: hard_scale * self.lesson.weight(),
             token_scale: scale(self.feeds.tokens(all)),

@@ -1,6 +1,6 @@
 //! Attention over the shapes that tiles and masks could break on.
 
-use distil_gpu_kernels::attention::Attention;
+use distil_gpu_kernels::attention::{Attention, packed_ranges};
 use distil_gpu_kernels::{Kernel, StepState};
 
 use super::cases::Case;
@@ -14,6 +14,24 @@ struct Mask {
     bias: Option<usize>,
 }
 
+/// A kernel over random numbers, with these lengths, or ranges of queries and backward of keys.
+fn case(kernel: Attention, mask: &[&[i32]]) -> Case {
+    let state = StepState { seed: 5, step: 8, ..StepState::default() };
+    let mut data = filled(&kernel, -2.0, 2.0);
+    data[3] = Data::Integers(mask[0].to_vec());
+    if let Some(key_ranges) = mask.get(1) {
+        *data.last_mut().expect("operands") = Data::Integers(key_ranges.to_vec());
+    }
+    for (operand, data) in kernel.operands().iter().zip(&mut data) {
+        // As large as the denominators are, so that the weights made of them are weights.
+        if let ("lse", Data::Floats(values)) = (operand.name, data) {
+            let keys = (kernel.keys as f64).ln();
+            values.iter_mut().for_each(|v| *v = f64::from((keys + 0.3 * *v) as f32));
+        }
+    }
+    Case::new(kernel, data).at(state)
+}
+
 /// Both passes over one shape: every head as wide as PyTorch's scale would have it. Where there is a bias, the backward
 /// pass with its gradient too.
 fn both(
@@ -22,33 +40,18 @@ fn both(
     dropout: f32,
     lengths: &[i32],
 ) -> Vec<Case> {
-    let state = StepState { seed: 5, step: 8, ..StepState::default() };
     let scale = 1.0 / (head_dim as f32).sqrt();
     let forward = Attention {
-        batch,
-        length,
-        heads,
-        head_dim,
-        scale,
         causal,
         window,
         bias,
-        bias_gradient: false,
         dropout,
         stream: 6,
-        backward: false,
+        ..Attention::new([batch, length, heads, head_dim], scale)
     };
-    let case = |kernel: Attention| {
-        let mut data = filled(&kernel, -2.0, 2.0);
-        data[3] = Data::Integers(lengths.iter().copied().cycle().take(batch).collect());
-        for (operand, data) in kernel.operands().iter().zip(&mut data) {
-            // As large as the denominators are, so that the weights made of them are weights.
-            if let ("lse", Data::Floats(values)) = (operand.name, data) {
-                let keys = (length as f64).ln();
-                values.iter_mut().for_each(|v| *v = f64::from((keys + 0.3 * *v) as f32));
-            }
-        }
-        Case::new(kernel, data).at(state)
+    let case = |kernel| {
+        let lengths: Vec<i32> = lengths.iter().copied().cycle().take(batch).collect();
+        case(kernel, &[&lengths])
     };
     let backward = Attention { backward: true, ..forward };
     let mut cases = vec![case(forward), case(backward)];
@@ -80,6 +83,43 @@ fn masked() -> Vec<Case> {
     cases
 }
 
+/// Keys that are told for each query, and heads that share them: packed texts under a causal mask and under a window, all of
+/// a text as encoders see it, and one query against the keys before it.
+fn ranges() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for ([batch, length, heads, head_dim], kv_heads, texts, window, dropout) in [
+        ([1, 1, 1, 8], 1, &[1][..], 1, 0.0),
+        ([2, 9, 6, 8], 2, &[4, 3, 2], 100, 0.0),
+        ([2, 33, 4, 64], 1, &[30, 3], 7, 0.2),
+        ([2, 70, 9, 64], 3, &[1, 20, 1, 40, 8], 100, 0.0),
+        ([1, 150, 2, 20], 2, &[149, 1], 64, 0.0),
+        ([1, 515, 4, 16], 2, &[300, 215], 100_000, 0.1),
+    ] {
+        let [queries, keys] = packed_ranges(texts, window).map(|ranges| ranges.repeat(batch));
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let forward = Attention {
+            kv_heads,
+            ranges: true,
+            dropout,
+            stream: 6,
+            ..Attention::new([batch, length, heads, head_dim], scale)
+        };
+        cases.push(case(forward, &[&queries]));
+        cases.push(case(Attention { backward: true, ..forward }, &[&queries, &keys]));
+    }
+    for (batch, keys, heads, kv_heads) in [(1, 1, 1, 1), (3, 70, 4, 2), (5, 130, 9, 3)] {
+        let kernel = Attention {
+            keys,
+            kv_heads,
+            ranges: true,
+            ..Attention::new([batch, 1, heads, 64], 0.125)
+        };
+        let ends = (0..batch as i32).flat_map(|b| [0, (keys as i32 - 29 * b).max(b % 2)]);
+        cases.push(case(kernel, &[&ends.collect::<Vec<_>>()]));
+    }
+    cases
+}
+
 /// Every head size that changes a tile, lengths around blocks, empty and whole examples, masks, dropout. Drivers take long
 /// to compile these shaders, one for each head size with and without dropout or causal mask.
 pub fn attention() -> Vec<Case> {
@@ -104,5 +144,6 @@ pub fn attention() -> Vec<Case> {
         cases.extend(both(shape, Mask { causal, ..Mask::default() }, dropout, lengths));
     }
     cases.extend(masked());
+    cases.extend(ranges());
     cases
 }

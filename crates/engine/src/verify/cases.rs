@@ -11,21 +11,21 @@ use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::softmax::Softmax;
-use distil_gpu_kernels::{Access, Caps, DType, Halved, Kernel, StepState};
+use distil_gpu_kernels::{Caps, DType, Halved, Kernel, StepState};
 
 pub use super::attention_cases::attention;
-pub use super::f16_cases::{cooperative, halved, reads_f16};
+pub use super::f16_cases::{cooperative, halved, stored};
 pub use super::feature_cases::{feature_loss, relation_loss};
-use super::kernel::{Data, filled, run_kernel, variants};
-pub use super::layer_cases::{columns, glu, relative_gather, rotary};
-use super::limits::limit;
+use super::kernel::{Data, filled, run_kernel};
+pub use super::layer_cases::{columns, glu, relative_gather, rotary, scatter};
 pub use super::loss_cases::{distill_loss, loss_data, loss_state, pointwise_data, pointwise_loss};
-use super::numbers::{nmse, random, random_in, rounded_to_f16};
+use super::numbers::{random, random_in, rounded_to_f16};
+use super::oracle;
 pub use super::part_cases::parts;
+pub use super::registry::all;
 pub use super::update_cases::{
     add_to, grad_norm, loss_scale, max_norm, optimizer, rules, update_state,
 };
-use super::{Distance, Variants, oracle};
 use crate::device::Device;
 use crate::error::Error;
 
@@ -85,6 +85,14 @@ impl Case {
         Self { kernel: Arc::new(Halved::new(self.kernel, halves)), ..self }
     }
 
+    /// With an operand of whole numbers that bytes are.
+    pub fn with_bytes(mut self, operand: usize) -> Self {
+        let len = self.kernel.operands()[operand].len;
+        let whole = random_in(-127.5, 127.5, len, operand as u32).into_iter().map(f64::round);
+        self.data[operand] = Data::Floats(whole.map(|byte| byte.clamp(-127.0, 127.0)).collect());
+        self
+    }
+
     /// Whether a device can run it.
     pub fn fits(&self, caps: &Caps) -> bool {
         let reads_f16 = self.kernel.operands().iter().any(|operand| operand.dtype == DType::F16);
@@ -94,28 +102,6 @@ impl Case {
     /// Elements of all operands.
     pub fn elements(&self) -> usize {
         self.kernel.operands().iter().map(|operand| operand.len).sum()
-    }
-
-    /// How far the kernel is from the oracle on the device, in each operand that it writes, in the variants wanted.
-    ///
-    /// # Errors
-    /// When the device refuses or fails.
-    pub fn distances(
-        &self,
-        device: &mut dyn Device,
-        wanted: Variants,
-    ) -> Result<Vec<Distance>, Error> {
-        let expected = self.expected()?;
-        let mut distances = Vec::new();
-        let variants = match wanted {
-            Variants::InUse => vec![("in use".to_owned(), self.kernel.clone())],
-            Variants::All => variants(&self.kernel, device),
-        };
-        for (variant, forced) in variants {
-            let found = self.found(device, &forced)?;
-            distances.extend(self.distances_of(&variant, &found, &expected));
-        }
-        Ok(distances)
     }
 
     /// What the oracle writes to each operand that the kernel writes.
@@ -138,65 +124,6 @@ impl Case {
     ) -> Result<Vec<Vec<f64>>, Error> {
         run_kernel(device, kernel, &self.state, &self.data)
     }
-
-    /// How far a variant's results are from the expected ones.
-    pub fn distances_of(
-        &self,
-        variant: &str,
-        found: &[Vec<f64>],
-        expected: &[Vec<f64>],
-    ) -> Vec<Distance> {
-        let operands = self.kernel.operands();
-        let written = operands.iter().filter(|operand| operand.access != Access::Read);
-        let compared = written.zip(found).zip(expected).map(|((operand, found), expected)| {
-            let expected = match operand.dtype {
-                DType::F16 => &rounded_to_f16(expected),
-                _ => expected,
-            };
-            let error = match operand.name {
-                // How the total is shared out is the device's own affair.
-                "partials" => nmse(&[found.iter().sum()], &[expected.iter().sum()]),
-                _ => nmse(found, expected),
-            };
-            let name = operand.name;
-            let what = format!("{name} of {:?}, variant {variant}", self.kernel);
-            Distance { what, error, limit: limit(&*self.kernel, operand) }
-        });
-        compared.collect()
-    }
-}
-
-/// Every case there is for a device.
-pub fn all(caps: &Caps) -> Vec<Case> {
-    let mut cases = elementwise();
-    cases.extend(cooperative(caps));
-    let kernels = [
-        add_to,
-        attention,
-        columns,
-        glu,
-        relative_gather,
-        rotary,
-        matmul,
-        reduce,
-        softmax,
-        gather,
-        reads_f16,
-        halved,
-        loss_scale,
-        layer_norm,
-        distill_loss,
-        feature_loss,
-        relation_loss,
-        optimizer,
-        pointwise_loss,
-        grad_norm,
-        max_norm,
-        parts,
-        roof,
-    ];
-    cases.extend(kernels.into_iter().flat_map(|more| more()));
-    cases
 }
 
 /// A chain over a vector and operands of its length.
@@ -449,8 +376,8 @@ pub fn gather() -> Vec<Case> {
         (2048, 30_522, 384),
     ] {
         for (backward, accumulate) in [(false, false), (true, false), (true, true)] {
-            let (first, half_table) = (0, false);
-            let kernel = Gather { rows, table_rows, first, cols, backward, accumulate, half_table };
+            let (first, table_type) = (0, DType::F32);
+            let kernel = Gather { rows, table_rows, first, cols, backward, accumulate, table_type };
             cases.push(Case::random(kernel, -1.0, 2.0));
         }
     }
@@ -460,8 +387,8 @@ pub fn gather() -> Vec<Case> {
     let (rows, order) = (ids.len(), sorted_order(&ids));
     for table_rows in [5, 7, 8] {
         let accumulate = table_rows == 7;
-        let (first, cols, backward, half_table) = (0, 20, true, false);
-        let kernel = Gather { rows, table_rows, first, cols, backward, accumulate, half_table };
+        let (first, cols, backward, table_type) = (0, 20, true, DType::F32);
+        let kernel = Gather { rows, table_rows, first, cols, backward, accumulate, table_type };
         let dy = Data::Floats(random_in(-1.0, 2.0, rows * 20, 1));
         let [ids, order] = [&ids, &order].map(|values| Data::Integers(values.clone()));
         cases.push(Case::new(kernel, vec![dy, ids, order, Data::Unwritten]));
@@ -490,16 +417,19 @@ pub fn layer_norm() -> Vec<Case> {
         let stats = Data::Floats(x.chunks(cols).flat_map(|row| row_stats(row, eps)).collect());
         let dy = Data::Floats(random_in(-1.0, 2.0, rows * cols, 4));
         let (x, unwritten) = (Data::Floats(x), || Data::Unwritten);
-        let forward = LayerNorm { rows, cols, eps: eps as f32 };
+        let forward = LayerNorm::new(rows, cols, eps as f32);
         let data = vec![x.clone(), weight.clone(), bias, unwritten(), unwritten()];
+        cases.push(Case::new(LayerNorm { centred: false, ..forward }, data.clone()));
         cases.push(Case::new(forward, data));
-        let backward = LayerNormBackward { rows, cols };
-        cases.push(Case::new(backward, vec![x, weight, stats, dy, unwritten(), unwritten()]));
+        let backward = LayerNormBackward::new(rows, cols);
+        let data = vec![x, weight, stats, dy, unwritten(), unwritten()];
+        cases.push(Case::new(LayerNormBackward { centred: false, ..backward }, data.clone()));
+        cases.push(Case::new(backward, data));
         let blocks = backward.blocks();
         cases.push(Case::random(LayerNormFinish { blocks, cols }, -1.0, 2.0));
     }
     for cols in [30, 32] {
-        let lost = LayerNorm { rows: 2, cols, eps: 1e-5 };
+        let lost = LayerNorm::new(2, cols, 1e-5);
         let [weight, bias] = [2, 3].map(|salt| Data::Floats(random(cols, salt)));
         let data = vec![spoilt(2 * cols), weight, bias, Data::Unwritten, Data::Unwritten];
         cases.push(Case::new(lost, data));

@@ -1,10 +1,10 @@
-//! Kernels with tensors in f16. The oracle's are rounded alike, so that nothing but the arithmetic, which is f32's, and
+//! Kernels with tensors in f16, or with weights in bytes. The oracle's are rounded alike, so that nothing but the arithmetic, which is f32's, and
 //! the rounding of results is compared.
 
 use distil_gpu_kernels::chain::Stage;
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::matmul::Matmul;
-use distil_gpu_kernels::{Caps, StepState};
+use distil_gpu_kernels::{Caps, DType, StepState};
 
 use super::cases::{
     self, Case, LAYOUTS, attention, elementwise, epilogues, feature_loss, flat, layer_norm,
@@ -69,7 +69,7 @@ pub fn cooperative(caps: &Caps) -> Vec<Case> {
             add(Matmul::new(m, n, k, trans_a, trans_b));
         }
     }
-    add(Matmul { half_b: true, ..Matmul::new(68, 132, 36, false, true) });
+    add(Matmul { b_type: DType::F16, ..Matmul::new(68, 132, 36, false, true) });
     add(Matmul { accumulate: true, ..Matmul::new(68, 132, 36, true, false) });
     // Split.
     add(Matmul::new(68, 36, 1024, true, false));
@@ -92,24 +92,34 @@ fn with_halves(case: Case, halves: Vec<usize>) -> Option<Case> {
     halves.iter().all(fits).then(|| case.with_halves(halves))
 }
 
-/// Products in every layout, of odd numbers of halves too, in batches and with epilogues; rows of tables.
-pub fn reads_f16() -> Vec<Case> {
+/// Weights in f16 and in bytes: products in every layout, of odd numbers of them too, in batches and with epilogues; rows of
+/// tables.
+pub fn stored() -> Vec<Case> {
+    [DType::F16, DType::I8].into_iter().flat_map(stored_in).collect()
+}
+
+fn stored_in(b_type: DType) -> Vec<Case> {
     let mut cases = Vec::new();
-    let half = |m, n, k, (trans_a, trans_b)| Matmul {
-        half_b: true,
-        ..Matmul::new(m, n, k, trans_a, trans_b)
+    // Bytes are whole numbers.
+    let with_weights = |case: Case, operand: usize| match b_type {
+        DType::I8 => case.with_bytes(operand),
+        _ => case,
     };
-    for layout in LAYOUTS {
+    let half =
+        |m, n, k, (trans_a, trans_b)| Matmul { b_type, ..Matmul::new(m, n, k, trans_a, trans_b) };
+    // A product reads bytes where B is transposed, so that the scale of a row is that of a column.
+    let layouts = LAYOUTS.into_iter().filter(|(_, trans_b)| b_type == DType::F16 || *trans_b);
+    for layout in layouts.clone() {
         for (m, n, k) in
             [(1, 1, 1), (3, 5, 7), (17, 36, 33), (65, 4, 1), (140, 260, 20), (128, 300, 785)]
         {
-            cases.push(Case::random(half(m, n, k, layout), -1.0, 1.0));
+            cases.push(with_weights(Case::random(half(m, n, k, layout), -1.0, 1.0), 1));
         }
     }
     // Enough blocks for the largest tile.
-    cases.push(Case::random(half(1601, 1536, 33, (false, true)), -1.0, 1.0));
+    cases.push(with_weights(Case::random(half(1601, 1536, 33, (false, true)), -1.0, 1.0), 1));
     // The smallest halves, all of them below the normal ones; and the largest.
-    for bound in [6e-5, 65504.0] {
+    for bound in [6e-5, 65504.0].into_iter().filter(|_| b_type == DType::F16) {
         let mut case = Case::random(half(20, 36, 8, (false, true)), -1.0, 1.0);
         case.data[1] = Data::Floats(random_in(-bound, bound, 36 * 8, 1));
         cases.push(case);
@@ -117,9 +127,9 @@ pub fn reads_f16() -> Vec<Case> {
     let state = StepState { seed: 11, step: 2, ..StepState::default() };
     let extent = [3, 2, 18, 7];
     let shared = [false, true, true, false];
-    for ((layout, shared_b), chain) in LAYOUTS.into_iter().zip(shared).zip(epilogues(extent)) {
+    for ((layout, shared_b), chain) in layouts.zip(shared).zip(epilogues(extent)) {
         let kernel = Matmul { batch: 3, shared_b, chain, extent, ..half(36, 7, 10, layout) };
-        cases.push(Case::random(kernel, -1.0, 1.0).at(state));
+        cases.push(with_weights(Case::random(kernel, -1.0, 1.0).at(state), 1));
     }
     for (rows, table_rows, cols) in
         [(1, 1, 1), (5, 3, 2), (700, 2, 33), (130, 5000, 9), (2048, 30_522, 384)]
@@ -131,9 +141,9 @@ pub fn reads_f16() -> Vec<Case> {
             cols,
             backward: false,
             accumulate: false,
-            half_table: true,
+            table_type: b_type,
         };
-        cases.push(Case::random(kernel, -1.0, 2.0));
+        cases.push(with_weights(Case::random(kernel, -1.0, 2.0), 0));
     }
     cases
 }

@@ -238,6 +238,9 @@ pub fn filled(kernel: &dyn Kernel, low: f64, high: f64) -> Vec<Data> {
                 lengths.iter_mut().zip([i32::MAX, 0]).for_each(|(length, other)| *length = other);
                 Data::Integers(lengths)
             }
+            (_, "places") => Data::Integers((0..len as i32).collect()),
+            // All rows of the other side.
+            (_, "query_ranges" | "key_ranges") => Data::Integers([0, i32::MAX].repeat(len / 2)),
             (_, "labels" | "kinds") => {
                 let special = [distill_loss::IGNORED, distill_loss::PADDING];
                 let mut labels = random_labels(len, 2, salt);

@@ -1,9 +1,10 @@
 //! Kernels of layers that some families of models have: rotary embeddings, gated units, blocks of columns.
 
 use distil_gpu_kernels::columns::Columns;
-use distil_gpu_kernels::glu::{Gate, Glu};
+use distil_gpu_kernels::glu::{Gate, Glu, Halves};
 use distil_gpu_kernels::relative_gather::{RelativeGather, runs};
 use distil_gpu_kernels::rotary::Rotary;
+use distil_gpu_kernels::scatter::Scatter;
 use distil_gpu_kernels::{Access, Kernel};
 
 use super::cases::Case;
@@ -29,21 +30,24 @@ pub fn rotary() -> Vec<Case> {
     cases
 }
 
-/// Every gate, either half of a row first, forward and backward.
+/// Every gate, either half of a row first and both apart, forward and backward.
 pub fn glu() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (rows, half, gate, gate_last) in [
-        (1, 1, Gate::Sigmoid, false),
-        (5, 3, Gate::Sigmoid, true),
-        (7, 33, Gate::Relu, false),
-        (9, 100, Gate::Gelu, false),
-        (300, 129, Gate::Gelu, true),
-        (20, 64, Gate::GeluTanh, false),
-        (31, 65, Gate::Silu, false),
-        (200, 576, Gate::Silu, true),
+    for (rows, half, gate, halves) in [
+        (1, 1, Gate::Sigmoid, Halves::GateFirst),
+        (5, 3, Gate::Sigmoid, Halves::GateLast),
+        (7, 33, Gate::Relu, Halves::GateFirst),
+        (9, 100, Gate::Gelu, Halves::GateFirst),
+        (300, 129, Gate::Gelu, Halves::GateLast),
+        (20, 64, Gate::GeluTanh, Halves::GateFirst),
+        (31, 65, Gate::Silu, Halves::GateFirst),
+        (200, 576, Gate::Silu, Halves::GateLast),
+        (1, 1, Gate::Silu, Halves::Apart),
+        (130, 1536, Gate::Silu, Halves::Apart),
+        (41, 67, Gate::GeluTanh, Halves::Apart),
     ] {
         for backward in [false, true] {
-            let kernel = Glu { rows, half, gate, gate_last, backward };
+            let kernel = Glu { rows, half, gate, halves, backward };
             cases.push(Case::random(kernel, -6.0, 6.0));
         }
     }
@@ -57,6 +61,26 @@ pub fn columns() -> Vec<Case> {
         for join in [false, true] {
             cases.push(Case::random(Columns { rows, cols, blocks, join }, -1.0, 1.0));
         }
+    }
+    cases
+}
+
+/// Places in any order, some of them no row of the table, of which not all are written.
+pub fn scatter() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (rows, cols, table_rows) in
+        [(1, 1, 1), (3, 5, 9), (64, 33, 64), (8, 192, 4096), (70_000, 1, 70_001)]
+    {
+        let kernel = Scatter { rows, cols, table_rows };
+        let place = |row: usize| match row % 5 {
+            3 => -1,
+            4 => (table_rows + row) as i32,
+            _ => (table_rows - 1 - row) as i32,
+        };
+        let places = (0..rows).map(place).collect();
+        let [x, table] = [(rows, 1), (table_rows, 2)].map(|(n, salt)| random(n * cols, salt));
+        let data = vec![Data::Floats(x), Data::Integers(places), Data::Floats(table)];
+        cases.push(Case::new(kernel, data));
     }
     cases
 }

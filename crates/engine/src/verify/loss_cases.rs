@@ -35,7 +35,8 @@ pub fn loss_data(kernel: &DistillLoss, scale: f64) -> Vec<Data> {
 
 /// A step's state for the distillation loss.
 pub fn loss_state(temperature: f32, alpha: f32) -> StepState {
-    StepState { temperature, alpha, soft_scale: 0.25, hard_scale: 0.5, ..StepState::default() }
+    let (soft_scale, hard_scale, blend) = (0.25, 0.5, 0.375);
+    StepState { temperature, alpha, soft_scale, hard_scale, blend, ..StepState::default() }
 }
 
 /// Rows held in registers and streamed, every setting, huge logits.
@@ -95,16 +96,15 @@ pub fn distill_loss() -> Vec<Case> {
     cases
 }
 
-/// Reverse KL and Jensen-Shannon divergences: rows held in registers and streamed, close answers, extreme temperatures.
+/// Divergences other than forward KL: rows held in registers and streamed, close answers, extreme temperatures.
 fn divergences() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut case = |kernel: DistillLoss, scale, temperature, alpha| {
         let data = loss_data(&kernel, scale);
         cases.push(Case::new(kernel, data).at(loss_state(temperature, alpha)));
     };
-    let kinds =
-        [Divergence::ReverseKl, Divergence::Jsd { beta: 0.5 }, Divergence::Jsd { beta: 0.9 }];
-    for divergence in kinds {
+    let uneven = Divergence::Jsd { beta: 0.9 };
+    for divergence in Divergence::EACH.into_iter().skip(1).chain([uneven]) {
         let padded = |rows, classes| DistillLoss {
             student_stride: classes + 3,
             weighted: true,
@@ -156,14 +156,8 @@ pub fn pointwise_data(kernel: &PointwiseLoss, scale: f64) -> Vec<Data> {
 /// Every kind and size; close answers, extreme temperatures, huge outputs.
 pub fn pointwise_loss() -> Vec<Case> {
     let mut cases = Vec::new();
-    let logistic = [
-        Divergence::ForwardKl,
-        Divergence::ReverseKl,
-        Divergence::Jsd { beta: 0.5 },
-        Divergence::Jsd { beta: 0.9 },
-    ];
-    let kinds = logistic.map(PointwiseKind::Logistic);
-    for kind in [PointwiseKind::Square].into_iter().chain(kinds) {
+    let logistic = Divergence::EACH.into_iter().chain([Divergence::Jsd { beta: 0.9 }]);
+    for kind in logistic.map(PointwiseKind::Logistic).chain([PointwiseKind::Square]) {
         let plain =
             |rows, outputs| PointwiseLoss { rows, outputs, kind, teacher: true, gradient: true };
         let mut case = |kernel: PointwiseLoss, scale, temperature, alpha| {

@@ -9,25 +9,27 @@ mod f16_cases;
 mod feature_cases;
 pub mod kernel;
 mod layer_cases;
-mod limits;
 mod loss_cases;
 pub mod numbers;
 mod part_cases;
+mod registry;
 mod steps;
 mod update_cases;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use serde::Serialize;
 
 pub use cases::Case;
+pub use registry::{KERNELS, Verified};
 pub use steps::{Batch, KINKS, Lesson, Models, ROUNDING, Trainings, made_up, made_up_length};
 
 use crate::device::{CpuDevice, Device};
 use crate::error::Error;
 use crate::recipe::Recipe;
 use crate::run::Setup;
+use crate::words::nearest;
 
 /// The device everything else is held to.
 pub fn oracle() -> CpuDevice<f64> {
@@ -162,17 +164,47 @@ impl Report {
 /// Told how many results of how many are in.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
 
-/// Verifies every kernel and small trainings of every kind of model.
+/// Verifies every kernel and small trainings of every kind of model; with `only`, the kernel of that name.
 ///
 /// # Errors
-/// When the device is lost. What it computes wrong, or refuses, is in the report.
+/// [`Error::Unsupported`] when there is no kernel of that name; when the device is lost. What it computes wrong, or
+/// refuses, is in the report.
 pub fn check(
     device: &mut dyn Device,
     variants: Variants,
+    only: Option<&str>,
     progress: Progress<'_>,
 ) -> Result<Report, Error> {
-    let cases = cases::all(&device.caps());
-    verify(device, &cases, &Models::default().lessons(), variants, progress)
+    let mut cases = cases::all(&device.caps());
+    let Some(only) = only else {
+        return verify(device, &cases, &Models::default().lessons(), variants, progress);
+    };
+    named(only, cases.iter().map(|case| case.kernel.name()), "no kernel")?;
+    cases.retain(|case| case.kernel.name() == only);
+    verify(device, &cases, &[], variants, progress)
+}
+
+/// Makes sure that a kernel is among those there are; `problem` says what it is else.
+///
+/// # Errors
+/// [`Error::Unsupported`] with the nearest name, and all.
+pub(crate) fn named(
+    name: &str,
+    kernels: impl Iterator<Item = &'static str>,
+    problem: &str,
+) -> Result<(), Error> {
+    let kernels: Vec<&str> = kernels.collect::<BTreeSet<_>>().into_iter().collect();
+    if kernels.contains(&name) {
+        return Ok(());
+    }
+    let all = format!("the kernels are {}", kernels.join(", "));
+    Err(Error::Unsupported {
+        what: format!("`{name}` is {problem}"),
+        instead: match nearest(name, &kernels) {
+            Some(near) => format!("did you mean `{near}`? If not, {all}"),
+            None => all,
+        },
+    })
 }
 
 /// Verifies these kernels and trainings, but for those with f16 on a device that has none.
@@ -338,6 +370,10 @@ mod tests {
     fn the_cpu_path_passes() {
         let mut device = CpuDevice::<f32>::new();
         let mut cases = cases::all(&device.caps());
+        for row in KERNELS {
+            let own = cases.iter().any(|case| case.kernel.name() == row.kernel);
+            assert!(own, "{} has no cases", row.kernel);
+        }
         cases.retain(|case| case.elements() < 100_000);
         let models = Models::default();
         let lessons = models.lessons();

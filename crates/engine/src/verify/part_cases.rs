@@ -1,10 +1,10 @@
 //! Kernels over parts of tensors that a device cannot bind whole.
 
-use distil_gpu_kernels::Kernel;
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::grad_norm::GradNormPartial;
 use distil_gpu_kernels::matmul::Matmul;
+use distil_gpu_kernels::{DType, Kernel};
 
 use super::cases::Case;
 
@@ -25,16 +25,16 @@ pub fn parts() -> Vec<Case> {
             let kernel = Matmul::new(m, n, k, trans_a, trans_b);
             let kernel = Matmul { chain: chain.clone(), ..kernel };
             cut(&kernel, &[0, 1, 3], 64 * 260);
-            cut(&Matmul { half_b: true, ..kernel }, &[1], 64 * 260);
+            cut(&Matmul { b_type: DType::F16, ..kernel }, &[1], 64 * 260);
         }
     }
     for backward in [false, true] {
         for accumulate in [false, true] {
-            let (rows, table_rows, first, cols, half_table) = (300, 200, 0, 33, false);
-            let gather = Gather { rows, table_rows, first, cols, backward, accumulate, half_table };
+            let (rows, table_rows, first, cols, table_type) = (300, 200, 0, 33, DType::F32);
+            let gather = Gather { rows, table_rows, first, cols, backward, accumulate, table_type };
             cut(&gather, &[0, 3], 64 * 33);
             if !backward {
-                cut(&Gather { cols: 34, half_table: true, ..gather }, &[0], 64 * 34);
+                cut(&Gather { cols: 34, table_type: DType::F16, ..gather }, &[0], 64 * 34);
             }
         }
     }

@@ -8,6 +8,7 @@ use super::cases::{rules, update_state};
 use super::numbers::{narrow, nmse, random, random_labels};
 use super::{Distance, oracle};
 use crate::data::Normalisation;
+use crate::data::text::PackedRow;
 use crate::device::{Device, HostTensor};
 use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
@@ -86,7 +87,7 @@ impl Lesson<'_> {
 
     /// The shape of its batches.
     fn shape(&self) -> BatchShape {
-        BatchShape { rows: self.rows, length: made_up_length(&self.student.input) }
+        BatchShape { rows: self.rows, length: made_up_length(&self.student.input), guessed: 0 }
     }
 
     /// How far losses, parameters and moments are from the oracle's after all steps.
@@ -101,6 +102,7 @@ impl Lesson<'_> {
             TeacherInput::None => "alone",
             TeacherInput::Model { .. } => "with a teacher",
             TeacherInput::Given { .. } => "with given logits",
+            TeacherInput::Uniform => "beside equal chances",
         };
         let distance =
             |((name, found), (_, expected)): (&(_, Vec<f64>), &(_, Vec<f64>))| Distance {
@@ -235,6 +237,10 @@ pub fn made_up(input: &Input, shape: BatchShape, salt: u32, batch: &mut HostBatc
                 (&ids[range.clone()], &types[range])
             };
             let rows: Vec<_> = (0..shape.rows).map(text).collect();
+            if tokens.pooling == Pooling::Next {
+                let rows: Vec<_> = rows.iter().map(|row| PackedRow::of_texts(&[row.0])).collect();
+                return batch.packed(tokens, shape, &rows);
+            }
             batch.texts(tokens, shape, &rows);
             let first = |row: usize| row * shape.length;
             match tokens.pooling {
@@ -298,7 +304,7 @@ impl Trainings {
         let teacher = setup.teacher.clone().map(|config| {
             let trained = setup
                 .taught(recipe)
-                .map(|(_, how)| (optimizer_config(how).0, how.batch.min(setup.split.train.len())));
+                .map(|(_, how)| (optimizer_config(how).0, how.batch.min(setup.teacher_data.len())));
             (config, trained)
         });
         Self {

@@ -1,4 +1,4 @@
-//! Multi-head self-attention over padded batches, and its gradients.
+//! Multi-head attention over padded or packed batches, and its gradients.
 //!
 //! Tiled, with the softmax made online, so that no matrix of scores ever exists whole: Dao et al.,
 //! "FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness" (NeurIPS 2022); the
@@ -20,21 +20,30 @@ pub const MAX_HEAD_DIM: usize = 128;
 /// those with |i - j| <= window, or i - j < window if `causal`. Queries that are padding are computed like the others. A
 /// query without any key gives 0, and counts in no gradient.
 ///
-/// Operands: `q`, `k`, `v` f32 [batch, length, heads · head_dim], head h being columns h · head_dim and up;
-/// `lengths` i32 [batch], brought into 0..=length; `out` of q's shape; `lse` [batch, heads, length]: the
-/// logarithm of each softmax's denominator, 0 where there is no key. Backward all of these are read, and more
-/// follow: `dout`, `dq`, `dk`, `dv` of q's shape, and `stats` [batch, heads, length, 2], which passes each
-/// query's lse and Σ dout · out from launch to launch. Where there is a bias, it is the next operand: `bias`
-/// [1 or batch, heads, length, length], finite; `stats` has [batch] more behind, the examples' keys. With
-/// `bias_gradient`, `dbias` of the bias's shape is the last.
+/// With `ranges`, what each query sees is told instead: `query_ranges` in the place of the lengths, the first key and the
+/// end, and backward `key_ranges` behind all other operands, the first query that sees each key and the end. Both are
+/// brought into what there is; neither end of a range may come before that of the row above.
+///
+/// Operands: `q` f32 [batch, length, heads · head_dim], head h being columns h · head_dim and up; `k`, `v`
+/// [batch, keys, kv_heads · head_dim], of which each head serves heads / kv_heads neighbours of the queries' (Ainslie et
+/// al., "GQA", 2023); `lengths` i32 \[batch], brought into 0..=length, or `query_ranges` i32 [batch, length, 2]; `out` of
+/// q's shape; `lse` [batch, heads, length]: the logarithm of each softmax's denominator, 0 where there is no key. Backward
+/// all of these are read, and more follow: `dout`, `dq`, `dk`, `dv` of the shapes of q, k and v, and `stats`
+/// [batch, heads, length, 2], which passes each query's lse and Σ dout · out from launch to launch. Where there is a bias,
+/// it is the next operand: `bias` [1 or batch, heads, length, length], finite; `stats` has \[batch] more behind, the
+/// examples' keys. With `bias_gradient`, `dbias` of the bias's shape is the last. `key_ranges` i32 [batch, keys, 2].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Examples.
     pub batch: usize,
-    /// Queries and keys of an example, padding included.
+    /// Queries of an example, padding included.
     pub length: usize,
+    /// Keys of an example; as many as queries unless there are `ranges`.
+    pub keys: usize,
     /// Heads.
     pub heads: usize,
+    /// Heads of keys and values, which share out the others; all of them where there is a bias.
+    pub kv_heads: usize,
     /// Columns of a head, at most [`MAX_HEAD_DIM`].
     pub head_dim: usize,
     /// Factor of the scores; 1 / √head_dim as a rule.
@@ -44,6 +53,8 @@ pub struct Attention {
     /// Keys that a query sees in either direction beside the one at its own place; if `causal`, keys that it sees, that
     /// one included, at least 1. Both are the `sliding_window` of transformers' masks.
     pub window: Option<usize>,
+    /// Whether the keys that each query sees are told; excludes `causal`, `window` and `bias`.
+    pub ranges: bool,
     /// Examples that the bias has, 1 or `batch`, where one is added to the scores.
     pub bias: Option<usize>,
     /// Whether the backward pass makes the bias's gradient.
@@ -55,6 +66,22 @@ pub struct Attention {
     pub stream: u32,
     /// Whether this is the gradient.
     pub backward: bool,
+}
+
+/// What queries see where texts of these lengths lie one behind the other and none sees another: a query its own key and
+/// those before it, `window` in all. The queries' ranges of keys [length, 2], and the keys' of queries.
+pub fn packed_ranges(texts: &[usize], window: usize) -> [Vec<i32>; 2] {
+    let [mut queries, mut keys] = [Vec::new(), Vec::new()];
+    let mut first = 0;
+    for &text in texts {
+        let end = first + text;
+        for at in first..end {
+            queries.extend([(at + 1).saturating_sub(window).max(first) as i32, at as i32 + 1]);
+            keys.extend([at as i32, at.saturating_add(window).min(end) as i32]);
+        }
+        first = end;
+    }
+    [queries, keys]
 }
 
 /// How threads share the rows of a head.
@@ -126,9 +153,14 @@ impl Layout {
 }
 
 impl Tile {
-    fn source(&self, shader: &'static str, head_dim: usize, bias: Option<&'static str>) -> Source {
-        let mut imports = Vec::new();
-        imports.extend(bias.map(|file| ("common/attention_unbiased", file)));
+    /// With `mask`, a file and what stands in for it.
+    fn source(
+        &self,
+        shader: &'static str,
+        head_dim: usize,
+        mask: Option<(&'static str, &'static str)>,
+    ) -> Source {
+        let mut imports: Vec<_> = mask.into_iter().collect();
         if 4 * self.lanes * self.quads == head_dim {
             imports.push(("common/attention_words", "common/attention_fours"));
         }
@@ -207,12 +239,48 @@ const DV: usize = 9;
 const STATS: usize = 10;
 const BIAS_FORWARD: usize = 6;
 const BIAS_BACKWARD: usize = 11;
+/// There is no bias where there are ranges.
+const KEY_RANGES: usize = 11;
 const DBIAS: usize = 12;
 
+impl Pass {
+    /// Whether its rows are keys.
+    fn over_keys(&self) -> bool {
+        self.shader == KEY_VALUE.shader
+    }
+}
+
 impl Attention {
+    /// The forward pass over so many examples, their length, heads and columns of a head, where every query sees every key
+    /// that is no padding.
+    pub fn new([batch, length, heads, head_dim]: [usize; 4], scale: f32) -> Self {
+        Self {
+            batch,
+            length,
+            keys: length,
+            heads,
+            kv_heads: heads,
+            head_dim,
+            scale,
+            causal: false,
+            window: None,
+            ranges: false,
+            bias: None,
+            bias_gradient: false,
+            dropout: 0.0,
+            stream: 0,
+            backward: false,
+        }
+    }
+
     /// Elements of q.
     fn len(&self) -> usize {
         self.batch * self.length * self.stride()
+    }
+
+    /// Elements of k and of v.
+    fn kv_len(&self) -> usize {
+        self.batch * self.keys * self.kv_stride()
     }
 
     /// Queries of all heads.
@@ -220,9 +288,19 @@ impl Attention {
         self.batch * self.heads * self.length
     }
 
-    /// Elements from one position to the next.
+    /// Elements from one query to the next.
     fn stride(&self) -> usize {
         self.heads * self.head_dim
+    }
+
+    /// Elements from one key to the next.
+    fn kv_stride(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Heads that have their keys and values in common.
+    fn sharers(&self) -> usize {
+        self.heads / self.kv_heads
     }
 
     /// How many keys before and after its own place a query sees.
@@ -249,9 +327,13 @@ impl Attention {
         2 * self.rows() + if self.bias.is_some() { self.batch } else { 0 }
     }
 
-    /// Pairs of query and key where no example is padded.
+    /// Pairs of query and key where no example is padded; where ranges are given, as many as a causal mask leaves.
     fn pairs(&self) -> u64 {
         let length = self.length as u64;
+        if self.ranges {
+            let (keys, heads) = (self.keys as u64, (self.batch * self.heads) as u64);
+            return heads * (length * keys - length * (length - 1).min(keys) / 2).max(1);
+        }
         // Of a distance beyond the reach d there are length - d pairs.
         let beyond = |reach: usize| {
             let distances = (length - 1).saturating_sub(reach as u64);
@@ -268,7 +350,8 @@ impl Attention {
         let [scale, rate] = [self.scale, self.dropout].map(f32::to_bits);
         dims.extend([scale, rate, self.stream]);
         dims.extend(self.reach().map(|keys| keys as u32));
-        dims.push((self.bias.unwrap_or(0) * self.heads) as u32);
+        let more = [self.bias.unwrap_or(0) * self.heads, self.kv_heads, self.keys];
+        dims.extend(more.map(|word| word as u32));
         dims
     }
 
@@ -326,7 +409,14 @@ impl Attention {
             overrides.push(("WINDOW", 1.0));
         }
         let mut bindings: Vec<Option<usize>> = pass.bindings.iter().map(|&o| Some(o)).collect();
-        let bias_file = self.bias.map(|_| pass.bias_file);
+        let mask = match (self.ranges, self.bias) {
+            (true, _) => Some(("common/attention_mask", "common/attention_ranges")),
+            (false, Some(_)) => Some(("common/attention_unbiased", pass.bias_file)),
+            (false, None) => None,
+        };
+        if self.ranges && pass.over_keys() {
+            bindings[LENGTHS] = Some(KEY_RANGES);
+        }
         if self.bias.is_some() {
             let bias = Some(self.bias_operand());
             match bindings.get_mut(pass.bias_at) {
@@ -337,7 +427,7 @@ impl Attention {
         let launch = |first: usize| {
             let count = step.min(groups - first);
             Launch {
-                source: tile.source(pass.shader, self.head_dim, bias_file),
+                source: tile.source(pass.shader, self.head_dim, mask),
                 entry: tile.entry,
                 overrides: overrides.clone(),
                 dims: self.dims(row_blocks, first, count),
@@ -376,8 +466,12 @@ impl Attention {
     /// A pass over all rows, in as many launches as keep each short.
     fn pass(&self, pass: &Pass, layout: Layout, caps: &Caps) -> Vec<Launch> {
         let tile = layout.tile(self.head_dim, pass.products, caps);
-        let row_blocks = self.length.div_ceil(tile.rows);
-        let groups = self.batch * self.heads * row_blocks;
+        let (rows, heads) = match pass.over_keys() {
+            true => (self.keys, self.kv_heads),
+            false => (self.length, self.heads),
+        };
+        let row_blocks = rows.div_ceil(tile.rows);
+        let groups = self.batch * heads * row_blocks;
         let flops = self.pairs() * (pass.flops * self.head_dim) as u64;
         self.split(pass, &tile, (row_blocks, groups, flops), caps)
     }
@@ -404,13 +498,13 @@ impl Kernel for Attention {
     }
 
     fn operands(&self) -> Vec<Operand> {
-        let (len, rows) = (self.len(), self.rows());
-        let mut operands = vec![
-            Operand::read("q", len),
-            Operand::read("k", len),
-            Operand::read("v", len),
-            Operand::read_i32("lengths", self.batch),
-        ];
+        let (len, kv_len, rows) = (self.len(), self.kv_len(), self.rows());
+        let mut operands =
+            vec![Operand::read("q", len), Operand::read("k", kv_len), Operand::read("v", kv_len)];
+        operands.push(match self.ranges {
+            true => Operand::read_i32("query_ranges", 2 * self.batch * self.length),
+            false => Operand::read_i32("lengths", self.batch),
+        });
         operands.extend(match self.backward {
             false => vec![Operand::write("out", len), Operand::write("lse", rows)],
             true => vec![
@@ -418,14 +512,17 @@ impl Kernel for Attention {
                 Operand::read("lse", rows),
                 Operand::read("dout", len),
                 Operand::write("dq", len),
-                Operand::write("dk", len),
-                Operand::write("dv", len),
+                Operand::write("dk", kv_len),
+                Operand::write("dv", kv_len),
                 Operand::write("stats", self.stats_len()),
             ],
         });
         operands.extend(self.bias.map(|_| Operand::read("bias", self.bias_len())));
         if self.bias_gradient {
             operands.push(Operand::write("dbias", self.bias_len()));
+        }
+        if self.ranges && self.backward {
+            operands.push(Operand::read_i32("key_ranges", 2 * self.batch * self.keys));
         }
         operands
     }
@@ -445,6 +542,15 @@ impl Kernel for Attention {
         let pass = if self.backward { "backward" } else { "forward" };
         let [pairs, length] = [self.batch * self.heads, self.length].map(usize::next_power_of_two);
         let causal = if self.causal { " causal" } else { "" };
+        let shared = match self.sharers() {
+            1 => String::new(),
+            sharers => format!(" shared by {sharers}"),
+        };
+        let ranges = match (self.ranges, self.keys == self.length) {
+            (false, _) => String::new(),
+            (true, true) => " in ranges".to_owned(),
+            (true, false) => format!(" in ranges of {}", self.keys.next_power_of_two()),
+        };
         let dropped = if self.dropout > 0.0 { " dropped" } else { "" };
         let window = match self.window {
             Some(window) => format!(" within {}", window.next_power_of_two()),
@@ -455,7 +561,10 @@ impl Kernel for Attention {
             (_, false) => " biased",
             (_, true) => " biased and learnt",
         };
-        format!("{pass} {pairs}x{length}x{}{causal}{dropped}{window}{biased}", self.head_dim)
+        format!(
+            "{pass} {pairs}x{length}x{}{causal}{dropped}{window}{biased}{shared}{ranges}",
+            self.head_dim
+        )
     }
 
     /// A gradient that is summed over examples stays in f32.
@@ -474,7 +583,8 @@ impl Kernel for Attention {
     /// Of whole examples: how many are padded is not known when a plan is made. The products of the backward
     /// pass are counted as often as they are needed, though two of them are made twice.
     fn cost(&self) -> Cost {
-        let (len, rows, pairs) = (self.len(), self.rows(), self.pairs());
+        let (len, kv_len, rows, pairs) = (self.len(), self.kv_len(), self.rows(), self.pairs());
+        let mask = |rows: usize| if self.ranges { 2 * self.batch * rows } else { self.batch };
         let head_dim = self.head_dim as u64;
         let dropped = u64::from(self.dropout > 0.0);
         let bias = self.bias_len();
@@ -485,15 +595,23 @@ impl Kernel for Attention {
             let dbias = if self.bias_gradient { bias } else { 0 };
             let learnt = u64::from(self.bias_gradient && self.bias != Some(self.batch));
             return Cost {
-                flops: pairs * (10 * head_dim + 5 + 2 * dropped + biased + learnt) + 4 * len as u64,
-                bytes_read: bytes(5 * len + rows + self.batch + bias),
-                bytes_written: bytes(3 * len + self.stats_len() + dbias),
+                flops: pairs * (10 * head_dim + 5 + 2 * dropped + biased + learnt)
+                    + (3 * len + kv_len) as u64,
+                bytes_read: bytes(
+                    3 * len
+                        + 2 * kv_len
+                        + rows
+                        + mask(self.length)
+                        + bias
+                        + if self.ranges { mask(self.keys) } else { 0 },
+                ),
+                bytes_written: bytes(len + 2 * kv_len + self.stats_len() + dbias),
             };
         }
         // A pair: two products of head_dim; scale, maximum, exp and sum. A row: its logarithm and their sum.
         Cost {
             flops: pairs * (4 * head_dim + 4 + dropped + biased) + (len + 2 * rows) as u64,
-            bytes_read: bytes(3 * len + self.batch + bias),
+            bytes_read: bytes(len + 2 * kv_len + mask(self.length) + bias),
             bytes_written: bytes(len + rows),
         }
     }

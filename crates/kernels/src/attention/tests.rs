@@ -19,24 +19,14 @@ struct Case {
     lengths: Vec<i32>,
     inputs: [Vec<f64>; 3],
     bias: Vec<f64>,
+    /// What the keys' ranges are, where the lengths are ranges of the queries.
+    key_ranges: Vec<i32>,
 }
 
 impl Case {
     fn new(batch: usize, length: usize, heads: usize, head_dim: usize) -> Self {
-        let kernel = Attention {
-            batch,
-            length,
-            heads,
-            head_dim,
-            scale: 0.4,
-            causal: false,
-            window: None,
-            bias: None,
-            bias_gradient: false,
-            dropout: 0.0,
-            stream: 5,
-            backward: false,
-        };
+        let kernel =
+            Attention { stream: 5, ..Attention::new([batch, length, heads, head_dim], 0.4) };
         // Whole, empty, longer than there is, negative, in between.
         let whole = length as i32;
         let lengths = [whole, 0, whole + 9, -3, (whole + 1) / 2];
@@ -45,7 +35,19 @@ impl Case {
             lengths: lengths.into_iter().cycle().take(batch).collect(),
             inputs: [1, 2, 3].map(|salt| numbers(kernel.len(), salt)),
             bias: Vec::new(),
+            key_ranges: Vec::new(),
         }
+    }
+
+    /// With texts of these lengths one behind the other, and keys and values of so many heads.
+    fn packed(mut self, texts: &[usize], window: usize, kv_heads: usize) -> Self {
+        (self.kernel.ranges, self.kernel.kv_heads) = (true, kv_heads);
+        let ranges = packed_ranges(texts, window).map(|ranges| ranges.repeat(self.kernel.batch));
+        [self.lengths, self.key_ranges] = ranges;
+        self.inputs =
+            [(self.kernel.len(), 1), (self.kernel.kv_len(), 2), (self.kernel.kv_len(), 3)]
+                .map(|(len, salt)| numbers(len, salt));
+        self
     }
 
     /// With a bias of so many examples.
@@ -73,8 +75,8 @@ impl Case {
         let bias_gradient = self.kernel.bias.is_some();
         let kernel = Attention { backward: true, bias_gradient, ..self.kernel };
         let [out, lse] = self.forward();
-        let len = kernel.len();
-        let mut written = [len, len, len, kernel.stats_len()].map(|len| vec![f64::NAN; len]);
+        let lens = [kernel.len(), kernel.kv_len(), kernel.kv_len(), kernel.stats_len()];
+        let mut written = lens.map(|len| vec![f64::NAN; len]);
         let mut dbias = vec![f64::NAN; kernel.bias_len()];
         let [q, k, v] = &self.inputs;
         let mut args = [q, k, v].map(|x| Arg::Read(x)).into_iter().collect::<Vec<_>>();
@@ -85,6 +87,9 @@ impl Case {
         if bias_gradient {
             args.extend([Arg::Read(&self.bias), Arg::Write(&mut dbias)]);
         }
+        if kernel.ranges {
+            args.push(Arg::ReadI32(&self.key_ranges));
+        }
         kernel.run_f64(Args::new(args), &state());
         let [dq, dk, dv, stats] = written;
         [dq, dk, dv, stats, dbias]
@@ -92,38 +97,44 @@ impl Case {
 
     /// Output and lse, weight by weight.
     fn definition(&self) -> [Vec<f64>; 2] {
-        let Attention { length, heads, head_dim, .. } = self.kernel;
+        let Attention { length, keys, heads, kv_heads, head_dim, .. } = self.kernel;
         let [q, k, v] = &self.inputs;
         let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; self.kernel.rows()]);
         for (row, lse) in lse.iter_mut().enumerate() {
             let (b, h, i) = (row / length / heads, row / length % heads, row % length);
             let at = |j: usize, d: usize| ((b * length + j) * heads + h) * head_dim + d;
+            let kv_head = h / (heads / kv_heads);
+            let key_at = |j: usize, d: usize| ((b * keys + j) * kv_heads + kv_head) * head_dim + d;
             let near = |j: usize| match (self.kernel.window, self.kernel.causal) {
                 (None, _) => true,
                 (Some(window), true) => i < j + window,
                 (Some(window), false) => i.abs_diff(j) <= window,
             };
             let seen = |j: &usize| {
+                if self.kernel.ranges {
+                    let range = &self.lengths[2 * (b * length + i)..][..2];
+                    return (range[0]..range[1]).contains(&(*j as i32));
+                }
                 (*j as i32) < self.lengths[b] && (!self.kernel.causal || *j <= i) && near(*j)
             };
-            let keys: Vec<usize> = (0..length).filter(seen).collect();
+            let seen: Vec<usize> = (0..keys).filter(seen).collect();
             let score = |&j: &usize| {
-                let products = (0..head_dim).map(|d| q[at(i, d)] * k[at(j, d)]);
+                let products = (0..head_dim).map(|d| q[at(i, d)] * k[key_at(j, d)]);
                 let bias = self.kernel.bias.map_or(0.0, |examples| {
                     let example = if examples == 1 { 0 } else { b };
                     self.bias[((example * heads + h) * length + i) * length + j]
                 });
                 (f64::from(self.kernel.scale) * products.sum::<f64>() + bias).exp()
             };
-            let sum: f64 = keys.iter().map(score).sum();
-            *lse = if keys.is_empty() { 0.0 } else { sum.ln() };
-            for j in keys {
-                let index = (row * length + j) as u32;
+            let sum: f64 = seen.iter().map(score).sum();
+            *lse = if seen.is_empty() { 0.0 } else { sum.ln() };
+            for j in seen {
+                let index = (row * keys + j) as u32;
                 let unit = random::unit(random::word(3, self.kernel.stream, 7, index));
                 let rate = self.kernel.dropout;
                 let kept = if unit >= rate { 1.0 / (1.0 - f64::from(rate)) } else { 0.0 };
                 for d in 0..head_dim {
-                    out[at(i, d)] += kept * score(&j) / sum * v[at(j, d)];
+                    out[at(i, d)] += kept * score(&j) / sum * v[key_at(j, d)];
                 }
             }
         }
@@ -143,7 +154,7 @@ const SHAPES: [[usize; 4]; 5] =
     [[1, 1, 1, 1], [5, 7, 3, 5], [6, 33, 2, 8], [2, 130, 1, 4], [1, 16, 2, 3]];
 
 fn cases() -> impl Iterator<Item = Case> {
-    SHAPES.into_iter().flat_map(|[batch, length, heads, head_dim]| {
+    let plain = SHAPES.into_iter().flat_map(|[batch, length, heads, head_dim]| {
         let plain = [(false, 0.0), (true, 0.0), (false, 0.3), (true, 0.6)].into_iter();
         let plain = plain.map(|(causal, dropout)| (causal, None, None, dropout));
         let masked = [
@@ -165,7 +176,58 @@ fn cases() -> impl Iterator<Item = Case> {
                 None => case,
             }
         })
-    })
+    });
+    let packed = [
+        ([1, 1, 1, 1], &[1][..], 9, 1, 0.0),
+        ([2, 9, 4, 3], &[4, 3, 2], 100, 2, 0.3),
+        ([1, 33, 6, 4], &[20, 12, 1], 5, 2, 0.0),
+        ([1, 140, 3, 2], &[3, 137], 100, 1, 0.0),
+    ];
+    plain.chain(packed.map(|(shape, texts, window, kv_heads, dropout)| {
+        let [batch, length, heads, head_dim] = shape;
+        let mut case = Case::new(batch, length, heads, head_dim).packed(texts, window, kv_heads);
+        case.kernel.dropout = dropout;
+        case
+    }))
+}
+
+/// A text sees itself and what is before it, whatever lies beside it.
+#[test]
+fn packed_is_alone() {
+    let (heads, kv_heads, head_dim) = (4, 2, 3);
+    let together = Case::new(1, 12, heads, head_dim).packed(&[7, 5], 100, kv_heads);
+    let [out, lse] = together.forward();
+    for (first, length) in [(0, 7), (7, 5)] {
+        let mut alone = Case::new(1, length, heads, head_dim).packed(&[length], 100, kv_heads);
+        for (own, all) in alone.inputs.iter_mut().zip(&together.inputs) {
+            let width = all.len() / 12;
+            own.copy_from_slice(&all[first * width..(first + length) * width]);
+        }
+        let [own, own_lse] = alone.forward();
+        let width = heads * head_dim;
+        assert_near(&own, &out[first * width..(first + length) * width], 1e-13);
+        for (head, own) in own_lse.chunks(length).enumerate() {
+            assert_near(own, &lse[head * 12 + first..][..length], 1e-13);
+        }
+    }
+}
+
+/// One query against more keys than there are queries, as a text is continued.
+#[test]
+fn a_query_sees_the_keys_before_it() {
+    let whole = Case::new(2, 9, 4, 3).packed(&[9], 100, 2);
+    let [out, _] = whole.forward();
+    let width = 4 * 3;
+    let kernel = Attention { length: 1, keys: 9, ..whole.kernel };
+    let last = |x: &[f64]| x.chunks(9 * width).flat_map(|x| x[8 * width..].to_vec()).collect();
+    let [q, k, v] = &whole.inputs;
+    let one = Case {
+        kernel,
+        lengths: vec![0, 9, 0, 9],
+        inputs: [last(q), k.clone(), v.clone()],
+        ..whole
+    };
+    assert_near(&one.forward()[0], &last(&out), 1e-13);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Attention, DBIAS, DK, DOUT, DQ, DV, K, LENGTHS, LSE, OUT, Q, STATS, V};
+use super::{Attention, DBIAS, DK, DOUT, DQ, DV, K, KEY_RANGES, LENGTHS, LSE, OUT, Q, STATS, V};
 use crate::gemm::product;
 use crate::matmul::Out;
 use crate::row::vectorised;
@@ -44,6 +44,8 @@ struct Block {
     keys: usize,
     /// Length of a row of scratch.
     width: usize,
+    /// How many of the queries, from the first on, are no padding, where that is told of the keys.
+    real: usize,
 }
 
 /// What a block's scores are made of.
@@ -56,9 +58,12 @@ struct Reads<'a, F> {
 
 impl Attention {
     pub(super) fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
-        for operand in [Q, K, V] {
-            assert!(args.read(operand).len() >= self.len());
+        assert!(args.read(Q).len() >= self.len());
+        for operand in [K, V] {
+            assert!(args.read(operand).len() >= self.kv_len());
         }
+        let ranges = self.batch * self.length * if self.ranges { 2 } else { 0 };
+        assert!(args.read_i32(LENGTHS).len() >= ranges.max(self.batch));
         if self.backward {
             self.run_backward(&mut args, state);
             if self.bias_gradient {
@@ -93,13 +98,13 @@ impl Attention {
             }
             self.scores(&block, reads.q, reads.k, &mut scratch.weights);
             let scale = self.scaled(&block, &reads, &mut scratch.weights);
-            let shares = self.softmax(&block, scale, scratch, lse, state);
+            let shares = self.softmax(&block, scale, scratch, (lengths, lse), state);
             let weights = (scratch.weights.as_ptr(), block.width, 1);
-            let stride = self.stride();
+            let (stride, kv_stride) = (self.stride(), self.kv_stride());
             // SAFETY: the weights are [rows, keys] within their scratch, the values [keys, head_dim] within v; the
             // head's columns of the block's queries are this task's.
             unsafe {
-                let values = (v.as_ptr().add(self.at(pair, block.start)), stride, 1);
+                let values = (v.as_ptr().add(self.key_at(pair, block.start)), kv_stride, 1);
                 let target = (out.0.add(own), stride, 1);
                 product(
                     [block.rows, self.head_dim, block.keys],
@@ -124,28 +129,43 @@ impl Attention {
         let Reads { q, k, .. } = reads;
         let lengths = args.read_i32(LENGTHS);
         assert!(out.len() >= self.len() && dout.len() >= self.len());
+        if self.ranges {
+            assert!(args.read_i32(KEY_RANGES).len() >= 2 * self.batch * self.keys);
+        }
         let gradients = [DQ, DK, DV].map(|operand| args.write(operand));
-        assert!(gradients.iter().all(|gradient| gradient.len() == self.len()));
+        let lens = gradients.each_ref().map(|gradient| gradient.len());
+        assert_eq!(lens, [self.len(), self.kv_len(), self.kv_len()]);
         let [dq, dk, dv] = gradients.map(|gradient| Out(gradient.as_mut_ptr()));
         let (stats, example_keys) = args.write(STATS).split_at_mut(2 * self.rows());
         example_keys.iter_mut().zip(lengths).for_each(|(keys, &length)| {
             *keys = F::of(length.clamp(0, self.length as i32) as f32);
         });
-        let stats = stats.par_chunks_mut(2 * self.length);
-        let heads = stats.zip(lse.par_chunks(self.length)).enumerate();
-        heads.for_each_init(Scratch::default, |scratch, (pair, (stats, lse))| {
-            let (stride, head_dim) = (self.stride(), self.head_dim);
-            let base = self.at(pair, 0);
-            for (row, (stats, &lse)) in stats.as_chunks_mut().0.iter_mut().zip(lse).enumerate() {
-                let at = base + row * stride;
-                let (out, dout) = (&out[at..at + head_dim], &dout[at..at + head_dim]);
-                *stats = [lse, dot(out, dout)];
-                for gradient in [&dq, &dk, &dv] {
-                    // SAFETY: the head's columns of the example are this task's.
-                    unsafe { self.out_row(gradient, at) }.fill(F::zero());
+        let sharers = self.sharers();
+        let stats = stats.par_chunks_mut(2 * self.length * sharers);
+        let heads = stats.zip(lse.par_chunks(self.length * sharers)).enumerate();
+        heads.for_each_init(Scratch::default, |scratch, (group, (stats, lse))| {
+            let (stride, kv_stride, head_dim) = (self.stride(), self.kv_stride(), self.head_dim);
+            let kv_base = self.key_at(group * sharers, 0);
+            for row in 0..self.keys {
+                for gradient in [&dk, &dv] {
+                    // SAFETY: the keys' columns of the example are this task's.
+                    unsafe { self.out_row(gradient, kv_base + row * kv_stride) }.fill(F::zero());
                 }
             }
-            for first in (0..self.length).step_by(BLOCK) {
+            let rows = stats.as_chunks_mut().0.iter_mut().zip(lse);
+            for (number, (stats, &lse)) in rows.enumerate() {
+                let pair = group * sharers + number / self.length;
+                let at = self.at(pair, number % self.length);
+                let (out, dout) = (&out[at..at + head_dim], &dout[at..at + head_dim]);
+                *stats = [lse, dot(out, dout)];
+                // SAFETY: the heads' columns of the example are this task's.
+                unsafe { self.out_row(&dq, at) }.fill(F::zero());
+            }
+            let blocks = (0..sharers).flat_map(|member| {
+                (0..self.length).step_by(BLOCK).map(move |first| (member, first))
+            });
+            for (member, first) in blocks {
+                let pair = group * sharers + member;
                 let block @ Block { rows, keys, width, .. } = self.block(lengths, pair, first);
                 if keys == 0 {
                     continue;
@@ -153,16 +173,17 @@ impl Attention {
                 self.scores(&block, q, k, &mut scratch.weights);
                 let scale = self.scaled(&block, &reads, &mut scratch.weights);
                 self.scores(&block, dout, v, &mut scratch.gradients);
-                self.score_gradients(&block, scale, scratch, &stats[2 * first..], state);
+                let own_stats = &stats[2 * (member * self.length + first)..];
+                self.score_gradients(&block, scale, scratch, (lengths, own_stats), state);
                 let (weights, ds) = (scratch.weights.as_ptr(), scratch.gradients.as_ptr());
-                let (own, base) = (self.at(pair, first), self.at(pair, block.start));
+                let (own, base) = (self.at(pair, first), self.key_at(pair, block.start));
                 let scale = f64::from(self.scale);
                 // SAFETY: weights and ds are [rows, keys] within their scratch; what lies at `own` has the block's
                 // rows, what lies at `base` has `keys` rows, of head_dim columns each, and is written by this task.
                 unsafe {
                     let [q, dout] = [q, dout].map(|x| (x.as_ptr().add(own), stride, 1));
-                    let k = (k.as_ptr().add(base), stride, 1);
-                    let [dk, dv] = [&dk, &dv].map(|x| (x.0.add(base), stride, 1));
+                    let k = (k.as_ptr().add(base), kv_stride, 1);
+                    let [dk, dv] = [&dk, &dv].map(|x| (x.0.add(base), kv_stride, 1));
                     let dq = (dq.0.add(own), stride, 1);
                     product([rows, head_dim, keys], dq, false, (ds, width, 1), k, scale);
                     product([keys, head_dim, rows], dk, true, (ds, 1, width), q, scale);
@@ -203,7 +224,7 @@ impl Attention {
                 self.scores(&block, reads.q, reads.k, &mut scratch.weights);
                 let scale = self.scaled(&block, &reads, &mut scratch.weights);
                 self.scores(&block, dout, v, &mut scratch.gradients);
-                self.score_gradients(&block, scale, scratch, &stats, state);
+                self.score_gradients(&block, scale, scratch, (lengths, &stats), state);
                 let rows = dbias.chunks_exact_mut(self.length);
                 for (dbias, ds) in rows.zip(scratch.gradients.chunks_exact(block.width)) {
                     let dbias = &mut dbias[block.start..block.start + block.keys];
@@ -225,6 +246,12 @@ impl Attention {
         (batch * self.length + row) * self.stride() + head * self.head_dim
     }
 
+    /// First element of a row of the keys and of the values of a head.
+    fn key_at(&self, pair: usize, row: usize) -> usize {
+        let (batch, head) = (pair / self.heads, pair % self.heads / self.sharers());
+        (batch * self.keys + row) * self.kv_stride() + head * self.head_dim
+    }
+
     /// The head's columns of one row of an output, from `at` on.
     ///
     /// # Safety
@@ -238,19 +265,42 @@ impl Attention {
         unsafe { std::slice::from_raw_parts_mut(out.0.add(at), self.head_dim) }
     }
 
+    /// `lengths` being the operand of that name, or the queries' ranges.
     fn block(&self, lengths: &[i32], pair: usize, first: usize) -> Block {
         let rows = BLOCK.min(self.length - first);
-        let keys = lengths[pair / self.heads].clamp(0, self.length as i32) as usize;
-        let [before, after] = self.reach();
-        let start = first.saturating_sub(before);
-        let keys = keys.min(first + rows + after).saturating_sub(start);
-        Block { pair, first, rows, start, keys, width: keys.next_multiple_of(LANES) }
+        let (start, end, real) = match self.ranges {
+            true => {
+                let ranges = [first, first + rows - 1].map(|row| self.range(lengths, pair, row));
+                (ranges[0].start, ranges[1].end, rows)
+            }
+            false => {
+                let keys = lengths[pair / self.heads].clamp(0, self.length as i32) as usize;
+                let [before, after] = self.reach();
+                let end = keys.min(first + rows + after);
+                (first.saturating_sub(before), end, rows.min(keys.saturating_sub(first)))
+            }
+        };
+        let keys = end.saturating_sub(start);
+        Block { pair, first, rows, start, keys, width: keys.next_multiple_of(LANES), real }
+    }
+
+    /// The keys that a query sees, where that is told.
+    fn range(&self, ranges: &[i32], pair: usize, query: usize) -> Range<usize> {
+        let at = 2 * (pair / self.heads * self.length + query);
+        let [start, end] = [at, at + 1].map(|at| ranges[at].clamp(0, self.keys as i32) as usize);
+        start..end
     }
 
     /// The keys among the block's that a query of it sees.
-    fn seen(&self, block: &Block, row: usize) -> Range<usize> {
-        let [before, after] = self.reach();
+    fn seen(&self, block: &Block, row: usize, lengths: &[i32]) -> Range<usize> {
         let query = block.first + row;
+        if self.ranges {
+            let Range { start, end } = self.range(lengths, block.pair, query);
+            let [start, end] =
+                [start, end].map(|key| key.saturating_sub(block.start).min(block.keys));
+            return start.min(end)..end;
+        }
+        let [before, after] = self.reach();
         let end = block.keys.min((query + 1 + after).saturating_sub(block.start));
         query.saturating_sub(before).saturating_sub(block.start).min(end)..end
     }
@@ -269,18 +319,23 @@ impl Attention {
     }
 
     /// a · bᵀ for the block's rows of `a` and all its keys' rows of `b`: of q and k, not yet scaled, or of dout and v.
+    /// Padding is a product of its own, as gemm sums small results another way: so a text's scores have the same bits
+    /// however long it is padded to be.
     fn scores<F: Real>(&self, block: &Block, a: &[F], b: &[F], scores: &mut Vec<F>) {
         scores.resize(BLOCK * block.width, F::zero());
-        let stride = self.stride();
-        let (own, base) = (self.at(block.pair, block.first), self.at(block.pair, block.start));
+        let (stride, kv_stride) = (self.stride(), self.kv_stride());
+        let (own, base) = (self.at(block.pair, block.first), self.key_at(block.pair, block.start));
         assert!(own + (block.rows - 1) * stride + self.head_dim <= a.len());
-        assert!(base + (block.keys - 1) * stride + self.head_dim <= b.len());
+        assert!(base + (block.keys - 1) * kv_stride + self.head_dim <= b.len());
         // SAFETY: the last elements of both are asserted above to exist; scores is [BLOCK, width].
         unsafe {
-            let a = (a.as_ptr().add(own), stride, 1);
-            let b = (b.as_ptr().add(base), 1, stride);
-            let target = (scores.as_mut_ptr(), block.width, 1);
-            product([block.rows, block.keys, self.head_dim], target, false, a, b, 1.0);
+            let b = (b.as_ptr().add(base), 1, kv_stride);
+            let both = [0..block.real, block.real..block.rows];
+            for rows in both.into_iter().filter(|rows| !rows.is_empty()) {
+                let a = (a.as_ptr().add(own + rows.start * stride), stride, 1);
+                let target = (scores.as_mut_ptr().add(rows.start * block.width), block.width, 1);
+                product([rows.len(), block.keys, self.head_dim], target, false, a, b, 1.0);
+            }
         }
     }
 
@@ -290,7 +345,7 @@ impl Attention {
         block: &Block,
         scale: F,
         scratch: &mut Scratch<F>,
-        lse: &mut [F],
+        (lengths, lse): (&[i32], &mut [F]),
         state: &StepState,
     ) -> [F; BLOCK] {
         let mut shares = [F::zero(); BLOCK];
@@ -299,7 +354,7 @@ impl Attention {
             #[inline(always)]
             || {
                 for (row, ((weights, lse), share)) in rows.enumerate() {
-                    let seen = self.seen(block, row);
+                    let seen = self.seen(block, row, lengths);
                     if seen.is_empty() {
                         weights.fill(F::zero());
                         *lse = F::zero();
@@ -330,7 +385,7 @@ impl Attention {
         block: &Block,
         scale: F,
         scratch: &mut Scratch<F>,
-        stats: &[F],
+        (lengths, stats): (&[i32], &[F]),
         state: &StepState,
     ) {
         let Scratch { weights, gradients, words } = scratch;
@@ -341,7 +396,7 @@ impl Attention {
             rows.zip(stats.chunks_exact(2)).take(block.rows).enumerate()
         {
             let (lse, delta) = (stats[0], stats[1]);
-            let seen = self.seen(block, row);
+            let seen = self.seen(block, row, lengths);
             if self.dropout > 0.0 {
                 self.words(block, row, words, state);
             }
@@ -375,7 +430,7 @@ impl Attention {
     /// The random words of a row of weights.
     fn words(&self, block: &Block, row: usize, words: &mut Vec<u32>, state: &StepState) {
         words.resize(block.width, 0);
-        let first = (block.pair * self.length + block.first + row) * self.length + block.start;
+        let first = (block.pair * self.length + block.first + row) * self.keys + block.start;
         random::words(state.seed, self.stream, state.step, first as u32, words);
     }
 

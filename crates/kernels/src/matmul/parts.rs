@@ -34,8 +34,8 @@ impl Matmul {
                 (Side::Rows, operand.map_or(self.out_row_len(), |strides| strides[2] as usize))
             }
         };
-        // 64 rows of halves begin where a device can bind if they are even.
-        if operand == 1 && self.half_b && !row_len.is_multiple_of(2) {
+        // 64 rows of halves, or of bytes, begin where a device can bind if their words are whole.
+        if operand == 1 && !(row_len * self.b_type.bytes()).is_multiple_of(4) {
             return None;
         }
         let rows = match side {

@@ -16,7 +16,7 @@ pub struct Tile {
     pub block_k: u32,
     /// What the factors are rounded to before they are multiplied.
     pub factors: DType,
-    /// Parts into which the inner products are split, each summed by workgroups of its own; see [`super::split`].
+    /// Parts into which the inner products are split, each summed by workgroups of its own; see `matmul/split.rs`.
     pub splits: u32,
 }
 
@@ -158,8 +158,8 @@ impl Tile {
         }
     }
 
-    /// What is compiled of it, for a B in f16 or f32.
-    pub(super) fn source(&self, half_b: bool, caps: &Caps) -> Source {
+    /// What is compiled of it, for a B that is stored so.
+    pub(super) fn source(&self, b_type: DType, caps: &Caps) -> Source {
         let block = vec![
             ("THREAD_M", self.thread[0]),
             ("THREAD_N", self.thread[1]),
@@ -189,8 +189,10 @@ impl Tile {
                 Source { consts, ..Source::of("matmul_subgroup") }
             }
         };
-        if half_b {
-            source.imports.push(("common/b_f32", "common/b_f16"));
+        match b_type {
+            DType::F16 => source.imports.push(("common/b_f32", "common/b_f16")),
+            DType::I8 => source.imports.push(("common/b_f32", "common/b_i8")),
+            DType::F32 | DType::I32 => {}
         }
         source
     }

@@ -9,14 +9,15 @@ use rayon::prelude::*;
 use super::Matmul;
 use crate::chain::Row;
 use crate::gemm::product;
-use crate::{Args, Real, StepState};
+use crate::{Args, DType, Real, StepState};
 
 impl Matmul {
     pub(super) fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
         let a = args.read(0);
-        let b = match self.half_b {
-            true => Right::Halves(args.read_f16(1)),
-            false => Right::Floats(args.read(1)),
+        let b = match self.b_type {
+            DType::F16 => Right::Halves(args.read_f16(1)),
+            DType::I8 => Right::Bytes(args.read_i8(1)),
+            DType::F32 | DType::I32 => Right::Floats(args.read(1)),
         };
         let operands: Vec<&[F]> =
             (0..self.chain.operands.len()).map(|i| args.read(2 + i)).collect();
@@ -25,14 +26,23 @@ impl Matmul {
         assert!(a.len() >= self.spans()[0]);
         assert!(b.len() >= copies(self.shared_b) * self.k * self.n);
         assert!(out.len() == self.spans()[1]);
-        let side = self.cpu_block(rayon::current_num_threads());
         let out = Out(out.as_mut_ptr());
+        if let (true, Right::Floats(b)) = (self.has_few_rows(), &b) {
+            return self.run_few_rows([a, b], &out, &operands, state);
+        }
+        let side = self.cpu_block(rayon::current_num_threads());
         (0..self.blocks(side)).into_par_iter().for_each(|number| {
             let block = self.block(side, number);
             // SAFETY: the lengths are asserted above; `out` is borrowed mutably until all tasks are done, and its
             // blocks have no element in common, of which each task has another.
             unsafe { self.run_block(&block, a, &b, &out, &operands, state) };
         });
+    }
+
+    /// How the elements of this product are summed, as a number.
+    pub(super) fn way(&self) -> u8 {
+        const FEW_ROWS: u8 = u8::MAX;
+        if self.has_few_rows() { FEW_ROWS } else { Way::of(self.m, self.n) as u8 }
     }
 
     /// Number of blocks of at most `rows` × `cols` that `out` falls into.
@@ -62,7 +72,7 @@ impl Matmul {
         // A multiple of every register tile's side, or of its half.
         const STEP: usize = 16;
         // Strips of B that are made floats stay the same strips.
-        let step = if self.half_b && self.stripe() < self.n { self.stripe() } else { STEP };
+        let step = if self.is_widened() && self.stripe() < self.n { self.stripe() } else { STEP };
         let halved = |side: usize, step: usize| side.div_ceil(2).next_multiple_of(step).min(side);
         let mut block = [self.m, self.n];
         while self.blocks(block.map(|side| side.max(1))) < BLOCKS_A_THREAD * threads
@@ -87,7 +97,7 @@ impl Matmul {
             [part.min(whole), whole % part].into_iter().filter(|&part| part > 0)
         };
         // What gemm is given at a time, and what it is given of the whole product: of halves, strips, which stay the same.
-        let widths: Vec<(usize, usize)> = match self.half_b && self.stripe() < self.n {
+        let widths: Vec<(usize, usize)> = match self.is_widened() && self.stripe() < self.n {
             true => parts(self.n, self.stripe()).map(|strip| (strip, strip)).collect(),
             false => parts(self.n, cols).map(|part| (part, self.n)).collect(),
         };
@@ -98,6 +108,11 @@ impl Matmul {
         parts(self.m, rows).all(alike)
     }
 
+    /// Whether B is made floats before it is multiplied.
+    fn is_widened(&self) -> bool {
+        self.b_type != DType::F32
+    }
+
     /// Columns of B that are made floats at one time: as many as stay in a cache, so that A is packed few times, and
     /// no fewer than a register tile has.
     fn stripe(&self) -> usize {
@@ -106,14 +121,20 @@ impl Matmul {
         (ELEMENTS / self.k.max(1)).max(LEAST) / LEAST * LEAST
     }
 
-    /// Writes some columns of B, stored in halves, to `wide`; returns the strides that they have there.
-    fn widen<F: Real>(&self, b: &[f16], first: usize, cols: usize, wide: &mut [F]) -> [usize; 2] {
+    /// Writes some columns of B, stored in what `widen` makes floats, to `wide`; returns the strides that they have there.
+    fn widen<F: Real, T>(
+        &self,
+        b: &[T],
+        (first, cols): (usize, usize),
+        wide: &mut [F],
+        widen: impl Fn(&[T], &mut [F]),
+    ) -> [usize; 2] {
         if self.trans_b {
-            F::widen(&b[first * self.k..][..cols * self.k], wide);
+            widen(&b[first * self.k..][..cols * self.k], wide);
             return [1, self.k];
         }
         for (wide, b) in wide.chunks_exact_mut(cols).zip(b.chunks_exact(self.n)) {
-            F::widen(&b[first..][..cols], wide);
+            widen(&b[first..][..cols], wide);
         }
         [cols, 1]
     }
@@ -153,8 +174,7 @@ impl Matmul {
             Right::Floats(b) => {
                 columns(j, cols, &b[batch * b_batch + j * b_col..], [b_row, b_col]);
             }
-            Right::Halves(b) => {
-                let b = &b[batch * b_batch..];
+            Right::Halves(_) | Right::Bytes(_) => {
                 let most = self.stripe().min(cols);
                 WIDE.with_borrow_mut(|wide| {
                     let room = (most * self.k * size_of::<F>()).div_ceil(size_of::<f64>());
@@ -163,7 +183,17 @@ impl Matmul {
                     for first in (j..j + cols).step_by(most) {
                         let strip = most.min(j + cols - first);
                         let wide = &mut wide[..strip * self.k];
-                        let strides = self.widen(b, first, strip, wide);
+                        let columns_of_b = (first, strip);
+                        let strides = match b {
+                            Right::Halves(b) => {
+                                self.widen(&b[batch * b_batch..], columns_of_b, wide, F::widen)
+                            }
+                            Right::Bytes(b) => {
+                                let b = &b[batch * b_batch..];
+                                self.widen(b, columns_of_b, wide, F::widen_bytes)
+                            }
+                            Right::Floats(_) => unreachable!("floats are read as they are"),
+                        };
                         columns(first, strip, wide, strides);
                     }
                 });
@@ -217,6 +247,7 @@ thread_local! {
 enum Right<'a, F> {
     Floats(&'a [F]),
     Halves(&'a [f16]),
+    Bytes(&'a [i8]),
 }
 
 impl<F> Right<'_, F> {
@@ -224,6 +255,7 @@ impl<F> Right<'_, F> {
         match self {
             Self::Floats(b) => b.len(),
             Self::Halves(b) => b.len(),
+            Self::Bytes(b) => b.len(),
         }
     }
 }

@@ -253,12 +253,20 @@ impl GpuDevice {
         for (first, count) in tensor.spans(at, len, len) {
             let (piece, byte) = tensor.at(first);
             let values = &mut values[first - at..][..count];
-            if tensor.dtype == DType::F16 {
-                let mut halves = vec![f16::ZERO; count.next_multiple_of(2)];
-                self.read_bytes(piece, byte, bytemuck::cast_slice_mut(&mut halves))?;
-                halves[..count].convert_to_f32_slice(values);
-            } else {
-                self.read_bytes(piece, byte, bytemuck::cast_slice_mut(values))?;
+            match tensor.dtype {
+                DType::F16 => {
+                    let mut halves = vec![f16::ZERO; count.next_multiple_of(2)];
+                    self.read_bytes(piece, byte, bytemuck::cast_slice_mut(&mut halves))?;
+                    halves[..count].convert_to_f32_slice(values);
+                }
+                DType::I8 => {
+                    let mut bytes = vec![0_i8; count.next_multiple_of(4)];
+                    self.read_bytes(piece, byte, bytemuck::cast_slice_mut(&mut bytes))?;
+                    values.iter_mut().zip(bytes).for_each(|(value, byte)| *value = byte.into());
+                }
+                DType::F32 | DType::I32 => {
+                    self.read_bytes(piece, byte, bytemuck::cast_slice_mut(values))?;
+                }
             }
         }
         Ok(values)
@@ -340,14 +348,19 @@ impl Device for GpuDevice {
         for (first, count) in tensor.spans(offset, values.len(), COPY_BYTES / size) {
             let (piece, at) = tensor.at(first);
             let values = &values[first - offset..][..count];
-            let mut halves = Vec::new();
+            let (mut halves, mut eighths) = (Vec::new(), Vec::new());
             let bytes: &[u8] = match tensor.dtype {
                 DType::F16 => {
                     halves.resize(count.next_multiple_of(2), f16::ZERO);
                     halves[..count].convert_from_f32_slice(values);
                     bytemuck::cast_slice(&halves)
                 }
-                _ => bytemuck::cast_slice(values),
+                DType::I8 => {
+                    eighths.extend(values.iter().map(|&value| value as i8));
+                    eighths.resize(count.next_multiple_of(4), 0);
+                    bytemuck::cast_slice(&eighths)
+                }
+                DType::F32 | DType::I32 => bytemuck::cast_slice(values),
             };
             if self.unflushed + bytes.len() > COPY_BYTES {
                 self.wait()?;

@@ -70,7 +70,7 @@ impl Program {
         context: &mut Context,
         shared: &mut Shared<'_>,
         plan: &Plan,
-        mut persistent: HashMap<usize, Tensor>,
+        persistent: HashMap<usize, Tensor>,
     ) -> Result<Self, Error> {
         let before = context.stats.bytes;
         for call in &plan.calls {
@@ -84,34 +84,8 @@ impl Program {
         let keys: Vec<PipelineKey> = launches.iter().map(key).collect();
         shared.pipelines.prepare(context, &keys)?;
 
-        let mut tensors = Vec::with_capacity(plan.buffers.len());
-        let (mut inputs, mut outputs) = (HashMap::new(), HashMap::new());
-        let mut staged_to = STAGING_ALIGNMENT;
-        for (index, spec) in plan.buffers.iter().enumerate() {
-            let tensor = match persistent.remove(&index) {
-                Some(tensor) => tensor,
-                None => Tensor::new(context, &spec.label, spec.dtype, (spec.len, spec.len))?,
-            };
-            match &spec.kind {
-                BufferKind::Input(name) => {
-                    let input = Input { tensor: tensor.clone(), staged_at: staged_to };
-                    staged_to +=
-                        buffer_bytes(spec.dtype, spec.len).next_multiple_of(STAGING_ALIGNMENT);
-                    inputs.insert(name.clone(), input);
-                }
-                BufferKind::Output(name) => {
-                    outputs.insert(name.clone(), tensor.clone());
-                }
-                BufferKind::Constant(constant) => {
-                    let bytes: &[u8] = bytemuck::cast_slice(&constant.words);
-                    context
-                        .guarded(|| context.queue.write_buffer(&tensor.pieces[0], 0, bytes))
-                        .map_err(|e| context.no_room(e, &spec.label, bytes.len() as u64))?;
-                }
-                BufferKind::Slot | BufferKind::Persistent(_) => {}
-            }
-            tensors.push(tensor);
-        }
+        let Buffers { tensors, inputs, outputs, staged_to } =
+            Buffers::new(context, plan, persistent)?;
         debug_assert_eq!(staged_to, staging_bytes(plan));
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         let staging = [
@@ -291,6 +265,54 @@ impl Dispatch {
         let [x, y, z] = self.workgroups;
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+/// A plan's buffers, by their index in it and by name.
+struct Buffers {
+    tensors: Vec<Tensor>,
+    inputs: HashMap<String, Input>,
+    outputs: HashMap<String, Tensor>,
+    /// Bytes of a staging buffer.
+    staged_to: u64,
+}
+
+impl Buffers {
+    /// Allocates those that are not `persistent`, and writes the constants.
+    fn new(
+        context: &mut Context,
+        plan: &Plan,
+        mut persistent: HashMap<usize, Tensor>,
+    ) -> Result<Self, Error> {
+        let mut tensors = Vec::with_capacity(plan.buffers.len());
+        let (mut inputs, mut outputs) = (HashMap::new(), HashMap::new());
+        let mut staged_to = STAGING_ALIGNMENT;
+        for (index, spec) in plan.buffers.iter().enumerate() {
+            let tensor = match persistent.remove(&index) {
+                Some(tensor) => tensor,
+                None => Tensor::new(context, &spec.label, spec.dtype, (spec.len, spec.len))?,
+            };
+            match &spec.kind {
+                BufferKind::Input(name) => {
+                    let input = Input { tensor: tensor.clone(), staged_at: staged_to };
+                    staged_to +=
+                        buffer_bytes(spec.dtype, spec.len).next_multiple_of(STAGING_ALIGNMENT);
+                    inputs.insert(name.clone(), input);
+                }
+                BufferKind::Output(name) => {
+                    outputs.insert(name.clone(), tensor.clone());
+                }
+                BufferKind::Constant(constant) => {
+                    let bytes: &[u8] = bytemuck::cast_slice(&constant.words);
+                    context
+                        .guarded(|| context.queue.write_buffer(&tensor.pieces[0], 0, bytes))
+                        .map_err(|e| context.no_room(e, &spec.label, bytes.len() as u64))?;
+                }
+                BufferKind::Slot | BufferKind::Persistent(_) => {}
+            }
+            tensors.push(tensor);
+        }
+        Ok(Self { tensors, inputs, outputs, staged_to })
     }
 }
 

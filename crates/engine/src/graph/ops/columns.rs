@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::DType;
 use distil_gpu_kernels::columns::{Columns, MAX_BLOCKS};
+use distil_gpu_onnx::Attribute;
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::Export;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
 /// Input: x [.., parts · n]. Outputs: the parts [.., n], in order.
@@ -63,6 +65,14 @@ impl Op for Split {
         let args = [ArgRef::Input(0)].into_iter().chain(outputs).collect();
         Ok(vec![Lowered::new(kernel(&site.outputs[0].shape, self.parts, false), args)])
     }
+
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        let x = at.input(0)?;
+        let last = [("axis", Attribute::Int(-1))];
+        let parts = at.to().node_of("Split", &[&x], &last, self.parts);
+        parts.into_iter().enumerate().for_each(|(output, part)| at.set(output, part));
+        Ok(())
+    }
 }
 
 impl Op for Join {
@@ -96,6 +106,15 @@ impl Op for Join {
         let blocks = site.inputs.len();
         let args = (0..blocks).map(ArgRef::Input).chain([ArgRef::Output(0)]).collect();
         Ok(vec![Lowered::new(kernel(&site.inputs[0].shape, blocks, true), args)])
+    }
+
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        let parts: Vec<String> =
+            (0..at.inputs()).map(|input| at.input(input)).collect::<Result<_, _>>()?;
+        let parts: Vec<&str> = parts.iter().map(|part| &**part).collect();
+        let joined = at.node("Concat", &parts, &[("axis", Attribute::Int(-1))]);
+        at.set(0, joined);
+        Ok(())
     }
 }
 

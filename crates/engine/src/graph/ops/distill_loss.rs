@@ -13,7 +13,7 @@ use crate::graph::{Gradient, Graph, Tensor, TensorId};
 pub struct LossTerms {
     /// The soft term, if there is a teacher.
     pub divergence: Divergence,
-    /// Weights [rows] that the hard terms of the rows are multiplied by. The step's scale of the hard term is then 1 / their
+    /// Weights \[rows] that the hard terms of the rows are multiplied by. The step's scale of the hard term is then 1 / their
     /// sum.
     pub weights: Option<TensorId>,
 }
@@ -26,17 +26,17 @@ impl LossTerms {
         }
         Err(Error::Unsupported {
             what: format!(
-                "the beta of {:?} is too near to 0 or 1, or beyond them",
+                "the number of {:?} is too near to 0 or 1, or beyond them",
                 self.divergence
             ),
-            instead: "give a beta from 0.001 to 0.999".to_owned(),
+            instead: "give a beta from 0.001 to 0.999, or a skew from 0.001 to 0.9".to_owned(),
         })
     }
 }
 
-/// Inputs: student logits [rows, columns], labels [rows] (integers), and teacher logits [rows, columns],
-/// unless it is cross-entropy alone; then the weights [rows] of the rows' hard terms, if `weighted`. Outputs: row losses
-/// [rows], whose sum is the batch's loss; terms [rows, [`distill_loss::TERMS`]]; the gradient of the summed loss by the
+/// Inputs: student logits [rows, columns], labels \[rows] (integers), and teacher logits [rows, columns],
+/// unless it is cross-entropy alone; then the weights \[rows] of the rows' hard terms, if `weighted`. Outputs: row losses
+/// \[rows], whose sum is the batch's loss; terms [rows, [`distill_loss::TERMS`]]; the gradient of the summed loss by the
 /// student's logits.
 #[derive(Clone, Copy, Debug)]
 pub struct DistillLoss {

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
 /// Inputs: the student's features and the teacher's, both [examples, positions, columns], or [examples, columns], and
-/// lengths [examples] (integers: positions from there on are padding, and an example of length 0 is). Outputs: row
+/// lengths \[examples] (integers: positions from there on are padding, and an example of length 0 is). Outputs: row
 /// losses [examples · positions], whose sum is `weight` times the mean over what counts, and the gradient of that sum
 /// by the student's features. The teacher's have none.
 #[derive(Clone, Copy, Debug)]

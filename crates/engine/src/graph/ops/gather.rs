@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::chain::{Binary, Stage};
 use distil_gpu_kernels::{DType, gather};
+use distil_gpu_onnx::Attribute;
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::Export;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
 /// Inputs: table [table_rows, cols] (f32 or f16), ids [..] (integers), and order [number of ids] (integers), which only
@@ -53,6 +55,10 @@ impl Op for Gather {
         Ok(vec![Some(dtable), None, None])
     }
 
+    fn reads_bytes(&self, input: usize) -> bool {
+        input == 0
+    }
+
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
         let kernel = gather::Gather {
             rows: site.inputs[1].len(),
@@ -61,10 +67,21 @@ impl Op for Gather {
             cols: site.inputs[0].shape[1],
             backward: false,
             accumulate: false,
-            half_table: site.inputs[0].dtype == DType::F16,
+            table_type: site.inputs[0].dtype,
         };
         let args = vec![ArgRef::Input(0), ArgRef::Input(1), ArgRef::Output(0)];
         Ok(vec![Lowered::new(kernel, args)])
+    }
+
+    /// A file has no rows of zeros for ids that name none: its ids are all in the table.
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        let table = at.input(0)?;
+        let rows = match at.row_numbers(1)? {
+            Some(ids) => at.node("Gather", &[&table, &ids], &[("axis", Attribute::Int(0))]),
+            None => table,
+        };
+        at.set(0, rows);
+        Ok(())
     }
 }
 
@@ -98,7 +115,7 @@ impl Op for GatherGradient {
             cols: site.outputs[0].shape[1],
             backward: true,
             accumulate: self.onto,
-            half_table: false,
+            table_type: DType::F32,
         };
         let mut args: Vec<ArgRef> = (0..3).map(ArgRef::Input).collect();
         args.push(ArgRef::Output(0));
@@ -129,7 +146,11 @@ impl Graph {
         ids: TensorId,
         order: TensorId,
     ) -> Result<TensorId, Error> {
-        self.add_one(Arc::new(Gather), &[table, ids, order])
+        let rows = self.add_one(Arc::new(Gather), &[table, ids, order])?;
+        let Some(scales) = self.scales(table) else { return Ok(rows) };
+        let column = self.reshape(scales, &[self.shape(scales)[0], 1])?;
+        let scales = self.add_one(Arc::new(Gather), &[column, ids, order])?;
+        self.mul(rows, scales)
     }
 }
 

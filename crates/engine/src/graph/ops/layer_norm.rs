@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use distil_gpu_kernels::{DType, layer_norm};
+use distil_gpu_onnx::Attribute;
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::Export;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
-/// Inputs: x [.., cols], weight [cols], bias [cols]. Outputs: y [.., cols], and stats [rows, 2] (mean and
+/// Inputs: x [.., cols], weight \[cols], bias \[cols]. Outputs: y [.., cols], and stats [rows, 2] (mean and
 /// 1 / std of each row), which the gradient is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerNorm {
     /// Added to the variance.
     pub eps: f32,
+    /// Whether the mean is subtracted.
+    pub centred: bool,
 }
 
 const STATS: usize = 1;
@@ -44,27 +48,51 @@ impl Op for LayerNorm {
             return Err(at.missing(self.name()));
         }
         let inputs = [at.input(0), at.input(1), at.output(STATS), at.upstream(0)];
-        let made = at.graph.add(Arc::new(LayerNormGradient), &inputs)?;
+        let op = LayerNormGradient { centred: self.centred };
+        let made = at.graph.add(Arc::new(op), &inputs)?;
         Ok(made[..3].iter().copied().map(Some).collect())
     }
 
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
         let [rows, cols] = matrix(site.inputs[0]);
-        let kernel = layer_norm::LayerNorm { rows, cols, eps: self.eps };
+        let Self { eps, centred } = *self;
+        let kernel = layer_norm::LayerNorm { rows, cols, eps, centred };
         let mut args: Vec<ArgRef> = (0..3).map(ArgRef::Input).collect();
         args.extend([ArgRef::Output(0), ArgRef::Output(STATS)]);
         Ok(vec![Lowered::new(kernel, args)])
+    }
+
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        let (x, weight, bias) = (at.input(0)?, at.input(1)?, at.input(2)?);
+        let last = ("axis", Attribute::Int(-1));
+        let y = if self.centred {
+            let eps = ("epsilon", Attribute::Float(self.eps));
+            at.node("LayerNormalization", &[&x, &weight, &bias], &[last, eps])
+        } else {
+            let squares = at.node("Mul", &[&x, &x], &[]);
+            let mean = at.node("ReduceMean", &[&squares], &[("axes", Attribute::Ints(vec![-1]))]);
+            let eps = at.scalar(self.eps);
+            let mean = at.node("Add", &[&mean, &eps], &[]);
+            let root = at.node("Sqrt", &[&mean], &[]);
+            let normed = at.node("Div", &[&x, &root], &[]);
+            let scaled = at.node("Mul", &[&normed, &weight], &[]);
+            at.node("Add", &[&scaled, &bias], &[])
+        };
+        at.set(0, y);
+        Ok(())
     }
 }
 
 /// Inputs: x, weight, stats, dy. Outputs: dx, dweight, dbias, and the sums that the last two are made of.
 #[derive(Clone, Copy, Debug)]
-struct LayerNormGradient;
+struct LayerNormGradient {
+    centred: bool,
+}
 
 impl LayerNormGradient {
-    fn kernel(x: &Tensor) -> layer_norm::LayerNormBackward {
+    fn kernel(&self, x: &Tensor) -> layer_norm::LayerNormBackward {
         let [rows, cols] = matrix(x);
-        layer_norm::LayerNormBackward { rows, cols }
+        layer_norm::LayerNormBackward { rows, cols, centred: self.centred }
     }
 }
 
@@ -74,7 +102,7 @@ impl Op for LayerNormGradient {
     }
 
     fn infer(&self, inputs: &[&Tensor]) -> Result<Vec<Vec<usize>>, Error> {
-        let kernel = Self::kernel(inputs[0]);
+        let kernel = self.kernel(inputs[0]);
         let cols = vec![kernel.cols];
         let block_sums = vec![kernel.blocks(), 2, kernel.cols];
         Ok(vec![inputs[0].shape.clone(), cols.clone(), cols, block_sums])
@@ -85,7 +113,7 @@ impl Op for LayerNormGradient {
     }
 
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
-        let kernel = Self::kernel(site.inputs[0]);
+        let kernel = self.kernel(site.inputs[0]);
         let finish = layer_norm::LayerNormFinish { blocks: kernel.blocks(), cols: kernel.cols };
         let [dx, dweight, dbias, block_sums] = [0, 1, 2, 3].map(ArgRef::Output);
         let mut args: Vec<ArgRef> = (0..4).map(ArgRef::Input).collect();
@@ -100,7 +128,7 @@ impl Op for LayerNormGradient {
 
 impl Graph {
     /// (x - mean) / √(variance + eps) · weight + bias over the last axis of x [.., cols]; weight and bias are
-    /// [cols], the variance is the biased one.
+    /// \[cols], the variance is the biased one.
     ///
     /// # Errors
     /// [`Error::Shape`] when x, weight and bias do not meet.
@@ -111,7 +139,18 @@ impl Graph {
         bias: TensorId,
         eps: f32,
     ) -> Result<TensorId, Error> {
-        self.add_one(Arc::new(LayerNorm { eps }), &[x, weight, bias])
+        self.add_one(Arc::new(LayerNorm { eps, centred: true }), &[x, weight, bias])
+    }
+
+    /// x / √(mean of x² + eps) · weight over the last axis of x [.., cols]; weight is \[cols]. Zhang and Sennrich, "Root Mean
+    /// Square Layer Normalization", 2019; as `torch.nn.RMSNorm`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when x and weight do not meet.
+    pub fn rms_norm(&mut self, x: TensorId, weight: TensorId, eps: f32) -> Result<TensorId, Error> {
+        let shape = self.shape(weight).to_vec();
+        let bias = self.constant(0.0, &shape)?;
+        self.add_one(Arc::new(LayerNorm { eps, centred: false }), &[x, weight, bias])
     }
 }
 

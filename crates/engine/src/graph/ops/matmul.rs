@@ -8,9 +8,10 @@ use distil_gpu_kernels::{DType, matmul};
 use super::pointwise::{appended, operand_count};
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::Export;
 use crate::graph::{Gradient, Graph, Tensor, TensorId, collapse};
 
-/// out = stages(A · B): inputs A [.., m, k] and B [.., k, n] (either stored transposed; B in f32 or f16), then the stages'
+/// out = stages(A · B): inputs A [.., m, k] and B [.., k, n] (either stored transposed; B in f32, f16 or, transposed, in bytes), then the stages'
 /// operands. A two-dimensional B serves every matrix of A; other leading axes must be equal.
 #[derive(Clone, Debug, Default)]
 pub struct Matmul {
@@ -78,6 +79,11 @@ impl Op for Matmul {
         Ok(vec![Some(da), Some(db)])
     }
 
+    /// Its rows are then columns of the product.
+    fn reads_bytes(&self, input: usize) -> bool {
+        input == 1 && self.trans_b
+    }
+
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
         let Sizes { batch, m, n, k } = self.sizes(&site.inputs)?;
         let operands: Vec<&[usize]> = site.inputs[2..].iter().map(|t| &t.shape[..]).collect();
@@ -89,10 +95,24 @@ impl Op for Matmul {
         (kernel.m, kernel.batch) = if tall { (m * count, 1) } else { (m, count) };
         kernel.chain = Chain { stages: self.stages.clone(), operands: strides };
         kernel.extent = extent;
-        kernel.half_b = site.inputs[1].dtype == DType::F16;
+        kernel.b_type = site.inputs[1].dtype;
         let mut args: Vec<ArgRef> = (0..site.inputs.len()).map(ArgRef::Input).collect();
         args.push(ArgRef::Output(0));
         Ok(vec![Lowered::new(kernel, args)])
+    }
+
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        if !self.stages.is_empty() {
+            return Err(at.unsupported("a fused matmul"));
+        }
+        let mut side = |input, transposed| match transposed {
+            true => at.transposed(input),
+            false => at.input(input),
+        };
+        let (a, b) = (side(0, self.trans_a)?, side(1, self.trans_b)?);
+        let product = at.node("MatMul", &[&a, &b], &[]);
+        at.set(0, product);
+        Ok(())
     }
 
     fn absorb(&self, stages: &[Stage]) -> Option<Arc<dyn Op>> {
@@ -113,6 +133,11 @@ impl Graph {
         trans_a: bool,
         trans_b: bool,
     ) -> Result<TensorId, Error> {
-        self.add_one(Arc::new(Matmul { trans_a, trans_b, stages: Vec::new() }), &[a, b])
+        let op = Arc::new(Matmul { trans_a, trans_b, stages: Vec::new() });
+        let product = self.add_one(op.clone(), &[a, b])?;
+        match self.scales(b).filter(|_| op.reads_bytes(1)) {
+            Some(scales) => self.mul(product, scales),
+            None => Ok(product),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The ops: shape rule, gradient rule and kernel of each, one file an op.
+//! The ops: shape rule, gradient rule, kernel and form in ONNX of each, one file an op.
 
 mod accumulate;
 mod add_to;
@@ -20,6 +20,7 @@ mod relation_loss;
 mod relative_gather;
 mod reshape;
 mod rotary;
+mod scatter;
 mod softmax;
 mod vocabulary_loss;
 
@@ -31,7 +32,7 @@ use distil_gpu_kernels::chain::Stage;
 
 pub use accumulate::Accumulate;
 pub use add_to::AddTo;
-pub use attention::{Attention, AttentionConfig};
+pub use attention::{Attention, AttentionConfig, UNSEEN};
 pub use columns::{Join, Split};
 pub use distill_loss::{DistillLoss, LossTerms};
 pub use feature_loss::FeatureLoss;
@@ -49,10 +50,12 @@ pub use relation_loss::RelationLoss;
 pub use relative_gather::RelativeGather;
 pub use reshape::Reshape;
 pub use rotary::Rotary;
+pub use scatter::Scatter;
 pub use softmax::Softmax;
 pub use vocabulary_loss::{Decoder, VocabularyLoss, chunk_rows};
 
-use super::{Gradient, Tensor, TensorId};
+use super::export::Export;
+use super::{Graph, Node, Tensor, TensorId};
 use crate::error::Error;
 use crate::layout::{Layout, StorePart};
 
@@ -121,6 +124,63 @@ pub struct Site<'a> {
     pub stores: &'a [Layout],
 }
 
+/// Where an op's gradient rule stands: the node, and the gradients of its outputs.
+#[derive(Debug)]
+pub struct Gradient<'a> {
+    /// The graph the rule adds to.
+    pub graph: &'a mut Graph,
+    /// The node.
+    pub node: Node,
+    upstream: Vec<Option<TensorId>>,
+    ones: &'a [TensorId],
+}
+
+impl<'a> Gradient<'a> {
+    pub(super) fn new(
+        graph: &'a mut Graph,
+        node: Node,
+        upstream: Vec<Option<TensorId>>,
+        ones: &'a [TensorId],
+    ) -> Self {
+        Self { graph, node, upstream, ones }
+    }
+
+    /// Input `index` of the node.
+    pub fn input(&self, index: usize) -> TensorId {
+        self.node.inputs[index]
+    }
+
+    /// Output `index` of the node.
+    pub fn output(&self, index: usize) -> TensorId {
+        self.node.outputs[index]
+    }
+
+    /// The gradient of the loss by output `index`.
+    ///
+    /// # Panics
+    /// When the loss does not depend on that output: a rule asks only for its differentiable outputs.
+    pub fn upstream(&self, index: usize) -> TensorId {
+        self.upstream[index].expect("a rule asks only for differentiable outputs")
+    }
+
+    /// Whether the loss depends on output `index`.
+    pub fn has_upstream(&self, index: usize) -> bool {
+        self.upstream[index].is_some()
+    }
+
+    /// Whether that gradient is the constant 1.
+    pub fn upstream_is_one(&self, index: usize) -> bool {
+        self.ones.contains(&self.upstream(index))
+    }
+
+    /// The error of a rule that does not exist.
+    pub fn missing(&self, op: &'static str) -> Error {
+        let tensor =
+            self.node.inputs.first().map_or_else(String::new, |&id| self.graph.describe(id));
+        Error::NoGradient { op, tensor }
+    }
+}
+
 /// What a node computes.
 pub trait Op: Debug + Send + Sync {
     /// Name for messages.
@@ -143,6 +203,19 @@ pub trait Op: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Shape`] when no kernel can.
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error>;
+
+    /// Whether it reads input `input` where that lies in bytes, leaving the scales of its rows to who adds it.
+    fn reads_bytes(&self, _input: usize) -> bool {
+        false
+    }
+
+    /// Adds the op to an ONNX file, and says which of the file's values its outputs are.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], naming the op, where it has no form there, which is so unless an op says how.
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        Err(at.unsupported(self.name()))
+    }
 
     /// The op followed by `stages` in one kernel, if it can: the stages' operands become further inputs, in
     /// order, numbered on from the op's own.

@@ -10,7 +10,7 @@ use distil_gpu_kernels::optimizer::{Factor, Optimizer, Rule};
 use super::gradients::Gradients;
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
-use crate::graph::{Gradient, Graph, Tensor, TensorId};
+use crate::graph::{Gradient, Graph, Recompute, Tensor, TensorId};
 use crate::layout::{ALIGNMENT, Layout, Part, StorePart};
 use crate::plan::Precision;
 
@@ -57,11 +57,14 @@ pub struct Update {
     pub precision: Precision,
     /// Whether the labels' loss of each example has a weight, which the plans of batches then read.
     pub weighted: bool,
+    /// What the backward pass makes again.
+    pub recompute: Recompute,
 }
 
 impl From<OptimizerConfig> for Update {
     fn from(config: OptimizerConfig) -> Self {
-        Self { config, rates: Vec::new(), precision: Precision::F32, weighted: false }
+        let (precision, recompute) = (Precision::F32, Recompute::None);
+        Self { config, rates: Vec::new(), precision, weighted: false, recompute }
     }
 }
 

@@ -8,6 +8,7 @@ use distil_gpu_kernels::elementwise::Elementwise;
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::Export;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
 /// Most axes that are permuted.
@@ -59,6 +60,14 @@ impl Op for Permute {
         }
         let kernel = Elementwise { extent, main_strides: Some(strides), chain: Chain::default() };
         Ok(vec![Lowered::new(kernel, vec![ArgRef::Input(0), ArgRef::Output(0)])])
+    }
+
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        let x = at.input(0)?;
+        let axes: Vec<i64> = self.axes.iter().map(|&axis| axis as i64).collect();
+        let moved = at.permuted(&x, &axes);
+        at.set(0, moved);
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use distil_gpu_kernels::elementwise::Elementwise;
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::Export;
 use crate::graph::{Gradient, Graph, Tensor, TensorId, broadcast_shapes, collapse};
 
 /// stages applied to input 0; the stages' operand `i` is input `i + 1`. With no input: a `Fill`.
@@ -33,6 +34,53 @@ pub(super) fn appended(own: &[Stage], taken: usize, stages: &[Stage]) -> Option<
 /// Operands a chain reads.
 pub(super) fn operand_count(stages: &[Stage]) -> usize {
     stages.iter().filter_map(|stage| stage.operand()).max().map_or(0, |last| last + 1)
+}
+
+/// A stage that has no operand, of a value in an ONNX file.
+pub(super) fn export_stage(
+    at: &mut Export<'_, '_>,
+    stage: Stage,
+    x: &str,
+) -> Result<String, Error> {
+    let of = |at: &mut Export<'_, '_>, op: &str, number: f32, x: &str| {
+        let number = at.scalar(number);
+        at.node(op, &[x, &number], &[])
+    };
+    Ok(match stage {
+        Stage::Relu => at.node("Relu", &[x], &[]),
+        Stage::Tanh => at.node("Tanh", &[x], &[]),
+        Stage::Sigmoid => at.node("Sigmoid", &[x], &[]),
+        Stage::Exp => at.node("Exp", &[x], &[]),
+        Stage::Log => at.node("Log", &[x], &[]),
+        Stage::Sqrt => at.node("Sqrt", &[x], &[]),
+        Stage::Square => at.node("Mul", &[x, x], &[]),
+        Stage::Reciprocal => at.node("Reciprocal", &[x], &[]),
+        // In the order in which onnxruntime knows it as one op.
+        Stage::GeluErf => {
+            let scaled = of(at, "Div", std::f32::consts::SQRT_2, x);
+            let erf = at.node("Erf", &[&scaled], &[]);
+            let twice = of(at, "Add", 1.0, &erf);
+            let product = at.node("Mul", &[x, &twice], &[]);
+            of(at, "Mul", 0.5, &product)
+        }
+        Stage::GeluTanh => {
+            let square = at.node("Mul", &[x, x], &[]);
+            let cube = at.node("Mul", &[&square, x], &[]);
+            let part = of(at, "Mul", 0.044_715, &cube);
+            let sum = at.node("Add", &[x, &part], &[]);
+            let scaled = of(at, "Mul", (2.0 / std::f32::consts::PI).sqrt(), &sum);
+            let tanh = at.node("Tanh", &[&scaled], &[]);
+            let twice = of(at, "Add", 1.0, &tanh);
+            let product = at.node("Mul", &[x, &twice], &[]);
+            of(at, "Mul", 0.5, &product)
+        }
+        Stage::Affine { scale, offset } => {
+            let scaled = if scale == 1.0 { x.to_owned() } else { of(at, "Mul", scale, x) };
+            if offset == 0.0 { scaled } else { of(at, "Add", offset, &scaled) }
+        }
+        Stage::Dropout { .. } => return Err(at.unsupported("dropout")),
+        Stage::Fill(_) | Stage::Binary(..) => return Err(at.unsupported("a stage with operands")),
+    })
 }
 
 impl Op for Pointwise {
@@ -111,6 +159,34 @@ impl Op for Pointwise {
         let mut args: Vec<ArgRef> = (0..site.inputs.len()).map(ArgRef::Input).collect();
         args.push(ArgRef::Output(0));
         Ok(vec![Lowered::new(Elementwise { extent, main_strides, chain }, args)])
+    }
+
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        let [stage] = self.stages[..] else { return Err(at.unsupported("a fused chain")) };
+        let made = match stage {
+            Stage::Fill(value) => {
+                let extents = at.output_extents(0);
+                at.filled(value, &extents)
+            }
+            Stage::Binary(op, _) => {
+                let (a, b) = (at.input(0)?, at.input(1)?);
+                match op {
+                    Binary::Add => at.node("Add", &[&a, &b], &[]),
+                    Binary::Sub => at.node("Sub", &[&a, &b], &[]),
+                    Binary::Mul => at.node("Mul", &[&a, &b], &[]),
+                    Binary::Div => at.node("Div", &[&a, &b], &[]),
+                    Binary::Max => at.node("Max", &[&a, &b], &[]),
+                    Binary::Min => at.node("Min", &[&a, &b], &[]),
+                    _ => return Err(at.unsupported("a gradient")),
+                }
+            }
+            _ => {
+                let x = at.input(0)?;
+                export_stage(at, stage, &x)?
+            }
+        };
+        at.set(0, made);
+        Ok(())
     }
 
     fn absorb(&self, stages: &[Stage]) -> Option<Arc<dyn Op>> {

@@ -10,9 +10,9 @@ use super::{ArgRef, LossTerms, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
-/// Inputs: the student's outputs [rows, outputs], labels of the same shape (NaN: none), kinds of the rows [rows] (integers; 0,
+/// Inputs: the student's outputs [rows, outputs], labels of the same shape (NaN: none), kinds of the rows \[rows] (integers; 0,
 /// [`distill_loss::IGNORED`] or [`distill_loss::PADDING`]), and the teacher's outputs, if there is a teacher. Outputs: row
-/// losses [rows], whose sum is the batch's loss; terms [rows, [`distill_loss::TERMS`]], as
+/// losses \[rows], whose sum is the batch's loss; terms [rows, [`distill_loss::TERMS`]], as
 /// [`pointwise_loss::PointwiseLoss`] has them; the gradient of the summed loss by the student's outputs.
 #[derive(Clone, Copy, Debug)]
 pub struct PointwiseLoss {
@@ -98,7 +98,7 @@ impl Op for PointwiseLoss {
 
 impl Graph {
     /// The distillation loss of outputs [rows, outputs] that do not share a softmax; returns row losses and terms, as
-    /// [`Graph::distill_loss`] does. `labels` are f32 of the same shape, NaN where there is none; `kinds` [rows] (integers) say
+    /// [`Graph::distill_loss`] does. `labels` are f32 of the same shape, NaN where there is none; `kinds` \[rows] (integers) say
     /// by 0, [`distill_loss::IGNORED`] and [`distill_loss::PADDING`] in which terms a row counts. A row counts in the hard term if
     /// it has a label, which the step's scale has to know. Temperature, alpha and the scales come from the step state.
     ///

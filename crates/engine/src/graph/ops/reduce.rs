@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::DType;
 use distil_gpu_kernels::reduce::{self, ReduceOp};
+use distil_gpu_onnx::Attribute;
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::Export;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
 /// out = op over axes `first..first + count` of x, each left with an extent of 1.
@@ -67,6 +69,24 @@ impl Op for Reduce {
             }
             None => vec![Lowered::new(kernel, vec![x, out])],
         })
+    }
+
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        let x = at.input(0)?;
+        let axes: Vec<i64> =
+            (self.first..self.first + self.count).map(|axis| axis as i64).collect();
+        let attributes = [("axes", Attribute::Ints(axes.clone()))];
+        let reduced = match self.op {
+            // The axes of a sum are an input, those of the others an attribute: so it is until operator set 18.
+            ReduceOp::Sum => {
+                let axes = at.integers(&axes);
+                at.node("ReduceSum", &[&x, &axes], &[])
+            }
+            ReduceOp::Mean => at.node("ReduceMean", &[&x], &attributes),
+            ReduceOp::Max => at.node("ReduceMax", &[&x], &attributes),
+        };
+        at.set(0, reduced);
+        Ok(())
     }
 }
 

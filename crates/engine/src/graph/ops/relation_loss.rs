@@ -10,8 +10,8 @@ use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
-/// Inputs: a and b [batch, length, columns], of the student, then of the teacher, and lengths [batch] (integers:
-/// positions from there on are padding). Outputs: losses [batch], whose sum is `weight` times the mean over heads and
+/// Inputs: a and b [batch, length, columns], of the student, then of the teacher, and lengths \[batch] (integers:
+/// positions from there on are padding). Outputs: losses \[batch], whose sum is `weight` times the mean over heads and
 /// positions of KL(teacher's ‖ student's) of softmax(a · bᵀ / √head_dim); the same for each head and position; what the
 /// launches tell each other; and the gradients of the sum by the student's a and b. The teacher's have none.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ impl Op for RelationLoss {
 }
 
 impl Graph {
-    /// Losses [batch] of the student's relation of a and b against the teacher's; see [`RelationLoss`]. The mean's
+    /// Losses \[batch] of the student's relation of a and b against the teacher's; see [`RelationLoss`]. The mean's
     /// denominator comes from the step state.
     ///
     /// # Errors

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use distil_gpu_kernels::{DType, relative_gather};
+use distil_gpu_onnx::Attribute;
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::{Export, Extent};
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
 /// Inputs: the bucket of each difference i - j from 1 - length on [2 · length - 1] (integers, never falling), where each
@@ -89,6 +91,35 @@ impl Op for RelativeGather {
         let scores = (SCORES..site.inputs.len()).map(ArgRef::Input);
         let args = [ArgRef::Input(0)].into_iter().chain(scores).chain([ArgRef::Output(0)]);
         Ok(vec![Lowered::new(self.kernel(&site.inputs)?, args.collect())])
+    }
+
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        let &[heads, rows, length, _] = &at.input_extents(SCORES)[..] else {
+            return Err(at.unsupported("scores of another shape"));
+        };
+        let all: [Extent; 4] = [heads, rows, length, length];
+        let buckets = at.by_difference(0)?;
+        let last = [("axis", Attribute::Int(-1))];
+        let mut sum: Option<String> = None;
+        for input in SCORES..at.inputs() {
+            let of_keys = !self.content || input > SCORES;
+            // Scores of keys are found by key and query, and then lie by query and key.
+            let buckets = if of_keys { at.swapped(&buckets, 2) } else { buckets.clone() };
+            let buckets = at.expanded(&buckets, &all);
+            let scores = at.input(input)?;
+            let mut found = at.node("GatherElements", &[&scores, &buckets], &last);
+            if of_keys {
+                found = at.swapped(&found, all.len());
+            }
+            sum = Some(match sum {
+                Some(sum) => at.node("Add", &[&sum, &found], &[]),
+                None => found,
+            });
+        }
+        let sum = sum.unwrap_or_default();
+        let bias = at.permuted(&sum, &[1, 0, 2, 3]);
+        at.set(0, bias);
+        Ok(())
     }
 }
 

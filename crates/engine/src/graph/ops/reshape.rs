@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::Export;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
 /// out = x in another shape of as many elements.
@@ -34,6 +35,14 @@ impl Op for Reshape {
 
     fn lower(&self, _: &Site<'_>) -> Result<Vec<Lowered>, Error> {
         Ok(Vec::new())
+    }
+
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        let x = at.input(0)?;
+        let (from, to) = (at.input_extents(0), at.output_extents(0));
+        let reshaped = at.reshaped(&x, &from, &to);
+        at.set(0, reshaped);
+        Ok(())
     }
 
     fn alias(&self) -> Option<usize> {

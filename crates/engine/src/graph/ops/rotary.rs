@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use distil_gpu_kernels::{DType, rotary};
+use distil_gpu_onnx::Attribute;
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::{Export, Extent};
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
 /// Inputs: x [batch, length, heads · head_dim], cosines and sines [length or more, half] of the angles by which column
@@ -64,6 +66,43 @@ impl Op for Rotary {
         let args = (0..3).map(ArgRef::Input).chain([ArgRef::Output(0)]).collect();
         Ok(vec![Lowered::new(self.kernel(&site.inputs)?, args)])
     }
+
+    /// Of tables that have a row for each place.
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        let (of_x, of_table) = (at.input_extents(0), at.input_extents(1));
+        let &[positions, half] = &of_table[..] else {
+            return Err(at.unsupported("rotary positions of another shape"));
+        };
+        if !positions.is_length() || self.inverse {
+            return Err(at.unsupported("rotary positions that do not begin at 0"));
+        }
+        let fixed = |times| Extent { rows: 0, length: 0, times };
+        let head_dim = of_x[2].times / self.heads;
+        let of_heads = [of_x[0], of_x[1], fixed(self.heads), fixed(head_dim)];
+        let (x, cos, sin) = (at.input(0)?, at.input(1)?, at.input(2)?);
+        let x = at.reshaped(&x, &of_x, &of_heads);
+        let heads = at.integers(&[1]);
+        let [cos, sin] = [cos, sin].map(|table| at.node("Unsqueeze", &[&table, &heads], &[]));
+        let half = half.times;
+        let rest = head_dim - 2 * half;
+        let sizes: Vec<i64> =
+            [half, half, rest].iter().filter(|n| **n > 0).map(|&n| n as i64).collect();
+        let (split, last) = (at.integers(&sizes), [("axis", Attribute::Int(-1))]);
+        let parts = at.to().node_of("Split", &[&x, &split], &last, sizes.len());
+        let mut turned = |[a, b]: [&str; 2], op: &str| {
+            let (along, across) =
+                (at.node("Mul", &[a, &cos], &[]), at.node("Mul", &[b, &sin], &[]));
+            at.node(op, &[&along, &across], &[])
+        };
+        let first = turned([&parts[0], &parts[1]], "Sub");
+        let second = turned([&parts[1], &parts[0]], "Add");
+        let mut joined = vec![&*first, &*second];
+        joined.extend(parts.get(2).map(|rest| &**rest));
+        let joined = at.node("Concat", &joined, &last);
+        let y = at.reshaped(&joined, &of_heads, &of_x);
+        at.set(0, y);
+        Ok(())
+    }
 }
 
 impl Graph {
@@ -99,8 +138,32 @@ impl Graph {
             let (found, needed) = (format!("{rotated} columns"), "an even number".to_owned());
             return Err(Error::Shape { op: "rotary", found, needed });
         }
-        let [cos, sin] = rotary::angles(positions, half, theta);
-        let shape = [positions, half];
+        self.rotary_constants(positions, rotary::angles(positions, half, theta))
+    }
+
+    /// Constants for [`Self::rotary`]: cosines and sines [positions, frequencies] of position · frequency, times a factor.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are no frequencies.
+    pub fn rotary_tables(
+        &mut self,
+        positions: usize,
+        frequencies: &[f64],
+        factor: f64,
+    ) -> Result<[TensorId; 2], Error> {
+        if frequencies.is_empty() {
+            let (found, needed) = ("no frequency".to_owned(), "at least one".to_owned());
+            return Err(Error::Shape { op: "rotary", found, needed });
+        }
+        self.rotary_constants(positions, rotary::tables(positions, frequencies, factor))
+    }
+
+    fn rotary_constants(
+        &mut self,
+        positions: usize,
+        [cos, sin]: [Vec<f32>; 2],
+    ) -> Result<[TensorId; 2], Error> {
+        let shape = [positions, cos.len() / positions.max(1)];
         Ok([
             self.constant_f32("rotary cosines", &shape, &cos)?,
             self.constant_f32("rotary sines", &shape, &sin)?,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use distil_gpu_kernels::{DType, softmax};
+use distil_gpu_onnx::Attribute;
 
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
+use crate::graph::export::Export;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
 /// y = softmax(x) over the last axis; `backward`: dx from y and dy.
@@ -43,6 +45,16 @@ impl Op for Softmax {
         let mut args: Vec<ArgRef> = (0..site.inputs.len()).map(ArgRef::Input).collect();
         args.push(ArgRef::Output(0));
         Ok(vec![Lowered::new(kernel, args)])
+    }
+
+    fn export(&self, at: &mut Export<'_, '_>) -> Result<(), Error> {
+        if self.backward {
+            return Err(at.unsupported("the gradient of a softmax"));
+        }
+        let x = at.input(0)?;
+        let y = at.node("Softmax", &[&x], &[("axis", Attribute::Int(-1))]);
+        at.set(0, y);
+        Ok(())
     }
 }
 

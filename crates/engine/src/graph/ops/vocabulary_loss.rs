@@ -19,7 +19,7 @@ pub struct Decoder {
     pub hidden: TensorId,
     /// Weight [vocab_size, hidden_size].
     pub weight: TensorId,
-    /// Bias [vocab_size].
+    /// Bias \[vocab_size].
     pub bias: TensorId,
 }
 
@@ -29,9 +29,9 @@ impl Decoder {
     }
 }
 
-/// Inputs: the student's hidden states, weight (f32 or f16) and bias, labels [rows] (integers), the same three of the teacher if
-/// there is one, the weights [rows] of the rows' hard terms if `weighted`, and, when `scaled`, the gradient [rows] of the loss
-/// by each row's loss. Outputs: row losses [rows]; terms [rows, [`distill_loss::TERMS`]]; gradients by the student's hidden states, weight and bias; the logits of
+/// Inputs: the student's hidden states, weight (f32 or f16) and bias, labels \[rows] (integers), the same three of the teacher if
+/// there is one, the weights \[rows] of the rows' hard terms if `weighted`, and, when `scaled`, the gradient \[rows] of the loss
+/// by each row's loss. Outputs: row losses \[rows]; terms [rows, [`distill_loss::TERMS`]]; gradients by the student's hidden states, weight and bias; the logits of
 /// one chunk of each model; a chunk of scaled hidden states.
 #[derive(Clone, Copy, Debug)]
 pub struct VocabularyLoss {
@@ -77,8 +77,8 @@ struct Sizes {
     vocab: usize,
     hidden: usize,
     teacher_hidden: usize,
-    /// Whether the student's weight, and the teacher's, is in f16.
-    half: [bool; 2],
+    /// What the student's weight, and the teacher's, is stored in.
+    stored: [DType; 2],
 }
 
 /// A chunk's rows, and the calls so far.
@@ -111,13 +111,13 @@ impl Chunk<'_> {
 
     /// Logits of a model whose inputs begin at `first`.
     fn logits(&mut self, first: usize, output: usize) {
-        let Sizes { vocab, half, .. } = self.sizes;
-        let (hidden, half_b) = match first {
-            TEACHER => (self.sizes.teacher_hidden, half[1]),
-            _ => (self.sizes.hidden, half[0]),
+        let Sizes { vocab, stored, .. } = self.sizes;
+        let (hidden, b_type) = match first {
+            TEACHER => (self.sizes.teacher_hidden, stored[1]),
+            _ => (self.sizes.hidden, stored[0]),
         };
         let mut kernel = matmul::Matmul::new(self.count, vocab, hidden, false, true);
-        kernel.half_b = half_b;
+        kernel.b_type = b_type;
         kernel.chain =
             Chain { stages: vec![Stage::Binary(Binary::Add, 0)], operands: vec![[0, 0, 0, 1]] };
         let [weight, bias] = [first + WEIGHT, first + BIAS].map(ArgRef::Input);
@@ -154,7 +154,7 @@ impl Chunk<'_> {
         let [of_hidden, of_weight, of_bias] = [GRADIENTS, GRADIENTS + 1, GRADIENTS + 2];
         if wanted[HIDDEN] {
             let mut kernel = matmul::Matmul::new(self.count, hidden, vocab, false, false);
-            kernel.half_b = self.sizes.half[0];
+            kernel.b_type = self.sizes.stored[0];
             let mut args = vec![dlogits, ArgRef::Input(WEIGHT)];
             if let Some(factors) = factors {
                 kernel.chain = scale.clone();
@@ -244,9 +244,9 @@ impl VocabularyLoss {
             return Err(refuse());
         }
         let teacher_hidden = teacher.map_or(0, |[_, hidden]| hidden);
-        let is_half = |input: usize| inputs[input].dtype == DType::F16;
-        let half = [is_half(WEIGHT), self.teacher && is_half(TEACHER + WEIGHT)];
-        Ok(Sizes { rows, vocab, hidden, teacher_hidden, half })
+        let of_teacher = if self.teacher { TEACHER + WEIGHT } else { WEIGHT };
+        let stored = [WEIGHT, of_teacher].map(|input| inputs[input].dtype);
+        Ok(Sizes { rows, vocab, hidden, teacher_hidden, stored })
     }
 }
 
@@ -311,7 +311,7 @@ impl Op for VocabularyLoss {
 }
 
 impl Graph {
-    /// The distillation loss of a language model's head; returns row losses [rows] and terms, as
+    /// The distillation loss of a language model's head; returns row losses \[rows] and terms, as
     /// [`Graph::distill_loss`] does of logits. `chunk` rows of logits exist at one time; see [`chunk_rows`].
     ///
     /// # Errors

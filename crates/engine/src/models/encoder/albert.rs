@@ -2,17 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::Encoder;
-use super::family::{
-    ClassesNames, Family, HeadNames, LanguageNames, LayerNames, Names, ReadFamily,
-};
-use super::file::{activation_name, short};
+use super::family::{Encoder, Family, ReadFamily};
+use super::folder::model_type;
+use super::names::{ClassesNames, HeadNames, LanguageNames, LayerNames, Names};
+use crate::models::json::{activation_name, short};
 use crate::models::model_type::ModelType;
 use crate::nn::Activation;
 use crate::store::ParameterSpec;
 
 /// ALBERT's line in the registry.
-pub const TYPE: ModelType = super::model_type::<Albert>("albert");
+pub const TYPE: ModelType = model_type::<Albert>("albert");
 
 /// BERT's layers, all of one group.
 #[derive(Clone, Copy, Debug)]
@@ -118,8 +117,8 @@ impl Family for Albert {
     }
 
     fn trunk(&self, encoder: &Encoder) -> Vec<ParameterSpec> {
-        let mut specs = super::embedding_parameters(encoder);
-        specs.extend(super::layer_parameters(encoder, LAYER));
+        let mut specs = encoder.embedding_parameters();
+        specs.extend(encoder.layer_parameters(LAYER));
         specs
     }
 

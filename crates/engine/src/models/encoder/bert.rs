@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::family::{
-    ClassesNames, Family, HeadNames, LanguageNames, LayerNames, Names, ReadFamily,
-};
+use super::family::{Family, ReadFamily};
+use super::folder::model_type;
+use super::names::{ClassesNames, HeadNames, LanguageNames, LayerNames, Names};
 use crate::models::model_type::ModelType;
 use crate::nn::Activation;
 
 /// BERT's line in the registry.
-pub const TYPE: ModelType = super::model_type::<Bert>("bert");
+pub const TYPE: ModelType = model_type::<Bert>("bert");
 
 /// Post-norm layers, learnt positions, token types and a pooler.
 #[derive(Clone, Copy, Debug)]

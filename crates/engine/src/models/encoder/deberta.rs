@@ -3,21 +3,22 @@
 use serde_json::{Map, Value, json};
 
 use super::bert::LAYER;
-use super::family::{
-    ClassesNames, Family, HeadNames, LanguageNames, LayerNames, Names, ReadFamily,
-};
-use super::file::{activation, activation_name, short};
+use super::family::{Encoder, Family, ReadFamily};
+use super::folder::model_type;
+use super::head::Head;
+use super::names::{ClassesNames, HeadNames, LanguageNames, LayerNames, Names};
+use super::parameters::{self, table};
 use super::pass::{Pass, Trunk};
-use super::{Encoder, Head, table};
 use crate::error::Error;
 use crate::graph::TensorId;
+use crate::models::json::{activation, activation_name, short};
 use crate::models::model_type::ModelType;
 use crate::models::{SelfAttention, TokenTensors};
 use crate::nn::{self, Activation, Span};
 use crate::store::ParameterSpec;
 
 /// DeBERTa-v2's and v3's line in the registry.
-pub const TYPE: ModelType = super::model_type::<DebertaV2>("deberta-v2");
+pub const TYPE: ModelType = model_type::<DebertaV2>("deberta-v2");
 
 /// What of a DeBERTa no other family has.
 #[derive(Clone, Debug)]
@@ -283,18 +284,22 @@ impl Family for DebertaV2 {
 
     fn trunk(&self, encoder: &Encoder) -> Vec<ParameterSpec> {
         let (hidden, width) = (encoder.hidden_size, encoder.embedding_width());
-        let mut specs = super::tables(encoder);
+        let mut specs = encoder.tables();
         if width != hidden {
             specs.push(table(format!("{PROJECTION}.weight"), hidden, width));
         }
-        specs.extend(super::norm(V2.norm, hidden));
+        specs.extend(parameters::norm(V2.norm, hidden));
         for layer in 0..encoder.num_hidden_layers {
             let prefix = Family::layer(self, layer);
-            specs.extend(super::layer_parameters(encoder, &prefix));
+            specs.extend(encoder.layer_parameters(&prefix));
             if self.relative.is_some_and(|relative| !relative.share_att_key) {
                 for (name, has) in [(POSITION_KEY, self.c2p), (POSITION_QUERY, self.p2c)] {
                     if has {
-                        specs.extend(super::linear(&format!("{prefix}{name}"), hidden, hidden));
+                        specs.extend(parameters::linear(
+                            &format!("{prefix}{name}"),
+                            hidden,
+                            hidden,
+                        ));
                     }
                 }
             }
@@ -302,7 +307,7 @@ impl Family for DebertaV2 {
         if let Some(relative) = self.relative {
             specs.push(table(TABLE.to_owned(), relative.rows(encoder), hidden));
             if relative.norm {
-                specs.extend(super::norm(TABLE_NORM, hidden));
+                specs.extend(parameters::norm(TABLE_NORM, hidden));
             }
         }
         specs

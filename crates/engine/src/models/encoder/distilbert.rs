@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::family::{
-    ClassesNames, Family, HeadNames, LanguageNames, LayerNames, Names, ReadFamily,
-};
-use super::file::{activation_name, short};
+use super::family::{Encoder, Family, ReadFamily};
+use super::folder::model_type;
+use super::head::Head;
+use super::names::{ClassesNames, HeadNames, LanguageNames, LayerNames, Names};
 use super::pass::Pass;
-use super::{Encoder, Head};
 use crate::error::Error;
 use crate::graph::TensorId;
+use crate::models::json::{activation_name, short};
 use crate::models::model_type::ModelType;
 use crate::nn::Activation;
 
 /// DistilBERT's line in the registry.
-pub const TYPE: ModelType = super::model_type::<DistilBert>("distilbert");
+pub const TYPE: ModelType = model_type::<DistilBert>("distilbert");
 
 /// BERT's layers under other names.
 #[derive(Clone, Copy, Debug)]

@@ -3,13 +3,15 @@
 use serde_json::Value;
 
 use super::bert::LAYER;
-use super::family::{ClassesNames, Family, HeadNames, LanguageNames, Names, ReadFamily};
-use super::{Encoder, Head};
+use super::family::{Encoder, Family, ReadFamily};
+use super::folder::model_type;
+use super::head::Head;
+use super::names::{ClassesNames, HeadNames, LanguageNames, Names};
 use crate::models::model_type::ModelType;
 use crate::nn::Activation;
 
 /// ELECTRA's line in the registry.
-pub const TYPE: ModelType = super::model_type::<Electra>("electra");
+pub const TYPE: ModelType = model_type::<Electra>("electra");
 
 /// Discriminators and generators; what tells real tokens from replaced ones has no counterpart here.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,5 @@
-//! What makes a family of encoders: its names, its keys in `config.json`, and where its forward pass differs from
-//! BERT's.
+//! What an encoder is, its sizes, and what makes its family: its names, its keys in `config.json`, and where its forward
+//! pass differs from BERT's.
 
 use std::fmt::Debug;
 use std::ops::Deref;
@@ -7,127 +7,131 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::file::{activation_name, short};
-use super::pass::{Pass, Trunk};
-use super::{Encoder, Head};
+use super::head::Head;
+use super::names::Names;
+use super::parameters::{bias_of, linear, norm, table};
+use super::pass::{Pass, TAGGER, Trunk, decoder_names};
+use super::sentence::SentenceModules;
 use crate::error::Error;
 use crate::graph::TensorId;
+use crate::models::json::{activation_name, short};
 use crate::models::{Pooling, TokenTensors};
 use crate::nn::Activation;
 use crate::store::ParameterSpec;
 
-/// Names of a family's parameters and files, as Hugging Face transformers has them.
-#[derive(Debug)]
-pub struct Names {
-    /// `model_type` of its configurations.
-    pub model_type: &'static str,
-    /// What transformers' names of its models begin with.
-    pub class: &'static str,
-    /// What transformers calls its tokenizer.
-    pub tokenizer: &'static str,
-    /// What the names of parameters begin with in models with a head.
-    pub prefix: &'static str,
-    /// The table of words.
-    pub words: &'static str,
-    /// The table of positions.
-    pub positions: &'static str,
-    /// The table of token types.
-    pub types: &'static str,
-    /// The norm of the embeddings, without `.weight` and `.bias`.
-    pub norm: &'static str,
-    /// What the names of a layer's parameters begin with, in front of its number; empty where layers have no numbers.
-    pub stack: &'static str,
-    /// A layer's parts.
-    pub layer: LayerNames,
-    /// The classifier of whole texts.
-    pub classes: ClassesNames,
-    /// The head of masked language models.
-    pub language: LanguageNames,
-    /// The linear layer for the start and the end of an answer.
-    pub span: &'static str,
-    /// Beginnings of the names of each head's parameters.
-    pub heads: HeadNames,
-    /// Beginnings of the names, without the prefix, of buffers and of heads that have no counterpart here.
-    pub unused: &'static [&'static str],
-}
-
-/// Names of a layer's parts, behind its number and without `.weight` and `.bias`.
-#[derive(Clone, Copy, Debug)]
-pub struct LayerNames {
-    /// The queries' projection.
-    pub query: &'static str,
-    /// The keys' projection.
-    pub key: &'static str,
-    /// The values' projection.
-    pub value: &'static str,
-    /// The projection of what was attended to.
-    pub attended: &'static str,
-    /// The norm behind attention.
-    pub attention_norm: &'static str,
-    /// The first linear layer of the feed-forward network.
-    pub widen: &'static str,
-    /// Its second.
-    pub narrow: &'static str,
-    /// The norm behind it.
-    pub output_norm: &'static str,
-}
-
-/// The two linear layers of the classifier, and what lies between.
-#[derive(Clone, Copy, Debug)]
-pub struct ClassesNames {
-    /// The first layer.
-    pub dense: &'static str,
-    /// What follows it.
+/// A stack of attention and feed-forward layers with a head on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoder {
+    /// Whose names and details it has.
+    pub family: SharedFamily,
+    /// Tokens there are.
+    pub vocab_size: usize,
+    /// Width of a token's hidden state.
+    pub hidden_size: usize,
+    /// Width of a token's embedding, where that is another.
+    pub embedding_size: Option<usize>,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads of a layer.
+    pub num_attention_heads: usize,
+    /// Width within a feed-forward layer.
+    pub intermediate_size: usize,
+    /// Rows of the position table.
+    pub max_position_embeddings: usize,
+    /// Rows of the table of token types; 0 without one.
+    pub type_vocab_size: usize,
+    /// Number of the padding token.
+    pub pad_token_id: usize,
+    /// Within a feed-forward layer.
     pub activation: Activation,
-    /// The second layer.
-    pub classifier: &'static str,
-    /// Whether there is dropout in front of both.
-    pub drop_first: bool,
+    /// Added to variances.
+    pub layer_norm_eps: f32,
+    /// Probability of dropping an element of a hidden state in training.
+    pub hidden_dropout: f32,
+    /// Probability of dropping an attention weight in training.
+    pub attention_dropout: f32,
+    /// Probability of dropping an element before the classifier in training.
+    pub classifier_dropout: f32,
+    /// What its hidden states are made into.
+    pub head: Head,
+    /// Whether the decoder of a masked language model has the table of words as its weight.
+    pub tie_word_embeddings: bool,
+    /// How a vector is made of them where the head is for embeddings; the default elsewhere.
+    pub sentence: SentenceModules,
 }
 
-/// The transform in front of the decoder of a masked language model, and the decoder.
-#[derive(Clone, Copy, Debug)]
-pub struct LanguageNames {
-    /// The transform's linear layer.
-    pub dense: &'static str,
-    /// Its norm.
-    pub norm: &'static str,
-    /// The bias of a decoder whose weight is the table of words.
-    pub bias: &'static str,
-    /// A decoder with a weight of its own, without `.weight`.
-    pub decoder: &'static str,
-    /// The bias of that.
-    pub decoder_bias: &'static str,
-}
+impl Encoder {
+    /// Width of a token's embedding.
+    pub fn embedding_width(&self) -> usize {
+        self.embedding_size.unwrap_or(self.hidden_size)
+    }
 
-/// Beginnings of the names of the parameters of heads.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadNames {
-    /// Of [`Head::Classes`].
-    pub classes: &'static [&'static str],
-    /// Of [`Head::Tokens`].
-    pub tokens: &'static [&'static str],
-    /// Of [`Head::Span`].
-    pub span: &'static [&'static str],
-    /// Of [`Head::MaskedLanguage`].
-    pub language: &'static [&'static str],
-}
+    /// The tables of embeddings that there are.
+    pub(super) fn tables(&self) -> Vec<ParameterSpec> {
+        let (names, width) = (self.family.names(), self.embedding_width());
+        let mut specs = vec![table(names.words.to_owned(), self.vocab_size, width)];
+        if self.family.has_positions() {
+            specs.push(table(names.positions.to_owned(), self.max_position_embeddings, width));
+        }
+        if self.type_vocab_size > 0 {
+            specs.push(table(names.types.to_owned(), self.type_vocab_size, width));
+        }
+        specs
+    }
 
-impl HeadNames {
-    /// Those of one head.
-    pub fn of(&self, head: Head) -> &'static [&'static str] {
-        match head {
-            Head::Classes(_) => self.classes,
-            Head::Tokens(_) => self.tokens,
-            Head::Span => self.span,
-            Head::MaskedLanguage => self.language,
-            Head::Embedding => &[],
+    /// What comes before the first layer.
+    pub(super) fn embedding_parameters(&self) -> Vec<ParameterSpec> {
+        let mut specs = self.tables();
+        specs.extend(norm(self.family.names().norm, self.embedding_width()));
+        if let Some(projection) = self.family.projection(self) {
+            specs.extend(linear(projection, self.embedding_width(), self.hidden_size));
+        }
+        specs
+    }
+
+    /// A layer with its norms behind the sums, whose parameters' names begin with `prefix`.
+    pub(super) fn layer_parameters(&self, prefix: &str) -> Vec<ParameterSpec> {
+        let (hidden, wide) = (self.hidden_size, self.intermediate_size);
+        let names = &self.family.names().layer;
+        let name = |part: &str| format!("{prefix}{part}");
+        let mut specs = Vec::new();
+        for part in [names.query, names.key, names.value, names.attended] {
+            specs.extend(linear(&name(part), hidden, hidden));
+        }
+        specs.extend(norm(&name(names.attention_norm), hidden));
+        specs.extend(linear(&name(names.widen), hidden, wide));
+        specs.extend(linear(&name(names.narrow), wide, hidden));
+        specs.extend(norm(&name(names.output_norm), hidden));
+        specs
+    }
+
+    /// The head: linear layers as BERT has them.
+    pub(super) fn head_parameters(&self) -> Vec<ParameterSpec> {
+        let (hidden, names) = (self.hidden_size, self.family.names());
+        match self.head {
+            Head::Classes(classes) => {
+                let dense = linear(names.classes.dense, hidden, hidden);
+                dense.into_iter().chain(linear(names.classes.classifier, hidden, classes)).collect()
+            }
+            Head::Tokens(classes) => linear(TAGGER, hidden, classes).to_vec(),
+            Head::Span => linear(names.span, hidden, 2).to_vec(),
+            Head::MaskedLanguage => {
+                let width = self.embedding_width();
+                let mut specs = linear(names.language.dense, hidden, width).to_vec();
+                specs.extend(norm(names.language.norm, width));
+                specs.extend(self.decoder_parameters());
+                specs
+            }
+            Head::Embedding => self.sentence.parameters(),
         }
     }
 
-    /// Those of all heads.
-    pub fn all(&self) -> impl Iterator<Item = &'static str> {
-        [self.classes, self.tokens, self.span, self.language].into_iter().flatten().copied()
+    /// What the decoder of a masked language model has of its own.
+    pub(super) fn decoder_parameters(&self) -> Vec<ParameterSpec> {
+        let [weight, bias] = decoder_names(self);
+        let own = (!self.tie_word_embeddings)
+            .then(|| table(weight, self.vocab_size, self.embedding_width()));
+        own.into_iter().chain([bias_of(&bias, self.vocab_size)]).collect()
     }
 }
 
@@ -238,16 +242,16 @@ pub trait Family: Debug + Send + Sync {
 
     /// Parameters of everything below the head, in order.
     fn trunk(&self, encoder: &Encoder) -> Vec<ParameterSpec> {
-        let mut specs = super::embedding_parameters(encoder);
+        let mut specs = encoder.embedding_parameters();
         for layer in 0..encoder.num_hidden_layers {
-            specs.extend(super::layer_parameters(encoder, &self.layer(layer)));
+            specs.extend(encoder.layer_parameters(&self.layer(layer)));
         }
         specs
     }
 
     /// Parameters of the head, in order.
     fn head(&self, encoder: &Encoder) -> Vec<ParameterSpec> {
-        super::head_parameters(encoder)
+        encoder.head_parameters()
     }
 
     /// Hidden states before the first layer and behind each.

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Encoder, Head, ReadFamily, SentenceModules};
-use crate::models::{ModelConfig, ProblemType};
-use crate::nn::Activation;
+use super::family::{Encoder, Family, ReadFamily};
+use super::head::Head;
+use super::parameters::INITIALISER_RANGE;
+use super::sentence::SentenceModules;
+use crate::models::json::{activation, short};
+use crate::models::{ModelConfig, ProblemType, quantised};
 use crate::words::counted;
 
 /// The keys that matter, in all their spellings.
@@ -63,14 +66,6 @@ fn yes() -> bool {
     true
 }
 
-const ACTIVATIONS: [(&str, Activation); 5] = [
-    ("gelu", Activation::Gelu),
-    ("gelu_new", Activation::GeluTanh),
-    ("gelu_pytorch_tanh", Activation::GeluTanh),
-    ("relu", Activation::Relu),
-    ("tanh", Activation::Tanh),
-];
-
 /// What a configuration says of an encoder.
 #[derive(Debug)]
 pub struct Read {
@@ -82,31 +77,12 @@ pub struct Read {
     pub problem: ProblemType,
 }
 
-/// The activation of this name.
-///
-/// # Errors
-/// A sentence that lists those there are.
-pub fn activation(key: &str, name: &str) -> Result<Activation, String> {
-    let known = ACTIVATIONS.iter().find(|(known, _)| *known == name);
-    known.map(|(_, activation)| *activation).ok_or_else(|| {
-        let names = ACTIVATIONS.map(|(name, _)| name).join(", ");
-        format!("{key} `{name}` is none of {names}")
-    })
-}
-
-/// The name of an activation.
-pub fn activation_name(activation: Activation) -> &'static str {
-    let known = ACTIVATIONS.iter().find(|(_, known)| *known == activation);
-    known.map_or("gelu", |(name, _)| name)
-}
-
 /// The encoder that a configuration of a family describes; what is wrong with it otherwise.
 pub fn of_json<F: ReadFamily>(json: &Value) -> Result<Read, String> {
     let file: File =
         Deserialize::deserialize(json).map_err(|error: serde_json::Error| error.to_string())?;
     let activation = activation("hidden_act", &file.hidden_act)?;
-    if let Some(quantised) = json.get("quantization_config").filter(|config| !config.is_null()) {
-        let method = quantised["quant_method"].as_str().unwrap_or("an unnamed method");
+    if let Some(method) = quantised::foreign(json) {
         return Err(format!(
             "its weights are quantised (quantization_config: {method}), which is not supported: give the model that it \
              was made of, or save it with transformers, model.dequantize().save_pretrained(folder)"
@@ -118,7 +94,7 @@ pub fn of_json<F: ReadFamily>(json: &Value) -> Result<Read, String> {
     let family = F::of_json(json)?;
     let class_names = class_names(&file.id2label)?;
     let architecture = file.architectures.first().map_or("", String::as_str);
-    let head = Head::of_architecture(architecture, &family, class_names.len());
+    let head = head(architecture, &family, class_names.len());
     let mut encoder = Encoder {
         vocab_size: file.vocab_size,
         hidden_size: file.hidden_size,
@@ -153,6 +129,14 @@ pub fn of_json<F: ReadFamily>(json: &Value) -> Result<Read, String> {
         None => ProblemType::default(),
     };
     Ok(Read { encoder, class_names, problem })
+}
+
+/// The head of a model that transformers calls so; a classifier of so many classes unless the name says otherwise.
+fn head(name: &str, family: &dyn Family, classes: usize) -> Head {
+    match name.strip_prefix(family.names().class) {
+        Some(suffix) => family.head_of(suffix, classes),
+        None => Head::Classes(classes),
+    }
 }
 
 /// Names of the classes by their numbers; two without a list, as transformers has it.
@@ -227,11 +211,6 @@ fn parameters(encoder: &Encoder) -> u128 {
     width * (tokens + positions) + hidden * layers * (4 * hidden + 2 * wide)
 }
 
-/// A number as a person would write it: 0.1, not the f32 nearest to it in all its digits.
-pub fn short(value: f32) -> Value {
-    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
-}
-
 /// `config.json` of an encoder in a model that says what its classes are.
 pub fn to_json(encoder: &Encoder, config: &ModelConfig) -> Value {
     let numbered = || config.class_names.iter().enumerate();
@@ -241,12 +220,12 @@ pub fn to_json(encoder: &Encoder, config: &ModelConfig) -> Value {
         numbered().map(|(class, name)| (name.clone(), Value::from(class))).collect();
     let family = &*encoder.family;
     let common = json!({
-        "architectures": [encoder.head.architecture(family)],
+        "architectures": [format!("{}{}", family.names().class, encoder.head.suffix())],
         "model_type": family.names().model_type,
         "vocab_size": encoder.vocab_size,
         "max_position_embeddings": encoder.max_position_embeddings,
         "pad_token_id": encoder.pad_token_id,
-        "initializer_range": short(super::INITIALISER_RANGE),
+        "initializer_range": short(INITIALISER_RANGE),
         "torch_dtype": "float32",
     });
     let classes = match encoder.head {

@@ -1,7 +1,5 @@
 //! What stands on an encoder: what it is for.
 
-use super::Family;
-
 /// What an encoder's hidden states are made into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
@@ -29,23 +27,14 @@ impl Head {
         }
     }
 
-    /// The name that transformers gives a family's model with this head: `architectures` of `config.json`.
-    pub(super) fn architecture(self, family: &dyn Family) -> String {
-        let suffix = match self {
+    /// How the name ends that transformers gives a family's model with this head: `architectures` of `config.json`.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
             Self::Classes(_) => "ForSequenceClassification",
             Self::Tokens(_) => "ForTokenClassification",
             Self::Span => "ForQuestionAnswering",
             Self::MaskedLanguage => "ForMaskedLM",
             Self::Embedding => "Model",
-        };
-        format!("{}{suffix}", family.names().class)
-    }
-
-    /// The head of such a model; a classifier of so many classes unless the name says otherwise.
-    pub(super) fn of_architecture(name: &str, family: &dyn Family, classes: usize) -> Self {
-        match name.strip_prefix(family.names().class) {
-            Some(suffix) => family.head_of(suffix, classes),
-            None => Self::Classes(classes),
         }
     }
 

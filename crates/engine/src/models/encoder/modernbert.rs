@@ -4,21 +4,22 @@
 use distil_gpu_kernels::glu::Gate;
 use serde_json::{Map, Value, json};
 
-use super::family::{
-    ClassesNames, Family, HeadNames, LanguageNames, LayerNames, Names, ReadFamily, SharedFamily,
-};
-use super::file::{activation, activation_name, short};
+use super::family::{Encoder, Family, ReadFamily, SharedFamily};
+use super::folder::model_type;
+use super::head::Head;
+use super::names::{ClassesNames, HeadNames, LanguageNames, LayerNames, Names};
+use super::parameters::{self, table};
 use super::pass::{Pass, TAGGER, Trunk};
-use super::{Encoder, Head, table};
 use crate::error::Error;
 use crate::graph::TensorId;
+use crate::models::json::{activation, activation_name, short};
 use crate::models::model_type::ModelType;
 use crate::models::{Pooling, SelfAttention, TokenTensors};
 use crate::nn::{self, Activation};
 use crate::store::ParameterSpec;
 
 /// ModernBERT's line in the registry.
-pub const TYPE: ModelType = super::model_type::<ModernBert>("modernbert");
+pub const TYPE: ModelType = model_type::<ModernBert>("modernbert");
 
 /// What of a ModernBERT no other family has.
 #[derive(Clone, Debug)]
@@ -106,11 +107,11 @@ impl ModernBert {
         outputs: usize,
         bias: bool,
     ) -> impl Iterator<Item = ParameterSpec> {
-        kept(super::linear(name, inputs, outputs), bias)
+        kept(parameters::linear(name, inputs, outputs), bias)
     }
 
     fn norm(&self, name: &str, size: usize) -> impl Iterator<Item = ParameterSpec> + use<> {
-        kept(super::norm(name, size), self.norm_bias)
+        kept(parameters::norm(name, size), self.norm_bias)
     }
 
     /// x + attention(norm(x)), and what it attends with.
@@ -309,9 +310,9 @@ impl Family for ModernBert {
         let dense = Self::linear(NAMES.classes.dense, hidden, hidden, self.classifier_bias);
         let mut specs: Vec<_> = dense.chain(self.norm(NAMES.language.norm, hidden)).collect();
         match outputs {
-            Some(outputs) => specs.extend(super::linear(TAGGER, hidden, outputs)),
+            Some(outputs) => specs.extend(parameters::linear(TAGGER, hidden, outputs)),
             None => {
-                let decoder = super::decoder_parameters(encoder).into_iter();
+                let decoder = encoder.decoder_parameters().into_iter();
                 let has = |spec: &ParameterSpec| self.decoder_bias || spec.shape.len() > 1;
                 specs.extend(decoder.filter(has));
             }

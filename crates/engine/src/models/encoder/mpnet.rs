@@ -2,10 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use super::family::{Family, LayerNames, Names, ReadFamily};
+use super::family::{Encoder, Family, ReadFamily};
+use super::folder::model_type;
+use super::names::{LayerNames, Names};
+use super::parameters::table;
 use super::pass::{Pass, Trunk};
 use super::roberta::ROBERTA;
-use super::{Encoder, table};
 use crate::error::Error;
 use crate::models::TokenTensors;
 use crate::models::model_type::ModelType;
@@ -13,7 +15,7 @@ use crate::nn::{self, Activation};
 use crate::store::ParameterSpec;
 
 /// MPNet's line in the registry.
-pub const TYPE: ModelType = super::model_type::<MpNet>("mpnet");
+pub const TYPE: ModelType = model_type::<MpNet>("mpnet");
 
 /// BERT's layers with biased scores; positions count from behind the padding token.
 #[derive(Clone, Copy, Debug)]
@@ -81,9 +83,9 @@ impl Family for MpNet {
     }
 
     fn trunk(&self, encoder: &Encoder) -> Vec<ParameterSpec> {
-        let mut specs = super::embedding_parameters(encoder);
+        let mut specs = encoder.embedding_parameters();
         for layer in 0..encoder.num_hidden_layers {
-            specs.extend(super::layer_parameters(encoder, &self.layer(layer)));
+            specs.extend(encoder.layer_parameters(&self.layer(layer)));
         }
         specs.push(table(BIASES.to_owned(), BUCKETS, encoder.num_attention_heads));
         specs

@@ -1,9 +1,11 @@
 //! A forward pass being added to a graph: what families share.
 
+use distil_gpu_kernels::gather::sorted_order;
 use distil_gpu_kernels::reduce::ReduceOp;
 
-use super::family::{ClassesNames, LanguageNames};
-use super::{Encoder, Head};
+use super::family::Encoder;
+use super::head::Head;
+use super::names::{ClassesNames, LanguageNames};
 use crate::error::Error;
 use crate::graph::ops::{AttentionConfig, Decoder};
 use crate::graph::{Graph, TensorId};
@@ -95,6 +97,7 @@ impl Pass<'_> {
         let stream = self.next_dropout();
         AttentionConfig {
             heads: model.num_attention_heads,
+            kv_heads: model.num_attention_heads,
             scale: 1.0 / (head_size as f32).sqrt(),
             causal: false,
             window: None,
@@ -250,7 +253,7 @@ impl Pass<'_> {
         })
     }
 
-    /// What stands for each text [rows, hidden_size].
+    /// What stands for each text [rows, hidden_size], with zeros behind it where the head is to have more rows.
     fn pool(&mut self, x: TensorId, inputs: &TokenTensors) -> Result<TensorId, Error> {
         let pooled = match inputs.pooled {
             Pooled::Weights(weights) => self.graph.matmul(weights, x, false, false)?,
@@ -260,7 +263,17 @@ impl Pass<'_> {
             }
             Pooled::Masked(_) | Pooled::Tokens(_) => return Err(unfit(inputs)),
         };
-        self.graph.reshape(pooled, &[inputs.shape.rows, self.model.hidden_size])
+        let rows = inputs.shape.rows;
+        let pooled = self.graph.reshape(pooled, &[rows, self.model.hidden_size])?;
+        if inputs.head_rows <= rows {
+            return Ok(pooled);
+        }
+        let row = |row| if row < rows { row as i32 } else { -1 };
+        let ids: Vec<i32> = (0..inputs.head_rows).map(row).collect();
+        let order =
+            self.graph.constant_i32("head rows in order", &[ids.len()], &sorted_order(&ids))?;
+        let ids = self.graph.constant_i32("head rows", &[ids.len()], &ids)?;
+        self.graph.gather(pooled, ids, order)
     }
 
     /// The hidden states [tokens, hidden_size] at the places that the head works on.

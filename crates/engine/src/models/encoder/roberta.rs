@@ -3,18 +3,19 @@
 
 use serde_json::Value;
 
-use super::Encoder;
 use super::bert::LAYER;
-use super::family::{ClassesNames, Family, HeadNames, LanguageNames, Names, ReadFamily};
+use super::family::{Encoder, Family, ReadFamily};
+use super::folder::model_type;
+use super::names::{ClassesNames, HeadNames, LanguageNames, Names};
 use crate::models::model_type::ModelType;
 use crate::nn::Activation;
 
 /// RoBERTa's line in the registry.
-pub const TYPE: ModelType = super::model_type::<Roberta>("roberta");
+pub const TYPE: ModelType = model_type::<Roberta>("roberta");
 /// XLM-RoBERTa's line in the registry.
-pub const XLM: ModelType = super::model_type::<Roberta>("xlm-roberta");
+pub const XLM: ModelType = model_type::<Roberta>("xlm-roberta");
 /// CamemBERT's line in the registry.
-pub const CAMEMBERT: ModelType = super::model_type::<Roberta>("camembert");
+pub const CAMEMBERT: ModelType = model_type::<Roberta>("camembert");
 
 pub(super) const ROBERTA: Names = Names {
     model_type: "roberta",

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::files::{bad, io_error};
 use crate::models::weights::{self, INDEX};
 use crate::models::{CONFIG, WEIGHTS, load_config};
+use crate::words::hexadecimal;
 
 /// The revision that is meant where none is given.
 const MAIN: &str = "main";
@@ -310,7 +311,7 @@ fn sha256(file: &mut File) -> io::Result<String> {
             Err(error) => return Err(error),
         }
     }
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(context.finish().as_ref()))
 }
 
 fn not_cached(what: &str) -> String {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::super::aliases::{KEYS, Known, meant, path_of_key};
+use super::super::aliases::{meant, path_of_key};
+use super::super::keys::all;
 use super::super::{Recipe, RecipeError};
 
 /// Recipes in which every table stands in every form.
-const RECIPES: [&str; 5] = [
+const RECIPES: [&str; 6] = [
     r#"
     [data]
     source = "images"
@@ -46,6 +47,8 @@ const RECIPES: [&str; 5] = [
     schedule = { name = "cosine" }
     groups = [{ match = "a", lr = 0.1 }]
     "#,
+    "task = \"causal-lm\"\ndata = { source = \"text\", train = \"a\", test = \"b\" }\nteacher = { folder = \"c\" }\n\
+     student = { model = { type = \"decoder\", from = \"c\" } }\ntrain = { epochs = 1 }",
     "data = { source = \"csv\", train = \"a\", test = \"b\" }\nteacher = { folder = \"c\" }\n\
      student = { model = { type = \"mlp\", hidden_sizes = [4] } }\ntrain = { epochs = 1 }",
     "data = { source = \"safetensors\", train = \"a\", test = \"b\" }\nteacher = { folder = \"c\" }\n\
@@ -107,16 +110,17 @@ fn every_key_of_a_recipe_is_among_those_that_are_named() {
             add(table, keys_of(recipe, &format!("{table}=[{item}]")));
         }
     }
-    let pair = |known: &Known| (known.table.to_owned(), known.key.to_owned());
-    let listed: BTreeSet<_> = KEYS.iter().map(pair).collect();
+    let listed: BTreeSet<_> =
+        all().map(|(group, key)| (group.table.to_owned(), key.about().name.to_owned())).collect();
     let missing: Vec<_> = found.difference(&listed).collect();
-    assert!(missing.is_empty(), "recipe/aliases.rs lacks {missing:?}");
-    assert_eq!(listed.len(), KEYS.len(), "a key is listed twice");
+    assert!(missing.is_empty(), "recipe/keys.rs lacks {missing:?}");
+    let unused: Vec<_> = listed.difference(&found).collect();
+    assert!(unused.is_empty(), "no recipe has {unused:?}");
 }
 
 #[test]
 fn keys_of_other_trainers_are_understood_wherever_they_stand() {
-    let own: Vec<&str> = KEYS.iter().map(|known| known.key).collect();
+    let own: Vec<&str> = all().map(|(_, key)| key.about().name).collect();
     for (path, word, wanted) in [
         ("", "learning_rate", "`train.optimizer.lr`"),
         ("train", "learning_rate", "`train.optimizer.lr`"),

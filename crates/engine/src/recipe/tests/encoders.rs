@@ -51,13 +51,13 @@ fn encoders_may_be_smaller_than_what_they_start_from() {
     for (keys, wanted) in [
         (
             ", layers = \"every\"",
-            "a.toml:7:56: `student.model.layers` is the string \"every\"; it must be \"alternate\", or a list of \
-             one or more layer numbers, counted from 0",
+            "a.toml:7:56: `student.model.layers` is the string \"every\"; it must be \"alternate\", a list of one or \
+             more layer numbers, counted from 0, or of a decoder { keep = 20, by = \"influence\" }",
         ),
         (
             ", layers = []",
-            "a.toml:7:56: `student.model.layers` is []; it must be \"alternate\", or a list of one or more layer \
-             numbers, counted from 0",
+            "a.toml:7:56: `student.model.layers` is []; it must be \"alternate\", a list of one or more layer \
+             numbers, counted from 0, or of a decoder { keep = 20, by = \"influence\" }",
         ),
         (
             ", hidden_size = 0",

@@ -1,0 +1,275 @@
+//! Prompts that become texts.
+
+use super::{Generator, Sampling};
+use crate::data::text::{ChatTemplate, DocumentEncoder, LossOn, Message, Stream};
+use crate::data::{DataError, Tokenizer};
+use crate::device::Device;
+use crate::error::Error;
+use crate::models::{Input, ModelConfig};
+use crate::store::Storage;
+use crate::words;
+
+/// What a model is given to go on from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prompt {
+    /// A text.
+    Text(String),
+    /// A chat, which the assistant answers.
+    Chat(Vec<Message>),
+}
+
+/// How a continuation came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The model ended it.
+    Stop,
+    /// It has as many tokens as were asked for.
+    Length,
+}
+
+impl End {
+    /// Its name, as servers of language models have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// What a model made of a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Continuation {
+    /// The text, without the prompt.
+    pub text: String,
+    /// Its tokens, without the one that ended it.
+    pub tokens: Vec<i32>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// How it ended.
+    pub end: End,
+}
+
+/// A model that goes on with texts.
+#[derive(Debug)]
+pub struct TextGenerator<'a> {
+    config: &'a ModelConfig,
+    values: &'a [Vec<f32>],
+    tokenizer: &'a Tokenizer,
+    template: Option<ChatTemplate>,
+    /// Tokens that end a text.
+    stops: Vec<i32>,
+    /// Texts that end one, and are not part of it.
+    pub stop_texts: Vec<String>,
+    /// The most tokens of a continuation.
+    pub max_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+}
+
+/// A text that is being written.
+struct Writing<'a> {
+    tokens: Vec<i32>,
+    prompt: usize,
+    stream: Stream<'a>,
+    text: String,
+    end: Option<End>,
+    /// Bytes of the text that were told.
+    told: usize,
+    stopped_by_text: bool,
+}
+
+impl<'a> TextGenerator<'a> {
+    /// A model with its tokenizer.
+    ///
+    /// # Errors
+    /// When it has no tokenizer, or its chat template cannot be used.
+    pub fn new(config: &'a ModelConfig, values: &'a [Vec<f32>]) -> Result<Self, Error> {
+        let Input::Tokens(tokens) = &config.input else {
+            return Err(DataError::Unfit("the model reads no texts".to_owned()).into());
+        };
+        let tokenizer = tokens.tokenizer()?;
+        let template = ChatTemplate::of(tokenizer)?;
+        let stops =
+            DocumentEncoder::new(tokenizer, template.clone(), LossOn::default())?.stops()?;
+        Ok(Self {
+            config,
+            values,
+            tokenizer,
+            template,
+            stops,
+            stop_texts: Vec::new(),
+            max_tokens: 128,
+            sampling: Sampling::default(),
+        })
+    }
+
+    /// Whether it answers chats.
+    pub fn chats(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// A prompt's tokens.
+    ///
+    /// # Errors
+    /// When it is a chat and there is no template, or it becomes no token.
+    pub fn encode(&self, prompt: &Prompt) -> Result<Vec<i32>, Error> {
+        let (text, mut ids) = match (prompt, &self.template) {
+            (Prompt::Text(text), _) => (text.clone(), self.tokenizer.opening()?),
+            (Prompt::Chat(messages), Some(template)) => {
+                (template.render(messages, true)?, Vec::new())
+            }
+            (Prompt::Chat(_), None) => {
+                let problem = "the model has no chat template: give a plain prompt, or put a chat_template.jinja into \
+                               its folder";
+                return Err(DataError::Unfit(problem.to_owned()).into());
+            }
+        };
+        if !text.is_empty() {
+            let placed = self.tokenizer.placing().encode(&[&text])?;
+            let own = placed.into_iter().flat_map(|placed| placed.ids).collect::<Vec<_>>();
+            if own.starts_with(&ids) {
+                ids.clear();
+            }
+            ids.extend(own);
+        }
+        if ids.is_empty() {
+            // A model without a token for the beginning begins behind the end of another text.
+            ids.extend(self.tokenizer.special("bos_token").or(self.stops.first().copied()));
+        }
+        match ids.is_empty() {
+            true => Err(DataError::Unfit("the prompt becomes no token".to_owned()).into()),
+            false => Ok(ids),
+        }
+    }
+
+    /// Goes on with all prompts side by side. `told` is called with a prompt's number and each piece of its text as it comes.
+    ///
+    /// # Errors
+    /// When a prompt becomes no token, there are more tokens than the model was made for, or the device fails.
+    pub fn run(
+        &self,
+        device: &mut dyn Device,
+        storage: Storage,
+        prompts: &[Prompt],
+        told: &mut dyn FnMut(usize, &str),
+    ) -> Result<Vec<Continuation>, Error> {
+        let encoded: Vec<Vec<i32>> =
+            prompts.iter().map(|prompt| self.encode(prompt)).collect::<Result<_, _>>()?;
+        let longest = encoded.iter().map(Vec::len).max().unwrap_or(0);
+        if prompts.is_empty() || self.max_tokens == 0 {
+            return Ok(Vec::new());
+        }
+        let room = (prompts.len(), longest + self.max_tokens);
+        let mut generator = Generator::new(device, self.config, self.values, storage, room)?;
+        let mut writings: Vec<Writing<'_>> = encoded
+            .iter()
+            .map(|ids| Writing {
+                tokens: ids.clone(),
+                prompt: ids.len(),
+                stream: self.tokenizer.stream(false),
+                text: String::new(),
+                end: None,
+                told: 0,
+                stopped_by_text: false,
+            })
+            .collect();
+        let given: Vec<&[i32]> = encoded.iter().map(Vec::as_slice).collect();
+        let mut logits = generator.read(&given)?;
+        let width = logits.len() / prompts.len();
+        while writings.iter().any(|writing| writing.end.is_none()) {
+            let mut next: Vec<Vec<i32>> = vec![Vec::new(); prompts.len()];
+            for (row, writing) in writings.iter_mut().enumerate() {
+                if writing.end.is_some() {
+                    continue;
+                }
+                let own = &logits[row * width..(row + 1) * width];
+                let token = self.sampling.choose(own, &writing.tokens, row as u32);
+                if self.push(writing, token, &mut |piece| told(row, piece))? {
+                    next[row].push(token);
+                }
+            }
+            if next.iter().all(Vec::is_empty) {
+                break;
+            }
+            let next: Vec<&[i32]> = next.iter().map(Vec::as_slice).collect();
+            logits = generator.read(&next)?;
+        }
+        writings
+            .into_iter()
+            .enumerate()
+            .map(|(row, writing)| self.finish(row, writing, told))
+            .collect()
+    }
+
+    /// Adds a token to a text; whether the text goes on.
+    fn push(
+        &self,
+        writing: &mut Writing<'_>,
+        token: i32,
+        told: &mut dyn FnMut(&str),
+    ) -> Result<bool, Error> {
+        if self.stops.contains(&token) {
+            writing.end = Some(End::Stop);
+            return Ok(false);
+        }
+        writing.tokens.push(token);
+        let from = writing.text.len();
+        let piece = writing.stream.push(token)?;
+        writing.text.push_str(&piece);
+        self.look_for_stop(writing, from);
+        if writing.end.is_none() && writing.tokens.len() - writing.prompt >= self.max_tokens {
+            writing.end = Some(End::Length);
+        }
+        let sure = match writing.end {
+            Some(_) => writing.text.len(),
+            None => writing.text.len() - self.held_back(&writing.text),
+        };
+        if sure > writing.told {
+            told(&writing.text[writing.told..sure]);
+            writing.told = sure;
+        }
+        Ok(writing.end.is_none())
+    }
+
+    /// Ends a text in front of the first text that ends one, which may have begun before `from`.
+    fn look_for_stop(&self, writing: &mut Writing<'_>, from: usize) {
+        let stops = self.stop_texts.iter().filter_map(|stop| {
+            let from = words::floor_char_boundary(&writing.text, from.saturating_sub(stop.len()));
+            writing.text[from..].find(stop.as_str()).map(|at| from + at)
+        });
+        if let Some(at) = stops.min() {
+            writing.text.truncate(at);
+            writing.end = Some(End::Stop);
+            writing.stopped_by_text = true;
+        }
+    }
+
+    /// Bytes at the end of a text that may be the beginning of one that ends it.
+    fn held_back(&self, text: &str) -> usize {
+        let longest = |stop: &String| {
+            (1..stop.len())
+                .rev()
+                .find(|&len| stop.is_char_boundary(len) && text.ends_with(&stop[..len]))
+        };
+        self.stop_texts.iter().filter_map(longest).max().unwrap_or(0)
+    }
+
+    fn finish(
+        &self,
+        row: usize,
+        writing: Writing<'_>,
+        told: &mut dyn FnMut(usize, &str),
+    ) -> Result<Continuation, Error> {
+        let Writing { tokens, prompt, stream, mut text, end, told: given, stopped_by_text } =
+            writing;
+        if !stopped_by_text {
+            text.push_str(&stream.finish()?);
+        }
+        if given < text.len() {
+            told(row, &text[given..]);
+        }
+        let (prompt_tokens, tokens) = (prompt, tokens[prompt..].to_vec());
+        Ok(Continuation { text, tokens, prompt_tokens, end: end.unwrap_or(End::Length) })
+    }
+}
