@@ -1,0 +1,55 @@
+//! What can go wrong.
+
+use std::path::PathBuf;
+
+/// Errors of exporting.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The engine's.
+    #[error(transparent)]
+    Engine(#[from] distil_gpu_engine::Error),
+    /// An ONNX file that is not possible.
+    #[error("{file}: {source}")]
+    Onnx {
+        /// The file.
+        file: &'static str,
+        /// Why.
+        source: distil_gpu_onnx::Error,
+    },
+    /// Something is where a folder is to be written.
+    #[error("{} is there already: give another name, or --force", path.display())]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Something is there that is no exported folder.
+    #[error(
+        "{} holds {found}, which no export wrote: nothing is replaced there; give another name", path.display()
+    )]
+    NotOurs {
+        /// Where.
+        path: PathBuf,
+        /// What does not belong to an exported folder.
+        found: String,
+    },
+    /// A file or folder cannot be written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What is exported cannot be measured.
+    #[error("{} cannot be measured: {problem}", path.display())]
+    Unmeasured {
+        /// The model.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// The model cannot become this.
+    #[error("{0}")]
+    Unfit(String),
+}

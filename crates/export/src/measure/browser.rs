@@ -1,0 +1,57 @@
+//! The answers of an exported page, by Chromium.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+
+use super::PATIENCE;
+use super::child::Child;
+use super::question::{Answered, EXAMPLES, FEATURES, Question};
+use super::server::Server;
+
+/// The names that Chromium has.
+const NAMES: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+];
+/// What is served beside the page.
+const PAGE: (&str, &str) = ("measure.html", include_str!("measure.html"));
+const SCRIPT: (&str, &str) = ("measure.js", include_str!("measure.js"));
+
+/// What the page in a folder answers.
+///
+/// # Errors
+/// The reason why there are no answers.
+pub(super) fn answer(question: &Question<'_>, folder: &Path) -> Result<Answered, String> {
+    for (name, text) in [PAGE, SCRIPT] {
+        question.put(name, text.as_bytes()).map_err(|error| error.to_string())?;
+    }
+    let beside = [PAGE.0, SCRIPT.0, EXAMPLES, FEATURES].map(|name| question.scratch.join(name));
+    let server = Server::open(folder, &beside).map_err(|error| error.to_string())?;
+    let mut browser = start(&server.address(PAGE.0), question.scratch)?;
+    let said = server.posted(question.most_bytes(), || match browser.ended()? {
+        Some(status) => Err(browser.problem(status)),
+        None => Ok(()),
+    })?;
+    question.read(&said)
+}
+
+/// Opens a page in a browser without a window.
+fn start(address: &str, scratch: &Path) -> Result<Child, String> {
+    for name in NAMES {
+        let mut command = Command::new(name);
+        // The page is this program's own; containers have no sandbox to offer.
+        command.args(["--headless", "--no-sandbox", "--enable-unsafe-webgpu", "--no-first-run"]);
+        command.args(["--disable-background-networking", "--disable-sync", "--disable-quic"]);
+        command.arg("--disable-component-update");
+        command.arg(format!("--user-data-dir={}", scratch.join("profile").display()));
+        command.arg(address);
+        match Child::start(&mut command, &scratch.join("browser.txt"), PATIENCE) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            started => return started.map_err(|error| format!("{name}: {error}")),
+        }
+    }
+    Err("no Chromium".to_owned())
+}
