@@ -48,8 +48,17 @@ enum Command {
     Report(commands::report::Args),
     /// Measure a saved model on labelled data
     Eval(commands::eval::Args),
+    /// Go on with a text, or answer a question, by a language model
+    Generate(commands::generate::Args),
+    /// Write a language model as a GGUF file, or a GGUF file as a folder
+    Convert(commands::convert::Args),
+    /// Write a model as a folder that transformers, onnxruntime, transformers.js, llama.cpp and browsers take, or as a page
+    Export(commands::export::Args),
     /// Write a model's raw outputs for any inputs
     Logits(commands::logits::Args),
+    /// Answer requests over HTTP by one or several models
+    #[cfg(feature = "serve")]
+    Serve(commands::serve::Args),
     /// Tell what a recipe will need of each device, before anything is allocated
     Plan(commands::plan::Args),
     /// Train students over a grid of settings and seeds, from one teacher
@@ -64,6 +73,8 @@ enum Command {
     Devices(commands::devices::Args),
     /// Write a commented starter recipe
     Init(commands::init::Args),
+    /// Explain the keys of a recipe: what each may be, and what it is unless given
+    Keys(commands::keys::Args),
     /// Print a script that lets a shell complete commands and options
     Completions(commands::completions::Args),
     /// Print or write the manual pages
@@ -174,7 +185,12 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(args, voice),
         Command::Report(args) => commands::report::run(args, voice).map(success),
         Command::Eval(args) => commands::eval::run(args, voice).map(success),
+        Command::Generate(args) => commands::generate::run(args, voice).map(success),
+        Command::Convert(args) => commands::convert::run(args, voice).map(success),
+        Command::Export(args) => commands::export::run(args, voice).map(success),
         Command::Logits(args) => commands::logits::run(args, voice).map(success),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => commands::serve::run(args, voice).map(success),
         Command::Plan(args) => commands::plan::run(args, voice).map(success),
         Command::Sweep(args) => commands::sweep::run(args, voice),
         Command::Check(args) => commands::check::run(args, voice).map(success),
@@ -182,6 +198,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => commands::tune::run(args, voice).map(success),
         Command::Devices(args) => commands::devices::run(args, voice).map(success),
         Command::Init(args) => commands::init::run(args, voice).map(success),
+        Command::Keys(args) => commands::keys::run(args, voice).map(success),
         Command::Completions(args) => {
             commands::completions::run(args, Cli::command(), voice).map(success)
         }

@@ -139,7 +139,8 @@ fn style(template: &str) -> ProgressStyle {
 #[derive(Debug)]
 pub struct Progress {
     meter: Meter,
-    batch: usize,
+    /// What a step works through, and in what it is counted.
+    step_work: (f64, &'static str),
     /// What is shown of its measurements.
     shown: Option<Measure>,
     /// The score that was measured last, and the loss before it.
@@ -153,17 +154,24 @@ impl Progress {
     pub fn new() -> Self {
         let (score, loss) = Default::default();
         let (meter, download) = (Meter::hidden(), Download::default());
-        Self { meter, batch: 0, shown: None, score, loss, download }
+        Self { meter, step_work: (0.0, ""), shown: None, score, loss, download }
     }
 
-    fn start(&mut self, arm: Arm, steps: u32, done: u32, batch: usize, shown: Measure) {
+    fn start(
+        &mut self,
+        arm: Arm,
+        steps: u32,
+        done: u32,
+        step_work: (f64, &'static str),
+        shown: Measure,
+    ) {
         self.shown = Some(shown);
         let bar = ProgressBar::new(steps.into()).with_position(done.into());
         let bar = bar.with_prefix(arm.title());
         let template = "{prefix:>17} {bar:10} {pos}/{len}  {eta} left  {wide_msg}";
         self.meter = Meter::drawn(bar, style(template), arm.title(), "steps");
         self.meter.bar.reset_eta();
-        self.batch = batch;
+        self.step_work = step_work;
         (self.score, self.loss) = Default::default();
     }
 
@@ -179,9 +187,10 @@ impl Progress {
     fn finish(&self, arm: Arm) {
         let (took, meter) = (self.meter.began.elapsed().as_secs_f64(), &self.meter);
         let steps = meter.bar.position() - meter.first;
-        let rate = steps as f64 * self.batch as f64 / took.max(1e-9);
+        let (work, unit) = self.step_work;
+        let rate = steps as f64 * work / took.max(1e-9);
         let figures =
-            format!("{} in {took:.1} s ({rate:.0} examples/s)", counted(steps as usize, "step"));
+            format!("{} in {took:.1} s ({rate:.0} {unit}/s)", counted(steps as usize, "step"));
         meter.finish_and_clear();
         note(format_args!("{:>17}: {}", arm.title(), joined([&figures, &self.score])));
     }
@@ -198,8 +207,9 @@ impl Observer for Progress {
         match event {
             Event::Opened { .. } => {}
             Event::Download(progress) => self.download.show(progress),
-            Event::Started { arm, steps, done, batch, shown } => {
-                self.start(*arm, *steps, *done, *batch, *shown);
+            Event::Started { arm, steps, done, batch, tokens, shown } => {
+                let work = tokens.map_or((*batch as f64, "examples"), |tokens| (tokens, "tokens"));
+                self.start(*arm, *steps, *done, work, *shown);
             }
             Event::Step { done, .. } => self.meter.set_position(u64::from(*done)),
             Event::Epoch { train, test, .. } => self.measured("test", train, test),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Width, presets};
-use distil_gpu_engine::report::Report;
+use distil_gpu_engine::results::Report;
 use unicode_width::UnicodeWidthStr;
 
 use crate::terminal::{clean, width};

@@ -22,6 +22,12 @@ pub fn say(result: impl Display) -> Result<()> {
     print(&clean(&result.to_string()))
 }
 
+/// Prints a part of a result, as it comes. Where nobody reads it, nothing is lost.
+pub fn say_part(part: &str) {
+    let mut out = io::stdout().lock();
+    let _ = write!(out, "{}", clean(part)).and_then(|()| out.flush());
+}
+
 /// Prints a result as JSON.
 pub fn say_json(result: &impl Serialize) -> Result<()> {
     print(&clean_json(&serde_json::to_string_pretty(result).context("the result as JSON")?))

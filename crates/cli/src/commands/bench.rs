@@ -19,6 +19,8 @@ Examples:
       The models of the default recipe, on the device that `auto` takes and on the CPU path
   distil-gpu bench recipes/hinton-mnist.toml --device gpu:0 --seconds 1
       Another recipe's models, less patiently
+  distil-gpu bench --only matmul
+      One kernel of the distillation step
   distil-gpu bench --scaling --device cpu
       How a distillation step grows with batch, text length, vocabulary and width
   distil-gpu bench --json > before.json; distil-gpu bench --baseline before.json
@@ -42,6 +44,9 @@ pub struct Args {
     /// Measure instead how a distillation step grows with its batch, its texts, the vocabulary and the models' width
     #[arg(long, conflicts_with_all = ["recipe", "set", "baseline"])]
     scaling: bool,
+    /// Time this kernel alone, as a distillation step calls it
+    #[arg(long, value_name = "KERNEL", conflicts_with = "scaling")]
+    only: Option<String>,
     /// Compare with an earlier `bench --json`
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -85,7 +90,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     let spinner = super::spinner(voice);
     let mut reports = Vec::new();
     for choice in choices {
-        reports.push(bench::bench(choice, &recipe, budget, &mut |next| {
+        reports.push(bench::bench(choice, &recipe, budget, args.only.as_deref(), &mut |next| {
             spinner.set_message(&format!("{choice}: {next}"));
         })?);
     }
@@ -104,7 +109,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         say_json(&all)?;
     } else {
         say(devices(&reports))?;
-        say(throughput(&reports))?;
+        if args.only.is_none() {
+            say(throughput(&reports))?;
+        }
         reports.iter().try_for_each(kernels)?;
         comparisons.iter().flatten().try_for_each(changes)?;
     }

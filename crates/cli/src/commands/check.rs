@@ -21,6 +21,8 @@ Examples:
       The same on every driver of this machine and on the CPU path
   distil-gpu check --variants
       The kernels in every variant, not only in those that this device runs
+  distil-gpu check --only matmul --variants
+      One kernel, in every variant
 
 An error is a normalised mean square error; a limit is what rounding to 32 bits explains. Exit code 1 when \
 one is above its limit.")]
@@ -34,6 +36,9 @@ pub struct Args {
     /// Check the variants of kernels as well that are not in use: drivers take minutes to compile them
     #[arg(long)]
     variants: bool,
+    /// Check this kernel alone, by its name in the table
+    #[arg(long, value_name = "KERNEL")]
+    only: Option<String>,
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
@@ -52,10 +57,11 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         }
         let variants = if args.variants { Variants::All } else { Variants::InUse };
         let bar = super::bar(voice, 0, "checks");
-        let report = verify::check(&mut *device, variants, &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        });
+        let report =
+            verify::check(&mut *device, variants, args.only.as_deref(), &mut |done, total| {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+            });
         bar.finish_and_clear();
         let report = report?;
         if !voice.json {

@@ -1,15 +1,17 @@
 //! `distil-gpu eval`
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::classes::{self, LabelsKey};
 use distil_gpu_engine::data::files::Format;
 use distil_gpu_engine::data::text::Pairs;
-use distil_gpu_engine::data::{self, Dataset, Examples, LabelKind};
+use distil_gpu_engine::data::{self, Corpus, Dataset, Examples, LabelKind, LossOn};
 use distil_gpu_engine::device::Device;
 use distil_gpu_engine::measure::Evaluator;
+use distil_gpu_engine::measure::choices::choices;
 use distil_gpu_engine::measure::neighbours::cosines;
 use distil_gpu_engine::models::{Feed, Input, ModelConfig};
 use distil_gpu_engine::objective::{ANSWERS_ALONE, frozen_store};
@@ -43,25 +45,41 @@ Examples:
       A model that makes embeddings: how well the cosines of pairs of texts follow their scores (Spearman, Pearson)
   distil-gpu eval runs/masked-words/student --data news.txt
       A masked language model: the share of masked tokens that it guesses, and perplexity, on plain text; the tokens
-      that are masked are always the same")]
+      that are masked are always the same
+  distil-gpu eval runs/small-llama/student --data news.txt
+      A causal language model: nats to guess each next token, bits per byte, and the like
+  distil-gpu eval runs/small-llama/student --tasks questions.jsonl
+      The same model: how often the right one of several choices is the likeliest (acc), and the likeliest for its
+      length (acc_norm), as lm-evaluation-harness counts them")]
 pub struct Args {
     #[command(flatten)]
     asked: super::ModelArgs,
     /// `embedded`, a recipe, a .csv or .safetensors file, or a folder of images
-    #[arg(long)]
+    #[arg(long, default_value = "", hide_default_value = true)]
     data: String,
+    /// Of a causal language model: a .jsonl, .json or .parquet file of questions of several choices, each with `context`,
+    /// `choices` and `gold`, the right one's number from 0
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    tasks: Option<PathBuf>,
     /// Column of the labels in a file with named columns; for a model that makes embeddings, of the pairs' scores
     #[arg(long, default_value = "label")]
     label: String,
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let (_, config, values) = super::load_model(&args.asked.model, voice)?;
-    let model = Model { args: &args, config: &config, values: &values, voice };
+    if args.data.is_empty() && args.tasks.is_none() {
+        bail!(Usage("give --data, what the model is to be measured on, or --tasks".to_owned()));
+    }
+    let (folder, config, values) = super::load_model(&args.asked.model, voice)?;
+    let storage = args.asked.storage(&folder)?;
+    let model = Model { args: &args, config: &config, values: &values, storage, voice };
+    if let Some(questions) = &args.tasks {
+        return model.choices(questions);
+    }
     let task = TaskRef::of_model(&config);
     let measured = match task.measuring() {
         Measuring::Answers => model.similarities()?,
-        Measuring::Loss => model.guesses()?,
+        Measuring::Loss => model.guesses(task)?,
         Measuring::LossAndAnswers => model.labelled(task)?,
     };
     let Measured { mut report, lines, speed, table, device, notes } = measured;
@@ -71,6 +89,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         report["parameters"] = json!(config.parameter_count());
         report["latency_ms"] = json!(latency_ms);
         report["examples_per_second"] = json!(speed.examples_per_second);
+        if let Some(rate) = speed.tokens_per_second {
+            report["tokens_per_second"] = json!(rate);
+        }
         report["device"] = json!(device);
         if !notes.is_empty() {
             report["notes"] = json!(notes);
@@ -79,7 +100,10 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     }
     lines.iter().try_for_each(say)?;
     say(format_args!("latency       {latency_ms:.3} ms for one example"))?;
-    say(format_args!("throughput    {:.0} examples/s", speed.examples_per_second))?;
+    match speed.tokens_per_second {
+        Some(rate) => say(format_args!("throughput    {rate:.0} tokens/s"))?,
+        None => say(format_args!("throughput    {:.0} examples/s", speed.examples_per_second))?,
+    }
     table.map_or(Ok(()), say)
 }
 
@@ -102,6 +126,7 @@ struct Model<'a> {
     args: &'a Args,
     config: &'a ModelConfig,
     values: &'a [Vec<f32>],
+    storage: Storage,
     voice: Voice,
 }
 
@@ -113,7 +138,7 @@ impl Model<'_> {
     /// The device, and the model on it.
     fn open(&self) -> Result<(Box<dyn Device>, Store)> {
         let mut device = super::open(&self.args.asked.device, false, self.voice)?;
-        let store = frozen_store(&mut *device, self.config, self.values, Storage::F32)?;
+        let store = frozen_store(&mut *device, self.config, self.values, self.storage)?;
         Ok((device, store))
     }
 
@@ -128,17 +153,12 @@ impl Model<'_> {
                 .with_context(|| self.unfit())?;
             test = test.with_classes(&class_names)?;
         } else {
-            test.need_labels().with_context(|| self.unfit())?;
-            // By name, unless there is one output, or the model's have no names of their own.
-            let names = &config.class_names;
-            let nameless = names.len() < 2 || names.iter().all(|name| name.starts_with("LABEL_"));
-            if !nameless || names.len() != test.outputs().len() && !names.is_empty() {
-                test = test.with_outputs(names).with_context(|| self.unfit())?;
-            }
+            test = test.with_outputs_of_model(&config.class_names).with_context(|| self.unfit())?;
         }
         let feed = Feed::of_data(&config.input, &test).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
+        let begun = Instant::now();
         let answers = answers(&[&feed], device, &mut evaluator, voice)?.concat();
         let loss = evaluator.metrics(device, (&feed, &test), None, &ANSWERS_ALONE)?;
         let measured = task::Measured {
@@ -182,7 +202,7 @@ impl Model<'_> {
         Ok(Measured {
             report,
             lines,
-            speed: evaluator.speed(device, &feed)?,
+            speed: evaluator.speed_within(device, &feed, most_for_speed(begun))?,
             table,
             device: device.info().name.clone(),
             notes,
@@ -205,6 +225,7 @@ impl Model<'_> {
         let (first, second) = (feed(&first)?, feed(&second)?);
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
+        let begun = Instant::now();
         let embedded = answers(&[&first, &second], device, &mut evaluator, voice)?;
         let cosines = cosines(&embedded[0], &embedded[1], config.answer_len());
         let (spearman, pearson) = (spearman(&cosines, &scores), pearson(&cosines, &scores));
@@ -217,25 +238,57 @@ impl Model<'_> {
                 format!("Spearman      {} ({})", shown(spearman), counted(scores.len(), "pair")),
                 format!("Pearson       {}", shown(pearson)),
             ],
-            speed: evaluator.speed(device, &first)?,
+            speed: evaluator.speed_within(device, &first, most_for_speed(begun))?,
             table: None,
             device: device.info().name.clone(),
             notes,
         })
     }
 
-    /// A language model's guesses of masked tokens, the same in every call.
-    fn guesses(self) -> Result<Measured> {
+    /// How often a causal language model finds the right one of several choices likeliest.
+    fn choices(self, path: &Path) -> Result<()> {
+        let questions = data::text::read_choices(path)?;
+        if self.config.decoder().is_none() {
+            let model = self.args.asked.model.display();
+            bail!(
+                "{model} guesses no next tokens: questions of several choices are for causal language models"
+            );
+        }
+        let (mut device, store) = self.open()?;
+        let scores = choices(&mut *device, (self.config, &store), &questions)
+            .with_context(|| format!("{} cannot be asked", self.args.asked.model.display()))?;
+        if self.voice.json {
+            let mut report = serde_json::to_value(scores).expect("scores are plain data");
+            report["device"] = json!(device.info().name);
+            return say_json(&report);
+        }
+        let line = |name: &str, share: f64, error: f64| {
+            say(format_args!("{name:9} {:.2} % ± {:.2}", 100.0 * share, 100.0 * error))
+        };
+        line("acc", scores.acc, scores.acc_stderr)?;
+        line("acc_norm", scores.acc_norm, scores.acc_norm_stderr)?;
+        say(format_args!("of {}", counted(scores.questions, "question")))
+    }
+
+    /// A language model's guesses: of masked tokens, the same in every call, or of each next one.
+    fn guesses(self, task: TaskRef) -> Result<Measured> {
         let Self { args, config, .. } = self;
         let path = Path::new(&args.data);
+        let next = task.labels() == LabelKind::Documents;
+        let (column, skip_empty) = (&args.asked.text, args.asked.skip_empty);
         let mut notes = Vec::new();
         let examples = match path.extension().is_some_and(|extension| extension == "toml") {
             true => {
-                data::load(&Recipe::load(path, &[])?.data, LabelKind::None)?.test.examples().clone()
+                data::load(&Recipe::load(path, &[])?.data, task.labels())?.test.examples().clone()
+            }
+            false if next => {
+                let column = column.first().map_or("text", String::as_str);
+                let read = data::text::read_documents(path, column, skip_empty)?;
+                notes.extend(data::text::skipped_note(path, read.skipped));
+                Examples::from(Corpus::new(read.documents, LossOn::default(), true))
             }
             false => {
-                let (texts, skipped) =
-                    data::text::read_texts(path, &args.asked.text, args.asked.skip_empty)?;
+                let (texts, skipped) = data::text::read_texts(path, column, skip_empty)?;
                 notes.extend(data::text::skipped_note(path, skipped));
                 Examples::from(texts)
             }
@@ -243,35 +296,60 @@ impl Model<'_> {
         let feed = Feed::new(&config.input, &examples).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
+        let begun = Instant::now();
         let data = Dataset::unlabelled(examples.clone());
         let metrics = evaluator.metrics(device, (&feed, &data), None, &ANSWERS_ALONE)?;
-        let (texts, masked) = (feed.len(), feed.masked_tokens());
-        let accuracy = metrics.scores.get(ACCURACY).unwrap_or(f64::NAN);
-        let perplexity = metrics.hard.map(f64::exp);
+        let measured = task::Measured {
+            config,
+            feed: &feed,
+            data: &data,
+            answers: &[],
+            teacher: None,
+            loss: Some(&metrics),
+        };
+        let scores = task.scores(&measured)?.filtered(|key| key != ERRORS);
+        let tokens = feed.guessed_tokens();
+        let mut report = serde_json::to_value(&scores).expect("scores are plain data");
+        report["examples"] = json!(examples.len());
+        report[if next { "tokens" } else { "masked" }] = json!(tokens);
+        let of = format!(
+            "of {} in {}",
+            counted(tokens, if next { "token" } else { "masked token" }),
+            counted(examples.len(), if next { "document" } else { "text" })
+        );
+        let shown = |(title, key, digits): (&str, &str, usize)| {
+            let value = scores.get(key).unwrap_or(f64::NAN);
+            match key {
+                ACCURACY => format!("{title:13} {:.2} % {of}", 100.0 * value),
+                _ => format!("{title:13} {value:.digits$}"),
+            }
+        };
+        let masked = [
+            ("accuracy", ACCURACY, 2),
+            ("perplexity", "perplexity", 3),
+            ("cross-entropy", "cross_entropy", 4),
+        ];
+        let following = [
+            ("nats a token", "cross_entropy", 4),
+            ("bits a byte", "bits_per_byte", 4),
+            ("perplexity", "perplexity", 3),
+            ("next right", ACCURACY, 2),
+        ];
+        let lines: &[(&str, &str, usize)] = if next { &following } else { &masked };
         Ok(Measured {
-            report: json!({
-                "accuracy": accuracy,
-                "cross_entropy": metrics.hard,
-                "perplexity": perplexity,
-                "examples": texts,
-                "masked": masked,
-            }),
-            lines: vec![
-                format!(
-                    "accuracy      {:.2} % of {} in {}",
-                    100.0 * accuracy,
-                    counted(masked, "masked token"),
-                    counted(texts, "text")
-                ),
-                format!("perplexity    {:.3}", perplexity.unwrap_or(f64::NAN)),
-                format!("cross-entropy {:.4}", metrics.hard.unwrap_or(f64::NAN)),
-            ],
-            speed: evaluator.speed(device, &feed)?,
+            report,
+            lines: lines.iter().copied().map(shown).collect(),
+            speed: evaluator.speed_within(device, &feed, most_for_speed(begun))?,
             table: None,
             device: device.info().name.clone(),
             notes,
         })
     }
+}
+
+/// Measuring speed takes as long as measuring the answers did at most, beyond a second.
+fn most_for_speed(begun: Instant) -> Duration {
+    begun.elapsed().max(Duration::from_secs(1))
 }
 
 /// Raw answers to all examples of each of these.
@@ -324,6 +402,8 @@ fn load(args: &Args, input: &Input, task: TaskRef) -> Result<Loaded> {
             text: args.asked.text.clone(),
             label: vec![args.label.clone()],
             skip_empty: args.asked.skip_empty,
+            loss_on: LossOn::default(),
+            pack: true,
         },
         Some(Format::Csv | Format::Tsv) => {
             let label = vec![Column::Name(args.label.clone())];

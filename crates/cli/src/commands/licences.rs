@@ -12,10 +12,11 @@ use crate::{Voice, say, say_json};
 const CRATES: &str = include_str!("../licences.tsv");
 
 /// What else the program contains.
-const OTHERS: [[&str; 3]; 4] = [
+const OTHERS: [[&str; 3]; 5] = [
     ["distil-gpu", env!("CARGO_PKG_VERSION"), "Apache-2.0 OR MIT"],
     ["the Rust standard library", "", "Apache-2.0 OR MIT"],
     ["Chart.js (in the report pages)", "4", "MIT"],
+    ["@huggingface/tokenizers (in the pages of models of texts)", "0.2.0", "Apache-2.0"],
     ["Fashion-MNIST (the pictures of the default recipe), by Zalando SE", "", "MIT"],
 ];
 

@@ -11,7 +11,6 @@ use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::recipe::{Data, Recipe};
 use distil_gpu_engine::run;
 use distil_gpu_engine::run::Answerer;
-use distil_gpu_engine::store::Storage;
 use distil_gpu_engine::task::TaskRef;
 use serde_json::{Value, json};
 
@@ -47,7 +46,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let (_, mut config, mut values) = super::load_model(&args.asked.model, voice)?;
+    let (folder, mut config, mut values) = super::load_model(&args.asked.model, voice)?;
+    let storage = args.asked.storage(&folder)?;
     let task = TaskRef::of_model(&config);
     if !task.answers_once() {
         bail!(
@@ -102,7 +102,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         |&(name, data): &(_, _)| Ok((name, Feed::new(&config.input, data).with_context(unfit)?));
     let feeds = inputs.iter().map(feed).collect::<Result<Vec<_>>>()?;
     let mut device = super::open(&args.asked.device, false, voice)?;
-    let store = frozen_store(&mut *device, &config, &values, Storage::F32)?;
+    let store = frozen_store(&mut *device, &config, &values, storage)?;
     let mut evaluator = Evaluator::new(&config, &store);
     let bar = super::bar(voice, feeds.iter().map(|(_, data)| data.len()).sum(), "examples");
     let mut tensors = Vec::new();

@@ -3,10 +3,14 @@
 pub mod bench;
 pub mod check;
 pub mod completions;
+pub mod convert;
 pub mod devices;
 pub mod eval;
+pub mod export;
+pub mod generate;
 mod images;
 pub mod init;
+pub mod keys;
 pub mod licences;
 pub mod logits;
 pub mod man;
@@ -14,6 +18,8 @@ mod model_args;
 pub mod plan;
 pub mod report;
 pub mod run;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod sweep;
 pub mod tune;
 
@@ -21,9 +27,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use distil_gpu_engine::data::classes;
 use distil_gpu_engine::device::{Choice, Device, GpuOptions, select};
 use distil_gpu_engine::models::{self, ModelConfig, Origin, hub};
 use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::store::Storage;
 
 pub use images::Images;
 pub use model_args::ModelArgs;
@@ -60,6 +69,12 @@ fn load_model(path: &Path, voice: Voice) -> Result<(PathBuf, ModelConfig, Vec<Ve
     Ok((folder, config, values))
 }
 
+/// What matrices may be stored in.
+fn storage() -> impl TypedValueParser<Value = Storage> {
+    let names = PossibleValuesParser::new(Storage::NAMES.map(|(name, _)| name));
+    names.map(|name| Storage::named(&name).unwrap_or_default())
+}
+
 /// A model's names of classes to the data's: those that `--labels` gives, else a recipe's, where they are this model's.
 fn labels(
     given: &[String],
@@ -67,8 +82,7 @@ fn labels(
     class_names: &[String],
 ) -> Result<BTreeMap<String, String>> {
     if given.is_empty() {
-        let meant = of_recipe.keys().all(|name| class_names.contains(name));
-        return Ok(if meant { of_recipe } else { BTreeMap::new() });
+        return Ok(classes::meant(&of_recipe, class_names));
     }
     let mut labels: BTreeMap<String, String> = BTreeMap::new();
     let mut last = None;

@@ -1,6 +1,10 @@
 //! What `eval` and `logits` are told alike: a model, and how it is asked about data.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use distil_gpu_engine::models;
+use distil_gpu_engine::store::Storage;
 
 use super::Images;
 
@@ -20,7 +24,18 @@ pub struct ModelArgs {
     /// Which of the model's classes is which of the data's, where they have other names: MODEL'S=DATA'S, parted by commas
     #[arg(long, value_name = "NAME=NAME,…")]
     pub labels: Vec<String>,
+    /// What its matrices are stored in on the device; what is computed is f32 either way [default: int8 of a model that is
+    /// saved so, else f32]
+    #[arg(long, value_name = "TYPE", value_parser = super::storage())]
+    pub weights: Option<Storage>,
     /// auto, cpu, gpu or gpu:N
     #[arg(long, default_value = "auto", value_parser = super::device)]
     pub device: String,
+}
+
+impl ModelArgs {
+    /// What the matrices of the model of this folder are stored in.
+    pub fn storage(&self, folder: &Path) -> Result<Storage> {
+        Ok(self.weights.map_or_else(|| models::storage(folder), Ok)?)
+    }
 }

@@ -46,6 +46,16 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     table::right(&mut models, 1..2);
     say(models)?;
     say(steps(&forecast))?;
+    for arm in &forecast.arms {
+        if let Some([kept, again]) = arm.activations {
+            say(format_args!(
+                "Activations of a batch, {}: {} kept, {} with recompute = \"layers\"",
+                arm.arm.title(),
+                size(kept),
+                size(again)
+            ))?;
+        }
+    }
     say("\nLargest tensors of a step")?;
     let mut largest = table::new(["tensor", "size"]);
     for tensor in &forecast.largest {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use distil_gpu_engine::files::write_atomically;
-use distil_gpu_engine::report::{self, Record, SweepReport};
+use distil_gpu_engine::results::{PAGE, Record, SWEEP, SWEEP_PAGE, SweepReport};
+use distil_gpu_report as report;
 use serde_json::json;
 
 use crate::{Voice, say, say_json};
@@ -34,10 +35,10 @@ pub struct Args {
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
     let (html, out) = match &args.runs[..] {
-        [sweep] if sweep.join(report::SWEEP).is_file() => {
-            (report::sweep_page(&SweepReport::read(sweep)?), sweep.join(report::SWEEP_PAGE))
+        [sweep] if sweep.join(SWEEP).is_file() => {
+            (report::sweep_page(&SweepReport::read(sweep)?), sweep.join(SWEEP_PAGE))
         }
-        [run] => (report::single(&Record::read(run)?), run.join(report::PAGE)),
+        [run] => (report::single(&Record::read(run)?), run.join(PAGE)),
         runs => {
             let records = runs.iter().map(|run| Record::read(run));
             let records = records.collect::<Result<Vec<_>, _>>()?;

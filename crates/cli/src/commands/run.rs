@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use distil_gpu_engine::report::PAGE;
+use distil_gpu_engine::results::PAGE;
 use distil_gpu_engine::run;
 use distil_gpu_engine::run::Begin;
 
@@ -28,7 +28,7 @@ pub struct Args {
     /// Set any key of the recipe; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Folder for the results [default: runs/<name>, numbered when that exists]
+    /// Folder for the results [default: runs/NAME, numbered when that exists]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Seed of weights, order and dropout
@@ -95,10 +95,14 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     } else {
         say(table::report(report))?;
         say(report.sentence())?;
+        report.before_training().map_or(Ok(()), say)?;
         report.warnings.iter().try_for_each(|warning| say(format_args!("Warning: {warning}")))?;
         say(format_args!("Results: {}", run.folder.display()))?;
         say(format_args!("Report: {}", run.folder.join(PAGE).display()))?;
     }
+    distil_gpu_report::write_page(&run.folder).with_context(|| {
+        format!("the run is finished; `distil-gpu report {}` makes its page", run.folder.display())
+    })?;
     match report.target {
         Some(target) if !report.reaches_target() => {
             let kept = match report.not_retained() {

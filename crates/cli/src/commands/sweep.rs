@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use distil_gpu_engine::report::{SWEEP_PAGE, SweepReport};
+use anyhow::{Context, Result, bail};
+use distil_gpu_engine::results::{SWEEP_PAGE, SweepReport};
 use distil_gpu_engine::run;
 use distil_gpu_engine::run::{Axis, Begin, Grid};
 
@@ -31,14 +31,14 @@ ends with exit code 4.")]
 pub struct Args {
     /// Recipe to vary [default: the one that comes with the program]
     recipe: Option<PathBuf>,
-    /// Values for any key of [student], [distil] or [train], with commas between them; one value for any key
+    /// Values for any key of `[student]`, `[distil]` or `[train]`, with commas between them; one value for any key
     /// fixes it
     #[arg(long, value_name = "KEY=VALUE,VALUE...")]
     set: Vec<String>,
     /// Students of each combination, with seeds from the recipe's on
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: u32,
-    /// Folder for the results [default: runs/<name>-sweep, numbered when that exists]
+    /// Folder for the results [default: runs/NAME-sweep, numbered when that exists]
     #[arg(long)]
     out: Option<PathBuf>,
     /// auto, cpu, gpu or gpu:N (see `distil-gpu devices`)
@@ -102,6 +102,10 @@ pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
         say(format_args!("Results: {}", sweep.folder.display()))?;
         say(format_args!("Report: {}", sweep.folder.join(SWEEP_PAGE).display()))?;
     }
+    distil_gpu_report::write_sweep_page(&sweep.folder).with_context(|| {
+        let folder = sweep.folder.display();
+        format!("the sweep is finished; `distil-gpu report {folder}` makes its page")
+    })?;
     Ok(match sweep.report.failures().is_empty() {
         true => ExitCode::SUCCESS,
         false => STUDENTS_FAILED.into(),

@@ -59,8 +59,21 @@ fn check_holds_the_cpu_path_and_a_driver_to_the_oracle() {
 }
 
 #[test]
+fn check_takes_one_kernel() {
+    let home = Home::new();
+    let found = json(&home.done("check --device cpu --only softmax --json"));
+    assert_eq!(names(&found["devices"][0]["rows"]), ["softmax"]);
+    assert_eq!(found["ok"], true);
+    assert!(found["devices"][0]["rows"][0]["results"].as_u64() > Some(1), "{found:#}");
+}
+
+#[test]
 fn check_refuses_what_is_not_there() {
     let home = Home::new();
+    home.refused(
+        "check --device cpu --only sofmax",
+        &["`sofmax` is no kernel: did you mean `softmax`?", "the kernels are add_to, "],
+    );
     home.refused("check --device gpu:999", &["there is no gpu:999"]);
     for wrong in ["check --all --device cpu", "check --device cuda"] {
         let said = say(home.command(wrong));
@@ -125,6 +138,32 @@ fn bench_measures_both_paths() {
             "{kernel} is not in {kernels:?}"
         );
     }
+}
+
+#[test]
+fn bench_times_one_kernel() {
+    let home = Home::new();
+    let bench = "bench tiny.toml --device cpu --seconds 0.02";
+    home.write("before.json", home.done(&format!("{bench} --json")));
+    let found = json(
+        &home.done(&format!("{bench} --only matmul --json --baseline before.json --slower 1000")),
+    );
+    let kernels = names(&found["devices"][0]["kernels"]);
+    assert!(!kernels.is_empty(), "{found:#}");
+    assert!(kernels.iter().all(|name| name.starts_with("matmul")), "{kernels:?}");
+    assert_eq!(found["devices"][0]["throughput"], Value::Array(Vec::new()));
+    assert_eq!(names(&found["comparisons"][0]["changes"]).len(), kernels.len());
+    let shown = home.done(&format!("{bench} --only matmul"));
+    assert!(shown.contains("matmul") && !shown.contains("batch of"), "{shown}");
+    home.refused(
+        &format!("{bench} --only matmull"),
+        &["`matmull` is no kernel of this recipe's distillation step: did you mean `matmul`?"],
+    );
+    // One that there is, and that this recipe does not run.
+    home.refused(
+        &format!("{bench} --only rotary"),
+        &["`rotary` is no kernel of this", "the kernels are "],
+    );
 }
 
 #[test]

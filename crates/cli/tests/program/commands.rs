@@ -55,15 +55,51 @@ fn help_explains_every_command() {
         "tune",
         "devices",
         "init",
+        "keys",
         "completions",
         "man",
         "licences",
     ] {
         assert!(all.contains(&format!("\n  {command} ")), "{all}");
         let help = home.done(&format!("{command} --help"));
-        assert!(help.contains("Example") && help.contains("Usage: distil-gpu "), "{help}");
+        let (usage, examples) = help.split_once("\nExample").unwrap_or_else(|| panic!("{help}"));
+        assert!(usage.contains(&format!("Usage: distil-gpu {command}")), "{help}");
+        // Examples name this program's commands, and the options that the help lists.
+        let lines = examples.lines().filter(|line| line.starts_with("  distil-gpu "));
+        for word in lines.flat_map(str::split_whitespace).filter(|word| word.starts_with("--")) {
+            let option = word.split('=').next().unwrap();
+            assert!(usage.contains(option), "{command}: {option} is no option: {help}");
+        }
     }
     assert_eq!(home.done("--version"), concat!("distil-gpu ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn keys_of_recipes_are_explained() {
+    let home = Home::new();
+    let all = home.done("keys");
+    for key in ["temperature = ", "[train.optimizer] with name = \"sgd\"", "[data.normalise]"] {
+        assert!(all.contains(key), "{key}: {all}");
+    }
+    // But for values, which are never cut.
+    let mut lines = all.lines().filter(|line| !line.contains(" = "));
+    assert!(lines.all(|line| line.chars().count() <= 100), "{all}");
+    let one = home.done("keys train.optimizer.lr");
+    assert!(
+        one.contains("  lr = 1e-3") && one.contains("a number above 0; must be given"),
+        "{one}"
+    );
+    assert!(!one.contains("momentum"), "{one}");
+    // The teacher has the keys of the student's model and training.
+    assert_eq!(home.done("keys teacher.train.optimizer.lr"), one);
+    let tables: Value = serde_json::from_str(&home.done("keys train --json")).unwrap();
+    let tables = tables.as_array().unwrap();
+    assert!(tables.iter().all(|table| table["table"].as_str().unwrap().starts_with("train")));
+    let batch = tables[0]["keys"].as_array().unwrap().iter().find(|key| key["key"] == "batch");
+    assert_eq!(batch.unwrap()["default"], "128");
+    let said = say(home.command("keys nothing"));
+    assert_eq!((said.code, &*said.out), (Some(2), ""), "{said:?}");
+    assert!(said.err.contains("no recipe has a table or key `nothing`"), "{said:?}");
 }
 
 #[test]

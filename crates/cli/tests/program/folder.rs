@@ -120,10 +120,16 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let home = Home::new();
     let command = format!("run --device cpu {SHORT}");
     home.done(&format!("{command} -q --out whole"));
-    let mut child = start(home.command(&format!("{command} {OFTEN} --out killed")));
-    while checkpoints(&home, "killed").len() < 2 {
-        assert!(await_checkpoint(&home, "killed", &mut child));
-    }
+    // A busy machine may look away while there are two.
+    let begin = |_| {
+        let mut child = start(home.command(&format!("{command} {OFTEN} --out killed --force")));
+        let mut trains = true;
+        while trains && checkpoints(&home, "killed").len() < 2 {
+            trains = await_checkpoint(&home, "killed", &mut child);
+        }
+        trains.then_some(child)
+    };
+    let mut child = (0..10).find_map(begin).expect("a training with two checkpoints");
     child.kill().unwrap();
     child.wait().unwrap();
     let step = |name: &String| name.split('-').nth(1).unwrap().parse::<u32>().unwrap();

@@ -113,6 +113,41 @@ fn so_it_does_on_a_gpu() {
     killed_and_resumed(&home, &format!("{SMALL} --device gpu"), &[0, 17, 5]);
 }
 
+/// Products are cut by the number of threads, and no bit depends on it, so nothing is said of it.
+#[test]
+fn a_run_goes_on_bit_for_bit_with_another_number_of_threads() {
+    let home = Home::new();
+    let command = format!("run --device cpu {SHORT}");
+    let with = |arguments: &str, threads: &str| {
+        let mut command = home.command(arguments);
+        command.env("RAYON_NUM_THREADS", threads);
+        command
+    };
+    assert_eq!(say(with(&format!("{command} -q --out whole"), "2")).code, Some(0));
+    let mut child = start(with(&format!("{command} {OFTEN} --out killed"), "1"));
+    assert!(await_checkpoint(&home, "killed", &mut child), "it ended before it was killed");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = say(with("run --resume killed", "3"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(!said.err.contains("began on"), "{said:?}");
+    assert_same(&home, "killed", "whole");
+}
+
+#[test]
+fn another_device_is_told_of() {
+    let home = Home::new();
+    let diverges = "run tiny.toml -q --device cpu --out a --set teacher.train.epochs=1 \
+                    --set train.optimizer.lr=1e30";
+    fails(home.command(diverges), &["--resume a"]);
+    let goes_on = "run --resume a --accept-changes --set train.optimizer.lr=0.05";
+    let gpu = home.ready_gpu();
+    let said = say(home.command(&format!("{goes_on} --set device=\"{gpu}\"")));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("This run began on a processor with"), "{said:?}");
+    assert!(said.err.contains("may differ in the last bits"), "{said:?}");
+}
+
 /// A tiny BERT and a student of one of its layers, with all that a training can have a state of: steps of several
 /// batches, measurements within epochs, the best parameters so far, rates of their own.
 #[test]

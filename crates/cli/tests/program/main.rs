@@ -1,8 +1,9 @@
 //! The real program: `commands` and `check_and_bench` are what it does, `interrupted` and `attack` how it goes on after
 //! it was stopped, `folder` what it makes of a folder that is at work, damaged, changed or a person's own, `pictures` how
-//! it reads them, `report` the pages it makes, `sweep` many runs at once, `texts` runs on texts, `guessing` masked
+//! it reads them, `report` the pages it makes, `export` models for other runtimes, `page` models as pages and `browser` what
+//! opens them, `sweep` many runs at once, `texts` runs on texts, `guessing` masked
 //! language models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `manual` what it tells
-//! of itself, `screens` what it prints, `bad_input` and `bad_texts` what it says to input that is wrong,
+//! of itself, `screens` what it prints, `serve` its server, `bad_input` and `bad_texts` what it says to input that is wrong,
 //! `classes` how classes are told, `matrix` that each combination runs or is refused with a way out, `memory` that a
 //! run takes the memory that was foretold.
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
@@ -10,9 +11,12 @@
 mod attack;
 mod bad_input;
 mod bad_texts;
+#[cfg(unix)]
+mod browser;
 mod check_and_bench;
 mod classes;
 mod commands;
+mod export;
 mod folder;
 mod guessing;
 #[cfg(feature = "hub")]
@@ -21,9 +25,14 @@ mod interrupted;
 mod manual;
 mod matrix;
 mod memory;
+mod next_tokens;
+#[cfg(unix)]
+mod page;
 mod pictures;
 mod report;
 mod screens;
+#[cfg(feature = "serve")]
+mod serve;
 mod sweep;
 mod tasks;
 mod texts;

@@ -1,4 +1,4 @@
-//! Every task on every source of data, with every kind of teacher and every option: it runs, or it is refused in one
+//! Tasks on every source of data, with every kind of teacher and every option: it runs, or it is refused in one
 //! sentence that says what to do instead. The table of refusals below is the whole of what is refused.
 
 use std::fmt;
@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use safetensors::Dtype;
 
+use super::next_tokens::llama;
 use super::{Home, floats, safetensors};
 
-const TASKS: [&str; 3] = ["classification", "masked-lm", "embedding"];
+const TASKS: [&str; 6] =
+    ["classification", "masked-lm", "embedding", "causal-lm", "regression", "multi-label"];
 const NUMBERS: [&str; 5] = ["embedded", "idx", "csv", "safetensors", "images"];
 const TEXTS: [&str; 4] = ["texts.csv", "texts.jsonl", "texts.parquet", "texts.txt"];
 const TEACHERS: [&str; 3] = ["trained", "folder", "logits"];
@@ -48,30 +50,54 @@ impl fmt::Display for Cell {
 
 /// What is refused: tasks, sources, teachers and options, each a list parted by spaces or all (`*`), and words of the
 /// message. The first line that holds counts; a combination that no line has runs.
-const REFUSED: [(&str, &str, &str, &str, &str); 17] = [
+const REFUSED: [(&str, &str, &str, &str, &str); 21] = [
     // A key that is wrong is told before anything is read.
     ("*", "embedded idx", "*", "file", "`data.validation` is the string"),
     ("*", "numbers", "*", "unlabelled", "unknown key `unlabelled`"),
-    ("masked-lm embedding", "texts", "*", "unlabelled", "put them all into `train`"),
-    ("classification", "texts", "logits", "unlabelled", "give its `folder`"),
+    ("masked-lm embedding causal-lm", "texts", "*", "unlabelled", "put them all into `train`"),
+    ("*", "texts", "logits", "unlabelled", "give its `folder`"),
     ("embedding", "*", "*", "sweep", "compare the runs with `report`"),
     // Tasks of texts.
-    ("masked-lm embedding", "numbers", "*", "*", "set `data.source` to \"text\""),
-    ("masked-lm", "*", "logits", "*", "give the `folder` of a model, or a `model` to train"),
+    ("masked-lm embedding causal-lm", "numbers", "*", "*", "set `data.source` to \"text\""),
+    (
+        "masked-lm causal-lm",
+        "*",
+        "logits",
+        "*",
+        "give the `folder` of a model, or a `model` to train",
+    ),
     ("embedding", "*", "trained logits", "*", "set `teacher.folder`"),
     ("embedding", "*", "*", "best", "leave `keep` out"),
     ("embedding", "*", "*", "share file", "leave `data.validation` out"),
     (
-        "masked-lm embedding",
+        "masked-lm embedding causal-lm regression multi-label",
         "*",
         "*",
         "omit",
         "`distil.omit_classes` is for `task = \"classification\"`",
     ),
-    ("masked-lm", "*", "*", "logits", "`eval` measures it"),
+    ("masked-lm causal-lm", "*", "*", "logits", "`eval` measures it"),
+    // The file is one document, as no line of it is empty.
+    ("causal-lm", "texts.txt", "*", "share best", "leave `data.validation` out"),
+    // Labels that these sources lack.
+    (
+        "regression",
+        "embedded idx images",
+        "*",
+        "*",
+        "set it to \"text\", \"csv\" or \"safetensors\"",
+    ),
+    (
+        "multi-label",
+        "embedded idx images",
+        "*",
+        "*",
+        "set it to \"text\", \"csv\" or \"safetensors\"",
+    ),
     // What is finished has nothing to go on with; `interrupted`, `texts` and `guessing` go on with what is not.
     ("*", "*", "*", "resume", "this run is finished: there is nothing to resume"),
     // Without labels a finished teacher's answers are learnt.
+    ("regression multi-label", "texts.txt", "*", "*", "give a file with named columns"),
     ("classification", "texts.txt", "trained logits", "*", "give files with a column of labels"),
     ("classification", "texts.txt", "*", "eval", "give files with a column of labels"),
     ("classification", "texts.txt", "*", "omit", "leaves out examples by their labels"),
@@ -161,9 +187,11 @@ fn home() -> Home {
     home.write("points.csv", format!("a,b,label\n{}", (0..rows).map(line).collect::<String>()));
     let features: Vec<f32> = (0..rows).flat_map(point).collect();
     let labels: Vec<u8> = (0..rows).map(|row| label(row) as u8).collect();
-    let tensors: [(&str, Dtype, &[usize], &[u8]); 2] = [
+    let several: Vec<u8> = (0..rows * 3).map(|at| u8::from(at * at % 5 < 2)).collect();
+    let tensors: [(&str, Dtype, &[usize], &[u8]); 3] = [
         ("features", Dtype::F32, &[rows, 2], &floats(&features)),
         ("labels", Dtype::U8, &[rows], &labels),
+        ("several", Dtype::U8, &[rows, 3], &several),
     ];
     home.write("points.safetensors", safetensors(&tensors));
     let idx = |magic: u8, sizes: &[u8], values: &[u8]| -> Vec<u8> {
@@ -199,6 +227,7 @@ fn home() -> Home {
             );
         }
     }
+    llama(&home);
     // Without its classifier it makes embeddings.
     let config = String::from_utf8(home.read("bert/config.json")).unwrap();
     home.write(
@@ -220,15 +249,19 @@ fn recipe(cell: Cell) -> String {
                   test_images = \"images.idx\"\ntest_labels = \"labels.idx\""
             .to_owned(),
         "csv" | "safetensors" => {
+            let labels = match (task, source) {
+                ("multi-label", "safetensors") => "\nlabels = \"several\"",
+                _ => "",
+            };
             format!(
-                "source = \"{source}\"\ntrain = \"points.{source}\"\ntest = \"points.{source}\""
+                "source = \"{source}\"\ntrain = \"points.{source}\"\ntest = \"points.{source}\"{labels}"
             )
         }
         "images" => "source = \"images\"\ntrain = \"images\"\ntest = \"images\"".to_owned(),
         texts => format!("source = \"text\"\ntrain = \"{texts}\"\ntest = \"{texts}\""),
     };
     let (folder, model, student) = match (task, NUMBERS.contains(&source)) {
-        ("classification", true) => {
+        (_, true) => {
             ("", "{ type = \"mlp\", hidden_sizes = [6] }", "{ type = \"mlp\", hidden_sizes = [3] }")
         }
         ("classification", false) => (
@@ -238,6 +271,16 @@ fn recipe(cell: Cell) -> String {
         ),
         ("masked-lm", _) => (
             "bert-mlm",
+            "{ type = \"encoder\", from = \"bert-mlm\" }",
+            "{ type = \"encoder\", from = \"bert-mlm\", layers = [0] }",
+        ),
+        ("causal-lm", _) => (
+            "",
+            "{ type = \"decoder\", from = \"llama\", random = true, max_length = 16 }",
+            "{ type = \"decoder\", from = \"llama\", random = true, layers = [0], max_length = 16 }",
+        ),
+        ("regression" | "multi-label", _) => (
+            "",
             "{ type = \"encoder\", from = \"bert-mlm\" }",
             "{ type = \"encoder\", from = \"bert-mlm\", layers = [0] }",
         ),
@@ -318,7 +361,9 @@ fn every_combination_runs_or_is_refused_with_a_way_out() {
                     // What the teacher of the next recipes is read from.
                     if teacher == "trained" && option == "none" && cell.refused().is_none() {
                         let (run, recipe) = (cell.run(), cell.recipe());
-                        if task == "classification" {
+                        let has_logits =
+                            ["classification", "regression", "multi-label"].contains(&task);
+                        if has_logits && home.path(&run).join("teacher/config.json").is_file() {
                             home.done(&format!(
                                 "logits {run}/teacher --input {recipe} --out {run}.safetensors --device cpu -q"
                             ));

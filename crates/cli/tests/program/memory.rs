@@ -14,9 +14,17 @@ use super::{Home, say, texts};
 /// How far a forecast may be from what is measured.
 const WITHIN: f64 = 0.15;
 
-/// The program with two threads, each of which takes some memory.
+/// The program with two threads, each of which takes some memory. It is in no hurry, so that whoever looks at its memory is
+/// not late.
 fn command(home: &Home, arguments: &str) -> Command {
-    let mut command = home.command(arguments);
+    let program = home.command(arguments);
+    let mut command = Command::new("nice");
+    command.args(["-n", "19"]).arg(program.get_program()).args(program.get_args());
+    program.get_envs().for_each(|(name, value)| match value {
+        Some(value) => _ = command.env(name, value),
+        None => _ = command.env_remove(name),
+    });
+    program.get_current_dir().into_iter().for_each(|folder| _ = command.current_dir(folder));
     command.env("RAYON_NUM_THREADS", "2");
     command
 }

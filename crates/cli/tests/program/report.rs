@@ -1,10 +1,14 @@
 //! The page of a run and the page that compares runs, also in a real browser.
 
+#[cfg(unix)]
 use std::collections::HashMap;
+#[cfg(unix)]
 use std::process::Command;
 
 use serde_json::json;
 
+#[cfg(unix)]
+use super::browser::chromium;
 use super::commands::{base, replaced};
 use super::sweep::swept;
 use super::{Home, say};
@@ -108,6 +112,7 @@ fn a_folder_that_is_no_run_is_refused() {
 }
 
 /// What a page says of itself in a browser: the size of its paper, and whether its charts are drawn.
+#[cfg(unix)]
 const PROBE: &str = r#"
 <script>
 addEventListener("load", () => setTimeout(() => {
@@ -127,19 +132,8 @@ addEventListener("load", () => setTimeout(() => {
 </script>
 "#;
 
-/// The browser's program.
-fn chromium() -> &'static str {
-    let names = [
-        "chromium",
-        "chromium-browser",
-        "google-chrome",
-        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    ];
-    let found = names.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok());
-    found.expect("no Chromium: run the tests through tests/run.sh")
-}
-
 /// Opens a page and returns what it says of itself. Nothing may be wrong on the console.
+#[cfg(unix)]
 #[track_caller]
 fn probe(home: &Home, page: &str, width: u32, dark: bool) -> HashMap<String, String> {
     let html = String::from_utf8(home.read(page)).unwrap();

@@ -22,7 +22,7 @@ fn has(row: usize, word: &str) -> bool {
 }
 
 /// A task on a source: the keys of `[data]` that are not usual, and whether examples are numbers.
-const CASES: [(&str, &str, &str, bool); 10] = [
+pub const CASES: [(&str, &str, &str, bool); 10] = [
     ("regression", "texts.csv", "label = \"score\"", false),
     ("regression", "texts.csv", "label = [\"score\", \"length\"]", false),
     ("regression", "points.csv", "label = [\"x\", \"y\"]", true),
@@ -35,7 +35,7 @@ const CASES: [(&str, &str, &str, bool); 10] = [
     ("question-answering", "squad.json", "", false),
 ];
 
-fn home() -> Home {
+pub fn home() -> Home {
     let home = Home::new();
     let all = |head: &str, line: &dyn Fn(usize) -> String| {
         (0..ROWS).fold(head.to_owned(), |text, row| text + &line(row) + "\n")
@@ -147,7 +147,7 @@ fn home() -> Home {
     home
 }
 
-fn recipe((task, file, keys, numbers): (&str, &str, &str, bool), teacher: &str) -> String {
+pub fn recipe((task, file, keys, numbers): (&str, &str, &str, bool), teacher: &str) -> String {
     let source = match file.rsplit_once('.').unwrap().1 {
         "safetensors" => "safetensors",
         "csv" if numbers => "csv",
