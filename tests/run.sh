@@ -11,7 +11,7 @@ tests/setup-chromium.sh
 cargo test --workspace --locked "$@"
 # The programs that show the way in, once each; tests are built with them.
 if [[ $# -eq 0 ]]; then
-    for example in quick_start own_graph; do
+    for example in quick_start own_graph own_kernel; do
         "${CARGO_TARGET_DIR:-target}/debug/examples/$example"
     done
 fi
@@ -21,6 +21,14 @@ if [[ -f data/cache/minilm/model.safetensors ]]; then
     cargo test --workspace --locked --test embeddings -- --ignored
 else
     echo "left out: the tests that need data/cache/minilm (data/fetch-text.sh minilm)" >&2
+fi
+# Files for onnxruntime, by onnxruntime.
+if [[ $# -eq 0 ]]; then
+    if python=$(tests/setup-onnxruntime.sh); then
+        "$python" tools/check_onnx.py "${CARGO_TARGET_DIR:-target}/debug/distil-gpu"
+    else
+        echo "left out: the check of ONNX files by onnxruntime" >&2
+    fi
 fi
 # Few drivers that run on the processor have cooperative matrices.
 if runner=$(tests/setup-cooperative.sh); then

@@ -6,14 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use distil_gpu_engine::data::text::Columns;
+use distil_gpu_engine::data::text::{ChatTemplate, Columns, DocumentEncoder, LossOn, Packing};
 use distil_gpu_engine::data::{self, LabelKind};
 use distil_gpu_engine::device::{CpuDevice, Device};
 use distil_gpu_engine::error::Error;
 use distil_gpu_engine::files::save_tensors;
 use distil_gpu_engine::models;
 use distil_gpu_engine::recipe::Recipe;
-use distil_gpu_engine::report::{Record, single};
+use distil_gpu_engine::results::Record;
 use distil_gpu_engine::run::{Begin, Event, Observer, Silent, prepare, run};
 use distil_gpu_engine::tune::Cache;
 
@@ -54,6 +54,8 @@ pub const READERS: &[Reader] = &[
     },
     Reader { read: several, ..of("several", "texts.jsonl") },
     Reader { read: plain_text, ..of("plain_text", "texts.txt") },
+    Reader { read: documents, beside: chat_folder, ..of("documents", "rows.jsonl") },
+    Reader { read: documents, beside: chat_folder, ..of("chat_template", "chat_template.jinja") },
     Reader { read: idx, beside: idx_labels, ..of("idx", "images") },
     Reader { read: safetensors, ..of("safetensors", "rows.safetensors") },
     Reader { read: logits, ..of("logits", "logits.safetensors") },
@@ -71,6 +73,7 @@ pub const READERS: &[Reader] = &[
     Reader { read: page, beside: finished, made: report, ..of("report", "run/report.json") },
     Reader { read: page, beside: finished, made: metrics, ..of("metrics", "run/metrics.jsonl") },
     Reader { read: page, beside: finished, made: answers, ..of("answers", "run/answers.json") },
+    Reader { read: page, beside: finished, ..of("exports", "run/exports.json") },
     Reader { read: resume_journal, beside: stopped, made: journal, ..of("journal", JOURNAL) },
     Reader {
         read: resume_checkpoint,
@@ -106,6 +109,16 @@ impl Reader {
         seeds.extend((self.made)().into_iter().map(|bytes| ("made".to_owned(), bytes)));
         assert!(!seeds.is_empty(), "{} has no seeds", self.name);
         seeds
+    }
+
+    /// Writes those of the files that this program writes itself among the seeds.
+    pub fn write_seeds(&self) {
+        for bytes in (self.made)() {
+            let folder = seeds_folder().join(self.name);
+            fs::create_dir_all(&folder).unwrap();
+            let name = Path::new(self.file).file_name().unwrap();
+            fs::write(folder.join(name), bytes).unwrap();
+        }
     }
 
     /// Lays `bytes` in the place of its file in `folder`, with all that belongs beside it, and reads them.
@@ -194,6 +207,34 @@ fn several(at: &Path) -> Result<(), Error> {
 
 fn plain_text(at: &Path) -> Result<(), Error> {
     data::text::read_texts(&at.join("texts.txt"), &["text".to_owned()], false)?;
+    Ok(())
+}
+
+/// A tokenizer, a template, and a chat.
+fn chat_folder() -> Vec<Laid> {
+    let file = |name: &str| (name.to_owned(), fixture(&format!("chat/qwen/{name}")));
+    let seed =
+        |name: &str, path: &str| (name.to_owned(), fs::read(seeds_folder().join(path)).unwrap());
+    vec![
+        file("tokenizer.json"),
+        file("tokenizer_config.json"),
+        seed("rows.jsonl", "documents/kinds.jsonl"),
+        seed("chat_template.jinja", "chat_template/chatml.jinja"),
+    ]
+}
+
+fn documents(at: &Path) -> Result<(), Error> {
+    let tokenizer = data::Tokenizer::load(at)?;
+    let template = ChatTemplate::of(&tokenizer)?;
+    let read = data::text::read_documents(&at.join("rows.jsonl"), "text", false)?;
+    for loss_on in [LossOn::Completions, LossOn::All] {
+        let encoder = DocumentEncoder::new(&tokenizer, template.clone(), loss_on)?;
+        let tokens = encoder.encode(&read.documents)?;
+        if let Ok(packing) = Packing::new(&tokens, 16, true) {
+            (0..packing.rows()).for_each(|row| assert_eq!(packing.row(&tokens, row).ids.len(), 16));
+        }
+        encoder.shown(&read.documents, 3)?;
+    }
     Ok(())
 }
 
@@ -343,7 +384,7 @@ fn is_last_checkpoint(name: &str) -> bool {
 }
 
 fn page(at: &Path) -> Result<(), Error> {
-    let page = single(&Record::read(&at.join("run"))?);
+    let page = distil_gpu_report::single(&Record::read(&at.join("run"))?);
     assert!(page.ends_with("</html>\n") || page.ends_with("</html>"), "a whole page");
     Ok(())
 }
@@ -359,10 +400,24 @@ impl Observer for Stop {
     }
 }
 
-/// Both copies of the journal are damaged.
+/// Both copies of the journal are damaged, with the checksum of what they hold, so that what lies behind it is read.
 fn resume_journal(at: &Path) -> Result<(), Error> {
-    fs::copy(at.join(JOURNAL), at.join("run/checkpoints/journal.json")).unwrap();
+    let bytes = fs::read(at.join(JOURNAL)).unwrap();
+    let bytes = sealed_again(&bytes).unwrap_or(bytes);
+    for path in [JOURNAL, "run/checkpoints/journal.json"] {
+        fs::write(at.join(path), &bytes).unwrap();
+    }
     resume(at)
+}
+
+/// A JSON object with the checksum that this program writes into it; none where it is no object.
+fn sealed_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let object = value.as_object_mut()?;
+    object.remove("crc32");
+    let checksum = crc32fast::hash(serde_json::Value::from(object.clone()).to_string().as_bytes());
+    object.insert("crc32".to_owned(), format!("{checksum:08x}").into());
+    Some(value.to_string().into_bytes())
 }
 
 /// The last checkpoint, with the name of its bytes, so that what lies behind the checksum is read.

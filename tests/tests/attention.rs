@@ -21,8 +21,7 @@ const HEAD_DIM: usize = 12;
 const LENGTH: usize = 9;
 
 fn config(scale: f32) -> AttentionConfig {
-    let (causal, window, dropout, stream) = (false, None, 0.0, 0);
-    AttentionConfig { heads: HEADS, scale, causal, window, dropout, stream }
+    AttentionConfig::new(HEADS, scale)
 }
 
 /// Holds output and gradients of a family's attention to the file's, on every device.
@@ -123,7 +122,7 @@ fn a_causal_window_is_mistrals() {
         .collect();
     let (mut graph, p) = graph_of(&[&[1, LENGTH, LENGTH], &[1, LENGTH, LENGTH]]);
     let lengths = graph.input("lengths", &[1], DType::I32);
-    let config = AttentionConfig { heads: 1, causal: true, window: Some(3), ..config(1.0) };
+    let config = AttentionConfig { causal: true, window: Some(3), ..AttentionConfig::new(1, 1.0) };
     let out = graph.attention(p[0], p[0], p[1], lengths, config).unwrap();
     graph.output("out", out);
     let mut device = oracle();

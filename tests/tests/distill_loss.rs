@@ -51,9 +51,7 @@ fn distill_loss_finds_the_first_maximum() {
 
 #[test]
 fn nan_in_a_row_that_counts_is_reported() {
-    let divergences =
-        [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::Jsd { beta: 0.25 }];
-    for (divergence, spoilt) in divergences.into_iter().flat_map(|d| [(d, 0), (d, 1)]) {
+    for (divergence, spoilt) in Divergence::EACH.into_iter().flat_map(|d| [(d, 0), (d, 1)]) {
         let kernel: Arc<dyn Kernel> =
             Arc::new(DistillLoss { divergence, ..DistillLoss::new(2, 30) });
         let mut data = vec![Data::Floats(random(60, 3)), Data::Floats(random(60, 4))];
@@ -76,8 +74,8 @@ fn nan_in_a_row_that_counts_is_reported() {
 
 #[test]
 fn nan_in_outputs_is_reported() {
-    let logistic = [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::Jsd { beta: 0.25 }];
-    let kinds = [PointwiseKind::Square].into_iter().chain(logistic.map(PointwiseKind::Logistic));
+    let logistic = Divergence::EACH.map(PointwiseKind::Logistic);
+    let kinds = [PointwiseKind::Square].into_iter().chain(logistic);
     for (kind, spoilt) in kinds.flat_map(|kind| [(kind, 0), (kind, 1)]) {
         let kernel: Arc<dyn Kernel> =
             Arc::new(PointwiseLoss { rows: 2, outputs: 30, kind, teacher: true, gradient: true });
@@ -104,9 +102,7 @@ fn nan_in_outputs_is_reported() {
 fn checked_shaders_give_the_same_bits() {
     let held = DistillLoss { student_stride: 304, ..DistillLoss::new(5, 300) };
     let streamed = DistillLoss { teacher_stride: Some(5001), ..DistillLoss::new(5, 5000) };
-    let divergences =
-        [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::Jsd { beta: 0.25 }];
-    let samples = divergences.map(|divergence| {
+    let samples = Divergence::EACH.map(|divergence| {
         [&held, &streamed].map(|kernel| {
             let kernel = DistillLoss { divergence, ..kernel.clone() };
             let data = loss_data(&kernel, 5.0);
@@ -114,7 +110,7 @@ fn checked_shaders_give_the_same_bits() {
         })
     });
     let mut samples = samples.concat();
-    let kinds = divergences.map(PointwiseKind::Logistic);
+    let kinds = Divergence::EACH.map(PointwiseKind::Logistic);
     for kind in [PointwiseKind::Square].into_iter().chain(kinds) {
         for (rows, outputs) in [(30, 7), (9, 300)] {
             let kernel = PointwiseLoss { rows, outputs, kind, teacher: true, gradient: true };

@@ -13,7 +13,7 @@ use distil_gpu_engine::measure::Evaluator;
 use distil_gpu_engine::models::{self, Feed, Head, Origin};
 use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::recipe::{Recipe, Teacher};
-use distil_gpu_engine::results::ArmReport;
+use distil_gpu_engine::results::{ArmReport, Record};
 use distil_gpu_engine::run::{Begin, Run, Silent, prepare, run};
 use distil_gpu_engine::store::Storage;
 use distil_gpu_engine::task::TaskRef;
@@ -94,7 +94,7 @@ fn a_student_comes_near_its_teacher_without_labels() {
         .map(|arm| models::load(&home.path("run").join(arm)).unwrap());
     assert!(config.embeds() && control.iter().all(|values| theirs.contains(values)));
     assert!(student != control);
-    let page = fs::read_to_string(home.path("run/report.html")).unwrap();
+    let page = distil_gpu_report::single(&Record::read(&home.path("run")).unwrap());
     assert!(page.contains("ten nearest neighbours kept") && !page.contains("accuracy kept"));
 }
 

@@ -126,7 +126,7 @@ impl Fixture {
             (&tokens[range.clone()], &types[range])
         };
         let rows: Vec<_> = lengths.iter().enumerate().map(row).collect();
-        let shape = BatchShape { rows: rows.len(), length };
+        let shape = BatchShape { rows: rows.len(), length, guessed: 0 };
         let mut batch = HostBatch::default();
         batch.texts(input, shape, &rows);
         if matches!(config.output(), Output::Tokens(_) | Output::Vocabulary(_)) {

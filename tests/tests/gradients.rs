@@ -186,7 +186,7 @@ fn attention_with_every_mask() {
         [(1, false, 0.0), (2, false, 0.4), (2, true, 0.0), (3, true, 0.3), (6, false, 0.0)]
     {
         let config =
-            AttentionConfig { heads, scale: 1.3, causal, window: None, dropout, stream: 4 };
+            AttentionConfig { causal, dropout, stream: 4, ..AttentionConfig::new(heads, 1.3) };
         let op = |graph: &mut Graph, p: &[TensorId]| {
             let lengths = graph.input("lengths", &[3], DType::I32);
             graph.attention(p[0], p[1], p[2], lengths, config)
@@ -272,9 +272,6 @@ fn unit_rows_by_their_input() {
 
 const LABELS: [i32; 5] = [3, IGNORED, 0, PADDING, 5];
 const CLASSES: usize = 6;
-const DIVERGENCES: [Divergence; 3] =
-    [Divergence::ReverseKl, Divergence::Jsd { beta: 0.5 }, Divergence::Jsd { beta: 0.125 }];
-
 /// Row losses of student logits, `columns` wide, with or without a teacher; p[1] would be the teacher.
 fn row_losses(graph: &mut Graph, p: &[TensorId], teacher: Option<usize>) -> Built {
     let labels = graph.input("labels", &[LABELS.len()], DType::I32);
@@ -300,7 +297,7 @@ fn distill_loss_plain_and_weighed() {
     }
 }
 
-/// Reverse KL and Jensen-Shannon divergences, with weights of the rows' hard terms and without.
+/// Every divergence, with weights of the rows' hard terms and without.
 #[test]
 fn every_divergence_plain_and_weighed() {
     let plain = |_: &mut Graph, loss: TensorId| Ok(loss);
@@ -311,7 +308,7 @@ fn every_divergence_plain_and_weighed() {
         ("teacher", HostTensor::F32(&teacher)),
         ("weights", HostTensor::F32(&weights)),
     ];
-    for divergence in DIVERGENCES {
+    for divergence in Divergence::EACH {
         for (inputs, weighted) in [(&inputs[..2], false), (&inputs[..], true)] {
             let op = |graph: &mut Graph, p: &[TensorId]| {
                 let rows = LABELS.len();
@@ -342,8 +339,8 @@ fn pointwise_losses_plain_and_weighed() {
         ("targets", HostTensor::F32(&targets)),
         ("teacher", HostTensor::F32(&teacher)),
     ];
-    let logistic = [Divergence::ForwardKl].into_iter().chain(DIVERGENCES);
-    for kind in logistic.map(PointwiseKind::Logistic).chain([PointwiseKind::Square]) {
+    let logistic = Divergence::EACH.map(PointwiseKind::Logistic);
+    for kind in logistic.into_iter().chain([PointwiseKind::Square]) {
         for (inputs, taught) in [(&inputs[..2], false), (&inputs[..], true)] {
             let op = |graph: &mut Graph, p: &[TensorId]| {
                 let kinds = graph.input("kinds", &shape[..1], DType::I32);

@@ -13,7 +13,7 @@ use distil_gpu_kernels::columns::Columns;
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
 use distil_gpu_kernels::gather::Gather;
-use distil_gpu_kernels::glu::{Gate, Glu};
+use distil_gpu_kernels::glu::{Gate, Glu, Halves};
 use distil_gpu_kernels::grad_norm::{GradNormFinish, GradNormPartial};
 use distil_gpu_kernels::layer_norm::{LayerNorm, LayerNormBackward, LayerNormFinish};
 use distil_gpu_kernels::matmul::Matmul;
@@ -23,8 +23,9 @@ use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::rotary::Rotary;
+use distil_gpu_kernels::scatter::Scatter;
 use distil_gpu_kernels::softmax::Softmax;
-use distil_gpu_kernels::{Kernel, StepState, random as counter};
+use distil_gpu_kernels::{DType, Kernel, StepState, random as counter};
 use distil_gpu_tests::{Data, assert_checked_alike, devices, filled, hold, run_kernel, variants};
 
 #[test]
@@ -59,7 +60,7 @@ fn kernels_run_over_parts_of_tensors() {
 
 #[test]
 fn weights_in_f16_are_read_right() {
-    hold(&cases::reads_f16());
+    hold(&cases::stored());
 }
 
 #[test]
@@ -110,6 +111,11 @@ fn feature_loss_has_every_measure_and_shape() {
 #[test]
 fn relation_loss_has_every_head_and_length() {
     hold(&cases::relation_loss());
+}
+
+#[test]
+fn rows_go_to_their_places() {
+    hold(&cases::scatter());
 }
 
 #[test]
@@ -188,29 +194,23 @@ fn checked_shaders_give_the_same_bits() {
                 cols: 77,
                 backward,
                 accumulate: backward && table_rows > 7,
-                half_table: !backward && table_rows > 7,
+                table_type: if !backward && table_rows > 7 { DType::F16 } else { DType::F32 },
             }));
         }
     }
-    sample(Arc::new(Matmul { half_b: true, ..Matmul::new(50, 28, 36, false, true) }));
-    let backward = LayerNormBackward { rows: 50, cols: 77 };
-    sample(Arc::new(LayerNorm { rows: 9, cols: 77, eps: 1e-5 }));
+    sample(Arc::new(Matmul { b_type: DType::F16, ..Matmul::new(50, 28, 36, false, true) }));
+    let backward = LayerNormBackward::new(50, 77);
+    sample(Arc::new(LayerNorm::new(9, 77, 1e-5)));
     sample(Arc::new(backward));
     sample(Arc::new(LayerNormFinish { blocks: backward.blocks(), cols: 77 }));
     for head_dim in [10, 32] {
         let attention = Attention {
-            batch: 2,
-            length: 70,
-            heads: 2,
-            head_dim,
-            scale: 0.3,
             causal: head_dim == 32,
             window: (head_dim == 32).then_some(9),
             bias: (head_dim == 10).then_some(1),
-            bias_gradient: false,
             dropout: 0.1,
             stream: 2,
-            backward: false,
+            ..Attention::new([2, 70, 2, head_dim], 0.3)
         };
         let bias_gradient = head_dim == 10;
         let backward = Attention { backward: true, bias_gradient, ..attention };
@@ -246,8 +246,10 @@ fn checked_shaders_give_the_same_bits() {
         Rotary { batch: 3, length, heads: 2, head_dim: 20, half, positions, inverse: true };
     sample(Arc::new(rotary));
     for backward in [false, true] {
-        let (rows, half, gate, gate_last) = (9, 77, Gate::Silu, backward);
-        sample(Arc::new(Glu { rows, half, gate, gate_last, backward }));
+        let (rows, half, gate) = (9, 77, Gate::Silu);
+        for halves in [Halves::GateLast, Halves::Apart] {
+            sample(Arc::new(Glu { rows, half, gate, halves, backward }));
+        }
         sample(Arc::new(Columns { rows, cols: half, blocks: 3, join: backward }));
     }
     for case in cases::relative_gather().into_iter().skip(2) {
@@ -258,6 +260,7 @@ fn checked_shaders_give_the_same_bits() {
         samples.push((kernel, data));
     };
     sample(Arc::new(AddTo { len: 333 }));
+    sample(Arc::new(Scatter { rows: 9, cols: 7, table_rows: 30 }));
     sample(Arc::new(Roof { len: 333, rounds: 8 }));
     sample(Arc::new(GradNormPartial::new(10_000)));
     sample(Arc::new(GradNormFinish { partials: 64, max_norm: 0.5 }));

@@ -8,6 +8,7 @@ use distil_gpu_engine::graph::ops::AttentionConfig;
 use distil_gpu_engine::graph::{Graph, TensorId};
 use distil_gpu_engine::nn;
 use distil_gpu_kernels::DType;
+use distil_gpu_kernels::attention::packed_ranges;
 use distil_gpu_kernels::gather::sorted_order;
 use distil_gpu_kernels::glu::Gate;
 use distil_gpu_tests::slopes::{check, check_with, weigh};
@@ -24,7 +25,8 @@ fn attention_with_windows_and_biases() {
         (false, Some(2), Some(1), 0.4),
         (true, Some(2), Some(3), 0.0),
     ] {
-        let config = AttentionConfig { heads: 2, scale: 1.3, causal, window, dropout, stream: 4 };
+        let config =
+            AttentionConfig { causal, window, dropout, stream: 4, ..AttentionConfig::new(2, 1.3) };
         let op = |graph: &mut Graph, p: &[TensorId]| {
             let lengths = graph.input("lengths", &[3], DType::I32);
             match p.get(3) {
@@ -40,16 +42,39 @@ fn attention_with_windows_and_biases() {
 }
 
 #[test]
+fn attention_in_ranges_and_shared_heads() {
+    for (texts, window, [heads, kv_heads], dropout) in
+        [(&[5][..], 9, [2, 2], 0.0), (&[2, 3], 9, [4, 2], 0.3), (&[1, 4], 2, [3, 1], 0.0)]
+    {
+        let [queries, keys] = packed_ranges(texts, window).map(|ranges| ranges.repeat(2));
+        let inputs = [("queries", HostTensor::I32(&queries)), ("keys", HostTensor::I32(&keys))];
+        let config =
+            AttentionConfig { kv_heads, dropout, stream: 4, ..AttentionConfig::new(heads, 0.9) };
+        let op = |graph: &mut Graph, p: &[TensorId]| {
+            let ranges = ["queries", "keys"].map(|name| graph.input(name, &[2, 5, 2], DType::I32));
+            let [cos, sin] = graph.rotary_angles(5, 2, 10.0)?;
+            let q = graph.rotary(p[0], cos, sin, heads)?;
+            graph.attention_in_ranges([q, p[1], p[2]], ranges, config)
+        };
+        let [wide, narrow] = [heads, kv_heads].map(|heads| [2, 5, 2 * heads]);
+        check_with(&format!("{config:?}"), &[&wide, &narrow, &narrow], &inputs, op, weigh);
+    }
+}
+
+#[test]
+fn norms_by_root_mean_square() {
+    let op = |graph: &mut Graph, p: &[TensorId]| {
+        let x = graph.rms_norm(p[0], p[1], 1e-3)?;
+        let wide = graph.matmul(x, p[2], false, true)?;
+        graph.rms_norm(wide, p[3], 1e-6)
+    };
+    check("rms norm", &[&[2, 3, 4], &[4], &[6, 4], &[6]], op);
+}
+
+#[test]
 fn a_bias_that_serves_two_layers() {
     let lengths = [("lengths", HostTensor::I32(&[4, 3]))];
-    let config = AttentionConfig {
-        heads: 2,
-        scale: 0.7,
-        causal: false,
-        window: None,
-        dropout: 0.0,
-        stream: 0,
-    };
+    let config = AttentionConfig::new(2, 0.7);
     let op = |graph: &mut Graph, p: &[TensorId]| {
         let lengths = graph.input("lengths", &[2], DType::I32);
         let first = graph.attention_with_bias([p[0], p[0], p[0]], lengths, p[1], config)?;
@@ -69,14 +94,7 @@ fn rotary_of_whole_heads_and_of_parts() {
     }
     // Where the keys are turned as the queries are, scores depend on how far apart they are.
     let lengths = [("lengths", HostTensor::I32(&[4, 3]))];
-    let config = AttentionConfig {
-        heads: 2,
-        scale: 0.7,
-        causal: false,
-        window: Some(2),
-        dropout: 0.0,
-        stream: 0,
-    };
+    let config = AttentionConfig { window: Some(2), ..AttentionConfig::new(2, 0.7) };
     let op = |graph: &mut Graph, p: &[TensorId]| {
         let lengths = graph.input("lengths", &[2], DType::I32);
         let [cos, sin] = graph.rotary_angles(4, 4, 10.0)?;
@@ -115,8 +133,7 @@ fn relative_positions() {
         let scale = 1.0 / 6_f32.sqrt();
         let bias = nn::disentangled_bias(graph, terms, terms, (2, scale), &span)?;
         let lengths = graph.input("lengths", &[2], DType::I32);
-        let (causal, window, dropout, stream) = (false, None, 0.0, 0);
-        let config = AttentionConfig { heads: 2, scale, causal, window, dropout, stream };
+        let config = AttentionConfig::new(2, scale);
         graph.attention_with_bias([p[0], p[0], p[0]], lengths, bias, config)
     };
     check_with("disentangled attention", &[&[2, 4, 4], &[8, 4]], &lengths, op, weigh);
@@ -129,6 +146,14 @@ fn gated_units() {
             let op = |graph: &mut Graph, p: &[TensorId]| graph.glu(p[0], gate, gate_last);
             check(&format!("{gate:?} {gate_last}"), &[&[2, 3, 6]], op);
         }
+    }
+    for gate in [Gate::Silu, Gate::GeluTanh] {
+        let op = |graph: &mut Graph, p: &[TensorId]| {
+            let [gates, values] = [p[1], p[2]].map(|w| graph.matmul(p[0], w, false, true));
+            let gated = graph.gated(gates?, values?, gate)?;
+            graph.matmul(gated, p[1], false, false)
+        };
+        check(&format!("{gate:?} apart"), &[&[2, 3, 4], &[6, 4], &[6, 4]], op);
     }
     // Behind a product, as in a feed-forward layer.
     let op = |graph: &mut Graph, p: &[TensorId]| {

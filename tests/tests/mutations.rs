@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use distil_gpu_tests::mutate::{Chance, mutated};
-use distil_gpu_tests::readers::READERS;
+use distil_gpu_tests::readers::{READERS, Reader};
 
 /// The most that any file here may make the program ask for at once: a picture's limit is the largest.
 const LARGEST: usize = 256 << 20;
@@ -106,6 +106,13 @@ fn damaged_files_are_read_or_refused() {
         println!("{:>12}  {inputs:>6} {refused:>8} {largest:>12} {seconds:>6.1} s", reader.name);
     }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Fuzzing by coverage begins with files, so those of this program's own formats lie among the seeds.
+#[test]
+#[ignore = "writes into fuzz/seeds: to be run when a format has changed"]
+fn seeds_of_own_formats_are_written() {
+    READERS.iter().for_each(Reader::write_seeds);
 }
 
 /// All that an error says.

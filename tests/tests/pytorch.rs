@@ -354,10 +354,10 @@ fn layer_norm_and_its_gradients() {
                 let data: Vec<Data> = read.iter().copied().cloned().chain(unwritten).collect();
                 run_kernel(device, &kernel, &StepState::default(), &data).unwrap()
             };
-            let forward = Arc::new(LayerNorm { rows, cols, eps });
+            let forward = Arc::new(LayerNorm::new(rows, cols, eps));
             let mut made = run(forward, &[&x, &weight, &bias], 2);
             let stats = Data::Floats(made.remove(1));
-            let backward = LayerNormBackward { rows, cols };
+            let backward = LayerNormBackward::new(rows, cols);
             made.extend(run(Arc::new(backward), &[&x, &weight, &stats, &dy], 2));
             let sums = Data::Floats(made.remove(2));
             let finish = LayerNormFinish { blocks: backward.blocks(), cols };

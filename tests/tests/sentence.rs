@@ -129,7 +129,8 @@ fn students_learn_through_every_pooling_but_the_maximum() {
         let report = verify::recipe(&mut device, &recipe, prepared.setup(), &mut |_, _| ());
         assert!(report.unwrap().ok, "{kind}");
         let report = run(prepared, &mut device, &mut Silent).unwrap().report;
-        let cosine = |arm: &distil_gpu_engine::report::ArmReport| arm.scores.get("cosine").unwrap();
+        let cosine =
+            |arm: &distil_gpu_engine::results::ArmReport| arm.scores.get("cosine").unwrap();
         let (before, after) = (cosine(&report.arms.control), cosine(&report.arms.distilled));
         println!("{kind}: cosine {before:.3} before, {after:.3} after");
         assert!(

@@ -31,10 +31,22 @@ fn divergence_of(beta: f64) -> Divergence {
     if beta == 0.0 { Divergence::ReverseKl } else { Divergence::Jsd { beta: beta as f32 } }
 }
 
+/// Divergences that the reference writes by name.
+fn named(name: &str, number: f64) -> Divergence {
+    let skew = number as f32;
+    match name {
+        "skew-kl" => Divergence::SkewKl { skew },
+        "skew-reverse-kl" => Divergence::SkewReverseKl { skew },
+        "total-variation" => Divergence::TotalVariation,
+        _ => panic!("{name}"),
+    }
+}
+
 fn cases() -> Vec<Case> {
     let files = [
         include_str!("../fixtures/temperatures.json"),
         include_str!("../fixtures/divergences.json"),
+        include_str!("../fixtures/bounded_divergences.json"),
     ];
     let cases = files.map(|file| serde_json::from_str::<Vec<Value>>(file).unwrap()).concat();
     let case = |case: &Value| {
@@ -43,7 +55,10 @@ fn cases() -> Vec<Case> {
             classes: number("classes") as usize,
             spreads: [number("spread"), number("gap")],
             temperature: number("temperature") as f32,
-            divergence: case["beta"].as_f64().map_or(Divergence::ForwardKl, divergence_of),
+            divergence: match case["divergence"].as_str() {
+                Some(name) => named(name, number("number")),
+                None => case["beta"].as_f64().map_or(Divergence::ForwardKl, divergence_of),
+            },
             soft: number("soft"),
             gradient: case["gradient"]
                 .as_array()
@@ -71,8 +86,8 @@ impl Case {
 
     /// How far the loss and its gradient are from the reference: shares of the loss and of the gradient's largest part.
     /// Up to T = `coarse_to` what a type of this roundoff cannot tell from 0 is left out, which in f32 is where the
-    /// denominators' ratio is not made better: of the loss the roundoff's square, times T², of the gradient some roundoffs, times T and the larger of
-    /// the class's probabilities. So is everywhere what is below the smallest number.
+    /// denominators' ratio is not made better: of the loss the roundoff's square, times T², of the gradient some roundoffs,
+    /// times T and the larger of the class's probabilities. So is everywhere what is below the smallest number.
     fn errors(
         &self,
         device: &mut dyn Device,
@@ -174,11 +189,16 @@ fn binary_cases() -> Vec<BinaryCase> {
     let case = |case: &Value| {
         let pair = |name: &str| [0, 1].map(|i| case[name][i].as_f64().unwrap());
         let betas = ["0.0", "0.125", "0.5", "0.9375"];
+        let names = [("skew-kl", 0.1), ("skew-reverse-kl", 0.1), ("total-variation", 0.0)];
         let others = betas.map(|beta| (divergence_of(beta.parse().unwrap()), pair(beta)));
         BinaryCase {
             logits: ["student", "teacher"].map(|key| case[key].as_f64().unwrap()),
             temperature: case["temperature"].as_f64().unwrap() as f32,
-            wanted: [(Divergence::ForwardKl, pair("kl"))].into_iter().chain(others).collect(),
+            wanted: [(Divergence::ForwardKl, pair("kl"))]
+                .into_iter()
+                .chain(others)
+                .chain(names.map(|(name, number)| (named(name, number), pair(name))))
+                .collect(),
         }
     };
     cases.iter().map(case).collect()
@@ -260,10 +280,9 @@ fn impossible_classes_count_in_nothing() {
     };
     for device in &mut devices() {
         let device = &mut **device;
-        let divergences =
-            [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::Jsd { beta: 0.25 }];
         let temperatures = [0.5, 4.0, 100.0].into_iter();
-        for setting in temperatures.flat_map(|t| divergences.map(|divergence| (t, divergence))) {
+        for setting in temperatures.flat_map(|t| Divergence::EACH.map(|divergence| (t, divergence)))
+        {
             let (temperature, divergence) = setting;
             // Both exclude one class; the teacher excludes another, which makes reverse KL infinite.
             let theirs = if divergence == Divergence::ReverseKl { &[7][..] } else { &[7, 11] };

@@ -102,7 +102,7 @@ fn layout(config: &ModelConfig) -> Layout {
     Layout::new(config.model().parameters()).unwrap()
 }
 
-const SHAPE: BatchShape = BatchShape { rows: 3, length: 12 };
+const SHAPE: BatchShape = BatchShape { rows: 3, length: 12, guessed: 0 };
 
 /// Texts of made-up tokens, some masked.
 fn batch(config: &ModelConfig) -> HostBatch {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use distil_gpu_engine::data::{Dataset, Normalisation, Text, Texts};
+use distil_gpu_engine::data::{Dataset, Normalisation, Text, Texts, Tokenizer};
 use distil_gpu_engine::models::{self, Head, Input, ModelConfig, Start, TokenInput};
 use distil_gpu_engine::recipe::Recipe;
 use serde::Deserialize;
@@ -152,4 +152,27 @@ fn a_folder_with_vocab_txt_alone_is_read_and_saved_with_both_files() {
         let again = models::load_config(saved.path()).unwrap();
         assert_eq!(ids(&again, &expected.texts), ids(&config, &expected.texts));
     }
+}
+
+/// Texts of several rounds of a thousand, many of which come again: at once, in the same round and in a later one.
+#[test]
+fn many_texts_become_what_each_becomes_alone() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bert");
+    let tokenizer = Tokenizer::load(&folder).unwrap();
+    let words = ["good", "bad", "film", "films", "!"];
+    let text = |row: usize| {
+        let number = row * row % 1500;
+        let word = |at: u32| words[number / 5_usize.pow(at) % 5];
+        (0..2 + number as u32 % 5).map(word).collect::<Vec<_>>().join(" ")
+    };
+    let all: Vec<String> = (0..2400).map(text).collect();
+    let tokens = tokenizer.encode_all(&texts(&all), 6).unwrap();
+    assert_eq!(tokens.len(), all.len());
+    let mut cut = 0;
+    for (row, text) in all.iter().enumerate() {
+        let alone = tokenizer.encode_all(&texts(std::slice::from_ref(text)), 6).unwrap();
+        assert_eq!(tokens.row(row), alone.row(0), "text {row}, {text:?}");
+        cut += alone.cut();
+    }
+    assert!(cut > 100 && tokens.cut() == cut, "{cut} are cut, and {} counted", tokens.cut());
 }

@@ -32,7 +32,7 @@ fn logits(
     values: &[Vec<f32>],
     storage: Storage,
 ) -> Vec<f64> {
-    let shape = BatchShape { rows: 5, length: made_up_length(&config.input) };
+    let shape = BatchShape { rows: 5, length: made_up_length(&config.input), guessed: 0 };
     let plan = forward_plan_in(config, storage, shape).unwrap();
     let layout = Layout::stored(config.model().parameters(), storage).unwrap();
     let mut session = Session::new(device, plan, [layout]).unwrap();
