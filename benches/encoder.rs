@@ -67,7 +67,7 @@ fn batch(config: &ModelConfig) -> HostBatch {
     let types = [0; LENGTH];
     let rows: Vec<(&[i32], &[i32])> = ids.chunks(LENGTH).map(|ids| (ids, &types[..])).collect();
     let mut batch = HostBatch::default();
-    batch.texts(input, BatchShape { rows: ROWS, length: LENGTH }, &rows);
+    batch.texts(input, BatchShape { rows: ROWS, length: LENGTH, guessed: 0 }, &rows);
     batch
 }
 
@@ -91,7 +91,7 @@ fn session<'a>(
 fn encoder(c: &mut Criterion) {
     let (config, weights) = model();
     let batch = batch(&config);
-    let shape = BatchShape { rows: ROWS, length: LENGTH };
+    let shape = BatchShape { rows: ROWS, length: LENGTH, guessed: 0 };
     let optimizer = OptimizerConfig { rule: RULE, weight_decay: 0.01, clip: None, max_norm: None };
     let labels: Vec<i32> = (0..ROWS as i32).map(|i| i % CLASSES as i32).collect();
     for mut device in devices() {
@@ -141,18 +141,13 @@ fn kernels(c: &mut Criterion) {
         chain: Chain { stages: vec![stage], operands: vec![[0, 0, WIDE as u32, 1]; operands] },
     };
     let attention = |backward| Attention {
-        batch: ROWS,
-        length: LENGTH,
-        heads: HEADS,
-        head_dim: HIDDEN / HEADS,
-        scale: 1.0 / ((HIDDEN / HEADS) as f32).sqrt(),
-        causal: false,
-        window: None,
-        bias: None,
-        bias_gradient: false,
         dropout: 0.1,
         stream: 1,
         backward,
+        ..Attention::new(
+            [ROWS, LENGTH, HEADS, HIDDEN / HEADS],
+            1.0 / ((HIDDEN / HEADS) as f32).sqrt(),
+        )
     };
     let adamw = Optimizer {
         rule: RULE,
@@ -162,8 +157,8 @@ fn kernels(c: &mut Criterion) {
         factor: Factor::One,
     };
     let kernels: [(&str, Plan); 7] = [
-        ("layer_norm", plan_of(LayerNorm { rows: TOKENS, cols: HIDDEN, eps: 1e-12 })),
-        ("layer_norm backward", plan_of(LayerNormBackward { rows: TOKENS, cols: HIDDEN })),
+        ("layer_norm", plan_of(LayerNorm::new(TOKENS, HIDDEN, 1e-12))),
+        ("layer_norm backward", plan_of(LayerNormBackward::new(TOKENS, HIDDEN))),
         ("gelu", plan_of(gelu(Stage::GeluErf, 0))),
         ("gelu backward", plan_of(gelu(Stage::Binary(Binary::GeluErfGrad, 0), 1))),
         ("attention", plan_of(attention(false))),
@@ -189,7 +184,7 @@ fn kernels(c: &mut Criterion) {
             let inputs: Vec<(&str, HostTensor<'_>)> = values
                 .iter()
                 .map(|(name, dtype, values)| match dtype {
-                    DType::F32 | DType::F16 => (*name, HostTensor::F32(values)),
+                    DType::F32 | DType::F16 | DType::I8 => (*name, HostTensor::F32(values)),
                     DType::I32 => (*name, HostTensor::I32(&lengths)),
                 })
                 .collect();

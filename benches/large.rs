@@ -36,18 +36,10 @@ fn kernels(small: bool, f16: bool) -> Vec<(String, Arc<dyn Kernel>)> {
     };
     let (batch, length) = (or(32, 4), or(512, 64));
     let attention = |backward| Attention {
-        batch,
-        length,
-        heads: 12,
-        head_dim: 64,
-        scale: 0.125,
-        causal: false,
-        window: None,
-        bias: None,
-        bias_gradient: false,
         dropout: 0.1,
         stream: 1,
         backward,
+        ..Attention::new([batch, length, 12, 64], 0.125)
     };
     let heads = format!("{batch} × 12 × {length} × 64");
     let mut kernels: Vec<(String, Arc<dyn Kernel>)> = vec![
@@ -55,11 +47,11 @@ fn kernels(small: bool, f16: bool) -> Vec<(String, Arc<dyn Kernel>)> {
         (format!("distillation loss with gradient {rows} × {classes}"), Arc::new(loss)),
         (
             format!("layer normalisation {tokens} × {cols}"),
-            Arc::new(LayerNorm { rows: tokens, cols, eps: 1e-12 }),
+            Arc::new(LayerNorm::new(tokens, cols, 1e-12)),
         ),
         (
             format!("layer normalisation backward {tokens} × {cols}"),
-            Arc::new(LayerNormBackward { rows: tokens, cols }),
+            Arc::new(LayerNormBackward::new(tokens, cols)),
         ),
         (format!("attention {heads}"), Arc::new(attention(false))),
         (format!("attention backward {heads}"), Arc::new(attention(true))),

