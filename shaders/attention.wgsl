@@ -6,7 +6,7 @@
 // out  f32 [batch, length, heads · head_dim]
 // lse  f32 [batch, heads, length]: m + ln Σ_j exp(score_j - m), for the backward pass; 0 without keys
 //
-//   tiled   For GPUs: a query is LANES threads', which keep it and its sums in registers; DEPTH keys and their
+//   tiled   For GPUs: OWN queries are LANES threads', which keep them and their sums in registers; DEPTH keys and their
 //           values at a time lie in workgroup memory.
 //   direct  For drivers that run on the processor: no workgroup memory, no barriers; a thread takes OWN queries, so
 //           that a word that is loaded serves several.
@@ -34,7 +34,7 @@ fn store_quad(at: u32, quad: u32, values: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size(ROWS * LANES)
+@compute @workgroup_size(ROWS / OWN * LANES)
 fn tiled(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -46,20 +46,23 @@ fn tiled(
     }
     let place = place_of(flat);
     let lane = thread % LANES;
-    let query = place.first + thread / LANES;
-    let own = row_at(place, query);
-    let seen_keys = keys_seen(place, query);
-    var q_row: array<vec4<f32>, QUADS>;
-    var sums: array<vec4<f32>, QUADS>;
-    for (var d = 0u; d < QUADS; d += 1u) {
-        q_row[d] = q_quad(own, d * LANES + lane) * dims.scale;
+    let own = place.first + thread / LANES * OWN;
+    var q_rows: array<vec4<f32>, OWN * QUADS>;
+    var sums: array<vec4<f32>, OWN * QUADS>;
+    var m: array<f32, OWN>;
+    var total: array<f32, OWN>;
+    var seen_keys: array<vec2<u32>, OWN>;
+    for (var r = 0u; r < OWN; r += 1u) {
+        m[r] = LOWEST;
+        seen_keys[r] = keys_seen(place, own + r);
+        for (var d = 0u; d < QUADS; d += 1u) {
+            q_rows[r * QUADS + d] = q_quad(row_at(place, own + r), d * LANES + lane) * dims.scale;
+        }
     }
-    var m = LOWEST;
-    var total = 0.0;
     let tiles_end = keys_seen(place, place.first + ROWS - 1u).y;
     for (var first = keys_seen(place, place.first).x; first < tiles_end; first += DEPTH) {
         workgroupBarrier();
-        for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
+        for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS / OWN * LANES) {
             let key = first + i / TILE_QUADS;
             let at = key_at(place, key);
             // Padding may hold anything, even NaN.
@@ -68,46 +71,64 @@ fn tiled(
             v_tile[i] = select(vec4<f32>(), v_quad(at, i % TILE_QUADS), is_key);
         }
         workgroupBarrier();
-        var scores = array<part_type, DEPTH>();
+        var scores = array<part_type, OWN * DEPTH>();
         for (var j = 0u; j < DEPTH; j += 1u) {
-            var sum = vec4<f32>();
+            var parts = array<vec4<f32>, OWN>();
             for (var d = 0u; d < QUADS; d += 1u) {
-                sum = fma(q_row[d], k_tile[j * TILE_QUADS + d * LANES + lane], sum);
+                let k_part = k_tile[j * TILE_QUADS + d * LANES + lane];
+                for (var r = 0u; r < OWN; r += 1u) {
+                    parts[r] = fma(q_rows[r * QUADS + d], k_part, parts[r]);
+                }
             }
-            scores[j] = (sum.x + sum.y) + (sum.z + sum.w);
+            for (var r = 0u; r < OWN; r += 1u) {
+                scores[r * DEPTH + j] = (parts[r].x + parts[r].y) + (parts[r].z + parts[r].w);
+            }
         }
         add_lanes(thread, &scores);
-        var top = m;
-        for (var j = 0u; j < DEPTH; j += 1u) {
-            scores[j] = biased(scores[j], place, query, first + j);
-            top = max(top, select(LOWEST, scores[j], is_within(seen_keys, first + j)));
+        for (var r = 0u; r < OWN; r += 1u) {
+            var top = m[r];
+            for (var j = 0u; j < DEPTH; j += 1u) {
+                let score = biased(scores[r * DEPTH + j], place, own + r, first + j);
+                top = max(top, select(LOWEST, score, is_within(seen_keys[r], first + j)));
+                scores[r * DEPTH + j] = score;
+            }
+            let shrink = exp(m[r] - top);
+            total[r] *= shrink;
+            for (var d = 0u; d < QUADS; d += 1u) {
+                sums[r * QUADS + d] *= shrink;
+            }
+            m[r] = top;
         }
-        let shrink = exp(m - top);
-        total *= shrink;
-        for (var d = 0u; d < QUADS; d += 1u) {
-            sums[d] *= shrink;
-        }
-        m = top;
         for (var j = 0u; j < DEPTH; j += 1u) {
             let key = first + j;
-            let seen = is_within(seen_keys, key);
-            let weight = select(0.0, keep_nan(exp(scores[j] - m), scores[j]), seen);
-            total += weight;
-            let kept = weight * dropout(place, query, key);
+            var kept = array<f32, OWN>();
+            for (var r = 0u; r < OWN; r += 1u) {
+                let score = scores[r * DEPTH + j];
+                let seen = is_within(seen_keys[r], key);
+                let weight = select(0.0, keep_nan(exp(score - m[r]), score), seen);
+                total[r] += weight;
+                kept[r] = weight * dropout(place, own + r, key);
+            }
             for (var d = 0u; d < QUADS; d += 1u) {
-                sums[d] = fma(vec4<f32>(kept), v_tile[j * TILE_QUADS + d * LANES + lane], sums[d]);
+                let v_part = v_tile[j * TILE_QUADS + d * LANES + lane];
+                for (var r = 0u; r < OWN; r += 1u) {
+                    sums[r * QUADS + d] = fma(vec4<f32>(kept[r]), v_part, sums[r * QUADS + d]);
+                }
             }
         }
     }
-    if query < dims.length {
-        let is_seeing = seen_keys.y > seen_keys.x;
-        let share = select(0.0, 1.0 / total, is_seeing);
+    for (var r = 0u; r < OWN; r += 1u) {
+        if own + r >= dims.length {
+            continue;
+        }
+        let is_seeing = seen_keys[r].y > seen_keys[r].x;
+        let share = select(0.0, 1.0 / total[r], is_seeing);
         for (var d = 0u; d < QUADS; d += 1u) {
-            store_quad(own, d * LANES + lane, sums[d] * share);
+            store_quad(row_at(place, own + r), d * LANES + lane, sums[r * QUADS + d] * share);
         }
         if lane == 0u {
-            let log_total = m + keep_nan(log(total), total);
-            lse[place.pair * dims.length + query] = select(0.0, log_total, is_seeing);
+            let log_total = m[r] + keep_nan(log(total[r]), total[r]);
+            lse[place.pair * dims.length + own + r] = select(0.0, log_total, is_seeing);
         }
     }
 }

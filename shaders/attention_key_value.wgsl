@@ -3,7 +3,7 @@
 //
 // dk, dv  f32 [batch, keys, kv_heads · head_dim]; 0 for keys that are padding
 //
-//   tiled   For GPUs: a key is LANES threads', which keep it, its value and both gradients in registers; DEPTH
+//   tiled   For GPUs: OWN keys are LANES threads', which keep them, their values and both gradients in registers; DEPTH
 //           queries and their dout at a time lie in workgroup memory.
 //   direct  For drivers that run on the processor: a thread takes OWN keys.
 // A workgroup has ROWS keys of one head of them, and takes the heads that they serve in turn, over a folded grid.
@@ -39,7 +39,7 @@ fn store_quads(at: u32, quad: u32, dk_quad: vec4<f32>, dv_quad: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size(ROWS * LANES)
+@compute @workgroup_size(ROWS / OWN * LANES)
 fn tiled(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -51,60 +51,84 @@ fn tiled(
     }
     let own_place = place_of_keys(flat, 0u);
     let lane = thread % LANES;
-    let key = own_place.first + thread / LANES;
-    let own = key_at(own_place, key);
-    let seeing = queries_seeing(own_place, key);
-    var k_row: array<vec4<f32>, QUADS>;
-    var v_row: array<vec4<f32>, QUADS>;
-    var dk_sums: array<vec4<f32>, QUADS>;
-    var dv_sums: array<vec4<f32>, QUADS>;
-    for (var d = 0u; d < QUADS; d += 1u) {
-        k_row[d] = k_quad(own, d * LANES + lane) * dims.scale;
-        v_row[d] = v_quad(own, d * LANES + lane);
+    let own = own_place.first + thread / LANES * OWN;
+    var k_rows: array<vec4<f32>, OWN * QUADS>;
+    var v_rows: array<vec4<f32>, OWN * QUADS>;
+    var dk_sums: array<vec4<f32>, OWN * QUADS>;
+    var dv_sums: array<vec4<f32>, OWN * QUADS>;
+    var seeing: array<vec2<u32>, OWN>;
+    for (var r = 0u; r < OWN; r += 1u) {
+        let at = key_at(own_place, own + r);
+        seeing[r] = queries_seeing(own_place, own + r);
+        for (var d = 0u; d < QUADS; d += 1u) {
+            k_rows[r * QUADS + d] = k_quad(at, d * LANES + lane) * dims.scale;
+            v_rows[r * QUADS + d] = v_quad(at, d * LANES + lane);
+        }
     }
     let range = queries_seeing_any(own_place, own_place.first, ROWS);
     for (var member = 0u; member < dims.heads / dims.kv_heads; member += 1u) {
         let place = place_of_keys(flat, member);
         for (var first = range.x; first < range.y; first += DEPTH) {
             workgroupBarrier();
-            for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
+            for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS / OWN * LANES) {
                 let at = row_at(place, first + i / TILE_QUADS);
                 q_tile[i] = q_quad(at, i % TILE_QUADS);
                 dout_tile[i] = dout_quad(at, i % TILE_QUADS);
             }
             workgroupBarrier();
-            var products = array<part_type, DEPTH>();
+            var products = array<part_type, OWN * DEPTH>();
             for (var j = 0u; j < DEPTH; j += 1u) {
-                var score = vec4<f32>();
-                var dp = vec4<f32>();
+                var scores = array<vec4<f32>, OWN>();
+                var dp = array<vec4<f32>, OWN>();
                 for (var d = 0u; d < QUADS; d += 1u) {
                     let at = j * TILE_QUADS + d * LANES + lane;
-                    score = fma(k_row[d], q_tile[at], score);
-                    dp = fma(v_row[d], dout_tile[at], dp);
+                    let q_part = q_tile[at];
+                    let dout_part = dout_tile[at];
+                    for (var r = 0u; r < OWN; r += 1u) {
+                        scores[r] = fma(k_rows[r * QUADS + d], q_part, scores[r]);
+                        dp[r] = fma(v_rows[r * QUADS + d], dout_part, dp[r]);
+                    }
                 }
-                products[j] = vec2<f32>(
-                    (score.x + score.y) + (score.z + score.w),
-                    (dp.x + dp.y) + (dp.z + dp.w),
-                );
+                for (var r = 0u; r < OWN; r += 1u) {
+                    products[r * DEPTH + j] = vec2<f32>(
+                        (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w),
+                        (dp[r].x + dp[r].y) + (dp[r].z + dp[r].w),
+                    );
+                }
             }
             add_lanes(thread, &products);
             for (var j = 0u; j < DEPTH; j += 1u) {
                 let query = first + j;
-                let kept = dropout(place, query, key);
-                let seen = is_within(seeing, query);
-                let pair = vec2<f32>(biased(products[j].x, place, query, key), products[j].y);
-                let made = weight_and_gradient(pair, stats_of(place, query), kept, seen);
+                let row_stats = stats_of(place, query);
+                var made = array<vec2<f32>, OWN>();
+                for (var r = 0u; r < OWN; r += 1u) {
+                    let product = products[r * DEPTH + j];
+                    let kept = dropout(place, query, own + r);
+                    let seen = is_within(seeing[r], query);
+                    let pair = vec2<f32>(biased(product.x, place, query, own + r), product.y);
+                    made[r] = weight_and_gradient(pair, row_stats, kept, seen);
+                }
                 for (var d = 0u; d < QUADS; d += 1u) {
                     let at = j * TILE_QUADS + d * LANES + lane;
-                    dv_sums[d] = fma(vec4<f32>(made.x), dout_tile[at], dv_sums[d]);
-                    dk_sums[d] = fma(vec4<f32>(made.y), q_tile[at], dk_sums[d]);
+                    let q_part = q_tile[at];
+                    let dout_part = dout_tile[at];
+                    for (var r = 0u; r < OWN; r += 1u) {
+                        let sum = r * QUADS + d;
+                        dv_sums[sum] = fma(vec4<f32>(made[r].x), dout_part, dv_sums[sum]);
+                        dk_sums[sum] = fma(vec4<f32>(made[r].y), q_part, dk_sums[sum]);
+                    }
                 }
             }
         }
     }
-    if key < dims.keys {
+    for (var r = 0u; r < OWN; r += 1u) {
+        if own + r >= dims.keys {
+            continue;
+        }
         for (var d = 0u; d < QUADS; d += 1u) {
-            store_quads(own, d * LANES + lane, dk_sums[d] * dims.scale, dv_sums[d]);
+            let sum = r * QUADS + d;
+            let at = key_at(own_place, own + r);
+            store_quads(at, d * LANES + lane, dk_sums[sum] * dims.scale, dv_sums[sum]);
         }
     }
 }

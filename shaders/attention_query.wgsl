@@ -2,8 +2,8 @@
 //
 // dq  f32 [batch, length, heads · head_dim]
 //
-//   tiled   For GPUs: a query is LANES threads', which keep it, its dout and its dq in registers; DEPTH keys and
-//           their values at a time lie in workgroup memory.
+//   tiled   For GPUs: OWN queries are LANES threads', which keep them, their dout and their dq in registers; DEPTH keys
+//           and their values at a time lie in workgroup memory.
 //   direct  For drivers that run on the processor: a thread takes OWN queries.
 // A workgroup has ROWS queries of one head, over a folded grid.
 
@@ -27,7 +27,7 @@ fn store_quad(at: u32, quad: u32, values: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size(ROWS * LANES)
+@compute @workgroup_size(ROWS / OWN * LANES)
 fn tiled(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -39,21 +39,25 @@ fn tiled(
     }
     let place = place_of(flat);
     let lane = thread % LANES;
-    let query = place.first + thread / LANES;
-    let own = row_at(place, query);
-    let row_stats = stats_of(place, query);
-    var q_row: array<vec4<f32>, QUADS>;
-    var dout_row: array<vec4<f32>, QUADS>;
-    var sums: array<vec4<f32>, QUADS>;
-    for (var d = 0u; d < QUADS; d += 1u) {
-        q_row[d] = q_quad(own, d * LANES + lane) * dims.scale;
-        dout_row[d] = dout_quad(own, d * LANES + lane);
+    let own = place.first + thread / LANES * OWN;
+    var q_rows: array<vec4<f32>, OWN * QUADS>;
+    var dout_rows: array<vec4<f32>, OWN * QUADS>;
+    var sums: array<vec4<f32>, OWN * QUADS>;
+    var row_stats: array<vec2<f32>, OWN>;
+    var seen_keys: array<vec2<u32>, OWN>;
+    for (var r = 0u; r < OWN; r += 1u) {
+        let at = row_at(place, own + r);
+        row_stats[r] = stats_of(place, own + r);
+        seen_keys[r] = keys_seen(place, own + r);
+        for (var d = 0u; d < QUADS; d += 1u) {
+            q_rows[r * QUADS + d] = q_quad(at, d * LANES + lane) * dims.scale;
+            dout_rows[r * QUADS + d] = dout_quad(at, d * LANES + lane);
+        }
     }
-    let seen_keys = keys_seen(place, query);
     let tiles_end = keys_seen(place, place.first + ROWS - 1u).y;
     for (var first = keys_seen(place, place.first).x; first < tiles_end; first += DEPTH) {
         workgroupBarrier();
-        for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS * LANES) {
+        for (var i = thread; i < DEPTH * TILE_QUADS; i += ROWS / OWN * LANES) {
             let key = first + i / TILE_QUADS;
             let at = key_at(place, key);
             // Padding may hold anything, even NaN.
@@ -62,35 +66,52 @@ fn tiled(
             v_tile[i] = select(vec4<f32>(), v_quad(at, i % TILE_QUADS), is_key);
         }
         workgroupBarrier();
-        var products = array<part_type, DEPTH>();
+        var products = array<part_type, OWN * DEPTH>();
         for (var j = 0u; j < DEPTH; j += 1u) {
-            var score = vec4<f32>();
-            var dp = vec4<f32>();
+            var scores = array<vec4<f32>, OWN>();
+            var dp = array<vec4<f32>, OWN>();
             for (var d = 0u; d < QUADS; d += 1u) {
                 let at = j * TILE_QUADS + d * LANES + lane;
-                score = fma(q_row[d], k_tile[at], score);
-                dp = fma(dout_row[d], v_tile[at], dp);
+                let k_part = k_tile[at];
+                let v_part = v_tile[at];
+                for (var r = 0u; r < OWN; r += 1u) {
+                    scores[r] = fma(q_rows[r * QUADS + d], k_part, scores[r]);
+                    dp[r] = fma(dout_rows[r * QUADS + d], v_part, dp[r]);
+                }
             }
-            products[j] = vec2<f32>(
-                (score.x + score.y) + (score.z + score.w),
-                (dp.x + dp.y) + (dp.z + dp.w),
-            );
+            for (var r = 0u; r < OWN; r += 1u) {
+                products[r * DEPTH + j] = vec2<f32>(
+                    (scores[r].x + scores[r].y) + (scores[r].z + scores[r].w),
+                    (dp[r].x + dp[r].y) + (dp[r].z + dp[r].w),
+                );
+            }
         }
         add_lanes(thread, &products);
         for (var j = 0u; j < DEPTH; j += 1u) {
             let key = first + j;
-            let kept = dropout(place, query, key);
-            let seen = is_within(seen_keys, key);
-            let pair = vec2<f32>(biased(products[j].x, place, query, key), products[j].y);
-            let ds = weight_and_gradient(pair, row_stats, kept, seen).y;
+            var ds = array<f32, OWN>();
+            for (var r = 0u; r < OWN; r += 1u) {
+                let product = products[r * DEPTH + j];
+                let kept = dropout(place, own + r, key);
+                let seen = is_within(seen_keys[r], key);
+                let pair = vec2<f32>(biased(product.x, place, own + r, key), product.y);
+                ds[r] = weight_and_gradient(pair, row_stats[r], kept, seen).y;
+            }
             for (var d = 0u; d < QUADS; d += 1u) {
-                sums[d] = fma(vec4<f32>(ds), k_tile[j * TILE_QUADS + d * LANES + lane], sums[d]);
+                let k_part = k_tile[j * TILE_QUADS + d * LANES + lane];
+                for (var r = 0u; r < OWN; r += 1u) {
+                    sums[r * QUADS + d] = fma(vec4<f32>(ds[r]), k_part, sums[r * QUADS + d]);
+                }
             }
         }
     }
-    if query < dims.length {
+    for (var r = 0u; r < OWN; r += 1u) {
+        if own + r >= dims.length {
+            continue;
+        }
         for (var d = 0u; d < QUADS; d += 1u) {
-            store_quad(own, d * LANES + lane, sums[d] * dims.scale);
+            let quad = d * LANES + lane;
+            store_quad(row_at(place, own + r), quad, sums[r * QUADS + d] * dims.scale);
         }
     }
 }

@@ -28,8 +28,30 @@ const THREADS: u32 = GROUP_M * GROUP_N;
 const A_STRIDE: u32 = BLOCK_M + 1u;
 const B_STRIDE: u32 = BLOCK_N + 1u;
 
+// Words of a slab that a thread loads, all before it stores the first, so that they are on their way together.
+const A_LOADS: u32 = BLOCK_M * BLOCK_K / THREADS;
+const B_LOADS: u32 = BLOCK_N * BLOCK_K / THREADS;
+const_assert A_LOADS * THREADS == BLOCK_M * BLOCK_K;
+const_assert B_LOADS * THREADS == BLOCK_N * BLOCK_K;
+
 var<workgroup> a_slab: array<f32, BLOCK_K * A_STRIDE>;
 var<workgroup> b_slab: array<f32, BLOCK_K * B_STRIDE>;
+
+// Row and depth of A's slab of a load.
+fn a_place(i: u32) -> vec2<u32> {
+    if A_K_CONTIGUOUS {
+        return vec2<u32>(i / BLOCK_K, i % BLOCK_K);
+    }
+    return vec2<u32>(i % BLOCK_M, i / BLOCK_M);
+}
+
+// Column and depth of B's slab of a load.
+fn b_place(i: u32) -> vec2<u32> {
+    if B_N_CONTIGUOUS {
+        return vec2<u32>(i % BLOCK_N, i / BLOCK_N);
+    }
+    return vec2<u32>(i / BLOCK_K, i % BLOCK_K);
+}
 
 @compute @workgroup_size(GROUP_N, GROUP_M)
 fn tiled(
@@ -39,27 +61,38 @@ fn tiled(
 ) {
     let first_row = (dims.first_block + group.y) * BLOCK_M;
     let first_col = group.x * BLOCK_N;
+    let sizes = vec3<u32>(dims.m, dims.n, dims.k);
+    let a_strides = vec2<u32>(dims.a_row, dims.a_col);
+    let b_strides = vec2<u32>(dims.b_row, dims.b_col);
     let a_base = group.z * dims.a_batch;
     let b_base = group.z * dims.b_batch;
 
     var sums: array<f32, THREAD_M * THREAD_N>;
-    for (var k0 = 0u; k0 < dims.k; k0 += BLOCK_K) {
-        for (var i = lane; i < BLOCK_M * BLOCK_K; i += THREADS) {
-            let row = select(i % BLOCK_M, i / BLOCK_K, A_K_CONTIGUOUS);
-            let depth = select(i / BLOCK_M, i % BLOCK_K, A_K_CONTIGUOUS);
-            // A value outside the matrix is loaded from its edge and dropped: it meets a zero or no store.
-            let at_row = min(first_row + row, dims.m - 1u);
-            let at_k = min(k0 + depth, dims.k - 1u);
-            let value = f32(a[a_base + at_row * dims.a_row + at_k * dims.a_col]);
-            a_slab[depth * A_STRIDE + row] = select(0.0, value, k0 + depth < dims.k);
+    for (var k0 = 0u; k0 < sizes.z; k0 += BLOCK_K) {
+        // A value outside the matrix is loaded from its edge and dropped: it meets a zero or no store.
+        var from_a: array<f32, A_LOADS>;
+        for (var load = 0u; load < A_LOADS; load += 1u) {
+            let place = a_place(lane + load * THREADS);
+            let row = min(first_row + place.x, sizes.x - 1u);
+            let k = min(k0 + place.y, sizes.z - 1u);
+            from_a[load] = f32(a[a_base + row * a_strides.x + k * a_strides.y]);
         }
-        for (var i = lane; i < BLOCK_N * BLOCK_K; i += THREADS) {
-            let col = select(i / BLOCK_K, i % BLOCK_N, B_N_CONTIGUOUS);
-            let depth = select(i % BLOCK_K, i / BLOCK_N, B_N_CONTIGUOUS);
-            let at_col = min(first_col + col, dims.n - 1u);
-            let at_k = min(k0 + depth, dims.k - 1u);
-            let value = b_at(b_base + at_k * dims.b_row + at_col * dims.b_col);
-            b_slab[depth * B_STRIDE + col] = select(0.0, value, k0 + depth < dims.k);
+        var from_b: array<f32, B_LOADS>;
+        for (var load = 0u; load < B_LOADS; load += 1u) {
+            let place = b_place(lane + load * THREADS);
+            let col = min(first_col + place.x, sizes.y - 1u);
+            let k = min(k0 + place.y, sizes.z - 1u);
+            from_b[load] = b_at(b_base + k * b_strides.x + col * b_strides.y);
+        }
+        for (var load = 0u; load < A_LOADS; load += 1u) {
+            let place = a_place(lane + load * THREADS);
+            a_slab[place.y * A_STRIDE + place.x] =
+                select(0.0, from_a[load], k0 + place.y < sizes.z);
+        }
+        for (var load = 0u; load < B_LOADS; load += 1u) {
+            let place = b_place(lane + load * THREADS);
+            b_slab[place.y * B_STRIDE + place.x] =
+                select(0.0, from_b[load], k0 + place.y < sizes.z);
         }
         workgroupBarrier();
         for (var depth = 0u; depth < BLOCK_K; depth += 1u) {
@@ -81,6 +114,12 @@ fn tiled(
             let row = first_row + thread.y + i * GROUP_M;
             let col = first_col + thread.x + j * GROUP_N;
             store(group.z, row, col, sums[i * THREAD_N + j]);
+        }
+    }
+    if STORED_FIRST {
+        for (var i = 0u; i < THREAD_M * THREAD_N; i += 1u) {
+            let row = first_row + thread.y + i / THREAD_N * GROUP_M;
+            finish(group.z, row, first_col + thread.x + i % THREAD_N * GROUP_N);
         }
     }
 }

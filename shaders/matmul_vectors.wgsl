@@ -29,8 +29,30 @@ const QUADS_M: u32 = BLOCK_M / 4u;
 const QUADS_N: u32 = BLOCK_N / 4u;
 const QUADS_K: u32 = BLOCK_K / 4u;
 
+// Squares of four by four of both slabs, A's in front, and how many a thread loads, all before it stores the first, so that
+// they are on their way together.
+const A_SQUARES: u32 = QUADS_M * QUADS_K;
+const SQUARES: u32 = (QUADS_M + QUADS_N) * QUADS_K;
+const LOADS: u32 = (SQUARES + THREADS - 1u) / THREADS;
+
 var<workgroup> a_slab: array<vec4<f32>, BLOCK_K * QUADS_M>;
 var<workgroup> b_slab: array<vec4<f32>, BLOCK_K * QUADS_N>;
+
+// Four rows and the first of four depths of A's slab of a square.
+fn a_place(i: u32) -> vec2<u32> {
+    if A_K_CONTIGUOUS {
+        return vec2<u32>(i / QUADS_K, 4u * (i % QUADS_K));
+    }
+    return vec2<u32>(i % QUADS_M, 4u * (i / QUADS_M));
+}
+
+// Four columns and the first of four depths of B's slab of a square.
+fn b_place(i: u32) -> vec2<u32> {
+    if B_N_CONTIGUOUS {
+        return vec2<u32>(i % QUADS_N, 4u * (i / QUADS_N));
+    }
+    return vec2<u32>(i / QUADS_K, 4u * (i % QUADS_K));
+}
 
 @compute @workgroup_size(GROUP_N, GROUP_M)
 fn vectors(
@@ -40,50 +62,65 @@ fn vectors(
 ) {
     let first_row = (dims.first_block + group.y) * BLOCK_M;
     let first_col = group.x * BLOCK_N;
+    let sizes = vec3<u32>(dims.m, dims.n, dims.k);
+    let a_strides = vec2<u32>(dims.a_row, dims.a_col);
+    let b_strides = vec2<u32>(dims.b_row, dims.b_col);
     let a_base = group.z * dims.a_batch;
     let b_base = group.z * dims.b_batch;
 
     var sums: array<vec4<f32>, THREAD_M * THREAD_N / 4u>;
-    for (var k0 = 0u; k0 < dims.k; k0 += BLOCK_K) {
+    for (var k0 = 0u; k0 < sizes.z; k0 += BLOCK_K) {
         // What lies outside the matrix is loaded from its edge and dropped: beyond k it is made zero, beyond m and n it
         // meets no store.
-        for (var i = lane; i < QUADS_M * QUADS_K; i += THREADS) {
-            let row_quad = select(i % QUADS_M, i / QUADS_K, A_K_CONTIGUOUS);
-            let depth = 4u * select(i / QUADS_M, i % QUADS_K, A_K_CONTIGUOUS);
-            let row = first_row + 4u * row_quad;
-            let k = min(k0 + depth, dims.k - 4u);
-            var square: mat4x4<f32>;
-            for (var u = 0u; u < 4u; u += 1u) {
-                let along_k = min(row + u, dims.m - 1u) * dims.a_row + k;
-                let along_rows = min(row, dims.m - 4u) + (k + u) * dims.a_col;
-                let at = a_base + select(along_rows, along_k, A_K_CONTIGUOUS);
-                square[u] = vec4<f32>(a_quads[at / 4u]);
-            }
-            if A_K_CONTIGUOUS {
-                square = transpose(square);
-            }
-            let inside = vec4<bool>(k0 + depth < dims.k);
-            for (var u = 0u; u < 4u; u += 1u) {
-                a_slab[(depth + u) * QUADS_M + row_quad] = select(vec4<f32>(), square[u], inside);
+        var squares: array<mat4x4<f32>, LOADS>;
+        for (var load = 0u; load < LOADS; load += 1u) {
+            let i = lane + load * THREADS;
+            if i < A_SQUARES {
+                let place = a_place(i);
+                let row = first_row + 4u * place.x;
+                let k = min(k0 + place.y, sizes.z - 4u);
+                for (var u = 0u; u < 4u; u += 1u) {
+                    let along_k = min(row + u, sizes.x - 1u) * a_strides.x + k;
+                    let along_rows = min(row, sizes.x - 4u) + (k + u) * a_strides.y;
+                    let at = a_base + select(along_rows, along_k, A_K_CONTIGUOUS);
+                    squares[load][u] = vec4<f32>(a_quads[at / 4u]);
+                }
+            } else if i < SQUARES {
+                let place = b_place(i - A_SQUARES);
+                let col = first_col + 4u * place.x;
+                let k = min(k0 + place.y, sizes.z - 4u);
+                for (var u = 0u; u < 4u; u += 1u) {
+                    let along_k = min(col + u, sizes.y - 1u) * b_strides.y + k;
+                    let along_columns = min(col, sizes.y - 4u) + (k + u) * b_strides.x;
+                    let at = b_base + select(along_k, along_columns, B_N_CONTIGUOUS);
+                    squares[load][u] = b_quad_at(at);
+                }
             }
         }
-        for (var i = lane; i < QUADS_N * QUADS_K; i += THREADS) {
-            let col_quad = select(i / QUADS_K, i % QUADS_N, B_N_CONTIGUOUS);
-            let depth = 4u * select(i % QUADS_K, i / QUADS_N, B_N_CONTIGUOUS);
-            let col = first_col + 4u * col_quad;
-            let k = min(k0 + depth, dims.k - 4u);
-            var square: mat4x4<f32>;
-            for (var u = 0u; u < 4u; u += 1u) {
-                let along_k = min(col + u, dims.n - 1u) * dims.b_col + k;
-                let along_columns = min(col, dims.n - 4u) + (k + u) * dims.b_row;
-                square[u] = b_quad_at(b_base + select(along_k, along_columns, B_N_CONTIGUOUS));
-            }
-            if !B_N_CONTIGUOUS {
-                square = transpose(square);
-            }
-            let inside = vec4<bool>(k0 + depth < dims.k);
-            for (var u = 0u; u < 4u; u += 1u) {
-                b_slab[(depth + u) * QUADS_N + col_quad] = select(vec4<f32>(), square[u], inside);
+        for (var load = 0u; load < LOADS; load += 1u) {
+            let i = lane + load * THREADS;
+            if i < A_SQUARES {
+                let place = a_place(i);
+                var square = squares[load];
+                if A_K_CONTIGUOUS {
+                    square = transpose(square);
+                }
+                let inside = vec4<bool>(k0 + place.y < sizes.z);
+                for (var u = 0u; u < 4u; u += 1u) {
+                    let at = (place.y + u) * QUADS_M + place.x;
+                    a_slab[at] = select(vec4<f32>(), square[u], inside);
+                }
+            } else if i < SQUARES {
+                let place = b_place(i - A_SQUARES);
+                var square = squares[load];
+                if !B_N_CONTIGUOUS {
+                    square = transpose(square);
+                }
+                let inside = vec4<bool>(k0 + place.y < sizes.z);
+                for (var u = 0u; u < 4u; u += 1u) {
+                    let at = (place.y + u) * QUADS_N + place.x;
+                    b_slab[at] = select(vec4<f32>(), square[u], inside);
+                }
             }
         }
         workgroupBarrier();
@@ -107,6 +144,17 @@ fn vectors(
         for (var j = 0u; j < THREAD_N; j += 1u) {
             let col = first_col + 4u * (thread.x + j / 4u * GROUP_N) + j % 4u;
             store(group.z, row, col, sums[i * THREAD_N / 4u + j / 4u][j % 4u]);
+        }
+    }
+    if STORED_FIRST {
+        for (var i = 0u; i < THREAD_M * THREAD_N; i += 1u) {
+            let row = i / THREAD_N;
+            let col = i % THREAD_N;
+            finish(
+                group.z,
+                first_row + 4u * (thread.y + row / 4u * GROUP_M) + row % 4u,
+                first_col + 4u * (thread.x + col / 4u * GROUP_N) + col % 4u,
+            );
         }
     }
 }

@@ -31,7 +31,7 @@ if [[ $# -eq 0 ]]; then
     fi
 fi
 # Few drivers that run on the processor have cooperative matrices.
-if runner=$(tests/setup-cooperative.sh); then
+if runner=$(tests/setup-mesa.sh lavapipe); then
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner \
         cargo test --workspace --locked --test cooperative -- --ignored
 else

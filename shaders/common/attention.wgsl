@@ -36,7 +36,7 @@ const QUADS: u32 = 8u;
 const ROWS: u32 = 64u;
 // `tiled`: rows of the other side that workgroup memory holds.
 const DEPTH: u32 = 16u;
-// `direct`: rows of a thread.
+// Rows of a thread.
 const OWN: u32 = 4u;
 override DROPOUT: bool = false;
 // Whether a query sees no keys far before it.

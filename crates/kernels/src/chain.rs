@@ -165,6 +165,20 @@ impl Chain {
         self.stages.iter().any(|stage| matches!(stage, Stage::Dropout { .. }))
     }
 
+    /// Whether it has a stage of many instructions.
+    pub fn is_long(&self) -> bool {
+        let is_long = |stage: &Stage| match stage {
+            Stage::GeluErf
+            | Stage::GeluTanh
+            | Stage::Tanh
+            | Stage::Sigmoid
+            | Stage::Dropout { .. } => true,
+            Stage::Binary(op, _) => matches!(op, Binary::GeluErfGrad | Binary::GeluTanhGrad),
+            _ => false,
+        };
+        self.stages.iter().any(is_long)
+    }
+
     /// Whether its results may be of quite another size than what goes in.
     pub fn leaves_range(&self) -> bool {
         let leaves = |stage: &Stage| match stage {

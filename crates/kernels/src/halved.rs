@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::matmul::STORED_FIRST;
 use crate::{Args, Caps, Cost, DType, Kernel, Launch, Operand, Part, StepState, Variant};
 
 /// A kernel some of whose operands lie in f16 on a GPU. What it loads becomes f32 at once, and what it makes is rounded
@@ -37,6 +38,10 @@ impl Halved {
         let is_half = |operand: &Option<usize>| operand.is_some_and(|o| self.halves.contains(&o));
         launch.source.halves =
             bindings.filter(|(_, o)| is_half(o)).map(|(binding, _)| binding).collect();
+        if launch.bindings.last().is_some_and(is_half) {
+            // What is stored and loaded again would be rounded twice.
+            launch.overrides.retain(|(name, _)| *name != STORED_FIRST);
+        }
         launch
     }
 }

@@ -15,6 +15,8 @@ pub(crate) use twin::Out;
 /// A launch above this many operations is split by rows: 2e11 take a slow GPU (0.2 TFLOP/s) one second,
 /// half of what Windows grants before it resets the driver.
 pub(crate) const MAX_FLOPS_A_LAUNCH: u64 = 200_000_000_000;
+/// The override by which a product stores its sums before it applies its chain.
+pub(crate) const STORED_FIRST: &str = "STORED_FIRST";
 
 /// out[b, i, j] = chain(Σ_k A\[b](i, k) · B\[b](k, j)), out contiguous [batch, m, n]; with `accumulate`, chain(out + Σ …).
 #[derive(Clone, Debug)]
@@ -117,12 +119,19 @@ impl Matmul {
         in_fours && tile.runs_on(caps) && (tile.splits == 1 || self.splits(tile))
     }
 
-    /// The default variant: the largest tile that still gives a GPU enough workgroups.
+    /// The default variant: the largest tile that still gives a GPU enough workgroups, in vectors where it can be.
     pub fn default_tile(&self, caps: &Caps) -> Tile {
         let preferred: &[(Tile, usize)] = if caps.software {
             &[(Tile::QUADS, 0), (Tile::SCALARS, 0), (Tile::SOFTWARE, 0)]
         } else {
-            &[(Tile::LARGE, 128), (Tile::MEDIUM, 64), (Tile::SMALL, 0)]
+            &[
+                (Tile::VECTORS_LARGE, 128),
+                (Tile::LARGE, 128),
+                (Tile::VECTORS_MEDIUM, 64),
+                (Tile::MEDIUM, 64),
+                (Tile::VECTORS_SMALL, 0),
+                (Tile::SMALL, 0),
+            ]
         };
         let enough = preferred.iter().find(|(tile, least)| {
             let [rows, cols] = tile.blocks(self.m, self.n);
@@ -174,6 +183,9 @@ impl Matmul {
         bindings.extend((0..MAX_OPERANDS).map(|i| (i < used).then_some(2 + i)));
         bindings.push(Some(2 + used));
         let mut overrides = self.epilogue();
+        if matches!(entry, "tiled" | "vectors") && self.chain.is_long() {
+            overrides.push((STORED_FIRST, 1.0));
+        }
         if entry != "scalars" {
             overrides.push(("A_K_CONTIGUOUS", f64::from(u8::from(!self.trans_a))));
             overrides.push(("B_N_CONTIGUOUS", f64::from(u8::from(!self.trans_b))));

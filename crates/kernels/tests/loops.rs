@@ -6,14 +6,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Variables of loops that have no initialiser, by file: each round writes all of such a one before it reads any of it. To
+/// Variables of loops that have no initialiser, by file: each round reads only what it wrote. To
 /// make these registers zero before that would be work of the innermost loop for nothing.
 const WRITTEN_FIRST: [(&str, &[&str]); 4] = [
-    ("matmul.wgsl", &["left"]),
+    ("matmul.wgsl", &["from_a", "from_b", "left"]),
     // Either side of the branch behind it loads the tile.
     ("matmul_cooperative.wgsl", &["left", "right"]),
     ("matmul_subgroup.wgsl", &["right", "right"]),
-    ("matmul_vectors.wgsl", &["square", "square", "left"]),
+    ("matmul_vectors.wgsl", &["squares", "left"]),
 ];
 
 /// Names of the variables that a shader declares within loops without an initialiser, in order.

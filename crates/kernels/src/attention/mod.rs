@@ -84,13 +84,16 @@ pub fn packed_ranges(texts: &[usize], window: usize) -> [Vec<i32>; 2] {
     [queries, keys]
 }
 
+/// Threads of a wave of most GPUs, or of two.
+const WAVE: usize = 64;
+
 /// How threads share the rows of a head.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Layout {
     /// For drivers on the processor: a thread takes so many rows.
     Direct { own: usize },
-    /// For GPUs: so many threads a row, which add up by subgroups or by workgroup memory.
-    Tiled { lanes: usize, by_subgroups: bool },
+    /// For GPUs: so many threads hold so many rows, and add up by subgroups or by workgroup memory.
+    Tiled { lanes: usize, own: usize, by_subgroups: bool },
 }
 
 /// The same for one pass, in numbers.
@@ -114,19 +117,24 @@ impl Layout {
     fn name(self) -> String {
         match self {
             Self::Direct { own } => format!("{own} rows a thread"),
-            Self::Tiled { lanes, by_subgroups } => {
+            Self::Tiled { lanes, own, by_subgroups } => {
                 let by = if by_subgroups { " by subgroups" } else { "" };
-                format!("{lanes} threads a row{by}")
+                let threads = if lanes == 1 { "thread" } else { "threads" };
+                match own {
+                    1 => format!("{lanes} {threads} a row{by}"),
+                    _ => format!("{lanes} {threads} for {own} rows{by}"),
+                }
             }
         }
     }
 
-    /// Threads hand each other `products` sums for each pair of rows.
-    fn tile(self, head_dim: usize, products: usize, caps: &Caps) -> Tile {
+    /// The geometry for so many rows. Threads hand each other `products` sums for each pair of rows.
+    fn tile(self, [length, head_dim]: [usize; 2], products: usize, caps: &Caps) -> Tile {
         const DIRECT_THREADS: usize = 8;
         const TILED_THREADS: usize = 128;
-        const MAX_ROWS: usize = 64;
-        const MAX_DEPTH: usize = 16;
+        const MAX_THREAD_ROWS: usize = 64;
+        // With more, compilers of GPUs no longer unroll the loops over them, and a thread's sums leave its registers.
+        const MAX_DEPTH: usize = 8;
         let fours = head_dim.div_ceil(4);
         match self {
             Self::Direct { own } => Tile {
@@ -138,15 +146,18 @@ impl Layout {
                 depth: 1,
                 by_subgroups: false,
             },
-            Self::Tiled { lanes, by_subgroups } => {
+            Self::Tiled { lanes, own, by_subgroups } => {
                 let quads = fours.div_ceil(lanes);
                 let threads = TILED_THREADS.min(caps.max_workgroup_threads as usize);
-                let rows = (threads / lanes).clamp(1, MAX_ROWS);
+                // A wave at least, as all threads load what the rows see.
+                let least = (WAVE / lanes).min(MAX_THREAD_ROWS);
+                let most = length.div_ceil(own).next_power_of_two().clamp(least, MAX_THREAD_ROWS);
+                let rows = (threads / lanes).clamp(1, most) * own;
                 let handed = if by_subgroups || lanes == 1 { 0 } else { products * rows * lanes };
                 let bytes_a_row = 4 * (2 * 4 * lanes * quads + handed);
                 let fitting = (caps.workgroup_memory as usize / bytes_a_row).clamp(1, MAX_DEPTH);
                 let depth = 1 << fitting.ilog2();
-                Tile { entry: "tiled", lanes, quads, rows, own: 1, depth, by_subgroups }
+                Tile { entry: "tiled", lanes, quads, rows, own, depth, by_subgroups }
             }
         }
     }
@@ -358,21 +369,41 @@ impl Attention {
     /// The layouts to choose from, the default first.
     fn layouts(&self, caps: &Caps) -> Vec<Layout> {
         let fours = self.head_dim.div_ceil(4);
-        // Fours of columns of one row that a thread may hold: few enough for the registers of all that it holds.
-        let most = if self.backward { 8 } else { 16 };
         if caps.software {
             // Fewer rows a thread where they would be more than there are.
+            let most = if self.backward { 8 } else { 16 };
             let owns = if fours <= most && self.length > 16 { [4, 2] } else { [2, 4] };
             return owns.map(|own| Layout::Direct { own }).to_vec();
         }
-        let least = fours.div_ceil(most).next_power_of_two();
+        // By default a thread holds few enough fours of columns that compilers of GPUs keep them, and what is made of them, in
+        // registers, and leave room for other waves (tests/shader-stats.sh). A backward pass by one thread a row has no
+        // barrier between its two loops, which compilers then mix beyond all registers.
+        const FOURS: usize = 4;
+        let fewest = if self.backward { fours.min(2) } else { 1 };
+        let usual = fours.div_ceil(FOURS).next_power_of_two().max(fewest);
+        // What is loaded from workgroup memory serves all rows of a thread; but threads that have no row wait.
+        let fills_a_wave = self.length * usual >= 2 * WAVE;
+        let others = [
+            (usual / 2, 1),
+            (usual, 1),
+            (2 * usual, 1),
+            (usual / 2, 2),
+            (usual, 2),
+            (2 * usual, 2),
+        ];
+        let default = (usual, if self.backward || !fills_a_wave { 1 } else { 2 });
         let subgroup = caps.subgroup_lanes.map_or(0, |lanes| lanes as usize);
         let mut layouts = Vec::new();
-        for lanes in [least, 2 * least, 4 * least] {
-            if lanes == least || lanes <= fours {
-                layouts.push(Layout::Tiled { lanes, by_subgroups: false });
+        for (lanes, own) in
+            [default].into_iter().chain(others.into_iter().filter(|one| *one != default))
+        {
+            // A thread that held two rows of many columns would not have the registers, but for the simplest pass.
+            let simplest = !self.backward && fours.is_multiple_of(lanes);
+            let fits = lanes >= usual || own == 1 || simplest;
+            if fits && (fewest..=fours).contains(&lanes) {
+                layouts.push(Layout::Tiled { lanes, own, by_subgroups: false });
                 if lanes > 1 && lanes <= subgroup {
-                    layouts.push(Layout::Tiled { lanes, by_subgroups: true });
+                    layouts.push(Layout::Tiled { lanes, own, by_subgroups: true });
                 }
             }
         }
@@ -453,7 +484,8 @@ impl Attention {
         };
         let pairs = self.bias.unwrap_or(0) * self.heads;
         let (tile, blocks) = if caps.software {
-            let tile = Layout::Direct { own: 2 }.tile(self.head_dim, BIAS_PASS.products, caps);
+            let sizes = [self.length, self.head_dim];
+            let tile = Layout::Direct { own: 2 }.tile(sizes, BIAS_PASS.products, caps);
             (tile, self.length.div_ceil(tile.rows))
         } else {
             (tile("tiled", TILE, 1), self.length.div_ceil(TILE).pow(2))
@@ -465,11 +497,11 @@ impl Attention {
 
     /// A pass over all rows, in as many launches as keep each short.
     fn pass(&self, pass: &Pass, layout: Layout, caps: &Caps) -> Vec<Launch> {
-        let tile = layout.tile(self.head_dim, pass.products, caps);
         let (rows, heads) = match pass.over_keys() {
             true => (self.keys, self.kv_heads),
             false => (self.length, self.heads),
         };
+        let tile = layout.tile([rows, self.head_dim], pass.products, caps);
         let row_blocks = rows.div_ceil(tile.rows);
         let groups = self.batch * heads * row_blocks;
         let flops = self.pairs() * (pass.flops * self.head_dim) as u64;
