@@ -12,8 +12,6 @@ use crate::shapes::Shapes;
 
 /// Texts at the head of the queue that are looked at for a batch.
 const LOOKED_AT: usize = 1024;
-/// Tokens of a batch below which more padding costs less than another batch.
-const SMALL: usize = 256;
 
 /// The answer to an input, and how long it took.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,29 +197,23 @@ fn drop_cancelled(jobs: &mut VecDeque<Job>, tokens: &mut usize) {
     });
 }
 
-/// The batch that the oldest input is in: inputs of its model and its length or the one below, in their order, and shorter
-/// ones while the batch is small.
+/// The batch that the oldest input is in, where what waits for its model is cut into the batches that cost least.
 fn batch(jobs: &mut VecDeque<Job>, shapes: &[Shapes]) -> Option<Batch> {
     let first = jobs.front()?;
     let (model, shapes) = (first.model, &shapes[first.model]);
-    let bucket = shapes.bucket(first.row.tokens());
-    let bucket_of = |job: &Job| shapes.bucket(job.row.tokens());
-    let fits = |job: &Job| {
-        let own = bucket_of(job);
-        job.model == model && (own == bucket || shapes.mixes() && own < bucket)
-    };
+    let own = shapes.bucket(first.row.tokens());
     let looked_at = jobs.iter().take(LOOKED_AT).enumerate();
-    let mut places: Vec<(usize, usize)> = looked_at
-        .filter(|(_, job)| fits(job))
-        .map(|(place, job)| (bucket - bucket_of(job), place))
+    let mut waiting: Vec<(usize, usize)> = looked_at
+        .filter(|(_, job)| job.model == model)
+        .map(|(place, job)| (shapes.bucket(job.row.tokens()), place))
+        .filter(|(bucket, _)| shapes.mixes() || *bucket == own)
         .collect();
-    // The longest first; among equals the oldest, which for the first is itself.
-    places.sort_unstable();
-    places.truncate(shapes.most(bucket));
-    let near = places.iter().take_while(|(below, _)| *below <= 1).count();
-    let length = shapes.length(bucket).max(1);
-    places.truncate(near.max(SMALL.div_ceil(length)));
-    let mut chosen: Vec<usize> = places.into_iter().map(|(_, place)| place).collect();
+    // By length; among equals the oldest first.
+    waiting.sort_unstable();
+    let buckets: Vec<usize> = waiting.iter().map(|(bucket, _)| *bucket).collect();
+    let together = shapes.together(&buckets, buckets.partition_point(|&bucket| bucket < own));
+    let bucket = buckets[together.end - 1];
+    let mut chosen: Vec<usize> = waiting[together].iter().map(|(_, place)| *place).collect();
     chosen.sort_unstable();
     let mut taken = Vec::with_capacity(chosen.len());
     for place in chosen.into_iter().rev() {
@@ -281,17 +273,23 @@ mod tests {
     }
 
     #[test]
-    fn short_texts_join_long_ones_only_while_a_batch_is_small() {
-        let shapes = [Shapes::new(vec![(8, vec![8]), (16, vec![8]), (200, vec![8])], true)];
+    fn short_texts_join_long_ones_where_padding_costs_less_than_another_batch() {
+        let shapes = || Shapes::new(vec![(8, vec![8]), (16, vec![8]), (200, vec![2, 8])], true);
+        let of = [(0, 200), (0, 8), (0, 200), (0, 16), (0, 8)];
         let queue = Queue::new(10_000);
-        let (all, _receivers) = jobs(&[(0, 200), (0, 8), (0, 200), (0, 16), (0, 8)]);
+        let mut low = shapes();
+        low.set_overhead(10.0);
+        let low = [low];
+        let (all, _receivers) = jobs(&of);
         queue.push(all).unwrap();
-        // One below the longest is near; what is below that is not worth the padding.
-        assert_eq!(taken(&queue, &shapes), (0, 2, vec![0, 2, 3]));
-        assert_eq!(taken(&queue, &shapes), (0, 0, vec![1, 4]));
-        let (all, _receivers) = jobs(&[(0, 16), (0, 8), (0, 8), (0, 3)]);
+        assert_eq!(taken(&queue, &low), (0, 2, vec![0, 2]));
+        // Eight rows of 16 cost more than eight of 8, but less than both batches.
+        assert_eq!(taken(&queue, &low), (0, 1, vec![1, 3, 4]));
+        let (all, _receivers) = jobs(&of);
         queue.push(all).unwrap();
-        assert_eq!(taken(&queue, &shapes), (0, 1, vec![0, 1, 2, 3]));
+        let mut high = shapes();
+        high.set_overhead(2000.0);
+        assert_eq!(taken(&queue, &[high]), (0, 2, vec![0, 1, 2, 3, 4]));
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub type Open = Box<dyn FnMut() -> Result<Box<dyn Device>, Error> + Send>;
 /// Longest wait before a device that failed is opened again.
 const MOST_WAIT: Duration = Duration::from_secs(30);
 
+/// Most tokens of the batches that are timed when a model is loaded.
+const TIMED_TOKENS: usize = 512;
+
 /// What the thread shares with the routes.
 #[derive(Clone, Debug)]
 pub struct Shared {
@@ -47,9 +50,21 @@ pub struct Shared {
 /// `started`. A device that fails is opened again.
 pub fn run(shared: &Shared, mut open: Open, started: impl FnOnce(Result<Ready, Error>)) {
     let mut started = Some(started);
+    // Of the first opening: what is timed while inputs wait keeps them waiting.
+    let mut timed: Option<Vec<Shapes>> = None;
     let mut wait = Duration::from_millis(100);
     loop {
-        let loading = panic::catch_unwind(AssertUnwindSafe(|| Loaded::new(shared, &mut open)));
+        let loading = panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut loaded = Loaded::new(shared, &mut open)?;
+            match &timed {
+                Some(shapes) => loaded.shapes.clone_from(shapes),
+                None => {
+                    loaded.time_overheads()?;
+                    timed = Some(loaded.shapes.clone());
+                }
+            }
+            Ok(loaded)
+        }));
         match loading.unwrap_or_else(|panic| Err(lost(&*panic))) {
             Ok(mut loaded) => {
                 if let Some(started) = started.take() {
@@ -147,12 +162,7 @@ impl Loaded {
             let shapes: Vec<(usize, usize)> = self.models[model].programs.keys().copied().collect();
             // On the processor nothing is compiled, and one pass shows that the model answers.
             let count = if self.is_cpu() { 1 } else { shapes.len() };
-            let row = match &config.input {
-                Input::Tokens(_) => Row { ids: vec![0], types: vec![0], ..Row::default() },
-                Input::Numbers { .. } => {
-                    Row { numbers: vec![0.0; config.input.len()], ..Row::default() }
-                }
-            };
+            let row = any_row(&config);
             for (rows, length) in shapes.into_iter().take(count) {
                 let shape = BatchShape { rows, length, guessed: 0 };
                 let answers = self.answers(model, shape, &[&row])?;
@@ -160,6 +170,34 @@ impl Loaded {
                     let name = config.architecture.to_string();
                     return Err(Error::NotFinite(format!("{name} answers with no numbers")));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Times a small and a large batch of each model, which tell what a batch costs beside its tokens.
+    fn time_overheads(&mut self) -> Result<(), Error> {
+        for model in 0..self.models.len() {
+            let row = any_row(&self.models[model].config);
+            let tokens = |(rows, length): &(usize, usize)| rows * (*length).max(1);
+            let sizes = self.models[model].programs.keys();
+            let small = sizes.clone().min_by_key(|size| tokens(size));
+            let large =
+                sizes.filter(|size| tokens(size) <= TIMED_TOKENS).max_by_key(|size| tokens(size));
+            let (Some(&small), Some(&large)) = (small, large) else { continue };
+            let mut time = |size: (usize, usize)| {
+                let shape = BatchShape { rows: size.0, length: size.1, guessed: 0 };
+                let mut least = f64::INFINITY;
+                for _ in 0..3 {
+                    let begun = Instant::now();
+                    self.answers(model, shape, &[&row])?;
+                    least = least.min(begun.elapsed().as_secs_f64());
+                }
+                Ok::<_, Error>((tokens(&size), least))
+            };
+            if tokens(&large) > tokens(&small) {
+                let overhead = Shapes::measured_overhead(time(small)?, time(large)?);
+                self.shapes[model].set_overhead(overhead);
             }
         }
         Ok(())
@@ -244,6 +282,14 @@ impl Loaded {
             _ => output[at * width..][..width].to_vec(),
         };
         Ok(rows.iter().enumerate().map(of_row).collect())
+    }
+}
+
+/// A row that the model can answer.
+fn any_row(config: &ModelConfig) -> Row {
+    match &config.input {
+        Input::Tokens(_) => Row { ids: vec![0], types: vec![0], ..Row::default() },
+        Input::Numbers { .. } => Row { numbers: vec![0.0; config.input.len()], ..Row::default() },
     }
 }
 
