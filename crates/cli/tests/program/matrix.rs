@@ -9,12 +9,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use safetensors::Dtype;
 
 use super::next_tokens::llama;
+use super::tasks::write_words_and_questions;
 use super::{Home, floats, safetensors};
 
-const TASKS: [&str; 6] =
-    ["classification", "masked-lm", "embedding", "causal-lm", "regression", "multi-label"];
+const TASKS: [&str; 8] = [
+    "classification",
+    "masked-lm",
+    "embedding",
+    "causal-lm",
+    "regression",
+    "multi-label",
+    "token-classification",
+    "question-answering",
+];
 const NUMBERS: [&str; 5] = ["embedded", "idx", "csv", "safetensors", "images"];
 const TEXTS: [&str; 4] = ["texts.csv", "texts.jsonl", "texts.parquet", "texts.txt"];
+/// Words with tags, and questions with contexts and answers.
+const WORDS: [&str; 2] = ["words.jsonl", "words.conll"];
+const QUESTIONS: [&str; 2] = ["squad.jsonl", "squad.json"];
 const TEACHERS: [&str; 3] = ["trained", "folder", "logits"];
 /// In this order: what the later ones read, the first leaves.
 const OPTIONS: [&str; 12] = [
@@ -50,17 +62,29 @@ impl fmt::Display for Cell {
 
 /// What is refused: tasks, sources, teachers and options, each a list parted by spaces or all (`*`), and words of the
 /// message. The first line that holds counts; a combination that no line has runs.
-const REFUSED: [(&str, &str, &str, &str, &str); 21] = [
+const REFUSED: [(&str, &str, &str, &str, &str); 29] = [
     // A key that is wrong is told before anything is read.
     ("*", "embedded idx", "*", "file", "`data.validation` is the string"),
     ("*", "numbers", "*", "unlabelled", "unknown key `unlabelled`"),
-    ("masked-lm embedding causal-lm", "texts", "*", "unlabelled", "put them all into `train`"),
-    ("*", "texts", "logits", "unlabelled", "give its `folder`"),
+    (
+        "masked-lm embedding causal-lm",
+        "texts words questions",
+        "*",
+        "unlabelled",
+        "put them all into `train`",
+    ),
+    ("*", "texts words questions", "logits", "unlabelled", "give its `folder`"),
     ("embedding", "*", "*", "sweep", "compare the runs with `report`"),
     // Tasks of texts.
-    ("masked-lm embedding causal-lm", "numbers", "*", "*", "set `data.source` to \"text\""),
     (
-        "masked-lm causal-lm",
+        "masked-lm embedding causal-lm token-classification question-answering",
+        "numbers",
+        "*",
+        "*",
+        "set `data.source` to \"text\"",
+    ),
+    (
+        "masked-lm causal-lm token-classification question-answering",
         "*",
         "logits",
         "*",
@@ -70,13 +94,52 @@ const REFUSED: [(&str, &str, &str, &str, &str); 21] = [
     ("embedding", "*", "*", "best", "leave `keep` out"),
     ("embedding", "*", "*", "share file", "leave `data.validation` out"),
     (
-        "masked-lm embedding causal-lm regression multi-label",
+        "masked-lm embedding causal-lm regression multi-label token-classification question-answering",
         "*",
         "*",
         "omit",
         "`distil.omit_classes` is for `task = \"classification\"`",
     ),
-    ("masked-lm causal-lm", "*", "*", "logits", "`eval` measures it"),
+    (
+        "masked-lm causal-lm token-classification question-answering",
+        "*",
+        "*",
+        "logits",
+        "`eval` measures it",
+    ),
+    // Files of another task's examples.
+    (
+        "token-classification question-answering",
+        "*",
+        "*",
+        "unlabelled",
+        "`data.unlabelled` holds whole texts",
+    ),
+    (
+        "classification masked-lm embedding causal-lm regression multi-label",
+        "words.conll",
+        "*",
+        "*",
+        "are read from .csv, .tsv",
+    ),
+    ("causal-lm", "words questions", "*", "*", "it is no document: it has none of `messages`"),
+    (
+        "classification masked-lm embedding regression multi-label",
+        "words questions",
+        "*",
+        "*",
+        "there is no column `text`",
+    ),
+    ("token-classification", "texts.txt", "*", "*", "part sentences by empty lines"),
+    ("token-classification", "texts questions", "*", "*", "there is no column `tokens`"),
+    (
+        "question-answering",
+        "texts.txt words.conll",
+        "*",
+        "*",
+        "questions are read from SQuAD's .json",
+    ),
+    ("question-answering", "texts words", "*", "*", "there is no column `question`"),
     // The file is one document, as no line of it is empty.
     ("causal-lm", "texts.txt", "*", "share best", "leave `data.validation` out"),
     // Labels that these sources lack.
@@ -112,6 +175,8 @@ impl Cell {
                 "*" => true,
                 "numbers" => NUMBERS.contains(&own),
                 "texts" => TEXTS.contains(&own),
+                "words" => WORDS.contains(&own),
+                "questions" => QUESTIONS.contains(&own),
                 one => one == own,
             })
         };
@@ -217,6 +282,7 @@ fn home() -> Home {
     home.write("texts.txt", all(&|row| format!("{}\n", text(row))));
     let pairs = all(&|row| format!("{},{},{}\n", text(row), text(row + 5), label(row)));
     home.write("pairs.csv", format!("a,b,score\n{pairs}"));
+    write_words_and_questions(&home);
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
     home.write("texts.parquet", std::fs::read(fixtures.join("texts.parquet")).unwrap());
     for name in ["bert", "bert-mlm"] {
@@ -279,6 +345,11 @@ fn recipe(cell: Cell) -> String {
             "{ type = \"decoder\", from = \"llama\", random = true, max_length = 16 }",
             "{ type = \"decoder\", from = \"llama\", random = true, layers = [0], max_length = 16 }",
         ),
+        ("token-classification" | "question-answering", _) => (
+            "",
+            "{ type = \"encoder\", from = \"bert\" }",
+            "{ type = \"encoder\", from = \"bert\", layers = [0] }",
+        ),
         ("regression" | "multi-label", _) => (
             "",
             "{ type = \"encoder\", from = \"bert-mlm\" }",
@@ -332,7 +403,7 @@ fn every_combination_runs_or_is_refused_with_a_way_out() {
     let home = home();
     let mut groups = Vec::new();
     for task in TASKS {
-        for source in NUMBERS.into_iter().chain(TEXTS) {
+        for source in NUMBERS.into_iter().chain(TEXTS).chain(WORDS).chain(QUESTIONS) {
             groups.push((task, source));
         }
     }

@@ -76,6 +76,22 @@ pub fn home() -> Home {
             format!("{},{},{}", words(row).join(" "), has(row, "good"), has(row, "bad"))
         }),
     );
+    write_words_and_questions(&home);
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        home.write(
+            &format!("bert/{file}"),
+            std::fs::read(fixtures.join("bert").join(file)).unwrap(),
+        );
+    }
+    home
+}
+
+/// Files of words with tags and of questions with answers.
+pub fn write_words_and_questions(home: &Home) {
+    let all = |line: &dyn Fn(usize) -> String| {
+        (0..ROWS).fold(String::new(), |text, row| text + &line(row) + "\n")
+    };
     let tag = |word: &str| match word {
         "good" | "bad" => "B-KIND",
         "film" | "films" => "B-THING",
@@ -83,14 +99,14 @@ pub fn home() -> Home {
     };
     home.write(
         "words.jsonl",
-        all("", &|row| {
+        all(&|row| {
             let tags: Vec<&str> = words(row).into_iter().map(tag).collect();
             format!("{{\"tokens\": {:?}, \"ner_tags\": {tags:?}}}", words(row))
         }),
     );
     home.write(
         "words.conll",
-        all("", &|row| {
+        all(&|row| {
             words(row).into_iter().fold(String::new(), |mut text, word| {
                 let _ = writeln!(text, "{word} X {}", tag(word));
                 text
@@ -106,7 +122,7 @@ pub fn home() -> Home {
     };
     home.write(
         "squad.jsonl",
-        all("", &|row| {
+        all(&|row| {
             let (context, word, found) = answers(row);
             let (text, start) = match found {
                 Some(start) => (format!("{word:?}"), start.to_string()),
@@ -137,14 +153,6 @@ pub fn home() -> Home {
             paragraphs.join(", ")
         ),
     );
-    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
-    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
-        home.write(
-            &format!("bert/{file}"),
-            std::fs::read(fixtures.join("bert").join(file)).unwrap(),
-        );
-    }
-    home
 }
 
 pub fn recipe((task, file, keys, numbers): (&str, &str, &str, bool), teacher: &str) -> String {

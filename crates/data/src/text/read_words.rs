@@ -183,7 +183,15 @@ impl<'a> Sentences<'a> {
                 false => std::mem::take(&mut cells[word]),
             });
         }
-        self.push(words, tags)
+        self.push(words, tags)?;
+        match &self.words[..] {
+            [one] if one.len() > 1 && is_plain(file.path) => Err(file.bad(format!(
+                "no empty line parts its {}, which would be one sentence with a word and its tag each: part sentences by \
+                 empty lines, or name it .conll if it is one",
+                counted(one.len(), "line")
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// The number of a tag's name.
@@ -247,10 +255,20 @@ impl<'a> Sentences<'a> {
 
 /// Whether a file has a word a line, by its name.
 fn has_lines(path: &Path) -> bool {
+    LINES.contains(&&*ending(path))
+}
+
+/// Whether a file may be any text, by its name.
+fn is_plain(path: &Path) -> bool {
+    ending(path) == "txt"
+}
+
+/// The ending of a file's name, in small letters, that of the packed file where it is packed.
+fn ending(path: &Path) -> String {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
-    name.rsplit_once('.').is_some_and(|(_, ending)| LINES.contains(&ending))
+    name.rsplit_once('.').map_or_else(String::new, |(_, ending)| ending.to_owned())
 }
 
 /// A cell as words.
@@ -389,6 +407,12 @@ mod tests {
             ),
             ("a.conll", "\nEU\n", "line 2 has 1 column, and a word and its tag were expected"),
             ("a.conll", "\n\n", "it holds no sentence"),
+            ("a.txt", "a good film\na bad film\n", "no empty line parts its 2 lines, which would"),
+            (
+                "a.txt",
+                "\na good film\na bad film\n\n",
+                "no empty line parts its 2 lines, which would",
+            ),
             ("a.conll", "EU\tO\nx\t\n", "line 2 has 1 column"),
             (
                 "a.jsonl",
