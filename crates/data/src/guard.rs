@@ -1,4 +1,5 @@
-//! The border to libraries that may panic on damaged files: a panic becomes an error, and nothing is printed of it.
+//! The border to libraries that may panic, on damaged files or on a GPU that is lost: a panic becomes an error, and nothing
+//! is printed of it.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::DataError;
 
 thread_local! {
-    /// Calls of [`catch`] that this thread is in.
+    /// Calls of [`catch_here`] that this thread is in.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -25,6 +26,15 @@ static GUARDED: AtomicUsize = AtomicUsize::new(0);
 /// # Errors
 /// What the library said as it panicked.
 pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    let _within = WithinPool::enter();
+    catch_here(call)
+}
+
+/// As [`catch`], for a library that panics in this thread alone.
+///
+/// # Errors
+/// As [`catch`].
+pub fn catch_here<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let report = panic::take_hook();
@@ -57,13 +67,28 @@ pub(crate) fn guarded<T>(
     })
 }
 
-/// Counts a call of [`catch`] while it lasts.
+/// Counts a call of [`catch`] while it lasts, for all threads.
+struct WithinPool;
+
+impl WithinPool {
+    fn enter() -> Self {
+        GUARDED.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for WithinPool {
+    fn drop(&mut self) {
+        GUARDED.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts a call of [`catch_here`] while it lasts, for its thread.
 struct Within;
 
 impl Within {
     fn enter() -> Self {
         DEPTH.set(DEPTH.get() + 1);
-        GUARDED.fetch_add(1, Ordering::SeqCst);
         Self
     }
 }
@@ -71,7 +96,6 @@ impl Within {
 impl Drop for Within {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
-        GUARDED.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -21,7 +21,7 @@ mod examples;
 pub mod files;
 pub mod floats;
 mod gather;
-mod guard;
+pub mod guard;
 mod idx;
 mod images;
 mod labels;

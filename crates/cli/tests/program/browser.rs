@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// How long anything may take: the driver on the processor compiles for seconds, and the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The browser's program.
 pub fn chromium() -> &'static str {
@@ -53,7 +53,8 @@ impl Browser {
         command.args(["--disable-quic", "--disable-background-networking", "--disable-sync"]);
         command.args(["--disable-component-update", "--hide-scrollbars"]);
         if webgpu {
-            command.arg("--enable-unsafe-webgpu");
+            // What the driver on the processor takes minutes for is no hang.
+            command.args(["--enable-unsafe-webgpu", "--disable-gpu-watchdog"]);
         }
         command.arg(format!("--user-data-dir={}", profile.path().join("profile").display()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

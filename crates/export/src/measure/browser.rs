@@ -45,7 +45,8 @@ fn start(address: &str, scratch: &Path) -> Result<Child, String> {
         // The page is this program's own; containers have no sandbox to offer.
         command.args(["--headless", "--no-sandbox", "--enable-unsafe-webgpu", "--no-first-run"]);
         command.args(["--disable-background-networking", "--disable-sync", "--disable-quic"]);
-        command.arg("--disable-component-update");
+        // What a driver on the processor takes minutes for is no hang.
+        command.args(["--disable-component-update", "--disable-gpu-watchdog"]);
         command.arg(format!("--user-data-dir={}", scratch.join("profile").display()));
         command.arg(address);
         match Child::start(&mut command, &scratch.join("browser.txt"), PATIENCE) {

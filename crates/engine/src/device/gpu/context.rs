@@ -1,8 +1,9 @@
 //! The wgpu device with what every part of [`super::GpuDevice`] needs beside it: counts, and a record of
 //! what went wrong, so that a driver's failure becomes an error and never a panic.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use distil_gpu_data::guard;
 
 use super::Adapter;
 use crate::device::{Limits, Stats};
@@ -143,7 +144,7 @@ impl Context {
         self.check()?;
         let poll = wgpu::PollType::Wait { submission_index: submission, timeout: None };
         // wgpu panics where a wait finds the device lost. Nothing of ours is half-changed then.
-        match catch_unwind(AssertUnwindSafe(|| self.device.poll(poll))) {
+        match guard::catch_here(|| self.device.poll(poll)) {
             Ok(Ok(_)) => self.check(),
             Ok(Err(error)) => Err(self.lost(error)),
             Err(_) => {
