@@ -11,8 +11,10 @@ use distil_gpu_engine::verify::KERNELS;
 const LINES: usize = 600;
 /// The most lines of a function.
 const FUNCTION: usize = 99;
-/// The most files of a circle of imports: neighbours whose types name each other, as graph, ops and what writes ops do.
-const CIRCLE: usize = 3;
+/// The most files of a circle of imports: neighbours whose types name each other.
+const CIRCLE: usize = 2;
+/// Wider ones: a graph is made of ops, each of which adds itself to a graph and writes itself into a file.
+const WIDER: [&[&str]; 1] = [&["graph", "graph::export", "graph::ops"]];
 
 /// The crates' folders.
 fn crates() -> Vec<String> {
@@ -273,15 +275,12 @@ fn circles_of_a_crate(name: &str, graph: &BTreeMap<String, BTreeSet<String>>) {
     for (file, all) in &reached {
         let circle: Vec<&str> =
             all.iter().copied().filter(|other| reached[other].contains(file)).collect();
-        if circle.len() > 2 {
+        if circle.len() > CIRCLE {
             circles.insert(circle);
         }
     }
-    for circle in &circles {
-        println!("{name}: {} files import each other: {}", circle.len(), circle.join(", "));
-    }
-    let widest = circles.iter().map(Vec::len).max().unwrap_or(0);
-    assert!(widest <= CIRCLE, "{name}: the widest circle has {widest} files");
+    circles.retain(|circle| !WIDER.contains(&&circle[..]));
+    assert!(circles.is_empty(), "{name}: circles of more than {CIRCLE} files: {circles:?}");
 }
 
 /// Names of kinds, and the rooms that may tell one from another.

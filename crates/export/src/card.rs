@@ -11,7 +11,7 @@ use distil_gpu_engine::results::{Arm, Report};
 use distil_gpu_engine::results::{Exports, Record};
 use distil_gpu_engine::words::{counted_thousands, thousands};
 
-use crate::folder::Export;
+use crate::export::Export;
 
 /// What a card is made of.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! What can go wrong.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Errors of exporting.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ pub enum Error {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// What is exported cannot be measured.
     #[error("{} cannot be measured: {problem}", path.display())]
@@ -52,4 +53,10 @@ pub enum Error {
     /// The model cannot become this.
     #[error("{0}")]
     Unfit(String),
+}
+
+/// What becomes of an error of a file or folder.
+pub(crate) fn io(path: &Path) -> impl Fn(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Io { path: path.clone(), source }
 }

@@ -2,59 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use distil_gpu_engine::files::write_atomically;
-use distil_gpu_engine::models::{self, ModelConfig};
+use distil_gpu_engine::models;
 use distil_gpu_engine::results::Exports;
 use serde_json::{Value, json};
 
 use crate::card::{Card, card};
-use crate::error::Error;
-use crate::parts::{Part, Work};
+use crate::error::{Error, io};
+use crate::export::Export;
+use crate::parts::{Work, copy_tokenizer};
 
 /// Name of the file that lists what an export wrote, by which a later one knows what it may replace.
 pub const MANIFEST: &str = "export.json";
 /// The longest list that is read.
 const MOST_MANIFEST_BYTES: u64 = 1 << 20;
-/// Files of a tokenizer, which are taken as they are.
-const TOKENIZER: [&str; 9] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-];
-
-pub(crate) fn io(path: &Path) -> impl Fn(io::Error) -> Error + use<> {
-    let path = path.to_owned();
-    move |source| Error::Io { path: path.clone(), source }
-}
-
-/// What is exported.
-#[derive(Debug)]
-pub struct Export<'a> {
-    /// Folder or file of the model.
-    pub from: &'a Path,
-    /// The model.
-    pub config: &'a ModelConfig,
-    /// Values of its parameters, in its order.
-    pub values: &'a [Vec<f32>],
-    /// What the folder has beside the model.
-    pub parts: Vec<&'static Part>,
-    /// Licence for the card, by its SPDX name.
-    pub licence: Option<String>,
-    /// What the page for browsers is made with.
-    pub web: distil_gpu_web::Options,
-    /// Whether an exported folder is replaced.
-    pub force: bool,
-}
-
 /// The files of an exported folder, with their bytes.
 pub type Files = BTreeMap<String, u64>;
 
@@ -120,15 +83,6 @@ impl Export<'_> {
             io(to)(error)
         })
     }
-}
-
-/// A tokenizer is its files: those that the model came with take the place of those that were made of it.
-pub(crate) fn copy_tokenizer(from: &Path, folder: &Path) -> Result<(), Error> {
-    for name in TOKENIZER.iter().filter(|name| from.join(name).is_file()) {
-        let (source, copy) = (from.join(name), folder.join(name));
-        fs::copy(&source, &copy).map_err(io(&source))?;
-    }
-    Ok(())
 }
 
 fn parent(to: &Path) -> PathBuf {

@@ -25,13 +25,15 @@
 
 mod card;
 mod error;
+mod export;
 mod folder;
 mod measure;
 mod onnx;
 mod parts;
 
 pub use error::Error;
-pub use folder::{Export, Files, MANIFEST};
+pub use export::Export;
+pub use folder::{Files, MANIFEST};
 pub use measure::Measure;
 pub use onnx::onnx;
 pub use parts::{PARTS, Part};

@@ -9,9 +9,22 @@ use distil_gpu_engine::models::{self, Architecture, GgufPrecision, ModelConfig};
 use distil_gpu_engine::store::Storage;
 use distil_gpu_onnx::Model;
 
-use crate::error::Error;
-use crate::folder::Export;
+use crate::error::{Error, io};
+use crate::export::Export;
 use crate::onnx::onnx;
+
+/// Files of a tokenizer, which are taken as they are.
+const TOKENIZER: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+];
 
 /// Something that a runtime takes.
 #[derive(Debug)]
@@ -142,7 +155,7 @@ impl<'a> Work<'a> {
         let bytes = change(model).to_bytes().map_err(|source| Error::Onnx { file, source })?;
         let path = self.folder.join(file);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(crate::folder::io(folder))?;
+            fs::create_dir_all(folder).map_err(io(folder))?;
         }
         Ok(write_atomically(&path, &bytes)?)
     }
@@ -155,7 +168,7 @@ impl<'a> Work<'a> {
     fn write_bytes(&self) -> Result<(), Error> {
         let folder = self.folder.join("int8");
         models::save_stored(&folder, self.config, self.values, Storage::I8)?;
-        crate::folder::copy_tokenizer(self.from, &folder)
+        copy_tokenizer(self.from, &folder)
     }
 
     fn write_web(&self) -> Result<(), Error> {
@@ -167,4 +180,13 @@ impl<'a> Work<'a> {
         distil_gpu_web::write_folder(&model, self.web, &self.folder.join("web"))?;
         Ok(())
     }
+}
+
+/// A tokenizer is its files: those that the model came with take the place of those that were made of it.
+pub(crate) fn copy_tokenizer(from: &Path, folder: &Path) -> Result<(), Error> {
+    for name in TOKENIZER.iter().filter(|name| from.join(name).is_file()) {
+        let (source, copy) = (from.join(name), folder.join(name));
+        fs::copy(&source, &copy).map_err(io(&source))?;
+    }
+    Ok(())
 }

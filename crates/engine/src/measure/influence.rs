@@ -15,6 +15,8 @@ use crate::models::{Answer, BatchShape, Decoder, Feed, HostBatch, LABELS, Model,
 use crate::plan::{Options, Plan};
 use crate::results::{Influence, Removed};
 
+/// Name of the file in a run's folder that holds which layers the students take over, where that was found out.
+pub(crate) const INFLUENCE: &str = "influence.json";
 /// Names of the plan's inputs and outputs.
 const WHOLE: &str = "hidden states of the whole model";
 const HIDDEN: &str = "hidden states";

@@ -16,6 +16,8 @@ use crate::models::decoder::Ranking;
 use crate::models::{BatchShape, Decoder, Feed, Model, ModelConfig};
 use crate::plan::{Options, Plan};
 
+/// Name of the file in a run's folder that holds which parts of layers matter most to the students.
+pub(crate) const RANKING: &str = "ranking.json";
 /// Bytes of what layers say that are kept at once: as many layers are looked at in a forward pass.
 const BYTES: usize = 256 << 20;
 

@@ -42,7 +42,9 @@ use crate::files::{remove_temporary, write_atomically};
 use crate::forecast::main_memory;
 use crate::measure::arm::{Taken, Test, report as measured_report, speeds};
 use crate::measure::continuations;
+use crate::measure::influence::INFLUENCE;
 use crate::measure::predictions::{Likeliest, guess, in_words};
+use crate::measure::ranking::RANKING;
 use crate::models::{self, Feed, ModelConfig, Output};
 use crate::objective::{RawAnswers, TeacherAnswers};
 use crate::recipe::{self, Recipe};
@@ -355,7 +357,7 @@ impl Opened<'_> {
                 journal.go_on_with(split, accept_changes, &done)?;
                 if accept_changes {
                     // What was found out of the students before may no more hold.
-                    for name in [students::INFLUENCE, students::RANKING] {
+                    for name in [INFLUENCE, RANKING] {
                         crate::sealed::remove_file(&folder.join(name))?;
                     }
                 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::files::{TEMPORARY, io_error, remove_temporary};
+use crate::measure::influence::INFLUENCE;
+use crate::measure::ranking::RANKING;
 use crate::models;
 use crate::results::{self, Arm, PAGE, REPORT, SWEEP, SWEEP_PAGE};
 use crate::run::journal::Journal;
 use crate::run::place::Place;
-use crate::run::students::{INFLUENCE, RANKING};
 use crate::run::{GRID, lock, log, tensorboard};
 use crate::sealed::remove_file;
 use crate::train::Checkpoints;

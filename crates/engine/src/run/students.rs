@@ -8,8 +8,8 @@ use super::{Setup, Taken, Test, Work};
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::write_atomically;
-use crate::measure::influence::influence;
-use crate::measure::ranking::rank;
+use crate::measure::influence::{INFLUENCE, influence};
+use crate::measure::ranking::{RANKING, rank};
 use crate::measure::sample::TOKENS;
 use crate::models::decoder::Ranking;
 use crate::models::{self, Feed, ModelConfig};
@@ -19,11 +19,6 @@ use crate::results::{Arm, ArmReport, Influence};
 use crate::store::Storage;
 use crate::task::{Measuring, TaskRef};
 use crate::words::thousands;
-
-/// Name of the file in a run's folder that holds which parts of layers matter most to the students.
-pub(super) const RANKING: &str = "ranking.json";
-/// Name of the file in a run's folder that holds which layers the students take over, where that was found out.
-pub(super) const INFLUENCE: &str = "influence.json";
 
 impl Work<'_> {
     /// Which layers the students take over, where that is to be found out. What an interrupted run has of it is taken as it is.

@@ -24,8 +24,7 @@ use distil_gpu_engine::results::{Exports, Figures, Outcome, Record, Way};
 use distil_gpu_engine::store::Storage;
 use distil_gpu_engine::task::{Measured, Measuring, TaskRef};
 
-use crate::error::Error;
-use crate::folder::io;
+use crate::error::{Error, io};
 use question::{Answered, Question};
 
 /// Numbers of all examples together, at most.

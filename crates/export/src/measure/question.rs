@@ -8,8 +8,7 @@ use distil_gpu_engine::models::Feed;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::error::Error;
-use crate::folder::io;
+use crate::error::{Error, io};
 
 /// Name of the file that says what the examples are: `texts` with their tokens `ids` and `types`, or `length`, how many
 /// numbers an example has; `one` is the example whose latency is measured.
