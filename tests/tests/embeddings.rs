@@ -10,7 +10,7 @@ use distil_gpu_engine::data::{Examples, Text, Texts};
 use distil_gpu_engine::device::{CpuDevice, Device, Outlook};
 use distil_gpu_engine::forecast::Forecast;
 use distil_gpu_engine::measure::Evaluator;
-use distil_gpu_engine::models::{self, Feed, Head, Origin};
+use distil_gpu_engine::models::{self, BatchEncoder, Head, Origin};
 use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::recipe::{Recipe, Teacher};
 use distil_gpu_engine::results::{ArmReport, Record};
@@ -169,7 +169,7 @@ fn minilm_embeds_as_sentence_transformers_does() {
     let mut device = CpuDevice::<f32>::new();
     let store = frozen_store(&mut device, &config, &values, Storage::F32).unwrap();
     let examples = Examples::from(texts);
-    let feed = Feed::new(&config.input, &examples).unwrap();
+    let feed = BatchEncoder::new(&config.input, &examples).unwrap();
     let mut evaluator = Evaluator::new(&config, &store);
     let found = evaluator.logits(&mut device, &feed, &mut |_| ()).unwrap();
     for (row, (found, expected)) in found.chunks(384).zip(expected.chunks(384)).enumerate() {

@@ -9,7 +9,7 @@ use distil_gpu_engine::data::{Dataset, Examples, Normalisation, Text, Texts};
 use distil_gpu_engine::device::{Device, HostTensor};
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::models::{
-    self, BatchShape, Draw, Feed, Head, HostBatch, Input, ModelConfig, Start,
+    self, BatchEncoder, BatchShape, Draw, Head, HostBatch, Initialization, Input, ModelConfig,
 };
 use distil_gpu_engine::objective::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::recipe::Recipe;
@@ -161,7 +161,7 @@ fn gradients_are_those_of_transformers() {
 
 /// The logits of these examples.
 fn logits(config: &ModelConfig, values: &[Vec<f32>], examples: &Examples) -> Vec<f64> {
-    let feed = Feed::new(&config.input, examples).unwrap();
+    let feed = BatchEncoder::new(&config.input, examples).unwrap();
     let all: Vec<u32> = (0..examples.len() as u32).collect();
     let shape = feed.shape(&all, all.len());
     let mut batch = HostBatch::default();
@@ -189,8 +189,13 @@ fn started(family: &str, keys: &str) -> Result<(ModelConfig, models::Values), Er
     );
     let model = Recipe::parse(&text, "/a.toml")?.student.model;
     let data = two_texts(&models::load_config(&folder(family))?.class_names);
-    let start =
-        Start::of(&model, Head::Classes(data.classes()), &data, &Normalisation::identity(), None)?;
+    let start = Initialization::of(
+        &model,
+        Head::Classes(data.classes()),
+        &data,
+        &Normalisation::identity(),
+        None,
+    )?;
     let values = start.first.values(Path::new("no teacher"))?.into_owned();
     Ok((start.config, values))
 }
@@ -271,7 +276,7 @@ fn texts_and_saved_models_are_read_again() {
 
         let text = Text { first: "Good films, the bad!".to_owned(), second: None };
         let examples = Examples::from(Texts::new(vec![text; 2]).unwrap());
-        let feed = Feed::new(&config.input, &examples).unwrap();
+        let feed = BatchEncoder::new(&config.input, &examples).unwrap();
         assert_eq!(feed.tokens().row(1).0, [2, 5, 7, 8, 36, 39, 6, 37, 3], "{family}");
     }
 }

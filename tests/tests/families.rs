@@ -13,7 +13,7 @@ use distil_gpu_engine::device::{Device, HostTensor};
 
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::models::{
-    self, BatchShape, Head, HostBatch, Input, ModelConfig, Output, ProblemType, Start,
+    self, BatchShape, Head, HostBatch, Initialization, Input, ModelConfig, Output, ProblemType,
 };
 use distil_gpu_engine::objective::{TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::recipe::Recipe;
@@ -353,7 +353,8 @@ fn students_are_cut_out_of_every_family() {
                 );
                 let model = Recipe::parse(&text, "/a.toml").unwrap().student.model;
                 let start =
-                    Start::of(&model, head, &data, &Normalisation::identity(), None).unwrap();
+                    Initialization::of(&model, head, &data, &Normalisation::identity(), None)
+                        .unwrap();
                 let given = start.first.values(Path::new("no teacher")).unwrap();
                 let specs = start.config.model().parameters();
                 // All but the head, which is taken only if it is there, and not its last layer where classes differ.
@@ -364,7 +365,7 @@ fn students_are_cut_out_of_every_family() {
                 } else {
                     assert!(missing.len() <= 6, "{name}, {kind} from {from}: {missing:?}");
                 }
-                let values = Start::initial(&specs, &given, 1);
+                let values = Initialization::initial(&specs, &given, 1);
                 let found = fixture.answer(&mut oracle(), &start.config, &values);
                 assert!(found.iter().all(|value| value.is_finite()), "{name}, {kind}");
                 let copy = tempfile::tempdir().unwrap();

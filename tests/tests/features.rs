@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use distil_gpu_engine::Error;
 use distil_gpu_engine::device::{CpuDevice, Device, Outlook};
 use distil_gpu_engine::forecast::Forecast;
-use distil_gpu_engine::models::{self, Architecture, Input, Start};
+use distil_gpu_engine::models::{self, Architecture, Initialization, Input};
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::run::{Begin, Silent, prepare, run};
 use distil_gpu_tests::StopAfter;
@@ -41,7 +41,7 @@ impl Home {
         (encoder.hidden_size, encoder.num_hidden_layers) = (12, 1);
         let specs = config.model().parameters();
         let narrow = home.path("narrow");
-        models::save(&narrow, &config, &Start::initial(&specs, &[], 5)).unwrap();
+        models::save(&narrow, &config, &Initialization::initial(&specs, &[], 5)).unwrap();
         home
     }
 

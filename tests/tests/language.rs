@@ -8,7 +8,7 @@ use distil_gpu_engine::data::{Examples, Text, Texts};
 use distil_gpu_engine::device::HostTensor;
 use distil_gpu_engine::graph::ops::OptimizerConfig;
 use distil_gpu_engine::models::{
-    self, Architecture, BatchShape, Draw, Feed, Head, HostBatch, Input, ModelConfig,
+    self, Architecture, BatchEncoder, BatchShape, Draw, Head, HostBatch, Input, ModelConfig,
 };
 use distil_gpu_engine::objective::{Objective, TeacherInput, forward_plan, training_plan};
 use distil_gpu_engine::plan::{BufferKind, BufferSpec, Plan};
@@ -262,7 +262,7 @@ fn batches_have_room_for_every_draw() {
     let text = |words: &str| Text { first: words.to_owned(), second: None };
     let texts = (0..40).map(|row| text(words[row % 4])).collect();
     let examples = Examples::from(Texts::new(texts).unwrap());
-    let feed = Feed::new(&config.input, &examples).unwrap();
+    let feed = BatchEncoder::new(&config.input, &examples).unwrap();
     let batches = feed.epoch(8, 1, 0);
     let tokens: Vec<i32> = (0..2)
         .flat_map(|epoch| {

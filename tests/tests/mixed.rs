@@ -16,7 +16,7 @@ use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::run::{Begin, Silent, prepare, run};
 use distil_gpu_engine::store::Part;
 use distil_gpu_engine::tune::{Cache, tune};
-use distil_gpu_engine::verify::{self, Lesson, Models};
+use distil_gpu_engine::verify::{self, Models, StepCase};
 use distil_gpu_kernels::DType;
 use distil_gpu_kernels::loss_scale::{INITIAL, LEFT_OUT, LEN, SCALE};
 use distil_gpu_tests::{Session, StopAfter};
@@ -190,7 +190,7 @@ fn steps_beyond_f16_are_left_out() {
     for (mut gpu, _) in gpus() {
         for name in ["training: MLP, gelu, mixed", "training: encoder, RoBERTa, mixed"] {
             let lessons = models.lessons();
-            let lesson: &Lesson<'_> = lessons.iter().find(|lesson| lesson.name == name).unwrap();
+            let lesson: &StepCase<'_> = lessons.iter().find(|lesson| lesson.name == name).unwrap();
             let mut session = lesson.session(&mut *gpu).unwrap();
             session.scale_loss(16_777_216.0).unwrap();
             let start = session.all(0, Part::Parameters).unwrap();
@@ -236,7 +236,7 @@ fn what_lies_in_f16_is_what_can() {
     let models = Models::default();
     for lesson in models.lessons().iter().filter(|lesson| lesson.precision == Precision::Mixed) {
         let plan = lesson.plan().unwrap();
-        let in_f32 = Lesson { precision: Precision::F32, ..lesson.clone() }.plan().unwrap();
+        let in_f32 = StepCase { precision: Precision::F32, ..lesson.clone() }.plan().unwrap();
         assert_eq!(plan.precision(), Precision::Mixed);
         let mut halves = 0;
         for call in &plan.calls {

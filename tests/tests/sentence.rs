@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use distil_gpu_engine::data::{Examples, Text, Texts};
 use distil_gpu_engine::device::CpuDevice;
 use distil_gpu_engine::measure::Evaluator;
-use distil_gpu_engine::models::{self, Feed, Input, ModelConfig, Pooling};
+use distil_gpu_engine::models::{self, BatchEncoder, Input, ModelConfig, Pooling};
 use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::run::{Begin, Silent, prepare, run};
@@ -62,7 +62,7 @@ fn vectors(config: &ModelConfig, values: &[Vec<f32>], rows: &[String]) -> Vec<f3
     let examples = Examples::from(Texts::new(rows).unwrap());
     let mut device = CpuDevice::<f32>::new();
     let store = frozen_store(&mut device, config, values, Storage::F32).unwrap();
-    let feed = Feed::new(&config.input, &examples).unwrap();
+    let feed = BatchEncoder::new(&config.input, &examples).unwrap();
     Evaluator::new(config, &store).logits(&mut device, &feed, &mut |_| ()).unwrap()
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use distil_gpu_engine::data::{Dataset, Normalisation, Text, Texts, Tokenizer};
-use distil_gpu_engine::models::{self, Head, Input, ModelConfig, Start, TokenInput};
+use distil_gpu_engine::models::{self, Head, Initialization, Input, ModelConfig, TokenInput};
 use distil_gpu_engine::recipe::Recipe;
 use serde::Deserialize;
 use serde_json::Value;
@@ -52,9 +52,10 @@ impl Expected {
         let data = Dataset::new(texts(&self.train), labels, classes).unwrap();
         let identity = Normalisation::identity();
         let start =
-            Start::of(&model, Head::Classes(data.classes()), &data, &identity, None).unwrap();
+            Initialization::of(&model, Head::Classes(data.classes()), &data, &identity, None)
+                .unwrap();
         let values = start.first.values(Path::new("no teacher")).unwrap().into_owned();
-        let values = Start::initial(&start.config.model().parameters(), &values, 0);
+        let values = Initialization::initial(&start.config.model().parameters(), &values, 0);
         (start.config, values)
     }
 }

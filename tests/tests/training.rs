@@ -8,7 +8,7 @@ use distil_gpu_engine::data::{Dataset, Features, Normalisation, Numbers, Text, T
 use distil_gpu_engine::device::Device;
 use distil_gpu_engine::graph::ops::Update;
 use distil_gpu_engine::models::{
-    self, Architecture, BatchShape, Feed, Input, Mlp, ModelConfig, ProblemType,
+    self, Architecture, BatchEncoder, BatchShape, Input, Mlp, ModelConfig, ProblemType,
 };
 use distil_gpu_engine::nn::Activation;
 use distil_gpu_engine::objective::{
@@ -19,7 +19,7 @@ use distil_gpu_engine::recipe::{Recipe, Train};
 use distil_gpu_engine::results::{Arm, Metrics, Shares};
 use distil_gpu_engine::run::{Event, Observer, Silent};
 use distil_gpu_engine::train::rates::rates;
-use distil_gpu_engine::train::{self, Checkpoints, Lesson, Trained, optimizer_config};
+use distil_gpu_engine::train::{self, Checkpoints, Trained, TrainingJob, optimizer_config};
 use distil_gpu_tests::{assert_close, devices, is_slow, narrow, nmse, random, random_labels};
 
 /// The seed of every training.
@@ -121,7 +121,7 @@ fn learn_from(
     let Subject { config, start, data, .. } = subject;
     let weights = train_as.class_weights.as_ref().map(|weights| weights.of(data).unwrap());
     let objective = Objective { temperature: 2.0, alpha, ..ANSWERS_ALONE.clone() };
-    let lesson = Lesson {
+    let job = TrainingJob {
         arm: Arm::Control,
         config,
         start,
@@ -138,7 +138,7 @@ fn learn_from(
     };
     let folder = tempfile::tempdir().unwrap();
     let mut checkpoints = Checkpoints::new(folder.path(), 0.0);
-    train::train(device, &lesson, &mut checkpoints, observer).unwrap()
+    train::train(device, &job, &mut checkpoints, observer).unwrap()
 }
 
 /// What the parameters have changed by.
@@ -394,7 +394,7 @@ fn shares_of_the_gradient_are_those_of_the_terms_alone() {
         how(&format!("steps = 1\nschedule = {{ name = \"constant\" }}\n{optimizer}\n{more}"))
     };
     // Of a step of several batches they are those of its first.
-    let feed = Feed::new(&subject.config.input, subject.data.examples()).unwrap();
+    let feed = BatchEncoder::new(&subject.config.input, subject.data.examples()).unwrap();
     let rows = feed.epoch(180, SEED, 0).concat();
     for (more, first) in [
         ("batch = 150", 150),

@@ -30,10 +30,11 @@ pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     catch_here(call)
 }
 
-/// As [`catch`], for a library that panics in this thread alone.
+/// Calls a library that panics in this thread alone; the message of its panic if it panics, which is not reported on
+/// stderr. Whatever the call was changing must not be used after a panic.
 ///
 /// # Errors
-/// As [`catch`].
+/// What the library said as it panicked.
 pub fn catch_here<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

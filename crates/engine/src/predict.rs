@@ -7,7 +7,7 @@ use crate::data::{Examples, Text, Texts};
 use crate::device::{Choice, Device, GpuOptions, select};
 use crate::error::Error;
 use crate::measure::Evaluator;
-use crate::models::{self, Feed, ModelConfig};
+use crate::models::{self, BatchEncoder, ModelConfig};
 use crate::objective::frozen_store;
 use crate::scores::largest;
 use crate::store::Store;
@@ -94,7 +94,7 @@ impl Predictor {
                 instead: "measure it by `distil-gpu eval`".to_owned(),
             });
         }
-        let feed = Feed::new(&self.config.input, examples)?;
+        let feed = BatchEncoder::new(&self.config.input, examples)?;
         let mut evaluator = Evaluator::new(&self.config, &self.store);
         let answers = evaluator.logits(&mut *self.device, &feed, &mut |_| ());
         evaluator.close(&mut *self.device);

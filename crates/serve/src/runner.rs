@@ -12,7 +12,7 @@ use distil_gpu_engine::data::{Examples, Features, Numbers};
 use distil_gpu_engine::device::{Device, DeviceKind, ProgramId};
 use distil_gpu_engine::kernels::StepState;
 use distil_gpu_engine::models::{
-    self, BatchShape, Draw, Feed, HostBatch, Input, ModelConfig, Pooling,
+    self, BatchEncoder, BatchShape, Draw, HostBatch, Input, ModelConfig, Pooling,
 };
 use distil_gpu_engine::objective::{LOGITS, forward_plan_with_head, frozen_store};
 use distil_gpu_engine::plan::Plan;
@@ -385,7 +385,7 @@ fn fill(
                 rows.iter().flat_map(|row| row.numbers.iter().copied()).collect();
             let numbers = Numbers::new(Features::F32(values), of_one.clone())?;
             let examples = Examples::from(numbers);
-            let feed = Feed::new(&config.input, &examples)?;
+            let feed = BatchEncoder::new(&config.input, &examples)?;
             let indices: Vec<u32> = (0..rows.len() as u32).collect();
             feed.fill(&indices, shape, Draw::FIXED, batch);
         }

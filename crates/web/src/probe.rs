@@ -4,7 +4,9 @@ use distil_gpu_engine::Error;
 use distil_gpu_engine::data::{Examples, Features, Numbers};
 use distil_gpu_engine::device::{CpuDevice, Device};
 use distil_gpu_engine::kernels::{StepState, random};
-use distil_gpu_engine::models::{BatchShape, Draw, Feed, HostBatch, Input, ModelConfig, Pooling};
+use distil_gpu_engine::models::{
+    BatchEncoder, BatchShape, Draw, HostBatch, Input, ModelConfig, Pooling,
+};
 use distil_gpu_engine::objective::{LOGITS, forward_plan_in, frozen_store};
 use distil_gpu_engine::plan::Plan;
 use distil_gpu_engine::store::{Storage, Store};
@@ -137,7 +139,7 @@ impl<'a> Prober<'a> {
                     false => Features::F32(values.collect()),
                 };
                 let examples = Examples::from(Numbers::new(features, of_example.clone())?);
-                let feed = Feed::new(&self.config.input, &examples)?;
+                let feed = BatchEncoder::new(&self.config.input, &examples)?;
                 let all: Vec<u32> = (0..rows.len() as u32).collect();
                 feed.fill(&all, shape, Draw::FIXED, batch);
                 Ok(rows.len())

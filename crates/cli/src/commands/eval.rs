@@ -13,7 +13,7 @@ use distil_gpu_engine::device::Device;
 use distil_gpu_engine::measure::Evaluator;
 use distil_gpu_engine::measure::choices::choices;
 use distil_gpu_engine::measure::neighbours::cosines;
-use distil_gpu_engine::models::{Feed, Input, ModelConfig};
+use distil_gpu_engine::models::{BatchEncoder, Input, ModelConfig};
 use distil_gpu_engine::objective::{ANSWERS_ALONE, frozen_store};
 use distil_gpu_engine::recipe::{Column, Data, Recipe, Source};
 use distil_gpu_engine::results::{ACCURACY, ERRORS, Speed};
@@ -155,7 +155,7 @@ impl Model<'_> {
         } else {
             test = test.with_outputs_of_model(&config.class_names).with_context(|| self.unfit())?;
         }
-        let feed = Feed::of_data(&config.input, &test).with_context(|| self.unfit())?;
+        let feed = BatchEncoder::of_data(&config.input, &test).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
         let begun = Instant::now();
@@ -221,7 +221,7 @@ impl Model<'_> {
     )?;
         let notes = data::text::skipped_note(path, skipped).into_iter().collect();
         let (first, second) = (Examples::from(first), Examples::from(second));
-        let feed = |texts| Feed::new(&config.input, texts).with_context(|| self.unfit());
+        let feed = |texts| BatchEncoder::new(&config.input, texts).with_context(|| self.unfit());
         let (first, second) = (feed(&first)?, feed(&second)?);
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
@@ -293,7 +293,7 @@ impl Model<'_> {
                 Examples::from(texts)
             }
         };
-        let feed = Feed::new(&config.input, &examples).with_context(|| self.unfit())?;
+        let feed = BatchEncoder::new(&config.input, &examples).with_context(|| self.unfit())?;
         let (mut device, store) = self.open()?;
         let (device, mut evaluator) = (&mut *device, Evaluator::new(config, &store));
         let begun = Instant::now();
@@ -354,7 +354,7 @@ fn most_for_speed(begun: Instant) -> Duration {
 
 /// Raw answers to all examples of each of these.
 fn answers(
-    data: &[&Feed<'_>],
+    data: &[&BatchEncoder<'_>],
     device: &mut dyn Device,
     evaluator: &mut Evaluator<'_>,
     voice: Voice,

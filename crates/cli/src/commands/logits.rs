@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::classes::{self, LabelsKey};
 use distil_gpu_engine::data::{self, Examples};
 use distil_gpu_engine::measure::Evaluator;
-use distil_gpu_engine::models::{Feed, Input};
+use distil_gpu_engine::models::{BatchEncoder, Input};
 use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::recipe::{Data, Recipe};
 use distil_gpu_engine::run;
@@ -98,8 +98,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         };
         vec![("logits", &examples)]
     };
-    let feed =
-        |&(name, data): &(_, _)| Ok((name, Feed::new(&config.input, data).with_context(unfit)?));
+    let feed = |&(name, data): &(_, _)| {
+        Ok((name, BatchEncoder::new(&config.input, data).with_context(unfit)?))
+    };
     let feeds = inputs.iter().map(feed).collect::<Result<Vec<_>>>()?;
     let mut device = super::open(&args.asked.device, false, voice)?;
     let store = frozen_store(&mut *device, &config, &values, storage)?;

@@ -24,7 +24,7 @@ use crate::run::Setup;
 use crate::session::Session;
 use crate::store::{Layout, Storage};
 use crate::tune::Cache;
-use crate::verify::{self, Lesson, Trainings, made_up, made_up_length};
+use crate::verify::{self, StepCase, Trainings, made_up, made_up_length};
 
 /// Rows of the forward passes that are timed.
 const FORWARD_ROWS: [usize; 2] = [1, 256];
@@ -150,7 +150,7 @@ pub fn bench(
 fn whole(
     device: &mut dyn Device,
     trainings: &Trainings,
-    lessons: &[Lesson<'_>],
+    lessons: &[StepCase<'_>],
     budget: Duration,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Throughput>, Error> {
@@ -207,7 +207,7 @@ fn milliseconds(since: Instant) -> f64 {
 }
 
 /// From an opened device on which nothing has run yet to the end of the first step.
-fn startup(device: &mut dyn Device, lesson: &Lesson<'_>, open_ms: f64) -> Result<Startup, Error> {
+fn startup(device: &mut dyn Device, lesson: &StepCase<'_>, open_ms: f64) -> Result<Startup, Error> {
     let batch = lesson.batch(0);
     let loading = Instant::now();
     let mut session = lesson.session(device)?;
@@ -231,7 +231,7 @@ fn throughput(name: String, rows: usize, flops: u64, seconds: f64) -> Throughput
 /// Training steps, the batch handed over from the host at each.
 fn training(
     device: &mut dyn Device,
-    lesson: &Lesson<'_>,
+    lesson: &StepCase<'_>,
     budget: Duration,
 ) -> Result<Throughput, Error> {
     let batch = lesson.batch(0);
@@ -271,7 +271,7 @@ fn forward(
 /// Times of a training step's kernels, or of one of them.
 fn kernels(
     device: &mut dyn Device,
-    lesson: &Lesson<'_>,
+    lesson: &StepCase<'_>,
     only: Option<&str>,
     roofs: Roofs,
     budget: Duration,

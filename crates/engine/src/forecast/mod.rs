@@ -16,7 +16,7 @@ use crate::graph::Recompute;
 use crate::graph::ops::Update;
 use crate::measure::batches::{self, shapes};
 use crate::measure::predictions;
-use crate::models::{BatchShape, Feed, ModelConfig};
+use crate::models::{BatchEncoder, BatchShape, ModelConfig};
 use crate::objective::{TeacherInput, plans};
 use crate::plan::{BufferKind, Plan};
 use crate::recipe::{self, Recipe, Train};
@@ -25,7 +25,7 @@ use crate::run::Setup;
 use crate::scratch::Scratch;
 use crate::store::{Layout, Part, Segment, Storage};
 use crate::task::{Measuring, TaskRef};
-use crate::train::inputs::Feeds;
+use crate::train::inputs::PairedInputs;
 use crate::train::optimizer::update;
 use crate::train::plans::{TrainingPlans, are_given};
 use crate::train::training_parts;
@@ -292,11 +292,11 @@ impl Planned {
         let mut train = |arm, config: &ModelConfig, how: &Train, teacher, given, data: &Dataset| {
             let (rows, step_rows) = (how.rows(data.len()), how.step_rows(data.len()));
             let (optimizer, _) = update(how, config)?;
-            let feeds = Feeds::new(config, teacher, data.examples())?;
+            let feeds = PairedInputs::new(config, teacher, data.examples())?;
             let mut measured = BTreeSet::new();
             for (set, given) in [(Some(&split.test), given), (split.validation.as_ref(), false)] {
                 let Some(set) = set else { continue };
-                let feed = Feed::new(&config.input, set.examples())?;
+                let feed = BatchEncoder::new(&config.input, set.examples())?;
                 let has_teacher = !matches!(teacher, TeacherInput::None);
                 let given = are_given(recipe.task, has_teacher, given);
                 measured.extend(shapes(config, &feed).into_iter().map(|shape| (shape, given)));
@@ -377,7 +377,7 @@ impl Measured {
         test: &Examples,
     ) -> Result<Self, Error> {
         let layout = Layout::stored(config.model().parameters(), storage)?;
-        let feed = Feed::new(&config.input, test)?;
+        let feed = BatchEncoder::new(&config.input, test)?;
         // Answers that are too many to keep are scored where they are.
         let by_loss = TaskRef::of_model(config).measuring() == Measuring::Loss;
         let teacher = teacher.measured();

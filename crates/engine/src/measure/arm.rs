@@ -8,7 +8,7 @@ use crate::data::{ClassLabels, Examples, Split};
 use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
-use crate::models::{self, Feed, ModelConfig};
+use crate::models::{self, BatchEncoder, ModelConfig};
 use crate::objective::{ANSWERS_ALONE, RawAnswers, TeacherAnswers};
 use crate::results::{ArmReport, BiasCorrection, Speed};
 use crate::scores::errors_per_class;
@@ -57,7 +57,7 @@ impl Test<'_> {
     ) -> Result<TestResult, Error> {
         let task = TaskRef::of_model(config);
         let data = &self.split.test;
-        let feed = Feed::of_data(&config.input, data)?;
+        let feed = BatchEncoder::of_data(&config.input, data)?;
         let mut evaluator = Evaluator::new(config, store).against(self.teacher).in_detail();
         let (answers, loss) = match task.measuring() {
             Measuring::Loss => {
@@ -78,7 +78,7 @@ impl Test<'_> {
         report.contexts = loss.as_ref().map_or(Vec::new(), |loss| loss.contexts.clone());
         if !self.omitted.is_empty() {
             let train = &self.split.train;
-            let feed = Feed::new(&config.input, train.examples())?;
+            let feed = BatchEncoder::new(&config.input, train.examples())?;
             let known = evaluator.logits(device, &feed, &mut |_| ())?;
             let (train, test) = (train.need_classes()?, data.need_classes()?);
             report.bias_corrected = correct_biases(self.omitted, (train, &known), (test, &answers));
@@ -124,7 +124,7 @@ pub(crate) fn speeds(
     let most = Duration::try_from_secs_f64(most).unwrap_or(Duration::MAX);
     let mut timed = Vec::new();
     for &(config, store) in models {
-        let feed = Feed::new(&config.input, test)?;
+        let feed = BatchEncoder::new(&config.input, test)?;
         timed.push((Evaluator::new(config, store), feed, Vec::new()));
     }
     let begun = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::models::{BatchShape, Feed, Input, ModelConfig, Pooling};
+use crate::models::{BatchEncoder, BatchShape, Input, ModelConfig, Pooling};
 
 /// Rows of one evaluation batch: a text has many tokens, and rows of documents are full of them.
 pub fn rows(config: &ModelConfig) -> usize {
@@ -18,12 +18,12 @@ pub fn rows(config: &ModelConfig) -> usize {
 }
 
 /// The shapes of the batches in which a data set is measured.
-pub(crate) fn shapes(config: &ModelConfig, feed: &Feed<'_>) -> BTreeSet<BatchShape> {
+pub(crate) fn shapes(config: &ModelConfig, feed: &BatchEncoder<'_>) -> BTreeSet<BatchShape> {
     let rows = rows(config);
     feed.all(rows).iter().map(|batch| feed.shape(batch, rows)).collect()
 }
 
 /// The shapes of the batches whose speed is measured.
-pub(crate) fn speed_shapes(config: &ModelConfig, data: &Feed<'_>) -> BTreeSet<BatchShape> {
+pub(crate) fn speed_shapes(config: &ModelConfig, data: &BatchEncoder<'_>) -> BTreeSet<BatchShape> {
     [1, rows(config)].map(|rows| data.shape(&data.sample(rows), rows)).into()
 }

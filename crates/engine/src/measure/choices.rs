@@ -7,7 +7,7 @@ use crate::data::{DataError, Examples};
 use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
-use crate::models::{Feed, Input, ModelConfig};
+use crate::models::{BatchEncoder, Input, ModelConfig};
 use crate::store::Store;
 
 /// What was measured of questions of several choices.
@@ -39,7 +39,7 @@ pub fn choices(
     };
     let rows = PackedDocuments::of_choices(questions, tokens.tokenizer()?, tokens.max_length)?;
     let examples = Examples::from(rows);
-    let feed = Feed::new(&config.input, &examples)?;
+    let feed = BatchEncoder::new(&config.input, &examples)?;
     let mut evaluator = Evaluator::new(config, store);
     let mut likelihoods = vec![0.0; feed.len()];
     evaluator.token_losses(device, &feed, &mut |row, losses| {

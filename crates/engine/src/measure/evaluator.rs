@@ -10,7 +10,7 @@ use crate::data::Dataset;
 use crate::device::{Device, ProgramId};
 use crate::error::Error;
 use crate::measure::batches::{rows, shapes, speed_shapes};
-use crate::models::{BatchShape, Draw, Feed, HostBatch, ModelConfig};
+use crate::models::{BatchEncoder, BatchShape, Draw, HostBatch, ModelConfig};
 use crate::objective::plans::{self, LABELS, TEACHER_LOGITS};
 use crate::objective::{
     ANSWERS_ALONE, LOGITS, Named, Objective, RawAnswers, TeacherAnswers, TeacherInput,
@@ -150,7 +150,7 @@ impl<'a> Evaluator<'a> {
     pub fn logits(
         &mut self,
         device: &mut dyn Device,
-        data: &Feed<'_>,
+        data: &BatchEncoder<'_>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<f32>, Error> {
         if self.task().measuring() == Measuring::Loss {
@@ -186,7 +186,7 @@ impl<'a> Evaluator<'a> {
     pub fn metrics(
         &mut self,
         device: &mut dyn Device,
-        (feed, data): (&Feed<'_>, &Dataset),
+        (feed, data): (&BatchEncoder<'_>, &Dataset),
         teacher: Option<RawAnswers<'_>>,
         objective: &'a Objective,
     ) -> Result<Metrics, Error> {
@@ -221,7 +221,7 @@ impl<'a> Evaluator<'a> {
     fn loss(
         &mut self,
         device: &mut dyn Device,
-        (feed, data): (&Feed<'_>, &Dataset),
+        (feed, data): (&BatchEncoder<'_>, &Dataset),
         beside: Beside,
         teacher: Option<RawAnswers<'_>>,
     ) -> Result<(Metrics, Vec<f32>), Error> {
@@ -282,7 +282,7 @@ impl<'a> Evaluator<'a> {
     pub(crate) fn token_losses(
         &mut self,
         device: &mut dyn Device,
-        feed: &Feed<'_>,
+        feed: &BatchEncoder<'_>,
         each: &mut dyn FnMut(u32, &[f32]),
     ) -> Result<(), Error> {
         let rows = rows(self.config);
@@ -312,7 +312,7 @@ impl<'a> Evaluator<'a> {
     pub(crate) fn masked_logits(
         &mut self,
         device: &mut dyn Device,
-        data: &Feed<'_>,
+        data: &BatchEncoder<'_>,
         texts: &[u32],
         each: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), Error> {
@@ -334,7 +334,11 @@ impl<'a> Evaluator<'a> {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn speed(&mut self, device: &mut dyn Device, data: &Feed<'_>) -> Result<Speed, Error> {
+    pub fn speed(
+        &mut self,
+        device: &mut dyn Device,
+        data: &BatchEncoder<'_>,
+    ) -> Result<Speed, Error> {
         self.speed_within(device, data, Duration::MAX)
     }
 
@@ -345,7 +349,7 @@ impl<'a> Evaluator<'a> {
     pub fn speed_within(
         &mut self,
         device: &mut dyn Device,
-        data: &Feed<'_>,
+        data: &BatchEncoder<'_>,
         most: Duration,
     ) -> Result<Speed, Error> {
         let rows = rows(self.config);
@@ -380,7 +384,7 @@ impl<'a> Evaluator<'a> {
     fn time(
         &mut self,
         device: &mut dyn Device,
-        data: &Feed<'_>,
+        data: &BatchEncoder<'_>,
         rows: usize,
         (passes, long): (usize, Duration),
         most: Duration,

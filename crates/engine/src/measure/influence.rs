@@ -11,7 +11,9 @@ use crate::graph::Graph;
 use crate::graph::ops::{Decoder as Vocabulary, LossTerms, chunk_rows};
 use crate::layout::Layout;
 use crate::measure::sample::{Sample, with_frozen, with_plan};
-use crate::models::{Answer, BatchShape, Decoder, Feed, HostBatch, LABELS, Model, ModelConfig};
+use crate::models::{
+    Answer, BatchEncoder, BatchShape, Decoder, HostBatch, LABELS, Model, ModelConfig,
+};
 use crate::plan::{Options, Plan};
 use crate::results::{Influence, Removed};
 
@@ -56,7 +58,7 @@ fn plan(config: &ModelConfig, decoder: &Decoder, shape: BatchShape) -> Result<Pl
 pub fn influence(
     device: &mut dyn Device,
     model: (&ModelConfig, &[Vec<f32>]),
-    feed: &Feed<'_>,
+    feed: &BatchEncoder<'_>,
     keep: usize,
     told: &mut dyn FnMut(&Removed),
 ) -> Result<Influence, Error> {

@@ -6,7 +6,7 @@ use crate::data::Tokenizer;
 use crate::device::Device;
 use crate::error::Error;
 use crate::measure::Evaluator;
-use crate::models::{BatchShape, Draw, Feed, Input, ModelConfig};
+use crate::models::{BatchEncoder, BatchShape, Draw, Input, ModelConfig};
 use crate::results::{Guess, GuessedText, Guesses};
 use crate::store::Store;
 
@@ -29,7 +29,7 @@ pub(crate) struct Chosen {
 pub(crate) type Likeliest = Vec<Vec<(usize, f64)>>;
 
 /// Texts of all lengths, of each the first token that was replaced by the mask token.
-pub(crate) fn choose(data: &Feed<'_>, tokenizer: &Tokenizer) -> Vec<Chosen> {
+pub(crate) fn choose(data: &BatchEncoder<'_>, tokenizer: &Tokenizer) -> Vec<Chosen> {
     let mut rows = data.sample(TEXTS);
     rows.sort_unstable();
     rows.dedup();
@@ -51,7 +51,7 @@ pub(crate) fn tokenizer(config: &ModelConfig) -> Option<&Tokenizer> {
 }
 
 /// The shapes of the batches that are read for them: a text each.
-pub(crate) fn shapes(config: &ModelConfig, data: &Feed<'_>) -> BTreeSet<BatchShape> {
+pub(crate) fn shapes(config: &ModelConfig, data: &BatchEncoder<'_>) -> BTreeSet<BatchShape> {
     let chosen = tokenizer(config).map_or(Vec::new(), |tokenizer| choose(data, tokenizer));
     chosen.iter().map(|one| data.shape(&[one.row], 1)).collect()
 }
@@ -60,7 +60,7 @@ pub(crate) fn shapes(config: &ModelConfig, data: &Feed<'_>) -> BTreeSet<BatchSha
 pub(crate) fn guess(
     device: &mut dyn Device,
     (config, store): (&ModelConfig, &Store),
-    data: &Feed<'_>,
+    data: &BatchEncoder<'_>,
 ) -> Result<Likeliest, Error> {
     let Some(tokenizer) = tokenizer(config) else { return Ok(Vec::new()) };
     let chosen = choose(data, tokenizer);
@@ -96,7 +96,7 @@ fn likeliest(logits: &[f32]) -> Vec<(usize, f64)> {
 /// When tokens cannot be turned into text.
 pub(crate) fn in_words(
     config: &ModelConfig,
-    data: &Feed<'_>,
+    data: &BatchEncoder<'_>,
     models: [&Likeliest; 3],
 ) -> Result<Option<Guesses>, Error> {
     let Some(tokenizer) = tokenizer(config) else { return Ok(None) };

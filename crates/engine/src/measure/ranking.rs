@@ -13,7 +13,7 @@ use crate::graph::Graph;
 use crate::layout::Layout;
 use crate::measure::sample::{Sample, with_frozen, with_plan};
 use crate::models::decoder::Ranking;
-use crate::models::{BatchShape, Decoder, Feed, Model, ModelConfig};
+use crate::models::{BatchEncoder, BatchShape, Decoder, Model, ModelConfig};
 use crate::plan::{Options, Plan};
 
 /// Name of the file in a run's folder that holds which parts of layers matter most to the students.
@@ -47,7 +47,7 @@ fn plan(
 pub fn rank(
     device: &mut dyn Device,
     model: (&ModelConfig, &[Vec<f32>]),
-    feed: &Feed<'_>,
+    feed: &BatchEncoder<'_>,
 ) -> Result<Ranking, Error> {
     let (config, values) = model;
     let Some(decoder) = config.decoder() else {

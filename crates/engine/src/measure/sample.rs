@@ -3,7 +3,7 @@
 use crate::device::{Device, ProgramId};
 use crate::error::Error;
 use crate::layout::StorePart;
-use crate::models::{BatchShape, Draw, Feed, HostBatch, ModelConfig};
+use crate::models::{BatchEncoder, BatchShape, Draw, HostBatch, ModelConfig};
 use crate::objective::frozen_store;
 use crate::plan::Plan;
 use crate::store::{Storage, Store};
@@ -21,7 +21,7 @@ pub(super) struct Sample {
 
 impl Sample {
     /// Examples of about so many [`TOKENS`], one at least.
-    pub fn of(feed: &Feed<'_>) -> Self {
+    pub fn of(feed: &BatchEncoder<'_>) -> Self {
         let length = feed.shape(&feed.sample(1), 1).length;
         let rows = feed.sample((TOKENS / length).clamp(1, feed.len()));
         let shape = feed.shape(&rows, rows.len());

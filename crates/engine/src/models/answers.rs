@@ -1,12 +1,12 @@
 //! Which part of a batch's output is whose: the answers of a model to examples, one behind the other.
 
-use super::feed::Feed;
+use super::feed::BatchEncoder;
 use super::inputs::{BatchShape, FAR_BELOW, Input, Pooling};
 
 /// A model's raw answers to a data set, one example's behind the other's, and how many numbers a row of one has.
 pub type RawAnswers<'a> = (&'a [f32], usize);
 
-impl Feed<'_> {
+impl BatchEncoder<'_> {
     fn pooling(&self) -> Option<Pooling> {
         match self.input() {
             Input::Tokens(tokens) => Some(tokens.pooling),

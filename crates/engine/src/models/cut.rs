@@ -13,7 +13,7 @@ use crate::words::counted;
 
 /// What a model takes over from another one: for each of its parameters a part of one of the other's.
 #[derive(Clone, Debug, Default)]
-pub struct Copies(Vec<Option<Copied>>);
+pub struct SubsetMap(Vec<Option<Copied>>);
 
 /// Some columns of some rows of a parameter of the other model.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub(super) enum Columns {
     Listed(Arc<Vec<u32>>),
 }
 
-impl Copies {
+impl SubsetMap {
     /// A part for each parameter, or nothing.
     pub(super) fn new(parts: Vec<Option<Copied>>) -> Self {
         Self(parts)
@@ -70,7 +70,7 @@ pub(super) fn cut(
     head: Head,
     base: &ModelConfig,
     data: &Dataset,
-) -> Result<(ModelConfig, Copies), String> {
+) -> Result<(ModelConfig, SubsetMap), String> {
     let recipe::Model::Encoder { layers, vocabulary, max_length, .. } = model else {
         return Err("a model of type \"mlp\" starts from nothing".to_owned());
     };
@@ -115,7 +115,7 @@ pub(super) fn cut(
         let columns = Columns::First(columns);
         Some(Copied { parameter: found, rows, columns, of_columns })
     };
-    let copies = Copies(ours.parameters().iter().map(copied).collect());
+    let copies = SubsetMap(ours.parameters().iter().map(copied).collect());
     let input = Input::Tokens(input);
     Ok((ModelConfig::new(Architecture::Encoder(ours), input, class_names), copies))
 }

@@ -18,7 +18,7 @@ use crate::device::HostTensor;
 
 /// Examples as one model reads them.
 #[derive(Debug)]
-pub struct Feed<'a> {
+pub struct BatchEncoder<'a> {
     input: &'a Input,
     examples: &'a Examples,
     /// The texts' tokens, where examples are texts.
@@ -51,7 +51,7 @@ impl Draw {
     pub const FIXED: Self = Self { shift: None, seed: 0, epoch: u32::MAX };
 }
 
-impl<'a> Feed<'a> {
+impl<'a> BatchEncoder<'a> {
     /// Reads the examples as a model does.
     ///
     /// # Errors
@@ -201,8 +201,8 @@ impl<'a> Feed<'a> {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of<'b>(&'b self, input: &'b Input) -> Result<Feed<'b>, DataError> {
-        Feed::new(input, self.examples)
+    pub fn of<'b>(&'b self, input: &'b Input) -> Result<BatchEncoder<'b>, DataError> {
+        BatchEncoder::new(input, self.examples)
     }
 
     /// The texts' tokens; none where examples are numbers.
@@ -329,7 +329,7 @@ impl<'a> Feed<'a> {
     }
 }
 
-impl Feed<'_> {
+impl BatchEncoder<'_> {
     /// Writes how many tokens of each row are no padding, where models that see what is before them do not read it.
     pub fn fill_lengths(&self, indices: &[u32], shape: BatchShape, out: &mut HostBatch) {
         out.lengths(shape, indices.iter().map(|&row| self.tokens.length(row as usize)));

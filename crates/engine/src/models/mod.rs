@@ -34,10 +34,10 @@ mod weights;
 use std::fmt::{self, Debug};
 
 pub use answers::RawAnswers;
-pub use cut::Copies;
+pub use cut::SubsetMap;
 pub use decoder::Decoder;
 pub use encoder::{Dense, Encoder, Family, Head, SentenceModules, SentenceStep, SharedFamily};
-pub use feed::{Draw, Feed, HostBatch};
+pub use feed::{BatchEncoder, Draw, HostBatch};
 pub use folder::{
     CONFIG, INT8_WEIGHTS, WEIGHTS, assumed_pooling, load, load_config, load_start, save,
     save_stored, storage,
@@ -53,7 +53,7 @@ pub use model_type::ModelType;
 pub use origin::Origin;
 pub use problem::ProblemType;
 pub use registry::REGISTRY;
-pub use start::{First, Start, with_tokens_of_student};
+pub use start::{InitialWeights, Initialization, with_tokens_of_student};
 pub use weights::{Naming, Values};
 
 use serde_json::Value;

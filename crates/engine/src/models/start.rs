@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use super::cut::{Copies, cut};
+use super::cut::{SubsetMap, cut};
 use super::decoder::Ranking;
 use super::decoder::cut::cut as cut_decoder;
 use super::decoder::vocabulary::with_known_tokens;
@@ -15,23 +15,23 @@ use crate::store::ParameterSpec;
 
 /// A model, and where its parameters start.
 #[derive(Clone, Debug)]
-pub struct Start {
+pub struct Initialization {
     /// The model.
     pub config: ModelConfig,
     /// First values of its parameters.
-    pub first: First,
+    pub first: InitialWeights,
 }
 
 /// First values of a model's parameters.
 #[derive(Clone, Debug)]
-pub enum First {
+pub enum InitialWeights {
     /// These; nothing for those that start at random, and empty if all do.
     Values(Values),
     /// Parts of those that the run's teacher has at its end.
-    OfTeacher(Copies),
+    OfTeacher(SubsetMap),
 }
 
-impl First {
+impl InitialWeights {
     /// The values, in the model's order, `teacher` being the folder of the finished teacher; nothing for those that
     /// start at random, and empty if all do.
     ///
@@ -44,7 +44,7 @@ impl First {
         })
     }
 
-    /// The values, `teacher` being the parameters of the finished teacher; as [`First::values`].
+    /// The values, `teacher` being the parameters of the finished teacher; as [`InitialWeights::values`].
     pub fn values_of(&self, teacher: &[Vec<f32>]) -> Cow<'_, [Option<Vec<f32>>]> {
         match self {
             Self::Values(values) => values.into(),
@@ -55,7 +55,7 @@ impl First {
     }
 }
 
-impl Start {
+impl Initialization {
     /// A recipe's model with this head for these data. `normalisation` is what numbers go through, `teacher` the model
     /// that a student may start from.
     ///
@@ -74,7 +74,7 @@ impl Start {
     /// The same; `ranking` says which parts of a decoder's layers a narrower one takes over, the first ones where it is empty.
     ///
     /// # Errors
-    /// As [`Start::of`].
+    /// As [`Initialization::of`].
     pub fn by_ranking(
         model: &recipe::Model,
         head: Head,
@@ -106,7 +106,7 @@ impl Start {
         match (model, data.numbers()) {
             (recipe::Model::Mlp { .. }, Some(numbers)) => {
                 let config = perceptron(model, data, numbers, normalisation);
-                Ok(Self { config, first: First::Values(Vec::new()) })
+                Ok(Self { config, first: InitialWeights::Values(Vec::new()) })
             }
             (recipe::Model::Encoder { from, .. }, None) => {
                 encoder(model, from, head, data, teacher)
@@ -194,7 +194,7 @@ fn decoder(
     data: &Dataset,
     teacher: Option<&ModelConfig>,
     ranking: &Ranking,
-) -> Result<Start, Error> {
+) -> Result<Initialization, Error> {
     match (&model.from, teacher) {
         (recipe::Base::Model(origin), _) => {
             let folder = origin.folder()?;
@@ -205,7 +205,7 @@ fn decoder(
             let (config, copies) =
                 cut_decoder(model, &base, data, ranking).map_err(bad(origin.to_string()))?;
             let values = copies.values(|index| values.get(index).map(|values| &**values));
-            Ok(Start { config, first: First::Values(values) })
+            Ok(Initialization { config, first: InitialWeights::Values(values) })
         }
         (recipe::Base::Teacher, Some(base)) => {
             let problem = bad("student.model.from, the teacher".to_owned());
@@ -213,10 +213,10 @@ fn decoder(
             let tokens = recipe::Decoder { vocabulary: Vocabulary::Full, ..model.clone() };
             let (config, copies) = cut_decoder(&tokens, base, data, ranking).map_err(problem)?;
             let first = match model.random {
-                true => First::Values(Vec::new()),
-                false => First::OfTeacher(copies),
+                true => InitialWeights::Values(Vec::new()),
+                false => InitialWeights::OfTeacher(copies),
             };
-            Ok(Start { config, first })
+            Ok(Initialization { config, first })
         }
         (recipe::Base::Teacher, None) => Err(unfit(NO_TEACHER)),
     }
@@ -230,22 +230,22 @@ fn encoder(
     head: Head,
     data: &Dataset,
     teacher: Option<&ModelConfig>,
-) -> Result<Start, Error> {
+) -> Result<Initialization, Error> {
     let random = matches!(model, recipe::Model::Encoder { random: true, .. });
     match (from, teacher) {
         (recipe::Base::Model(origin), _) => {
             let (base, values) = load_start(&origin.folder()?, head, random)?;
             let problem = bad(origin.to_string());
             let (config, copies) = cut(model, head, &base, data).map_err(problem)?;
-            Ok(Start {
+            Ok(Initialization {
                 config,
-                first: First::Values(copies.values(|index| values[index].as_deref())),
+                first: InitialWeights::Values(copies.values(|index| values[index].as_deref())),
             })
         }
         (recipe::Base::Teacher, Some(base)) => {
             let problem = bad("student.model.from, the teacher".to_owned());
             let (config, copies) = cut(model, head, base, data).map_err(problem)?;
-            Ok(Start { config, first: First::OfTeacher(copies) })
+            Ok(Initialization { config, first: InitialWeights::OfTeacher(copies) })
         }
         (recipe::Base::Teacher, None) => Err(unfit(NO_TEACHER)),
     }

@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::graph::ops::{FeatureLoss, RelationLoss};
 use crate::graph::{Graph, TensorId};
-use crate::models::{Feed, Input, Inputs, LayerShape, ModelConfig, Outputs};
+use crate::models::{BatchEncoder, Input, Inputs, LayerShape, ModelConfig, Outputs};
 use crate::objective::names::STUDENT;
 use crate::recipe::{self, Distil, HiddenDistance, Relation};
 use crate::store::{ALIGNMENT, Init, ParameterSpec, Part, Store};
@@ -75,7 +75,7 @@ fn tokens_match(
         return Ok(true);
     }
     let Some(examples) = examples else { return Ok(false) };
-    let feeds = (Feed::new(student, examples)?, Feed::new(teacher, examples)?);
+    let feeds = (BatchEncoder::new(student, examples)?, BatchEncoder::new(teacher, examples)?);
     let (ours, theirs) = (feeds.0.tokens(), feeds.1.tokens());
     Ok((0..examples.len()).all(|row| ours.length(row) == theirs.length(row)))
 }

@@ -14,7 +14,7 @@ use crate::results::ArmReport;
 use crate::run::log::Log;
 use crate::sealed::Files;
 use crate::store::{Storage, Store};
-use crate::train::{Checkpoints, Lesson, train};
+use crate::train::{Checkpoints, TrainingJob, train};
 
 /// Enters the files of a model somewhere before they take their place.
 pub(crate) type Enter<'a> = dyn FnMut(&Files) -> Result<(), Error> + 'a;
@@ -57,18 +57,18 @@ impl<'a> Saved<'a> {
     /// Trains a model, on from its last checkpoint if it has one, enters its files and saves it.
     pub fn train(
         device: &mut dyn Device,
-        lesson: &Lesson<'a>,
+        job: &TrainingJob<'a>,
         folder: &'a Path,
         checkpoints: &mut Checkpoints,
         log: &mut Log<'_>,
         enter: &mut Enter<'_>,
     ) -> Result<Self, Error> {
-        let trained = train(device, lesson, checkpoints, log).map_err(|error| log.cause(error))?;
+        let trained = train(device, job, checkpoints, log).map_err(|error| log.cause(error))?;
         checkpoints.check_folder()?;
-        save(folder, lesson.config, &trained.parameters, enter)?;
+        save(folder, job.config, &trained.parameters, enter)?;
         let taken = Taken { steps: Some(trained.steps), kept: trained.kept };
         let parameters = trained.parameters.into();
-        Ok(Self { folder, config: lesson.config, parameters, taken })
+        Ok(Self { folder, config: job.config, parameters, taken })
     }
 
     /// Saves a model that was trained elsewhere, once its files are entered.

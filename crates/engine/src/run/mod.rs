@@ -45,7 +45,7 @@ use crate::measure::continuations;
 use crate::measure::influence::INFLUENCE;
 use crate::measure::predictions::{Likeliest, guess, in_words};
 use crate::measure::ranking::RANKING;
-use crate::models::{self, Feed, ModelConfig, Output};
+use crate::models::{self, BatchEncoder, ModelConfig, Output};
 use crate::objective::{RawAnswers, TeacherAnswers};
 use crate::recipe::{self, Recipe};
 use crate::results::{self, Arm, Arms, Examples, Influence, Report};
@@ -291,7 +291,7 @@ fn write_for_page(
 ) -> Result<(), Error> {
     let Setup { split, student, .. } = work.setup;
     if let ([teacher, alone, distilled], true) = (guessed, student.input.masks()) {
-        let test = Feed::new(&student.input, split.test.examples())?;
+        let test = BatchEncoder::new(&student.input, split.test.examples())?;
         if let Some(guesses) = in_words(student, &test, [teacher, alone, distilled])? {
             guesses.write(work.folder)?;
         }
@@ -319,7 +319,7 @@ fn examples(setup: &Setup) -> Result<Examples, Error> {
     let Setup { split, students, student, .. } = setup;
     let masked = match student.output() {
         Output::Vocabulary(_) => {
-            Some(Feed::new(&student.input, split.test.examples())?.guessed_tokens())
+            Some(BatchEncoder::new(&student.input, split.test.examples())?.guessed_tokens())
         }
         _ => None,
     };
@@ -389,7 +389,7 @@ impl Opened<'_> {
 /// Score of always giving the most frequent answer of the test set, where there is such an answer.
 pub(crate) fn majority(setup: &Setup) -> Result<Option<f64>, Error> {
     let (test, student) = (&setup.split.test, &setup.student);
-    let feed = Feed::new(&student.input, test.examples())?;
+    let feed = BatchEncoder::new(&student.input, test.examples())?;
     Ok(TaskRef::of_model(student).majority(test, &feed))
 }
 
@@ -400,7 +400,7 @@ fn guess_test(
     store: &Store,
     split: &Split,
 ) -> Result<Likeliest, Error> {
-    let test = Feed::new(&config.input, split.test.examples())?;
+    let test = BatchEncoder::new(&config.input, split.test.examples())?;
     guess(device, (config, store), &test)
 }
 
@@ -448,14 +448,14 @@ impl Work<'_> {
         let start = setup.start(arm, &folder.join(Arm::Teacher.folder()))?;
         let folder = folder.join(arm.folder());
         let taught = teacher.filter(|_| arm == Arm::Distilled).map(|teacher| (teacher, answers));
-        let lesson = setup.lesson(recipe, arm, &start, taught);
+        let job = setup.job(recipe, arm, &start, taught);
         let known = journal.finished(arm).cloned();
         let finished = known.is_some();
         let mut enter = |files: &Files| journal.saving(arm, files);
         let saved = match (finished, setup.loaded(arm)) {
-            (true, _) => Saved::load(&folder, lesson.config)?,
-            (false, Some(values)) => Saved::copy(&folder, lesson.config, values, &mut enter)?,
-            (false, None) => Saved::train(device, &lesson, &folder, checkpoints, log, &mut enter)?,
+            (true, _) => Saved::load(&folder, job.config)?,
+            (false, Some(values)) => Saved::copy(&folder, job.config, values, &mut enter)?,
+            (false, None) => Saved::train(device, &job, &folder, checkpoints, log, &mut enter)?,
         };
         let storage = if arm == Arm::Teacher { recipe.teacher.weights() } else { Storage::F32 };
         let test = Test { teacher, ..setup.test(&setup.omitted, answers) };
@@ -520,7 +520,7 @@ pub(crate) fn given_logits(setup: &Setup, path: &Path) -> Result<MeasuredTeacher
     let report = match &answers {
         Some(answers) => {
             let (config, data) = (&setup.student, &split.test);
-            let feed = &Feed::new(&config.input, data.examples())?;
+            let feed = &BatchEncoder::new(&config.input, data.examples())?;
             let measured = Measured { config, feed, data, answers, teacher: None, loss: None };
             Some(measured_report(&measured, Taken::default())?)
         }

@@ -9,14 +9,14 @@ use crate::data::{self, Dataset, Examples, LabelKind, Normalisation, Split};
 use crate::error::Error;
 use crate::measure::arm::Test;
 use crate::models::decoder::Ranking;
-use crate::models::{self, Feed, First, Head, Input, ModelConfig, Start};
+use crate::models::{self, BatchEncoder, Head, InitialWeights, Initialization, Input, ModelConfig};
 use crate::objective::plans::read_alike;
 use crate::objective::{Objective, RawAnswers, TeacherAnswers, TeacherLogits};
 use crate::recipe::{self, Keep, Normalise, Recipe, Source, Train, Vocabulary};
 use crate::results::Arm;
 use crate::store::Layout;
 use crate::task::{Asked, Measured, TaskRef, TeacherKind};
-use crate::train::Lesson;
+use crate::train::TrainingJob;
 use crate::train::rates::rates;
 use crate::words::{counted_thousands, thousands};
 
@@ -44,9 +44,9 @@ pub struct Setup {
     /// What the distilled student minimises.
     pub objective: Objective,
     /// Where the teacher's parameters start, if it is trained.
-    teacher_start: First,
+    teacher_start: InitialWeights,
     /// Where the student's start.
-    student_start: First,
+    student_start: InitialWeights,
     /// The parameters of a control that has nothing to learn from: a student that embeds, at its start.
     control_parameters: Option<Vec<Vec<f32>>>,
     /// What numbers go through before a model sees them.
@@ -81,16 +81,16 @@ impl Setup {
         let normalisation = normalisation(recipe, &split, loaded.as_ref())?;
         let read = training_texts(&split)?;
         let start_of = |model, teacher| {
-            Start::of(model, head(recipe.task, &read), &read, &normalisation, teacher)
+            Initialization::of(model, head(recipe.task, &read), &read, &normalisation, teacher)
         };
         let (teacher, teacher_start, teacher_train) = match &recipe.teacher {
             recipe::Teacher::Trained { model, train, .. } => {
-                let Start { config, first } = start_of(&**model, None)?;
+                let Initialization { config, first } = start_of(&**model, None)?;
                 (Some(config), first, Some(train))
             }
-            _ => (loaded, First::Values(Vec::new()), None),
+            _ => (loaded, InitialWeights::Values(Vec::new()), None),
         };
-        let Start { config: mut student, first: student_start } =
+        let Initialization { config: mut student, first: student_start } =
             start_of(&recipe.student.model, teacher.as_ref())?;
         student.problem = task.problem();
         let mut teacher = teacher.map(|config| ModelConfig { problem: task.problem(), ..config });
@@ -131,7 +131,7 @@ impl Setup {
                 && !matches!(task.labels(), LabelKind::None | LabelKind::Documents));
         let control_parameters = taught_only.then(|| {
             let start = student_start.values_of(teacher_parameters.as_deref().unwrap_or_default());
-            Start::initial(&student.model().parameters(), &start, recipe.seed)
+            Initialization::initial(&student.model().parameters(), &start, recipe.seed)
         });
         Ok(Self {
             split,
@@ -162,14 +162,15 @@ impl Setup {
         self.split.train.examples().check_shift(recipe.train.shift)?;
         let Self { split, teacher, normalisation, .. } = self;
         let read = training_texts(split)?;
-        let Start { config: mut student, first: student_start } = Start::by_ranking(
-            &recipe.student.model,
-            head(recipe.task, &read),
-            &read,
-            normalisation,
-            teacher.as_ref(),
-            ranking,
-        )?;
+        let Initialization { config: mut student, first: student_start } =
+            Initialization::by_ranking(
+                &recipe.student.model,
+                head(recipe.task, &read),
+                &read,
+                normalisation,
+                teacher.as_ref(),
+                ranking,
+            )?;
         student.problem = recipe.task.problem();
         if let Some(teacher) = teacher {
             recipe.task.check_models(teacher, &student)?;
@@ -193,7 +194,7 @@ impl Setup {
             teacher_parameters: None,
             student,
             objective,
-            teacher_start: First::Values(Vec::new()),
+            teacher_start: InitialWeights::Values(Vec::new()),
             student_start,
             control_parameters: None,
             normalisation: normalisation.clone(),
@@ -233,7 +234,7 @@ impl Setup {
         for (name, config, data) in models.chain([("student", &self.student, &self.transfer)]) {
             let Input::Tokens(tokens) = &config.input else { continue };
             let train = data.examples();
-            let cut = Feed::new(&config.input, train)?.tokens().cut();
+            let cut = BatchEncoder::new(&config.input, train)?.tokens().cut();
             if cut > 0 {
                 let most = counted_thousands(tokens.max_length, "token");
                 let (cut, all) = (thousands(cut), thousands(train.len()));
@@ -280,13 +281,13 @@ impl Setup {
         teacher: Option<RawAnswers<'_>>,
     ) -> Result<Option<f64>, Error> {
         let (config, data) = (&self.student, &self.split.test);
-        let feed = Feed::new(&config.input, data.examples())?;
+        let feed = BatchEncoder::new(&config.input, data.examples())?;
         let measured = Measured { config, feed: &feed, data, answers, teacher, loss: None };
         Ok(TaskRef::of_model(config).agreement(&measured))
     }
 
     /// First values of an arm's parameters, `teacher` being the folder of the finished teacher; see
-    /// [`First::values`].
+    /// [`InitialWeights::values`].
     pub(crate) fn start(
         &self,
         arm: Arm,
@@ -297,13 +298,13 @@ impl Setup {
     }
 
     /// What an arm is trained with, from these first values. A student's `teacher` comes with its raw logits of the test set.
-    pub(crate) fn lesson<'a>(
+    pub(crate) fn job<'a>(
         &'a self,
         recipe: &'a Recipe,
         arm: Arm,
         start: &'a [Option<Vec<f32>>],
         teacher: Option<(&'a dyn TeacherAnswers, Option<RawAnswers<'a>>)>,
-    ) -> Lesson<'a> {
+    ) -> TrainingJob<'a> {
         let (config, data) = match (arm, &self.teacher) {
             (Arm::Teacher, Some(config)) => (config, &self.teacher_data),
             (Arm::Distilled, _) => (&self.student, &self.transfer),
@@ -313,7 +314,7 @@ impl Setup {
             (Arm::Teacher, recipe::Teacher::Trained { train, .. }) => train,
             _ => &recipe.train,
         };
-        Lesson {
+        TrainingJob {
             arm,
             config,
             start,
@@ -341,9 +342,9 @@ impl Setup {
 
     /// Number of the values that models start from, as far as they are known before any training.
     pub(crate) fn first_values(&self) -> usize {
-        let known = |first: &First| match first {
-            First::Values(values) => values.iter().flatten().map(Vec::len).sum(),
-            First::OfTeacher(_) => 0,
+        let known = |first: &InitialWeights| match first {
+            InitialWeights::Values(values) => values.iter().flatten().map(Vec::len).sum(),
+            InitialWeights::OfTeacher(_) => 0,
         };
         let alone = self.control_parameters.iter().flatten().map(Vec::len).sum::<usize>();
         known(&self.teacher_start) + known(&self.student_start) + alone
@@ -427,7 +428,8 @@ fn answers_meet(
         return Ok(());
     }
     for examples in examples {
-        let [ours, theirs] = [student, teacher].map(|config| Feed::new(&config.input, examples));
+        let [ours, theirs] =
+            [student, teacher].map(|config| BatchEncoder::new(&config.input, examples));
         if ours?.offsets(1) != theirs?.offsets(1) {
             return Err(Error::Model {
                 path: "student.model".to_owned(),

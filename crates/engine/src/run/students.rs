@@ -12,7 +12,7 @@ use crate::measure::influence::{INFLUENCE, influence};
 use crate::measure::ranking::{RANKING, rank};
 use crate::measure::sample::TOKENS;
 use crate::models::decoder::Ranking;
-use crate::models::{self, Feed, ModelConfig};
+use crate::models::{self, BatchEncoder, ModelConfig};
 use crate::objective::{TeacherAnswers, frozen_store};
 use crate::recipe::{self, Recipe};
 use crate::results::{Arm, ArmReport, Influence};
@@ -40,7 +40,7 @@ impl Work<'_> {
         else {
             unreachable!("decoders alone are cut by influence");
         };
-        let feed = Feed::new(&config.input, setup.transfer.examples())?;
+        let feed = BatchEncoder::new(&config.input, setup.transfer.examples())?;
         let found = influence(device, (&config, &values), &feed, keep, &mut |removed| {
             log.note(&format!(
                 "Layer {} is left out: KL to the whole model is then {:.4} nats a token",
@@ -130,7 +130,7 @@ pub(super) fn ranking(
     let (Some(ours), Some(theirs)) = (setup.student.decoder(), config.decoder()) else {
         return Ok(None);
     };
-    let feed = Feed::new(&config.input, setup.transfer.examples())?;
+    let feed = BatchEncoder::new(&config.input, setup.transfer.examples())?;
     let found = rank(device, (&config, &values), &feed)?;
     told(&format!(
         "Of each layer, {} of {} units and {} of {} heads of keys are taken over, those that add most to the hidden states of \

@@ -14,7 +14,7 @@ use crate::files::{make_folder, remove_temporary, write_atomically};
 use crate::forecast::main_memory;
 use crate::measure::Evaluator;
 use crate::measure::arm::{Test, speeds};
-use crate::models::Feed;
+use crate::models::BatchEncoder;
 use crate::models::decoder::Ranking;
 use crate::objective::TeacherAnswers;
 use crate::recipe::{self, Recipe};
@@ -31,7 +31,7 @@ use crate::run::{
 };
 use crate::sealed::Files;
 use crate::store::Storage;
-use crate::train::{Checkpoints, Lesson};
+use crate::train::{Checkpoints, TrainingJob};
 
 /// A finished sweep.
 #[derive(Debug)]
@@ -295,15 +295,15 @@ impl Work<'_> {
         }
         let place = self.folder.join(Arm::Teacher.folder());
         let start = setup.start(Arm::Teacher, &place)?;
-        let lesson = setup.lesson(recipe, Arm::Teacher, &start, None);
+        let job = setup.job(recipe, Arm::Teacher, &start, None);
         let settings = Settings::of(recipe)?.of_arm(Arm::Teacher);
         let known = self.outcome_of(&place, &settings);
         let mut entry = Place::new(settings);
         let mut enter = |files: &Files| entry.saving(&place, files);
         let (saved, seconds) = match (&known, setup.loaded(Arm::Teacher)) {
-            (Some(known), _) => (Saved::load(&place, lesson.config)?, known.seconds),
-            (None, Some(values)) => (Saved::copy(&place, lesson.config, values, &mut enter)?, 0.0),
-            (None, None) => self.train(recipe, &lesson, &place, &mut enter)?,
+            (Some(known), _) => (Saved::load(&place, job.config)?, known.seconds),
+            (None, Some(values)) => (Saved::copy(&place, job.config, values, &mut enter)?, 0.0),
+            (None, None) => self.train(recipe, &job, &place, &mut enter)?,
         };
         self.seconds += seconds;
         let finished = known.is_some();
@@ -314,7 +314,7 @@ impl Work<'_> {
         let storage = recipe.teacher.weights();
         let mut measured = saved.measure(self.device, storage, &setup.test(&[], None), known)?;
         if !finished {
-            let timed = [(lesson.config, &measured.store)];
+            let timed = [(job.config, &measured.store)];
             let speeds = speeds(self.device, &timed, setup.split.test.examples(), seconds)?;
             measured.report.set_speed(&speeds[0]);
             let report = Box::new(measured.report.clone());
@@ -323,12 +323,12 @@ impl Work<'_> {
         }
         let mut train = Vec::new();
         if recipe.task.answers_once() {
-            let mut evaluator = Evaluator::new(lesson.config, &measured.store);
-            let examples = Feed::new(&lesson.config.input, setup.split.train.examples())?;
+            let mut evaluator = Evaluator::new(job.config, &measured.store);
+            let examples = BatchEncoder::new(&job.config.input, setup.split.train.examples())?;
             train = evaluator.logits(self.device, &examples, &mut |_| ())?;
             evaluator.close(self.device);
         }
-        Ok(Answers { teacher: measured.into_teacher(lesson.config), train })
+        Ok(Answers { teacher: measured.into_teacher(job.config), train })
     }
 
     /// Trains and measures every student, and the student alone once for all that differ in the distillation only.
@@ -430,17 +430,17 @@ impl Work<'_> {
         };
         let test = answers.and_then(|answers| answers.teacher.test_answers());
         let first = setup.start(arm, &self.folder.join(Arm::Teacher.folder()))?;
-        let lesson = setup.lesson(recipe, arm, &first, teacher.map(|teacher| (teacher, test)));
+        let job = setup.job(recipe, arm, &first, teacher.map(|teacher| (teacher, test)));
         let start = Instant::now();
         let mut entry = Place::new(settings);
         let mut enter = |files: &Files| entry.saving(place, files);
-        let (result, seconds) = match self.train(recipe, &lesson, place, &mut enter) {
+        let (result, seconds) = match self.train(recipe, &job, place, &mut enter) {
             Ok((saved, seconds)) => {
                 let Setup { split, omitted, .. } = setup;
                 let on = Test { teacher, answers: test, ..setup.test(omitted, None) };
                 let TestedModel { store, mut report, answers, agreement: beside } =
                     saved.measure(self.device, Storage::F32, &on, None)?;
-                let timed = [(lesson.config, &store)];
+                let timed = [(job.config, &store)];
                 let speeds = speeds(self.device, &timed, split.test.examples(), seconds)?;
                 report.set_speed(&speeds[0]);
                 store.free(self.device);
@@ -465,7 +465,7 @@ impl Work<'_> {
     fn train<'m>(
         &mut self,
         recipe: &Recipe,
-        lesson: &Lesson<'m>,
+        job: &TrainingJob<'m>,
         place: &'m Path,
         enter: &mut Enter<'_>,
     ) -> Result<(Saved<'m>, f64), Error> {
@@ -482,7 +482,7 @@ impl Work<'_> {
         let steps = checkpoints.steps()?;
         let kept = |arm: Arm, step: u32| steps.get(&arm).is_some_and(|saved| step <= *saved);
         let mut log = Log::open(place, recipe.tensorboard, kept, self.observer)?;
-        let saved = Saved::train(self.device, lesson, place, &mut checkpoints, &mut log, enter)?;
+        let saved = Saved::train(self.device, job, place, &mut checkpoints, &mut log, enter)?;
         let seconds = log.seconds();
         log.finish()?;
         checkpoints.remove()?;

@@ -6,7 +6,7 @@ use super::rows;
 use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::models::{Feed, Head, HostBatch, ModelConfig, Output, ProblemType};
+use crate::models::{BatchEncoder, Head, HostBatch, ModelConfig, Output, ProblemType};
 use crate::results::{ACCURACY, ERRORS, Format, Measure, Scores};
 use crate::scores::{ClassScores, errors_per_class};
 
@@ -121,7 +121,7 @@ impl Task for Classification {
         Some(rows::same_largest(of.answers, theirs, width))
     }
 
-    fn majority(&self, data: &Dataset, _: &Feed<'_>) -> Option<f64> {
+    fn majority(&self, data: &Dataset, _: &BatchEncoder<'_>) -> Option<f64> {
         let labels = data.class_labels()?;
         let most = labels.per_class_counts().into_iter().max()?;
         Some(most as f64 / labels.ids().len() as f64)

@@ -7,7 +7,7 @@ use super::asked::Asked;
 use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::models::{BatchShape, Feed, Head, HostBatch, ModelConfig, Outputs, ProblemType};
+use crate::models::{BatchEncoder, BatchShape, Head, HostBatch, ModelConfig, Outputs, ProblemType};
 use crate::objective::{Objective, RawAnswers};
 use crate::results::{ArmReport, Arms, ERRORS, Examples, Format, Measure, Metrics, Report, Scores};
 use crate::words::{counted, thousands};
@@ -153,7 +153,7 @@ pub trait Task: Debug + Sync {
     }
 
     /// What the score of always giving the most frequent answer is, where that can be said.
-    fn majority(&self, _data: &Dataset, _feed: &Feed<'_>) -> Option<f64> {
+    fn majority(&self, _data: &Dataset, _feed: &BatchEncoder<'_>) -> Option<f64> {
         None
     }
 
@@ -263,7 +263,7 @@ pub enum TeacherOutputs<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct BatchRows<'a> {
     /// The examples as the model reads them.
-    pub feed: &'a Feed<'a>,
+    pub feed: &'a BatchEncoder<'a>,
     /// Their labels.
     pub data: &'a Dataset,
     /// Their numbers.
@@ -298,7 +298,7 @@ pub struct Measured<'a> {
     /// The model.
     pub config: &'a ModelConfig,
     /// The examples as the model reads them.
-    pub feed: &'a Feed<'a>,
+    pub feed: &'a BatchEncoder<'a>,
     /// The examples and their labels.
     pub data: &'a Dataset,
     /// Its answers, one example's behind the other's; none where they are not kept.

@@ -6,7 +6,7 @@ use super::language::{self, ENTROPY, KL};
 use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
-use crate::models::{Draw, Feed, Head, HostBatch, Input, ModelConfig, Output};
+use crate::models::{BatchEncoder, Draw, Head, HostBatch, Input, ModelConfig, Output};
 use crate::results::{ACCURACY, ERRORS, Examples, Format, Measure, Scores};
 use crate::words::counted_thousands;
 
@@ -113,7 +113,7 @@ impl Task for MaskedLm {
     }
 
     /// The share of masked tokens that are the one that is masked most often.
-    fn majority(&self, _: &Dataset, feed: &Feed<'_>) -> Option<f64> {
+    fn majority(&self, _: &Dataset, feed: &BatchEncoder<'_>) -> Option<f64> {
         let (most, all) = (feed.most_frequent_masked(), feed.masked_tokens());
         (all > 0).then(|| most as f64 / all as f64)
     }

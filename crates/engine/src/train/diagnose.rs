@@ -6,7 +6,7 @@ use crate::objective::plans;
 use crate::plan::Precision;
 use crate::store::Store;
 use crate::train::trainer::Trainer;
-use crate::train::{Checkpoints, Lesson, State};
+use crate::train::{Checkpoints, State, TrainingJob};
 
 /// The error for a training that met NaN or infinity before `trainer`'s next step.
 ///
@@ -17,13 +17,13 @@ use crate::train::{Checkpoints, Lesson, State};
 /// When the device fails meanwhile.
 pub(crate) fn diagnose(
     device: &mut dyn Device,
-    lesson: &Lesson<'_>,
+    job: &TrainingJob<'_>,
     trainer: &mut Trainer<'_>,
     store: &Store,
     checkpoints: &Checkpoints,
 ) -> Result<Error, Error> {
     let end = trainer.step;
-    let saved = checkpoints.latest(lesson.arm, &trainer.shape_of_state())?;
+    let saved = checkpoints.latest(job.arm, &trainer.shape_of_state())?;
     let start = saved.unwrap_or_else(|| trainer.initial());
     let mut before = start.clone();
     trainer.restore(device, &start)?;
@@ -32,21 +32,21 @@ pub(crate) fn diagnose(
         let after = trainer.state(device)?;
         if !after.is_finite() {
             trainer.restore(device, &before)?;
-            let first = first_bad_tensor(device, lesson, trainer, store)?;
+            let first = first_bad_tensor(device, job, trainer, store)?;
             // Steps whose gradients are beyond f16 change nothing, so parameters are spoilt by an update alone.
             let updated = after.first_not_finite().is_some();
-            return Ok(match (first, lesson.train.precision) {
-                (None, Precision::Mixed) if !updated => beyond_f16(lesson, before.step),
+            return Ok(match (first, job.train.precision) {
+                (None, Precision::Mixed) if !updated => beyond_f16(job, before.step),
                 (first, _) => {
                     let first = first.unwrap_or_else(|| update(trainer, &after));
-                    error(lesson, trainer, before.step, &first)
+                    error(job, trainer, before.step, &first)
                 }
             });
         }
         before = after;
     }
     // All steps were sound: what the evaluation overflowed on lies in the parameters as they are.
-    Ok(error(lesson, trainer, end, "the test set's loss"))
+    Ok(error(job, trainer, end, "the test set's loss"))
 }
 
 fn update(trainer: &Trainer<'_>, after: &State) -> String {
@@ -59,16 +59,16 @@ fn update(trainer: &Trainer<'_>, after: &State) -> String {
 /// What the first tensor of the next step is that holds NaN or infinity.
 fn first_bad_tensor(
     device: &mut dyn Device,
-    lesson: &Lesson<'_>,
+    job: &TrainingJob<'_>,
     trainer: &mut Trainer<'_>,
     store: &Store,
 ) -> Result<Option<String>, Error> {
     for number in 0..trainer.batches() {
         let shape = trainer.shape(number);
-        let (update, _) = crate::train::optimizer::update(lesson.train, lesson.config)?;
-        let teacher = lesson.teacher_input();
-        let (plan, tensors) = plans::open_plan(lesson.config, teacher, shape, &update)?;
-        let program = device.load(&plan, &|part| lesson.buffer(store, part))?;
+        let (update, _) = crate::train::optimizer::update(job.train, job.config)?;
+        let teacher = job.teacher_input();
+        let (plan, tensors) = plans::open_plan(job.config, teacher, shape, &update)?;
+        let program = device.load(&plan, &|part| job.buffer(store, part))?;
         trainer.run_batch(device, number, Some(program))?;
         let mut first = None;
         for name in tensors {
@@ -86,20 +86,20 @@ fn first_bad_tensor(
 }
 
 /// The error for a step in which something is beyond f16, however the loss is scaled.
-pub(crate) fn beyond_f16(lesson: &Lesson<'_>, step: u32) -> Error {
+pub(crate) fn beyond_f16(job: &TrainingJob<'_>, step: u32) -> Error {
     Error::NotFinite(format!(
         "training of the {} diverged (NaN or Inf) at step {step}: something in it is beyond the largest number of \
          f16, 65504, and not in f32; leave out `precision`",
-        lesson.arm.title(),
+        job.arm.title(),
     ))
 }
 
-fn error(lesson: &Lesson<'_>, trainer: &Trainer<'_>, step: u32, tensor: &str) -> Error {
+fn error(job: &TrainingJob<'_>, trainer: &Trainer<'_>, step: u32, tensor: &str) -> Error {
     let rate = trainer.learning_rate();
     Error::NotFinite(format!(
         "training of the {} diverged (NaN or Inf) at step {step}: {tensor} is the first that is no number; lower \
          optimizer.lr (now {:?}, {rate:e} at that step), or set clip = 1.0 in its train section",
-        lesson.arm.title(),
-        lesson.train.optimizer.lr(),
+        job.arm.title(),
+        job.train.optimizer.lr(),
     ))
 }

@@ -1,23 +1,23 @@
-//! What a lesson's models read of its examples.
+//! What a job's models read of its examples.
 
 use std::collections::BTreeSet;
 
 use crate::data::{DataError, Examples};
-use crate::models::{BatchShape, Draw, Feed, HostBatch, Input, ModelConfig};
+use crate::models::{BatchEncoder, BatchShape, Draw, HostBatch, Input, ModelConfig};
 use crate::objective::{TeacherInput, plans};
 
 /// Examples as the model in training reads them, and as its teacher does.
 #[derive(Debug)]
-pub(crate) struct Feeds<'a> {
-    own: Feed<'a>,
+pub(crate) struct PairedInputs<'a> {
+    own: BatchEncoder<'a>,
     /// Absent where the teacher reads the same, or nothing.
-    teacher: Option<Feed<'a>>,
+    teacher: Option<BatchEncoder<'a>>,
     texts: bool,
     /// Whether losses of hidden states need lengths that the models do not read.
     lengths: bool,
 }
 
-impl<'a> Feeds<'a> {
+impl<'a> PairedInputs<'a> {
     pub fn new(
         config: &'a ModelConfig,
         teacher: TeacherInput<'a>,
@@ -30,15 +30,16 @@ impl<'a> Feeds<'a> {
             _ => None,
         };
         let hidden = teacher.hidden();
-        let other_feed = other.map(|theirs| Feed::new(&theirs.input, examples)).transpose()?;
+        let other_feed =
+            other.map(|theirs| BatchEncoder::new(&theirs.input, examples)).transpose()?;
         let texts = matches!(config.input, Input::Tokens(_));
-        let own = Feed::new(&config.input, examples)?;
+        let own = BatchEncoder::new(&config.input, examples)?;
         let lengths = !hidden.is_empty() && config.decoder().is_some();
         Ok(Self { own, teacher: other_feed, texts, lengths })
     }
 
     /// The examples as the model in training reads them.
-    pub fn own(&self) -> &Feed<'a> {
+    pub fn own(&self) -> &BatchEncoder<'a> {
         &self.own
     }
 

@@ -10,7 +10,7 @@ pub(crate) mod trainer;
 
 pub use checkpoint::{Best, Checkpoints, State, StateShape};
 pub use optimizer::{optimizer_config, training_parts};
-pub use trainer::Lesson;
+pub use trainer::TrainingJob;
 
 use crate::data::{DataError, Dataset};
 use crate::device::Device;
@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::measure::Evaluator;
 use crate::measure::batches::shapes;
 use crate::measure::evaluator::{metric_sums, set_metrics};
-use crate::models::{BatchShape, Feed, ModelConfig};
+use crate::models::{BatchEncoder, BatchShape, ModelConfig};
 use crate::objective::RawAnswers;
 use crate::recipe::{Keep, LOSS};
 use crate::results::{Metrics, Scale};
@@ -48,22 +48,22 @@ pub struct Trained {
 /// asks to stop.
 pub fn train(
     device: &mut dyn Device,
-    lesson: &Lesson<'_>,
+    job: &TrainingJob<'_>,
     checkpoints: &mut Checkpoints,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
-    let Lesson { config, test, validation, test_answers, .. } = *lesson;
+    let TrainingJob { config, test, validation, test_answers, .. } = *job;
     let test = Measured::new(config, test, test_answers)?;
     let validation = validation.map(|data| Measured::new(config, data, None)).transpose()?;
-    let shapes = test.shapes(lesson).into_iter();
-    let shapes = shapes.chain(validation.iter().flat_map(|set| set.shapes(lesson))).collect();
-    let store = training_store(device, lesson)?;
-    let trained = match Trainer::new(device, lesson, &store, shapes) {
+    let shapes = test.shapes(job).into_iter();
+    let shapes = shapes.chain(validation.iter().flat_map(|set| set.shapes(job))).collect();
+    let store = training_store(device, job)?;
+    let trained = match Trainer::new(device, job, &store, shapes) {
         Err(error) => Err(error),
         Ok(mut trainer) => {
-            let mut evaluator = Evaluator::new(lesson.config, &store).against(lesson.teacher);
+            let mut evaluator = Evaluator::new(job.config, &store).against(job.teacher);
             let sets = (&test, validation.as_ref());
-            let mut training = Training { device, lesson, store: &store, checkpoints, observer };
+            let mut training = Training { device, job, store: &store, checkpoints, observer };
             let trained = training.run(&mut trainer, &mut evaluator, sets);
             evaluator.close(training.device);
             trainer.close(training.device);
@@ -71,13 +71,13 @@ pub fn train(
         }
     };
     store.free(device);
-    trained.inspect(|_| observer.event(&Event::Finished { arm: lesson.arm }))
+    trained.inspect(|_| observer.event(&Event::Finished { arm: job.arm }))
 }
 
 /// What the steps of a training work with.
 struct Training<'a, 'd> {
     device: &'d mut dyn Device,
-    lesson: &'a Lesson<'a>,
+    job: &'a TrainingJob<'a>,
     store: &'a Store,
     checkpoints: &'d mut Checkpoints,
     observer: &'d mut dyn Observer,
@@ -85,7 +85,7 @@ struct Training<'a, 'd> {
 
 /// A set to measure on, as the model reads it.
 struct Measured<'a> {
-    feed: Feed<'a>,
+    feed: BatchEncoder<'a>,
     data: &'a Dataset,
     /// The teacher's, and how many numbers each has.
     answers: Option<RawAnswers<'a>>,
@@ -97,15 +97,15 @@ impl<'a> Measured<'a> {
         data: &'a Dataset,
         answers: Option<RawAnswers<'a>>,
     ) -> Result<Self, DataError> {
-        let feed = Feed::of_data(&config.input, data)?;
+        let feed = BatchEncoder::of_data(&config.input, data)?;
         Ok(Self { feed, data, answers })
     }
 
     /// The shapes of its batches, and whether a teacher's answers go with them.
-    fn shapes(&self, lesson: &Lesson<'_>) -> Vec<(BatchShape, bool)> {
-        let config = lesson.config;
+    fn shapes(&self, job: &TrainingJob<'_>) -> Vec<(BatchShape, bool)> {
+        let config = job.config;
         let task = TaskRef::of_model(config);
-        let given = are_given(task, lesson.teacher.is_some(), self.answers.is_some());
+        let given = are_given(task, job.teacher.is_some(), self.answers.is_some());
         let with = |shape| (shape, given);
         shapes(config, &self.feed).into_iter().map(with).collect()
     }
@@ -118,13 +118,13 @@ impl<'a> Training<'a, '_> {
         evaluator: &mut Evaluator<'a>,
         (test, validation): (&Measured<'_>, Option<&Measured<'_>>),
     ) -> Result<Trained, Error> {
-        let Lesson { arm, train: how, .. } = *self.lesson;
+        let TrainingJob { arm, train: how, .. } = *self.job;
         trainer.lend(self.device, evaluator)?;
         if let Some(state) = self.checkpoints.latest(arm, &trainer.shape_of_state())? {
             trainer.restore(self.device, &state)?;
         }
-        let (steps, done, batch) = (trainer.steps, trainer.step, self.lesson.step_rows());
-        let shown = TaskRef::of_model(self.lesson.config).curve();
+        let (steps, done, batch) = (trainer.steps, trainer.step, self.job.step_rows());
+        let shown = TaskRef::of_model(self.job.config).curve();
         let tokens = trainer.mean_tokens().map(|tokens| tokens * batch as f64);
         self.observer.event(&Event::Started { arm, steps, done, batch, tokens, shown });
         self.checkpoints.start();
@@ -171,7 +171,7 @@ impl<'a> Training<'a, '_> {
     }
 
     fn diagnose(&mut self, trainer: &mut Trainer<'_>) -> Result<Error, Error> {
-        diagnose(self.device, self.lesson, trainer, self.store, self.checkpoints)
+        diagnose(self.device, self.job, trainer, self.store, self.checkpoints)
     }
 
     /// Measures the model between two steps: on the test set at the end of an epoch, on `validation` if it is
@@ -183,9 +183,9 @@ impl<'a> Training<'a, '_> {
         test: &Measured<'_>,
         validation: Option<&Measured<'_>>,
     ) -> Result<(), Error> {
-        let Lesson { arm, config, objective, train: how, .. } = *self.lesson;
+        let TrainingJob { arm, config, objective, train: how, .. } = *self.job;
         let task = TaskRef::of_model(config);
-        let weight = self.lesson.weight();
+        let weight = self.job.weight();
         let (step, learning_rate, edge) =
             (trainer.step, trainer.learning_rate(), trainer.at_epoch_edge());
         let sums = metric_sums(self.device, self.store)?;
@@ -206,7 +206,7 @@ impl<'a> Training<'a, '_> {
         let shares = trainer.gradient_shares(self.device)?;
         let scale = trainer.loss_scale(self.device)?.map(Scale::of);
         if scale.is_some_and(|scale| scale.is_spent()) {
-            return Err(diagnose::beyond_f16(self.lesson, step));
+            return Err(diagnose::beyond_f16(self.job, step));
         }
         set_metrics(self.device, self.store, &sums)?;
         trainer.features().set_sums(self.device, self.store, &feature_sums)?;

@@ -10,7 +10,7 @@ use crate::plan::{Plan, Precision};
 use crate::recipe::Train;
 use crate::store::Storage;
 use crate::task::{Measuring, TaskRef};
-use crate::train::inputs::Feeds;
+use crate::train::inputs::PairedInputs;
 use crate::train::optimizer::update;
 
 /// Every plan of a training.
@@ -35,7 +35,7 @@ impl TrainingPlans {
         config: &ModelConfig,
         (how, seed): (&Train, u32),
         teacher: TeacherInput<'_>,
-        (feeds, examples): (&Feeds<'_>, usize),
+        (feeds, examples): (&PairedInputs<'_>, usize),
         measured: BTreeSet<(BatchShape, bool)>,
         shares: bool,
     ) -> Result<Self, Error> {

@@ -11,7 +11,7 @@ use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
 use crate::measure::Evaluator;
 use crate::measure::evaluator::{metric_sums, set_metrics};
-use crate::models::{BatchShape, Draw, HostBatch, ModelConfig, Start};
+use crate::models::{BatchShape, Draw, HostBatch, Initialization, ModelConfig};
 use crate::objective::plans::{self, ROW_WEIGHTS};
 use crate::objective::{
     HiddenLosses, Named, Objective, RawAnswers, TeacherAnswers, TeacherInput, TermMetrics,
@@ -22,19 +22,19 @@ use crate::results::{Arm, Shares};
 use crate::scratch::Scratch;
 use crate::store::{ParameterSpec, Part, Store, StorePart};
 use crate::task::{BatchRows, Counted, TaskRef};
-use crate::train::inputs::Feeds;
+use crate::train::inputs::PairedInputs;
 use crate::train::optimizer::{training_parts, update};
 use crate::train::plans::TrainingPlans;
 use crate::train::{Best, State, StateShape};
 
 /// What an arm is trained with.
 #[derive(Debug)]
-pub struct Lesson<'a> {
+pub struct TrainingJob<'a> {
     /// Which arm.
     pub arm: Arm,
     /// The model.
     pub config: &'a ModelConfig,
-    /// Where its parameters start; see [`Start`].
+    /// Where its parameters start; see [`Initialization`].
     pub start: &'a [Option<Vec<f32>>],
     /// How.
     pub train: &'a recipe::Train,
@@ -58,7 +58,7 @@ pub struct Lesson<'a> {
     pub class_weights: Option<&'a [f32]>,
 }
 
-impl Lesson<'_> {
+impl TrainingJob<'_> {
     /// Examples of a batch.
     pub fn rows(&self) -> usize {
         self.train.rows(self.data.len())
@@ -94,9 +94,9 @@ impl Lesson<'_> {
 /// One arm in training: its store, its plans and the next step.
 #[derive(Debug)]
 pub(crate) struct Trainer<'a> {
-    lesson: &'a Lesson<'a>,
+    job: &'a TrainingJob<'a>,
     store: &'a Store,
-    feeds: Feeds<'a>,
+    feeds: PairedInputs<'a>,
     betas: [f64; 2],
     plans: TrainingPlans,
     /// What all plans of the training make between their kernels.
@@ -133,28 +133,28 @@ impl<'a> Trainer<'a> {
     /// that [`training_store`] gives it.
     pub fn new(
         device: &mut dyn Device,
-        lesson: &'a Lesson<'a>,
+        job: &'a TrainingJob<'a>,
         store: &'a Store,
         measured: BTreeSet<(BatchShape, bool)>,
     ) -> Result<Self, Error> {
-        let Lesson { config, train, data, seed, .. } = *lesson;
+        let TrainingJob { config, train, data, seed, .. } = *job;
         let (_, betas) = update(train, config)?;
         let steps_per_epoch = train.steps_per_epoch(data.len());
-        let teacher = lesson.teacher_input();
-        let feeds = Feeds::new(config, teacher, data.examples())?;
+        let teacher = job.teacher_input();
+        let feeds = PairedInputs::new(config, teacher, data.examples())?;
         let how = (train, seed);
         let examples = (&feeds, data.len());
-        let shares = lesson.gradient_shares;
+        let shares = job.gradient_shares;
         let plans = TrainingPlans::new(config, how, teacher, examples, measured, shares)?;
         let scratch = Scratch::new(device, plans.all())?;
         let next = Next {
-            shape: BatchShape::of_numbers(lesson.rows()),
+            shape: BatchShape::of_numbers(job.rows()),
             student: HostBatch::default(),
             teacher: HostBatch::new(plans::TEACHER_PREFIX),
             state: StepState::default(),
         };
         let trainer = Self {
-            lesson,
+            job,
             store,
             feeds,
             betas,
@@ -183,7 +183,7 @@ impl<'a> Trainer<'a> {
 
     /// The state before the first step.
     pub fn initial(&self) -> State {
-        let parameters = Start::initial(self.specs(), self.lesson.start, self.lesson.seed);
+        let parameters = Initialization::initial(self.specs(), self.job.start, self.job.seed);
         let zeros = || self.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
         let moments = self.moments().iter().map(|_| zeros()).collect();
         let features = vec![0.0; self.features().len()];
@@ -206,7 +206,7 @@ impl<'a> Trainer<'a> {
 
     /// What is learnt besides answers.
     pub fn features(&self) -> &'a HiddenLosses {
-        self.lesson.teacher_input().hidden()
+        self.job.teacher_input().hidden()
     }
 
     /// The epoch's sums of those so far, and what they come to.
@@ -298,9 +298,9 @@ impl<'a> Trainer<'a> {
 
     /// Makes the batches of the next step known.
     fn open_epoch(&mut self) {
-        let (epoch, rows) = (self.epoch(), self.lesson.step_rows());
+        let (epoch, rows) = (self.epoch(), self.job.step_rows());
         if self.epoch.as_ref().is_none_or(|(known, _)| *known != epoch) {
-            self.epoch = Some((epoch, self.feeds.epoch(rows, self.lesson.seed, epoch)));
+            self.epoch = Some((epoch, self.feeds.epoch(rows, self.job.seed, epoch)));
         }
     }
 
@@ -308,14 +308,14 @@ impl<'a> Trainer<'a> {
     pub fn batches(&mut self) -> usize {
         self.open_epoch();
         let step = self.step % self.steps_per_epoch;
-        examples(&self.epoch, step).len().div_ceil(self.lesson.rows())
+        examples(&self.epoch, step).len().div_ceil(self.job.rows())
     }
 
     /// Fills batch `number` of the next step.
     fn gather(&mut self, number: usize) {
         self.open_epoch();
-        let Lesson { train, data, seed, .. } = *self.lesson;
-        let (step, rows, first) = (self.step, self.lesson.rows(), number * self.lesson.rows());
+        let TrainingJob { train, data, seed, .. } = *self.job;
+        let (step, rows, first) = (self.step, self.job.rows(), number * self.job.rows());
         let all = examples(&self.epoch, step % self.steps_per_epoch);
         let indices = &all[first..all.len().min(first + rows)];
         let Next { shape, student, teacher, state } = &mut self.next;
@@ -324,24 +324,24 @@ impl<'a> Trainer<'a> {
         let shift = Some(shift).filter(|shift| shift.pixels > 0);
         let draw = Draw { shift, seed, epoch: step / self.steps_per_epoch };
         self.feeds.fill(indices, *shape, draw, student, teacher);
-        let (task, feed) = (TaskRef::of_model(self.lesson.config), self.feeds.own());
+        let (task, feed) = (TaskRef::of_model(self.job.config), self.feeds.own());
         let of_batch = BatchRows { feed, data, indices, shape: *shape };
         task.fill_labels(&of_batch, student);
-        if let Some(weights) = self.lesson.class_weights {
+        if let Some(weights) = self.job.class_weights {
             let rows = student.floats(ROW_WEIGHTS, rows);
             rows.fill(0.0);
             for (weight, &row) in rows.iter_mut().zip(indices) {
                 *weight = data.label(row).map_or(0.0, |label| weights[label as usize]);
             }
         }
-        if let Some(teacher) = self.lesson.teacher {
-            let rows = self.lesson.config.input.labels(*shape);
+        if let Some(teacher) = self.job.teacher {
+            let rows = self.job.config.input.labels(*shape);
             teacher.fill(indices, rows, student);
         }
         // The means are over the whole step, so that it does not matter how many batches it is.
         let of_step = BatchRows { indices: all, ..of_batch };
         let Counted { rows: counted, labelled } = task.counted(&of_step);
-        let hard_scale = match self.lesson.class_weights {
+        let hard_scale = match self.job.class_weights {
             Some(weights) => scale_of_weights(weights, all, data),
             None => scale(labelled),
         };
@@ -353,11 +353,11 @@ impl<'a> Trainer<'a> {
             step: step.wrapping_mul(train.accumulate as u32).wrapping_add(number as u32),
             seed,
             learning_rate: train.schedule.lr(step, self.steps, self.steps_per_epoch, base_lr),
-            temperature: self.lesson.objective.temperature,
-            alpha: self.lesson.objective.alpha,
-            blend: self.lesson.objective.divergence.blend(done),
-            soft_scale: scale(counted) * self.lesson.weight(),
-            hard_scale: hard_scale * self.lesson.weight(),
+            temperature: self.job.objective.temperature,
+            alpha: self.job.objective.alpha,
+            blend: self.job.objective.divergence.blend(done),
+            soft_scale: scale(counted) * self.job.weight(),
+            hard_scale: hard_scale * self.job.weight(),
             token_scale: scale(self.feeds.tokens(all)),
             bias_correction1: power(self.betas[0]),
             bias_correction2: power(self.betas[1]),
@@ -400,8 +400,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn load(&self, device: &mut dyn Device, plan: &Plan) -> Result<ProgramId, Error> {
-        let place =
-            |part| self.scratch.buffer(part).or_else(|| self.lesson.buffer(self.store, part));
+        let place = |part| self.scratch.buffer(part).or_else(|| self.job.buffer(self.store, part));
         device.load(&Scratch::shared(plan.clone()), &place)
     }
 
@@ -484,13 +483,16 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// A store for training the lesson's model.
-pub(crate) fn training_store(device: &mut dyn Device, lesson: &Lesson<'_>) -> Result<Store, Error> {
-    let (update, _) = update(lesson.train, lesson.config)?;
-    let teacher = lesson.teacher_input();
-    let layout = plans::student_layout(lesson.config, teacher)?;
+/// A store for training the job's model.
+pub(crate) fn training_store(
+    device: &mut dyn Device,
+    job: &TrainingJob<'_>,
+) -> Result<Store, Error> {
+    let (update, _) = update(job.train, job.config)?;
+    let teacher = job.teacher_input();
+    let layout = plans::student_layout(job.config, teacher)?;
     let metrics = teacher.hidden().metrics_len(TERMS);
-    Store::new(device, lesson.arm.name(), layout, &training_parts(&update), metrics)
+    Store::new(device, job.arm.name(), layout, &training_parts(&update), metrics)
 }
 
 /// Examples of a step of the epoch.

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 pub use cases::Case;
 pub use registry::{KERNELS, Verified};
-pub use steps::{Batch, KINKS, Lesson, Models, ROUNDING, Trainings, made_up, made_up_length};
+pub use steps::{Batch, KINKS, Models, ROUNDING, StepCase, Trainings, made_up, made_up_length};
 
 use crate::device::{CpuDevice, Device};
 use crate::error::Error;
@@ -214,14 +214,14 @@ pub(crate) fn named(
 pub fn verify(
     device: &mut dyn Device,
     cases: &[Case],
-    lessons: &[Lesson<'_>],
+    lessons: &[StepCase<'_>],
     variants: Variants,
     progress: Progress<'_>,
 ) -> Result<Report, Error> {
     let start = Instant::now();
     let caps = device.caps();
     let cases: Vec<&Case> = cases.iter().filter(|case| case.fits(&caps)).collect();
-    let lessons: Vec<&Lesson<'_>> = lessons.iter().filter(|lesson| lesson.fits(&caps)).collect();
+    let lessons: Vec<&StepCase<'_>> = lessons.iter().filter(|lesson| lesson.fits(&caps)).collect();
     let total = cases.len() + lessons.len();
     let mut report = Report::new(device);
     for (done, case) in cases.iter().enumerate() {
@@ -245,7 +245,7 @@ pub fn verify(
 /// When a plan cannot be made, or the device is lost.
 pub fn trainings(
     device: &mut dyn Device,
-    lessons: &[Lesson<'_>],
+    lessons: &[StepCase<'_>],
     progress: Progress<'_>,
 ) -> Result<Report, Error> {
     let (mut seen, mut cases) = (HashSet::new(), Vec::new());

@@ -50,7 +50,7 @@ const LOSS_SCALE: f32 = 256.0;
 
 /// Training steps to hold to the oracle.
 #[derive(Clone, Debug)]
-pub struct Lesson<'a> {
+pub struct StepCase<'a> {
     /// What it is called in reports.
     pub name: String,
     /// The model that learns.
@@ -69,7 +69,7 @@ pub struct Lesson<'a> {
     pub limit: f64,
 }
 
-impl Lesson<'_> {
+impl StepCase<'_> {
     /// Its plan.
     ///
     /// # Errors
@@ -319,7 +319,7 @@ impl Trainings {
     }
 
     /// The student's trainings: alone, unless it then has nothing to learn, and with the recipe's teacher.
-    pub fn students(&self) -> Vec<Lesson<'_>> {
+    pub fn students(&self) -> Vec<StepCase<'_>> {
         let answers = self.teacher.as_ref();
         let objective = &self.objective;
         let given = TeacherInput::Given { objective };
@@ -337,7 +337,7 @@ impl Trainings {
     }
 
     /// All trainings of the recipe.
-    pub fn all(&self) -> Vec<Lesson<'_>> {
+    pub fn all(&self) -> Vec<StepCase<'_>> {
         let mut lessons = self.students();
         if let Some((config, Some((optimizer, rows)))) = &self.teacher {
             let how = (*optimizer, self.precision, *rows);
@@ -353,13 +353,13 @@ fn lesson<'a>(
     student: &'a ModelConfig,
     teacher: TeacherInput<'a>,
     (optimizer, precision, rows): (OptimizerConfig, Precision, usize),
-) -> Lesson<'a> {
+) -> StepCase<'a> {
     let (mixed, limit) = match precision {
         Precision::F32 => ("", KINKS),
         Precision::Mixed => (", mixed", HALVES_AND_KINKS),
     };
     let name = format!("training: {name}{mixed}");
-    Lesson { name, student, teacher, rows, optimizer, precision, steps: 2, limit }
+    StepCase { name, student, teacher, rows, optimizer, precision, steps: 2, limit }
 }
 
 /// A small perceptron for ten classes.
@@ -496,7 +496,7 @@ impl Default for Models {
 
 impl Models {
     /// Every model with every kind of teacher and every update rule between them.
-    pub fn lessons<'a>(&'a self) -> Vec<Lesson<'a>> {
+    pub fn lessons<'a>(&'a self) -> Vec<StepCase<'a>> {
         let mut lessons = Vec::new();
         for (i, (family, student)) in self.students.iter().enumerate() {
             for (j, rule) in rules().into_iter().enumerate() {
@@ -512,7 +512,7 @@ impl Models {
                     clip: bounded.then_some(0.5),
                     max_norm: bounded.then_some(0.5),
                 };
-                lessons.push(Lesson {
+                lessons.push(StepCase {
                     name: format!("training: MLP, {family}"),
                     student,
                     teacher,
@@ -537,7 +537,7 @@ impl Models {
         let students = self.encoders.iter().chain(&self.guessers);
         let mut encoder = |name: String, student, teacher| {
             let (rows, steps, limit, precision) = (5, 2, ROUNDING, Precision::F32);
-            lessons.push(Lesson {
+            lessons.push(StepCase {
                 name,
                 student,
                 teacher,

@@ -17,7 +17,7 @@ use distil_gpu_engine::Error as EngineError;
 use distil_gpu_engine::data::classes::{self, LabelsKey};
 use distil_gpu_engine::data::{self, Dataset, Numbers, Split};
 use distil_gpu_engine::device::Device;
-use distil_gpu_engine::models::{self, Feed, ModelConfig};
+use distil_gpu_engine::models::{self, BatchEncoder, ModelConfig};
 use distil_gpu_engine::recipe::Recipe;
 use distil_gpu_engine::results::Arm;
 use distil_gpu_engine::results::{Exports, Figures, Outcome, Record, Way};
@@ -129,8 +129,8 @@ impl<'a> Measure<'a> {
         values: &[Vec<f32>],
         folder: &Path,
     ) -> Result<Exports, Error> {
-        let feed =
-            Feed::new(&self.config.input, self.test.examples()).map_err(EngineError::from)?;
+        let feed = BatchEncoder::new(&self.config.input, self.test.examples())
+            .map_err(EngineError::from)?;
         let own = own::answer(device, self.config, (values, Storage::F32), &feed)?;
         let scratch = tempfile::Builder::new().prefix("distil-gpu-").tempdir();
         let scratch = scratch.map_err(io(&std::env::temp_dir()))?;
@@ -192,7 +192,7 @@ impl<'a> Measure<'a> {
                 classes::places(&config.class_names, &labels, &self.names, LabelsKey::Recipe)?;
             config.order_classes(&mut values, &places, &self.names);
         }
-        let feed = Feed::new(&config.input, self.test.examples())?;
+        let feed = BatchEncoder::new(&config.input, self.test.examples())?;
         let answered = own::answer(device, &config, (&values, storage), &feed)?;
         drop(feed);
         Ok((config, answered))
@@ -202,7 +202,7 @@ impl<'a> Measure<'a> {
     fn figures(
         &self,
         config: &ModelConfig,
-        feed: &Feed<'_>,
+        feed: &BatchEncoder<'_>,
         answered: Answered,
         own: &Answered,
     ) -> Result<Figures, String> {
@@ -262,7 +262,7 @@ fn prepare(
             test = test.with_outputs_of_model(own)?;
         }
     }
-    let feed = Feed::new(&config.input, test.examples())?;
+    let feed = BatchEncoder::new(&config.input, test.examples())?;
     let order = feed.all(count).concat();
     Ok((test.select(&order)?, names))
 }

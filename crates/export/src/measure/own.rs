@@ -5,7 +5,7 @@ use std::time::Duration;
 use distil_gpu_engine::Error;
 use distil_gpu_engine::device::Device;
 use distil_gpu_engine::measure::Evaluator;
-use distil_gpu_engine::models::{Feed, ModelConfig};
+use distil_gpu_engine::models::{BatchEncoder, ModelConfig};
 use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::store::{Storage, Store};
 
@@ -19,7 +19,7 @@ pub(super) fn answer(
     device: &mut dyn Device,
     config: &ModelConfig,
     (values, storage): (&[Vec<f32>], Storage),
-    feed: &Feed<'_>,
+    feed: &BatchEncoder<'_>,
 ) -> Result<Answered, Error> {
     let store = frozen_store(device, config, values, storage)?;
     let answered = answer_of(device, config, &store, feed);
@@ -31,7 +31,7 @@ fn answer_of(
     device: &mut dyn Device,
     config: &ModelConfig,
     store: &Store,
-    feed: &Feed<'_>,
+    feed: &BatchEncoder<'_>,
 ) -> Result<Answered, Error> {
     let mut evaluator = Evaluator::new(config, store);
     let logits = evaluator.logits(device, feed, &mut |_| ())?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use distil_gpu_engine::data::{Examples, Normalisation};
-use distil_gpu_engine::models::Feed;
+use distil_gpu_engine::models::BatchEncoder;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -27,7 +27,7 @@ pub(super) struct Question<'a> {
     pub python: &'a Path,
     /// A folder for files that are soon forgotten; those of the examples are in it.
     pub scratch: &'a Path,
-    pub feed: &'a Feed<'a>,
+    pub feed: &'a BatchEncoder<'a>,
     /// Numbers of all answers together.
     pub numbers: usize,
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use distil_gpu_engine::data::{Examples, Features, Numbers, Text, Texts};
 use distil_gpu_engine::device::CpuDevice;
 use distil_gpu_engine::measure::Evaluator;
-use distil_gpu_engine::models::{self, Feed, Head, ModelConfig};
+use distil_gpu_engine::models::{self, BatchEncoder, Head, ModelConfig};
 use distil_gpu_engine::objective::frozen_store;
 use distil_gpu_engine::store::Storage;
 use distil_gpu_serve::Named;
@@ -20,7 +20,7 @@ fn offline(named: &Named, examples: &Examples) -> Vec<Vec<f32>> {
     let (config, values) = models::load(&named.folder).unwrap();
     let mut device = CpuDevice::<f32>::new();
     let store = frozen_store(&mut device, &config, &values, Storage::F32).unwrap();
-    let feed = Feed::new(&config.input, examples).unwrap();
+    let feed = BatchEncoder::new(&config.input, examples).unwrap();
     let mut evaluator = Evaluator::new(&config, &store);
     let answers = evaluator.logits(&mut device, &feed, &mut |_| ()).unwrap();
     answers.chunks_exact(config.answer_len()).map(<[f32]>::to_vec).collect()

@@ -10,7 +10,7 @@ use super::ranking::{Chosen, Ranking};
 use super::vocabulary::known_tokens;
 use super::{Decoder, USUAL_LENGTH};
 use crate::data::Dataset;
-use crate::models::cut::{Columns, Copied, Copies};
+use crate::models::cut::{Columns, Copied, SubsetMap};
 use crate::models::{Architecture, Input, Model, ModelConfig, TokenInput};
 use crate::recipe;
 use crate::store::ParameterSpec;
@@ -23,7 +23,7 @@ pub(in crate::models) fn cut(
     base: &ModelConfig,
     data: &Dataset,
     ranking: &Ranking,
-) -> Result<(ModelConfig, Copies), String> {
+) -> Result<(ModelConfig, SubsetMap), String> {
     let (Architecture::Decoder(theirs), Input::Tokens(read)) = (&base.architecture, &base.input)
     else {
         return Err("it is no model of next tokens: give a student of type \"decoder\" a Llama, Mistral, Qwen or GPT-2"
@@ -88,8 +88,8 @@ pub(in crate::models) fn cut(
         })
     };
     let copies = match model.random {
-        true => Copies::default(),
-        false => Copies::new(ours.parameters().iter().map(copied).collect()),
+        true => SubsetMap::default(),
+        false => SubsetMap::new(ours.parameters().iter().map(copied).collect()),
     };
     let input = Input::Tokens(input);
     Ok((ModelConfig::new(Architecture::Decoder(ours), input, Vec::new()), copies))
