@@ -241,6 +241,8 @@ impl Loaded {
                 }
                 Err(error) => {
                     eprintln!("distil-gpu: a batch failed: {error}");
+                    // Before anybody is told of it: who then asks is to wait.
+                    shared.ready.store(false, Ordering::SeqCst);
                     try_again(shared, jobs);
                     return false;
                 }
