@@ -104,8 +104,7 @@ fn scores_of_texts_have_the_bits_of_logits() {
     }
     let [inputs, batches] = ["te_batch_next_size_sum", "te_batch_next_size_count"]
         .map(|name| metric(served.address, name));
-    // By how much hangs on what a batch was found to cost beside its tokens.
-    assert!(inputs > 1.1 * batches, "{inputs} inputs in {batches} batches");
+    assert!(inputs > 1.5 * batches, "{inputs} inputs in {batches} batches");
 }
 
 #[test]
