@@ -1,8 +1,32 @@
 //! Files of what PyTorch computed; see `tests/fixtures/README.md`.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use distil_gpu_engine::models;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use tempfile::TempDir;
+
+/// The folder `tests/fixtures`.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// A folder with a model of these tensors and this configuration, as transformers saves it, and a tokenizer.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn model_folder(tensors: Vec<(&str, TensorView<'_>)>, config: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = safetensors::serialize(tensors, None).unwrap();
+    fs::write(folder.path().join(models::WEIGHTS), bytes).unwrap();
+    fs::write(folder.path().join(models::CONFIG), config).unwrap();
+    let tokenizer = "tokenizer.json";
+    fs::copy(fixtures().join("bert").join(tokenizer), folder.path().join(tokenizer)).unwrap();
+    folder
+}
 
 /// A safetensors file of `tests/fixtures`.
 #[derive(Debug)]
@@ -14,8 +38,24 @@ impl Fixtures {
     /// # Panics
     /// When there is none.
     pub fn open(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
-        Self(std::fs::read(path).unwrap())
+        Self(fs::read(fixtures().join(name)).unwrap())
+    }
+
+    /// The file.
+    ///
+    /// # Panics
+    /// When it is damaged.
+    pub fn file(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.0).unwrap()
+    }
+
+    /// The file's metadata.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn metadata(&self) -> HashMap<String, String> {
+        let (_, header) = SafeTensors::read_metadata(&self.0).unwrap();
+        header.metadata().clone().unwrap()
     }
 
     /// The shape of a tensor, if the file has it.
@@ -23,7 +63,7 @@ impl Fixtures {
     /// # Panics
     /// When the file is damaged.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let file = self.file();
         file.tensor(name).ok().map(|tensor| tensor.shape().to_vec())
     }
 
@@ -32,7 +72,7 @@ impl Fixtures {
     /// # Panics
     /// When the file has no such tensor.
     pub fn floats(&self, name: &str) -> Vec<f64> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let file = self.file();
         let tensor = file.tensor(name).unwrap();
         match tensor.dtype() {
             Dtype::F64 => bytemuck::pod_collect_to_vec(tensor.data()),
@@ -49,7 +89,7 @@ impl Fixtures {
     /// # Panics
     /// When the file has no such tensor.
     pub fn integers(&self, name: &str) -> Vec<i32> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let file = self.file();
         let tensor = file.tensor(name).unwrap();
         assert_eq!(tensor.dtype(), Dtype::I32);
         bytemuck::pod_collect_to_vec(tensor.data())

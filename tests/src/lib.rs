@@ -20,7 +20,7 @@ pub use distil_gpu_engine::session::Session;
 pub use distil_gpu_engine::verify::kernel::{Data, Forced, filled, run_kernel, variants};
 pub use distil_gpu_engine::verify::numbers::{narrow, nmse, random, random_in, random_labels};
 pub use distil_gpu_engine::verify::oracle;
-pub use fixtures::Fixtures;
+pub use fixtures::{Fixtures, fixtures, model_folder};
 pub use kernel::{assert_checked_alike, hold};
 pub use session::{
     graph_of, layout_of, mlp, mlp_layout, parameters, session, some_state, values_of,

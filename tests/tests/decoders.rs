@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use distil_gpu_engine::data::text::PackedRow;
 use distil_gpu_engine::device::{CpuDevice, Device, HostTensor};
@@ -18,9 +17,7 @@ use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::{Layout, Part, Storage};
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::optimizer::Rule;
-use distil_gpu_tests::{assert_close, devices, oracle};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use distil_gpu_tests::{Fixtures, assert_close, devices, model_folder, oracle};
 use tempfile::TempDir;
 
 /// The families; a name's second part is what is special in the configuration.
@@ -38,65 +35,30 @@ const FAMILIES: [&str; 10] = [
 ];
 const VOCAB: usize = 40;
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
-}
-
 /// A model, and what transformers made of two texts.
-struct Fixture {
-    bytes: Vec<u8>,
-    metadata: HashMap<String, String>,
-}
+struct Fixture(Fixtures);
 
 impl Fixture {
     fn of(name: &'static str) -> Self {
-        let bytes = fs::read(fixtures().join(format!("decoders/{name}.safetensors"))).unwrap();
-        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-        let metadata = header.metadata().clone().unwrap();
-        Self { bytes, metadata }
+        Self(Fixtures::open(&format!("decoders/{name}.safetensors")))
     }
 
-    fn file(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.bytes).unwrap()
-    }
-
-    /// The model's folder, as transformers saves it.
+    /// The model's folder.
     fn folder(&self) -> TempDir {
-        let (folder, file) = (tempfile::tempdir().unwrap(), self.file());
+        let file = self.0.file();
         let of_model = file.names().into_iter().filter_map(|name| name.strip_prefix("model/"));
-        let tensors: Vec<(&str, TensorView<'_>)> =
+        let tensors =
             of_model.map(|name| (name, file.tensor(&format!("model/{name}")).unwrap())).collect();
-        let bytes = safetensors::serialize(tensors, None).unwrap();
-        fs::write(folder.path().join(models::WEIGHTS), bytes).unwrap();
-        fs::write(folder.path().join(models::CONFIG), &self.metadata["config"]).unwrap();
-        fs::copy(fixtures().join("bert/tokenizer.json"), folder.path().join("tokenizer.json"))
-            .unwrap();
-        folder
+        model_folder(tensors, &self.0.metadata()["config"])
     }
 
     fn load(&self) -> (ModelConfig, Vec<Vec<f32>>) {
         models::load(self.folder().path()).unwrap()
     }
 
-    fn integers(&self, name: &str) -> Vec<i32> {
-        bytemuck::pod_collect_to_vec(self.file().tensor(name).unwrap().data())
-    }
-
-    fn floats(&self, name: &str) -> Vec<f64> {
-        let file = self.file();
-        let tensor = file.tensor(name).unwrap();
-        match tensor.dtype() {
-            Dtype::F64 => bytemuck::pod_collect_to_vec(tensor.data()),
-            _ => {
-                let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
-                values.into_iter().map(f64::from).collect()
-            }
-        }
-    }
-
     /// The two texts.
     fn texts(&self) -> Vec<Vec<i32>> {
-        let tokens = self.integers("tokens");
+        let tokens = self.0.integers("tokens");
         tokens.chunks(tokens.len() / 2).map(<[i32]>::to_vec).collect()
     }
 }
@@ -182,7 +144,7 @@ fn logits_are_those_of_transformers_alone_and_packed() {
         let fixture = Fixture::of(name);
         let (config, values) = fixture.load();
         let texts = fixture.texts();
-        let all = fixture.floats("logits");
+        let all = fixture.0.floats("logits");
         let per_text = all.len() / 2;
         // The last place of a text has nothing to guess.
         let expected: Vec<f64> =
@@ -240,7 +202,7 @@ fn gradients_are_those_of_transformers() {
             let after = session.part(0, Part::Parameters, index).unwrap();
             let gradient: Vec<f64> =
                 values[index].iter().zip(after).map(|(&a, b)| f64::from(a) - b).collect();
-            let theirs = fixture.floats(&format!("gradient/{}", spec.name));
+            let theirs = fixture.0.floats(&format!("gradient/{}", spec.name));
             assert_close(&format!("{name}: {}", spec.name), &gradient, &theirs, 1e-11);
         }
     }
@@ -318,7 +280,7 @@ fn activations_made_again_take_a_quarter_of_the_memory() {
 fn entropies_and_contexts_are_told() {
     let fixture = Fixture::of("llama");
     let (config, values) = fixture.load();
-    let all = fixture.floats("logits");
+    let all = fixture.0.floats("logits");
     let texts = fixture.texts();
     // The last place of a text has nothing to guess.
     let per_text = all.len() / texts.len();
@@ -350,8 +312,8 @@ fn entropies_and_contexts_are_told() {
 fn fine_tuning_follows_pytorch() {
     let fixture = Fixture::of("llama");
     let (config, values) = fixture.load();
-    let batches = fixture.integers("batches");
-    let expected = fixture.floats("losses");
+    let batches = fixture.0.integers("batches");
+    let expected = fixture.0.floats("losses");
     let rows: Vec<PackedRow> =
         batches.chunks(12).map(|text| PackedRow::of_texts(&[text])).collect();
     let adamw = OptimizerConfig {
@@ -426,7 +388,7 @@ fn kept_keys_and_values_are_those_of_the_whole_text() {
     for name in FAMILIES {
         let fixture = Fixture::of(name);
         let (config, values) = fixture.load();
-        let (texts, all) = (fixture.texts(), fixture.floats("logits"));
+        let (texts, all) = (fixture.texts(), fixture.0.floats("logits"));
         let length = texts[0].len();
         for device in &mut devices {
             let room = (2, length);

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use distil_gpu_engine::data::{Dataset, Normalisation, Text, Texts};
 use distil_gpu_engine::device::{Device, HostTensor};
@@ -21,7 +21,7 @@ use distil_gpu_engine::session::Session;
 use distil_gpu_engine::store::{Layout, Part};
 use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::optimizer::Rule;
-use distil_gpu_tests::{assert_close, devices, oracle};
+use distil_gpu_tests::{Fixtures, assert_close, devices, fixtures, model_folder, oracle};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
@@ -46,28 +46,18 @@ const FAMILIES: [&str; 15] = [
 ];
 const HEADS: [&str; 5] = ["classes", "tokens", "span", "language", "embedding"];
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
-}
-
 /// A model with all heads, and what transformers made of a batch.
 struct Fixture {
     name: &'static str,
-    bytes: Vec<u8>,
+    saved: Fixtures,
     metadata: HashMap<String, String>,
 }
 
 impl Fixture {
     fn of(name: &'static str) -> Self {
-        let path = fixtures().join(format!("families/{name}.safetensors"));
-        let bytes = fs::read(path).unwrap();
-        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-        let metadata = header.metadata().clone().unwrap();
-        Self { name, bytes, metadata }
-    }
-
-    fn file(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.bytes).unwrap()
+        let saved = Fixtures::open(&format!("families/{name}.safetensors"));
+        let metadata = saved.metadata();
+        Self { name, saved, metadata }
     }
 
     fn heads(&self) -> impl Iterator<Item = &'static str> {
@@ -81,7 +71,7 @@ impl Fixture {
 
     /// The folder of the model with this head, as transformers saves it.
     fn folder(&self, head: &str) -> TempDir {
-        let (folder, file) = (tempfile::tempdir().unwrap(), self.file());
+        let file = self.saved.file();
         let tensor = |name: &str| {
             let own = file.tensor(&format!("{head}/{name}"));
             let bare = |name: &str| file.tensor(&format!("trunk/{name}"));
@@ -89,37 +79,15 @@ impl Fixture {
             own.or_else(|_| shared()).unwrap()
         };
         let names = self.names(head);
-        let tensors: Vec<(&str, TensorView<'_>)> =
-            names.iter().map(|name| (name.as_str(), tensor(name))).collect();
-        let bytes = safetensors::serialize(tensors, None).unwrap();
-        fs::write(folder.path().join(models::WEIGHTS), bytes).unwrap();
-        fs::write(folder.path().join(models::CONFIG), &self.metadata[&format!("{head}.config")])
-            .unwrap();
-        fs::copy(fixtures().join("bert/tokenizer.json"), folder.path().join("tokenizer.json"))
-            .unwrap();
-        folder
-    }
-
-    fn integers(&self, name: &str) -> Vec<i32> {
-        bytemuck::pod_collect_to_vec(self.file().tensor(name).unwrap().data())
-    }
-
-    fn floats(&self, name: &str) -> Vec<f64> {
-        let file = self.file();
-        let tensor = file.tensor(name).unwrap();
-        match tensor.dtype() {
-            Dtype::F64 => bytemuck::pod_collect_to_vec(tensor.data()),
-            _ => {
-                let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
-                values.into_iter().map(f64::from).collect()
-            }
-        }
+        let tensors = names.iter().map(|name| (name.as_str(), tensor(name))).collect();
+        model_folder(tensors, &self.metadata[&format!("{head}.config")])
     }
 
     /// The batch, padded to `length`.
     fn batch(&self, config: &ModelConfig, length: usize) -> (HostBatch, BatchShape) {
         let Input::Tokens(input) = &config.input else { panic!("an encoder reads tokens") };
-        let [tokens, types, lengths] = ["tokens", "types", "lengths"].map(|n| self.integers(n));
+        let [tokens, types, lengths] =
+            ["tokens", "types", "lengths"].map(|n| self.saved.integers(n));
         let width = tokens.len() / lengths.len();
         let row = |(row, &length): (usize, &i32)| {
             let range = row * width..row * width + length as usize;
@@ -132,7 +100,7 @@ impl Fixture {
         if matches!(config.output(), Output::Tokens(_) | Output::Vocabulary(_)) {
             let at = |place: i32| place as usize / width * length + place as usize % width;
             let places: Vec<_> =
-                self.integers("places").into_iter().map(|place| (at(place), 0)).collect();
+                self.saved.integers("places").into_iter().map(|place| (at(place), 0)).collect();
             batch.masked(config.input.labels(shape), &places);
         }
         (batch, shape)
@@ -154,10 +122,10 @@ impl Fixture {
         let mut found = session.output("logits").unwrap();
         match config.output() {
             Output::Tokens(n) | Output::Vocabulary(n) => {
-                found.truncate(n * self.integers("places").len());
+                found.truncate(n * self.saved.integers("places").len());
             }
             Output::Span => {
-                let lengths = self.integers("lengths");
+                let lengths = self.saved.integers("lengths");
                 let logits = found.chunks(shape.length).enumerate().map(|(row, logits)| {
                     let (text, padding) = logits.split_at(lengths[row / 2] as usize);
                     assert!(padding.iter().all(|logit| *logit < -2e4), "{padding:?}");
@@ -172,8 +140,8 @@ impl Fixture {
 
     /// What transformers answered at those places.
     fn expected(&self, head: &str) -> Vec<f64> {
-        let logits = self.floats(&format!("{head}.logits"));
-        let lengths = self.integers("lengths");
+        let logits = self.saved.floats(&format!("{head}.logits"));
+        let lengths = self.saved.integers("lengths");
         match head {
             "span" => {
                 let rows = logits.chunks(logits.len() / lengths.len() / 2).enumerate();
@@ -277,7 +245,7 @@ fn gradients_are_those_of_transformers() {
             let after = session.part(0, Part::Parameters, index).unwrap();
             let gradient: Vec<f64> =
                 values[index].iter().zip(after).map(|(&a, b)| f64::from(a) - b).collect();
-            let theirs = fixture.floats(&format!("gradient/{}", spec.name));
+            let theirs = fixture.saved.floats(&format!("gradient/{}", spec.name));
             let largest = theirs.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
             // A key's bias moves all scores of a query alike: its gradient is rounding.
             if largest < 1e-12 {

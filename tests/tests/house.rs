@@ -69,9 +69,7 @@ fn files_are_short() {
     let long: Vec<String> = all()
         .iter()
         .filter(|(path, _)| !is_test(path))
-        .map(|(path, text)| {
-            (path, text.split("#[cfg(test)]").next().unwrap_or_default().lines().count())
-        })
+        .map(|(path, text)| (path, without_tests(text).lines().count()))
         .filter(|(_, lines)| *lines > LINES)
         .map(|(path, lines)| format!("{} has {lines} lines", path.display()))
         .collect();
@@ -311,7 +309,7 @@ fn kinds_are_known_in_their_rooms_alone() {
     let mut strays = Vec::new();
     for (path, text) in all().iter().filter(|(path, _)| !is_test(path)) {
         let shown = path.display().to_string();
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = without_tests(text);
         for (names, rooms) in KINDS {
             let at_home = rooms.iter().any(|room| {
                 shown.contains(&format!("/src/{room}"))

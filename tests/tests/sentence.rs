@@ -31,7 +31,7 @@ const KINDS: [&str; 9] = [
 ];
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sentence")
+    distil_gpu_tests::fixtures().join("sentence")
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tokenizers")
+    distil_gpu_tests::fixtures().join("tokenizers")
 }
 
 #[derive(Deserialize)]

@@ -43,18 +43,22 @@ pub enum Format {
     Text,
 }
 
+/// The ending of a file's name, in small letters, behind which `.gz` may stand, and whether it does.
+pub fn ending(path: &Path) -> Option<(String, bool)> {
+    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let bare = name.strip_suffix(".gz");
+    let (_, ending) = bare.unwrap_or(&name).rsplit_once('.')?;
+    Some((ending.to_owned(), bare.is_some()))
+}
+
 impl Format {
     /// Endings of the names of files that can be read, for messages.
     pub const ENDINGS: &str = ".csv, .tsv, .json, .jsonl, .ndjson, .parquet and .txt";
 
     /// What a file's name says, whatever its capitals; all but Parquet may end in `.gz` besides.
     pub fn of(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-        let (name, zipped) = match name.strip_suffix(".gz") {
-            Some(name) => (name, true),
-            None => (&*name, false),
-        };
-        match name.rsplit_once('.')?.1 {
+        let (ending, zipped) = ending(path)?;
+        match &*ending {
             "csv" => Some(Self::Csv),
             "tsv" => Some(Self::Tsv),
             "json" => Some(Self::Json),

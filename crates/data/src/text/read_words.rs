@@ -6,7 +6,7 @@ use std::path::Path;
 use super::read::{Columns, Loaded, Room, skipped_note};
 use super::words::Words;
 use crate::classes::{Classes, listed};
-use crate::files::{Cell, File, Format, Place, Wanted};
+use crate::files::{Cell, File, Format, Place, Wanted, ending};
 use crate::words::counted;
 use crate::{DataError, Dataset, TagLabels, targets};
 
@@ -185,7 +185,7 @@ impl<'a> Sentences<'a> {
         }
         self.push(words, tags)?;
         match &self.words[..] {
-            [one] if one.len() > 1 && is_plain(file.path) => Err(file.bad(format!(
+            [one] if one.len() > 1 && Format::of(file.path) == Some(Format::Text) => Err(file.bad(format!(
                 "no empty line parts its {}, which would be one sentence with a word and its tag each: part sentences by \
                  empty lines, or name it .conll if it is one",
                 counted(one.len(), "line")
@@ -255,20 +255,7 @@ impl<'a> Sentences<'a> {
 
 /// Whether a file has a word a line, by its name.
 fn has_lines(path: &Path) -> bool {
-    LINES.contains(&&*ending(path))
-}
-
-/// Whether a file may be any text, by its name.
-fn is_plain(path: &Path) -> bool {
-    ending(path) == "txt"
-}
-
-/// The ending of a file's name, in small letters, that of the packed file where it is packed.
-fn ending(path: &Path) -> String {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let name = name.to_ascii_lowercase();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
-    name.rsplit_once('.').map_or_else(String::new, |(_, ending)| ending.to_owned())
+    ending(path).is_some_and(|(ending, _)| LINES.contains(&&*ending))
 }
 
 /// A cell as words.
