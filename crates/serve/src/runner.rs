@@ -67,10 +67,10 @@ pub fn run(shared: &Shared, mut open: Open, started: impl FnOnce(Result<Ready, E
         }));
         match loading.unwrap_or_else(|panic| Err(lost(&*panic))) {
             Ok(mut loaded) => {
+                shared.ready.store(true, Ordering::SeqCst);
                 if let Some(started) = started.take() {
                     started(Ok(loaded.ready()));
                 }
-                shared.ready.store(true, Ordering::SeqCst);
                 let served = loaded.serve(shared, &mut wait);
                 shared.ready.store(false, Ordering::SeqCst);
                 if served {
