@@ -184,8 +184,8 @@ fn kernels(c: &mut Criterion) {
             let inputs: Vec<(&str, HostTensor<'_>)> = values
                 .iter()
                 .map(|(name, dtype, values)| match dtype {
-                    DType::F32 | DType::F16 | DType::I8 => (*name, HostTensor::F32(values)),
                     DType::I32 => (*name, HostTensor::I32(&lengths)),
+                    _ => (*name, HostTensor::F32(values)),
                 })
                 .collect();
             let state = StepState { learning_rate: 1e-5, ..StepState::default() };

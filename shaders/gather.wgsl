@@ -2,7 +2,7 @@
 // Dims are in common/gather.wgsl.
 //
 // table  [table_rows, cols], in f32 (common/table_f32.wgsl) or f16
-// ids    i32 [rows]
+// ids    [rows], i32 or f32 (common/ids_i32.wgsl, ids_f32.wgsl)
 // out    f32 [rows, cols]
 //
 // LANES threads stride along a row; ROWS rows a workgroup, over a folded grid.
@@ -24,7 +24,7 @@ fn forward(
     if row >= dims.rows {
         return;
     }
-    let id = ids[row];
+    let id = id_at(row);
     let known = names_row(id);
     if ACCUMULATE && !known {
         return;

@@ -35,8 +35,8 @@ fn row_at(place: u32) -> u32 {
     return min(u32(order[place]), dims.rows - 1u);
 }
 
-fn id_at(place: u32) -> i32 {
-    return ids[row_at(place)];
+fn sorted_id(place: u32) -> i32 {
+    return id_at(row_at(place));
 }
 
 // The first place in first..last whose id is at least this one, or last.
@@ -45,7 +45,7 @@ fn lower_bound(id: i32, first: u32, last: u32) -> u32 {
     var high = last;
     while low < high {
         let middle = (low + high) / 2u;
-        if id_at(middle) < id {
+        if sorted_id(middle) < id {
             low = middle + 1u;
         } else {
             high = middle;
@@ -66,7 +66,7 @@ fn short_runs(
     for (var row = first; row < last; row += 1u) {
         var end = start;
         let id = i32(dims.first + row);
-        if start < dims.rows && id_at(start) == id {
+        if start < dims.rows && sorted_id(start) == id {
             end = lower_bound(id + 1, start, dims.rows);
         }
         if end - start <= dims.short && !(ACCUMULATE && end == start) {
@@ -98,7 +98,7 @@ fn long_runs(
     let place = multiple * dims.short;
     var id = -1;
     if place < dims.rows {
-        id = id_at(place);
+        id = sorted_id(place);
     }
     var start = 0u;
     var end = 0u;

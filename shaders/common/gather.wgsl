@@ -5,6 +5,7 @@
 //        (both of the backward pass alone), id of the table's first row
 
 //#import common/step.wgsl
+//#import common/ids_i32.wgsl
 
 struct Dims {
     rows: u32,
@@ -20,7 +21,6 @@ override ROWS: u32 = 1u;
 override ACCUMULATE: bool = false;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(3) var<storage, read> ids: array<i32>;
 
 fn names_row(id: i32) -> bool {
     return id >= i32(dims.first) && u32(id) - dims.first < dims.table_rows;

@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use distil_gpu_engine::data::text::PackedRow;
 use distil_gpu_engine::device::{CpuDevice, Device, HostTensor};
-use distil_gpu_engine::generate::Generator;
+use distil_gpu_engine::generate::{Generator, Sampling};
 use distil_gpu_engine::graph::Recompute;
 use distil_gpu_engine::graph::ops::{OptimizerConfig, Update};
+use distil_gpu_engine::models::decoder::Room;
 use distil_gpu_engine::models::{self, BatchShape, HostBatch, Input, ModelConfig};
 use distil_gpu_engine::objective::{TeacherInput, forward_plan, loss_plan, training_plan};
 use distil_gpu_engine::plan::Plan;
@@ -391,7 +393,7 @@ fn kept_keys_and_values_are_those_of_the_whole_text() {
         let (texts, all) = (fixture.texts(), fixture.0.floats("logits"));
         let length = texts[0].len();
         for device in &mut devices {
-            let room = (2, length);
+            let room = Room { rows: 2, capacity: length, said: false };
             let mut generator =
                 Generator::new(&mut **device, &config, &values, Storage::F32, room).unwrap();
             // Of the first text and of the second one: none, one or several tokens at a time.
@@ -413,4 +415,63 @@ fn kept_keys_and_values_are_those_of_the_whole_text() {
             assert!(generator.read(&[&[3], &[]]).is_err(), "there is no more room");
         }
     }
+}
+
+/// Tokens that are chosen on the device, several in one run, are those that the logits of the whole text say, one by one;
+/// also where some were said and count less, and where a text is left alone.
+#[test]
+fn tokens_are_chosen_on_the_device() {
+    let mut devices = devices();
+    for name in FAMILIES {
+        let fixture = Fixture::of(name);
+        let (config, values) = fixture.load();
+        let texts = fixture.texts();
+        for penalty in [1.0, 1.5] {
+            let sampling = Sampling { repetition_penalty: penalty, ..Sampling::default() };
+            let expected = continued(&mut *devices[0], (&config, &values), &texts[1][..4], penalty);
+            for device in &mut devices {
+                for at_once in [1, 5] {
+                    let room = Room { rows: 2, capacity: 16, said: penalty != 1.0 };
+                    let mut generator =
+                        Generator::new(&mut **device, &config, &values, Storage::F32, room)
+                            .unwrap();
+                    generator.read(&[&[], &texts[1][..3]]).unwrap();
+                    let mut last = texts[1][3];
+                    let mut found = Vec::new();
+                    while found.len() < expected.len() {
+                        let written =
+                            generator.write(&[None, Some(last)], &sampling, at_once).unwrap();
+                        found.extend_from_slice(&written[1]);
+                        last = found[found.len() - 1];
+                    }
+                    assert_eq!(found, expected, "{name}, {at_once} at once, penalty {penalty}");
+                    assert_eq!(generator.lengths(), [0, 3 + found.len()]);
+                    assert!(generator.write(&[None, Some(last)], &sampling, 9).is_err());
+                }
+            }
+        }
+    }
+}
+
+/// The ten likeliest tokens behind a text, each by the logits of all before it.
+fn continued(
+    device: &mut dyn Device,
+    (config, values): (&ModelConfig, &[Vec<f32>]),
+    text: &[i32],
+    penalty: f32,
+) -> Vec<i32> {
+    let mut text = text.to_vec();
+    let given = text.len();
+    while text.len() < given + 10 {
+        let room = Room { rows: 1, capacity: 16, said: false };
+        let mut generator = Generator::new(device, config, values, Storage::F32, room).unwrap();
+        let mut logits = generator.read(&[&text]).unwrap();
+        for token in text.iter().copied().collect::<BTreeSet<i32>>() {
+            let logit = &mut logits[token as usize];
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        }
+        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+        text.push(best as i32);
+    }
+    text[given..].to_vec()
 }

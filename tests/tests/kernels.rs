@@ -64,6 +64,11 @@ fn weights_in_f16_are_read_right() {
 }
 
 #[test]
+fn quantised_blocks_are_read_right() {
+    hold(&cases::in_blocks());
+}
+
+#[test]
 fn kernels_have_what_they_can_in_f16() {
     hold(&cases::halved());
 }
@@ -111,6 +116,11 @@ fn feature_loss_has_every_measure_and_shape() {
 #[test]
 fn relation_loss_has_every_head_and_length() {
     hold(&cases::relation_loss());
+}
+
+#[test]
+fn tokens_are_drawn_alike_everywhere() {
+    hold(&cases::sample());
 }
 
 #[test]
@@ -195,6 +205,7 @@ fn checked_shaders_give_the_same_bits() {
                 backward,
                 accumulate: backward && table_rows > 7,
                 table_type: if !backward && table_rows > 7 { DType::F16 } else { DType::F32 },
+                ids_type: DType::I32,
             }));
         }
     }

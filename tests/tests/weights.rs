@@ -1,5 +1,5 @@
-//! A teacher whose matrices are stored in f16: the same answers on every device, near to those of f32, at half the
-//! memory; students that do not learn from it stay as they are.
+//! A teacher whose matrices are stored in f16 or less: the same answers on every device, near to those of f32, in a part of
+//! the memory; students that do not learn from it stay as they are.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -50,17 +50,19 @@ fn logits(
 fn logits_are_those_of_rounded_weights_on_every_device() {
     for name in MODELS {
         let (config, values) = models::load(&folder(name)).unwrap();
-        let expected = logits(&mut oracle(), &config, &values, Storage::F16);
-        for device in &mut devices() {
-            let found = logits(&mut **device, &config, &values, Storage::F16);
-            let what = format!("{name} in f16 on {}", device.info().name);
-            assert_close(&what, &found, &expected, 1e-11);
-        }
-        // A weight is off by 2^-12 of itself at most, and half as much in the mean: an NMSE of some 1e-8, which the
-        // layers add up.
         let exact = logits(&mut oracle(), &config, &values, Storage::F32);
-        let error = nmse(&expected, &exact);
-        assert!((1e-10..1e-6).contains(&error), "{name}: {error:e}");
+        // A weight in f16 is off by 2^-12 of itself at most, and half as much in the mean: an NMSE of some 1e-8, which the
+        // layers add up. bf16 has three bits less: 64 times that.
+        for (storage, range) in [(Storage::F16, 1e-10..1e-6), (Storage::BF16, 1e-8..1e-4)] {
+            let expected = logits(&mut oracle(), &config, &values, storage);
+            for device in &mut devices() {
+                let found = logits(&mut **device, &config, &values, storage);
+                let what = format!("{name} in {} on {}", storage.name(), device.info().name);
+                assert_close(&what, &found, &expected, 1e-11);
+            }
+            let error = nmse(&expected, &exact);
+            assert!(range.contains(&error), "{name} in {}: {error:e}", storage.name());
+        }
     }
 }
 
@@ -90,7 +92,7 @@ source = "embedded"
 train_limit = 400
 test_limit = 200
 [teacher]
-model = { type = "mlp", hidden_sizes = [60] }
+model = { type = "mlp", hidden_sizes = [64, 64] }
 [student]
 model = { type = "mlp", hidden_sizes = [16] }
 [train]
@@ -111,22 +113,29 @@ fn ran(device: &mut dyn Device, out: &Path, sets: &[&str]) -> Run {
 #[test]
 fn only_what_is_learnt_from_the_teacher_changes() {
     let place = tempfile::tempdir().unwrap();
-    let [whole, half] = ["f32", "f16"].map(|weights| {
+    let of = |weights: &str| {
         let out = place.path().join(weights);
         ran(&mut CpuDevice::<f32>::new(), &out, &[&format!("teacher.weights={weights}")])
-    });
+    };
+    let whole = of("f32");
+    for weights in ["f16", "bf16", "q8_0"] {
+        only_the_student_changes(&whole, &of(weights));
+    }
+}
+
+fn only_the_student_changes(whole: &Run, half: &Run) {
     let model = |run: &Run, arm: &str| {
         std::fs::read(run.folder.join(arm).join("model.safetensors")).unwrap()
     };
     // The teacher is trained and saved in f32, and the student alone never meets it.
     for arm in ["teacher", "control"] {
-        assert!(model(&whole, arm) == model(&half, arm), "{arm}");
+        assert!(model(whole, arm) == model(half, arm), "{arm}");
     }
-    assert!(model(&whole, "student") != model(&half, "student"));
+    assert!(model(whole, "student") != model(half, "student"));
     let near = |a: f64, b: f64| (a - b).abs() <= 0.02;
     let score = |arm: &ArmReport| arm.scores.get("accuracy").unwrap();
     assert!(near(score(&whole.report.arms.distilled), score(&half.report.arms.distilled)));
-    let [theirs, ours] = [&whole, &half].map(|run| run.report.arms.teacher.as_ref().unwrap());
+    let [theirs, ours] = [whole, half].map(|run| run.report.arms.teacher.as_ref().unwrap());
     assert!(near(score(theirs), score(ours)));
 }
 

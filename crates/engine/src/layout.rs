@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use distil_gpu_kernels::{DType, random};
+use distil_gpu_kernels::{Blocks, DType, random};
 use half::f16;
 use serde::Serialize;
 
@@ -81,12 +81,40 @@ pub enum Storage {
     /// whose rows are no whole words in f32. For models that stay as they are.
     #[serde(rename = "int8")]
     I8,
+    /// Matrices in bf16, the upper half of f32; vectors and matrices of an odd number of columns in f32. For models that
+    /// stay as they are.
+    BF16,
+    /// Matrices in 8 bits a number, of each 32 a scale in f32, as GGUF's Q8_0; vectors and what is no whole blocks in f32.
+    /// For models that stay as they are.
+    #[serde(rename = "q8_0")]
+    #[allow(non_camel_case_types, reason = "ggml's own name")]
+    Q8_0,
+    /// Matrices in 4 bits a number, in blocks of 256, as GGUF's Q4_K; those that are no whole such blocks as in
+    /// [`Self::Q8_0`]. For models that stay as they are.
+    #[serde(rename = "q4_k")]
+    #[allow(non_camel_case_types, reason = "ggml's own name")]
+    Q4_K,
 }
 
 impl Storage {
     /// All there are, by what people call them.
-    pub const NAMES: [(&str, Self); 3] =
-        [("f32", Self::F32), ("f16", Self::F16), ("int8", Self::I8)];
+    pub const NAMES: [(&str, Self); 6] = [
+        ("f32", Self::F32),
+        ("f16", Self::F16),
+        ("bf16", Self::BF16),
+        ("int8", Self::I8),
+        ("q8_0", Self::Q8_0),
+        ("q4_k", Self::Q4_K),
+    ];
+
+    /// Those that a teacher may lie in.
+    pub const OF_TEACHERS: [(&str, Self); 5] = [
+        ("f32", Self::F32),
+        ("f16", Self::F16),
+        ("bf16", Self::BF16),
+        ("q8_0", Self::Q8_0),
+        ("q4_k", Self::Q4_K),
+    ];
 
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
@@ -103,7 +131,22 @@ impl Storage {
         match self {
             Self::F16 if shape.len() > 1 => DType::F16,
             Self::I8 if matches!(shape, [_, columns] if columns % 4 == 0) => DType::I8,
+            Self::BF16 | Self::Q8_0 | Self::Q4_K => {
+                let fits = |blocks: &&Blocks| matches!(shape, [_, columns] if columns.is_multiple_of(blocks.len()));
+                let blocks = self.blocks().iter().find(fits);
+                blocks.map_or(DType::F32, |blocks| DType::Blocks(*blocks))
+            }
             _ => DType::F32,
+        }
+    }
+
+    /// The blocks that matrices lie in, the first that their rows are whole ones of.
+    fn blocks(self) -> &'static [Blocks] {
+        match self {
+            Self::BF16 => &[Blocks::BF16],
+            Self::Q8_0 => &[Blocks::Q8_0],
+            Self::Q4_K => &[Blocks::Q4_K, Blocks::Q8_0],
+            Self::F32 | Self::F16 | Self::I8 => &[],
         }
     }
 
@@ -208,7 +251,7 @@ pub struct Segment {
 impl Segment {
     /// Bytes that it takes on a device, which has no empty buffers.
     pub fn bytes(&self) -> u64 {
-        (self.len * self.dtype.bytes()).max(ALIGNMENT_BYTES) as u64
+        self.dtype.bytes_of(self.len).max(ALIGNMENT_BYTES) as u64
     }
 }
 
@@ -238,9 +281,9 @@ impl Layout {
         }
         let places = vec![Place { segment: 0, offset: 0 }; parameters.len()];
         let mut layout = Self { places, storage, scales, ..Self::default() };
-        let kinds =
-            [DType::F16, DType::I8, DType::F32].map(|dtype| [(dtype, true), (dtype, false)]);
-        for kind in kinds.into_iter().flatten() {
+        let blocks = storage.blocks().iter().map(|blocks| DType::Blocks(*blocks));
+        let kinds = blocks.chain([DType::F16, DType::I8, DType::F32]);
+        for kind in kinds.flat_map(|dtype| [(dtype, true), (dtype, false)]) {
             for (index, parameter) in parameters.iter().enumerate() {
                 if (storage.dtype(&parameter.shape), parameter.decay) == kind {
                     layout.places[index] = layout.place(parameter, kind.0)?;
@@ -256,16 +299,16 @@ impl Layout {
 
     /// Finds a place for one more parameter: in the last segment, or in a new one.
     fn place(&mut self, parameter: &ParameterSpec, dtype: DType) -> Result<Place, Error> {
-        let len = parameter.len().next_multiple_of(ALIGNMENT_BYTES / dtype.bytes());
+        let len = parameter.len().next_multiple_of(dtype.filling(ALIGNMENT_BYTES));
         if len > MOST_ELEMENTS {
             return Err(Error::TooLarge {
                 tensor: parameter.name.clone(),
-                bytes: (len * dtype.bytes()) as u64,
+                bytes: dtype.bytes_of(len) as u64,
                 limit: "range of indices",
-                allowed: (MOST_ELEMENTS * dtype.bytes()) as u64,
+                allowed: dtype.bytes_of(MOST_ELEMENTS) as u64,
             });
         }
-        let most = SEGMENT_BYTES / dtype.bytes();
+        let most = dtype.held_in(SEGMENT_BYTES);
         let fits =
             |last: &&mut Segment| last.dtype == dtype && (last.len == 0 || last.len + len <= most);
         let offset = match self.segments.last_mut().filter(fits) {

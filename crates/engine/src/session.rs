@@ -22,12 +22,12 @@
 //! ```
 
 use distil_gpu_kernels::distill_loss::TERMS;
-use distil_gpu_kernels::{StepState, loss_scale};
+use distil_gpu_kernels::{DType, StepState, loss_scale};
 
 use crate::device::{Device, HostTensor, ProgramId};
 use crate::error::Error;
 use crate::plan::{BufferKind, BufferSpec, Plan};
-use crate::store::{Layout, Part, Store, StorePart};
+use crate::store::{Layout, Part, Store, StorePart, quantised};
 
 /// A loaded plan and its stores, freed when this is dropped.
 pub struct Session<'a> {
@@ -99,7 +99,13 @@ impl<'a> Session<'a> {
         let place = store.layout.places[index];
         let id = store.buffer(Part::Parameters, place.segment).expect("a store has parameters");
         assert_eq!(values.len(), store.layout.parameters[index].len());
-        self.device.write_exact(id, place.offset, values)
+        match store.layout.segments[place.segment].dtype {
+            DType::Blocks(blocks) => {
+                let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+                self.device.write_blocks(id, place.offset, &quantised(blocks, &values))
+            }
+            _ => self.device.write_exact(id, place.offset, values),
+        }
     }
 
     /// Gives all parameters of a store their values.

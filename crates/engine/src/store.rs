@@ -1,7 +1,8 @@
 //! Parameters and what goes with them, on the device: training plans, evaluation plans and the plans of every batch shape
 //! bind the same store.
 
-use distil_gpu_kernels::{DType, loss_scale};
+use distil_gpu_gguf::Precision;
+use distil_gpu_kernels::{Blocks, DType, loss_scale};
 
 use crate::bytes;
 use crate::device::{BufferId, Device};
@@ -14,6 +15,19 @@ pub struct Store {
     /// What lies where.
     pub layout: Layout,
     buffers: Vec<(Part, usize, BufferId)>,
+}
+
+/// The words of these numbers in blocks of a kind that layouts have.
+pub(crate) fn quantised(blocks: Blocks, values: &[f32]) -> Vec<u32> {
+    let precision = match blocks {
+        Blocks::BF16 => Precision::BF16,
+        Blocks::Q4_K => Precision::Q4_K,
+        _ => Precision::Q8_0,
+    };
+    let (mut bytes, mut words) = (Vec::new(), Vec::new());
+    distil_gpu_gguf::quantise(precision, values, &mut bytes);
+    blocks.pack(&bytes, &mut words);
+    words
 }
 
 impl Store {
@@ -33,7 +47,7 @@ impl Store {
             for (segment, &Segment { len, dtype }) in layout.segments.iter().enumerate() {
                 let label = format!("{name} {part:?} {segment}");
                 let row = layout.matrix(segment).map(ParameterSpec::row_len);
-                let len = len.max(ALIGNMENT_BYTES / dtype.bytes());
+                let len = len.max(dtype.filling(ALIGNMENT_BYTES));
                 let id = device.create_rows(&label, dtype, len, row)?;
                 buffers.push((part, segment, id));
             }
@@ -72,7 +86,12 @@ impl Store {
         for (index, values) in self.layout.written(index, values) {
             let place = self.layout.places[index];
             let id = self.buffer(part, place.segment).expect("the store was made with this part");
-            device.write(id, place.offset, &values)?;
+            match self.layout.segments[place.segment].dtype {
+                DType::Blocks(blocks) => {
+                    device.write_blocks(id, place.offset, &quantised(blocks, &values))?;
+                }
+                _ => device.write(id, place.offset, &values)?,
+            }
         }
         Ok(())
     }

@@ -52,6 +52,7 @@ fn to_gguf(from: &Path, to: &Path, precision: &str) -> Outcome<()> {
         "f16" => Precision::F16,
         "bf16" => Precision::BF16,
         "q8_0" => Precision::Q8_0,
+        "q4_k" => Precision::Q4_K,
         other => return Err(format!("{other}; f32, f16, bf16 and q8_0 are written").into()),
     };
     let config = serde_json::from_slice(&fs::read(from.join("config.json"))?)?;

@@ -157,6 +157,7 @@ fn sixes(block: &[u8], values: &mut Vec<f32>) {
 }
 
 /// What matrices are written as.
+#[allow(non_camel_case_types, reason = "ggml's own names")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// 32 bits.
@@ -167,6 +168,8 @@ pub enum Precision {
     BF16,
     /// Blocks of 32 numbers of 8 bits with a scale of 16.
     Q8_0,
+    /// Blocks of 256 numbers of 4 bits, in 8 parts with a scale and a least number of 6 bits each.
+    Q4_K,
 }
 
 impl Precision {
@@ -177,6 +180,7 @@ impl Precision {
             Self::F16 => TensorType::F16,
             Self::BF16 => TensorType::BF16,
             Self::Q8_0 => TensorType::Q8_0,
+            Self::Q4_K => TensorType::Q4_K,
         }
     }
 
@@ -187,6 +191,7 @@ impl Precision {
             Self::F16 => 1,
             Self::BF16 => 32,
             Self::Q8_0 => 7,
+            Self::Q4_K => 14,
         }
     }
 }
@@ -210,7 +215,85 @@ pub fn quantise(precision: Precision, values: &[f32], blocks: &mut Vec<u8>) {
                 blocks.extend(block.iter().map(|v| (v * inverse).round() as i8 as u8));
             }
         }
+        Precision::Q4_K => {
+            values.as_chunks::<256>().0.iter().for_each(|block| put_q4_k(block, blocks))
+        }
     }
+}
+
+/// Appends a block of Q4_K: of each 32 numbers `x ≈ scale · q - least`, q from 0 to 15, scale and least number in 63rds of
+/// the largest of the block.
+fn put_q4_k(values: &[f32; 256], blocks: &mut Vec<u8>) {
+    let fits: Vec<[f32; 2]> = values.as_chunks::<32>().0.iter().map(fit).collect();
+    let largest = |of: usize| fits.iter().fold(0.0_f32, |most, fit| most.max(fit[of]));
+    let unit = [largest(0), largest(1)].map(|most| f16::from_f32(most / 63.0));
+    let sixths = |value: f32, unit: f16| match unit.to_f32() {
+        0.0 => 0,
+        unit => (value / unit).round().clamp(0.0, 63.0) as u8,
+    };
+    let packed: Vec<[u8; 2]> =
+        fits.iter().map(|fit| [sixths(fit[0], unit[0]), sixths(fit[1], unit[1])]).collect();
+    let mut header = [0_u8; 12];
+    for (part, &[scale, least]) in packed.iter().enumerate() {
+        if part < 4 {
+            header[part] |= scale;
+            header[part + 4] |= least;
+        } else {
+            header[part + 4] = scale & 15 | least << 4;
+            header[part - 4] |= scale >> 4 << 6;
+            header[part] |= least >> 4 << 6;
+        }
+    }
+    blocks.extend(unit.iter().flat_map(|unit| unit.to_le_bytes()));
+    blocks.extend(header);
+    let quants: Vec<u8> = values
+        .as_chunks::<32>()
+        .0
+        .iter()
+        .zip(&packed)
+        .flat_map(|(part, &[scale, least])| {
+            let scale = unit[0].to_f32() * f32::from(scale);
+            let least = unit[1].to_f32() * f32::from(least);
+            part.map(|value| nearest(value, scale, least))
+        })
+        .collect();
+    for [low, high] in quants.as_chunks::<32>().0.as_chunks::<2>().0 {
+        blocks.extend(low.iter().zip(high).map(|(low, high)| low | high << 4));
+    }
+}
+
+/// The q from 0 to 15 for which `scale · q - least` is nearest to a number.
+fn nearest(value: f32, scale: f32, least: f32) -> u8 {
+    if scale == 0.0 { 0 } else { ((value + least) / scale).round().clamp(0.0, 15.0) as u8 }
+}
+
+/// A scale and a least number, neither below 0, for 32 numbers: of several scales near the range's fifteenth, each with the
+/// straight line that is best for the q it gives, the pair with the smallest error.
+fn fit(values: &[f32; 32]) -> [f32; 2] {
+    let low = values.iter().copied().fold(0.0_f32, f32::min);
+    let high = values.iter().copied().fold(low, f32::max);
+    let error = |[scale, least]: [f32; 2]| -> f32 {
+        let off = |&value: &f32| scale * f32::from(nearest(value, scale, least)) - least - value;
+        values.iter().map(|value| off(value).powi(2)).sum()
+    };
+    let start = [(high - low) / 15.0, -low];
+    let mut best = (error(start), start);
+    for tenths in -10..=10 {
+        let scale = (high - low) / (15.0 + 0.1 * tenths as f32);
+        let quants = values.map(|value| f32::from(nearest(value, scale, -low)));
+        let mean = |of: &dyn Fn(usize) -> f32| (0..32).map(of).sum::<f32>() / 32.0;
+        let (of_q, of_x) = (mean(&|at| quants[at]), mean(&|at| values[at]));
+        let square = mean(&|at| (quants[at] - of_q).powi(2));
+        if square > 0.0 {
+            let slope = mean(&|at| (quants[at] - of_q) * (values[at] - of_x)) / square;
+            let pair = [slope.max(0.0), (slope * of_q - of_x).max(0.0)];
+            let own = error(pair);
+            if own < best.0 {
+                best = (own, pair);
+            }
+        }
+    }
+    best.1
 }
 
 #[cfg(test)]
@@ -247,6 +330,31 @@ mod tests {
         let mut blocks = Vec::new();
         quantise(Precision::Q8_0, &[0.0; 32], &mut blocks);
         assert_eq!(blocks, [0; 34]);
+    }
+
+    #[test]
+    fn four_bits_are_off_by_little() {
+        // Parts of very different size, one of positive numbers alone, one of zeros.
+        let value = |at: usize| match at / 32 {
+            6 => 0.0,
+            part => {
+                let wave = ((at * 37 % 64) as f32 / 32.0 - 1.0) * 1.7_f32.powi(part as i32);
+                if part == 3 { wave.abs() + 2.0 } else { wave }
+            }
+        };
+        let values: Vec<f32> = (0..512).map(|at| value(at % 256)).collect();
+        let (mut blocks, mut found) = (Vec::new(), Vec::new());
+        quantise(Precision::Q4_K, &values, &mut blocks);
+        assert_eq!(blocks.len(), 288);
+        assert!(dequantise(TensorType::Q4_K, &blocks, &mut found));
+        for (part, (found, values)) in found.chunks(32).zip(values.chunks(32)).enumerate() {
+            let range = values.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+            let most = 2.0 * range.max(if part % 8 < 4 { 2.0 } else { 0.0 }) / 15.0;
+            for (found, value) in found.iter().zip(values) {
+                assert!((found - value).abs() <= most, "{part}: {found} for {value}");
+            }
+        }
+        assert!(found[6 * 32..7 * 32].iter().all(|&value| value == 0.0));
     }
 
     #[test]

@@ -188,8 +188,9 @@ fn place<'a>(
     let row = shape.last().copied().unwrap_or(1);
     let kind = match precision.kind() {
         _ if narrow => TensorType::F32,
-        kind if row % kind.block_len() != 0 => TensorType::F16,
-        kind => kind,
+        kind if row % kind.block_len() == 0 => kind,
+        TensorType::Q4_K if row % TensorType::Q8_0.block_len() == 0 => TensorType::Q8_0,
+        _ => TensorType::F16,
     };
     let outline = Outline { name: names.gguf.clone(), shape, kind };
     Ok(Some(Placed { names, outline, tensor }))
@@ -244,12 +245,13 @@ fn blocks(path: &Path, one: Placed<'_>, sizes: &Sizes) -> Result<Vec<u8>, Error>
         TensorType::F16 => Precision::F16,
         TensorType::BF16 => Precision::BF16,
         TensorType::Q8_0 => Precision::Q8_0,
+        TensorType::Q4_K => Precision::Q4_K,
         _ => Precision::F32,
     };
-    // A block's scale is an f16 of a 127th.
+    // A block's scale is an f16 of a 127th, or of a 63rd of a 15th at most.
     let most = match precision {
         Precision::F16 => f32::from(half::f16::MAX),
-        Precision::Q8_0 => f32::from(half::f16::MAX) * 127.0,
+        Precision::Q8_0 | Precision::Q4_K => f32::from(half::f16::MAX) * 127.0,
         _ => f32::MAX,
     };
     if let Some(value) = values.iter().find(|v| !v.is_finite() || v.abs() > most) {

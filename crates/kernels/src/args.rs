@@ -15,6 +15,8 @@ pub enum Arg<'a, F> {
     ReadF16(&'a [f16]),
     /// A tensor of bytes that is read.
     ReadI8(&'a [i8]),
+    /// The words of quantised blocks that are read.
+    ReadBlocks(&'a [u32]),
 }
 
 /// The operands of one kernel, in the order of [`crate::Kernel::operands`].
@@ -68,6 +70,17 @@ impl<'a, F> Args<'a, F> {
         match &self.0[index] {
             Arg::ReadI8(slice) => slice,
             _ => panic!("operand {index} is not bound for reading bytes"),
+        }
+    }
+
+    /// Operand `index`, which the kernel reads as words of quantised blocks.
+    ///
+    /// # Panics
+    /// When the operand is no tensor of blocks.
+    pub fn read_blocks(&self, index: usize) -> &'a [u32] {
+        match &self.0[index] {
+            Arg::ReadBlocks(slice) => slice,
+            _ => panic!("operand {index} is not bound for reading blocks"),
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Gather {
     pub accumulate: bool,
     /// What the table is stored in: f32, or f16 or bytes, which have no gradient.
     pub table_type: DType,
+    /// What the ids are: integers, or, forward alone, floats that are whole numbers, as kernels make them.
+    pub ids_type: DType,
 }
 
 /// The positions of `ids`, sorted by id; positions of the same id stay in order.
@@ -60,7 +62,15 @@ impl Gather {
     }
 
     fn forward<F: Real>(&self, mut args: Args<'_, F>) {
-        let (ids, out) = (args.read_i32(1), args.write(2));
+        let made: Vec<i32>;
+        let ids = match self.ids_type {
+            DType::I32 => args.read_i32(1),
+            _ => {
+                made = args.read(1).iter().map(|id| id.f64() as i32).collect();
+                &made
+            }
+        };
+        let out = args.write(2);
         match self.table_type {
             DType::F16 => {
                 let table = args.read_f16(0);
@@ -69,6 +79,10 @@ impl Gather {
             DType::I8 => {
                 let table = args.read_i8(0);
                 self.copy_rows(ids, out, |at, out| F::widen_bytes(&table[at..][..self.cols], out));
+            }
+            DType::Blocks(blocks) => {
+                let table = args.read_blocks(0);
+                self.copy_rows(ids, out, |at, out| blocks.widen(table, at, out));
             }
             DType::F32 | DType::I32 => {
                 let table = args.read(0);
@@ -136,19 +150,22 @@ impl Gather {
         if self.accumulate {
             overrides.push(("ACCUMULATE", 1.0));
         }
+        let mut imports = Vec::new();
+        match self.table_type {
+            DType::F16 => imports.push(("common/table_f32", "common/table_f16")),
+            DType::I8 => imports.push(("common/table_f32", "common/table_i8")),
+            DType::Blocks(blocks) => {
+                imports.push(("common/table_f32", "common/table_blocks"));
+                imports.push(("common/blocks_q8_0", blocks.reader()));
+            }
+            DType::F32 | DType::I32 => {}
+        }
+        if self.ids_type == DType::F32 {
+            imports.push(("common/ids_i32", "common/ids_f32"));
+        }
+        let shader = if self.backward { "gather_backward" } else { "gather" };
         Launch {
-            source: match (self.backward, self.table_type) {
-                (true, _) => Source::of("gather_backward"),
-                (false, DType::F16) => Source {
-                    imports: vec![("common/table_f32", "common/table_f16")],
-                    ..Source::of("gather")
-                },
-                (false, DType::I8) => Source {
-                    imports: vec![("common/table_f32", "common/table_i8")],
-                    ..Source::of("gather")
-                },
-                (false, _) => Source::of("gather"),
-            },
+            source: Source { imports, ..Source::of(shader) },
             entry,
             overrides,
             dims: [self.rows, self.table_rows, self.cols, block, short, self.first]
@@ -181,7 +198,7 @@ impl Kernel for Gather {
 
     fn operands(&self) -> Vec<Operand> {
         let (table, rows) = (self.table_rows * self.cols, self.rows * self.cols);
-        let ids = Operand::read_i32("ids", self.rows);
+        let ids = Operand::read_weights("ids", self.rows, self.ids_type);
         let made = if self.accumulate { Operand::update } else { Operand::write };
         if self.backward {
             let order = Operand::read_i32("order", self.rows);
@@ -211,7 +228,7 @@ impl Kernel for Gather {
 
     fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
         // 64 rows of halves, or of bytes, begin where a device can bind if their words are whole.
-        let odd = !(self.cols * self.table_type.bytes()).is_multiple_of(4);
+        let odd = !self.table_type.bytes_of(self.cols).is_multiple_of(4);
         if odd || operand != if self.backward { 3 } else { 0 } {
             return None;
         }
@@ -249,7 +266,7 @@ impl Kernel for Gather {
                 bytes_written: bytes(written),
             }
         } else {
-            let rows_read = (rows.min(table) * self.table_type.bytes()) as u64;
+            let rows_read = self.table_type.bytes_of(rows.min(table)) as u64;
             Cost { flops: 0, bytes_read: rows_read + bytes(self.rows), bytes_written: bytes(rows) }
         }
     }
@@ -290,9 +307,18 @@ mod tests {
         for [rows, table_rows, cols] in SHAPES {
             let (table, ids) = (numbers(table_rows * cols), some_ids(rows, table_rows));
             let mut out = vec![f64::NAN; rows * cols];
-            let (first, backward, table_type) = (0, false, DType::F32);
-            let gather =
-                Gather { rows, table_rows, first, cols, backward, accumulate: false, table_type };
+            let (first, backward) = (0, false);
+            let (table_type, ids_type) = (DType::F32, DType::I32);
+            let gather = Gather {
+                rows,
+                table_rows,
+                first,
+                cols,
+                backward,
+                accumulate: false,
+                table_type,
+                ids_type,
+            };
             let args = vec![Arg::Read(&table), Arg::ReadI32(&ids), Arg::Write(&mut out)];
             gather.run_f64(Args::new(args), &StepState::default());
             for (out, &id) in out.chunks(cols).zip(&ids) {
@@ -320,9 +346,18 @@ mod tests {
             for accumulate in [false, true] {
                 let start = if accumulate { 0.5 } else { f64::NAN };
                 let mut dtable = vec![start; table_rows * cols];
-                let (first, backward, table_type) = (0, true, DType::F32);
-                let gather =
-                    Gather { rows, table_rows, first, cols, backward, accumulate, table_type };
+                let (first, backward) = (0, true);
+                let (table_type, ids_type) = (DType::F32, DType::I32);
+                let gather = Gather {
+                    rows,
+                    table_rows,
+                    first,
+                    cols,
+                    backward,
+                    accumulate,
+                    table_type,
+                    ids_type,
+                };
                 let args = vec![
                     Arg::Read(&dy),
                     Arg::ReadI32(&ids),
@@ -355,9 +390,17 @@ mod tests {
         let args =
             vec![Arg::Read(&dy), Arg::ReadI32(&ids), Arg::ReadI32(&order), Arg::Write(&mut dtable)];
         let (rows, table_rows, cols) = (2, 2, 1);
-        let (first, backward, table_type) = (0, true, DType::F32);
-        let gather =
-            Gather { rows, table_rows, first, cols, backward, accumulate: false, table_type };
+        let (table_type, ids_type) = (DType::F32, DType::I32);
+        let gather = Gather {
+            rows,
+            table_rows,
+            first: 0,
+            cols,
+            backward: true,
+            accumulate: false,
+            table_type,
+            ids_type,
+        };
         gather.run_f64(Args::new(args), &StepState::default());
         assert_eq!(dtable, [0.0, 4.0]);
     }

@@ -98,7 +98,7 @@ impl Kernel for Halved {
         let Cost { flops, mut bytes_read, mut bytes_written } = self.kernel.cost();
         let operands = self.kernel.operands();
         for operand in self.halves.iter().map(|&half| &operands[half]) {
-            let saved = (operand.len * DType::F16.bytes()) as u64;
+            let saved = DType::F16.bytes_of(operand.len) as u64;
             match operand.access {
                 crate::Access::Read => bytes_read = bytes_read.saturating_sub(saved),
                 _ => bytes_written = bytes_written.saturating_sub(saved),

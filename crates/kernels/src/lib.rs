@@ -21,6 +21,7 @@
 pub mod add_to;
 mod args;
 pub mod attention;
+pub mod blocks;
 pub mod chain;
 pub mod columns;
 pub mod distill_loss;
@@ -48,6 +49,7 @@ pub mod roof;
 pub mod rotary;
 mod row;
 mod row_tile;
+pub mod sample;
 pub mod scatter;
 pub mod shader;
 pub mod softmax;
@@ -57,6 +59,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use args::{Arg, Args};
+pub use blocks::Blocks;
 pub use divergence::Divergence;
 pub use gemm::Gemm;
 pub use halved::Halved;
@@ -78,16 +81,37 @@ pub enum DType {
     /// 8-bit signed integer: weights that stay as they are, each row of which has a scale of its own, by which the product or
     /// the row is multiplied behind the kernel. On a GPU they are read four a word.
     I8,
+    /// Quantised numbers: weights that stay as they are, in whole blocks of neighbours. On a GPU they are read word by word.
+    Blocks(Blocks),
 }
 
 impl DType {
-    /// Bytes of an element; the f64 oracle's floats take more.
-    pub fn bytes(self) -> usize {
+    /// Elements that lie together, and the bytes that they take.
+    fn unit(self) -> [usize; 2] {
         match self {
-            Self::F32 | Self::I32 => 4,
-            Self::F16 => 2,
-            Self::I8 => 1,
+            Self::F32 | Self::I32 => [1, 4],
+            Self::F16 => [1, 2],
+            Self::I8 => [1, 1],
+            Self::Blocks(blocks) => [blocks.len(), 4 * blocks.words()],
         }
+    }
+
+    /// Bytes of so many elements, of blocks whole ones; the f64 oracle's floats take more.
+    pub fn bytes_of(self, elements: usize) -> usize {
+        let [len, bytes] = self.unit();
+        elements.div_ceil(len) * bytes
+    }
+
+    /// Elements that so many bytes hold, of blocks whole ones.
+    pub fn held_in(self, bytes: usize) -> usize {
+        let [len, unit] = self.unit();
+        bytes / unit * len
+    }
+
+    /// The fewest elements whose bytes are a multiple of this power of two.
+    pub fn filling(self, bytes: usize) -> usize {
+        let [len, unit] = self.unit();
+        len * (bytes >> unit.trailing_zeros().min(bytes.trailing_zeros()))
     }
 }
 
@@ -134,7 +158,7 @@ impl Operand {
     }
     /// Bytes of the operand.
     pub fn bytes(&self) -> u64 {
-        (self.len * self.dtype.bytes()) as u64
+        self.dtype.bytes_of(self.len) as u64
     }
     /// An i32 operand that is read.
     pub fn read_i32(name: &'static str, len: usize) -> Self {

@@ -41,7 +41,7 @@ pub struct Matmul {
     pub lda: Option<usize>,
     /// The same of `out`, whose other columns stay as they are.
     pub ldc: Option<usize>,
-    /// What B is stored in: f32, f16 or bytes; all arithmetic is in f32.
+    /// What B is stored in: f32, f16, bytes or quantised blocks, of which its rows are whole ones; all arithmetic is in f32.
     pub b_type: DType,
     /// Whether the product is added onto `out`: sums over several calls.
     pub accumulate: bool,
@@ -251,9 +251,10 @@ impl Kernel for Matmul {
         let [a, b] = layout;
         let fours = if self.in_fours() { " in fours" } else { "" };
         let stored = match self.b_type {
-            DType::F16 => ", B in f16",
-            DType::I8 => ", B in i8",
-            DType::F32 | DType::I32 => "",
+            DType::F16 => ", B in f16".to_owned(),
+            DType::I8 => ", B in i8".to_owned(),
+            DType::Blocks(blocks) => format!(", B in {}", blocks.name()),
+            DType::F32 | DType::I32 => String::new(),
         };
         format!("{batch} of {m}x{n}x{k} {a}{b}{fours}{stored}")
     }

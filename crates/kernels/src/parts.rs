@@ -155,6 +155,7 @@ mod tests {
                 backward: false,
                 accumulate,
                 table_type: DType::F32,
+                ids_type: DType::I32,
             };
             assert_alike(gather, &[0]);
             assert_alike(Gather { backward: true, ..gather }, &[3]);

@@ -17,6 +17,8 @@ pub mod stream {
     pub const MASKING: u32 = 0x5000_0000;
     /// Dropout masks; the layer's number is added.
     pub const DROPOUT: u32 = 0x4000_0000;
+    /// Next tokens; the text's number is the counter's second word.
+    pub const TOKENS: u32 = 0x6000_0000;
 }
 
 /// Two random words for `key` and `counter`. Without a loop, so that a loop over it becomes vector instructions.

@@ -25,10 +25,12 @@ use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::relative_gather::RelativeGather;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::rotary::Rotary;
+use distil_gpu_kernels::sample::Sample;
 use distil_gpu_kernels::scatter::Scatter;
 use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{
-    Access, Caps, DType, Divergence, Halved, Kernel, Launch, Operand, Source, StepState, shader,
+    Access, Blocks, Caps, DType, Divergence, Halved, Kernel, Launch, Operand, Source, StepState,
+    shader,
 };
 use naga::back::{self, PipelineConstants};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -160,6 +162,28 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
     }
     kernels.push(Arc::new(AddTo { len: 10_000_000 }));
     kernels.push(Arc::new(Scatter { rows: 500, cols: 192, table_rows: 100_000 }));
+    for blocks in Blocks::ALL {
+        let stored = DType::Blocks(blocks);
+        for ids_type in [DType::I32, DType::F32] {
+            kernels.push(Arc::new(Gather {
+                rows: 50,
+                table_rows: 5000,
+                first: 0,
+                cols: 768,
+                backward: false,
+                accumulate: false,
+                table_type: stored,
+                ids_type,
+            }));
+        }
+        for trans_b in [false, true] {
+            let product = Matmul::new(200, 512, 768, false, trans_b);
+            kernels.push(Arc::new(Matmul { b_type: stored, ..product }));
+        }
+    }
+    for penalised in [false, true] {
+        kernels.push(Arc::new(Sample { rows: 5, cols: 49_152, penalised }));
+    }
     for attention in attentions() {
         kernels.push(Arc::new(attention));
     }
@@ -200,6 +224,7 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
                     backward,
                     accumulate: backward,
                     table_type: DType::F32,
+                    ids_type: DType::I32,
                 }));
             }
             for table_type in [DType::F16, DType::I8] {
@@ -211,6 +236,7 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
                     backward: false,
                     accumulate: false,
                     table_type,
+                    ids_type: DType::I32,
                 }));
             }
         }
@@ -490,9 +516,9 @@ fn launches_bind_what_shaders_name() {
                     let space = AddressSpace::Storage { access };
                     assert_eq!(variable.space, space, "{name} of {launch:?}");
                     if let Some(operand) = operand {
-                        // Bytes are words too.
+                        // Bytes and blocks are words too.
                         let stored = match operand.dtype {
-                            DType::I8 => DType::F16,
+                            DType::I8 | DType::Blocks(_) => DType::F16,
                             other => other,
                         };
                         assert_eq!(element(&module, ty), Some(stored), "{name}");

@@ -237,8 +237,8 @@ fn segments(
     let mut put = |index: usize, values: &[f32]| {
         let place = layout.places[index];
         let dtype = layout.segments[place.segment].dtype;
-        let start = place.offset * dtype.bytes();
-        let out = &mut segments[place.segment][start..start + values.len() * dtype.bytes()];
+        let start = dtype.bytes_of(place.offset);
+        let out = &mut segments[place.segment][start..start + dtype.bytes_of(values.len())];
         match dtype {
             DType::F16 => {
                 let out = out.as_chunks_mut::<2>().0.iter_mut();
@@ -247,6 +247,7 @@ fn segments(
             DType::I8 => {
                 out.iter_mut().zip(values).for_each(|(out, &value)| *out = value as i8 as u8);
             }
+            DType::Blocks(_) => unreachable!("a page has no quantised blocks"),
             DType::F32 | DType::I32 => {
                 let out = out.as_chunks_mut::<4>().0.iter_mut();
                 out.zip(values).for_each(|(out, value)| *out = value.to_le_bytes());

@@ -195,7 +195,7 @@ impl Recorder {
         match binding {
             Some(operand) if operand < call.views.len() => {
                 let view = call.views[operand];
-                let offset = (view.offset * view.dtype.bytes()) as u64;
+                let offset = view.dtype.bytes_of(view.offset) as u64;
                 Binding::Part(buffers.place(view.buffer), offset, bytes(view.dtype, view.len))
             }
             Some(_) => {
@@ -285,7 +285,7 @@ fn index_of<T>(
 
 /// Bytes of a binding: whole words, and never none.
 fn bytes(dtype: DType, len: usize) -> u64 {
-    ((len.max(1) * dtype.bytes()) as u64).next_multiple_of(4)
+    (dtype.bytes_of(len.max(1)) as u64).next_multiple_of(4)
 }
 
 fn check(call: &Call, launch: &Launch) -> Result<(), Error> {

@@ -22,7 +22,7 @@ pub struct Args {
     /// What to write: a file that ends in .gguf, or a folder
     out: PathBuf,
     /// How a GGUF's matrices are stored
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = ["f32", "f16", "bf16", "q8_0"])]
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = ["f32", "f16", "bf16", "q8_0", "q4_k"])]
     r#type: String,
     /// Replaces what is there
     #[arg(long)]
@@ -41,6 +41,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
             "f32" => GgufPrecision::F32,
             "bf16" => GgufPrecision::BF16,
             "q8_0" => GgufPrecision::Q8_0,
+            "q4_k" => GgufPrecision::Q4_K,
             _ => GgufPrecision::F16,
         };
         models::save_gguf(out, &config, &values, precision).map(|()| args.r#type.as_str())

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use distil_gpu_kernels::{Access, Arg, Args, Caps, DType, Kernel, Real, StepState};
+use distil_gpu_kernels::{Access, Arg, Args, Blocks, Caps, DType, Kernel, Real, StepState};
 use half::f16;
 
 use super::{BufferId, Device, DeviceInfo, DeviceKind, HostTensor, Limits, ProgramId, Stats};
@@ -36,6 +36,7 @@ enum Memory<F> {
     Integers(Vec<i32>),
     Halves(Vec<f16>),
     Bytes(Vec<i8>),
+    Blocks(Blocks, Vec<u32>),
 }
 
 impl<F: Real> Memory<F> {
@@ -45,6 +46,7 @@ impl<F: Real> Memory<F> {
             DType::I32 => Self::Integers(vec![0; len]),
             DType::F16 => Self::Halves(vec![f16::ZERO; len]),
             DType::I8 => Self::Bytes(vec![0; len]),
+            DType::Blocks(blocks) => Self::Blocks(blocks, vec![0; dtype.bytes_of(len) / 4]),
         }
     }
 
@@ -61,7 +63,7 @@ impl<F: Real> Memory<F> {
             Self::Floats(floats) => put(&mut floats[offset..], values, float),
             Self::Halves(halves) => put(&mut halves[offset..], values, half),
             Self::Bytes(bytes) => put(&mut bytes[offset..], values, byte),
-            Self::Integers(_) => panic!("floats are written to integers"),
+            Self::Integers(_) | Self::Blocks(..) => panic!("floats are written to floats"),
         }
     }
 
@@ -71,6 +73,7 @@ impl<F: Real> Memory<F> {
             Self::Halves(halves) => halves.len(),
             Self::Bytes(bytes) => bytes.len(),
             Self::Integers(integers) => integers.len(),
+            Self::Blocks(blocks, words) => words.len() / blocks.words() * blocks.len(),
         }
     }
 
@@ -83,6 +86,11 @@ impl<F: Real> Memory<F> {
             Self::Bytes(bytes) => {
                 let value = |v: &i8| half(f16::from_f32(f32::from(*v)));
                 bytes[offset..][..len].iter().map(value).collect()
+            }
+            Self::Blocks(blocks, words) => {
+                let mut values = vec![F::zero(); len];
+                blocks.widen(words, offset, &mut values);
+                values.into_iter().map(float).collect()
             }
             Self::Integers(_) => panic!("integers are read as floats"),
         }
@@ -133,13 +141,14 @@ impl<F: CpuReal> CpuDevice<F> {
         // A reservation that fails is an error to report; an allocation that fails ends the process.
         let bytes = match dtype {
             DType::F32 => len * size_of::<F>(),
-            DType::I32 | DType::F16 | DType::I8 => len * dtype.bytes(),
+            _ => dtype.bytes_of(len),
         };
         let room = match dtype {
             DType::F32 => Vec::<F>::new().try_reserve_exact(len),
             DType::I32 => Vec::<i32>::new().try_reserve_exact(len),
             DType::F16 => Vec::<f16>::new().try_reserve_exact(len),
             DType::I8 => Vec::<i8>::new().try_reserve_exact(len),
+            DType::Blocks(_) => Vec::<u32>::new().try_reserve_exact(bytes / 4),
         };
         if room.is_err() {
             return Err(Error::OutOfMemory {
@@ -156,9 +165,10 @@ impl<F: CpuReal> CpuDevice<F> {
     fn free(&mut self, index: usize) {
         let bytes = match self.memory[index].take() {
             Some(Memory::Floats(floats)) => floats.len() * size_of::<F>(),
-            Some(Memory::Integers(integers)) => integers.len() * DType::I32.bytes(),
-            Some(Memory::Halves(halves)) => halves.len() * DType::F16.bytes(),
+            Some(Memory::Integers(integers)) => DType::I32.bytes_of(integers.len()),
+            Some(Memory::Halves(halves)) => DType::F16.bytes_of(halves.len()),
             Some(Memory::Bytes(bytes)) => bytes.len(),
+            Some(Memory::Blocks(_, words)) => 4 * words.len(),
             None => 0,
         };
         self.stats.freed(bytes as u64);
@@ -235,6 +245,10 @@ impl<F: CpuReal> CpuDevice<F> {
                     (None, Some(Memory::Integers(integers))) => Arg::ReadI32(&integers[range]),
                     (None, Some(Memory::Halves(halves))) => Arg::ReadF16(&halves[range]),
                     (None, Some(Memory::Bytes(bytes))) => Arg::ReadI8(&bytes[range]),
+                    (None, Some(Memory::Blocks(_, words))) => {
+                        let [start, len] = [view.offset, view.len].map(|n| view.dtype.bytes_of(n));
+                        Arg::ReadBlocks(&words[start / 4..(start + len) / 4])
+                    }
                     (None, None) => panic!("{} reads and writes one buffer", call.label),
                 }
             })
@@ -284,6 +298,17 @@ impl<F: CpuReal> Device for CpuDevice<F> {
         Ok(())
     }
 
+    fn write_blocks(&mut self, id: BufferId, offset: usize, words: &[u32]) -> Result<(), Error> {
+        match self.held(id.0 as usize) {
+            Memory::Blocks(blocks, held) => {
+                held[offset / blocks.len() * blocks.words()..][..words.len()]
+                    .copy_from_slice(words);
+                Ok(())
+            }
+            _ => panic!("blocks are written to blocks"),
+        }
+    }
+
     fn read(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f32>, Error> {
         let float = |value: F| value.f64() as f32;
         Ok(self.held(id.0 as usize).read(offset, len, float, f16::to_f32))
@@ -315,7 +340,7 @@ impl<F: CpuReal> Device for CpuDevice<F> {
                         Memory::Integers(integers) => {
                             put(integers, &constant.words, u32::cast_signed);
                         }
-                        Memory::Halves(_) | Memory::Bytes(_) => {
+                        _ => {
                             panic!("constants are floats or integers")
                         }
                     }

@@ -152,6 +152,11 @@ pub trait Device {
     /// # Errors
     /// When the device is lost.
     fn write(&mut self, id: BufferId, offset: usize, values: &[f32]) -> Result<(), Error>;
+    /// Writes the words of quantised blocks to a buffer of these, from element `offset` on, where a block begins.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    fn write_blocks(&mut self, id: BufferId, offset: usize, words: &[u32]) -> Result<(), Error>;
     /// Reads floats from element `offset` on, once all work so far is done.
     ///
     /// # Errors

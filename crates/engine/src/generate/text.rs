@@ -5,6 +5,7 @@ use crate::data::text::{ChatTemplate, DocumentEncoder, LossOn, Message, Stream};
 use crate::data::{DataError, Tokenizer};
 use crate::device::Device;
 use crate::error::Error;
+use crate::models::decoder::Room;
 use crate::models::{Input, ModelConfig};
 use crate::store::Storage;
 use crate::words;
@@ -160,7 +161,22 @@ impl<'a> TextGenerator<'a> {
         if prompts.is_empty() || self.max_tokens == 0 {
             return Ok(Vec::new());
         }
-        let room = (prompts.len(), longest + self.max_tokens);
+        let most = self.config.decoder().map_or(usize::MAX, |model| model.max_position_embeddings);
+        if longest + self.max_tokens > most {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "prompt and continuation are up to {} tokens, and this model was made for {most}",
+                    longest + self.max_tokens
+                ),
+                instead: "give a shorter prompt, or ask for fewer tokens".to_owned(),
+            });
+        }
+        let at_once = Generator::chosen_at_once(device);
+        let room = Room {
+            rows: prompts.len(),
+            capacity: longest + self.max_tokens.next_multiple_of(at_once),
+            said: self.sampling.penalises(),
+        };
         let mut generator = Generator::new(device, self.config, self.values, storage, room)?;
         let mut writings: Vec<Writing<'_>> = encoded
             .iter()
@@ -174,26 +190,22 @@ impl<'a> TextGenerator<'a> {
                 stopped_by_text: false,
             })
             .collect();
-        let given: Vec<&[i32]> = encoded.iter().map(Vec::as_slice).collect();
-        let mut logits = generator.read(&given)?;
-        let width = logits.len() / prompts.len();
+        // The last token is read as the first one is chosen.
+        let given: Vec<&[i32]> = encoded.iter().map(|ids| &ids[..ids.len() - 1]).collect();
+        generator.read(&given)?;
         while writings.iter().any(|writing| writing.end.is_none()) {
-            let mut next: Vec<Vec<i32>> = vec![Vec::new(); prompts.len()];
-            for (row, writing) in writings.iter_mut().enumerate() {
-                if writing.end.is_some() {
-                    continue;
-                }
-                let own = &logits[row * width..(row + 1) * width];
-                let token = self.sampling.choose(own, &writing.tokens, row as u32);
-                if self.push(writing, token, &mut |piece| told(row, piece))? {
-                    next[row].push(token);
+            let last: Vec<Option<i32>> = writings
+                .iter()
+                .map(|writing| writing.tokens.last().copied().filter(|_| writing.end.is_none()))
+                .collect();
+            let written = generator.write(&last, &self.sampling, at_once)?;
+            for (row, (writing, tokens)) in writings.iter_mut().zip(written).enumerate() {
+                for token in tokens {
+                    if writing.end.is_none() {
+                        self.push(writing, token, &mut |piece| told(row, piece))?;
+                    }
                 }
             }
-            if next.iter().all(Vec::is_empty) {
-                break;
-            }
-            let next: Vec<&[i32]> = next.iter().map(Vec::as_slice).collect();
-            logits = generator.read(&next)?;
         }
         writings
             .into_iter()
@@ -202,16 +214,16 @@ impl<'a> TextGenerator<'a> {
             .collect()
     }
 
-    /// Adds a token to a text; whether the text goes on.
+    /// Adds a token to a text, which may end it.
     fn push(
         &self,
         writing: &mut Writing<'_>,
         token: i32,
         told: &mut dyn FnMut(&str),
-    ) -> Result<bool, Error> {
+    ) -> Result<(), Error> {
         if self.stops.contains(&token) {
             writing.end = Some(End::Stop);
-            return Ok(false);
+            return Ok(());
         }
         writing.tokens.push(token);
         let from = writing.text.len();
@@ -229,7 +241,7 @@ impl<'a> TextGenerator<'a> {
             told(&writing.text[writing.told..sure]);
             writing.told = sure;
         }
-        Ok(writing.end.is_none())
+        Ok(())
     }
 
     /// Ends a text in front of the first text that ends one, which may have begun before `from`.

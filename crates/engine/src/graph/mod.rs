@@ -232,10 +232,15 @@ impl Graph {
     /// # Errors
     /// [`Error::Shape`] when the op cannot take these tensors.
     pub fn add(&mut self, op: Arc<dyn Op>, inputs: &[TensorId]) -> Result<Vec<TensorId>, Error> {
-        // An op that reads no bytes is given floats.
+        // An op that reads no bytes, or no blocks, is given floats.
         let mut inputs = inputs.to_vec();
         for (input, id) in inputs.iter_mut().enumerate() {
-            if self.tensor(*id).dtype == DType::I8 && !op.reads_bytes(input) {
+            let unread = match self.tensor(*id).dtype {
+                DType::I8 => !op.reads_bytes(input),
+                DType::Blocks(_) => !op.reads_blocks(input),
+                _ => false,
+            };
+            if unread {
                 *id = self.widened(*id)?;
             }
         }
@@ -253,7 +258,7 @@ impl Graph {
         Ok(outputs)
     }
 
-    /// A parameter in bytes as floats.
+    /// A parameter in bytes or blocks as floats.
     fn widened(&mut self, id: TensorId) -> Result<TensorId, Error> {
         let rows: Vec<i32> = (0..self.shape(id)[0] as i32).collect();
         let all = self.constant_i32("all rows", &[rows.len()], &rows)?;

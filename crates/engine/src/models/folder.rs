@@ -49,7 +49,7 @@ pub fn save_stored(
         .partition(|(name, ..)| sentence_files::layer(name).is_none());
     match storage {
         Storage::I8 => quantised::save(&folder.join(INT8_WEIGHTS), &own)?,
-        Storage::F32 | Storage::F16 => {
+        _ => {
             save_tensors(&folder.join(WEIGHTS), &own, HashMap::new())?;
         }
     }

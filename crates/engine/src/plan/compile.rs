@@ -377,8 +377,7 @@ impl Compiler {
     fn finish(mut self, halves: &[bool]) -> Plan {
         let dtype = |tensor: usize| if halves[tensor] { DType::F16 } else { DType::F32 };
         let words = |tensor: usize| {
-            let bytes = self.scratch[tensor].0 * dtype(tensor).bytes();
-            bytes.div_ceil(DType::F32.bytes())
+            dtype(tensor).bytes_of(self.scratch[tensor].0).div_ceil(DType::F32.bytes_of(1))
         };
         let mut lives: Vec<Life> = (0..self.scratch.len())
             .map(|tensor| Life { len: words(tensor), first: usize::MAX, last: 0 })

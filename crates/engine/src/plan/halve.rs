@@ -16,7 +16,7 @@ pub(super) fn halve(drafts: &mut [Draft], scratch: usize) -> Vec<bool> {
         let allowed = kernel.halves();
         for (operand, (memory, offset, _)) in operands.iter().enumerate() {
             let Memory::Scratch(tensor) = *memory else { continue };
-            let aligned = (offset * DType::F16.bytes()).is_multiple_of(ALIGNMENT_BYTES);
+            let aligned = DType::F16.bytes_of(*offset).is_multiple_of(ALIGNMENT_BYTES);
             halves[tensor] &= aligned && allowed.contains(&operand);
         }
     }

@@ -28,13 +28,13 @@ impl Limits {
         len: usize,
         row: Option<usize>,
     ) -> Result<usize, Error> {
-        let bytes = (len * dtype.bytes()) as u64;
+        let bytes = dtype.bytes_of(len) as u64;
         if bytes <= self.buffer_bytes {
             return Ok(len);
         }
-        let most = self.buffer_bytes.min(self.binding_bytes) as usize / dtype.bytes();
+        let most = dtype.held_in(self.buffer_bytes.min(self.binding_bytes) as usize);
         // Rows are whole words.
-        let row = row.filter(|row| (row * dtype.bytes()).is_multiple_of(4));
+        let row = row.filter(|row| dtype.bytes_of(*row).is_multiple_of(4));
         let piece = row.map_or(0, |row| most / (ROWS * row) * (ROWS * row));
         if piece == 0 {
             let (tensor, limit, allowed) = (label.to_owned(), "buffer size", self.buffer_bytes);

@@ -70,7 +70,7 @@ pub struct BufferSpec {
 impl BufferSpec {
     /// Bytes that it takes, whole words.
     pub fn bytes(&self) -> u64 {
-        ((self.len * self.dtype.bytes()) as u64).next_multiple_of(4)
+        (self.dtype.bytes_of(self.len) as u64).next_multiple_of(4)
     }
 }
 
@@ -90,7 +90,7 @@ pub struct View {
 impl View {
     /// Bytes of it.
     pub fn bytes(&self) -> u64 {
-        (self.len * self.dtype.bytes()) as u64
+        self.dtype.bytes_of(self.len) as u64
     }
 }
 

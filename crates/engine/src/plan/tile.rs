@@ -38,7 +38,7 @@ impl Plan {
                 errors.push(error);
                 u32::MAX as usize
             });
-            (piece as u64 * spec.dtype.bytes() as u64).min(limits.binding_bytes)
+            (spec.dtype.bytes_of(piece) as u64).min(limits.binding_bytes)
         };
         let most: Vec<u64> = self.buffers.iter().map(&mut most).collect();
         let fits = |view: &View| view.bytes() <= most[view.buffer];
@@ -55,7 +55,7 @@ impl Plan {
                 };
                 let view = call.views[operand];
                 let spec = &self.buffers[view.buffer];
-                match parts(&call, operand, most[view.buffer] as usize / view.dtype.bytes()) {
+                match parts(&call, operand, view.dtype.held_in(most[view.buffer] as usize)) {
                     Some(parts) => {
                         for view in call.views.iter().filter(|view| !fits(view)) {
                             let label = self.buffers[view.buffer].label.clone();

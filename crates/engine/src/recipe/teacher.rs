@@ -32,8 +32,9 @@ keys! {
     LOGITS: String = key("logits", PATH)
         .like("\"teacher.safetensors\"")
         .also(&["teacher_logits", "cached_logits"]);
-    /// In f16 its matrices take half the memory while it teaches.
-    WEIGHTS: Storage = word("weights", || vec![("f32", Storage::F32), ("f16", Storage::F16)])
+    /// How its matrices lie in memory while it teaches: f16 and bf16 take half of it, q8_0 little more than a quarter, q4_k an
+    /// eighth and a bit. What that costs is measured, as the teacher is as it teaches.
+    WEIGHTS: Storage = word("weights", || Storage::OF_TEACHERS.to_vec())
         .otherwise("\"f32\", or \"f16\" where `precision` is \"mixed\"")
         .like("\"f16\"")
         .also(&["teacher_dtype"]);

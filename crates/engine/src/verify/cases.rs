@@ -14,10 +14,11 @@ use distil_gpu_kernels::softmax::Softmax;
 use distil_gpu_kernels::{Caps, DType, Halved, Kernel, StepState};
 
 pub use super::attention_cases::attention;
+pub use super::block_cases::in_blocks;
 pub use super::f16_cases::{cooperative, halved, stored};
 pub use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::{Data, filled, run_kernel};
-pub use super::layer_cases::{columns, glu, relative_gather, rotary, scatter};
+pub use super::layer_cases::{columns, glu, relative_gather, rotary, sample, scatter};
 pub use super::loss_cases::{distill_loss, loss_data, loss_state, pointwise_data, pointwise_loss};
 use super::numbers::{random, random_in, rounded_to_f16};
 use super::oracle;
@@ -376,8 +377,17 @@ pub fn gather() -> Vec<Case> {
         (2048, 30_522, 384),
     ] {
         for (backward, accumulate) in [(false, false), (true, false), (true, true)] {
-            let (first, table_type) = (0, DType::F32);
-            let kernel = Gather { rows, table_rows, first, cols, backward, accumulate, table_type };
+            let (first, table_type, ids_type) = (0, DType::F32, DType::I32);
+            let kernel = Gather {
+                rows,
+                table_rows,
+                first,
+                cols,
+                backward,
+                accumulate,
+                table_type,
+                ids_type,
+            };
             cases.push(Case::random(kernel, -1.0, 2.0));
         }
     }
@@ -387,8 +397,10 @@ pub fn gather() -> Vec<Case> {
     let (rows, order) = (ids.len(), sorted_order(&ids));
     for table_rows in [5, 7, 8] {
         let accumulate = table_rows == 7;
-        let (first, cols, backward, table_type) = (0, 20, true, DType::F32);
-        let kernel = Gather { rows, table_rows, first, cols, backward, accumulate, table_type };
+        let (first, cols, backward) = (0, 20, true);
+        let (table_type, ids_type) = (DType::F32, DType::I32);
+        let kernel =
+            Gather { rows, table_rows, first, cols, backward, accumulate, table_type, ids_type };
         let dy = Data::Floats(random_in(-1.0, 2.0, rows * 20, 1));
         let [ids, order] = [&ids, &order].map(|values| Data::Integers(values.clone()));
         cases.push(Case::new(kernel, vec![dy, ids, order, Data::Unwritten]));

@@ -142,6 +142,7 @@ fn stored_in(b_type: DType) -> Vec<Case> {
             backward: false,
             accumulate: false,
             table_type: b_type,
+            ids_type: DType::I32,
         };
         cases.push(with_weights(Case::random(kernel, -1.0, 2.0), 0));
     }

@@ -19,6 +19,8 @@ pub enum Data {
     Floats(Vec<f64>),
     /// Integers.
     Integers(Vec<i32>),
+    /// Words of quantised blocks.
+    Blocks(Vec<u32>),
     /// Nothing yet: the kernel must write every element.
     Unwritten,
 }
@@ -107,6 +109,14 @@ impl<'a> Loaded<'a> {
             let floats = match data {
                 Data::Integers(values) => {
                     inputs.push((operand.name, HostTensor::I32(values)));
+                    None
+                }
+                Data::Blocks(words) => {
+                    let part = StorePart { store: 0, part: Part::Parameters, segment: index };
+                    spec.kind = BufferKind::Persistent(part);
+                    let id = device.create_buffer(operand.name, operand.dtype, len)?;
+                    made.push((index, id));
+                    device.write_blocks(id, 0, words)?;
                     None
                 }
                 Data::Floats(values) => Some(values.clone()),

@@ -4,12 +4,13 @@ use distil_gpu_kernels::columns::Columns;
 use distil_gpu_kernels::glu::{Gate, Glu, Halves};
 use distil_gpu_kernels::relative_gather::{RelativeGather, runs};
 use distil_gpu_kernels::rotary::Rotary;
+use distil_gpu_kernels::sample::{DRAW, SETTINGS, Sample};
 use distil_gpu_kernels::scatter::Scatter;
 use distil_gpu_kernels::{Access, Kernel};
 
 use super::cases::Case;
 use super::kernel::Data;
-use super::numbers::random;
+use super::numbers::{random, random_in};
 
 /// Heads that turn whole and in part, tables longer than the examples, both ways; grids that have to be folded.
 pub fn rotary() -> Vec<Case> {
@@ -60,6 +61,48 @@ pub fn columns() -> Vec<Case> {
     for (rows, cols, blocks) in [(1, 1, 1), (3, 5, 2), (65, 1, 3), (40, 77, 4), (700, 64, 3)] {
         for join in [false, true] {
             cases.push(Case::random(Columns { rows, cols, blocks, join }, -1.0, 1.0));
+        }
+    }
+    cases
+}
+
+/// Vocabularies of one token to a large one; the likeliest token, and draws from all tokens and from those that each
+/// setting leaves; logits that are no numbers in some rows.
+pub fn sample() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (rows, cols) in [(1, 1), (9, 7), (16, 300), (12, 5003), (10, 49_152)] {
+        for penalised in [false, true] {
+            let kernel = Sample { rows, cols, penalised };
+            let mut logits = random_in(-8.0, 8.0, rows * cols, 1);
+            if rows > 9 {
+                logits[9 * cols + cols / 2] = f64::NAN;
+            }
+            let ways: [([f64; SETTINGS], i32); 8] = [
+                ([0.0, 1.0, 0.0, 1.0], 0),
+                ([1.0, 1.0, 0.0, 1.5], 0),
+                ([0.75, 0.875, 0.0, 1.25], 0),
+                ([2.0, 1.0, 0.0, 1.0], 40),
+                ([1.0, 1.0, 0.0625, 1.0], 0),
+                ([1.5, 0.5, 0.03125, 0.75], 5),
+                ([0.0, 0.5, 0.5, 2.0], 3),
+                ([0.25, 0.75, 0.0, 1.0], 1),
+            ];
+            let of = |row: usize| ways[row % ways.len()];
+            let settings = (0..rows).flat_map(|row| of(row).0).collect();
+            let draw: Vec<i32> = (0..rows).flat_map(|row| [7, row as i32, of(row).1]).collect();
+            assert_eq!(draw.len(), rows * DRAW);
+            let positions = (0..rows as i32).map(|row| 31 * row).collect();
+            let mut data = vec![
+                Data::Floats(logits),
+                Data::Floats(settings),
+                Data::Integers(draw),
+                Data::Integers(positions),
+            ];
+            let said = random_in(-1.0, 1.0, rows * cols, 2);
+            let said = said.into_iter().map(|at| f64::from(at > 0.5)).collect();
+            data.extend(penalised.then_some(Data::Floats(said)));
+            data.push(Data::Unwritten);
+            cases.push(Case::new(kernel, data));
         }
     }
     cases

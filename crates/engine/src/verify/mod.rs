@@ -4,6 +4,7 @@
 //! one recipe will run: its kernels at its shapes, and its training steps.
 
 mod attention_cases;
+mod block_cases;
 pub mod cases;
 mod f16_cases;
 mod feature_cases;

@@ -6,11 +6,12 @@
 use distil_gpu_kernels::{Access, Caps, DType, Kernel, Operand};
 
 use super::attention_cases::attention;
+use super::block_cases::in_blocks;
 use super::cases::{Case, elementwise, gather, layer_norm, matmul, reduce, roof, softmax};
 use super::f16_cases::{cooperative, halved, stored};
 use super::feature_cases::{feature_loss, relation_loss};
 use super::kernel::variants;
-use super::layer_cases::{columns, glu, relative_gather, rotary, scatter};
+use super::layer_cases::{columns, glu, relative_gather, rotary, sample, scatter};
 use super::loss_cases::{distill_loss, pointwise_loss};
 use super::numbers::{nmse, rounded_to_f16};
 use super::part_cases::parts;
@@ -59,6 +60,8 @@ pub static KERNELS: &[Verified] = &[
     row("reduce", reduce, |_, _| 3e-13),
     // exp, and sums of up to 20,000 numbers in f32.
     row("softmax", softmax, |_, _| 1e-12),
+    // Numbers of tokens: a point in between two of them is nowhere near either in these cases.
+    row("sample", sample, |_, _| 0.0),
     // Nothing is computed.
     row("scatter", scatter, |_, _| 0.0),
     row("gather", gather, |kernel, _| of_rows(kernel)),
@@ -120,7 +123,7 @@ fn limit(kernel: &dyn Kernel, operand: &Operand) -> f64 {
 pub fn all(caps: &Caps) -> Vec<Case> {
     let mut cases: Vec<Case> = KERNELS.iter().flat_map(|kernel| (kernel.cases)()).collect();
     cases.extend(cooperative(caps));
-    cases.extend([stored, halved, parts].into_iter().flat_map(|more| more()));
+    cases.extend([stored, in_blocks, halved, parts].into_iter().flat_map(|more| more()));
     cases
 }
 

@@ -35,7 +35,7 @@ impl Matmul {
             }
         };
         // 64 rows of halves, or of bytes, begin where a device can bind if their words are whole.
-        if operand == 1 && !(row_len * self.b_type.bytes()).is_multiple_of(4) {
+        if operand == 1 && !self.b_type.bytes_of(row_len).is_multiple_of(4) {
             return None;
         }
         let rows = match side {

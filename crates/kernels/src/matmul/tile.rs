@@ -192,6 +192,10 @@ impl Tile {
         match b_type {
             DType::F16 => source.imports.push(("common/b_f32", "common/b_f16")),
             DType::I8 => source.imports.push(("common/b_f32", "common/b_i8")),
+            DType::Blocks(blocks) => {
+                source.imports.push(("common/b_f32", "common/b_blocks"));
+                source.imports.push(("common/blocks_q8_0", blocks.reader()));
+            }
             DType::F32 | DType::I32 => {}
         }
         source
@@ -206,7 +210,7 @@ impl Tile {
             "tiled" => 4 * depth * (rows + cols + 2),
             _ => {
                 let slab = |len: u32| (len * (depth + 8)).max(depth * (len + 8));
-                let factors = self.factors.bytes() as u32 * (slab(rows) + slab(cols));
+                let factors = self.factors.bytes_of(1) as u32 * (slab(rows) + slab(cols));
                 factors + 4 * side * side * self.group[0] * self.group[1]
             }
         }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::Matmul;
 use crate::chain::Row;
 use crate::gemm::product;
-use crate::{Args, DType, Real, StepState};
+use crate::{Args, Blocks, DType, Real, StepState};
 
 impl Matmul {
     pub(super) fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
@@ -17,6 +17,7 @@ impl Matmul {
         let b = match self.b_type {
             DType::F16 => Right::Halves(args.read_f16(1)),
             DType::I8 => Right::Bytes(args.read_i8(1)),
+            DType::Blocks(blocks) => Right::Blocks(blocks, args.read_blocks(1)),
             DType::F32 | DType::I32 => Right::Floats(args.read(1)),
         };
         let operands: Vec<&[F]> =
@@ -24,7 +25,7 @@ impl Matmul {
         let out = args.write(2 + operands.len());
         let copies = |shared| if shared { 1 } else { self.batch };
         assert!(a.len() >= self.spans()[0]);
-        assert!(b.len() >= copies(self.shared_b) * self.k * self.n);
+        assert!(b.holds(copies(self.shared_b) * self.k * self.n));
         assert!(out.len() == self.spans()[1]);
         let out = Out(out.as_mut_ptr());
         if let (true, Right::Floats(b)) = (self.has_few_rows(), &b) {
@@ -121,20 +122,21 @@ impl Matmul {
         (ELEMENTS / self.k.max(1)).max(LEAST) / LEAST * LEAST
     }
 
-    /// Writes some columns of B, stored in what `widen` makes floats, to `wide`; returns the strides that they have there.
-    fn widen<F: Real, T>(
+    /// Writes some columns of B, whose elements from one on `widen` makes floats, to `wide`; returns the strides that they
+    /// have there.
+    fn widen<F: Real>(
         &self,
-        b: &[T],
+        start: usize,
         (first, cols): (usize, usize),
         wide: &mut [F],
-        widen: impl Fn(&[T], &mut [F]),
+        widen: impl Fn(usize, &mut [F]),
     ) -> [usize; 2] {
         if self.trans_b {
-            widen(&b[first * self.k..][..cols * self.k], wide);
+            widen(start + first * self.k, wide);
             return [1, self.k];
         }
-        for (wide, b) in wide.chunks_exact_mut(cols).zip(b.chunks_exact(self.n)) {
-            widen(&b[first..][..cols], wide);
+        for (row, wide) in wide.chunks_exact_mut(cols).enumerate() {
+            widen(start + row * self.n + first, wide);
         }
         [cols, 1]
     }
@@ -174,7 +176,7 @@ impl Matmul {
             Right::Floats(b) => {
                 columns(j, cols, &b[batch * b_batch + j * b_col..], [b_row, b_col]);
             }
-            Right::Halves(_) | Right::Bytes(_) => {
+            Right::Halves(_) | Right::Bytes(_) | Right::Blocks(..) => {
                 let most = self.stripe().min(cols);
                 WIDE.with_borrow_mut(|wide| {
                     let room = (most * self.k * size_of::<F>()).div_ceil(size_of::<f64>());
@@ -184,16 +186,13 @@ impl Matmul {
                         let strip = most.min(j + cols - first);
                         let wide = &mut wide[..strip * self.k];
                         let columns_of_b = (first, strip);
-                        let strides = match b {
-                            Right::Halves(b) => {
-                                self.widen(&b[batch * b_batch..], columns_of_b, wide, F::widen)
-                            }
-                            Right::Bytes(b) => {
-                                let b = &b[batch * b_batch..];
-                                self.widen(b, columns_of_b, wide, F::widen_bytes)
-                            }
-                            Right::Floats(_) => unreachable!("floats are read as they are"),
-                        };
+                        let strides =
+                            self.widen(batch * b_batch, columns_of_b, wide, |at, wide| match b {
+                                Right::Halves(b) => F::widen(&b[at..][..wide.len()], wide),
+                                Right::Bytes(b) => F::widen_bytes(&b[at..][..wide.len()], wide),
+                                Right::Blocks(blocks, b) => blocks.widen(b, at, wide),
+                                Right::Floats(_) => unreachable!("floats are read as they are"),
+                            });
                         columns(first, strip, wide, strides);
                     }
                 });
@@ -248,14 +247,17 @@ enum Right<'a, F> {
     Floats(&'a [F]),
     Halves(&'a [f16]),
     Bytes(&'a [i8]),
+    Blocks(Blocks, &'a [u32]),
 }
 
 impl<F> Right<'_, F> {
-    fn len(&self) -> usize {
+    /// Whether there are so many elements.
+    fn holds(&self, elements: usize) -> bool {
         match self {
-            Self::Floats(b) => b.len(),
-            Self::Halves(b) => b.len(),
-            Self::Bytes(b) => b.len(),
+            Self::Floats(b) => b.len() >= elements,
+            Self::Halves(b) => b.len() >= elements,
+            Self::Bytes(b) => b.len() >= elements,
+            Self::Blocks(blocks, b) => b.len() / blocks.words() * blocks.len() >= elements,
         }
     }
 }

@@ -138,6 +138,7 @@ fn rows() -> Vec<Case> {
                     backward,
                     accumulate: backward,
                     table_type,
+                    ids_type: DType::I32,
                 };
                 cases.push(case(format!("gather{way} of {table_type:?}"), gather));
             }

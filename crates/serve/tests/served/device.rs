@@ -116,6 +116,9 @@ impl Device for Told {
     fn write(&mut self, id: BufferId, offset: usize, values: &[f32]) -> Result<(), Error> {
         self.inner.write(id, offset, values)
     }
+    fn write_blocks(&mut self, id: BufferId, offset: usize, words: &[u32]) -> Result<(), Error> {
+        self.inner.write_blocks(id, offset, words)
+    }
     fn read(&mut self, id: BufferId, offset: usize, len: usize) -> Result<Vec<f32>, Error> {
         self.inner.read(id, offset, len)
     }

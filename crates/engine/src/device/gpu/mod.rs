@@ -81,7 +81,7 @@ impl Tensor {
 
     /// The piece that an element lies in, and its byte there.
     fn at(&self, element: usize) -> (&wgpu::Buffer, u64) {
-        let byte = element % self.piece_len * self.dtype.bytes();
+        let byte = self.dtype.bytes_of(element % self.piece_len);
         (&self.pieces[element / self.piece_len], byte as u64)
     }
 
@@ -98,7 +98,7 @@ impl Tensor {
 
     /// Refuses a range that is not there, or begins within a word, and integers where floats are meant.
     fn check(&self, offset: usize, len: usize) -> Result<(), Error> {
-        let whole = (offset * self.dtype.bytes()).is_multiple_of(4);
+        let whole = self.dtype.bytes_of(offset).is_multiple_of(4);
         if self.dtype != DType::I32 && whole && offset + len <= self.len {
             return Ok(());
         }
@@ -124,7 +124,7 @@ pub fn readback_bytes(bytes: usize) -> u64 {
 
 /// Bytes of a buffer of `len` elements: whole words; WebGPU has no empty bindings.
 fn buffer_bytes(dtype: DType, len: usize) -> u64 {
-    ((len.max(1) * dtype.bytes()) as u64).next_multiple_of(4)
+    (dtype.bytes_of(len.max(1)) as u64).next_multiple_of(4)
 }
 
 /// Runs plans on a GPU.
@@ -264,12 +264,35 @@ impl GpuDevice {
                     self.read_bytes(piece, byte, bytemuck::cast_slice_mut(&mut bytes))?;
                     values.iter_mut().zip(bytes).for_each(|(value, byte)| *value = byte.into());
                 }
+                DType::Blocks(blocks) => {
+                    let mut words = vec![0_u32; tensor.dtype.bytes_of(count) / 4];
+                    self.read_bytes(piece, byte, bytemuck::cast_slice_mut(&mut words))?;
+                    blocks.widen(&words, 0, values);
+                }
                 DType::F32 | DType::I32 => {
                     self.read_bytes(piece, byte, bytemuck::cast_slice_mut(values))?;
                 }
             }
         }
         Ok(values)
+    }
+
+    /// Writes bytes to a buffer, waiting where much is under way.
+    fn upload(
+        &mut self,
+        label: &str,
+        piece: &wgpu::Buffer,
+        at: u64,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        if self.unflushed + bytes.len() > COPY_BYTES {
+            self.wait()?;
+        }
+        self.context
+            .guarded(|| self.context.queue.write_buffer(piece, at, bytes))
+            .map_err(|error| self.context.no_room(error, label, bytes.len() as u64))?;
+        self.unflushed += bytes.len();
+        Ok(())
     }
 
     /// Refuses halves where the driver's shaders cannot read them.
@@ -344,8 +367,8 @@ impl Device for GpuDevice {
         self.context.check()?;
         let tensor = self.tensor(id)?.clone();
         tensor.check(offset, values.len())?;
-        let size = tensor.dtype.bytes();
-        for (first, count) in tensor.spans(offset, values.len(), COPY_BYTES / size) {
+        let most = tensor.dtype.held_in(COPY_BYTES);
+        for (first, count) in tensor.spans(offset, values.len(), most) {
             let (piece, at) = tensor.at(first);
             let values = &values[first - offset..][..count];
             let (mut halves, mut eighths) = (Vec::new(), Vec::new());
@@ -360,15 +383,24 @@ impl Device for GpuDevice {
                     eighths.resize(count.next_multiple_of(4), 0);
                     bytemuck::cast_slice(&eighths)
                 }
+                DType::Blocks(_) => panic!("blocks are written by their words"),
                 DType::F32 | DType::I32 => bytemuck::cast_slice(values),
             };
-            if self.unflushed + bytes.len() > COPY_BYTES {
-                self.wait()?;
-            }
-            self.context
-                .guarded(|| self.context.queue.write_buffer(piece, at, bytes))
-                .map_err(|error| self.context.no_room(error, &tensor.label, bytes.len() as u64))?;
-            self.unflushed += bytes.len();
+            self.upload(&tensor.label, piece, at, bytes)?;
+        }
+        self.context.check()
+    }
+
+    fn write_blocks(&mut self, id: BufferId, offset: usize, words: &[u32]) -> Result<(), Error> {
+        self.context.check()?;
+        let tensor = self.tensor(id)?.clone();
+        let len = tensor.dtype.held_in(4 * words.len());
+        tensor.check(offset, len)?;
+        for (first, count) in tensor.spans(offset, len, tensor.dtype.held_in(COPY_BYTES)) {
+            let (piece, at) = tensor.at(first);
+            let [start, bytes] = [first - offset, count].map(|len| tensor.dtype.bytes_of(len));
+            let bytes = &bytemuck::cast_slice(words)[start..start + bytes];
+            self.upload(&tensor.label, piece, at, bytes)?;
         }
         self.context.check()
     }

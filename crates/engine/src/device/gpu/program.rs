@@ -325,7 +325,7 @@ fn names<T>(map: &HashMap<String, T>) -> String {
 
 fn bind(tensors: &[Tensor], view: View) -> wgpu::BufferBinding<'_> {
     let tensor = &tensors[view.buffer];
-    let (buffer, offset) = tensor.at(view.offset * view.dtype.bytes() / tensor.dtype.bytes());
+    let (buffer, offset) = tensor.at(tensor.dtype.held_in(view.dtype.bytes_of(view.offset)));
     let size = wgpu::BufferSize::new(buffer_bytes(view.dtype, view.len));
     wgpu::BufferBinding { buffer, offset, size }
 }
@@ -403,7 +403,7 @@ fn check_call(plan: &Plan, call: &Call, operands: &[Operand]) -> Result<(), Stri
     }
     for (view, operand) in views.iter().zip(operands) {
         let spec = &plan.buffers[view.buffer];
-        let start = view.offset * view.dtype.bytes();
+        let start = view.dtype.bytes_of(view.offset);
         let aligned = start.is_multiple_of(ALIGNMENT_BYTES);
         let inside = start as u64 + view.bytes() <= spec.bytes() && aligned;
         let slot_of_halves = (spec.dtype, view.dtype) == (DType::F32, DType::F16);

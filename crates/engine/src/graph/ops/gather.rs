@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::graph::export::Export;
 use crate::graph::{Gradient, Graph, Tensor, TensorId};
 
-/// Inputs: table [table_rows, cols] (f32 or f16), ids [..] (integers), and order [number of ids] (integers), which only
-/// the gradient reads. Output: [.., cols].
+/// Inputs: table [table_rows, cols] (f32 or f16), ids [..] (integers, or floats as [`super::Sample`] makes them), and order
+/// [number of ids] (integers), which only the gradient reads. Output: [.., cols].
 #[derive(Clone, Copy, Debug)]
 pub struct Gather;
 
@@ -25,14 +25,14 @@ impl Op for Gather {
         let &[table, ids, order] = inputs else {
             return Err(mismatch(self.name(), inputs, "a table, ids and their order"));
         };
-        let integers = [ids, order].iter().all(|t| t.dtype == DType::I32);
+        let numbers = matches!(ids.dtype, DType::I32 | DType::F32) && order.dtype == DType::I32;
         let countable = [ids.len(), table.len()].iter().all(|&len| i32::try_from(len).is_ok());
         let ordered = order.shape == [ids.len()] && !ids.is_empty();
         match table.shape[..] {
             [_, cols]
                 if table.dtype != DType::I32
                     && !table.is_empty()
-                    && integers
+                    && numbers
                     && countable
                     && ordered =>
             {
@@ -48,6 +48,9 @@ impl Op for Gather {
     }
 
     fn gradient(&self, at: &mut Gradient<'_>) -> Result<Vec<Option<TensorId>>, Error> {
+        if at.graph.tensor(at.input(1)).dtype != DType::I32 {
+            return Err(at.missing(self.name()));
+        }
         let table_rows = at.graph.shape(at.input(0))[0];
         let inputs = [at.upstream(0), at.input(1), at.input(2)];
         let dtable =
@@ -68,6 +71,7 @@ impl Op for Gather {
             backward: false,
             accumulate: false,
             table_type: site.inputs[0].dtype,
+            ids_type: site.inputs[1].dtype,
         };
         let args = vec![ArgRef::Input(0), ArgRef::Input(1), ArgRef::Output(0)];
         Ok(vec![Lowered::new(kernel, args)])
@@ -116,6 +120,7 @@ impl Op for GatherGradient {
             backward: true,
             accumulate: self.onto,
             table_type: DType::F32,
+            ids_type: DType::I32,
         };
         let mut args: Vec<ArgRef> = (0..3).map(ArgRef::Input).collect();
         args.push(ArgRef::Output(0));
@@ -169,10 +174,12 @@ mod tests {
         };
         assert_eq!(made(&[5, 3], &[4], &[4], DType::I32).ok(), Some(vec![4, 3]));
         assert_eq!(made(&[5, 3], &[2, 4], &[8], DType::I32).ok(), Some(vec![2, 4, 3]));
+        // As a kernel makes them.
+        assert_eq!(made(&[5, 3], &[4], &[4], DType::F32).ok(), Some(vec![4, 3]));
         for (table, ids, order, dtype) in [
             (&[5, 3][..], &[2, 4][..], &[2, 4][..], DType::I32),
             (&[5, 3], &[4], &[3], DType::I32),
-            (&[5, 3], &[4], &[4], DType::F32),
+            (&[5, 3], &[4], &[4], DType::F16),
             (&[5, 3, 2], &[4], &[4], DType::I32),
             (&[0, 3], &[4], &[4], DType::I32),
             (&[5, 3], &[0], &[0], DType::I32),

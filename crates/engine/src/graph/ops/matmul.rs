@@ -79,6 +79,10 @@ impl Op for Matmul {
         Ok(vec![Some(da), Some(db)])
     }
 
+    fn reads_blocks(&self, input: usize) -> bool {
+        input == 1
+    }
+
     /// Its rows are then columns of the product.
     fn reads_bytes(&self, input: usize) -> bool {
         input == 1 && self.trans_b

@@ -20,6 +20,7 @@ mod relation_loss;
 mod relative_gather;
 mod reshape;
 mod rotary;
+mod sample;
 mod scatter;
 mod softmax;
 mod vocabulary_loss;
@@ -50,6 +51,7 @@ pub use relation_loss::RelationLoss;
 pub use relative_gather::RelativeGather;
 pub use reshape::Reshape;
 pub use rotary::Rotary;
+pub use sample::Sample;
 pub use scatter::Scatter;
 pub use softmax::Softmax;
 pub use vocabulary_loss::{Decoder, VocabularyLoss, chunk_rows};
@@ -203,6 +205,11 @@ pub trait Op: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Shape`] when no kernel can.
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error>;
+
+    /// Whether it reads input `input` where that lies in quantised blocks.
+    fn reads_blocks(&self, input: usize) -> bool {
+        self.reads_bytes(input)
+    }
 
     /// Whether it reads input `input` where that lies in bytes, leaving the scales of its rows to who adds it.
     fn reads_bytes(&self, _input: usize) -> bool {

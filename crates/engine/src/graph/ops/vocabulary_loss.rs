@@ -255,6 +255,10 @@ impl Op for VocabularyLoss {
         "vocabulary_loss"
     }
 
+    fn reads_blocks(&self, input: usize) -> bool {
+        input == WEIGHT || self.teacher && input == TEACHER + WEIGHT
+    }
+
     fn infer(&self, inputs: &[&Tensor]) -> Result<Vec<Vec<usize>>, Error> {
         let Sizes { rows, vocab, hidden, .. } = self.sizes(inputs)?;
         let chunk = self.chunk.min(rows);

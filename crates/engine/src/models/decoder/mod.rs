@@ -33,7 +33,7 @@ pub use family::Family;
 use family::{Names, Queries};
 pub use ranking::Ranking;
 pub use rope::{Rope, RopeScaling};
-pub use step::{StepShape, names as step_names};
+pub use step::{Room, names as step_names};
 
 /// A stack of causal attention and feed-forward layers, their norms in front, and a head that guesses the next token.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,7 @@
-//! A decoder that goes on: reads the tokens of each row that come behind those whose keys and values are kept.
+//! A decoder that goes on: reads the tokens of each row that come behind those whose keys and values are kept, and chooses
+//! the next ones.
 
-use distil_gpu_kernels::DType;
+use distil_gpu_kernels::{DType, sample};
 
 use super::forward::Pass;
 use super::{Decoder, Positions};
@@ -10,18 +11,18 @@ use crate::layout::Layout;
 use crate::plan::{Options, Plan};
 use crate::store::{Init, ParameterSpec};
 
-/// Extents of a step.
+/// Room for texts that are continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StepShape {
-    /// Texts that are continued.
+pub struct Room {
+    /// Texts.
     pub rows: usize,
-    /// Tokens of each that are read at once.
-    pub length: usize,
     /// Tokens of each whose keys and values are kept.
     pub capacity: usize,
+    /// Whether it is kept which tokens were said.
+    pub said: bool,
 }
 
-/// Names of a step's inputs and of its output.
+/// Names of a step's inputs and of its outputs. Inputs that each token of several has for itself end in its number.
 pub mod names {
     /// Token numbers [rows · length]; -1 where there is none.
     pub const TOKENS: &str = "tokens";
@@ -35,8 +36,21 @@ pub mod names {
     pub const NEAR_RANGES: &str = "near ranges";
     /// From which tokens the next ones are guessed \[rows], among all of the step.
     pub const LAST: &str = "last";
+    /// Where the tokens stand among all of all texts that may be said [rows · length]: row · vocab_size + token, or -1.
+    pub const SAID: &str = "said";
+    /// How each text's tokens are chosen [rows, 4], as `distil_gpu_kernels::sample::Sample` has it.
+    pub const SETTINGS: &str = "settings";
+    /// What tells a text's draws [rows, 3], as above.
+    pub const DRAW: &str = "draw";
     /// Logits [rows, vocab_size].
     pub const LOGITS: &str = "logits";
+    /// Numbers of the tokens that were chosen, one a row \[rows].
+    pub const CHOSEN: &str = "chosen";
+
+    /// The name of what token number `number` of a run has for itself.
+    pub fn of_token(name: &str, number: usize) -> String {
+        format!("{name} {number}")
+    }
 }
 
 /// The store with the model's parameters.
@@ -44,59 +58,152 @@ const MODEL: usize = 0;
 /// The store of keys and values.
 const CACHE: usize = 1;
 
+/// What a step is told of its tokens.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    length: usize,
+    positions: TensorId,
+    places: TensorId,
+    ranges: [TensorId; 2],
+    last: TensorId,
+}
+
+/// Adds steps to a graph.
+struct Steps<'a> {
+    decoder: &'a Decoder,
+    graph: Graph,
+    room: Room,
+    /// Cosines and sines of all positions, where they turn.
+    tables: Option<[TensorId; 2]>,
+}
+
 impl Decoder {
-    /// The store of a step's keys and values: of each layer both [rows, capacity, key width].
+    /// The store of a step's keys and values: of each layer both [rows, capacity, key width]; and behind them, where it is
+    /// kept, which tokens were said [rows, vocab_size].
     ///
     /// # Errors
     /// [`Error::TooLarge`] when they are too large for any device.
-    pub fn cache_layout(&self, rows: usize, capacity: usize) -> Result<Layout, Error> {
-        let spec = |layer: usize, of: &str| ParameterSpec {
-            name: format!("{of} of layer {layer}"),
-            shape: vec![rows, capacity, self.key_width()],
+    pub fn cache_layout(&self, room: Room) -> Result<Layout, Error> {
+        let spec = |name: String, shape: Vec<usize>| ParameterSpec {
+            name,
+            shape,
             decay: false,
             init: Init::Constant(0.0),
         };
-        let layers = 0..self.num_hidden_layers;
-        Layout::new(layers.flat_map(|layer| ["keys", "values"].map(|of| spec(layer, of))).collect())
+        let Room { rows, capacity, said } = room;
+        let keys = vec![rows, capacity, self.key_width()];
+        let mut specs: Vec<ParameterSpec> = (0..self.num_hidden_layers)
+            .flat_map(|layer| ["keys", "values"].map(|of| format!("{of} of layer {layer}")))
+            .map(|name| spec(name, keys.clone()))
+            .collect();
+        let vocabulary = vec![rows, self.vocab_size];
+        specs.extend(said.then(|| spec("tokens that were said".to_owned(), vocabulary)));
+        Layout::new(specs)
     }
 
-    /// A step: reads tokens, keeps their keys and values, and guesses the next token of each row. Store 0 has the model's
-    /// parameters, which lie as this layout says, store 1 what [`Self::cache_layout`] does.
+    /// A step that reads so many tokens of each row, keeps their keys and values, and guesses what follows. Store 0 has the
+    /// model's parameters, which lie as this layout says, store 1 what [`Self::cache_layout`] does.
     ///
     /// # Errors
     /// When the cache is too large for any device.
-    pub fn step_plan(&self, parameters: Layout, shape: StepShape) -> Result<Plan, Error> {
-        let StepShape { rows, length, capacity } = shape;
-        let mut graph = Graph::new(vec![parameters, self.cache_layout(rows, capacity)?]);
-        let mut integers = |name: &str, shape: &[usize]| graph.input(name, shape, DType::I32);
-        let tokens = integers(names::TOKENS, &[rows * length]);
-        let positions = integers(names::POSITIONS, &[rows * length]);
-        let places = integers(names::PLACES, &[rows * length]);
-        let last = integers(names::LAST, &[rows]);
-        let ranges =
-            [names::RANGES, names::NEAR_RANGES].map(|name| integers(name, &[rows, length, 2]));
-        // An order of row numbers is for gradients, of which there are none.
-        let angles = match &self.positions {
+    pub fn read_plan(&self, parameters: Layout, room: Room, length: usize) -> Result<Plan, Error> {
+        let mut steps = Steps::new(self, parameters, room)?;
+        let place = steps.place(length, |name| name.to_owned());
+        let tokens = steps.integers(names::TOKENS, &[room.rows * length]);
+        steps.mark_said(length)?;
+        let logits = steps.step(tokens, place)?;
+        steps.graph.output(names::LOGITS, logits);
+        Plan::compile(&steps.graph, Options::default())
+    }
+
+    /// So many steps, each of which reads one token of each row and chooses the next, which the next step reads. Stores as
+    /// those of [`Self::read_plan`].
+    ///
+    /// # Errors
+    /// As [`Self::read_plan`].
+    pub fn write_plan(&self, parameters: Layout, room: Room, tokens: usize) -> Result<Plan, Error> {
+        let mut steps = Steps::new(self, parameters, room)?;
+        let settings =
+            steps.graph.input(names::SETTINGS, &[room.rows, sample::SETTINGS], DType::F32);
+        let draw = steps.integers(names::DRAW, &[room.rows, sample::DRAW]);
+        let mut token = steps.integers(names::TOKENS, &[room.rows]);
+        steps.mark_said(1)?;
+        let said = room.said.then_some((CACHE, 2 * self.num_hidden_layers));
+        for number in 0..tokens {
+            let place = steps.place(1, |name| names::of_token(name, number));
+            let logits = steps.step(token, place)?;
+            token = steps.graph.sample(logits, [settings, draw, place.positions], said)?;
+            steps.graph.output(&names::of_token(names::CHOSEN, number), token);
+        }
+        Plan::compile(&steps.graph, Options::default())
+    }
+}
+
+impl<'a> Steps<'a> {
+    fn new(decoder: &'a Decoder, parameters: Layout, room: Room) -> Result<Self, Error> {
+        let mut graph = Graph::new(vec![parameters, decoder.cache_layout(room)?]);
+        let tables = match &decoder.positions {
             Positions::Learnt => None,
             Positions::Rotary(rope) => {
-                let (frequencies, factor) = rope.frequencies(self.head_dim);
-                let [cos, sin] = graph.rotary_tables(capacity, &frequencies, factor)?;
-                let [cos, sin] = [cos, sin].map(|table| graph.gather(table, positions, positions));
-                Some([cos?, sin?])
+                let (frequencies, factor) = rope.frequencies(decoder.head_dim);
+                Some(graph.rotary_tables(room.capacity, &frequencies, factor)?)
             }
         };
-        let mut pass = Pass::new(self, &mut graph, MODEL);
-        let embedded = pass.embed([tokens, tokens], Some([positions, positions]))?;
-        let mut x = pass.graph.reshape(embedded, &[rows, length, self.hidden_size])?;
-        for layer in 0..self.num_hidden_layers {
+        Ok(Self { decoder, graph, room, tables })
+    }
+
+    fn integers(&mut self, name: &str, shape: &[usize]) -> TensorId {
+        self.graph.input(name, shape, DType::I32)
+    }
+
+    /// The inputs of a step that reads so many tokens of each row.
+    fn place(&mut self, length: usize, name: impl Fn(&str) -> String) -> Place {
+        let rows = self.room.rows;
+        let positions = self.integers(&name(names::POSITIONS), &[rows * length]);
+        let places = self.integers(&name(names::PLACES), &[rows * length]);
+        let last = self.integers(&name(names::LAST), &[rows]);
+        let ranges = [names::RANGES, names::NEAR_RANGES]
+            .map(|of| self.integers(&name(of), &[rows, length, 2]));
+        Place { length, positions, places, ranges, last }
+    }
+
+    /// Has it kept that the tokens which are read were said, where that is kept.
+    fn mark_said(&mut self, length: usize) -> Result<(), Error> {
+        if !self.room.said {
+            return Ok(());
+        }
+        let rows = self.room.rows * length;
+        let places = self.integers(names::SAID, &[rows]);
+        let ones = self.graph.constant(1.0, &[rows, 1])?;
+        self.graph.scatter(CACHE, 2 * self.decoder.num_hidden_layers, ones, places)
+    }
+
+    /// Reads tokens [rows · length], keeps their keys and values, and guesses what follows each row's last: logits [rows,
+    /// vocab_size].
+    fn step(&mut self, tokens: TensorId, place: Place) -> Result<TensorId, Error> {
+        let Place { length, positions, places, ranges, last } = place;
+        let (decoder, rows) = (self.decoder, self.room.rows);
+        // An order of row numbers is for gradients, of which there are none.
+        let angles = match self.tables {
+            Some([cos, sin]) => {
+                let [cos, sin] =
+                    [cos, sin].map(|table| self.graph.gather(table, positions, positions));
+                Some([cos?, sin?])
+            }
+            None => None,
+        };
+        let mut pass = Pass::new(decoder, &mut self.graph, MODEL);
+        let embedded = pass.embed([tokens, positions], Some([positions, positions]))?;
+        let mut x = pass.graph.reshape(embedded, &[rows, length, decoder.hidden_size])?;
+        for layer in 0..decoder.num_hidden_layers {
             let [mut queries, mut keys, values] = pass.attention_inputs(layer, x)?;
             if let Some(angles) = angles {
-                queries = turned(pass.graph, queries, angles, self.num_attention_heads)?;
-                keys = turned(pass.graph, keys, angles, self.num_key_value_heads)?;
+                queries = turned(pass.graph, queries, angles, decoder.num_attention_heads)?;
+                keys = turned(pass.graph, keys, angles, decoder.num_key_value_heads)?;
             }
             let keys = kept(pass.graph, 2 * layer, keys, places)?;
             let values = kept(pass.graph, 2 * layer + 1, values, places)?;
-            let ranges = ranges[usize::from(self.windows[layer].is_some())];
+            let ranges = ranges[usize::from(decoder.windows[layer].is_some())];
             let config = pass.attention_config();
             let attended =
                 pass.graph.attention_to_cache([queries, keys, values], ranges, config)?;
@@ -104,9 +211,7 @@ impl Decoder {
             x = pass.feed_forward(layer, x)?;
         }
         let guessed = pass.vocabulary(x, [last, last])?;
-        let logits = graph.matmul(guessed.hidden, guessed.weight, false, true)?;
-        graph.output(names::LOGITS, logits);
-        Plan::compile(&graph, Options::default())
+        self.graph.matmul(guessed.hidden, guessed.weight, false, true)
     }
 }
 
