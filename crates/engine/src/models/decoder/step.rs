@@ -2,8 +2,8 @@
 
 use distil_gpu_kernels::DType;
 
+use super::Decoder;
 use super::forward::Pass;
-use super::{Decoder, Positions};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
 use crate::layout::Layout;
@@ -76,13 +76,14 @@ impl Decoder {
         let ranges =
             [names::RANGES, names::NEAR_RANGES].map(|name| integers(name, &[rows, length, 2]));
         // An order of row numbers is for gradients, of which there are none.
-        let angles = match &self.positions {
-            Positions::Learnt => None,
-            Positions::Rotary(rope) => {
-                let (frequencies, factor) = rope.frequencies(self.head_dim);
-                let [cos, sin] = graph.rotary_tables(capacity, &frequencies, factor)?;
-                let [cos, sin] = [cos, sin].map(|table| graph.gather(table, positions, positions));
-                Some([cos?, sin?])
+        let angles = match self.rotary_tables(&mut graph, capacity)? {
+            None => None,
+            Some(tables) => {
+                let mut of = |table| graph.gather(table, positions, positions);
+                let mut both = |[cos, sin]: [TensorId; 2]| Ok::<_, Error>([of(cos)?, of(sin)?]);
+                let full = both(tables[0])?;
+                let near = if tables[1] == tables[0] { full } else { both(tables[1])? };
+                Some([full, near])
             }
         };
         let mut pass = Pass::new(self, &mut graph, MODEL);
@@ -90,13 +91,14 @@ impl Decoder {
         let mut x = pass.graph.reshape(embedded, &[rows, length, self.hidden_size])?;
         for layer in 0..self.num_hidden_layers {
             let [mut queries, mut keys, values] = pass.attention_inputs(layer, x)?;
-            if let Some(angles) = angles {
+            let near = usize::from(self.windows[layer].is_some());
+            if let Some(angles) = angles.map(|angles| angles[near]) {
                 queries = turned(pass.graph, queries, angles, self.num_attention_heads)?;
                 keys = turned(pass.graph, keys, angles, self.num_key_value_heads)?;
             }
             let keys = kept(pass.graph, 2 * layer, keys, places)?;
             let values = kept(pass.graph, 2 * layer + 1, values, places)?;
-            let ranges = ranges[usize::from(self.windows[layer].is_some())];
+            let ranges = ranges[near];
             let config = pass.attention_config();
             let attended =
                 pass.graph.attention_to_cache([queries, keys, values], ranges, config)?;
