@@ -180,6 +180,12 @@ def tiny():
         "qwen2": t.Qwen2ForCausalLM(t.Qwen2Config(**size, tie_word_embeddings=True)),
         "qwen2, yarn": t.Qwen2ForCausalLM(t.Qwen2Config(**size, rope_parameters=yarn)),
         "qwen3": t.Qwen3ForCausalLM(t.Qwen3Config(**size, head_dim=32, tie_word_embeddings=True)),
+        # The sixth sees everything, and the window is shorter than the longest prompt.
+        "gemma3": t.Gemma3ForCausalLM(t.Gemma3TextConfig(**{
+            **size, "num_hidden_layers": 7, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64,
+            "pad_token_id": 0, "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 5e4},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5e2}}})),
         "gpt2": t.GPT2LMHeadModel(t.GPT2Config(
             n_embd=64, n_layer=2, n_head=4, n_positions=256, n_inner=96, vocab_size=704, initializer_range=0.1,
             bos_token_id=0, eos_token_id=2)),

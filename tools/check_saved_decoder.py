@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=50)
     parser.add_argument("--weights", help="the model in the program's words, where it is another, as a GGUF")
     parser.add_argument("--gguf", choices=["f32", "f16", "q8_0"], help="also as a GGUF of this type")
+    parser.add_argument("--threads", type=int, default=2, help="llama.cpp's, which wait for each other; 1 on a busy machine")
     args = parser.parse_args()
     texts = [json.loads(line)["text"] for line in args.documents.read_text(encoding="utf-8").splitlines()[: args.limit]]
     model, told = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, output_loading_info=True)
@@ -36,22 +37,22 @@ def main() -> None:
     # Longer ones are read in rows, of which each knows itself alone.
     fits = lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]) < tokenizer.model_max_length
     texts = [text for text in texts if fits(text)]
-    total, count = 0.0, 0
+    total, count, each = 0.0, 0, []
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
         ids = torch.tensor([ids])
         with torch.no_grad():
             logits = model(input_ids=ids).logits[0, :-1]
-        total += F.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+        each.append(F.cross_entropy(logits, ids[0, 1:], reduction="sum").item())
+        total += each[-1]
         count += ids.shape[1] - 1
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "documents.jsonl"
-        file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-        command = [args.program, "eval", args.weights or args.model, "--data", file, "--device", "cpu", "--json"]
-        ours = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    theirs = total / count
+        each[-1] /= ids.shape[1] - 1
+    theirs, ours = total / count, measured(args, texts)
     print(f"transformers {theirs:.6f} nats over {count} tokens, here {ours['cross_entropy']:.6f} over {ours['tokens']}")
     assert count == ours["tokens"] and abs(theirs - ours["cross_entropy"]) < 1e-3
+    apart = max(abs(theirs - measured(args, [text])["cross_entropy"]) for text, theirs in zip(texts[:20], each))
+    print(f"of each of {len(texts[:20])} texts alone: at most {apart:.1e} nats a token apart")
+    assert apart < 1e-4
 
     prompts = [" ".join(text.split()[:6]) for text in texts[:10]]
     file = tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8")
@@ -72,15 +73,24 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.gguf"
             subprocess.run([args.program, "convert", args.model, file, "--type", args.gguf, "-q"], check=True)
-            by_llama_cpp(file, model, tokenizer, texts)
+            by_llama_cpp(file, model, tokenizer, texts, args.threads)
 
 
-def by_llama_cpp(file: Path, model, tokenizer, texts: list[str]) -> None:
+def measured(args: argparse.Namespace, texts: list[str]) -> dict:
+    """What the program finds of these texts."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "documents.jsonl"
+        file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+        command = [args.program, "eval", args.weights or args.model, "--data", file, "--device", "cpu", "--json"]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def by_llama_cpp(file: Path, model, tokenizer, texts: list[str], threads: int) -> None:
     """Tokens of whole texts, and the 20 likeliest next tokens after the first third of each of 20 texts."""
     from llama_cpp import Llama, quiet
 
     with quiet():
-        llama = Llama(file)
+        llama = Llama(file, threads)
     of = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
     alike = sum(llama.ids(text) == of(text) for text in texts)
     print(f"llama.cpp: the same tokens of {alike} of {len(texts)} texts")

@@ -21,10 +21,10 @@ def quiet():
 
 
 class Llama:
-    def __init__(self, path):
+    def __init__(self, path, threads=2):
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(path)
-        parameters.n_ctx, parameters.warmup, parameters.cpuparams.n_threads = 512, False, 2
+        parameters.n_ctx, parameters.warmup, parameters.cpuparams.n_threads = 512, False, threads
         # Nothing of what is compared is rounded but the weights.
         parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -48,3 +48,19 @@ class Llama:
                    "logit_bias": [[self.ids("e")[0], 1000.0]]}
         first = self.ask("/completion", request)["completion_probabilities"][0]
         return {one["id"]: one["logprob"] for one in first["top_logprobs"]}
+
+    def of_each(self, ids):
+        """Log-probabilities of all tokens but the first, each behind those before it."""
+        found = []
+        for at in range(1, len(ids)):
+            # It is made to choose the token, of which it tells how likely it was before that; what it has read is kept.
+            request = {"prompt": ids[:at], "n_predict": 1, "n_probs": 1, "temperature": 0, "cache_prompt": True,
+                       "logit_bias": [[ids[at], 1000.0]]}
+            told = self.ask("/completion", request).get("completion_probabilities")
+            if told is None:
+                # It is a part of a letter: then it is looked for among all.
+                found.append(self.next(ids[:at], 1 << 20)[ids[at]])
+                continue
+            assert told[0]["id"] == ids[at], (told, ids[at])
+            found.append(told[0]["logprob"])
+        return found

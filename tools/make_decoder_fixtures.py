@@ -38,6 +38,11 @@ def rope(kind: str, theta: float = 100.0, **more: float) -> dict:
     return {"rope_parameters": {"rope_type": kind, "rope_theta": theta, **more}}
 
 
+def near_and_full(full: float, near: float) -> dict:
+    bases = {"full_attention": full, "sliding_attention": near}
+    return {"rope_parameters": {kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in bases.items()}}
+
+
 CASES = {
     "llama": ("Llama", {**rope("default"), "tie_word_embeddings": False}),
     "llama-biases": (
@@ -92,18 +97,44 @@ CASES = {
             "embd_pdrop": 0.0,
         },
     ),
+    "gemma3": (
+        "Gemma3Text",
+        {
+            **near_and_full(full=100.0, near=20.0),
+            "head_dim": 8,
+            "query_pre_attn_scalar": 12,
+            "sliding_window": 5,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "tie_word_embeddings": True,
+        },
+    ),
+    # As wide as the heads of its models are.
+    "gemma3-wide": (
+        "Gemma3Text",
+        {
+            **near_and_full(full=1e6, near=1e4),
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 256,
+            "query_pre_attn_scalar": 256,
+            "sliding_window": 5,
+            "tie_word_embeddings": True,
+        },
+    ),
 }
 
 
 def model_of(kind: str, more: dict) -> torch.nn.Module:
     sizes = {key: SIZES[key] for key in ("vocab_size", "bos_token_id", "eos_token_id", "attn_implementation")}
     config = getattr(transformers, f"{kind}Config")(**(sizes if kind == "GPT2" else SIZES) | more)
-    name = "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM"
+    name = "GPT2LMHeadModel" if kind == "GPT2" else f"{kind.removesuffix('Text')}ForCausalLM"
     model = getattr(transformers, name)(config)
     # As they start, norms are ones and biases zeros, and a forgotten one would not be seen.
     for name, parameter in model.named_parameters():
         spread = 0.3 if parameter.dim() > 1 else 0.2
-        start = 1.0 if parameter.dim() == 1 and name.endswith("weight") else 0.0
+        # Gemma's multiply by one more.
+        start = 1.0 if parameter.dim() == 1 and name.endswith("weight") and kind != "Gemma3Text" else 0.0
         torch.nn.init.normal_(parameter, start, spread)
     return model
 

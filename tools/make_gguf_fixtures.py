@@ -1,10 +1,13 @@
-"""Makes tests/fixtures/gguf: blocks with the numbers that PyPI gguf makes of them, and tiny GGUFs that it writes.
+"""Makes tests/fixtures/gguf: blocks with the numbers that PyPI gguf makes of them, tiny GGUFs that it writes, and how many nats
+a token llama.cpp finds texts to have by one of them.
 
-Needs gguf, numpy and safetensors. The GGUFs' tensors are named by gguf's own map of Hugging Face's names. Their values are
+Needs gguf, numpy, safetensors and xllamacpp. The GGUFs' tensors are named by gguf's own map of Hugging Face's names. Their values are
 a formula of name and place, which crates/gguf/tests/models.rs has too, so that no second file holds them.
 """
+import json
 import math
 import pathlib
+import tempfile
 import warnings
 
 import gguf
@@ -107,7 +110,7 @@ def changed(arch, name, value):
     return value + 1 if arch == "gemma3" and "norm" in name else value
 
 
-def model(file, arch, shapes, pre, divisors=None, width=WIDTH, base=1e4):
+def model(file, arch, shapes, pre, divisors=None, width=WIDTH, base=1e4, folder=folder, matrices=numpy.float16):
     writer = gguf.GGUFWriter(folder / f"{file}.gguf", arch)
     writer.add_context_length(32)
     writer.add_embedding_length(HIDDEN)
@@ -150,7 +153,7 @@ def model(file, arch, shapes, pre, divisors=None, width=WIDTH, base=1e4):
     names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, arch.upper()), LAYERS)
     for name, shape in shapes.items():
         value = changed(arch, name, values(name, shape))
-        writer.add_tensor(names.get_name(name, (".weight", ".bias")), value.astype(numpy.float16 if value.ndim == 2 else numpy.float32))
+        writer.add_tensor(names.get_name(name, (".weight", ".bias")), value.astype(matrices if value.ndim == 2 else numpy.float32))
     if divisors:
         writer.add_tensor("rope_freqs.weight", numpy.array(divisors, numpy.float32))
     writer.write_header_to_file()
@@ -169,11 +172,31 @@ def llama3(width):
     return found
 
 
+PIECES = ("pieces", "llama", decoder(), "pieces")
+
+
+def nats():
+    """Of the Llama of pieces, its matrices in F32, which hold the same numbers and make llama.cpp round nothing."""
+    from llama_cpp import Llama, quiet
+
+    texts = ["ab ba a", "abba", "a", "ab ab ab b", "a thing", "b \u00e9 12"]
+    with tempfile.TemporaryDirectory() as at:
+        model(*PIECES, folder=pathlib.Path(at), matrices=numpy.float32)
+        with quiet():
+            llama = Llama(pathlib.Path(at) / "pieces.gguf", 1)
+        documents = [llama.ids(text, True) + [2] for text in texts]
+        found = [-one for ids in documents for one in llama.of_each(ids)]
+        del llama
+    told = {"texts": texts, "tokens": len(found), "nats": sum(found) / len(found)}
+    (folder / "nats.json").write_text(json.dumps(told, indent=1) + "\n")
+
+
 warnings.simplefilter("error")
 blocks()
 model("llama", "llama", decoder(bias=True, tied=False), "llama-bpe", llama3(WIDTH), base=5e5)
-model("pieces", "llama", decoder(), "pieces")
+model(*PIECES)
 model("qwen2", "qwen2", decoder(bias=True), "qwen2")
 model("qwen3", "qwen3", decoder(norms=("q_norm", "k_norm"), width=12), "qwen2", width=12)
 model("gpt2", "gpt2", gpt2(), "gpt-2")
 model("gemma3", "gemma3", decoder(norms=("q_norm", "k_norm"), gemma=True), "smollm")
+nats()

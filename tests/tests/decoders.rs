@@ -23,7 +23,7 @@ use distil_gpu_tests::{Fixtures, assert_close, devices, model_folder, oracle};
 use tempfile::TempDir;
 
 /// The families; a name's second part is what is special in the configuration.
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 12] = [
     "llama",
     "llama-biases",
     "llama-linear",
@@ -34,6 +34,8 @@ const FAMILIES: [&str; 10] = [
     "qwen2-windows",
     "qwen3",
     "gpt2",
+    "gemma3",
+    "gemma3-wide",
 ];
 const VOCAB: usize = 40;
 

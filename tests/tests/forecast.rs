@@ -171,6 +171,79 @@ optimizer = {{ name = "adamw", lr = 0.001 }}
     everywhere(&recipe, &[]);
 }
 
+/// Students that are cut out of a decoder: what is found out of it before is foretold too, and as many passes are made.
+#[test]
+fn memory_of_cut_decoders_is_foretold_to_the_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let [train, test, llama] =
+        ["train.jsonl", "test.jsonl", "llama"].map(|name| folder.path().join(name));
+    let texts = |rows: std::ops::Range<usize>| {
+        let text = |row: usize| {
+            let letters = (0..5 + row % 6).map(|at| char::from(b'a' + ((row * 7 + at) % 26) as u8));
+            let text: String = letters.flat_map(|letter| [letter, ' ']).collect();
+            format!("{{\"text\": {text:?}}}\n")
+        };
+        rows.map(text).collect::<String>()
+    };
+    std::fs::write(&train, texts(0..60)).unwrap();
+    std::fs::write(&test, texts(60..90)).unwrap();
+    std::fs::create_dir(&llama).unwrap();
+    let qwen = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/chat/qwen");
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(qwen.join(file), llama.join(file)).unwrap();
+    }
+    let config = r#"{"model_type": "llama", "vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 5,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 128, "rope_theta": 1e4, "tie_word_embeddings": true, "eos_token_id": 0}"#;
+    std::fs::write(llama.join("config.json"), config).unwrap();
+    let recipe = format!(
+        r#"
+task = "causal-lm"
+[data]
+source = "text"
+train = {train:?}
+test = {test:?}
+[teacher]
+model = {{ type = "decoder", from = {llama:?}, random = true, max_length = 32 }}
+[student]
+model = {{ type = "decoder", from = "teacher", layers = {{ keep = 2, by = "influence" }}, intermediate_size = 40, max_length = 32 }}
+[train]
+epochs = 1
+batch = 2
+optimizer = {{ name = "adamw", lr = 0.001 }}
+"#
+    );
+    everywhere(&recipe, &[]);
+    everywhere(&recipe, &["student.model.layers=[0,1]".to_owned(), "train.batch=1".to_owned()]);
+    let taught = folder.path().join("taught");
+    let sets = [format!("out={:?}", taught.display().to_string()), "device=cpu".to_owned()];
+    let first = Recipe::parse_with(&recipe, "tiny.toml", &sets).unwrap();
+    run(prepare(&first, Begin::New).unwrap(), &mut CpuDevice::<f32>::new(), &mut Silent).unwrap();
+    let loaded = format!("teacher={{folder={:?}}}", taught.join("teacher").display().to_string());
+    everywhere(&recipe, std::slice::from_ref(&loaded));
+    everywhere(&recipe, &[loaded, "student.model.vocabulary=trimmed".to_owned()]);
+
+    let forecast = Forecast::of(&first, &[Outlook::cpu()]).unwrap();
+    let [layers, parts] = &forecast.cuts[..] else { panic!("{:?}", forecast.cuts) };
+    assert_eq!(
+        (layers.phase, parts.phase),
+        ("choosing layers by influence", "ranking units and heads")
+    );
+    // The whole model; then without one of five layers, of four and of three.
+    assert_eq!((layers.passes, parts.passes), (1 + 5 + 4 + 3, 1));
+    assert!(layers.flops > 13 * parts.flops && parts.flops > 0, "{:?}", forecast.cuts);
+    let phases: Vec<&str> =
+        forecast.devices[0].phases.iter().map(|memory| &*memory.phase).collect();
+    let wanted = ["measuring the teacher", layers.phase, parts.phase, "training the student alone"];
+    assert!(phases.windows(4).any(|phases| phases == wanted), "{phases:?}");
+    let whole = Recipe::parse_with(
+        &recipe,
+        "tiny.toml",
+        &["student.model.layers=[0,1]".to_owned(), "student.model.intermediate_size=64".to_owned()],
+    );
+    assert!(Forecast::of(&whole.unwrap(), &[]).unwrap().cuts.is_empty());
+}
+
 /// Room for 64 of the 256 pictures of a measurement.
 const FEW: Limits = Limits { buffer_bytes: 1 << 30, binding_bytes: 210_000 };
 

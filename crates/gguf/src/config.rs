@@ -24,6 +24,11 @@ const ROPE_BASE: f64 = 10_000.0;
 /// The base of Gemma 3's layers that look at a window, and which layers do not.
 const GEMMA_LOCAL_BASE: f64 = 10_000.0;
 const GEMMA_PATTERN: u32 = 6;
+/// As llama.cpp has it: of so many layers is the model of 27 billion parameters, whose scale goes by the hidden size.
+const GEMMA_27B: u32 = 62;
+/// What layers see, in `layer_types` and as keys of `rope_parameters`.
+const FULL: &str = "full_attention";
+const SLIDING: &str = "sliding_attention";
 
 /// Reads keys of one architecture.
 struct Keys<'a> {
@@ -226,6 +231,11 @@ fn decoder(
     Ok(config)
 }
 
+/// What each of so many layers of Gemma 3 sees.
+fn gemma3_kinds(layers: u32) -> Vec<&'static str> {
+    (1..=layers).map(|layer| if layer % GEMMA_PATTERN == 0 { FULL } else { SLIDING }).collect()
+}
+
 /// What Gemma 3 has beside: layers that look at a window, of which every sixth looks at everything.
 fn gemma3(
     keys: &Keys<'_>,
@@ -234,22 +244,18 @@ fn gemma3(
     full: Json,
 ) -> Result<(), Error> {
     let base = keys.number("rope.freq_base_swa")?.unwrap_or(GEMMA_LOCAL_BASE);
-    let kinds = (1..=sizes.layers).map(|layer| match layer % GEMMA_PATTERN {
-        0 => "full_attention",
-        _ => "sliding_attention",
-    });
-    // As llama.cpp has it: of 62 layers is the model of 27 billion parameters, whose scale goes by the hidden size.
-    let scalar = if sizes.layers == 62 { sizes.hidden / sizes.heads } else { sizes.head_dim };
+    let large = sizes.layers == GEMMA_27B;
+    let scalar = if large { sizes.hidden / sizes.heads } else { sizes.head_dim };
     let more = object(json!({
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": scalar,
         "sliding_window": keys.needed("attention.sliding_window")?,
         "sliding_window_pattern": GEMMA_PATTERN,
-        "layer_types": kinds.collect::<Vec<_>>(),
+        "layer_types": gemma3_kinds(sizes.layers),
         "rope_local_base_freq": base,
         "rope_parameters": {
-            "full_attention": full,
-            "sliding_attention": {"rope_type": "default", "rope_theta": base},
+            FULL: full,
+            SLIDING: {"rope_type": "default", "rope_theta": base},
         },
         "final_logit_softcapping": keys.number("final_logit_softcapping")?,
         "attn_logit_softcapping": keys.number("attn_logit_softcapping")?,
@@ -314,11 +320,14 @@ pub(crate) fn write(config: &Json, pooling: Option<Pooling>) -> Result<Written, 
         "llama" | "mistral" => write_decoder(&hf, Architecture::Llama),
         "qwen2" => write_decoder(&hf, Architecture::Qwen2),
         "qwen3" => write_decoder(&hf, Architecture::Qwen3),
+        "gemma3_text" => write_decoder(&hf, Architecture::Gemma3),
         "gpt2" => write_gpt2(&hf),
         "bert" => write_bert(&hf, pooling),
         other => Err(Error::config(
             "model_type",
-            format!("{other:?}; llama, mistral, qwen2, qwen3, gpt2 and bert are written"),
+            format!(
+                "{other:?}; llama, mistral, qwen2, qwen3, gemma3_text, gpt2 and bert are written"
+            ),
         )),
     }
 }
@@ -426,7 +435,11 @@ fn write_bert(hf: &Hf<'_>, pooling: Option<Pooling>) -> Result<Written, Error> {
 
 fn write_decoder(hf: &Hf<'_>, architecture: Architecture) -> Result<Written, Error> {
     let prefix = architecture.gguf();
-    hf.only("hidden_act", &[json!("silu"), json!("swish")])?;
+    let (act, known) = match architecture {
+        Architecture::Gemma3 => ("hidden_activation", ["gelu_pytorch_tanh", "gelu_new"]),
+        _ => ("hidden_act", ["silu", "swish"]),
+    };
+    hf.only(act, &known.map(|name| json!(name)))?;
     hf.only("partial_rotary_factor", &[json!(1.0), json!(1)])?;
     // Llama's window and Qwen's are not llama.cpp's; Qwen's is off but in the largest models.
     hf.only("use_sliding_window", &[json!(false)])?;
@@ -468,8 +481,15 @@ fn write_decoder(hf: &Hf<'_>, architecture: Architecture) -> Result<Written, Err
             count("attention.value_length", head_dim),
         ]);
     }
-    let rope = rope::write(hf.0, prefix, head_dim as usize)?;
+    let rope = match hf.0["rope_parameters"].get(FULL) {
+        Some(full) => rope::write(&json!({ "rope_parameters": full }), prefix, head_dim as usize)?,
+        None => rope::write(hf.0, prefix, head_dim as usize)?,
+    };
     keys.extend(rope.keys);
+    if architecture == Architecture::Gemma3 {
+        let scalar = if layers == GEMMA_27B { hidden / heads } else { head_dim };
+        keys.extend(gemma3_keys(hf, layers, scalar)?);
+    }
     let sizes = Sizes {
         layers,
         hidden: hidden as usize,
@@ -478,8 +498,45 @@ fn write_decoder(hf: &Hf<'_>, architecture: Architecture) -> Result<Written, Err
         head_dim: head_dim as usize,
         vocab: vocab as usize,
     };
-    let tied = hf.0.get("tie_word_embeddings").and_then(Json::as_bool).unwrap_or(false);
+    let usual = architecture == Architecture::Gemma3;
+    let tied = hf.0.get("tie_word_embeddings").and_then(Json::as_bool).unwrap_or(usual);
     Ok(Written { architecture, sizes, tied, keys, divisors: rope.divisors })
+}
+
+/// What Gemma 3 has beside. llama.cpp knows by a layer's number what it sees, and by their count what scores are divided by.
+fn gemma3_keys(hf: &Hf<'_>, layers: u32, scalar: u32) -> Result<Vec<(String, Value)>, Error> {
+    for cap in ["final_logit_softcapping", "attn_logit_softcapping"] {
+        hf.only(cap, &[])?;
+    }
+    for flag in ["use_bidirectional_attention", "attention_bias"] {
+        hf.only(flag, &[json!(false)])?;
+    }
+    let told = hf.number("query_pre_attn_scalar")?;
+    if told != f64::from(scalar) {
+        let problem = format!("{told}, and llama.cpp has {scalar} for a model of {layers} layers");
+        return Err(Error::config("query_pre_attn_scalar", problem));
+    }
+    for pattern in ["sliding_window_pattern", "_sliding_window_pattern"] {
+        hf.only(pattern, &[json!(GEMMA_PATTERN)])?;
+    }
+    let kinds = hf.0.get("layer_types").filter(|kinds| !kinds.is_null());
+    if kinds.is_some_and(|kinds| *kinds != json!(gemma3_kinds(layers))) {
+        let problem =
+            format!("llama.cpp has every layer see a window but for one of {GEMMA_PATTERN}");
+        return Err(Error::config("layer_types", problem));
+    }
+    let near = hf.0["rope_parameters"].get(SLIDING);
+    if near.and_then(|near| near["rope_type"].as_str()).is_some_and(|kind| kind != "default") {
+        let problem = "layers that see a window have scaled positions, which is not written";
+        return Err(Error::config("rope_parameters", problem));
+    }
+    let base = near.and_then(|near| near["rope_theta"].as_f64());
+    let base = base.or_else(|| hf.0["rope_local_base_freq"].as_f64());
+    let base = base.ok_or_else(|| Error::config("rope_local_base_freq", "it must be there"))?;
+    Ok(vec![
+        ("gemma3.attention.sliding_window".into(), Value::U32(hf.needed("sliding_window")?)),
+        ("gemma3.rope.freq_base_swa".into(), Value::F32(base as f32)),
+    ])
 }
 
 /// Strings as an array of the metadata.

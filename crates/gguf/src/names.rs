@@ -14,7 +14,7 @@ pub enum Architecture {
     Qwen3,
     /// GPT-2 and DistilGPT2.
     Gpt2,
-    /// The text part of Gemma 3, which is read alone.
+    /// The text part of Gemma 3.
     Gemma3,
     /// BERT as a model of vectors, which is written alone.
     Bert,

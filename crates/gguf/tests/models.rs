@@ -193,7 +193,7 @@ fn written(
 fn what_is_written_again_is_the_same_model() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("again.gguf");
-    for name in ["llama", "pieces", "qwen2", "qwen3", "gpt2"] {
+    for name in ALL {
         let model = open(name);
         for precision in [Precision::F32, Precision::F16, Precision::Q8_0] {
             written(name, &path, precision, |_, _| ()).unwrap();
@@ -292,6 +292,17 @@ fn what_is_not_whole_is_not_written() {
         "use_sliding_window",
     );
     is(refused("qwen2", &|config, _| config["model_type"] = json!("roberta")), "model_type");
+    // What llama.cpp knows of Gemma by numbers of layers, or not at all.
+    for (key, value) in [
+        ("layer_types", json!(["sliding_attention", "full_attention"])),
+        ("query_pre_attn_scalar", json!(7)),
+        ("final_logit_softcapping", json!(30.0)),
+        ("attention_bias", json!(true)),
+        ("hidden_activation", json!("silu")),
+        ("sliding_window", Value::Null),
+    ] {
+        is(refused("gemma3", &|config, _| config[key] = value.clone()), key);
+    }
     is(
         refused("gpt2", &|config, _| config["activation_function"] = json!("relu")),
         "activation_function",

@@ -1,5 +1,6 @@
 //! `distil-gpu plan`
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -45,6 +46,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     }
     table::right(&mut models, 1..2);
     say(models)?;
+    if !forecast.cuts.is_empty() {
+        say(cuts(&forecast))?;
+    }
     say(steps(&forecast))?;
     for arm in &forecast.arms {
         if let Some([kept, again]) = arm.activations {
@@ -84,6 +88,32 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     Ok(())
 }
 
+/// What is found out of a model before students are cut out of it.
+fn cuts(forecast: &Forecast) -> Table {
+    let heads = ["before the students", "parameters", "passes", "operations", "bytes", "launches"];
+    let mut table = table::new(heads);
+    for (index, cut) in forecast.cuts.iter().enumerate() {
+        let on = |device: &DeviceForecast| device.cut_launches[index];
+        table.add_row([
+            cut.phase.to_owned(),
+            thousands(cut.parameters),
+            thousands(cut.passes),
+            format!("{:.1} M", cut.flops as f64 / 1e6),
+            size(cut.bytes_moved),
+            launches(forecast, on),
+        ]);
+    }
+    table::right(&mut table, 1..6);
+    table
+}
+
+/// The numbers of launches that devices need, each once.
+fn launches(forecast: &Forecast, on: impl Fn(&DeviceForecast) -> usize) -> String {
+    let all: BTreeSet<usize> = forecast.devices.iter().map(on).collect();
+    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+    all.join(" or ")
+}
+
 /// What a step of each arm is.
 fn steps(forecast: &Forecast) -> Table {
     let mut table = table::new([
@@ -96,11 +126,6 @@ fn steps(forecast: &Forecast) -> Table {
         "launches a step",
     ]);
     for (index, arm) in forecast.arms.iter().enumerate() {
-        let mut launches: Vec<usize> =
-            forecast.devices.iter().map(|device| device.launches[index]).collect();
-        launches.sort_unstable();
-        launches.dedup();
-        let launches: Vec<String> = launches.iter().map(ToString::to_string).collect();
         table.add_row([
             arm.arm.title().to_owned(),
             thousands(arm.parameters),
@@ -108,7 +133,7 @@ fn steps(forecast: &Forecast) -> Table {
             thousands(arm.steps as usize),
             format!("{:.1} M", arm.flops as f64 / 1e6),
             size(arm.bytes_moved),
-            launches.join(" or "),
+            launches(forecast, |device| device.launches[index]),
         ]);
     }
     table::right(&mut table, 1..7);

@@ -214,8 +214,9 @@ fn narrower_students_take_over_what_matters() {
         home.done(&format!("convert {out}/student {out}.gguf --type f32 -q"));
         home.done(&format!("generate {out}.gguf \"a b\" --max-tokens 3 --device cpu"));
     }
-    // A sweep finds out for each student what it takes over.
-    home.done("sweep narrow.toml -q --out s --set student.model.intermediate_size=24,64");
+    // Students of any width take over the first of one ranking.
+    let said = home.done("sweep narrow.toml --out s --set student.model.intermediate_size=24,64");
+    assert_eq!(said.matches("Of each layer, ").count(), 1, "{said}");
     let sweep = home.json("s/sweep.json");
     for point in sweep["points"].as_array().unwrap() {
         let kl = point["runs"][0]["distilled"]["kl"].as_f64().unwrap();
@@ -334,7 +335,7 @@ fn layers_are_left_out_by_influence() {
     assert!(report["arms"]["distilled"]["kl"].as_f64().unwrap() < before, "{report}");
     let page = String::from_utf8(home.read("cut/report.html")).unwrap();
     assert!(page.contains("id=\"influence\""));
-    home.refused("sweep cut.toml --set distil.alpha=0.5,0.9 --out s", &["list the layers"]);
+    swept(&home, &report);
     home.refused(
         "run cut.toml --out a --set student.model.layers.keep=4",
         &["it can keep fewer than its 4 layers"],
@@ -345,6 +346,45 @@ fn layers_are_left_out_by_influence() {
     ] {
         home.refused(&format!("run cut.toml --out a --set {set}"), &[said]);
     }
+}
+
+/// In a sweep the same is found out once for all students, and goes on where some keep fewer layers.
+fn swept(home: &Home, report: &Value) {
+    let count = |said: &str, part: &str| said.matches(part).count();
+    let narrow = "--set student.model.intermediate_size=48";
+    let said = home
+        .done(&format!("sweep cut.toml --out s {narrow} --set distil.temperature=1,2 --seeds 2"));
+    assert_eq!(
+        (count(&said, " is left out: KL"), count(&said, "Of each layer, 48 of 64 units")),
+        (2, 1),
+        "{said}"
+    );
+    let sweep = home.json("s/sweep.json");
+    let runs = |sweep: &Value| {
+        let points = sweep["points"].as_array().unwrap().iter();
+        points.flat_map(|point| point["runs"].as_array().unwrap().clone()).collect::<Vec<Value>>()
+    };
+    let layers = |run: &Value| {
+        let model: Value = of_json(run["model"].as_str().unwrap());
+        model["layers"].as_array().unwrap().len()
+    };
+    assert!(runs(&sweep).len() == 4 && runs(&sweep).iter().all(|run| layers(run) == 2), "{sweep}");
+    // A point's students are those of a run of its own.
+    home.done(&format!("run cut.toml --out one {narrow} --set distil.temperature=2 --set seed=0"));
+    let bytes = |place: &str| home.read(&format!("{place}/model.safetensors"));
+    assert!(bytes("s/students/003") == bytes("one/student"));
+    let kept = &report["influence"]["kept"];
+    assert_eq!(home.json("one/report.json")["influence"]["kept"], *kept);
+    // The second point leaves out one layer more than the first, the third as many as that.
+    let said = home.done("sweep cut.toml --out t --set student.model.layers.keep=3,2,1");
+    assert_eq!(count(&said, " is left out: KL"), 3, "{said}");
+    let said = home.done("sweep cut.toml --out u --set student.model.layers.keep=1,2,3");
+    assert_eq!(count(&said, " is left out: KL"), 3, "{said}");
+    let cuts = |sweep: &str| {
+        runs(&home.json(&format!("{sweep}/sweep.json"))).iter().map(layers).collect::<Vec<_>>()
+    };
+    assert_eq!((cuts("t"), cuts("u")), (vec![3, 2, 1], vec![1, 2, 3]));
+    assert!(bytes("t/students/002") == bytes("u/students/002"));
 }
 
 #[test]
@@ -464,6 +504,115 @@ fn texts_go_on_and_models_are_converted() {
     home.refused(
         &format!("run taught.toml --out a {from} --set student.model.random=false"),
         &["stays as it is: leave it out"],
+    );
+}
+
+/// Trainer, evaluator and llama.cpp (`tools/make_gguf_fixtures.py`) find the same nats in the same tokens: labels are shifted
+/// once, texts begin once, and queries and keys turn as those of the file do.
+#[test]
+fn trainer_and_evaluator_find_the_nats_of_llama_cpp() {
+    let home = Home::new();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gguf");
+    let read = |name: &str| std::fs::read(fixtures.join(name)).unwrap();
+    home.write("pieces.gguf", read("pieces.gguf"));
+    let known: Value = serde_json::from_slice(&read("nats.json")).unwrap();
+    let texts = known["texts"].as_array().unwrap().iter();
+    let texts: String = texts.map(|text| json!({ "text": text }).to_string() + "\n").collect();
+    home.write("texts.jsonl", texts);
+    let near = |found: &Value| {
+        let apart = (found.as_f64().unwrap() - known["nats"].as_f64().unwrap()).abs();
+        assert!(apart < 2e-5, "{found}: {known}");
+    };
+    let found = of_json(&home.done("eval pieces.gguf --data texts.jsonl --device cpu --json"));
+    assert_eq!(found["tokens"], known["tokens"]);
+    near(&found["cross_entropy"]);
+    // One step over all of them, which changes nothing.
+    let (head, _) = recipe("texts.jsonl")
+        .split_once("[teacher]")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    home.write(
+        "one.toml",
+        format!(
+            "{head}[teacher]\nfolder = \"pieces.gguf\"\n[student]\n\
+             model = {{ type = \"decoder\", from = \"teacher\", max_length = 32 }}\n\
+             [train]\nsteps = 1\nbatch = 8\noptimizer = {{ name = \"sgd\", lr = 1e-9 }}\n"
+        ),
+    );
+    home.done("run one.toml -q --out one");
+    let lines = String::from_utf8(home.read("one/metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = lines.lines().map(of_json).collect();
+    assert_eq!(lines.len(), 2);
+    for line in &lines {
+        near(&line["train"]["hard"]);
+        near(&line["test"]["hard"]);
+    }
+    near(&home.json("one/report.json")["arms"]["teacher"]["cross_entropy"]);
+    // A prompt begins once too, whether or not it says so.
+    let go_on = |prompt: &str| {
+        let said = home
+            .done(&format!("generate pieces.gguf \"{prompt}\" --max-tokens 4 --device cpu --json"));
+        let one = &of_json(&said)["continuations"][0];
+        (one["prompt_tokens"].clone(), one["tokens"].clone())
+    };
+    assert_eq!(go_on("<s>ab a"), go_on("ab a"));
+}
+
+/// Models may have rows for tokens that the tokenizer lacks; two that have not as many are compared on those that both have.
+#[test]
+fn a_vocabulary_may_be_wider_than_its_tokenizer() {
+    let home = home();
+    let mut config = home.json("llama/config.json");
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        home.write(&format!("wide/{file}"), home.read(&format!("llama/{file}")));
+    }
+    config["vocab_size"] = json!(416);
+    home.write("wide/config.json", config.to_string());
+    let few = "--set teacher.train.epochs=2 --set train.epochs=1";
+    let [teacher, student] =
+        ["teacher", "student"].map(|arm| format!("--set {arm}.model.from=\"wide\""));
+    home.done(&format!("run next.toml -q --out wide-both {few} {teacher} {student}"));
+    assert_eq!(home.json("wide-both/student/config.json")["vocab_size"], 416);
+    home.done("convert wide-both/student wide.gguf --type f32 -q");
+    let nats = |model: &str| {
+        let said = home.done(&format!("eval {model} --data texts.jsonl --device cpu --json"));
+        of_json(&said)["cross_entropy"].as_f64().unwrap()
+    };
+    assert!((nats("wide.gguf") - nats("wide-both/student")).abs() < 1e-6);
+    home.refused(
+        &format!("run next.toml --out a {few} {teacher}"),
+        &["the same tokenizer and vocabulary", "give both the same `vocabulary`"],
+    );
+    // The teacher is loaded, and both know the tokens of the texts alone.
+    for entry in std::fs::read_dir(home.path("wide-both/teacher")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        home.write(&format!("few/{name}"), std::fs::read(entry.path()).unwrap());
+    }
+    std::fs::remove_file(home.path("few/model.safetensors")).unwrap();
+    let mut fewer = home.json("few/config.json");
+    fewer["vocab_size"] = json!(400);
+    home.write("few/config.json", fewer.to_string());
+    let toml = recipe("texts.jsonl").replace("from = \"llama\"", "from = \"few\"");
+    let (head, tail) = toml.split_once("[teacher]").unwrap();
+    let tail = tail.split_once("[student]").unwrap().1;
+    home.write(
+        "loaded.toml",
+        format!("{head}[teacher]\nfolder = \"wide-both/teacher\"\n[student]{tail}"),
+    );
+    let one = "--set train.epochs=1";
+    home.refused(&format!("run loaded.toml --out a {one}"), &["the same tokenizer and vocabulary"]);
+    let trimmed = "--set student.model.vocabulary=\"trimmed\"";
+    home.done(&format!("run loaded.toml -q --out trimmed {trimmed} {one}"));
+    let sizes = ["teacher", "student"]
+        .map(|arm| home.json(&format!("trimmed/{arm}/config.json"))["vocab_size"].clone());
+    assert!(sizes[0] == sizes[1] && sizes[0].as_u64() < Some(400), "{sizes:?}");
+    // A tokenizer with more tokens than the model has rows is another model's.
+    config["vocab_size"] = json!(390);
+    home.write("wide/config.json", config.to_string());
+    home.refused(
+        &format!("run next.toml --out a {few} {teacher} {student}"),
+        &["it is not the model's: its token", "knows 390 tokens"],
     );
 }
 

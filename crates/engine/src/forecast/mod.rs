@@ -1,12 +1,14 @@
 //! What a run will need, known before anything is allocated: work of a step, memory of each phase, limits.
 
+mod cut;
 pub mod main_memory;
+mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use distil_gpu_kernels::distill_loss::TERMS;
-use distil_gpu_kernels::{Cost, Kernel, loss_scale};
+use distil_gpu_kernels::{Cost, Kernel};
 use serde::Serialize;
 
 use crate::data::{self, Dataset, Examples};
@@ -22,14 +24,16 @@ use crate::plan::{BufferKind, Plan};
 use crate::recipe::{self, Recipe, Train};
 use crate::results::Arm;
 use crate::run::Setup;
-use crate::scratch::Scratch;
-use crate::store::{Layout, Part, Segment, Storage};
+use crate::store::{Layout, Part, Storage};
 use crate::task::{Measuring, TaskRef};
 use crate::train::inputs::PairedInputs;
 use crate::train::optimizer::update;
 use crate::train::plans::{TrainingPlans, are_given};
 use crate::train::training_parts;
+pub use cut::CutForecast;
+use cut::Search;
 use main_memory::MainMemory;
+pub use memory::Memory;
 
 /// Most of the largest tensors that are listed.
 const LARGEST: usize = 5;
@@ -39,6 +43,9 @@ const LARGEST: usize = 5;
 pub struct Forecast {
     /// The teacher, if it is a model, and the student.
     pub models: Vec<ModelForecast>,
+    /// What is found out of a model before students are cut out of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<CutForecast>,
     /// The arms that are trained, in their order.
     pub arms: Vec<ArmForecast>,
     /// Each device that was asked about.
@@ -104,6 +111,9 @@ pub struct DeviceForecast {
     pub device: String,
     /// Kernel launches of a step of each trained arm.
     pub launches: Vec<usize>,
+    /// Those of all passes before students are cut out of a model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cut_launches: Vec<usize>,
     /// Memory in each phase of the run.
     pub phases: Vec<Memory>,
     /// The most of any phase: every buffer that the run makes, exact to the byte.
@@ -115,65 +125,6 @@ pub struct DeviceForecast {
     pub tiled: BTreeMap<String, usize>,
     /// What exceeds which limit of the device, or what it lacks; where there is anything, the run is refused.
     pub exceeded: Vec<String>,
-}
-
-/// Bytes by purpose, in one phase of a run.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Memory {
-    /// What goes on.
-    pub phase: String,
-    /// Of all models that are there.
-    pub parameters: u64,
-    /// Of the model in training.
-    pub gradients: u64,
-    /// The optimizer's.
-    pub moments: u64,
-    /// Tensors between the kernels of a plan, and sums over an epoch.
-    pub activations: u64,
-    /// What plans read from the host and give back to it.
-    pub data: u64,
-    /// What the device needs beside: staging buffers, sizes of launches.
-    pub staging: u64,
-}
-
-impl Memory {
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        let Self { phase: _, parameters, gradients, moments, activations, data, staging } = self;
-        parameters + gradients + moments + activations + data + staging
-    }
-
-    /// Adds a store with these parts and so many metrics.
-    fn store(&mut self, layout: &Layout, parts: &[Part], metrics: usize) {
-        let bytes: u64 = layout.segments.iter().map(Segment::bytes).sum();
-        for part in parts {
-            match part {
-                Part::Parameters => self.parameters += bytes,
-                Part::Gradients => self.gradients += bytes,
-                Part::Moment1 | Part::Moment2 => self.moments += bytes,
-                Part::LossScale => self.activations += loss_scale::LEN as u64 * 4,
-                Part::Metrics | Part::Scratch => {}
-            }
-        }
-        self.activations += metrics as u64 * 4;
-    }
-
-    /// Adds loaded plans that share their scratch memory.
-    fn plans<'p>(&mut self, plans: impl Iterator<Item = &'p Plan> + Clone, device: &Outlook) {
-        let bytes = |len: usize| len as u64 * 4;
-        self.activations += Scratch::lens(plans.clone()).into_iter().map(bytes).sum::<u64>();
-        for plan in plans {
-            for buffer in &plan.buffers {
-                match buffer.kind {
-                    BufferKind::Input(_) | BufferKind::Constant(_) | BufferKind::Output(_) => {
-                        self.data += buffer.bytes();
-                    }
-                    BufferKind::Slot | BufferKind::Persistent(_) => {}
-                }
-            }
-            self.staging += device.plan_bytes(plan);
-        }
-    }
 }
 
 /// A model that is measured, its plans made once for all devices.
@@ -237,7 +188,8 @@ impl Forecast {
         let largest = largest(&planned.trainings);
         let on = |device: &Outlook| on_device(device, &planned);
         let devices = devices.iter().map(on).collect();
-        Ok(Self { models, arms: planned.arms, devices, largest })
+        let cuts = planned.searches.iter().map(Search::forecast).collect();
+        Ok(Self { models, cuts, arms: planned.arms, devices, largest })
     }
 }
 
@@ -251,13 +203,14 @@ pub fn kernels(
     setup: &Setup,
     limits: Limits,
 ) -> Result<Vec<Arc<dyn Kernel>>, Error> {
-    let Planned { measured, trainings, .. } = Planned::of(recipe, setup)?;
+    let Planned { measured, searches, trainings, .. } = Planned::of(recipe, setup)?;
+    let searched = searches.iter().flat_map(Search::plans);
     let trained = trainings.iter().flat_map(|training| training.plans.all());
     let measured = measured
         .values()
         .flat_map(|model| model.answers.iter().chain(&model.speed).chain(&model.guesses));
     let mut kernels = Vec::new();
-    for plan in trained.chain(measured) {
+    for plan in trained.chain(measured).chain(searched) {
         kernels.extend(plan.within(limits)?.calls.iter().map(|call| call.kernel.clone()));
     }
     Ok(kernels)
@@ -268,6 +221,7 @@ struct Planned {
     arms: Vec<ArmForecast>,
     /// Each arm's, where it is a model.
     measured: BTreeMap<Arm, Measured>,
+    searches: Vec<Search>,
     trainings: Vec<Training>,
     /// Bytes of data and of parameters that the host holds all the time.
     held: [u64; 2],
@@ -345,7 +299,8 @@ impl Planned {
             let model = (config, recipe.teacher.weights());
             measured.insert(Arm::Teacher, Measured::new(model, TeacherInput::Uniform, test)?);
         }
-        Ok(Self { arms, measured, trainings, held: setup.held_bytes() })
+        let searches = Search::all(recipe, setup)?;
+        Ok(Self { arms, measured, searches, trainings, held: setup.held_bytes() })
     }
 }
 
@@ -420,10 +375,32 @@ impl Training {
     }
 }
 
+/// What a device binds in parts, or not at all.
+#[derive(Default)]
+struct Bounds {
+    tiled: BTreeMap<String, usize>,
+    exceeded: Vec<String>,
+}
+
+impl Bounds {
+    /// Adds what of a plan is beyond the device.
+    fn hold(&mut self, device: &Outlook, plan: &Plan) {
+        let refused = plan.precision().check(&device.caps, &device.name).err();
+        self.exceeded.extend(refused.map(|error| error.to_string()));
+        match plan.tiled(device.limits) {
+            Ok(plan) => plan.tensors.into_iter().for_each(|(name, parts)| {
+                let known = self.tiled.entry(name).or_insert(0);
+                *known = parts.max(*known);
+            }),
+            Err(errors) => self.exceeded.extend(errors.iter().map(ToString::to_string)),
+        }
+    }
+}
+
 fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
-    let Planned { measured, trainings, held, .. } = planned;
+    let Planned { measured, searches, trainings, held, .. } = planned;
     let teacher = measured.get(&Arm::Teacher);
-    let (mut phases, mut tiled, mut exceeding) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let (mut phases, mut bounds) = (Vec::new(), Bounds::default());
     // Each training with the place of its phase.
     let mut trained = Vec::new();
     let mut largest_read = 0;
@@ -433,7 +410,16 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
         largest_read = teacher.logits;
         phases.push(measuring(device, Arm::Teacher, None, teacher, largest_read));
     }
+    // They come before the first student.
+    let mut to_search = searches.iter();
     for training in trainings {
+        if training.arm != Arm::Teacher {
+            for search in to_search.by_ref() {
+                largest_read = largest_read.max(search.largest_read());
+                search.plans().iter().for_each(|plan| bounds.hold(device, plan));
+                phases.push(search.memory(device, frozen, largest_read));
+            }
+        }
         let name = training.arm.title();
         let model = &measured[&training.arm];
         largest_read = largest_read.max(training.largest_read()).max(model.logits);
@@ -443,17 +429,7 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
             memory.store(&teacher.layout, &[Part::Parameters], TERMS);
         }
         memory.plans(training.plans.all(), device);
-        for plan in training.plans.all() {
-            let refused = plan.precision().check(&device.caps, &device.name).err();
-            exceeding.extend(refused.map(|error| error.to_string()));
-            match plan.tiled(device.limits) {
-                Ok(plan) => plan.tensors.into_iter().for_each(|(name, parts)| {
-                    let known = tiled.entry(name).or_insert(0);
-                    *known = parts.max(*known);
-                }),
-                Err(errors) => exceeding.extend(errors.iter().map(ToString::to_string)),
-            }
-        }
+        training.plans.all().for_each(|plan| bounds.hold(device, plan));
         memory.staging += device.other_bytes(largest_read);
         trained.push((phases.len(), training));
         phases.push(memory);
@@ -470,20 +446,22 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
     speeds.staging += device.other_bytes(largest_read);
     phases.push(speeds);
     let main_memory = device.is_processor().then(|| in_main_memory(&phases, &trained, *held));
-    exceeding.extend(main_memory.iter().filter_map(MainMemory::problem));
-    exceeding.sort();
-    exceeding.dedup();
+    let Bounds { tiled, mut exceeded } = bounds;
+    exceeded.extend(main_memory.iter().filter_map(MainMemory::problem));
+    exceeded.sort();
+    exceeded.dedup();
     DeviceForecast {
         device: device.name.clone(),
         launches: trainings
             .iter()
             .map(|training| training.count(|plan| device.launches(plan)))
             .collect(),
+        cut_launches: searches.iter().map(|search| search.launches(device)).collect(),
         peak_bytes: phases.iter().map(Memory::total).max().unwrap_or(0),
         main_memory,
         phases,
         tiled,
-        exceeded: exceeding,
+        exceeded,
     }
 }
 

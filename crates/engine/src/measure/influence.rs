@@ -51,7 +51,29 @@ fn plan(config: &ModelConfig, decoder: &Decoder, shape: BatchShape) -> Result<Pl
     Plan::compile(&graph, Options::default())
 }
 
-/// The `keep` layers of a decoder that are left when the others are left out one by one. `told` hears of each.
+/// The plan that a decoder's layers are judged by on these examples.
+///
+/// # Errors
+/// [`Error::Unsupported`] when it is no decoder; when its parameters are too large for any device.
+pub(crate) fn plan_for(config: &ModelConfig, feed: &BatchEncoder<'_>) -> Result<Plan, Error> {
+    let Some(decoder) = config.decoder() else { return Err(no_choice(0, 0)) };
+    plan(config, decoder, Sample::of(feed).shape)
+}
+
+/// Forward passes of a search among so many layers: one of the whole model, then one without each layer that is left.
+pub(crate) fn passes(layers: usize, keep: usize) -> usize {
+    1 + (keep + 1..=layers).sum::<usize>()
+}
+
+fn no_choice(keep: usize, layers: usize) -> Error {
+    Error::Unsupported {
+        what: format!("{keep} of {layers} layers cannot be chosen by influence"),
+        instead: "set a smaller `keep`, or leave `layers` out".to_owned(),
+    }
+}
+
+/// The `keep` layers of a decoder that are left when the others are left out one by one. `told` hears of each. A search that
+/// was made `so_far` is gone on with.
 ///
 /// # Errors
 /// [`Error::Unsupported`] when there are no more layers than that; when the device fails.
@@ -59,23 +81,24 @@ pub fn influence(
     device: &mut dyn Device,
     model: (&ModelConfig, &[Vec<f32>]),
     feed: &BatchEncoder<'_>,
-    keep: usize,
+    (keep, so_far): (usize, Option<&Influence>),
     told: &mut dyn FnMut(&Removed),
 ) -> Result<Influence, Error> {
     let config = model.0;
     let layers = config.decoder().map_or(0, |decoder| decoder.num_hidden_layers);
     let Some(decoder) = config.decoder().filter(|_| keep < layers) else {
-        return Err(Error::Unsupported {
-            what: format!("{keep} of {layers} layers cannot be chosen by influence"),
-            instead: "set a smaller `keep`, or leave `layers` out".to_owned(),
-        });
+        return Err(no_choice(keep, layers));
     };
+    let found = so_far.filter(|known| known.alone.len() == layers).cloned().unwrap_or_default();
+    let is_kept = |layer| found.removed.iter().all(|removed| removed.layer != layer);
+    let kept = (0..layers).map(is_kept).collect();
     let Sample { shape, batch, .. } = Sample::of(feed);
     let plan = plan(config, decoder, shape)?;
-    let (kept, whole) = (vec![true; layers], vec![0.0; plan_len(&plan)]);
+    let whole = vec![0.0; plan_len(&plan)];
     with_frozen(device, model, |device, store| {
         with_plan(device, store, &plan, |device, program| {
-            Search { device, program, batch, kept, whole }.run(keep, told)
+            let search = Search { device, program, batch, kept, whole };
+            search.run(found, keep, told)
         })
     })
 }
@@ -95,10 +118,17 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn run(mut self, keep: usize, told: &mut dyn FnMut(&Removed)) -> Result<Influence, Error> {
-        let (_, tokens) = self.kl()?;
+    fn run(
+        mut self,
+        mut found: Influence,
+        keep: usize,
+        told: &mut dyn FnMut(&Removed),
+    ) -> Result<Influence, Error> {
+        let all = vec![true; self.kept.len()];
+        let so_far = std::mem::replace(&mut self.kept, all);
+        (_, found.tokens) = self.kl()?;
         self.whole = self.device.output(self.program, HIDDEN)?;
-        let mut found = Influence { tokens, ..Influence::default() };
+        self.kept = so_far;
         while self.kept.iter().filter(|kept| **kept).count() > keep {
             let mut least: Option<Removed> = None;
             for layer in 0..self.kept.len() {

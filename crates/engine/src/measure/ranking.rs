@@ -40,6 +40,36 @@ fn plan(
     Plan::compile(&graph, Options::default())
 }
 
+/// The plans that a decoder's layers are looked at by on these examples, each with the layers whose parts it tells.
+fn plans(
+    config: &ModelConfig,
+    decoder: &Decoder,
+    shape: BatchShape,
+) -> Result<Vec<(Range<usize>, Plan)>, Error> {
+    let of_a_token = 4 * (decoder.query_width() + decoder.intermediate_size);
+    let step = (BYTES / (of_a_token * shape.rows * shape.length)).max(1);
+    let count = decoder.num_hidden_layers;
+    let ranges = (0..count).step_by(step).map(|first| first..(first + step).min(count));
+    ranges.map(|layers| Ok((layers.clone(), plan(config, decoder, shape, layers)?))).collect()
+}
+
+/// The same without their layers.
+///
+/// # Errors
+/// [`Error::Unsupported`] when it is no decoder; when its parameters are too large for any device.
+pub(crate) fn plans_for(config: &ModelConfig, feed: &BatchEncoder<'_>) -> Result<Vec<Plan>, Error> {
+    let decoder = config.decoder().ok_or_else(no_decoder)?;
+    let plans = plans(config, decoder, Sample::of(feed).shape)?;
+    Ok(plans.into_iter().map(|(_, plan)| plan).collect())
+}
+
+fn no_decoder() -> Error {
+    Error::Unsupported {
+        what: "units of a model that is no decoder are not ranked".to_owned(),
+        instead: "leave its sizes as they are".to_owned(),
+    }
+}
+
 /// The parts of a decoder's layers, from the one that matters most; of equal ones the first.
 ///
 /// # Errors
@@ -50,24 +80,15 @@ pub fn rank(
     feed: &BatchEncoder<'_>,
 ) -> Result<Ranking, Error> {
     let (config, values) = model;
-    let Some(decoder) = config.decoder() else {
-        return Err(Error::Unsupported {
-            what: "units of a model that is no decoder are not ranked".to_owned(),
-            instead: "leave its sizes as they are".to_owned(),
-        });
-    };
+    let decoder = config.decoder().ok_or_else(no_decoder)?;
     let Sample { rows, shape, batch } = Sample::of(feed);
     let length = |&row: &u32| feed.tokens().length(row as usize);
     let read: Vec<bool> =
         rows.iter().flat_map(|row| (0..shape.length).map(move |at| at < length(row))).collect();
-    let of_a_layer = 4 * read.len() * (decoder.query_width() + decoder.intermediate_size);
-    let step = (BYTES / of_a_layer).max(1);
-    let (count, weights) = (decoder.num_hidden_layers, decoder.narrowing_weights());
+    let weights = decoder.narrowing_weights();
     let mut ranking = Ranking::default();
     with_frozen(device, model, |device, store| {
-        for first in (0..count).step_by(step) {
-            let layers = first..(first + step).min(count);
-            let plan = plan(config, decoder, shape, layers.clone())?;
+        for (layers, plan) in plans(config, decoder, shape)? {
             // Nothing is guessed.
             let inputs: Vec<_> =
                 batch.inputs().filter(|(name, _)| plan.input(name).is_some()).collect();

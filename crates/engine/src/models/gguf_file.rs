@@ -113,7 +113,7 @@ pub fn check_gguf(config: &ModelConfig) -> Result<Option<Pooling>, Error> {
 }
 
 /// What GGUF files hold.
-const HELD: &str = "a GGUF file holds a model of next tokens (Llama, Mistral, Qwen, GPT-2), or BERT as a model of vectors";
+const HELD: &str = "a GGUF file holds a model of next tokens (Llama, Mistral, Qwen, Gemma 3, GPT-2), or BERT as a model of vectors";
 
 /// Writes a model as a GGUF file that llama.cpp runs: matrices in this precision, norms and biases in f32.
 ///

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::decoder::{gpt2, llama, qwen};
+use super::decoder::{gemma, gpt2, llama, qwen};
 use super::encoder::{albert, bert, deberta, distilbert, electra, modernbert, mpnet, roberta};
 use super::mlp;
 use super::model_type::ModelType;
@@ -25,6 +25,7 @@ pub const REGISTRY: &[ModelType] = &[
     qwen::QWEN2,
     qwen::QWEN3,
     gpt2::TYPE,
+    gemma::GEMMA3,
 ];
 
 /// The kind that a configuration names.

@@ -56,7 +56,7 @@ keys! {
 
 keys! {
     /// A transformer that starts from another one: an encoder (BERT, DistilBERT, RoBERTa, ModernBERT, DeBERTa-v3 …) for texts,
-    /// or a decoder (Llama, Mistral, Qwen, GPT-2) for next tokens.
+    /// or a decoder (Llama, Mistral, Qwen, Gemma 3, GPT-2) for next tokens.
     TRANSFORMER in "student.model" where type is "encoder" | "decoder";
 
     /// What it starts from: a folder with config.json, model.safetensors and tokenizer.json, a model of the hub, a decoder's

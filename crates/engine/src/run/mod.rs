@@ -12,6 +12,7 @@
 
 pub(crate) mod answer_file;
 pub(crate) mod arm;
+pub(crate) mod cut;
 pub(crate) mod events;
 mod grid;
 pub(crate) mod journal;
@@ -48,7 +49,7 @@ use crate::measure::ranking::RANKING;
 use crate::models::{self, BatchEncoder, ModelConfig, Output};
 use crate::objective::{RawAnswers, TeacherAnswers};
 use crate::recipe::{self, Recipe};
-use crate::results::{self, Arm, Arms, Examples, Influence, Report};
+use crate::results::{self, Arm, Arms, Examples, Report};
 use crate::sealed::Files;
 use crate::store::{Storage, Store};
 use crate::task::{Measured, TaskRef};
@@ -210,20 +211,15 @@ pub fn run(
     if let recipe::Teacher::Folder { folder, .. } = &recipe.teacher {
         log.note(&format!("The teacher comes from {folder}"));
     }
-    let (influence, students);
+    let students;
     let mut work = Work { recipe, setup: &setup, folder: &folder, journal, checkpoints, log };
 
     let mut guessed = Vec::new();
     let teacher = work.teacher(device, given, teacher_config.as_ref(), &mut guessed)?;
     let answers = teacher.test_answers();
-    influence = work.influence(device)?;
-    let ranking = work.ranking(device)?;
-    if influence.is_some() || ranking.is_some() {
-        let kept = influence.as_ref().map(|Influence { kept, .. }| kept.clone());
-        let model = kept
-            .map_or(recipe.student.model.clone(), |kept| recipe.student.model.with_layers(kept));
-        students =
-            setup.for_students(&recipe.clone().student(model), &ranking.unwrap_or_default())?;
+    let found = work.found(device)?;
+    if let Some(cut) = found.students(recipe, &setup)? {
+        students = cut;
         work.setup = &students;
     }
     let before = work.before(device, &*teacher.teacher)?;
@@ -271,7 +267,7 @@ pub fn run(
         classes: results::ClassReport::all(&split.test),
         warnings: work.journal.warnings.clone(),
         before,
-        influence,
+        influence: found.influence,
     };
     report.judge();
     teacher.teacher.free(device);

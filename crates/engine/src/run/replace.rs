@@ -9,6 +9,7 @@ use crate::measure::influence::INFLUENCE;
 use crate::measure::ranking::RANKING;
 use crate::models;
 use crate::results::{self, Arm, PAGE, REPORT, SWEEP, SWEEP_PAGE};
+use crate::run::cut::CUTS;
 use crate::run::journal::Journal;
 use crate::run::place::Place;
 use crate::run::{GRID, lock, log, tensorboard};
@@ -84,7 +85,7 @@ pub(crate) fn clear(folder: &Path, journal: &Journal, spared: Option<&Path>) -> 
     tensorboard::remove(folder)?;
     let shown = [results::answers::FILE, results::guesses::FILE, results::texts::FILE];
     let found = [INFLUENCE, RANKING, results::exports::FILE];
-    let own = [REPORT, PAGE, log::NAME, SWEEP, SWEEP_PAGE, GRID];
+    let own = [REPORT, PAGE, log::NAME, SWEEP, SWEEP_PAGE, GRID, CUTS];
     for name in shown.into_iter().chain(found).chain(own) {
         remove_file(&folder.join(name))?;
     }

@@ -1,12 +1,13 @@
 //! A sweep: one teacher, and a student for every combination of some settings and every seed.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::students::ranking;
+use super::cut::{CUTS, Found, Sought};
 use crate::data::LabelKind;
 use crate::device::Device;
 use crate::error::Error;
@@ -29,7 +30,7 @@ use crate::run::settings::Settings;
 use crate::run::{
     Begin, Event, Observer, RECIPE, Setup, claim, given_logits, majority, replace, train_logits,
 };
-use crate::sealed::Files;
+use crate::sealed::{Files, remove_file};
 use crate::store::Storage;
 use crate::train::{Checkpoints, TrainingJob};
 
@@ -48,21 +49,14 @@ struct Point {
     folder: PathBuf,
 }
 
-/// Refuses what would need a teacher or a start for each student.
-fn check(recipe: &Recipe, grid: &Grid, points: &[Point]) -> Result<(), Error> {
+/// Refuses what would need a teacher for each student.
+fn check(recipe: &Recipe, grid: &Grid) -> Result<(), Error> {
     let of_tokens = |axis: &Axis| axis.key.starts_with("student.model.vocabulary");
     if recipe.task.labels() == LabelKind::Documents && grid.axes.iter().any(of_tokens) {
         return Err(Error::Unsupported {
             what: "a sweep has one teacher, which guesses its students' tokens".to_owned(),
             instead: "set `student.model.vocabulary` in the recipe, and compare runs by `report`"
                 .to_owned(),
-        });
-    }
-    if points.iter().any(|point| point.recipe.student.model.by_influence().is_some()) {
-        return Err(Error::Unsupported {
-            what: "a sweep chooses no layers by influence, as its students would differ in them"
-                .to_owned(),
-            instead: "`run` the recipe, and list the layers that its page names".to_owned(),
         });
     }
     Ok(())
@@ -112,7 +106,7 @@ pub fn sweep(
     let resolved = recipe.to_toml()?;
     let combinations = grid.combinations();
     let points = points(recipe, &resolved, grid, &combinations, &folder, observer)?;
-    check(recipe, grid, &points)?;
+    check(recipe, grid)?;
     let setup = Setup::read(recipe, None)?;
     main_memory::check(recipe, &setup, device.info())?;
     if let recipe::Teacher::Logits { logits } = &recipe.teacher {
@@ -189,6 +183,7 @@ impl Opened<'_> {
                 let other = journal.go_on_with(&setup.split, accept, &[])?;
                 if changed || other {
                     replace::forget_unfinished(folder)?;
+                    remove_file(&folder.join(CUTS))?;
                 }
                 notes.extend(journal.go_on_on(device.info()));
                 device.choose(journal.choices.clone());
@@ -340,16 +335,10 @@ impl Work<'_> {
         teacher: &Answers,
     ) -> Result<Vec<Result<SweepRun, FailedRun>>, Error> {
         let mut controls: BTreeMap<String, Outcome> = BTreeMap::new();
+        let mut found = self.found_before();
         let mut runs = Vec::new();
         for (number, Point { recipe, folder: place }) in points.iter().enumerate() {
-            let mut of_point = setup.for_students(recipe, &Ranking::default())?;
-            let finished = self.folder.join(Arm::Teacher.folder());
-            let mut told = |note: &str| self.observer.event(&Event::Note(note));
-            if let Some(ranking) =
-                ranking(self.device, (recipe, &of_point), &finished, None, &mut told)?
-            {
-                of_point = setup.for_students(recipe, &ranking)?;
-            }
+            let (of_point, model) = self.cut(recipe, setup, &mut found)?;
             let control_key = control_key(recipe);
             let control = match controls.get(&control_key) {
                 Some(known) => known.clone(),
@@ -383,8 +372,7 @@ impl Work<'_> {
                 ) => Ok(SweepRun {
                     seed,
                     folder: place_name,
-                    model: serde_json::to_string(&recipe.student.model)
-                        .expect("a model is plain data"),
+                    model: serde_json::to_string(&model).expect("a model is plain data"),
                     agreement,
                     distilled: *distilled,
                     control: *control,
@@ -395,6 +383,35 @@ impl Work<'_> {
             });
         }
         Ok(runs)
+    }
+
+    /// What was found out of what students are cut out of when this sweep was interrupted, by what that hangs on.
+    fn found_before(&self) -> BTreeMap<String, Found> {
+        let known = fs::read(self.folder.join(CUTS)).ok();
+        known.and_then(|known| serde_json::from_slice(&known).ok()).unwrap_or_default()
+    }
+
+    /// What a point's students are, and their model. What has to be found out before that is found out once for all points
+    /// that are cut out of the same model by the same data.
+    fn cut(
+        &mut self,
+        recipe: &Recipe,
+        setup: &Setup,
+        found: &mut BTreeMap<String, Found>,
+    ) -> Result<(Setup, recipe::Model), Error> {
+        let whole = setup.for_students(recipe, &Ranking::default())?;
+        let teacher = self.folder.join(Arm::Teacher.folder());
+        let known = found.entry(Sought::key(recipe)).or_default();
+        let told = &mut |note: &str| self.observer.event(&Event::Note(note));
+        let own = Found::of(self.device, (recipe, &whole), &teacher, known, told)?;
+        let of_point = own.students(recipe, setup)?.unwrap_or(whole);
+        let model = own.model(recipe);
+        let more = known.clone().with(own);
+        if more != *known {
+            *known = more;
+            write_json(&self.folder.join(CUTS), found)?;
+        }
+        Ok((of_point, model))
     }
 
     /// Trains and measures a student, alone or distilled, unless it is finished. That its training

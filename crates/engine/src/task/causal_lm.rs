@@ -24,7 +24,7 @@ const BITS_PER_BYTE: &str = "bits_per_byte";
 fn unfit() -> Error {
     Error::Unsupported {
         what: "this model guesses no next tokens, and its student learns to".to_owned(),
-        instead: "give the `folder` of a Llama, Mistral, Qwen or GPT-2, or a `model` of type \"decoder\" to train"
+        instead: "give the `folder` of a Llama, Mistral, Qwen, Gemma 3 or GPT-2, or a `model` of type \"decoder\" to train"
             .to_owned(),
     }
 }

@@ -94,6 +94,7 @@ fn ranges() -> Vec<Case> {
         ([2, 70, 9, 64], 3, &[1, 20, 1, 40, 8], 100, 0.0),
         ([1, 150, 2, 20], 2, &[149, 1], 64, 0.0),
         ([1, 515, 4, 16], 2, &[300, 215], 100_000, 0.1),
+        ([2, 21, 2, 256], 1, &[12, 9], 5, 0.0),
     ] {
         let [queries, keys] = packed_ranges(texts, window).map(|ranges| ranges.repeat(batch));
         let scale = 1.0 / (head_dim as f32).sqrt();
@@ -136,6 +137,7 @@ pub fn attention() -> Vec<Case> {
         ([2, 130, 2, 20], false, 0.0, &[130, 64]),
         ([1, 70, 2, 72], false, 0.2, &[66]),
         ([2, 40, 1, 128], true, 0.0, &[40, 31]),
+        ([2, 20, 1, 256], true, 0.0, &[20, 11]),
         ([1, 1030, 1, 16], true, 0.1, &[1025]),
         ([1, 515, 2, 16], true, 0.1, &[515]),
         // More heads than one dimension of a grid holds.

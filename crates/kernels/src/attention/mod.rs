@@ -14,7 +14,7 @@ use crate::matmul::MAX_FLOPS_A_LAUNCH;
 use crate::{Caps, Cost, Kernel, Launch, Operand, Source, Variant, bytes, twin};
 
 /// The longest head that every variant can hold.
-pub const MAX_HEAD_DIM: usize = 128;
+pub const MAX_HEAD_DIM: usize = 256;
 
 /// Forward out = dropout(softmax(scale · q · kᵀ + bias + mask)) · v, head by head; backward its gradients.
 ///

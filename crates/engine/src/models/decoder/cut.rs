@@ -26,7 +26,7 @@ pub(in crate::models) fn cut(
 ) -> Result<(ModelConfig, SubsetMap), String> {
     let (Architecture::Decoder(theirs), Input::Tokens(read)) = (&base.architecture, &base.input)
     else {
-        return Err("it is no model of next tokens: give a student of type \"decoder\" a Llama, Mistral, Qwen or GPT-2"
+        return Err("it is no model of next tokens: give a student of type \"decoder\" a Llama, Mistral, Qwen, Gemma 3 or GPT-2"
             .to_owned());
     };
     let count = theirs.num_hidden_layers;

@@ -51,6 +51,8 @@ pub(super) struct Names {
     pub attended: &'static str,
     /// The norm in front of the feed-forward network.
     pub feed_forward_norm: &'static str,
+    /// Norms of what attention and the feed-forward network add, where there are such.
+    pub norms_behind: Option<[&'static str; 2]>,
     /// The gates' linear layer.
     pub gate: &'static str,
     /// The first linear layer of the feed-forward network.
@@ -65,6 +67,10 @@ pub(super) struct Names {
     pub transposed: bool,
     /// Whether norms have a bias, and subtract the mean.
     pub norm_bias: bool,
+    /// Whether norms multiply by one more than their weight.
+    pub norms_add_one: bool,
+    /// Whether rows of the table of words are multiplied by √hidden_size.
+    pub scales_words: bool,
     /// Ends of the names of tensors that files have and no model needs.
     pub unused: &'static [&'static str],
 }

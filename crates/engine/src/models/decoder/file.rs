@@ -118,6 +118,8 @@ pub(super) fn of_json(family: &'static Family, json: &Value) -> Result<Decoder, 
         max_position_embeddings: needed(json, keys.positions)?,
         norm_eps: eps.as_f64().unwrap_or(if family.names.norm_bias { 1e-5 } else { 1e-6 }) as f32,
         positions: Positions::Learnt,
+        near_rope: None,
+        score_scalar: None,
         feed_forward: FeedForward::Plain(Activation::GeluTanh),
         biases: Biases::default(),
         qk_norm: false,
@@ -235,7 +237,7 @@ pub(super) fn to_json(decoder: &Decoder, _: &ModelConfig) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{gpt2, llama, qwen};
+    use super::super::{gemma, gpt2, llama, qwen};
     use super::*;
     use crate::models::{Architecture, Input};
 
@@ -256,12 +258,17 @@ mod tests {
         sliding["use_sliding_window"] = true.into();
         sliding["sliding_window"] = 8.into();
         sliding["max_window_layers"] = 1.into();
+        let mut gemma = sliding.clone();
+        gemma["_sliding_window_pattern"] = 2.into();
+        gemma["rope_local_base_freq"] = 1e4.into();
+        gemma["query_pre_attn_scalar"] = 6.into();
         for (kind, json, windows) in [
             (&llama::LLAMA, base(), [None; 3]),
             (&llama::MISTRAL_FAMILY, sliding.clone(), [Some(8); 3]),
             (&qwen::QWEN2_FAMILY, sliding.clone(), [None, Some(8), Some(8)]),
             (&qwen::QWEN3_FAMILY, base(), [None; 3]),
             (&gpt2::GPT2, gpt2, [None; 3]),
+            (&gemma::GEMMA3_FAMILY, gemma, [Some(8), None, Some(8)]),
         ] {
             let decoder = of_json(kind, &json).unwrap();
             assert_eq!(decoder.windows, windows[..decoder.num_hidden_layers]);
@@ -278,7 +285,7 @@ mod tests {
     fn what_is_impossible_or_not_supported_is_refused() {
         for (key, value, problem) in [
             ("num_key_value_heads", json!(4), "6 attention heads cannot share 4 heads of keys"),
-            ("head_dim", json!(256), "heads of 256 columns are not supported"),
+            ("head_dim", json!(258), "heads of 258 columns are not supported"),
             ("head_dim", json!(5), "heads of 5 columns are not supported"),
             ("vocab_size", json!(0), "a vocab_size of 0 is not possible"),
             ("vocab_size", json!(1_u64 << 40), "is not possible"),
@@ -293,6 +300,27 @@ mod tests {
             let mut json = base();
             json[key] = value;
             let error = of_json(&llama::LLAMA, &json).unwrap_err();
+            assert!(error.contains(problem), "{key}: {error}");
+        }
+        let gemma = |key: &str, value: Value| {
+            let mut json = base();
+            json["sliding_window"] = 8.into();
+            json["rope_local_base_freq"] = 1e4.into();
+            json[key] = value;
+            of_json(&gemma::GEMMA3_FAMILY, &json).err().unwrap_or_default()
+        };
+        assert_eq!(gemma("bos_token_id", 1.into()), "");
+        for (key, value, problem) in [
+            ("final_logit_softcapping", json!(30.0), "only null is supported"),
+            ("attn_logit_softcapping", json!(50.0), "only null is supported"),
+            ("use_bidirectional_attention", json!(true), "must be false"),
+            ("query_pre_attn_scalar", json!(0), "must be above 0"),
+            ("sliding_window", Value::Null, "no sliding_window"),
+            ("rope_theta", Value::Null, "neither rope_theta nor rope_parameters"),
+            ("rope_local_base_freq", Value::Null, "of layers that see a window"),
+            ("layer_types", json!(["full_attention"]), "names 1 layers"),
+        ] {
+            let error = gemma(key, value);
             assert!(error.contains(problem), "{key}: {error}");
         }
         let mut json = base();

@@ -1,7 +1,7 @@
 //! The forward pass of a decoder: norms in front of attention and of the feed-forward network, both added to what came in.
 
 use super::family::Queries;
-use super::{Biases, Decoder, FeedForward, Positions};
+use super::{Biases, Decoder, FeedForward, Positions, Rope};
 use crate::error::Error;
 use crate::graph::ops::{AttentionConfig, Decoder as Vocabulary};
 use crate::graph::{Graph, TensorId};
@@ -16,12 +16,30 @@ pub(super) struct Pass<'a> {
     training: bool,
     /// Dropouts so far, which tell their masks apart.
     dropped: u32,
-    /// Cosines and sines of positions, where they turn.
-    angles: Option<[TensorId; 2]>,
+    /// Cosines and sines of positions, where they turn: of layers that see everything, and of those that see a window.
+    angles: Option<[[TensorId; 2]; 2]>,
     /// What each layer adds is multiplied by these, if there are any, [1] each.
     gates: Vec<TensorId>,
     /// What heads attended to [rows, length, query width], and units [rows, length, intermediate_size], layer by layer.
     parts: Vec<TensorId>,
+}
+
+impl Decoder {
+    /// Cosines and sines of so many positions, where they turn: of layers that see everything, and of those that see a window.
+    pub(super) fn rotary_tables(
+        &self,
+        graph: &mut Graph,
+        positions: usize,
+    ) -> Result<Option<[[TensorId; 2]; 2]>, Error> {
+        let Positions::Rotary(rope) = &self.positions else { return Ok(None) };
+        let mut tables = |rope: &Rope| {
+            let (frequencies, factor) = rope.frequencies(self.head_dim);
+            graph.rotary_tables(positions, &frequencies, factor)
+        };
+        let full = tables(rope)?;
+        let near = self.near_rope.as_ref().map_or(Ok(full), tables)?;
+        Ok(Some([full, near]))
+    }
 }
 
 fn unfit(inputs: &TokenTensors) -> Error {
@@ -38,13 +56,7 @@ pub(super) fn forward(
     training: bool,
     gates: Vec<TensorId>,
 ) -> Result<(Outputs, Vec<TensorId>), Error> {
-    let angles = match &model.positions {
-        Positions::Learnt => None,
-        Positions::Rotary(rope) => {
-            let (frequencies, factor) = rope.frequencies(model.head_dim);
-            Some(graph.rotary_tables(inputs.shape.length, &frequencies, factor)?)
-        }
-    };
+    let angles = model.rotary_tables(graph, inputs.shape.length)?;
     let mut pass = Pass { training, angles, gates, ..Pass::new(model, graph, store) };
     let positions = inputs.positions.map(|positions| [positions.ids, positions.order]);
     let tokens = [inputs.tokens.ids, inputs.tokens.order];
@@ -119,7 +131,24 @@ impl<'a> Pass<'a> {
             let bias = self.graph.named(self.store, &format!("{name}.bias"));
             return self.graph.layer_norm(x, weight, bias, eps);
         }
+        let weight = match self.model.names().norms_add_one {
+            true => self.graph.affine(weight, 1.0, 1.0)?,
+            false => weight,
+        };
         self.graph.rms_norm(x, weight, eps)
+    }
+
+    /// What a part of a layer adds, normed where the family does that: of attention 0, of the feed-forward network 1.
+    fn normed_behind(
+        &mut self,
+        layer: usize,
+        part: usize,
+        out: TensorId,
+    ) -> Result<TensorId, Error> {
+        match self.model.names().norms_behind {
+            Some(names) => self.norm(&format!("{}{}", self.model.layer(layer), names[part]), out),
+            None => Ok(out),
+        }
     }
 
     /// Hidden states [rows, length, hidden_size] before the first layer.
@@ -131,6 +160,9 @@ impl<'a> Pass<'a> {
         let names = self.model.names();
         let table = self.graph.named(self.store, names.words);
         let mut x = self.graph.gather(table, tokens, order)?;
+        if names.scales_words {
+            x = self.graph.affine(x, (self.model.hidden_size as f32).sqrt(), 0.0)?;
+        }
         if let (Positions::Learnt, Some([positions, order])) = (&self.model.positions, positions) {
             let table = self.graph.named(self.store, names.positions);
             let rows = self.graph.gather(table, positions, order)?;
@@ -177,14 +209,13 @@ impl<'a> Pass<'a> {
     ) -> Result<(TensorId, SelfAttention), Error> {
         let model = self.model;
         let [mut queries, mut keys, values] = self.attention_inputs(layer, x)?;
-        if let Some([cos, sin]) = self.angles {
+        let near = model.windows[layer].is_some();
+        if let Some(angles) = self.angles {
+            let [cos, sin] = angles[usize::from(near)];
             queries = self.graph.rotary(queries, cos, sin, model.num_attention_heads)?;
             keys = self.graph.rotary(keys, cos, sin, model.num_key_value_heads)?;
         }
-        let ranges = match model.windows[layer] {
-            None => inputs.ranges,
-            Some(_) => inputs.near_ranges,
-        };
+        let ranges = if near { inputs.near_ranges } else { inputs.ranges };
         let ranges = ranges.ok_or_else(|| unfit(inputs))?;
         let config = self.attention_config();
         let attended = self.graph.attention_in_ranges([queries, keys, values], ranges, config)?;
@@ -207,7 +238,7 @@ impl<'a> Pass<'a> {
     pub fn attention_config(&mut self) -> AttentionConfig {
         let model = self.model;
         self.dropped += 1;
-        let scale = 1.0 / (model.head_dim as f32).sqrt();
+        let scale = 1.0 / model.score_scalar.unwrap_or(model.head_dim as f32).sqrt();
         AttentionConfig {
             kv_heads: model.num_key_value_heads,
             dropout: if self.training { model.dropout.attention } else { 0.0 },
@@ -226,6 +257,7 @@ impl<'a> Pass<'a> {
         let name = format!("{}{}", self.model.layer(layer), self.model.names().attended);
         self.parts.push(attended);
         let out = self.linear(&name, attended, self.model.biases.attended)?;
+        let out = self.normed_behind(layer, 0, out)?;
         let out = self.gated(layer, out)?;
         let out = self.dropout(out, self.model.dropout.residual)?;
         self.graph.plus(x, out)
@@ -250,6 +282,7 @@ impl<'a> Pass<'a> {
         };
         self.parts.push(wide);
         let out = self.linear(&name(names.narrow), wide, bias)?;
+        let out = self.normed_behind(layer, 1, out)?;
         let out = self.gated(layer, out)?;
         let out = self.dropout(out, self.model.dropout.residual)?;
         self.graph.plus(x, out)

@@ -38,6 +38,7 @@ static NAMES: Names = Names {
     key_norm: "",
     attended: "attn.c_proj",
     feed_forward_norm: "ln_2",
+    norms_behind: None,
     gate: "",
     widen: "mlp.c_fc",
     narrow: "mlp.c_proj",
@@ -45,6 +46,8 @@ static NAMES: Names = Names {
     head: "lm_head.weight",
     transposed: true,
     norm_bias: true,
+    norms_add_one: false,
+    scales_words: false,
     unused: &[".attn.bias", ".attn.masked_bias"],
 };
 

@@ -45,7 +45,7 @@ pub(super) static MISTRAL_FAMILY: Family = Family {
     write,
 };
 
-pub(super) static NAMES: Names = Names {
+pub(super) const NAMES: Names = Names {
     prefix: "model.",
     words: "model.embed_tokens.weight",
     positions: "",
@@ -60,6 +60,7 @@ pub(super) static NAMES: Names = Names {
     key_norm: "self_attn.k_norm",
     attended: "self_attn.o_proj",
     feed_forward_norm: "post_attention_layernorm",
+    norms_behind: None,
     gate: "mlp.gate_proj",
     widen: "mlp.up_proj",
     narrow: "mlp.down_proj",
@@ -67,10 +68,12 @@ pub(super) static NAMES: Names = Names {
     head: "lm_head.weight",
     transposed: false,
     norm_bias: false,
+    norms_add_one: false,
+    scales_words: false,
     unused: &["rotary_emb.inv_freq"],
 };
 
-pub(super) static KEYS: Keys = Keys {
+pub(super) const KEYS: Keys = Keys {
     hidden_size: "hidden_size",
     layers: "num_hidden_layers",
     heads: "num_attention_heads",
@@ -95,6 +98,30 @@ pub(super) fn window(json: &Value) -> Result<Option<usize>, String> {
         (false, Some(window)) if window > 0 => Ok(usize::try_from(window).ok()),
         _ => Err(format!("a sliding_window of {value} is not possible: it is a number above 0")),
     }
+}
+
+const FULL: &str = "full_attention";
+const SLIDING: &str = "sliding_attention";
+
+/// Which of so many layers see a window alone, where `layer_types` says that.
+pub(super) fn layer_types(json: &Value, layers: usize) -> Result<Option<Vec<bool>>, String> {
+    let Some(kinds) = json["layer_types"].as_array() else { return Ok(None) };
+    let slides = |kind: &Value| match kind.as_str() {
+        Some(FULL) => Ok(false),
+        Some(SLIDING) => Ok(true),
+        _ => Err(format!("layer_types has {kind}, which is neither {FULL} nor {SLIDING}")),
+    };
+    if kinds.len() != layers {
+        let kinds = kinds.len();
+        return Err(format!("layer_types names {kinds} layers, and num_hidden_layers is {layers}"));
+    }
+    kinds.iter().map(slides).collect::<Result<_, _>>().map(Some)
+}
+
+/// `layer_types` of a decoder.
+pub(super) fn kinds_of_layers(decoder: &Decoder) -> Value {
+    let kind = |window: &Option<usize>| if window.is_some() { SLIDING } else { FULL };
+    decoder.windows.iter().map(kind).collect()
 }
 
 pub(super) fn write(decoder: &Decoder) -> Map<String, Value> {

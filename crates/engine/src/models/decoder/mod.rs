@@ -7,6 +7,7 @@ mod family;
 mod file;
 pub(super) mod folder;
 mod forward;
+pub mod gemma;
 pub mod gpt2;
 pub mod llama;
 pub mod qwen;
@@ -60,6 +61,10 @@ pub struct Decoder {
     pub norm_eps: f32,
     /// How it knows where tokens stand.
     pub positions: Positions,
+    /// The angles of layers that see a window, where these have other ones.
+    pub near_rope: Option<Rope>,
+    /// Scores are divided by the root of this; of `head_dim` where there is none.
+    pub score_scalar: Option<f32>,
     /// Within a feed-forward layer.
     pub feed_forward: FeedForward,
     /// Which of its linear layers have a bias.
@@ -186,7 +191,8 @@ impl Decoder {
     }
 
     fn norm(&self, name: &str, size: usize) -> impl Iterator<Item = ParameterSpec> + use<> {
-        let weight = vector(format!("{name}.weight"), size, 1.0);
+        let start = if self.names().norms_add_one { 0.0 } else { 1.0 };
+        let weight = vector(format!("{name}.weight"), size, start);
         let bias = self.names().norm_bias.then(|| vector(format!("{name}.bias"), size, 0.0));
         [weight].into_iter().chain(bias)
     }
@@ -213,7 +219,10 @@ impl Decoder {
             specs.extend(self.norm(&name(names.key_norm), self.head_dim));
         }
         specs.extend(self.linear(&name(names.attended), queries, hidden, attended));
-        specs.extend(self.norm(&name(names.feed_forward_norm), hidden));
+        let behind = names.norms_behind.into_iter().flatten();
+        for norm in behind.chain([names.feed_forward_norm]) {
+            specs.extend(self.norm(&name(norm), hidden));
+        }
         if let FeedForward::Gated(_) = self.feed_forward {
             specs.extend(self.linear(&name(names.gate), hidden, wide, feed_forward));
         }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::family::Family;
 use super::file::flag;
-use super::llama::{KEYS, NAMES, read, window, write};
+use super::llama::{KEYS, NAMES, kinds_of_layers, layer_types, read, window, write};
 use super::{Biases, Decoder, folder};
 use crate::models::model_type::ModelType;
 
@@ -44,9 +44,6 @@ pub(super) static QWEN3_FAMILY: Family = Family {
     write: write_windows,
 };
 
-const FULL: &str = "full_attention";
-const SLIDING: &str = "sliding_attention";
-
 /// Which layers see so many tokens alone: those that are listed, or those from `max_window_layers` on.
 fn read_windows(json: &Value, decoder: &mut Decoder) -> Result<(), String> {
     if !flag(json, "use_sliding_window", false)? {
@@ -55,35 +52,24 @@ fn read_windows(json: &Value, decoder: &mut Decoder) -> Result<(), String> {
     let window = window(json)?.ok_or(
         "use_sliding_window is true, and there is no sliding_window: give both or neither",
     )?;
-    let slides: Vec<bool> = match json["layer_types"].as_array() {
-        Some(kinds) => {
-            let slides = |kind: &Value| match kind.as_str() {
-                Some(FULL) => Ok(false),
-                Some(SLIDING) => Ok(true),
-                _ => Err(format!("layer_types has {kind}, which is neither {FULL} nor {SLIDING}")),
-            };
-            kinds.iter().map(slides).collect::<Result<_, _>>()?
-        }
+    let layers = decoder.windows.len();
+    let slides = match layer_types(json, layers)? {
+        Some(slides) => slides,
         None => {
             let first = json["max_window_layers"].as_u64().unwrap_or(28);
-            (0..decoder.windows.len() as u64).map(|layer| layer >= first).collect()
+            (0..layers as u64).map(|layer| layer >= first).collect()
         }
     };
-    if slides.len() != decoder.windows.len() {
-        let (kinds, layers) = (slides.len(), decoder.windows.len());
-        return Err(format!("layer_types names {kinds} layers, and num_hidden_layers is {layers}"));
-    }
     decoder.windows = slides.into_iter().map(|slides| slides.then_some(window)).collect();
     Ok(())
 }
 
 fn write_windows(decoder: &Decoder) -> Map<String, Value> {
     let mut keys = write(decoder);
-    let kind = |window: &Option<usize>| if window.is_some() { SLIDING } else { FULL };
-    let kinds: Vec<&str> = decoder.windows.iter().map(kind).collect();
-    let first = kinds.iter().position(|kind| *kind == SLIDING).unwrap_or(kinds.len());
-    keys.insert("layer_types".to_owned(), json!(kinds));
-    keys.insert("use_sliding_window".to_owned(), json!(kinds.contains(&SLIDING)));
+    let windows = &decoder.windows;
+    let first = windows.iter().position(Option::is_some).unwrap_or(windows.len());
+    keys.insert("layer_types".to_owned(), kinds_of_layers(decoder));
+    keys.insert("use_sliding_window".to_owned(), json!(windows.iter().any(Option::is_some)));
     keys.insert("max_window_layers".to_owned(), json!(first));
     keys
 }

@@ -3,8 +3,8 @@
 
 use distil_gpu_kernels::{DType, sample};
 
+use super::Decoder;
 use super::forward::Pass;
-use super::{Decoder, Positions};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
 use crate::layout::Layout;
@@ -73,8 +73,8 @@ struct Steps<'a> {
     decoder: &'a Decoder,
     graph: Graph,
     room: Room,
-    /// Cosines and sines of all positions, where they turn.
-    tables: Option<[TensorId; 2]>,
+    /// Cosines and sines of all positions, where they turn: in layers that see all tokens, and in those that see near ones.
+    tables: Option<[[TensorId; 2]; 2]>,
 }
 
 impl Decoder {
@@ -142,13 +142,7 @@ impl Decoder {
 impl<'a> Steps<'a> {
     fn new(decoder: &'a Decoder, parameters: Layout, room: Room) -> Result<Self, Error> {
         let mut graph = Graph::new(vec![parameters, decoder.cache_layout(room)?]);
-        let tables = match &decoder.positions {
-            Positions::Learnt => None,
-            Positions::Rotary(rope) => {
-                let (frequencies, factor) = rope.frequencies(decoder.head_dim);
-                Some(graph.rotary_tables(room.capacity, &frequencies, factor)?)
-            }
-        };
+        let tables = decoder.rotary_tables(&mut graph, room.capacity)?;
         Ok(Self { decoder, graph, room, tables })
     }
 
@@ -185,25 +179,28 @@ impl<'a> Steps<'a> {
         let (decoder, rows) = (self.decoder, self.room.rows);
         // An order of row numbers is for gradients, of which there are none.
         let angles = match self.tables {
-            Some([cos, sin]) => {
-                let [cos, sin] =
-                    [cos, sin].map(|table| self.graph.gather(table, positions, positions));
-                Some([cos?, sin?])
-            }
             None => None,
+            Some(tables) => {
+                let mut of = |table| self.graph.gather(table, positions, positions);
+                let mut both = |[cos, sin]: [TensorId; 2]| Ok::<_, Error>([of(cos)?, of(sin)?]);
+                let full = both(tables[0])?;
+                let near = if tables[1] == tables[0] { full } else { both(tables[1])? };
+                Some([full, near])
+            }
         };
         let mut pass = Pass::new(decoder, &mut self.graph, MODEL);
         let embedded = pass.embed([tokens, positions], Some([positions, positions]))?;
         let mut x = pass.graph.reshape(embedded, &[rows, length, decoder.hidden_size])?;
         for layer in 0..decoder.num_hidden_layers {
             let [mut queries, mut keys, values] = pass.attention_inputs(layer, x)?;
-            if let Some(angles) = angles {
+            let near = usize::from(decoder.windows[layer].is_some());
+            if let Some(angles) = angles.map(|angles| angles[near]) {
                 queries = turned(pass.graph, queries, angles, decoder.num_attention_heads)?;
                 keys = turned(pass.graph, keys, angles, decoder.num_key_value_heads)?;
             }
             let keys = kept(pass.graph, 2 * layer, keys, places)?;
             let values = kept(pass.graph, 2 * layer + 1, values, places)?;
-            let ranges = ranges[usize::from(decoder.windows[layer].is_some())];
+            let ranges = ranges[near];
             let config = pass.attention_config();
             let attended =
                 pass.graph.attention_to_cache([queries, keys, values], ranges, config)?;
