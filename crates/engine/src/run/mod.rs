@@ -12,9 +12,11 @@
 
 pub(crate) mod answer_file;
 pub(crate) mod arm;
+pub(crate) mod cached;
 pub(crate) mod events;
 mod grid;
 pub(crate) mod journal;
+mod label;
 mod loaded;
 pub(crate) mod lock;
 pub(crate) mod log;
@@ -30,6 +32,7 @@ pub use answer_file::{Answerer, Answers, save_answers};
 pub use events::{Event, Observer, Silent};
 pub(crate) use grid::GRID;
 pub use grid::{Axis, Grid};
+pub use label::{Labelled, Labelling, Shard, label, verify};
 pub use setup::Setup;
 pub use sweep::{Sweep, sweep};
 
@@ -231,8 +234,13 @@ pub fn run(
         work.arm(device, Arm::Control, Some(&*teacher.teacher), answers)?;
     guessed.push(guess_test(device, student, &store, split)?);
     store.free(device);
+    if let Some(note) = cached::check(device, work.setup, &*teacher.teacher)? {
+        work.log.note(&note);
+    }
+    let kept = work.setup.cached(&*teacher.teacher);
+    let asked = kept.as_ref().map_or(&*teacher.teacher, |kept| kept as &dyn TeacherAnswers);
     let TestedModel { store, report: distilled, answers: own, agreement: beside } =
-        work.arm(device, Arm::Distilled, Some(&*teacher.teacher), answers)?;
+        work.arm(device, Arm::Distilled, Some(asked), answers)?;
     guessed.push(guess_test(device, student, &store, split)?);
 
     let mut arms = Arms { teacher: teacher.report.clone(), control, distilled };
