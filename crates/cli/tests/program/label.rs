@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
+use safetensors::SafeTensors;
 use serde_json::Value;
 
 use super::attack::Random;
 use super::interrupted::{killed_and_resumed, start};
 use super::next_tokens::{TEMPLATE, llama};
-use super::{Home, say};
+use super::{Home, say, tensor};
 
 /// Texts of words of one letter, of unequal lengths, no two of which are the same.
 fn texts(count: usize) -> String {
@@ -92,7 +93,8 @@ fn a_student_of_a_cache_is_that_of_the_teacher_itself() {
     home.done("run next.toml -q --out live");
     home.done(&format!("run next.toml -q --out kept {CACHED}"));
     assert!(student(&home, "live") == student(&home, "kept"));
-    let distilled = |run: &str| home.json(&format!("{run}/report.json"))["arms"]["distilled"]["kl"].clone();
+    let distilled =
+        |run: &str| home.json(&format!("{run}/report.json"))["arms"]["distilled"]["kl"].clone();
     assert_eq!(distilled("live"), distilled("kept"));
     // As the students of a sweep are, some of which learn from fewer texts.
     let axis = "--set distil.temperature=1,2";
@@ -120,8 +122,11 @@ fn fewer_bits_are_as_near_as_is_told() {
     for numbers in ["f32", "f16", "int8"] {
         let told = labelled(&home, &format!("next.toml --out {numbers} --numbers {numbers}"));
         errors.push(told["difference"]["error"].as_f64().unwrap());
-        home.done(&format!("run next.toml -q --out of-{numbers} --set teacher.cache=\"{numbers}\""));
-        let verified = home.done(&format!("label next.toml --out {numbers} --verify 100% --device cpu"));
+        home.done(&format!(
+            "run next.toml -q --out of-{numbers} --set teacher.cache=\"{numbers}\""
+        ));
+        let verified =
+            home.done(&format!("label next.toml --out {numbers} --verify 100% --device cpu"));
         assert!(verified.contains("temperature of 2"), "{verified}");
     }
     assert!(errors[0] == 0.0 && errors[1] > 0.0 && errors[2] > 10.0 * errors[1], "{errors:?}");
@@ -133,7 +138,10 @@ fn fewer_bits_are_as_near_as_is_told() {
     );
     // The bits that are there are not those that are asked for.
     let other = "label next.toml --out int8 --numbers f16";
-    home.refused(other, &["how numbers are stored (int8 there, f16 here)", "Choose another folder"]);
+    home.refused(
+        other,
+        &["how numbers are stored (int8 there, f16 here)", "Choose another folder"],
+    );
 }
 
 #[test]
@@ -141,20 +149,42 @@ fn what_is_not_the_teachers_is_named() {
     let home = home(60);
     home.done(&format!("label next.toml -q {CACHED}"));
     let run = format!("run next.toml --out x {CACHED}");
-    home.refused(&format!("run next.toml --out x --set teacher.cache=\"nowhere\""), &["nowhere", "distil-gpu label"]);
+    home.refused(
+        &format!("run next.toml --out x --set teacher.cache=\"nowhere\""),
+        &["nowhere", "distil-gpu label"],
+    );
     home.write("empty/lock", "");
-    home.refused("run next.toml --out x --set teacher.cache=\"empty\"", &["has no answers of a teacher yet"]);
-    home.refused(&format!("{run} --set teacher.weights=\"f16\""), &["its quantisation (f32 there, f16 here)"]);
-    home.refused(&format!("label next.toml {CACHED} --set teacher.weights=\"f16\""), &["its quantisation"]);
-    home.refused(&format!("sweep next.toml --out x {CACHED} --set teacher.weights=\"f16\" --set seed=1,2"), &["its quantisation"]);
+    home.refused(
+        "run next.toml --out x --set teacher.cache=\"empty\"",
+        &["has no answers of a teacher yet"],
+    );
+    home.refused(
+        &format!("{run} --set teacher.weights=\"f16\""),
+        &["its quantisation (f32 there, f16 here)"],
+    );
+    home.refused(
+        &format!("label next.toml {CACHED} --set teacher.weights=\"f16\""),
+        &["its quantisation"],
+    );
+    home.refused(
+        &format!("sweep next.toml --out x {CACHED} --set teacher.weights=\"f16\" --set seed=1,2"),
+        &["its quantisation"],
+    );
     // Another text, among those that are known.
     let more = format!("{}{}\n", texts(60), r#"{"text": "q r s t u"}"#);
     home.write("more.jsonl", more);
     let missing = format!("{run} --set data.train=\"more.jsonl\"");
-    home.refused(&missing, &["no answers to 1 of 61 documents", "q r s t u", "`distil-gpu label` adds what is missing"]);
+    home.refused(
+        &missing,
+        &[
+            "no answers to 1 of 61 documents",
+            "q r s t u",
+            "`distil-gpu label` adds what is missing",
+        ],
+    );
     home.refused(&format!("{run} --set student.model.max_length=8"), &["the same `max_length`"]);
     home.refused(
-        &format!("{run} --set distil.hidden=[{{student=1,teacher=1}}]"),
+        &format!("{run} --set distil.hidden=[{{student_layer=1,teacher_layer=1}}]"),
         &["look inside the teacher", "leave `teacher.cache` out"],
     );
     // What is missing is added to what is there.
@@ -198,7 +228,10 @@ fn a_damaged_cache_is_told_and_written_anew() {
         }
         home.write(&path, &damaged);
         let file = path.rsplit('/').next().unwrap();
-        home.refused(&format!("label next.toml {CACHED} --verify 100%"), &[file, "`distil-gpu label` writes it anew"]);
+        home.refused(
+            &format!("label next.toml {CACHED} --verify 100%"),
+            &[file, "`distil-gpu label` writes it anew"],
+        );
         if round == 0 {
             home.refused(&format!("run next.toml --out x {CACHED}"), &[file, "damaged"]);
         }
@@ -294,19 +327,43 @@ fn a_killed_label_ends_with_the_same_bytes() {
 #[test]
 fn answers_of_other_models_are_kept() {
     let home = super::texts::home();
+    let rows = (0..32).map(|row| {
+        let words = ["good", "bad", "film", "films", "the"].into_iter().enumerate();
+        let text: Vec<&str> =
+            words.filter(|(bit, _)| row >> bit & 1 == 1).map(|(_, word)| word).collect();
+        format!("a {},{}\n", text.join(" "), ["pos", "neg"][row % 2])
+    });
+    home.write("train.csv", rows.fold("text,label\n".to_owned(), |all, row| all + &row));
     home.done("run tiny.toml -q --out tiny-run");
     home.done("run texts.toml -q --out texts-run");
     home.write("vectors.toml", VECTORS);
+    // Without its classifier it makes vectors.
+    let config = String::from_utf8(home.read("bert/config.json")).unwrap();
+    let config = config.replace("BertForSequenceClassification", "BertModel");
+    home.write("vectors/config.json", config);
+    for file in ["model.safetensors", "tokenizer.json"] {
+        home.write(&format!("vectors/{file}"), home.read(&format!("bert/{file}")));
+    }
     let tiny = "tiny.toml --set teacher={folder=\"tiny-run/teacher\"}";
-    let texts = "texts.toml --set teacher={folder=\"texts-run/teacher\"} --set train.optimizer.lr=0.1";
+    let texts = "texts.toml --set teacher={folder=\"texts-run/teacher\"} --set train.optimizer.lr=0.1 \
+                 --set train.batch=8";
     for (name, recipe) in [("tiny", tiny), ("texts", texts), ("vectors", "vectors.toml")] {
         let cached = format!("{recipe} --set teacher.cache=\"{name}-answers\"");
         let told = labelled(&home, &cached);
-        assert_eq!((&told["difference"]["error"], &told["identity"]["kind"]), (&0.0.into(), &"logits".into()));
+        assert_eq!(
+            (&told["difference"]["error"], &told["identity"]["kind"]),
+            (&0.0.into(), &"logits".into())
+        );
         home.done(&format!("run {recipe} -q --out {name}-live"));
         home.done(&format!("run {cached} -q --out {name}-kept"));
         let [live, kept] = ["live", "kept"].map(|run| student(&home, &format!("{name}-{run}")));
-        assert!(live == kept, "{name}");
+        // On the processor the head of a small batch sums in another order than that of a large one.
+        assert!(name != "tiny" || live == kept, "{name}");
+        for tensor_name in SafeTensors::deserialize(&live).unwrap().names() {
+            let [live, kept] = [&live, &kept].map(|file| tensor(file, tensor_name).1);
+            let off = live.iter().zip(&kept).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-4, "{name}: {tensor_name} is {off} off");
+        }
         home.done(&format!("label {cached} --verify 50%"));
         home.done(&format!("plan {cached} -q"));
     }
@@ -339,11 +396,11 @@ source = "text"
 train = "train.csv"
 test = "train.csv"
 [teacher]
-folder = "bert"
+folder = "vectors"
 [student]
-model = { type = "encoder", from = "teacher", layers = [0], pooling = "mean" }
+model = { type = "encoder", from = "teacher", layers = [0] }
 [train]
 epochs = 2
-batch = 4
+batch = 8
 optimizer = { name = "adamw", lr = 1e-2 }
 "#;

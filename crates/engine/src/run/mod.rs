@@ -234,13 +234,8 @@ pub fn run(
         work.arm(device, Arm::Control, Some(&*teacher.teacher), answers)?;
     guessed.push(guess_test(device, student, &store, split)?);
     store.free(device);
-    if let Some(note) = cached::check(device, work.setup, &*teacher.teacher)? {
-        work.log.note(&note);
-    }
-    let kept = work.setup.cached(&*teacher.teacher);
-    let asked = kept.as_ref().map_or(&*teacher.teacher, |kept| kept as &dyn TeacherAnswers);
     let TestedModel { store, report: distilled, answers: own, agreement: beside } =
-        work.arm(device, Arm::Distilled, Some(asked), answers)?;
+        work.arm(device, Arm::Distilled, Some(&*teacher.teacher), answers)?;
     guessed.push(guess_test(device, student, &store, split)?);
 
     let mut arms = Arms { teacher: teacher.report.clone(), control, distilled };
@@ -455,6 +450,12 @@ impl Work<'_> {
         let Self { recipe, setup, folder, journal, checkpoints, log } = self;
         let start = setup.start(arm, &folder.join(Arm::Teacher.folder()))?;
         let folder = folder.join(arm.folder());
+        // Before any student is trained.
+        if let (Arm::Control, Some(teacher)) = (arm, teacher) {
+            cached::check(device, setup, teacher)?.iter().for_each(|note| log.note(note));
+        }
+        let kept = teacher.filter(|_| arm == Arm::Distilled).and_then(|own| setup.cached(own));
+        let teacher = kept.as_ref().map(|kept| kept as &dyn TeacherAnswers).or(teacher);
         let taught = teacher.filter(|_| arm == Arm::Distilled).map(|teacher| (teacher, answers));
         let job = setup.job(recipe, arm, &start, taught);
         let known = journal.finished(arm).cloned();
