@@ -48,7 +48,7 @@ use crate::measure::continuations;
 use crate::measure::influence::INFLUENCE;
 use crate::measure::predictions::{Likeliest, guess, in_words};
 use crate::measure::ranking::RANKING;
-use crate::models::{self, BatchEncoder, ModelConfig, Output};
+use crate::models::{self, BatchEncoder, Input, ModelConfig, Output};
 use crate::objective::{RawAnswers, TeacherAnswers};
 use crate::recipe::{self, Recipe};
 use crate::results::{self, Arm, Arms, Examples, Influence, Report};
@@ -490,7 +490,15 @@ fn check_finished(
     config: &ModelConfig,
 ) -> Result<(), Error> {
     let folder = run.join(arm.folder());
-    if journal.finished(arm).is_none() || models::load_config(&folder)? == *config {
+    if journal.finished(arm).is_none() {
+        return Ok(());
+    }
+    let mut found = models::load_config(&folder)?;
+    // How much of a text is read at once is the recipe's, which the journal has compared.
+    if let (Input::Tokens(found), Input::Tokens(own)) = (&mut found.input, &config.input) {
+        found.max_length = own.max_length;
+    }
+    if found == *config {
         return Ok(());
     }
     let problem =
