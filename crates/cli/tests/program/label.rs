@@ -150,7 +150,7 @@ fn what_is_not_the_teachers_is_named() {
     home.done(&format!("label next.toml -q {CACHED}"));
     let run = format!("run next.toml --out x {CACHED}");
     home.refused(
-        &format!("run next.toml --out x --set teacher.cache=\"nowhere\""),
+        "run next.toml --out x --set teacher.cache=\"nowhere\"",
         &["nowhere", "distil-gpu label"],
     );
     home.write("empty/lock", "");
@@ -167,7 +167,7 @@ fn what_is_not_the_teachers_is_named() {
         &["its quantisation"],
     );
     home.refused(
-        &format!("sweep next.toml --out x {CACHED} --set teacher.weights=\"f16\" --set seed=1,2"),
+        &format!("sweep next.toml --out x {CACHED} --set teacher.weights=\"f16\" --set distil.temperature=1,2"),
         &["its quantisation"],
     );
     // Another text, among those that are known.
@@ -184,7 +184,7 @@ fn what_is_not_the_teachers_is_named() {
     );
     home.refused(&format!("{run} --set student.model.max_length=8"), &["the same `max_length`"]);
     home.refused(
-        &format!("{run} --set distil.hidden=[{{student_layer=1,teacher_layer=1}}]"),
+        &format!("{run} --set distil.hidden=[{{loss=\"mse\",student_layer=1,teacher_layer=1}}]"),
         &["look inside the teacher", "leave `teacher.cache` out"],
     );
     // What is missing is added to what is there.
@@ -202,10 +202,15 @@ fn what_is_not_the_teachers_is_named() {
     home.write("teacher/model.safetensors", other);
     home.refused(&run, &["the teacher's weights ("]);
     home.write("teacher/model.safetensors", weights);
-    let tokenizer = String::from_utf8(home.read("teacher/tokenizer.json")).unwrap();
-    home.write("teacher/tokenizer.json", format!("{tokenizer} "));
-    home.refused(&run, &["its tokenizer ("]);
-    home.write("teacher/tokenizer.json", tokenizer);
+    // The student's tokenizer is the teacher's.
+    for (folder, blank) in [("teacher", " "), ("llama", " "), ("teacher", ""), ("llama", "")] {
+        let file = format!("{folder}/tokenizer.json");
+        let tokenizer = String::from_utf8(home.read(&file)).unwrap();
+        home.write(&file, format!("{}{blank}", tokenizer.trim_end()));
+        if (folder, blank) == ("llama", " ") {
+            home.refused(&run, &["its tokenizer ("]);
+        }
+    }
     home.done(&format!("{run} -q"));
 }
 
