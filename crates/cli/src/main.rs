@@ -56,6 +56,8 @@ enum Command {
     Export(commands::export::Args),
     /// Write a model's raw outputs for any inputs
     Logits(commands::logits::Args),
+    /// Keep what a recipe's teacher answers to its training data, so that students learn without asking it again
+    Label(commands::label::Args),
     /// Answer requests over HTTP by one or several models
     #[cfg(feature = "serve")]
     Serve(commands::serve::Args),
@@ -188,6 +190,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => commands::generate::run(args, voice).map(success),
         Command::Convert(args) => commands::convert::run(args, voice).map(success),
         Command::Export(args) => commands::export::run(args, voice).map(success),
+        Command::Label(args) => commands::label::run(args, voice).map(success),
         Command::Logits(args) => commands::logits::run(args, voice).map(success),
         #[cfg(feature = "serve")]
         Command::Serve(args) => commands::serve::run(args, voice).map(success),

@@ -41,6 +41,7 @@ mod sealed;
 pub mod session;
 pub mod store;
 pub mod task;
+pub mod teacher_cache;
 mod tensor_file;
 pub mod train;
 pub mod tune;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -64,6 +65,11 @@ impl TensorFile {
         (fits && scales.dtype == Dtype::F32).then_some([bytes, scales])
     }
 
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.data_at + self.header.data_len() as u64
+    }
+
     /// An entry of its metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
@@ -98,6 +104,40 @@ impl TensorFile {
         }
         let values = self.floats(info).map_err(io_error(&self.path))?;
         self.finite(name, values)
+    }
+
+    /// Bytes of a tensor that must be of this type and shape: of as many of its first dimension's entries, from one on.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming file, tensor and what is wrong, or [`Error::Io`].
+    ///
+    /// # Panics
+    /// When the entries are not among the tensor's.
+    pub fn entries(
+        &self,
+        name: &str,
+        (dtype, shape): (Dtype, &[usize]),
+        entries: Range<usize>,
+    ) -> Result<Vec<u8>, Error> {
+        let Some(info) = self.header.info(name) else {
+            return Err(bad(&self.path, format!("it has no tensor {name}")));
+        };
+        if info.dtype != dtype || info.shape != shape {
+            let (found, is) = (info.dtype, &info.shape);
+            return Err(bad(
+                &self.path,
+                format!("{name} is {found:?} {is:?}, and must be {dtype:?} {shape:?}"),
+            ));
+        }
+        let (start, end) = info.data_offsets;
+        let bytes = (end - start) / shape[0].max(1);
+        assert!(entries.end <= shape[0], "{entries:?} of {shape:?}");
+        let mut raw = vec![0; entries.len() * bytes];
+        let mut file = &self.file;
+        let at = self.data_at + (start + entries.start * bytes) as u64;
+        let read = file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut raw));
+        read.map_err(io_error(&self.path))?;
+        Ok(raw)
     }
 
     fn finite(&self, name: &str, values: Vec<f32>) -> Result<Vec<f32>, Error> {

@@ -11,6 +11,7 @@ pub mod generate;
 mod images;
 pub mod init;
 pub mod keys;
+pub mod label;
 pub mod licences;
 pub mod logits;
 pub mod man;

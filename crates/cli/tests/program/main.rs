@@ -2,7 +2,7 @@
 //! it was stopped, `folder` what it makes of a folder that is at work, damaged, changed or a person's own, `pictures` how
 //! it reads them, `report` the pages it makes, `export` models for other runtimes, `page` models as pages and `browser` what
 //! opens them, `sweep` many runs at once, `texts` runs on texts, `guessing` masked
-//! language models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `manual` what it tells
+//! language models, `tune` how it chooses among variants of kernels, `hub` models from elsewhere, `label` a teacher's answers on disk, `manual` what it tells
 //! of itself, `screens` what it prints, `serve` its server, `bad_input` and `bad_texts` what it says to input that is wrong,
 //! `classes` how classes are told, `matrix` that each combination runs or is refused with a way out, `memory` that a
 //! run takes the memory that was foretold.
@@ -22,6 +22,7 @@ mod guessing;
 #[cfg(feature = "hub")]
 mod hub;
 mod interrupted;
+mod label;
 mod manual;
 mod matrix;
 mod memory;

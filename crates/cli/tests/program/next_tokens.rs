@@ -13,7 +13,7 @@ use super::interrupted::killed_and_resumed;
 use super::{Home, say};
 
 /// What every chat of these tests is written as.
-const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n\
+pub(super) const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n\
                         {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// Letters one after another from some place in the alphabet on.

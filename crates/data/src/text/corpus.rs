@@ -192,6 +192,18 @@ impl PackedDocuments {
         self.packing.pieces(self.rows[row] as usize).iter().map(|piece| piece.len).sum()
     }
 
+    /// The pieces of documents in a row, in their order: of each its tokens, and which of them are learnt.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn pieces(&self, row: usize) -> impl Iterator<Item = (&[i32], &[bool])> {
+        self.packing.pieces(self.rows[row] as usize).iter().map(|piece| {
+            let document = self.tokens.row(piece.document);
+            let range = piece.start..piece.start + piece.len;
+            (&document.ids[range.clone()], &document.counts[range])
+        })
+    }
+
     /// The share of places that hold no token, of all rows that were packed.
     pub fn padding(&self) -> f64 {
         self.packing.padding()

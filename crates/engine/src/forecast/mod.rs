@@ -234,7 +234,11 @@ impl Planned {
         let (answers, test_answers) = match (teacher, &recipe.teacher) {
             (Some(config), _) => {
                 let (storage, objective) = (recipe.teacher.weights(), &setup.objective);
-                (TeacherInput::Model { config, storage, objective }, true)
+                let answers = match setup.is_cached() {
+                    true => TeacherInput::Kept { config, storage, objective },
+                    false => TeacherInput::Model { config, storage, objective },
+                };
+                (answers, true)
             }
             (None, recipe::Teacher::Logits { logits }) => {
                 (given, data::read_logits(logits, "test").is_ok())

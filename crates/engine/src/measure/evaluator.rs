@@ -46,6 +46,8 @@ const HARD: usize = 1;
 enum Kind {
     /// Logits.
     Forward(BatchShape),
+    /// Last hidden states, where next tokens count.
+    Hidden(BatchShape),
     /// Loss terms.
     Loss(BatchShape, Beside),
 }
@@ -107,9 +109,13 @@ impl<'a> Evaluator<'a> {
     ) -> Result<(), Error> {
         let missing: BTreeSet<Kind> =
             kinds.into_iter().filter(|kind| !self.programs.contains_key(kind)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
         let storage = self.store.layout.storage;
         let plan = |kind: &Kind| match *kind {
             Kind::Forward(shape) => plans::forward_plan_in(self.config, storage, shape),
+            Kind::Hidden(shape) => plans::hidden_plan(self.config, storage, shape),
             Kind::Loss(shape, beside) => {
                 let answers = match (beside, self.teacher) {
                     (Beside::Nothing, _) => TeacherInput::None,
@@ -175,6 +181,56 @@ impl<'a> Evaluator<'a> {
             progress(batch.len());
         }
         Ok(all)
+    }
+
+    /// Gets ready for [`Self::kept`] of these batches.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub(crate) fn prepare_kept(
+        &mut self,
+        device: &mut dyn Device,
+        data: &BatchEncoder<'_>,
+        batches: &mut dyn Iterator<Item = &Vec<u32>>,
+    ) -> Result<(), Error> {
+        let kinds = batches.map(|batch| self.kind_of_kept(data, batch));
+        let kinds: Vec<Kind> = kinds.collect();
+        self.prepare(device, kinds)
+    }
+
+    fn kind_of_kept(&self, data: &BatchEncoder<'_>, batch: &[u32]) -> Kind {
+        let shape = data.shape(batch, rows(self.config));
+        if data.guesses_next() { Kind::Hidden(shape) } else { Kind::Forward(shape) }
+    }
+
+    /// What a cache keeps of a batch, row by row: of a model that guesses each next token its last hidden states [tokens that
+    /// count, hidden_size], else its answers [examples, numbers].
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn kept(
+        &mut self,
+        device: &mut dyn Device,
+        data: &BatchEncoder<'_>,
+        batch: &[u32],
+    ) -> Result<Vec<f32>, Error> {
+        let kind = self.kind_of_kept(data, batch);
+        self.prepare(device, [kind])?;
+        let shape = data.shape(batch, rows(self.config));
+        data.fill(batch, shape, Draw::FIXED, &mut self.batch);
+        let inputs: Vec<Named<'_>> =
+            self.batch.inputs().filter(|(name, _)| *name != LABELS).collect();
+        let program = self.programs[&kind];
+        device.run(program, &StepState::default(), &inputs)?;
+        let output = if data.guesses_next() { plans::HIDDEN } else { LOGITS };
+        let mut values = device.output(program, output)?;
+        let width = values.len() / data.labels(shape);
+        let rows = batch.iter().map(|&row| match data.guesses_next() {
+            true => data.next_tokens(row as usize),
+            false => 1,
+        });
+        values.truncate(rows.sum::<usize>() * width);
+        Ok(values)
     }
 
     /// Metrics over a data set, of which the labelled examples count in the hard term; with the teacher's raw answers to
@@ -406,6 +462,7 @@ impl<'a> Evaluator<'a> {
             device.run(program, &StepState::default(), &inputs)?;
             match kind {
                 Kind::Forward(_) => device.output(program, LOGITS).map(|_| ())?,
+                Kind::Hidden(_) => device.output(program, plans::HIDDEN).map(|_| ())?,
                 Kind::Loss(..) => metric_sums(device, self.store).map(|_| ())?,
             }
             times.push(pass.elapsed());

@@ -20,7 +20,7 @@ use crate::device::HostTensor;
 #[derive(Debug)]
 pub struct BatchEncoder<'a> {
     input: &'a Input,
-    examples: &'a Examples,
+    pub(super) examples: &'a Examples,
     /// The texts' tokens, where examples are texts.
     tokens: Arc<Tokens>,
     /// What hides some of them, where a model is to guess them.
@@ -30,7 +30,7 @@ pub struct BatchEncoder<'a> {
     /// What of questions and their contexts is read at once, where a model finds answers in them.
     windows: Option<Windows>,
     /// Documents in rows of tokens, where a model guesses each next one.
-    packed: Option<PackedDocuments>,
+    pub(super) packed: Option<PackedDocuments>,
     /// How many next tokens each of these rows asks for.
     guesses: Vec<usize>,
 }

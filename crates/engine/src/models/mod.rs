@@ -13,6 +13,7 @@
 mod answers;
 mod cut;
 pub mod decoder;
+mod documents;
 pub mod encoder;
 mod feed;
 mod file_names;
@@ -36,6 +37,7 @@ use std::fmt::{self, Debug};
 pub use answers::RawAnswers;
 pub use cut::SubsetMap;
 pub use decoder::Decoder;
+pub use documents::{Document, DocumentHash};
 pub use encoder::{Dense, Encoder, Family, Head, SentenceModules, SentenceStep, SharedFamily};
 pub use feed::{BatchEncoder, Draw, HostBatch};
 pub use folder::{
@@ -225,6 +227,20 @@ pub trait Model: Debug {
     /// Its layers, if their hidden states can be compared with those of another model.
     fn layers(&self) -> Option<LayerShape> {
         None
+    }
+
+    /// Adds the head that guesses tokens from these last hidden states [tokens, hidden_size], where all else that goes into
+    /// its logits are parameters; nothing of a model that has no such head.
+    ///
+    /// # Errors
+    /// When the hidden states do not fit.
+    fn head_on(
+        &self,
+        _graph: &mut Graph,
+        _store: usize,
+        _hidden: TensorId,
+    ) -> Result<Option<ops::Decoder>, Error> {
+        Ok(None)
     }
 
     /// Whether a parameter has a row for each class.

@@ -134,6 +134,11 @@ impl HiddenLosses {
         self.terms.is_empty()
     }
 
+    /// Whether some are of the teacher's inside, and not of its answers.
+    pub fn look_inside(&self) -> bool {
+        self.terms.iter().any(|term| !matches!(term.kind, Kind::Embedding { .. }))
+    }
+
     /// Number of the terms.
     pub fn len(&self) -> usize {
         self.terms.len()

@@ -6,6 +6,11 @@ pub const STUDENT: usize = 0;
 pub const TEACHER: usize = 1;
 /// Name of the plans' input, where the teacher's answers are given: [rows, classes].
 pub const TEACHER_LOGITS: &str = "teacher_logits";
+/// Name of the plans' input, where the teacher's last hidden states are given: [tokens, hidden_size].
+pub const TEACHER_HIDDEN: &str = "teacher_hidden";
+/// Name of the output of [`super::plans::hidden_plan`], and of the input of [`super::plans::head_plan`] that is compared
+/// with [`TEACHER_HIDDEN`]: [tokens, hidden_size].
+pub const HIDDEN: &str = "hidden";
 /// Name of the input of the plans of training batches, where examples have weights: [rows].
 pub const ROW_WEIGHTS: &str = "row_weights";
 /// Name of the plans' input, where labels are numbers: [rows, outputs].

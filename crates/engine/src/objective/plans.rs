@@ -1,18 +1,19 @@
 //! The graphs of distillation, compiled.
 
-use distil_gpu_kernels::Divergence;
+use distil_gpu_kernels::{DType, Divergence};
 
 use crate::error::Error;
-use crate::graph::ops::{Decoder, Update};
+use crate::graph::ops::{Decoder, LossTerms, Update, chunk_rows};
 use crate::graph::{Graph, Recompute, TensorId, differentiate};
-use crate::models::{Answer, BatchShape, Inputs, ModelConfig, Outputs};
+use crate::models::{Answer, BatchShape, Inputs, ModelConfig, Output, Outputs};
 
 use crate::plan::{Options, Plan};
 use crate::store::{Layout, Storage};
 use crate::task::{LossInputs, TaskRef, TeacherOutputs};
 
 pub use super::names::{
-    LOGITS, NORM, ROW_WEIGHTS, STUDENT, TARGETS, TEACHER, TEACHER_LOGITS, TEACHER_PREFIX, TERMS,
+    HIDDEN, LOGITS, NORM, ROW_WEIGHTS, STUDENT, TARGETS, TEACHER, TEACHER_HIDDEN, TEACHER_LOGITS,
+    TEACHER_PREFIX, TERMS,
 };
 use super::{ANSWERS_ALONE, HiddenLosses, Objective};
 /// Name of the plans' input: labels, one for each example, or for each masked token.
@@ -25,6 +26,16 @@ pub enum TeacherInput<'a> {
     None,
     /// A model in the same plan.
     Model {
+        /// What it is.
+        config: &'a ModelConfig,
+        /// How its parameters lie in its store.
+        storage: Storage,
+        /// What the student minimises.
+        objective: &'a Objective,
+    },
+    /// An input is what a cache keeps of its answers: logits or embeddings, or last hidden states, of which its head makes
+    /// logits in the plan.
+    Kept {
         /// What it is.
         config: &'a ModelConfig,
         /// How its parameters lie in its store.
@@ -64,7 +75,9 @@ impl<'a> TeacherInput<'a> {
     /// What the student minimises.
     pub fn objective(&self) -> &'a Objective {
         match self {
-            Self::Model { objective, .. } | Self::Given { objective } => objective,
+            Self::Model { objective, .. }
+            | Self::Kept { objective, .. }
+            | Self::Given { objective } => objective,
             Self::None => &ANSWERS_ALONE,
             Self::Uniform => &ENTROPY_ALONE,
         }
@@ -73,15 +86,27 @@ impl<'a> TeacherInput<'a> {
     /// As it is measured: its answers alone are compared.
     pub fn measured(self) -> Self {
         match self {
-            Self::Model { config, storage, .. } => Self::answers(config, storage),
+            Self::Model { config, storage, .. } | Self::Kept { config, storage, .. } => {
+                Self::answers(config, storage)
+            }
             other => other,
         }
     }
 
-    /// The losses of hidden states, which a teacher in the plan alone has.
+    /// The model whose parameters are a store of the plan, and how they lie there.
+    pub fn stored(&self) -> Option<(&'a ModelConfig, Storage)> {
+        match *self {
+            Self::Model { config, storage, .. } | Self::Kept { config, storage, .. } => {
+                Some((config, storage))
+            }
+            Self::None | Self::Given { .. } | Self::Uniform => None,
+        }
+    }
+
+    /// The losses of hidden states.
     pub fn hidden(&self) -> &'a HiddenLosses {
         match self {
-            Self::Model { objective, .. } => &objective.hidden,
+            Self::Model { objective, .. } | Self::Kept { objective, .. } => &objective.hidden,
             _ => &ANSWERS_ALONE.hidden,
         }
     }
@@ -126,6 +151,53 @@ fn uniform(graph: &mut Graph, student: &ModelConfig, shape: BatchShape) -> Resul
     Ok(Outputs { answer, states: Vec::new(), attention: Vec::new() })
 }
 
+/// The refusal of a model that has no head on hidden states alone.
+fn headless() -> Error {
+    Error::Unsupported {
+        what: "last hidden states are kept of a model that guesses each next token".to_owned(),
+        instead: "give the `folder` of a Llama, Mistral, Qwen or GPT-2".to_owned(),
+    }
+}
+
+/// Adds an input of a model's last hidden states [tokens, hidden_size].
+fn hidden_input(
+    graph: &mut Graph,
+    name: &str,
+    config: &ModelConfig,
+    tokens: usize,
+) -> Result<TensorId, Error> {
+    let layers = config.model().layers().ok_or_else(headless)?;
+    Ok(graph.input(name, &[tokens, layers.hidden_size], DType::F32))
+}
+
+/// Adds a model's head on its last hidden states.
+fn head(
+    graph: &mut Graph,
+    store: usize,
+    config: &ModelConfig,
+    hidden: TensorId,
+) -> Result<Decoder, Error> {
+    config.model().head_on(graph, store, hidden)?.ok_or_else(headless)
+}
+
+/// Answers to so many rows that are an input.
+fn kept(graph: &mut Graph, config: &ModelConfig, rows: usize) -> Result<Outputs, Error> {
+    let answer = match config.output() {
+        Output::Vocabulary(_) => {
+            let hidden = hidden_input(graph, TEACHER_HIDDEN, config, rows)?;
+            Answer::Vocabulary(head(graph, TEACHER, config, hidden)?)
+        }
+        output => {
+            let rows = graph.input(TEACHER_LOGITS, &[rows, config.answer_len()], DType::F32);
+            match output {
+                Output::Embedding(_) => Answer::Embedding(rows),
+                _ => Answer::Logits(rows),
+            }
+        }
+    };
+    Ok(Outputs { answer, states: Vec::new(), attention: Vec::new() })
+}
+
 fn loss(
     student: &ModelConfig,
     student_layout: Layout,
@@ -134,7 +206,7 @@ fn loss(
     training: Option<&Update>,
 ) -> Result<Loss, Error> {
     let mut stores = vec![student_layout];
-    if let TeacherInput::Model { config, storage, .. } = teacher {
+    if let Some((config, storage)) = teacher.stored() {
         stores.push(layout(config, storage)?);
     }
     let mut graph = Graph::new(stores);
@@ -146,6 +218,9 @@ fn loss(
                 false => config.input.of_graph(&mut graph, TEACHER_PREFIX, shape),
             };
             Some(config.model().forward(&mut graph, TEACHER, &inputs, false)?)
+        }
+        TeacherInput::Kept { config, .. } => {
+            Some(kept(&mut graph, config, student.input.labels(shape))?)
         }
         TeacherInput::Uniform => Some(uniform(&mut graph, student, shape)?),
         TeacherInput::None | TeacherInput::Given { .. } => None,
@@ -314,6 +389,41 @@ pub fn loss_plan(
     let layout = layout(model, storage)?;
     let Loss { mut graph, answer, .. } = loss(model, layout, teacher, shape, None)?;
     answer.into_iter().for_each(|answer| graph.output(LOGITS, answer));
+    Plan::compile(&graph, Options::default())
+}
+
+/// The last hidden states of a batch, where its next tokens count: [`HIDDEN`].
+///
+/// # Errors
+/// When a shape does not fit, or the model guesses no next tokens.
+pub fn hidden_plan(
+    config: &ModelConfig,
+    storage: Storage,
+    shape: BatchShape,
+) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![layout(config, storage)?]);
+    let inputs = config.input.of_graph(&mut graph, "", shape);
+    let outputs = config.model().forward(&mut graph, STUDENT, &inputs, false)?;
+    let Answer::Vocabulary(decoder) = outputs.answer else { return Err(headless()) };
+    graph.output(HIDDEN, decoder.hidden);
+    Plan::compile(&graph, Options::default())
+}
+
+/// How far what a model makes of some hidden states ([`HIDDEN`]) is from what it makes of others ([`TEACHER_HIDDEN`]), so
+/// many of each: [`TERMS`], of which the first is T² · KL(teacher ‖ these).
+///
+/// # Errors
+/// When the model guesses no next tokens.
+pub fn head_plan(config: &ModelConfig, storage: Storage, tokens: usize) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![layout(config, storage)?]);
+    let [ours, theirs] =
+        [HIDDEN, TEACHER_HIDDEN].map(|name| hidden_input(&mut graph, name, config, tokens));
+    let [ours, theirs] = [ours?, theirs?].map(|hidden| head(&mut graph, STUDENT, config, hidden));
+    let labels = graph.input(LABELS, &[tokens], DType::I32);
+    let chunk = chunk_rows(tokens, config.answers());
+    let terms = LossTerms::default();
+    let (_, terms) = graph.vocabulary_loss_of(ours?, labels, Some(theirs?), chunk, terms)?;
+    graph.output(TERMS, terms);
     Plan::compile(&graph, Options::default())
 }
 

@@ -21,7 +21,12 @@ pub trait TeacherAnswers: Debug {
     }
 
     /// Writes the answers to these examples where they are an input of the plans, which have room for `rows` rows.
-    fn fill(&self, _examples: &[u32], _rows: usize, _batch: &mut HostBatch) {}
+    ///
+    /// # Errors
+    /// When answers that lie on a disk cannot be read.
+    fn fill(&self, _examples: &[u32], _rows: usize, _batch: &mut HostBatch) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Gives back what it has on the device.
     fn free(self: Box<Self>, _device: &mut dyn Device) {}
@@ -80,12 +85,13 @@ impl TeacherAnswers for TeacherLogits {
         TeacherInput::Given { objective }
     }
 
-    fn fill(&self, examples: &[u32], rows: usize, batch: &mut HostBatch) {
+    fn fill(&self, examples: &[u32], rows: usize, batch: &mut HostBatch) -> Result<(), Error> {
         let Self { values, width } = self;
         let out = batch.floats(TEACHER_LOGITS, rows * width);
         for (row, &example) in out.chunks_exact_mut(*width).zip(examples) {
             row.copy_from_slice(&values[example as usize * width..][..*width]);
         }
+        Ok(())
     }
 }
 

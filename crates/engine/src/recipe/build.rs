@@ -276,7 +276,7 @@ impl Teacher {
 
     /// A model that is there already.
     pub fn folder(folder: Origin) -> Self {
-        Self::Folder { folder, weights: Storage::F32, labels: Default::default() }
+        Self::Folder { folder, weights: Storage::F32, labels: Default::default(), cache: None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `[teacher]`: where the teacher comes from.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -32,6 +32,11 @@ keys! {
     LOGITS: String = key("logits", PATH)
         .like("\"teacher.safetensors\"")
         .also(&["teacher_logits", "cached_logits"]);
+    /// Of a `folder`: a folder of its answers, which `distil-gpu label` writes and students learn from, so that it is asked
+    /// once. They are found by the texts' tokens, and refused where teacher, tokenizer or quantisation are others.
+    CACHE: String = key("cache", PATH)
+        .otherwise("none: it answers within each step")
+        .like("\"answers\"");
     /// How its matrices lie in memory while it teaches: f16 and bf16 take half of it, q8_0 little more than a quarter, q4_k an
     /// eighth and a bit. What that costs is measured, as the teacher is as it teaches.
     WEIGHTS: Storage = word("weights", || Storage::OF_TEACHERS.to_vec())
@@ -68,6 +73,9 @@ pub enum Teacher {
         /// Its names of classes and the data's, where they differ.
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         labels: BTreeMap<String, String>,
+        /// Where its answers are kept.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache: Option<PathBuf>,
     },
     /// Only its logits are there.
     Logits {
@@ -90,6 +98,12 @@ impl Teacher {
                 );
                 Err(table.conflict("labels", problem))
             }
+            [other @ ("model" | "logits")] if table.has("cache") => {
+                let problem = format!(
+                    "`cache` keeps the answers of a model's `folder`, and `{other}` is none: leave one out"
+                );
+                Err(table.conflict("cache", problem))
+            }
             ["model"] => Self::read_trained(table, students),
             [other] if table.has("train") => Err(table.conflict(
                 "train",
@@ -98,7 +112,11 @@ impl Teacher {
             ["folder"] => {
                 let weights = Self::storage(table, students.precision)?;
                 let folder = table.origin(&FOLDER, table.value(&FOLDER)?)?;
-                Ok(Self::Folder { folder, weights, labels: table.words(&CLASS_NAMES)? })
+                let cache = table.has("cache").then(|| table.path(&CACHE)).transpose()?;
+                if cache.is_some() && students.shift > 0 {
+                    return Err(table.conflict("cache", UNMOVED.to_owned()));
+                }
+                Ok(Self::Folder { folder, weights, labels: table.words(&CLASS_NAMES)?, cache })
             }
             ["logits"] if table.has("weights") => {
                 Err(table.conflict("weights", "a file of logits has no weights: leave the key out"))
@@ -142,6 +160,22 @@ impl Teacher {
         }
     }
 
+    /// Where its answers are kept, if they are.
+    pub fn cache(&self) -> Option<&Path> {
+        match self {
+            Self::Folder { cache, .. } => cache.as_deref(),
+            Self::Trained { .. } | Self::Logits { .. } => None,
+        }
+    }
+
+    /// The same, answering within each step.
+    pub(crate) fn without_cache(mut self) -> Self {
+        if let Self::Folder { cache, .. } = &mut self {
+            *cache = None;
+        }
+        self
+    }
+
     /// What a person said of a loaded teacher's classes: its names to the data's.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
@@ -153,13 +187,15 @@ impl Teacher {
 
     fn cached(table: &Table<'_>, students: &Train) -> Result<Self, RecipeError> {
         if students.shift > 0 {
-            let problem = "cached logits are those of unmoved images: set `train.shift` to 0, or give \
-                           the teacher's `folder`";
-            return Err(table.conflict("logits", problem));
+            return Err(table.conflict("logits", UNMOVED));
         }
         Ok(Self::Logits { logits: table.path(&LOGITS)? })
     }
 }
+
+/// Why answers that are kept are not those to images that are moved.
+const UNMOVED: &str = "cached answers are those of unmoved images: set `train.shift` to 0, or give the teacher's `folder` \
+                       alone";
 
 /// What a teacher can be.
 pub(super) const WHAT: &str = "a model to train with [teacher.train], the folder of a trained one, or a \

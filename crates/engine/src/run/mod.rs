@@ -12,10 +12,12 @@
 
 pub(crate) mod answer_file;
 pub(crate) mod arm;
+pub(crate) mod cached;
 pub(crate) mod cut;
 pub(crate) mod events;
 mod grid;
 pub(crate) mod journal;
+mod label;
 mod loaded;
 pub(crate) mod lock;
 pub(crate) mod log;
@@ -31,6 +33,7 @@ pub use answer_file::{Answerer, Answers, save_answers};
 pub use events::{Event, Observer, Silent};
 pub(crate) use grid::GRID;
 pub use grid::{Axis, Grid};
+pub use label::{Labelled, Labelling, Shard, label, verify};
 pub use setup::Setup;
 pub use sweep::{Sweep, sweep};
 
@@ -46,7 +49,7 @@ use crate::measure::continuations;
 use crate::measure::influence::INFLUENCE;
 use crate::measure::predictions::{Likeliest, guess, in_words};
 use crate::measure::ranking::RANKING;
-use crate::models::{self, BatchEncoder, ModelConfig, Output};
+use crate::models::{self, BatchEncoder, Input, ModelConfig, Output};
 use crate::objective::{RawAnswers, TeacherAnswers};
 use crate::recipe::{self, Recipe};
 use crate::results::{self, Arm, Arms, Examples, Report};
@@ -443,6 +446,12 @@ impl Work<'_> {
         let Self { recipe, setup, folder, journal, checkpoints, log } = self;
         let start = setup.start(arm, &folder.join(Arm::Teacher.folder()))?;
         let folder = folder.join(arm.folder());
+        // Before any student is trained.
+        if let (Arm::Control, Some(teacher)) = (arm, teacher) {
+            cached::check(device, setup, teacher)?.iter().for_each(|note| log.note(note));
+        }
+        let kept = teacher.filter(|_| arm == Arm::Distilled).and_then(|own| setup.cached(own));
+        let teacher = kept.as_ref().map(|kept| kept as &dyn TeacherAnswers).or(teacher);
         let taught = teacher.filter(|_| arm == Arm::Distilled).map(|teacher| (teacher, answers));
         let job = setup.job(recipe, arm, &start, taught);
         let known = journal.finished(arm).cloned();
@@ -477,7 +486,15 @@ fn check_finished(
     config: &ModelConfig,
 ) -> Result<(), Error> {
     let folder = run.join(arm.folder());
-    if journal.finished(arm).is_none() || models::load_config(&folder)? == *config {
+    if journal.finished(arm).is_none() {
+        return Ok(());
+    }
+    let mut found = models::load_config(&folder)?;
+    // How much of a text is read at once is the recipe's, which the journal has compared.
+    if let (Input::Tokens(found), Input::Tokens(own)) = (&mut found.input, &config.input) {
+        found.max_length = own.max_length;
+    }
+    if found == *config {
         return Ok(());
     }
     let problem =

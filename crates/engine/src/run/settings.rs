@@ -64,6 +64,8 @@ impl Settings {
         self.by_key.retain(|key, _| {
             let table = key.split('.').next().unwrap_or_default();
             match (arm, table) {
+                // The distilled student alone learns from it.
+                (Arm::Teacher | Arm::Control, _) if key == "teacher.cache" => false,
                 (Arm::Teacher, "student") => {
                     guesses_next && key.starts_with("student.model.vocabulary")
                 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::loaded::Loaded;
 use crate::data::classes;
@@ -16,6 +17,7 @@ use crate::recipe::{self, Keep, Normalise, Recipe, Source, Train, Vocabulary};
 use crate::results::Arm;
 use crate::store::Layout;
 use crate::task::{Asked, Measured, TaskRef, TeacherKind};
+use crate::teacher_cache::{Binding, CachedAnswers, Places, TeacherCache};
 use crate::train::TrainingJob;
 use crate::train::rates::rates;
 use crate::words::{counted_thousands, thousands};
@@ -49,6 +51,8 @@ pub struct Setup {
     student_start: InitialWeights,
     /// The parameters of a control that has nothing to learn from: a student that embeds, at its start.
     control_parameters: Option<Vec<Vec<f32>>>,
+    /// The teacher's answers on disk, and where those to what the distilled student learns from lie.
+    cache: Option<(Arc<TeacherCache>, Places)>,
     /// What numbers go through before a model sees them.
     normalisation: Normalisation,
     /// What a loaded teacher's folder does not say and is assumed of it.
@@ -126,6 +130,14 @@ impl Setup {
         ];
         let objective =
             Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
+        let cache = match (&teacher, &teacher_parameters, recipe.teacher.cache()) {
+            (Some(teacher), Some(values), Some(folder)) => {
+                let binding = Binding::of(teacher, values, recipe.teacher.weights());
+                let cache = TeacherCache::open(folder, teacher, binding)?;
+                Some(found(Arc::new(cache), teacher, &transfer, &objective)?)
+            }
+            _ => None,
+        };
         let taught_only = task.learns_from_teacher_only()
             || (split.train.labelled_len() == 0
                 && !matches!(task.labels(), LabelKind::None | LabelKind::Documents));
@@ -147,6 +159,7 @@ impl Setup {
             teacher_start,
             student_start,
             control_parameters,
+            cache,
             normalisation,
             assumed,
             class_weights,
@@ -182,6 +195,12 @@ impl Setup {
             student_data(recipe, split, &omitted, &student)?;
         let objective =
             Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
+        let cache = match (&self.cache, teacher) {
+            (Some((cache, _)), Some(teacher)) => {
+                Some(found(cache.clone(), teacher, &transfer, &objective)?)
+            }
+            _ => None,
+        };
         let class_weights = [None, class_weights(Some(&recipe.train), &students)?];
         Ok(Self {
             split: split.clone(),
@@ -197,6 +216,7 @@ impl Setup {
             teacher_start: InitialWeights::Values(Vec::new()),
             student_start,
             control_parameters: None,
+            cache,
             normalisation: normalisation.clone(),
             assumed: None,
             class_weights,
@@ -260,6 +280,20 @@ impl Setup {
         rows.truncate(self.students.len());
         let row = |&row: &u32| &answers[row as usize * width..][..width];
         Ok(TeacherLogits { values: rows.iter().flat_map(row).copied().collect(), width })
+    }
+
+    /// The teacher's answers on disk as the students' teacher, if there are any; `teacher` is the model itself.
+    pub(crate) fn cached<'a>(
+        &'a self,
+        teacher: &'a dyn TeacherAnswers,
+    ) -> Option<CachedAnswers<'a>> {
+        let (cache, places) = self.cache.as_ref()?;
+        Some(CachedAnswers { teacher: teacher.model()?, cache, places })
+    }
+
+    /// Whether the students' teacher answers out of a cache.
+    pub fn is_cached(&self) -> bool {
+        self.cache.is_some()
     }
 
     /// What models are measured on; students not before the teacher, whose raw answers to it are compared with theirs.
@@ -357,6 +391,24 @@ impl Setup {
             _ => None,
         }
     }
+}
+
+/// A cache with the places of the answers to what a student learns from.
+fn found(
+    cache: Arc<TeacherCache>,
+    teacher: &ModelConfig,
+    transfer: &Dataset,
+    objective: &Objective,
+) -> Result<(Arc<TeacherCache>, Places), Error> {
+    if objective.hidden.look_inside() {
+        return Err(Error::Unsupported {
+            what: "`distil.hidden` and `distil.relations` look inside the teacher, of which a cache has the answers alone"
+                .to_owned(),
+            instead: "leave `teacher.cache` out, or these keys".to_owned(),
+        });
+    }
+    let places = cache.find(&BatchEncoder::new(&teacher.input, transfer.examples())?)?;
+    Ok((cache, places))
 }
 
 /// The weights that a training asks for, of the classes of what it learns from.

@@ -22,6 +22,7 @@ use crate::recipe::{self, Recipe};
 use crate::results::{Arm, FailedRun, SWEEP, Setting, SweepPoint, SweepReport, SweepRun};
 use crate::run::answer_file::check_answers;
 use crate::run::arm::{Enter, MeasuredTeacher, Saved, TestedModel};
+use crate::run::cached;
 use crate::run::grid::{Axis, GRID, Grid};
 use crate::run::journal::Journal;
 use crate::run::log::Log;
@@ -317,13 +318,17 @@ impl Work<'_> {
             entry.finish(&place, &Outcome { result, seconds })?;
         }
         let mut train = Vec::new();
-        if recipe.task.answers_once() {
+        if recipe.task.answers_once() && !setup.is_cached() {
             let mut evaluator = Evaluator::new(job.config, &measured.store);
             let examples = BatchEncoder::new(&job.config.input, setup.split.train.examples())?;
             train = evaluator.logits(self.device, &examples, &mut |_| ())?;
             evaluator.close(self.device);
         }
-        Ok(Answers { teacher: measured.into_teacher(job.config), train })
+        let teacher = measured.into_teacher(job.config);
+        if let Some(note) = cached::check(self.device, setup, &*teacher.teacher)? {
+            self.note(&note);
+        }
+        Ok(Answers { teacher, train })
     }
 
     /// Trains and measures every student, and the student alone once for all that differ in the distillation only.
@@ -435,8 +440,10 @@ impl Work<'_> {
             || setup.split.unlabelled.is_some()
             || recipe.train.shift > 0
             || !setup.objective.hidden.is_empty();
+        let kept = answers.and_then(|answers| setup.cached(&*answers.teacher.teacher));
         let teacher: Option<&dyn TeacherAnswers> = match answers {
             None => None,
+            Some(_) if kept.is_some() => kept.as_ref().map(|kept| kept as &dyn TeacherAnswers),
             Some(Answers { teacher, .. }) if asks && teacher.teacher.model().is_some() => {
                 Some(&*teacher.teacher)
             }

@@ -64,7 +64,7 @@ fn first_bad_tensor(
     store: &Store,
 ) -> Result<Option<String>, Error> {
     for number in 0..trainer.batches() {
-        let shape = trainer.shape(number);
+        let shape = trainer.shape(number)?;
         let (update, _) = crate::train::optimizer::update(job.train, job.config)?;
         let teacher = job.teacher_input();
         let (plan, tensors) = plans::open_plan(job.config, teacher, shape, &update)?;

@@ -312,7 +312,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Fills batch `number` of the next step.
-    fn gather(&mut self, number: usize) {
+    fn gather(&mut self, number: usize) -> Result<(), Error> {
         self.open_epoch();
         let TrainingJob { train, data, seed, .. } = *self.job;
         let (step, rows, first) = (self.step, self.job.rows(), number * self.job.rows());
@@ -336,7 +336,7 @@ impl<'a> Trainer<'a> {
         }
         if let Some(teacher) = self.job.teacher {
             let rows = self.job.config.input.labels(*shape);
-            teacher.fill(indices, rows, student);
+            teacher.fill(indices, rows, student)?;
         }
         // The means are over the whole step, so that it does not matter how many batches it is.
         let of_step = BatchRows { indices: all, ..of_batch };
@@ -363,12 +363,13 @@ impl<'a> Trainer<'a> {
             bias_correction2: power(self.betas[1]),
             ..StepState::default()
         };
+        Ok(())
     }
 
     /// The shape of batch `number` of the next step.
-    pub fn shape(&mut self, number: usize) -> BatchShape {
-        self.gather(number);
-        self.next.shape
+    pub fn shape(&mut self, number: usize) -> Result<BatchShape, Error> {
+        self.gather(number)?;
+        Ok(self.next.shape)
     }
 
     /// Runs the training plan, or another of the same inputs, on batch `number` of the next step.
@@ -378,7 +379,7 @@ impl<'a> Trainer<'a> {
         number: usize,
         program: Option<ProgramId>,
     ) -> Result<(), Error> {
-        self.gather(number);
+        self.gather(number)?;
         let program = match program {
             Some(program) => program,
             None => self.program(device)?,
@@ -430,7 +431,7 @@ impl<'a> Trainer<'a> {
         }
         let Some([batch, norm]) = self.shares else { return Ok(None) };
         let before = (std::mem::take(&mut self.step), self.epoch.take());
-        self.gather(0);
+        self.gather(0)?;
         let StepState { alpha, soft_scale, hard_scale, .. } = self.next.state;
         if hard_scale == 0.0 && alpha < 1.0 {
             // No example of the batch has a label.

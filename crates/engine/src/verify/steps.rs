@@ -14,12 +14,12 @@ use crate::error::Error;
 use crate::graph::ops::{OptimizerConfig, Update};
 use crate::models::encoder::{bert::Bert, distilbert::DistilBert, roberta::Roberta};
 use crate::models::{
-    Architecture, BatchShape, Encoder, FEATURES, Head, HostBatch, Input, Mlp, ModelConfig, Pooling,
-    SharedFamily,
+    Architecture, BatchShape, Encoder, FEATURES, Head, HostBatch, Input, Mlp, ModelConfig, Output,
+    Pooling, SharedFamily,
 };
 use crate::nn::Activation;
 use crate::objective::plans::{
-    LABELS, STUDENT, TARGETS, TEACHER_LOGITS, TEACHER_PREFIX, read_alike,
+    LABELS, STUDENT, TARGETS, TEACHER_HIDDEN, TEACHER_LOGITS, TEACHER_PREFIX, read_alike,
 };
 use crate::objective::{Objective, TeacherInput, student_layout, training_plan};
 use crate::plan::{Plan, Precision};
@@ -81,7 +81,7 @@ impl StepCase<'_> {
 
     /// Whether a device can take the steps.
     pub fn fits(&self, caps: &Caps) -> bool {
-        let reads_f16 = matches!(self.teacher, TeacherInput::Model { storage: Storage::F16, .. });
+        let reads_f16 = self.teacher.stored().is_some_and(|(_, storage)| storage == Storage::F16);
         (caps.reads_f16 || !reads_f16) && (caps.f16 || self.precision == Precision::F32)
     }
 
@@ -101,6 +101,7 @@ impl StepCase<'_> {
         let teacher = match self.teacher {
             TeacherInput::None => "alone",
             TeacherInput::Model { .. } => "with a teacher",
+            TeacherInput::Kept { .. } => "with answers kept",
             TeacherInput::Given { .. } => "with given logits",
             TeacherInput::Uniform => "beside equal chances",
         };
@@ -156,7 +157,7 @@ impl StepCase<'_> {
     /// When a shape does not fit, or the device refuses.
     pub fn session<'d>(&self, device: &'d mut dyn Device) -> Result<Session<'d>, Error> {
         let mut layouts = vec![student_layout(self.student, self.teacher)?];
-        if let TeacherInput::Model { config, storage, .. } = self.teacher {
+        if let Some((config, storage)) = self.teacher.stored() {
             layouts.push(Layout::stored(config.model().parameters(), storage)?);
         }
         let mut session = Session::new(device, self.plan()?, layouts)?;
@@ -201,6 +202,17 @@ impl StepCase<'_> {
         match self.teacher {
             TeacherInput::Model { config, .. } if !read_alike(self.student, config) => {
                 made_up(&config.input, self.shape(), 100 + step, &mut teacher);
+            }
+            TeacherInput::Kept { config, .. } => {
+                let (name, width) = match config.output() {
+                    Output::Vocabulary(_) => {
+                        let layers = config.model().layers();
+                        (TEACHER_HIDDEN, layers.map_or(0, |layers| layers.hidden_size))
+                    }
+                    _ => (TEACHER_LOGITS, config.answer_len()),
+                };
+                let kept = narrow(&random(answers * width, 300 + step));
+                student.floats(name, answers * width).copy_from_slice(&kept);
             }
             TeacherInput::Given { .. } => {
                 let answers = narrow(&random(rows * classes, 300 + step));

@@ -110,7 +110,7 @@ impl TokenizerFiles {
 
     /// The template of chats and the name of the file that it is in: one of its own comes first, as for transformers. Of
     /// several in the configuration it is the one named `default`.
-    pub(in crate::text) fn chat_template(&self) -> Option<(&'static str, &str)> {
+    pub fn chat_template(&self) -> Option<(&'static str, &str)> {
         if let Some(template) = &self.chat_template {
             return Some((CHAT_TEMPLATE, template));
         }

@@ -74,6 +74,18 @@ pub(super) fn forward(
     Ok((Outputs { answer, states, attention }, parts))
 }
 
+/// The head on last hidden states [tokens, hidden_size].
+pub(super) fn head(
+    model: &Decoder,
+    graph: &mut Graph,
+    store: usize,
+    hidden: TensorId,
+) -> Result<Vocabulary, Error> {
+    let weight = graph.named(store, model.head());
+    let bias = graph.constant(0.0, &[model.vocab_size])?;
+    Ok(Vocabulary { hidden, weight, bias })
+}
+
 impl<'a> Pass<'a> {
     /// Of a model that is not in training, before it is known where its tokens stand.
     pub fn new(model: &'a Decoder, graph: &'a mut Graph, store: usize) -> Self {
@@ -91,9 +103,7 @@ impl<'a> Pass<'a> {
         let rows = self.graph.rows(states)?;
         let chosen = self.graph.gather(rows, places, order)?;
         let hidden = self.norm(self.model.names().last_norm, chosen)?;
-        let weight = self.graph.named(self.store, self.model.head());
-        let bias = self.graph.constant(0.0, &[self.model.vocab_size])?;
-        Ok(Vocabulary { hidden, weight, bias })
+        head(self.model, self.graph, self.store, hidden)
     }
 
     fn dropout(&mut self, x: TensorId, rate: f32) -> Result<TensorId, Error> {

@@ -25,6 +25,7 @@ use super::inputs::{Attends, Inputs, Pooling, TokenInput, TokenTensors};
 use super::weights::Naming;
 use super::{LayerShape, Model, ModelConfig, Output, Outputs};
 use crate::error::Error;
+use crate::graph::ops::Decoder as Vocabulary;
 use crate::graph::{Graph, TensorId};
 use crate::nn::Activation;
 use crate::store::{Init, ParameterSpec};
@@ -332,6 +333,15 @@ impl Model for Decoder {
             hidden_size: self.hidden_size,
             heads: self.num_attention_heads,
         })
+    }
+
+    fn head_on(
+        &self,
+        graph: &mut Graph,
+        store: usize,
+        hidden: TensorId,
+    ) -> Result<Option<Vocabulary>, Error> {
+        forward::head(self, graph, store, hidden).map(Some)
     }
 
     fn is_output(&self, _: &str) -> bool {
