@@ -63,10 +63,7 @@ keys! {
     /// Blocks of each stage: [3, 3, 3] is ResNet-20, [1, 1, 1] ResNet-8, [n, n, n] has 6 n + 2 layers.
     DEPTHS: Vec<usize> = key("depths", WIDTHS).needed().like("[3, 3, 3]").also(&["num_blocks"]);
     /// Channels of each stage.
-    CHANNELS: Vec<usize> = key("hidden_sizes", WIDTHS)
-        .needed()
-        .like("[16, 32, 64]")
-        .also(&["channels"]);
+    CHANNELS: Vec<usize> = key("hidden_sizes", WIDTHS).needed().like("[16, 32, 64]");
     /// Channels behind the stem; a Wide ResNet has 16, however wide its stages are.
     EMBEDDING_SIZE: usize = key("embedding_size", SIZE)
         .otherwise("as the first stage")
