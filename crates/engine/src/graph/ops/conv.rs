@@ -131,9 +131,11 @@ impl Op for Conv {
         let dx = graph.add_one(Arc::new(back), &[image, turned])?;
         let dx = match groups {
             1 => dx,
-            _ => graph.permute(dx, &[1, 0, 2])?,
+            _ => {
+                let rows = graph.permute(dx, &[1, 0, 2])?;
+                graph.reshape(rows, &x_shape)?
+            }
         };
-        let dx = graph.reshape(dx, &x_shape)?;
         let dw = graph.add_one(Arc::new(WeightGradient { sizes }), &[x, by_group])?;
         let dw = graph.permute(dw, &[0, 2, 1])?;
         let dw = graph.reshape(dw, &w_shape)?;
