@@ -62,9 +62,8 @@ fn tiled(
     let first_row = (dims.first_block + group.y) * BLOCK_M;
     let first_col = group.x * BLOCK_N;
     let sizes = vec3<u32>(dims.m, dims.n, dims.k);
-    let a_strides = vec2<u32>(dims.a_row, dims.a_col);
     let b_strides = vec2<u32>(dims.b_row, dims.b_col);
-    let a_base = group.z * dims.a_batch;
+    let left_matrix = left_of(group.z);
     let b_base = group.z * dims.b_batch;
 
     var sums: array<f32, THREAD_M * THREAD_N>;
@@ -75,7 +74,7 @@ fn tiled(
             let place = a_place(lane + load * THREADS);
             let row = min(first_row + place.x, sizes.x - 1u);
             let k = min(k0 + place.y, sizes.z - 1u);
-            from_a[load] = f32(a[a_base + row * a_strides.x + k * a_strides.y]);
+            from_a[load] = f32(a_at(left_matrix, row, k));
         }
         var from_b: array<f32, B_LOADS>;
         for (var load = 0u; load < B_LOADS; load += 1u) {

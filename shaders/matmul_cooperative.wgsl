@@ -52,7 +52,7 @@ fn cooperative(
 ) {
     let first_row = (dims.first_block + group.y) * BLOCK_M;
     let first_col = group.x * BLOCK_N;
-    let a_base = group.z * dims.a_batch;
+    let left_matrix = left_of(group.z);
     let b_base = group.z * dims.b_batch;
     let own_row = subgroup / GROUP_N * THREAD_M;
     let own_col = subgroup % GROUP_N * THREAD_N;
@@ -75,8 +75,7 @@ fn cooperative(
             let depth = select(i / (BLOCK_M / 4u), i % (BLOCK_K / 4u) * 4u, A_K_CONTIGUOUS);
             let k = min(k0 + depth, dims.k - select(1u, 4u, A_K_CONTIGUOUS));
             let last_row = dims.m - select(4u, 1u, A_K_CONTIGUOUS);
-            let at = a_base + min(first_row + row, last_row) * dims.a_row + k * dims.a_col;
-            let loaded = vec4<tile_type>(a_quads[at / 4u]);
+            let loaded = vec4<tile_type>(a_quad_at(left_matrix, min(first_row + row, last_row), k));
             let quad = select(vec4<tile_type>(), loaded, k0 + depth < dims.k);
             let to = select(depth * A_ALONG_M + row, row * A_ALONG_K + depth, A_K_CONTIGUOUS);
             for (var u = 0u; u < 4u; u += 1u) {

@@ -78,12 +78,13 @@ fn quads(
     let first_row = (dims.first_block + group.y) * THREAD_M;
     let first_col = (group.x * LANES + lane) * 4u;
     // A quad outside the matrix is loaded from its edge; its sums are not stored.
-    var a_at: array<u32, SLICES>;
+    let left_matrix = left_of(group.z);
+    let own_k = select(lane / 2u, 0u, A_K_CONTIGUOUS);
+    var rows: array<u32, SLICES>;
     for (var slice = 0u; slice < SLICES; slice += 1u) {
         let row = first_row + slice * LANES;
-        let along_k = min(row + lane, dims.m - 1u) * dims.a_row;
-        let along_rows = min(row + lane % 2u * 4u, dims.m - 4u) + lane / 2u * dims.a_col;
-        a_at[slice] = group.z * dims.a_batch + select(along_rows, along_k, A_K_CONTIGUOUS);
+        let along_rows = min(row + lane % 2u * 4u, dims.m - 4u);
+        rows[slice] = select(along_rows, min(row + lane, dims.m - 1u), A_K_CONTIGUOUS);
     }
     var b_first: vec4<u32>;
     for (var u = 0u; u < 4u; u += 1u) {
@@ -101,7 +102,7 @@ fn quads(
             right = transpose(right);
         }
         for (var slice = 0u; slice < SLICES; slice += 1u) {
-            let quad = vec4<f32>(a_quads[(a_at[slice] + k * dims.a_col) / 4u]);
+            let quad = vec4<f32>(a_quad_at(left_matrix, rows[slice], k + own_k));
             accumulate(&sums, slice * LANES, quad, right, !A_K_CONTIGUOUS);
         }
     }
@@ -117,10 +118,10 @@ fn scalars(
     let first_row = (dims.first_block + group.y) * THREAD_M;
     let first_col = (group.x * LANES + lane) * 4u;
     // A value outside the matrix is loaded from its edge: it meets a zero or no store.
-    var a_at: array<u32, SLICES>;
+    let left_matrix = left_of(group.z);
+    var rows: array<u32, SLICES>;
     for (var slice = 0u; slice < SLICES; slice += 1u) {
-        let row = min(first_row + slice * LANES + lane, dims.m - 1u);
-        a_at[slice] = group.z * dims.a_batch + row * dims.a_row;
+        rows[slice] = min(first_row + slice * LANES + lane, dims.m - 1u);
     }
     let cols = min(first_col + UP, vec4<u32>(dims.n - 1u));
     let b_first = group.z * dims.b_batch + cols * dims.b_col;
@@ -134,8 +135,10 @@ fn scalars(
             right[u] = select(vec4<f32>(), row, k + u < dims.k);
         }
         for (var slice = 0u; slice < SLICES; slice += 1u) {
-            let at = a_at[slice] + steps * dims.a_col;
-            let quad = vec4<f32>(vec4<a_type>(a[at.x], a[at.y], a[at.z], a[at.w]));
+            var quad = vec4<f32>();
+            for (var u = 0u; u < 4u; u += 1u) {
+                quad[u] = f32(a_at(left_matrix, rows[slice], steps[u]));
+            }
             let inside = k + UP < vec4<u32>(dims.k);
             accumulate(&sums, slice * LANES, select(vec4<f32>(), quad, inside), right, false);
         }

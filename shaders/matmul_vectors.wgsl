@@ -63,9 +63,8 @@ fn vectors(
     let first_row = (dims.first_block + group.y) * BLOCK_M;
     let first_col = group.x * BLOCK_N;
     let sizes = vec3<u32>(dims.m, dims.n, dims.k);
-    let a_strides = vec2<u32>(dims.a_row, dims.a_col);
     let b_strides = vec2<u32>(dims.b_row, dims.b_col);
-    let a_base = group.z * dims.a_batch;
+    let left_matrix = left_of(group.z);
     let b_base = group.z * dims.b_batch;
 
     var sums: array<vec4<f32>, THREAD_M * THREAD_N / 4u>;
@@ -80,10 +79,9 @@ fn vectors(
                 let row = first_row + 4u * place.x;
                 let k = min(k0 + place.y, sizes.z - 4u);
                 for (var u = 0u; u < 4u; u += 1u) {
-                    let along_k = min(row + u, sizes.x - 1u) * a_strides.x + k;
-                    let along_rows = min(row, sizes.x - 4u) + (k + u) * a_strides.y;
-                    let at = a_base + select(along_rows, along_k, A_K_CONTIGUOUS);
-                    squares[load][u] = vec4<f32>(a_quads[at / 4u]);
+                    let i = select(min(row, sizes.x - 4u), min(row + u, sizes.x - 1u), A_K_CONTIGUOUS);
+                    let d = select(k + u, k, A_K_CONTIGUOUS);
+                    squares[load][u] = vec4<f32>(a_quad_at(left_matrix, i, d));
                 }
             } else if i < SQUARES {
                 let place = b_place(i - A_SQUARES);

@@ -10,6 +10,22 @@ fn relu(x: f32) -> f32 {
     return select(x, 0.0, x < 0.0);
 }
 
+// Keeps NaN too.
+fn relu6(x: f32) -> f32 {
+    return select(relu(x), 6.0, x > 6.0);
+}
+
+// min(max(x + 3, 0), 6) / 6, Howard et al. 2019.
+fn hard_sigmoid(x: f32) -> f32 {
+    return relu6(x + 3.0) / 6.0;
+}
+
+// That of x · hard_sigmoid(x); at the kinks, -3 and 3, it is 0 and 1.
+fn hard_swish_derivative(x: f32) -> f32 {
+    let between = select(x / 3.0 + 0.5, 0.0, x <= -3.0);
+    return select(between, 1.0, x >= 3.0);
+}
+
 // A driver's tanh may overflow through exp; beyond 10 it is 1 in f32.
 fn tanh_safe(x: f32) -> f32 {
     return tanh(clamp(x, -10.0, 10.0));

@@ -61,6 +61,9 @@ fn chain_stage(stage: u32, which: u32, params: vec4<f32>, v: f32, coord: vec4<u3
             let unit = random_unit(state.seed, bitcast<u32>(params.y), state.step, index);
             return select(0.0, v / (1.0 - params.x), unit >= params.x);
         }
+        case 14u: { return relu6(v); }
+        case 15u: { return v * hard_sigmoid(v); }
+        case 16u: { return v * sigmoid(v); }
         case 20u: { return v + chain_operand(which, coord); }
         case 21u: { return v - chain_operand(which, coord); }
         case 22u: { return v * chain_operand(which, coord); }
@@ -74,6 +77,15 @@ fn chain_stage(stage: u32, which: u32, params: vec4<f32>, v: f32, coord: vec4<u3
         case 30u: { let y = chain_operand(which, coord); return v * (y * (1.0 - y)); }
         case 31u: { return chain_operand(which, coord) - v; }
         case 32u: { return chain_operand(which, coord) / v; }
+        case 33u: {
+            let x = chain_operand(which, coord);
+            return select(0.0, v, x > 0.0 && x < 6.0);
+        }
+        case 34u: { return v * hard_swish_derivative(chain_operand(which, coord)); }
+        case 35u: {
+            let x = chain_operand(which, coord);
+            return v * sigmoid(x) * (1.0 + x * sigmoid(-x));
+        }
         default: { return v; }
     }
 }

@@ -3,11 +3,13 @@
 // dims    uniform: the chain (the product of its extents is batch · m · n, extent.w is n), m, n, k, strides of A and B
 //         in elements (row and column of the untransposed operand's view, and batch; a batch stride of 0 broadcasts),
 //         and from one row of out to the next
-// a       f32, A(i, k) at batch · a_batch + i · a_row + k · a_col; also in fours
+// a       f32, A(i, k) at batch · a_batch + i · a_row + k · a_col (common/a_rows.wgsl), or an image of which A's rows are
+//         patches (common/a_patches.wgsl); also in fours
 // b       B(k, j) at batch · b_batch + k · b_row + j · b_col; also in fours; in f32 (common/b_f32.wgsl) or f16
 // x0..x2  f32, the epilogue's operands (bias, residual, activations of the forward pass)
 // out     f32 [batch, m, n], row by row
 
+//#import common/a_rows.wgsl
 //#import common/b_f32.wgsl
 //#import common/epilogue.wgsl
 

@@ -339,10 +339,9 @@ fn kernel_names() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (_, text) in sources("crates/kernels/src").iter().filter(|(path, _)| !is_test(path)) {
         for rest in text.split("fn name(&self) -> &'static str {").skip(1) {
-            let name = rest.split('}').next().unwrap_or_default().trim();
-            names.extend(
-                name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).map(str::to_owned),
-            );
+            // A kernel that goes by two names says both.
+            let body = rest.split("\n    }\n").next().unwrap_or_default();
+            names.extend(body.split('"').skip(1).step_by(2).map(str::to_owned));
         }
     }
     names

@@ -39,6 +39,26 @@ fn matmul_has_every_tile_layout_size_and_epilogue() {
 }
 
 #[test]
+fn convolutions_have_every_window_and_pass() {
+    hold(&cases::conv());
+}
+
+#[test]
+fn depthwise_convolutions_have_every_pass() {
+    hold(&cases::depthwise());
+}
+
+#[test]
+fn pools_have_every_kind_and_window() {
+    hold(&cases::pool());
+}
+
+#[test]
+fn batch_norm_has_every_pass() {
+    hold(&cases::batch_norm());
+}
+
+#[test]
 fn reduce_has_every_operation_and_shape() {
     hold(&cases::reduce());
 }

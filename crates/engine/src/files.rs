@@ -116,18 +116,43 @@ pub fn save_tensors<N: AsRef<str>, V: AsRef<[f32]>>(
     write_atomically(path, &tensor_bytes(path, tensors, metadata)?)
 }
 
+/// The same with 64-bit counters of these names, which are 0.
+///
+/// # Errors
+/// As [`save_tensors`].
+pub(crate) fn save_with_counters<N: AsRef<str>, V: AsRef<[f32]>>(
+    path: &Path,
+    tensors: &[(N, Vec<usize>, V)],
+    counters: &[String],
+) -> Result<(), Error> {
+    write_atomically(path, &bytes_with_counters(path, tensors, counters, HashMap::new())?)
+}
+
 /// The bytes of such a file; `path` is for messages.
 pub(crate) fn tensor_bytes<N: AsRef<str>, V: AsRef<[f32]>>(
     path: &Path,
     tensors: &[(N, Vec<usize>, V)],
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>, Error> {
+    bytes_with_counters(path, tensors, &[], metadata)
+}
+
+fn bytes_with_counters<N: AsRef<str>, V: AsRef<[f32]>>(
+    path: &Path,
+    tensors: &[(N, Vec<usize>, V)],
+    counters: &[String],
     mut metadata: HashMap<String, String>,
 ) -> Result<Vec<u8>, Error> {
+    let counters = counters.iter().map(|name| {
+        TensorView::new(Dtype::I64, Vec::new(), &[0; 8]).map(|view| (name.as_str(), view))
+    });
     let views = tensors
         .iter()
         .map(|(name, shape, values)| {
             let bytes = bytemuck::cast_slice(values.as_ref());
             TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.as_ref(), view))
         })
+        .chain(counters)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| bad(path, error.to_string()))?;
     // transformers asks for this key.

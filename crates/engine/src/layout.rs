@@ -65,6 +65,8 @@ pub enum Init {
     Uniform(f32),
     /// Normal with mean 0 and this standard deviation.
     Normal(f32),
+    /// All this value, of a running statistic: a number that the forward pass of training keeps, and no gradient changes.
+    Statistic(f32),
 }
 
 /// How the parameters of a store lie in its memory. What is computed from them is f32 either way.
@@ -189,6 +191,11 @@ impl ParameterSpec {
         self.len() == 0
     }
 
+    /// Whether gradients change it; a running statistic is kept by the forward pass.
+    pub fn learns(&self) -> bool {
+        !matches!(self.init, Init::Statistic(_))
+    }
+
     /// Elements of each of its rows: of what one index along the first axis names.
     pub fn row_len(&self) -> usize {
         self.shape.iter().skip(1).product()
@@ -198,7 +205,7 @@ impl ParameterSpec {
     pub fn initial(&self, seed: u32, index: usize) -> Vec<f32> {
         let stream = random::stream::WEIGHTS + index as u32;
         match self.init {
-            Init::Constant(value) => vec![value; self.len()],
+            Init::Constant(value) | Init::Statistic(value) => vec![value; self.len()],
             Init::Uniform(bound) => (0..self.len() as u32)
                 .map(|i| bound * (2.0 * random::unit(random::word(seed, stream, 0, i)) - 1.0))
                 .collect(),

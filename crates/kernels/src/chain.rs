@@ -50,6 +50,12 @@ pub enum Stage {
         /// Stream of the generator; a layer's backward uses its forward's.
         stream: u32,
     },
+    /// min(max(v, 0), 6)
+    Relu6,
+    /// v · min(max(v + 3, 0), 6) / 6, Howard et al. 2019
+    HardSwish,
+    /// v / (1 + e^-v), also called swish
+    Silu,
     /// A binary operation with operand number `.1` of the chain
     Binary(Binary, usize),
 }
@@ -83,6 +89,12 @@ pub enum Binary {
     ReverseSub,
     /// x / v
     ReverseDiv,
+    /// v where 0 < x < 6, else 0; x is relu6's input or output
+    Relu6Grad,
+    /// v · hardswish'(x), x being hardswish's input
+    HardSwishGrad,
+    /// v · silu'(x), x being silu's input
+    SiluGrad,
 }
 
 impl Stage {
@@ -101,6 +113,9 @@ impl Stage {
             Self::Affine { .. } => 11,
             Self::Fill(_) => 12,
             Self::Dropout { .. } => 13,
+            Self::Relu6 => 14,
+            Self::HardSwish => 15,
+            Self::Silu => 16,
             Self::Binary(op, _) => match op {
                 Binary::Add => 20,
                 Binary::Sub => 21,
@@ -115,6 +130,9 @@ impl Stage {
                 Binary::SigmoidGrad => 30,
                 Binary::ReverseSub => 31,
                 Binary::ReverseDiv => 32,
+                Binary::Relu6Grad => 33,
+                Binary::HardSwishGrad => 34,
+                Binary::SiluGrad => 35,
             },
         }
     }
@@ -172,8 +190,11 @@ impl Chain {
             | Stage::GeluTanh
             | Stage::Tanh
             | Stage::Sigmoid
+            | Stage::Silu
             | Stage::Dropout { .. } => true,
-            Stage::Binary(op, _) => matches!(op, Binary::GeluErfGrad | Binary::GeluTanhGrad),
+            Stage::Binary(op, _) => {
+                matches!(op, Binary::GeluErfGrad | Binary::GeluTanhGrad | Binary::SiluGrad)
+            }
             _ => false,
         };
         self.stages.iter().any(is_long)
@@ -251,6 +272,15 @@ impl Chain {
                 Stage::Sigmoid => row.map(
                     #[inline(always)]
                     |v| sigmoid(v),
+                ),
+                Stage::Relu6 => row.map(|v| {
+                    let v = if v < F::zero() { F::zero() } else { v };
+                    if v > F::of(6.0) { F::of(6.0) } else { v }
+                }),
+                Stage::HardSwish => row.map(|v| v * hard_sigmoid(v)),
+                Stage::Silu => row.map(
+                    #[inline(always)]
+                    |v| v * sigmoid(v),
                 ),
                 Stage::Exp => row.map(
                     #[inline(always)]
@@ -395,6 +425,19 @@ fn binary<F: Real>(row: &mut Row<'_, F>, op: Binary, x: &[F], step: usize) {
         Binary::SigmoidGrad => row.zip(x, step, |v, x| v * (x * (F::one() - x))),
         Binary::ReverseSub => row.zip(x, step, |v, x| x - v),
         Binary::ReverseDiv => row.zip(x, step, |v, x| x / v),
+        Binary::Relu6Grad => {
+            row.zip(x, step, |v, x| if x > F::zero() && x < F::of(6.0) { v } else { F::zero() })
+        }
+        Binary::HardSwishGrad => row.zip(x, step, |v, x| v * hard_swish_derivative(x)),
+        Binary::SiluGrad => row.zip(
+            x,
+            step,
+            #[inline(always)]
+            |v, x| {
+                let gate = sigmoid(x);
+                v * gate * (F::one() + x * sigmoid(-x))
+            },
+        ),
     }
 }
 
@@ -425,6 +468,27 @@ const GELU_CUBIC: f64 = 0.044_715;
 #[inline(always)]
 pub(crate) fn sigmoid<F: Real>(x: F) -> F {
     F::one() / (F::one() + (-x).fast_exp())
+}
+
+/// min(max(v + 3, 0), 6) / 6, NaN where v is.
+#[inline(always)]
+fn hard_sigmoid<F: Real>(v: F) -> F {
+    let (low, high) = (F::zero(), F::of(6.0));
+    let shifted = v + F::of(3.0);
+    let bounded = if shifted < low { low } else { shifted };
+    (if bounded > high { high } else { bounded }) / high
+}
+
+/// At the kinks, -3 and 3, as PyTorch has it: 0 and 1.
+#[inline(always)]
+fn hard_swish_derivative<F: Real>(x: F) -> F {
+    if x <= F::of(-3.0) {
+        F::zero()
+    } else if x >= F::of(3.0) {
+        F::one()
+    } else {
+        x / F::of(3.0) + F::of(0.5)
+    }
 }
 
 /// 2u of the tanh approximation: (1 + tanh u) / 2 is the sigmoid of 2u, which keeps the left tail.

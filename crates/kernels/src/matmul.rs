@@ -1,12 +1,14 @@
 //! Matrix product with a fused epilogue: out = chain(A · B), batched, either operand transposed.
 
 mod parts;
+mod patches;
 mod split;
 mod tile;
 mod twin;
 mod vector;
 
 use crate::chain::{Chain, Coord, MAX_OPERANDS, OPERAND_NAMES};
+use crate::patches::Patches;
 use crate::{Caps, Cost, DType, Kernel, Launch, Operand, Part, Source, Variant, bytes, twin};
 
 pub use tile::Tile;
@@ -33,6 +35,8 @@ pub struct Matmul {
     pub trans_a: bool,
     /// B is stored [n, k] instead of [k, n].
     pub trans_b: bool,
+    /// Where A is no matrix in memory but patches of images; `None` otherwise.
+    pub patches: Option<Patches>,
     /// One A for the whole batch.
     pub shared_a: bool,
     /// One B for the whole batch.
@@ -61,6 +65,7 @@ impl Matmul {
             batch: 1,
             trans_a,
             trans_b,
+            patches: None,
             shared_a: false,
             shared_b: false,
             lda: None,
@@ -87,14 +92,18 @@ impl Matmul {
         let [rows, cols] = if self.trans_a { [self.k, self.m] } else { [self.m, self.k] };
         let a = if self.shared_a { 1 } else { self.batch } * rows * cols;
         let span = |row_len: usize, rows: usize, cols| rows.saturating_sub(1) * row_len + cols;
+        let a = self.patches.map_or(a, |patches| patches.len());
         [
             self.lda.map_or(a, |lda| span(lda, rows, cols)),
             self.ldc.map_or(self.batch * self.m * self.n, |ldc| span(ldc, self.m, self.n)),
         ]
     }
 
-    /// Row, column and batch strides of A(i, k).
+    /// Row, column and batch strides of A(i, k), or what stands for them where A is patches.
     fn a_strides(&self) -> [usize; 3] {
+        if let Some(patches) = &self.patches {
+            return patches.strides(self.k);
+        }
         let [row, col] = if self.trans_a { [1, self.a_row_len()] } else { [self.a_row_len(), 1] };
         [row, col, if self.shared_a { 0 } else { self.m * self.k }]
     }
@@ -109,6 +118,7 @@ impl Matmul {
     fn in_fours(&self) -> bool {
         self.k.is_multiple_of(4)
             && self.lda.is_none_or(|lda| lda.is_multiple_of(4))
+            && self.patches.is_none_or(|patches| patches.in_fours())
             && (!self.trans_a || self.m.is_multiple_of(4))
             && (self.trans_b || self.n.is_multiple_of(4))
     }
@@ -167,7 +177,7 @@ impl Matmul {
 
     fn launch(
         &self,
-        source: Source,
+        mut source: Source,
         entry: &'static str,
         first: usize,
         [row_blocks, col_blocks]: [usize; 2],
@@ -190,6 +200,10 @@ impl Matmul {
             overrides.push(("A_K_CONTIGUOUS", f64::from(u8::from(!self.trans_a))));
             overrides.push(("B_N_CONTIGUOUS", f64::from(u8::from(!self.trans_b))));
         }
+        if let Some(patches) = &self.patches {
+            source.imports.push(("common/a_rows", "common/a_patches"));
+            overrides.extend(patches.overrides(!self.trans_a));
+        }
         Launch {
             source,
             entry,
@@ -203,7 +217,7 @@ impl Matmul {
 
 impl Kernel for Matmul {
     fn name(&self) -> &'static str {
-        "matmul"
+        if self.patches.is_some() { "conv" } else { "matmul" }
     }
 
     fn operands(&self) -> Vec<Operand> {
@@ -256,7 +270,8 @@ impl Kernel for Matmul {
             DType::Blocks(blocks) => format!(", B in {}", blocks.name()),
             DType::F32 | DType::I32 => String::new(),
         };
-        format!("{batch} of {m}x{n}x{k} {a}{b}{fours}{stored}")
+        let patches = self.patches.map_or_else(String::new, |patches| patches.bucket());
+        format!("{batch} of {m}x{n}x{k} {a}{b}{fours}{stored}{patches}")
     }
 
     fn parts(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
@@ -280,6 +295,7 @@ impl Kernel for Matmul {
         let operands = self.operands();
         let out = self.batch * self.m * self.n;
         let a = if self.shared_a { 1 } else { self.batch } * self.m * self.k;
+        let a = self.patches.map_or(a, |patches| patches.len());
         let read = operands[1..operands.len() - 1].iter().map(Operand::bytes).sum::<u64>();
         let (read, onto) = (bytes(a) + read, if self.accumulate { bytes(out) } else { 0 });
         let flops = 2 * self.k + self.chain.stages.len();

@@ -21,7 +21,9 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "attention_delta",
     "attention_key_value",
     "attention_query",
+    "batch_norm",
     "columns",
+    "depthwise",
     "distill_loss",
     "elementwise",
     "feature_loss",
@@ -39,6 +41,7 @@ pub const SHADERS: &[(&str, &str)] = sources![
     "max_norm",
     "optimizer",
     "pointwise_loss",
+    "pool",
     "reduce",
     "relation_loss",
     "relative_gather",
@@ -51,6 +54,8 @@ pub const SHADERS: &[(&str, &str)] = sources![
 
 /// What they import.
 pub const COMMON: &[(&str, &str)] = sources![
+    "common/a_patches",
+    "common/a_rows",
     "common/activation",
     "common/attention",
     "common/attention_backward",
@@ -89,6 +94,7 @@ pub const COMMON: &[(&str, &str)] = sources![
     "common/log1p",
     "common/nan",
     "common/nan_word",
+    "common/patches",
     "common/product",
     "common/random",
     "common/rounds",

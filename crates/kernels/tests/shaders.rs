@@ -6,8 +6,13 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::attention::Attention;
+use distil_gpu_kernels::batch_norm::{
+    BatchMoments, BatchNorm, BatchNormBackward, BatchNormSums, RunningMoments,
+};
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::columns::Columns;
+use distil_gpu_kernels::conv::{Conv, Window};
+use distil_gpu_kernels::depthwise::{Depthwise, Pass};
 use distil_gpu_kernels::distill_loss::DistillLoss;
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
@@ -20,6 +25,7 @@ use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Factor, Optimizer, Rule};
 use distil_gpu_kernels::pointwise_loss::{PointwiseKind, PointwiseLoss};
+use distil_gpu_kernels::pool::{Pool, PoolKind};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::relative_gather::RelativeGather;
@@ -44,6 +50,9 @@ fn chains() -> Vec<Chain> {
         Stage::GeluTanh,
         Stage::Tanh,
         Stage::Sigmoid,
+        Stage::Relu6,
+        Stage::HardSwish,
+        Stage::Silu,
         Stage::Exp,
         Stage::Log,
         Stage::Sqrt,
@@ -65,6 +74,9 @@ fn chains() -> Vec<Chain> {
         Binary::GeluTanhGrad,
         Binary::TanhGrad,
         Binary::SigmoidGrad,
+        Binary::Relu6Grad,
+        Binary::HardSwishGrad,
+        Binary::SiluGrad,
         Binary::ReverseSub,
         Binary::ReverseDiv,
     ];
@@ -133,8 +145,43 @@ fn attentions() -> Vec<Attention> {
     attentions
 }
 
-fn kernels() -> Vec<Arc<dyn Kernel>> {
+/// Kernels over images: the products of patches with every chain, and what has a shader of its own.
+fn of_images() -> Vec<Arc<dyn Kernel>> {
     let mut kernels: Vec<Arc<dyn Kernel>> = Vec::new();
+    let (window, images, size, eps) = (Window::square(3, 2, 1), 64, [32, 30], 1e-5);
+    for inputs in [3, 32] {
+        let conv = Conv { window, images, size, inputs, outputs: 64, groups: 1 };
+        for chain in chains() {
+            let b_type = if inputs == 32 { DType::F16 } else { DType::F32 };
+            kernels.push(Arc::new(Matmul { chain: chain.clone(), b_type, ..conv.forward() }));
+            kernels.push(Arc::new(Matmul { chain, ..conv.input_gradient() }));
+        }
+        kernels.push(Arc::new(conv.weight_gradient()));
+    }
+    for channels in [5, 64] {
+        for pass in [Pass::Forward, Pass::Input, Pass::Weights] {
+            kernels.push(Arc::new(Depthwise { window, images, size, channels, pass }));
+        }
+        for backward in [false, true] {
+            for kind in [PoolKind::Max, PoolKind::Mean { count_padding: true }] {
+                kernels.push(Arc::new(Pool { window, images, size, channels, kind, backward }));
+            }
+        }
+        let rows = 960;
+        kernels.push(Arc::new(BatchMoments { rows, channels }));
+        kernels.push(Arc::new(BatchNormSums { rows, channels, eps }));
+        kernels.push(Arc::new(BatchNormBackward { rows, channels, eps }));
+        kernels.push(Arc::new(RunningMoments { rows, channels, momentum: 0.1 }));
+    }
+    for chain in chains() {
+        let extent = [1, 1, 120, 8];
+        kernels.push(Arc::new(BatchNorm { rows: 120, channels: 8, eps, chain, extent }));
+    }
+    kernels
+}
+
+fn kernels() -> Vec<Arc<dyn Kernel>> {
+    let mut kernels: Vec<Arc<dyn Kernel>> = of_images();
     for inverse in [false, true] {
         let (batch, length, heads) = (3000, 100, 24);
         let (head_dim, half, positions) = (64, 32, 512);

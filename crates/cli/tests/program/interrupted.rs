@@ -107,6 +107,20 @@ fn a_killed_run_goes_on_bit_for_bit() {
     killed_and_resumed(&home, &format!("run --device cpu {SHORT}"), &[0, 31, 7, 113, 59]);
 }
 
+/// Running statistics are part of what goes on, in steps of several batches too.
+#[test]
+fn so_does_a_run_of_convolutions() {
+    let home = Home::new();
+    let net = |blocks: &str| format!("{{type=\"resnet\",depths=[1,{blocks}],hidden_sizes=[4,6]}}");
+    let command = format!(
+        "run tiny.toml --set teacher.model={} --set student.model={} --set teacher.train.epochs=3 --set train.epochs=6 --set \
+         train.batch=16 --set train.accumulate=2",
+        net("2"),
+        net("1")
+    );
+    killed_and_resumed(&home, &command, &[0, 31, 7]);
+}
+
 #[test]
 fn so_it_does_on_a_gpu() {
     let home = Home::new();

@@ -72,7 +72,7 @@ pub(super) fn cut(
     data: &Dataset,
 ) -> Result<(ModelConfig, SubsetMap), String> {
     let recipe::Model::Encoder { layers, vocabulary, max_length, .. } = model else {
-        return Err("a model of type \"mlp\" starts from nothing".to_owned());
+        return Err(format!("a model of type \"{}\" starts from nothing", model.type_name()));
     };
     let (Some(theirs), Input::Tokens(read)) = (base.encoder(), &base.input) else {
         return Err("it is no transformer encoder".to_owned());

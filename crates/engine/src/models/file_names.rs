@@ -6,6 +6,8 @@ use crate::error::Error;
 
 /// Name of a model's configuration.
 pub const CONFIG: &str = "config.json";
+/// What transformers' image processors do to pictures for a model.
+pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
 /// Name of a model's file of parameters.
 pub const WEIGHTS: &str = "model.safetensors";
 /// The same where matrices are in bytes. Another name, as other programs would take the bytes for the weights.

@@ -1,21 +1,22 @@
 //! A model on disk: a folder with `config.json` and `model.safetensors`, and the tokenizer's files if it reads
 //! texts.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
+use super::cnn::layout::{file_shape, to_file};
 use super::{
     Architecture, Decoder, Encoder, Head, Input, ModelConfig, TokenInput, Values, decoder,
     gguf_file, quantised, sentence_files, weights,
 };
 use crate::data::text::SavedAs;
 use crate::error::Error;
-use crate::files::{io_error, read_text, save_tensors, write_atomically};
+use crate::files::{io_error, read_text, save_with_counters, write_atomically};
 use crate::store::{ParameterSpec, Storage};
 
+use super::file_names::PREPROCESSOR;
 pub(super) use super::file_names::bad;
 pub use super::file_names::{CONFIG, INT8_WEIGHTS, WEIGHTS};
 
@@ -45,12 +46,12 @@ pub fn save_stored(
     let specs = config.model().parameters();
     let named = specs.iter().zip(values);
     let (own, of_layers): (Vec<_>, Vec<_>) = named
-        .map(|(spec, values)| (&*spec.name, spec.shape.clone(), values))
+        .map(|(spec, values)| (&*spec.name, file_shape(&spec.shape), to_file(&spec.shape, values)))
         .partition(|(name, ..)| sentence_files::layer(name).is_none());
     match storage {
         Storage::I8 => quantised::save(&folder.join(INT8_WEIGHTS), &own)?,
         _ => {
-            save_tensors(&folder.join(WEIGHTS), &own, HashMap::new())?;
+            save_with_counters(&folder.join(WEIGHTS), &own, &counters(&specs))?;
         }
     }
     if let (Some(encoder), Input::Tokens(tokens)) = (config.encoder(), &config.input) {
@@ -73,11 +74,45 @@ pub fn save_stored(
             write_json(&folder.join(decoder::folder::GENERATION), generation)?;
         }
     }
+    if let Some(preprocessor) = preprocessor(config) {
+        write_json(&folder.join(PREPROCESSOR), &preprocessor)?;
+    }
     let mut json = config.model().to_json(config);
     if storage == Storage::I8 {
         quantised::mark(&mut json);
     }
     write_json(&folder.join(CONFIG), &json)
+}
+
+/// Names of what PyTorch counts beside each pair of running statistics: batches, which nothing here hangs on.
+fn counters(specs: &[ParameterSpec]) -> Vec<String> {
+    let norms = specs.iter().filter_map(|spec| spec.name.strip_suffix("running_var"));
+    norms.map(|norm| format!("{norm}num_batches_tracked")).collect()
+}
+
+/// What transformers' image processors do to a picture for this model, where it reads pictures and has convolutions.
+fn preprocessor(config: &ModelConfig) -> Option<Value> {
+    let (Architecture::ResNet(resnet), Some(normalisation)) =
+        (&config.architecture, config.normalisation())
+    else {
+        return None;
+    };
+    let [channels, height, width] = resnet.input_shape();
+    let each = |list: &[f32]| match list {
+        [one] => vec![*one; channels],
+        _ => list.to_vec(),
+    };
+    Some(serde_json::json!({
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": true,
+        "size": { "height": height, "width": width },
+        "resample": 2,
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": each(&normalisation.mean),
+        "image_std": each(&normalisation.std),
+    }))
 }
 
 /// How the matrices of a folder's model are stored there: in bytes or in floats, which are f32 to this program.

@@ -11,6 +11,7 @@
 //! ```
 
 mod answers;
+pub mod cnn;
 mod cut;
 pub mod decoder;
 mod documents;
@@ -35,6 +36,7 @@ mod weights;
 use std::fmt::{self, Debug};
 
 pub use answers::RawAnswers;
+pub use cnn::ResNet;
 pub use cut::SubsetMap;
 pub use decoder::Decoder;
 pub use documents::{Document, DocumentHash};
@@ -71,6 +73,8 @@ use crate::store::ParameterSpec;
 pub enum Architecture {
     /// Linear layers with an activation between them.
     Mlp(Mlp),
+    /// A residual network of convolutions.
+    ResNet(ResNet),
     /// A transformer encoder with a head.
     Encoder(Encoder),
     /// A transformer decoder that guesses next tokens.
@@ -89,6 +93,7 @@ impl Architecture {
     pub fn model(&self) -> &dyn Model {
         match self {
             Self::Mlp(mlp) => mlp,
+            Self::ResNet(resnet) => resnet,
             Self::Encoder(encoder) => encoder,
             Self::Decoder(decoder) => decoder,
         }
@@ -273,7 +278,7 @@ impl ModelConfig {
     pub fn encoder(&self) -> Option<&Encoder> {
         match &self.architecture {
             Architecture::Encoder(encoder) => Some(encoder),
-            Architecture::Mlp(_) | Architecture::Decoder(_) => None,
+            _ => None,
         }
     }
 
@@ -281,7 +286,7 @@ impl ModelConfig {
     pub fn decoder(&self) -> Option<&Decoder> {
         match &self.architecture {
             Architecture::Decoder(decoder) => Some(decoder),
-            Architecture::Mlp(_) | Architecture::Encoder(_) => None,
+            _ => None,
         }
     }
 
@@ -289,7 +294,7 @@ impl ModelConfig {
     pub fn encoder_mut(&mut self) -> Option<&mut Encoder> {
         match &mut self.architecture {
             Architecture::Encoder(encoder) => Some(encoder),
-            Architecture::Mlp(_) | Architecture::Decoder(_) => None,
+            _ => None,
         }
     }
 
@@ -359,8 +364,14 @@ impl ModelConfig {
         self.class_names.len()
     }
 
-    /// Number of parameters.
+    /// Whether training keeps running statistics, of the batches that it sees.
+    pub fn has_statistics(&self) -> bool {
+        self.model().parameters().iter().any(|spec| !spec.learns())
+    }
+
+    /// Number of parameters, running statistics left out.
     pub fn parameter_count(&self) -> usize {
-        self.model().parameters().iter().map(ParameterSpec::len).sum()
+        let parameters = self.model().parameters();
+        parameters.iter().filter(|spec| spec.learns()).map(ParameterSpec::len).sum()
     }
 }

@@ -1,5 +1,6 @@
 //! Models whose matrices are saved in bytes: `NAME` is I8 and `NAME.scale` the scale of each of its rows.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -32,7 +33,10 @@ pub(super) fn foreign(config: &Value) -> Option<&str> {
 }
 
 /// Writes tensors (name, shape, values), matrices in bytes.
-pub(super) fn save(path: &Path, tensors: &[(&str, Vec<usize>, &Vec<f32>)]) -> Result<(), Error> {
+pub(super) fn save(
+    path: &Path,
+    tensors: &[(&str, Vec<usize>, Cow<'_, [f32]>)],
+) -> Result<(), Error> {
     let mut held: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     let floats = |values: &[f32]| bytemuck::cast_slice(values).to_vec();
     for (name, shape, values) in tensors {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::cnn::resnet;
 use super::decoder::{gemma, gpt2, llama, qwen};
 use super::encoder::{albert, bert, deberta, distilbert, electra, modernbert, mpnet, roberta};
 use super::mlp;
@@ -10,6 +11,7 @@ use super::model_type::ModelType;
 /// Every kind of model, by its name in `model_type`.
 pub const REGISTRY: &[ModelType] = &[
     mlp::TYPE,
+    resnet::TYPE,
     bert::TYPE,
     distilbert::TYPE,
     roberta::TYPE,
@@ -67,7 +69,7 @@ mod tests {
         }
         let told = |name: Value| of_json(&json!({ "model_type": name })).unwrap_err();
         let error = told("robertta".into());
-        assert!(error.contains("`robertta` is none of mlp, bert,"), "{error}");
+        assert!(error.contains("`robertta` is none of mlp, resnet, bert,"), "{error}");
         assert!(error.ends_with("; the nearest is `roberta`"), "{error}");
         assert!(!told("llava_next".into()).contains("nearest"));
         assert!(!told(Value::Null).contains("nearest"));

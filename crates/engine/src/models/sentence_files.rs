@@ -1,5 +1,6 @@
 //! The files by which sentence-transformers knows how a model makes vectors: `modules.json` and what it names.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -326,7 +327,7 @@ pub(super) fn remove(folder: &Path) -> Result<(), Error> {
 /// [`Error::Io`] naming the file.
 pub(super) fn save_dense(
     folder: &Path,
-    tensors: &[(&str, Vec<usize>, &Vec<f32>)],
+    tensors: &[(&str, Vec<usize>, Cow<'_, [f32]>)],
 ) -> Result<(), Error> {
     for group in tensors.chunk_by(|a, b| layer(a.0) == layer(b.0)) {
         let place = folder.join(layer(group[0].0).unwrap_or_default());
@@ -334,7 +335,7 @@ pub(super) fn save_dense(
         let own: Vec<_> = group
             .iter()
             .map(|(name, shape, values)| {
-                (name.split_once('/').map_or(*name, |(_, own)| own), shape.clone(), *values)
+                (name.split_once('/').map_or(*name, |(_, own)| own), shape.clone(), &**values)
             })
             .collect();
         crate::files::save_tensors(&place.join(WEIGHTS), &own, HashMap::new())?;

@@ -7,7 +7,9 @@ use super::cut::{SubsetMap, cut};
 use super::decoder::Ranking;
 use super::decoder::cut::cut as cut_decoder;
 use super::decoder::vocabulary::with_known_tokens;
-use super::{Architecture, Head, Input, Mlp, ModelConfig, Values, load, load_config, load_start};
+use super::{
+    Architecture, Head, Input, Mlp, ModelConfig, ResNet, Values, load, load_config, load_start,
+};
 use crate::data::{DataError, Dataset, Examples, Normalisation, Numbers};
 use crate::error::Error;
 use crate::recipe::{self, Vocabulary};
@@ -83,9 +85,10 @@ impl Initialization {
         teacher: Option<&ModelConfig>,
         ranking: &Ranking,
     ) -> Result<Self, Error> {
-        if matches!(model, recipe::Model::Mlp { .. }) && !matches!(head, Head::Classes(_)) {
+        if model.reads_numbers() && !matches!(head, Head::Classes(_)) {
             return Err(unfit(&format!(
-                "a model of type \"mlp\" cannot be {}: give it type \"encoder\"",
+                "a model of type \"{}\" cannot be {}: give it type \"encoder\"",
+                model.type_name(),
                 head.name()
             )));
         }
@@ -108,6 +111,10 @@ impl Initialization {
                 let config = perceptron(model, data, numbers, normalisation);
                 Ok(Self { config, first: InitialWeights::Values(Vec::new()) })
             }
+            (recipe::Model::ResNet(model), Some(numbers)) => {
+                let config = resnet(model, data, numbers, normalisation)?;
+                Ok(Self { config, first: InitialWeights::Values(Vec::new()) })
+            }
             (recipe::Model::Encoder { from, .. }, None) => {
                 encoder(model, from, head, data, teacher)
             }
@@ -116,10 +123,10 @@ impl Initialization {
                 "a model of type \"decoder\" reads texts, and \
                 the data are numbers: give it type \"mlp\"",
             )),
-            (recipe::Model::Mlp { .. }, None) => Err(unfit(
-                "a model of type \"mlp\" reads numbers, and \
-                the data are texts: give it type \"encoder\"",
-            )),
+            (recipe::Model::Mlp { .. } | recipe::Model::ResNet(_), None) => Err(unfit(&format!(
+                "a model of type \"{}\" reads numbers, and the data are texts: give it type \"encoder\"",
+                model.type_name()
+            ))),
             (recipe::Model::Encoder { .. }, Some(_)) => Err(unfit(
                 "a model of type \"encoder\" reads texts, and \
                 the data are numbers: give it type \"mlp\"",
@@ -183,6 +190,33 @@ fn perceptron(
     let background = numbers.background();
     let input = Input::Numbers { shape, normalisation, background };
     ModelConfig::new(Architecture::Mlp(mlp), input, data.outputs().to_vec())
+}
+
+fn resnet(
+    model: &recipe::ResNet,
+    data: &Dataset,
+    numbers: &Numbers,
+    normalisation: &Normalisation,
+) -> Result<ModelConfig, Error> {
+    let &[num_channels, height, width] = numbers.shape() else {
+        return Err(unfit(&format!(
+            "a model of type \"resnet\" reads pictures [channels, height, width], and an example is {:?}: give it type \
+             \"mlp\"",
+            numbers.shape()
+        )));
+    };
+    let resnet = ResNet {
+        num_channels,
+        image_size: [height, width],
+        embedding_size: model.embedding_size.unwrap_or(model.hidden_sizes[0]),
+        hidden_sizes: model.hidden_sizes.clone(),
+        depths: model.depths.clone(),
+        pre_activation: model.pre_activation,
+        num_classes: data.outputs().len(),
+    };
+    let (shape, normalisation) = (numbers.shape().to_vec(), normalisation.clone());
+    let input = Input::Numbers { shape, normalisation, background: numbers.background() };
+    Ok(ModelConfig::new(Architecture::ResNet(resnet), input, data.outputs().to_vec()))
 }
 
 fn bad(path: String) -> impl FnOnce(String) -> Error {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::cnn::layout::{file_shape, of_file};
 use super::file_names::{INT8_WEIGHTS, WEIGHTS, bad};
 use crate::error::Error;
 use crate::files::read_text;
@@ -104,8 +105,9 @@ pub(super) fn read(
             None => missing.push(spec.name.clone()),
             Some((file, name)) => {
                 let found = file.shape(name).unwrap_or_default();
-                if found != spec.shape {
-                    misshapen.push(format!("{name} {found:?} for {:?}", spec.shape));
+                let shape = file_shape(&spec.shape);
+                if found != shape {
+                    misshapen.push(format!("{name} {found:?} for {shape:?}"));
                 }
             }
         }
@@ -135,7 +137,8 @@ pub(super) fn read(
     }
     let values = |spec: &ParameterSpec| {
         let found = held.get(&naming.core(&spec.name));
-        found.map(|(file, name)| file.tensor(name, &spec.shape)).transpose()
+        let read = found.map(|(file, name)| file.tensor(name, &file_shape(&spec.shape)));
+        Ok(read.transpose()?.map(|values| of_file(&spec.shape, values)))
     };
     specs.iter().map(values).collect()
 }

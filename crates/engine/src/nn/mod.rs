@@ -55,6 +55,18 @@ pub fn linear_parameters(name: &str, inputs: usize, outputs: usize) -> [Paramete
     ]
 }
 
+/// Weight [out, taps, taps, in] of a convolution without a bias, started normal with mean 0 and a variance of 2 / (out · taps²)
+/// (He et al., "Delving Deep into Rectifiers", 2015, by what goes out).
+pub fn conv_parameter(name: &str, inputs: usize, outputs: usize, taps: usize) -> ParameterSpec {
+    let deviation = (2.0 / (outputs * taps * taps) as f32).sqrt();
+    ParameterSpec {
+        name: format!("{name}.weight"),
+        shape: vec![outputs, taps, taps, inputs],
+        decay: true,
+        init: Init::Normal(deviation),
+    }
+}
+
 /// x · Wᵀ + b for x [.., in], of the parameters `name`.weight and `name`.bias of `store`.
 ///
 /// # Errors

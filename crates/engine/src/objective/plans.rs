@@ -290,7 +290,7 @@ pub fn step_plan(
         loss(student, layout, teacher, shape, Some(update))?;
     let forward = graph.nodes.len();
     let parameters = parameters(&mut graph, STUDENT);
-    let trained = update.trained(parameters.len());
+    let trained = update.trained(&graph.stores[STUDENT].parameters);
     let learning: Vec<TensorId> = trained.iter().map(|&index| parameters[index]).collect();
     let gradients = differentiate(&mut graph, &losses, &learning)?;
     if accumulates {
@@ -356,7 +356,9 @@ pub fn open_plan(
     let layout = student_layout(student, teacher)?;
     let Loss { mut graph, losses, .. } = loss(student, layout, teacher, shape, Some(update))?;
     let parameters = parameters(&mut graph, STUDENT);
-    let gradients = differentiate(&mut graph, &losses, &parameters)?;
+    let trained = update.trained(&graph.stores[STUDENT].parameters);
+    let learning: Vec<TensorId> = trained.iter().map(|&index| parameters[index]).collect();
+    let gradients = differentiate(&mut graph, &losses, &learning)?;
     let mut names = Vec::new();
     for id in graph.nodes.iter().flat_map(|node| node.outputs.clone()).collect::<Vec<_>>() {
         let shape = graph.shape(id);
@@ -364,7 +366,7 @@ pub fn open_plan(
             Some(index) => {
                 format!(
                     "the gradient of `{}` {shape:?}",
-                    graph.stores[STUDENT].parameters[index].name
+                    graph.stores[STUDENT].parameters[trained[index]].name
                 )
             }
             None => format!("the result {shape:?} of {}", graph.name(id)),

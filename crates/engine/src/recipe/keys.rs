@@ -23,6 +23,7 @@ pub(super) static GROUPS: &[&KeyGroup] = &[
     &teacher::TEACHER,
     &model::MODEL,
     &model::MLP,
+    &model::RESNET,
     &model::TRANSFORMER,
     &model::DECODER,
     &model::VOCABULARY_KEYS,

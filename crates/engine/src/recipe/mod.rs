@@ -64,7 +64,7 @@ pub use distil::Distil;
 pub use error::{Place, RecipeError};
 pub use features::{HiddenDistance, HiddenLoss, Relation, RelationLoss};
 pub use groups::Group;
-pub use model::{Base, ChosenBy, Decoder, Layers, Model, Vocabulary};
+pub use model::{Base, ChosenBy, Decoder, Layers, Model, ResNet, Vocabulary};
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use reference::{KeyReference, TableReference, reference};
 pub use root::{Student, Target};

@@ -24,6 +24,31 @@ model = { type = "mlp", hidden_sizes = [800, 800] }
 epochs = 8
 "#;
 
+#[test]
+fn residual_networks_have_a_number_for_each_stage() {
+    let with = |model: &str| {
+        let text = edited(&[("type = \"mlp\", hidden_sizes = [800, 800]", model)]);
+        Recipe::parse(&text, "a.toml").map(|recipe| recipe.student.model)
+    };
+    let model = with("type = \"resnet\", depths = [3, 3], hidden_sizes = [16, 32]").unwrap();
+    let Model::ResNet(resnet) = model else { panic!("a resnet") };
+    assert_eq!((resnet.depths, resnet.hidden_sizes), (vec![3, 3], vec![16, 32]));
+    assert_eq!((resnet.embedding_size, resnet.pre_activation), (None, false));
+    for (sizes, problem) in [
+        (
+            "hidden_sizes = [8, 8], depths = [1]",
+            "depths and hidden_sizes have a number for each stage, of 1 to 8: here are 1 and 2",
+        ),
+        (
+            "hidden_sizes = [8, 8], depths = [1, 2000]",
+            "depths [1, 2000] are more than the 1024 blocks that are possible",
+        ),
+    ] {
+        let error = with(&format!("type = \"resnet\", {sizes}")).unwrap_err().to_string();
+        assert!(error.starts_with("a.toml:7:51: ") && error.ends_with(problem), "{error}");
+    }
+}
+
 /// `GOOD` with each first text replaced by the second.
 fn edited(edits: &[(&str, &str)]) -> String {
     edits.iter().fold(GOOD.to_owned(), |text, (old, new)| {
@@ -365,7 +390,7 @@ fn refuses_unknown_words_with_the_nearest() {
     );
     refused(
         &[("type = \"mlp\", hidden_sizes = [800", "type = \"cnn\", hidden_sizes = [800")],
-        "a.toml:7:18: `student.model.type` is the string \"cnn\"; it must be one of \"mlp\", \"encoder\", \"decoder\"",
+        "a.toml:7:18: `student.model.type` is the string \"cnn\"; it must be one of \"mlp\", \"resnet\", \"encoder\", \"decoder\"",
     );
     refused(
         &[("\"gelu\"", "\"rélu\"")],
@@ -528,7 +553,7 @@ fn refuses_what_is_lacking() {
     );
     refused(
         &[("type = \"mlp\", hidden_sizes = [800, 800]", "hidden_sizes = [800, 800]")],
-        "a.toml:7:9: [student.model] needs `type`: one of \"mlp\", \"encoder\", \"decoder\"",
+        "a.toml:7:9: [student.model] needs `type`: one of \"mlp\", \"resnet\", \"encoder\", \"decoder\"",
     );
     refused(
         &[(", hidden_sizes = [800, 800]", "")],

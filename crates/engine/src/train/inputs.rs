@@ -13,6 +13,8 @@ pub(crate) struct PairedInputs<'a> {
     /// Absent where the teacher reads the same, or nothing.
     teacher: Option<BatchEncoder<'a>>,
     texts: bool,
+    /// Whether a batch has no more rows than examples, since rows of padding would enter its statistics.
+    exact: bool,
     /// Whether losses of hidden states need lengths that the models do not read.
     lengths: bool,
 }
@@ -35,7 +37,8 @@ impl<'a> PairedInputs<'a> {
         let texts = matches!(config.input, Input::Tokens(_));
         let own = BatchEncoder::new(&config.input, examples)?;
         let lengths = !hidden.is_empty() && config.decoder().is_some();
-        Ok(Self { own, teacher: other_feed, texts, lengths })
+        let exact = config.has_statistics();
+        Ok(Self { own, teacher: other_feed, texts, exact, lengths })
     }
 
     /// The examples as the model in training reads them.
@@ -50,6 +53,7 @@ impl<'a> PairedInputs<'a> {
 
     /// The shape of a batch of `rows` that has room for these examples.
     pub fn shape(&self, indices: &[u32], rows: usize) -> BatchShape {
+        let rows = if self.exact { indices.len() } else { rows };
         let feeds = [Some(&self.own), self.teacher.as_ref()];
         let shapes = feeds.into_iter().flatten().map(|feed| feed.shape(indices, rows));
         shapes.max().unwrap_or(BatchShape::of_numbers(rows))
@@ -62,9 +66,11 @@ impl<'a> PairedInputs<'a> {
         seed: u32,
         epochs: u32,
     ) -> BTreeSet<BatchShape> {
-        if !self.texts {
+        if !self.texts && !self.exact {
             return BTreeSet::from([BatchShape::of_numbers(rows)]);
         }
+        // Of numbers, every epoch has the same.
+        let epochs = if self.texts { epochs } else { epochs.min(1) };
         let steps = (0..epochs).flat_map(|epoch| self.epoch(step_rows, seed, epoch));
         let shapes = |step: Vec<u32>| -> Vec<BatchShape> {
             step.chunks(rows).map(|batch| self.shape(batch, rows)).collect()

@@ -328,7 +328,7 @@ impl<'a> Trainer<'a> {
         let of_batch = BatchRows { feed, data, indices, shape: *shape };
         task.fill_labels(&of_batch, student);
         if let Some(weights) = self.job.class_weights {
-            let rows = student.floats(ROW_WEIGHTS, rows);
+            let rows = student.floats(ROW_WEIGHTS, shape.rows);
             rows.fill(0.0);
             for (weight, &row) in rows.iter_mut().zip(indices) {
                 *weight = data.label(row).map_or(0.0, |label| weights[label as usize]);
@@ -431,6 +431,7 @@ impl<'a> Trainer<'a> {
         }
         let Some([batch, norm]) = self.shares else { return Ok(None) };
         let before = (std::mem::take(&mut self.step), self.epoch.take());
+        let statistics = self.statistics(device)?;
         self.gather(0)?;
         let StepState { alpha, soft_scale, hard_scale, .. } = self.next.state;
         if hard_scale == 0.0 && alpha < 1.0 {
@@ -455,7 +456,17 @@ impl<'a> Trainer<'a> {
         let (soft, hard) = (norm_in(soft), norm_in(hard));
         let features = (!self.features().is_empty()).then(|| norm_in(features));
         (self.step, self.epoch) = before;
+        for (index, values) in statistics {
+            self.store.write(device, Part::Parameters, index, &values)?;
+        }
         Ok(Shares::of(soft?, hard?, features.transpose()?))
+    }
+
+    /// The running statistics, by the numbers of their parameters.
+    fn statistics(&self, device: &mut dyn Device) -> Result<Vec<(usize, Vec<f32>)>, Error> {
+        let all = self.specs().iter().enumerate().filter(|(_, spec)| !spec.learns());
+        all.map(|(index, _)| Ok((index, self.store.read(device, Part::Parameters, index)?)))
+            .collect()
     }
 
     /// Takes the next step.

@@ -27,6 +27,7 @@ pub use super::registry::all;
 pub use super::update_cases::{
     add_to, grad_norm, loss_scale, max_norm, optimizer, rules, update_state,
 };
+pub use super::vision_cases::{batch_norm, conv, depthwise, pool};
 use crate::device::Device;
 use crate::error::Error;
 
@@ -151,6 +152,9 @@ pub fn elementwise() -> Vec<Case> {
         Stage::GeluTanh,
         Stage::Tanh,
         Stage::Sigmoid,
+        Stage::Relu6,
+        Stage::HardSwish,
+        Stage::Silu,
         Stage::Exp,
         Stage::Square,
         Stage::Affine { scale: 1.7, offset: -0.3 },
@@ -166,6 +170,9 @@ pub fn elementwise() -> Vec<Case> {
         Stage::Binary(Binary::GeluTanhGrad, 0),
         Stage::Binary(Binary::TanhGrad, 0),
         Stage::Binary(Binary::SigmoidGrad, 0),
+        Stage::Binary(Binary::Relu6Grad, 0),
+        Stage::Binary(Binary::HardSwishGrad, 0),
+        Stage::Binary(Binary::SiluGrad, 0),
         Stage::Binary(Binary::ReverseSub, 0),
     ];
     let positive = [
@@ -182,6 +189,11 @@ pub fn elementwise() -> Vec<Case> {
             let kernel = flat(vec![stage], usize::from(stage.operand().is_some()), 1031);
             cases.push(Case::random(kernel, low, high).at(state));
         }
+    }
+    // Beyond the kinks on both sides.
+    for stage in [Stage::Relu6, Stage::HardSwish, Stage::Binary(Binary::Relu6Grad, 0)] {
+        let kernel = flat(vec![stage], usize::from(stage.operand().is_some()), 1031);
+        cases.push(Case::random(kernel, -9.0, 9.0));
     }
     let stages = vec![
         Stage::Binary(Binary::Mul, 0),

@@ -2,6 +2,7 @@
 //! the rounding of results is compared.
 
 use distil_gpu_kernels::chain::Stage;
+use distil_gpu_kernels::conv::{Conv, Window};
 use distil_gpu_kernels::gather::Gather;
 use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::{Caps, DType, StepState};
@@ -28,6 +29,10 @@ pub fn halved() -> Vec<Case> {
         (cases::rotary, 5),
         (cases::glu, 5),
         (cases::columns, 3),
+        (cases::conv, 4),
+        (cases::depthwise, 5),
+        (cases::pool, 7),
+        (cases::batch_norm, 6),
     ];
     let mut cases = Vec::new();
     for (source, every) in sources {
@@ -73,6 +78,9 @@ pub fn cooperative(caps: &Caps) -> Vec<Case> {
     add(Matmul { accumulate: true, ..Matmul::new(68, 132, 36, true, false) });
     // Split.
     add(Matmul::new(68, 36, 1024, true, false));
+    let (window, size) = (Window::square(3, 2, 1), [16, 16]);
+    let conv = Conv { window, images: 16, size, inputs: 8, outputs: 12, groups: 1 };
+    [conv.forward(), conv.input_gradient(), conv.weight_gradient()].into_iter().for_each(&mut add);
     let extent = [3, 2, 18, 12];
     for chain in epilogues(extent) {
         add(Matmul { batch: 3, chain, extent, ..Matmul::new(36, 12, 20, false, false) });

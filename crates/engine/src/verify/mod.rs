@@ -16,6 +16,7 @@ mod part_cases;
 mod registry;
 mod steps;
 mod update_cases;
+mod vision_cases;
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;

@@ -16,6 +16,7 @@ use super::loss_cases::{distill_loss, pointwise_loss};
 use super::numbers::{nmse, rounded_to_f16};
 use super::part_cases::parts;
 use super::update_cases::{add_to, grad_norm, loss_scale, max_norm, optimizer};
+use super::vision_cases::{batch_norm, conv, depthwise, pool};
 use super::{Distance, Variants};
 use crate::device::Device;
 use crate::error::Error;
@@ -57,6 +58,13 @@ pub static KERNELS: &[Verified] = &[
     row("rotary", rotary, |_, _| 1e-13),
     row("matmul", matmul, |kernel, _| of_products(kernel)),
     // Sums of up to 200,000 numbers in f32, in a tree.
+    row("conv", conv, |kernel, _| of_products(kernel)),
+    // Sums over 49 taps, or of up to 5,000 places in chunks.
+    row("depthwise", depthwise, |_, _| 1e-12),
+    // A maximum, or a mean of up to 25 numbers.
+    row("pool", pool, |_, _| 1e-13),
+    // Sums over up to 5,000 rows in chunks, a root, and a dozen roundings.
+    row("batch_norm", batch_norm, |_, _| 1e-12),
     row("reduce", reduce, |_, _| 3e-13),
     // exp, and sums of up to 20,000 numbers in f32.
     row("softmax", softmax, |_, _| 1e-12),
@@ -127,6 +135,13 @@ pub fn all(caps: &Caps) -> Vec<Case> {
     cases
 }
 
+/// Of a batch's moments [3, channels] the means, each the sum of two numbers, and the variances.
+fn means_and_variances(moments: &[f64]) -> Vec<f64> {
+    let channels = moments.len() / 3;
+    let mean = |channel: usize| moments[channel] + moments[2 * channels + channel];
+    (0..channels).map(mean).chain(moments[channels..2 * channels].iter().copied()).collect()
+}
+
 impl Case {
     /// How far the kernel is from the oracle on the device, in each operand that it writes, in the variants wanted.
     ///
@@ -167,6 +182,8 @@ impl Case {
             let error = match operand.name {
                 // How the total is shared out is the device's own affair.
                 "partials" => nmse(&[found.iter().sum()], &[expected.iter().sum()]),
+                // So is how a mean lies in two numbers.
+                "moments" => nmse(&means_and_variances(found), &means_and_variances(expected)),
                 _ => nmse(found, expected),
             };
             let name = operand.name;

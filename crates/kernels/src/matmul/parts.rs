@@ -15,11 +15,11 @@ enum Side {
 }
 
 impl Matmul {
-    /// The parts whose operand `operand` has at most `most` elements. A batch of products has none, nor has one with
-    /// dropout behind it, whose numbers hang on an element's place in the whole.
+    /// The parts whose operand `operand` has at most `most` elements. A batch of products has none, nor has one of
+    /// patches, nor one with dropout behind it, whose numbers hang on an element's place in the whole.
     pub(super) fn cut(&self, operand: usize, most: usize) -> Option<Vec<Part>> {
         let Self { m, n, k, trans_a, trans_b, .. } = *self;
-        if self.batch != 1 || self.chain.drops() {
+        if self.batch != 1 || self.chain.drops() || self.patches.is_some() {
             return None;
         }
         let (side, row_len) = match (operand, trans_a, trans_b) {

@@ -40,6 +40,7 @@ impl Matmul {
         let part = Self {
             k: self.k / parts,
             batch: parts,
+            patches: self.patches.map(|patches| patches.in_parts()),
             shared_a: false,
             shared_b: false,
             ldc: None,

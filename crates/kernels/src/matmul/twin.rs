@@ -13,6 +13,9 @@ use crate::{Args, Blocks, DType, Real, StepState};
 
 impl Matmul {
     pub(super) fn run<F: Real>(&self, mut args: Args<'_, F>, state: &StepState) {
+        if let Some(patches) = self.patches {
+            return self.run_patches(patches, args, state);
+        }
         let a = args.read(0);
         let b = match self.b_type {
             DType::F16 => Right::Halves(args.read_f16(1)),

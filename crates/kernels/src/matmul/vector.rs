@@ -21,7 +21,11 @@ const TASK: usize = 64;
 impl Matmul {
     /// Whether this product is made here.
     pub(super) fn has_few_rows(&self) -> bool {
-        let plain = self.trans_b && !self.trans_a && self.b_type == DType::F32 && !self.accumulate;
+        let plain = self.patches.is_none()
+            && self.trans_b
+            && !self.trans_a
+            && self.b_type == DType::F32
+            && !self.accumulate;
         let whole = self.out_row_len() == self.n && self.a_strides()[0] == self.k;
         plain && whole && self.batch == 1 && self.m <= MOST_ROWS && self.n * self.k >= LEAST
     }

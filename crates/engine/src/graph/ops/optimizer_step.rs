@@ -11,7 +11,7 @@ use super::gradients::Gradients;
 use super::{ArgRef, Lowered, Op, Site, mismatch};
 use crate::error::Error;
 use crate::graph::{Gradient, Graph, Recompute, Tensor, TensorId};
-use crate::layout::{ALIGNMENT, Layout, Part, StorePart};
+use crate::layout::{ALIGNMENT, Layout, ParameterSpec, Part, StorePart};
 use crate::plan::Precision;
 
 /// How a store's parameters are updated.
@@ -84,9 +84,10 @@ impl Update {
         self.config.clip.is_some() || self.scales()
     }
 
-    /// The parameters that learn, of so many.
-    pub fn trained(&self, parameters: usize) -> Vec<usize> {
-        (0..parameters).filter(|&index| !self.rate(index).is_frozen()).collect()
+    /// Which of these parameters learn.
+    pub fn trained(&self, parameters: &[ParameterSpec]) -> Vec<usize> {
+        let learns = |index: &usize| parameters[*index].learns() && !self.rate(*index).is_frozen();
+        (0..parameters.len()).filter(learns).collect()
     }
 }
 
@@ -128,7 +129,7 @@ pub(super) fn runs(layout: &Layout, update: &Update) -> Vec<Run> {
             segment: place.segment,
             offset: place.offset,
             len: spec.len().next_multiple_of(ALIGNMENT),
-            lr_scale: rate.lr_scale,
+            lr_scale: if spec.learns() { rate.lr_scale } else { 0.0 },
             weight_decay: if spec.decay { decay } else { 0.0 },
         }
     };
@@ -264,7 +265,7 @@ impl Graph {
         update: impl Into<Update>,
     ) -> Result<(), Error> {
         let (layout, update) = (&self.stores[store], update.into());
-        let trained = update.trained(layout.parameters.len());
+        let trained = update.trained(&layout.parameters);
         let runs = runs(layout, &update);
         let places = runs.iter().map(|run| (run.segment, run.offset, run.len));
         let sums = Gradients::new(store, places);
@@ -276,7 +277,7 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::{Init, ParameterSpec};
+    use crate::layout::Init;
 
     #[test]
     fn neighbours_that_are_alike_are_one_launch() {

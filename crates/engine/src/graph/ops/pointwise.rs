@@ -50,6 +50,15 @@ pub(super) fn export_stage(
         Stage::Relu => at.node("Relu", &[x], &[]),
         Stage::Tanh => at.node("Tanh", &[x], &[]),
         Stage::Sigmoid => at.node("Sigmoid", &[x], &[]),
+        Stage::Relu6 => {
+            let positive = at.node("Relu", &[x], &[]);
+            of(at, "Min", 6.0, &positive)
+        }
+        Stage::HardSwish => at.node("HardSwish", &[x], &[]),
+        Stage::Silu => {
+            let gate = at.node("Sigmoid", &[x], &[]);
+            at.node("Mul", &[x, &gate], &[])
+        }
         Stage::Exp => at.node("Exp", &[x], &[]),
         Stage::Log => at.node("Log", &[x], &[]),
         Stage::Sqrt => at.node("Sqrt", &[x], &[]),
@@ -90,6 +99,9 @@ impl Op for Pointwise {
             [Stage::GeluErf | Stage::GeluTanh] => "gelu",
             [Stage::Tanh] => "tanh",
             [Stage::Sigmoid] => "sigmoid",
+            [Stage::Relu6] => "relu6",
+            [Stage::HardSwish] => "hardswish",
+            [Stage::Silu] => "silu",
             [Stage::Exp] => "exp",
             [Stage::Log] => "log",
             [Stage::Dropout { .. }] => "dropout",
@@ -124,6 +136,9 @@ impl Op for Pointwise {
             Stage::GeluTanh => graph.binary(Binary::GeluTanhGrad, g, x)?,
             Stage::Tanh => graph.binary(Binary::TanhGrad, g, y)?,
             Stage::Sigmoid => graph.binary(Binary::SigmoidGrad, g, y)?,
+            Stage::Relu6 => graph.binary(Binary::Relu6Grad, g, y)?,
+            Stage::HardSwish => graph.binary(Binary::HardSwishGrad, g, x)?,
+            Stage::Silu => graph.binary(Binary::SiluGrad, g, x)?,
             Stage::Exp => graph.binary(Binary::Mul, g, y)?,
             Stage::Log => graph.binary(Binary::Div, g, x)?,
             Stage::Sqrt => {
@@ -175,6 +190,8 @@ impl Op for Pointwise {
                     Binary::Sub => at.node("Sub", &[&a, &b], &[]),
                     Binary::Mul => at.node("Mul", &[&a, &b], &[]),
                     Binary::Div => at.node("Div", &[&a, &b], &[]),
+                    Binary::ReverseSub => at.node("Sub", &[&b, &a], &[]),
+                    Binary::ReverseDiv => at.node("Div", &[&b, &a], &[]),
                     Binary::Max => at.node("Max", &[&a, &b], &[]),
                     Binary::Min => at.node("Min", &[&a, &b], &[]),
                     _ => return Err(at.unsupported("a gradient")),
@@ -215,6 +232,12 @@ impl Pointwise {
                 let da = graph.div(g, b)?;
                 let minus = graph.affine(da, -1.0, 0.0)?;
                 (da, graph.mul(minus, y)?)
+            }
+            Binary::ReverseSub => (graph.affine(g, -1.0, 0.0)?, g),
+            Binary::ReverseDiv => {
+                let db = graph.div(g, a)?;
+                let minus = graph.affine(db, -1.0, 0.0)?;
+                (graph.mul(minus, y)?, db)
             }
             _ => return Err(at.missing(self.name())),
         };

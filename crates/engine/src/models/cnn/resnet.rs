@@ -1,0 +1,367 @@
+//! Residual networks for small pictures: a stem of 3 × 3, then stages of basic blocks, of which each but the first halves the
+//! picture (He et al., "Deep Residual Learning for Image Recognition", 2016, section 4.2: ResNet-20 has depths [3, 3, 3] and 16,
+//! 32 and 64 channels); wide ones have more channels. With `pre_activation` a block normalises in front of its convolutions
+//! (He et al., "Identity Mappings in Deep Residual Networks", 2016), as Wide ResNets do (Zagoruyko and Komodakis 2016: WRN-40-2
+//! has depths [6, 6, 6] and 32, 64 and 128 channels behind a stem of 16).
+
+use std::path::Path;
+
+use distil_gpu_kernels::chain::Stage;
+use distil_gpu_kernels::conv::Window;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::super::file_names::{CONFIG, bad};
+use super::super::model_type::ModelType;
+use super::super::{
+    Answer, Architecture, Input, Inputs, Model, ModelConfig, Naming, Output, Outputs, ProblemType,
+};
+use crate::data::{Colour, Normalisation};
+use crate::error::Error;
+use crate::graph::ops::BatchNormConfig;
+use crate::graph::{Graph, TensorId};
+use crate::nn;
+use crate::store::{Init, ParameterSpec};
+
+/// `model_type` of residual networks.
+const NAME: &str = "resnet";
+/// The stem that this file has; transformers' networks of this `model_type` have another, and say nothing of it.
+const STEM: &str = "3x3";
+
+/// Residual networks' line in the registry.
+pub const TYPE: ModelType = ModelType::new(NAME, read);
+
+/// `config.json` of a residual network.
+#[derive(Debug, Serialize, Deserialize)]
+struct File {
+    model_type: String,
+    #[serde(default)]
+    stem: String,
+    #[serde(flatten)]
+    resnet: ResNet,
+    /// Names of the classes, in the logits' order.
+    class_names: Vec<String>,
+    /// What pictures go through before the model sees them.
+    normalisation: Normalisation,
+    /// The colour that pictures showed in training where they were transparent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    background: Option<Colour>,
+    /// What the outputs mean.
+    #[serde(default, skip_serializing_if = "ProblemType::is_single_label")]
+    problem_type: ProblemType,
+}
+
+/// A residual network. Parameters `conv1.weight`, `bn1.*`, `layer<stage>.<block>.{conv1,bn1,conv2,bn2}.*`,
+/// `layer<stage>.<block>.downsample.{0,1}.*` and `fc.*`, as torchvision has them; running statistics are the last of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResNet {
+    /// Channels of a picture.
+    pub num_channels: usize,
+    /// Its height and width.
+    pub image_size: [usize; 2],
+    /// Channels behind the stem.
+    pub embedding_size: usize,
+    /// Channels of each stage.
+    pub hidden_sizes: Vec<usize>,
+    /// Blocks of each stage, of two convolutions each.
+    pub depths: Vec<usize>,
+    /// Whether blocks normalise in front of their convolutions.
+    #[serde(default)]
+    pub pre_activation: bool,
+    /// Number of classes.
+    pub num_classes: usize,
+}
+
+/// A block: where it stands and what it changes.
+struct Block {
+    name: String,
+    inputs: usize,
+    outputs: usize,
+    stride: usize,
+}
+
+impl Block {
+    /// Whether what goes by must become of another shape.
+    fn projects(&self) -> bool {
+        self.inputs != self.outputs || self.stride != 1
+    }
+}
+
+/// A graph to which layers of a store are added.
+struct Pass<'a> {
+    graph: &'a mut Graph,
+    store: usize,
+    training: bool,
+}
+
+impl Pass<'_> {
+    fn conv(&mut self, name: &str, x: TensorId, window: Window) -> Result<TensorId, Error> {
+        let weight = self.graph.named(self.store, &format!("{name}.weight"));
+        self.graph.conv(x, weight, window, 1)
+    }
+
+    fn norm(&mut self, name: &str, x: TensorId) -> Result<TensorId, Error> {
+        let mut named = |part: &str| self.graph.named(self.store, &format!("{name}.{part}"));
+        let affine = ["weight", "bias"].map(&mut named);
+        let running = ["running_mean", "running_var"].map(&mut named);
+        let config = BatchNormConfig::default();
+        match self.training {
+            true => self.graph.batch_norm(x, affine, Some(running), config),
+            false => self.graph.fixed_batch_norm(x, affine, running, config.eps),
+        }
+    }
+
+    fn relu(&mut self, x: TensorId) -> Result<TensorId, Error> {
+        self.graph.map(Stage::Relu, x)
+    }
+
+    fn block(&mut self, block: &Block, x: TensorId) -> Result<TensorId, Error> {
+        let part = |part: &str| format!("{}.{part}", block.name);
+        let (strided, plain) = (Window::square(3, block.stride, 1), Window::square(3, 1, 1));
+        let y = self.conv(&part("conv1"), x, strided)?;
+        let y = self.norm(&part("bn1"), y)?;
+        let y = self.relu(y)?;
+        let y = self.conv(&part("conv2"), y, plain)?;
+        let y = self.norm(&part("bn2"), y)?;
+        let by = match block.projects() {
+            true => {
+                let by = self.conv(&part("downsample.0"), x, Window::square(1, block.stride, 0))?;
+                self.norm(&part("downsample.1"), by)?
+            }
+            false => x,
+        };
+        let sum = self.graph.plus(y, by)?;
+        self.relu(sum)
+    }
+
+    fn pre_activated(&mut self, block: &Block, x: TensorId) -> Result<TensorId, Error> {
+        let part = |part: &str| format!("{}.{part}", block.name);
+        let (strided, plain) = (Window::square(3, block.stride, 1), Window::square(3, 1, 1));
+        let y = self.norm(&part("bn1"), x)?;
+        let active = self.relu(y)?;
+        let y = self.conv(&part("conv1"), active, strided)?;
+        let y = self.norm(&part("bn2"), y)?;
+        let y = self.relu(y)?;
+        let y = self.conv(&part("conv2"), y, plain)?;
+        let by = match block.projects() {
+            true => {
+                let point = Window::square(1, block.stride, 0);
+                self.conv(&part("downsample.0"), active, point)?
+            }
+            false => x,
+        };
+        self.graph.plus(y, by)
+    }
+}
+
+impl ResNet {
+    fn blocks(&self) -> Vec<Block> {
+        let mut inputs = self.embedding_size;
+        let mut blocks = Vec::new();
+        for (stage, (&outputs, &depth)) in self.hidden_sizes.iter().zip(&self.depths).enumerate() {
+            for block in 0..depth {
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                let name = format!("layer{}.{block}", stage + 1);
+                blocks.push(Block { name, inputs, outputs, stride });
+                inputs = outputs;
+            }
+        }
+        blocks
+    }
+
+    /// Channels, height and width of a picture.
+    pub(in crate::models) fn input_shape(&self) -> [usize; 3] {
+        [self.num_channels, self.image_size[0], self.image_size[1]]
+    }
+
+    /// Channels behind the last stage.
+    fn width(&self) -> usize {
+        self.hidden_sizes.last().copied().unwrap_or(self.embedding_size)
+    }
+
+    /// Layers with weights between picture and answer, as such networks are named by.
+    fn layers(&self) -> usize {
+        2 + 2 * self.depths.iter().sum::<usize>()
+    }
+
+    /// The parameters that are learnt, then the running statistics.
+    fn specs(&self) -> Vec<ParameterSpec> {
+        let (mut learnt, mut statistics) = (Vec::new(), Vec::new());
+        let mut norm = |name: &str, channels: usize, learnt: &mut Vec<ParameterSpec>| {
+            let spec = |part: &str, init| ParameterSpec {
+                name: format!("{name}.{part}"),
+                shape: vec![channels],
+                decay: false,
+                init,
+            };
+            learnt.push(spec("weight", Init::Constant(1.0)));
+            learnt.push(spec("bias", Init::Constant(0.0)));
+            statistics.push(spec("running_mean", Init::Statistic(0.0)));
+            statistics.push(spec("running_var", Init::Statistic(1.0)));
+        };
+        learnt.push(nn::conv_parameter("conv1", self.num_channels, self.embedding_size, 3));
+        if !self.pre_activation {
+            norm("bn1", self.embedding_size, &mut learnt);
+        }
+        for block in self.blocks() {
+            let Block { name, inputs, outputs, .. } = &block;
+            let part = |part: &str| format!("{name}.{part}");
+            let first = nn::conv_parameter(&part("conv1"), *inputs, *outputs, 3);
+            let second = nn::conv_parameter(&part("conv2"), *outputs, *outputs, 3);
+            let channels = if self.pre_activation { *inputs } else { *outputs };
+            if self.pre_activation {
+                norm(&part("bn1"), channels, &mut learnt);
+                learnt.push(first);
+                norm(&part("bn2"), *outputs, &mut learnt);
+                learnt.push(second);
+            } else {
+                learnt.push(first);
+                norm(&part("bn1"), channels, &mut learnt);
+                learnt.push(second);
+                norm(&part("bn2"), *outputs, &mut learnt);
+            }
+            if block.projects() {
+                learnt.push(nn::conv_parameter(&part("downsample.0"), *inputs, *outputs, 1));
+                if !self.pre_activation {
+                    norm(&part("downsample.1"), *outputs, &mut learnt);
+                }
+            }
+        }
+        if self.pre_activation {
+            norm("bn1", self.width(), &mut learnt);
+        }
+        learnt.extend(nn::linear_parameters("fc", self.width(), self.num_classes));
+        learnt.extend(statistics);
+        learnt
+    }
+}
+
+impl Model for ResNet {
+    fn parameters(&self) -> Vec<ParameterSpec> {
+        self.specs()
+    }
+
+    fn forward(
+        &self,
+        graph: &mut Graph,
+        store: usize,
+        inputs: &Inputs,
+        training: bool,
+    ) -> Result<Outputs, Error> {
+        let Inputs::Numbers(pixels) = *inputs else {
+            let needed = "a residual network reads pictures".to_owned();
+            return Err(Error::Shape { op: "resnet", found: format!("{inputs:?}"), needed });
+        };
+        let (rows, channels, [height, width]) =
+            (graph.shape(pixels)[0], self.num_channels, self.image_size);
+        let planes = graph.reshape(pixels, &[rows, channels, height, width])?;
+        let mut x = match channels {
+            1 => graph.reshape(planes, &[rows, height, width, channels])?,
+            _ => graph.permute(planes, &[0, 2, 3, 1])?,
+        };
+        let mut pass = Pass { graph, store, training };
+        x = pass.conv("conv1", x, Window::square(3, 1, 1))?;
+        if !self.pre_activation {
+            x = pass.norm("bn1", x)?;
+            x = pass.relu(x)?;
+        }
+        for block in self.blocks() {
+            x = match self.pre_activation {
+                true => pass.pre_activated(&block, x)?,
+                false => pass.block(&block, x)?,
+            };
+        }
+        if self.pre_activation {
+            x = pass.norm("bn1", x)?;
+            x = pass.relu(x)?;
+        }
+        let pooled = graph.global_average_pool(x)?;
+        let logits = nn::linear(graph, store, "fc", pooled)?;
+        Ok(Outputs { answer: Answer::Logits(logits), states: Vec::new(), attention: Vec::new() })
+    }
+
+    fn summary(&self) -> String {
+        let widths: Vec<String> = self.hidden_sizes.iter().map(ToString::to_string).collect();
+        let kind = if self.pre_activation { "pre-activation resnet" } else { "resnet" };
+        format!("{kind} of {} layers, {} channels", self.layers(), widths.join(", "))
+    }
+
+    fn output(&self) -> Output {
+        Output::Classes(self.num_classes)
+    }
+
+    fn is_output(&self, parameter: &str) -> bool {
+        parameter.starts_with("fc.")
+    }
+
+    fn naming(&self, _: bool) -> Naming {
+        // PyTorch counts batches beside each statistic, for averages that have no momentum.
+        Naming { unneeded_ends: &[".num_batches_tracked"], ..Naming::default() }
+    }
+
+    fn to_json(&self, config: &ModelConfig) -> Value {
+        let Input::Numbers { normalisation, background, .. } = &config.input else {
+            unreachable!("a residual network reads pictures")
+        };
+        let file = File {
+            model_type: NAME.to_owned(),
+            stem: STEM.to_owned(),
+            resnet: self.clone(),
+            class_names: config.class_names.clone(),
+            normalisation: normalisation.clone(),
+            background: *background,
+            problem_type: config.problem,
+        };
+        serde_json::to_value(file).expect("a configuration is plain data")
+    }
+}
+
+fn read(folder: &Path, json: &Value) -> Result<ModelConfig, Error> {
+    let path = folder.join(CONFIG);
+    let stem = json["stem"].as_str().unwrap_or("7x7");
+    if stem != STEM {
+        let problem = format!(
+            "a resnet with a stem of {stem} is not supported: those of small pictures are, which have \"stem\": \"{STEM}\""
+        );
+        return Err(bad(&path, problem));
+    }
+    let file = File::deserialize(json)
+        .map_err(|error| bad(&path, format!("not a model configuration: {error}")))?;
+    check(&file).map_err(|problem| bad(&path, problem))?;
+    let File { resnet, class_names, normalisation, background, .. } = file;
+    let input = Input::Numbers { shape: resnet.input_shape().to_vec(), normalisation, background };
+    let problem = file.problem_type;
+    let architecture = Architecture::ResNet(resnet);
+    Ok(ModelConfig { problem, ..ModelConfig::new(architecture, input, class_names) })
+}
+
+/// Sizes that no file may make us believe.
+fn check(file: &File) -> Result<(), String> {
+    const MOST: usize = 1 << 16;
+    const MOST_BLOCKS: usize = 1 << 10;
+    let ResNet {
+        num_channels, image_size, embedding_size, hidden_sizes, depths, num_classes, ..
+    } = &file.resnet;
+    if hidden_sizes.is_empty() || hidden_sizes.len() != depths.len() || depths.len() > 8 {
+        return Err(format!(
+            "{} hidden_sizes and {} depths: a network has 1 to 8 stages, each with both",
+            hidden_sizes.len(),
+            depths.len()
+        ));
+    }
+    let single = [*num_channels, image_size[0], image_size[1], *embedding_size, *num_classes];
+    let sizes = [&single[..], hidden_sizes, depths].concat();
+    if let Some(size) = sizes.iter().find(|&&size| size == 0 || size > MOST) {
+        return Err(format!("a size of {size} is not possible (1 to {MOST} are)"));
+    }
+    if depths.iter().sum::<usize>() > MOST_BLOCKS {
+        return Err(format!(
+            "depths {depths:?} are more than the {MOST_BLOCKS} blocks that are possible"
+        ));
+    }
+    if file.class_names.len() != *num_classes {
+        let names = file.class_names.len();
+        return Err(format!("{names} class_names for num_classes {num_classes}"));
+    }
+    file.normalisation.check(&file.resnet.input_shape()).map_err(|error| error.to_string())
+}
