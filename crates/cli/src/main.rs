@@ -187,7 +187,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(args, voice).map(success),
         Command::Generate(args) => commands::generate::run(args, voice).map(success),
         Command::Convert(args) => commands::convert::run(args, voice).map(success),
-        Command::Export(args) => commands::export::run(args, voice).map(success),
+        Command::Export(args) => commands::export::run(args, voice),
         Command::Logits(args) => commands::logits::run(args, voice).map(success),
         #[cfg(feature = "serve")]
         Command::Serve(args) => commands::serve::run(args, voice).map(success),

@@ -24,13 +24,14 @@ use distil_gpu_engine::results::{Exports, Figures, Outcome, Record, Way};
 use distil_gpu_engine::store::Storage;
 use distil_gpu_engine::task::{Measured, Measuring, TaskRef};
 
-use crate::error::{Error, io};
+use crate::error::{Error, io, unless};
+use child::Patience;
 use question::{Answered, Question};
 
 /// Numbers of all examples together, at most.
 const MOST_NUMBERS: usize = 16 << 20;
 /// How long a runtime may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+const MOST_TIME: Duration = Duration::from_secs(600);
 /// Name of the recipe in a run's folder.
 const RECIPE: &str = "recipe.toml";
 const NO_RUN: &str = "it is no student, control or teacher in the folder of a run, whose recipe would name the test data";
@@ -119,15 +120,15 @@ impl<'a> Measure<'a> {
     }
 
     /// Measures the model with these values on a device, then what of its ways out is in `folder`, then the run's other
-    /// models.
+    /// models. `stop` is asked often whether to leave off; what was started then ends.
     ///
     /// # Errors
-    /// When the device fails at the model itself. A runtime that fails is told in its row.
+    /// When the device fails at the model itself, and [`Error::Stopped`]. A runtime that fails is told in its row.
     pub fn run(
         &self,
         device: &mut dyn Device,
-        values: &[Vec<f32>],
-        folder: &Path,
+        (values, folder): (&[Vec<f32>], &Path),
+        stop: &dyn Fn() -> bool,
     ) -> Result<Exports, Error> {
         let feed = BatchEncoder::new(&self.config.input, self.test.examples())
             .map_err(EngineError::from)?;
@@ -135,7 +136,9 @@ impl<'a> Measure<'a> {
         let scratch = tempfile::Builder::new().prefix("distil-gpu-").tempdir();
         let scratch = scratch.map_err(io(&std::env::temp_dir()))?;
         let (python, scratch) = (&*self.python, scratch.path());
-        let question = Question { python, scratch, feed: &feed, numbers: own.logits.len() };
+        let patience = Patience { time: MOST_TIME, stop };
+        let numbers = own.logits.len();
+        let question = Question { python, scratch, feed: &feed, numbers, patience };
         question.write(self.test.examples())?;
         let compare = |config: &ModelConfig, answered| self.figures(config, &feed, answered, &own);
 
@@ -144,6 +147,7 @@ impl<'a> Measure<'a> {
         let mut ways = vec![way(self.arm.title(), &folder.join(models::WEIGHTS), itself)];
         for Runtime { name, path, answer } in &RUNTIMES {
             let path = folder.join(path);
+            unless(stop)?;
             if path.exists() {
                 let answered = answer(&question, &path);
                 let figures = answered.and_then(|answered| compare(self.config, answered));
@@ -161,6 +165,7 @@ impl<'a> Measure<'a> {
         }
         for arm in Arm::ALL.into_iter().filter(|arm| *arm != self.arm) {
             let folder = self.run.join(arm.folder());
+            unless(stop)?;
             let weights = folder.join(models::WEIGHTS);
             if weights.is_file() {
                 let other = |figures| Figures { furthest: None, ..figures };
@@ -168,6 +173,7 @@ impl<'a> Measure<'a> {
                 ways.push(way(arm.title(), &weights, figures));
             }
         }
+        unless(stop)?;
         Ok(Exports { arm: self.arm, task: self.task, examples: self.test.len(), ways })
     }
 

@@ -8,6 +8,7 @@ use distil_gpu_engine::models::BatchEncoder;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::child::Patience;
 use crate::error::{Error, io};
 
 /// Name of the file that says what the examples are: `texts` with their tokens `ids` and `types`, or `length`, how many
@@ -30,6 +31,8 @@ pub(super) struct Question<'a> {
     pub feed: &'a BatchEncoder<'a>,
     /// Numbers of all answers together.
     pub numbers: usize,
+    /// For how long an answer is waited for.
+    pub patience: Patience<'a>,
 }
 
 impl Question<'_> {
