@@ -392,6 +392,39 @@ fn models_of_vectors_and_of_next_tokens_are_for_llama_cpp() {
         assert!(names.iter().any(|own| own == name), "{name} of {names:?}");
     }
     assert!(home.read("vectors/model.gguf").starts_with(b"GGUF"));
+
+    // Where llama.cpp does not run a family, or makes other tokens, a folder has no such file, and who asks hears why.
+    let weights = home.read("bert/model.safetensors");
+    let file = safetensors::SafeTensors::deserialize(&weights).unwrap();
+    let tensors = file.tensors();
+    let bare: Vec<_> = tensors
+        .iter()
+        .filter_map(|(name, view)| Some((name.strip_prefix("bert.")?, view)))
+        .map(|(name, view)| (name, view.dtype(), view.shape(), view.data()))
+        .collect();
+    home.write("electra/model.safetensors", super::safetensors(&bare));
+    home.write("electra/tokenizer.json", home.read("bert/tokenizer.json"));
+    config["model_type"] = "electra".into();
+    config["embedding_size"] = config["hidden_size"].clone();
+    config["architectures"] = serde_json::json!(["ElectraModel"]);
+    home.write("electra/config.json", config.to_string());
+    let mut cased = home.json("bert/tokenizer.json");
+    cased["normalizer"]["lowercase"] = false.into();
+    for file in ["config.json", "model.safetensors"] {
+        home.write(&format!("cased/{file}"), home.read(&format!("bert/{file}")));
+    }
+    home.write("cased/tokenizer.json", cased.to_string());
+    for (model, wanted) in [
+        (
+            "electra",
+            "gguf: llama.cpp runs bert, distilbert, roberta, xlm-roberta, camembert, and no `electra`",
+        ),
+        ("cased", "gguf: llama.cpp would not run it as it is: "),
+    ] {
+        home.refused(&format!("export {model} --to x --only gguf"), &[wanted]);
+        home.done(&format!("export {model} --to {model}-out -q"));
+        assert!(!files(&home, &format!("{model}-out")).iter().any(|name| name == "model.gguf"));
+    }
 }
 
 #[test]
