@@ -137,26 +137,28 @@ impl<'a> Measure<'a> {
         let scratch = scratch.map_err(io(&std::env::temp_dir()))?;
         let (python, scratch) = (&*self.python, scratch.path());
         let patience = Patience { time: MOST_TIME, stop };
-        let numbers = own.logits.len();
-        let question = Question { python, scratch, feed: &feed, numbers, patience };
+        let (width, count) = (self.config.answer_len(), self.test.len());
+        let question = Question { python, scratch, feed: &feed, width, count, patience };
         question.write(self.test.examples())?;
-        let compare = |config: &ModelConfig, answered| self.figures(config, &feed, answered, &own);
+        let compare = |config: &ModelConfig, answered: &Answered| {
+            self.figures(config, &feed, answered, &own.logits)
+        };
 
         let alone = |figures| Figures { agreement: None, furthest: None, ..figures };
-        let itself = compare(self.config, own.clone()).map(alone);
+        let itself = compare(self.config, &own).map(alone);
         let mut ways = vec![way(self.arm.title(), &folder.join(models::WEIGHTS), itself)];
         for Runtime { name, path, answer } in &RUNTIMES {
             let path = folder.join(path);
             unless(stop)?;
             if path.exists() {
                 let answered = answer(&question, &path);
-                let figures = answered.and_then(|answered| compare(self.config, answered));
+                let figures = answered.and_then(|answered| compare(self.config, &answered));
                 ways.push(way(name, &path, figures));
             }
         }
         let mut loaded = |folder: &Path, storage| {
             let answered = self.loaded(device, folder, storage).map_err(|error| error.to_string());
-            answered.and_then(|(config, answered)| compare(&config, answered))
+            answered.and_then(|(config, answered)| compare(&config, &answered))
         };
         let eighths = folder.join("int8");
         let weights = eighths.join(models::INT8_WEIGHTS);
@@ -204,28 +206,47 @@ impl<'a> Measure<'a> {
         Ok((config, answered))
     }
 
-    /// What answers are worth, beside the model's own.
+    /// What answers are worth, beside the model's own to the same examples.
     fn figures(
         &self,
         config: &ModelConfig,
         feed: &BatchEncoder<'_>,
-        answered: Answered,
-        own: &Answered,
+        answered: &Answered,
+        own: &[f32],
     ) -> Result<Figures, String> {
-        let Answered { logits, runtime, latency_ms, examples_per_second } = answered;
-        let teacher = Some((&*own.logits, self.config.answer_len()));
-        let data = &self.test;
-        let measured = Measured { config, feed, data, answers: &logits, teacher, loss: None };
+        let Some(rows) = &answered.rows else {
+            return self.compared(config, (feed, &self.test), answered, own);
+        };
+        let test = self.test.select(rows).map_err(|error| error.to_string())?;
+        let feed = BatchEncoder::new(&config.input, test.examples());
+        let feed = feed.map_err(|error| error.to_string())?;
+        let width = self.config.answer_len();
+        let of = |row: &u32| own[*row as usize * width..][..width].iter().copied();
+        let own: Vec<f32> = rows.iter().flat_map(of).collect();
+        self.compared(config, (&feed, &test), answered, &own)
+    }
+
+    /// What answers are worth beside others.
+    fn compared(
+        &self,
+        config: &ModelConfig,
+        (feed, data): (&BatchEncoder<'_>, &Dataset),
+        answered: &Answered,
+        own: &[f32],
+    ) -> Result<Figures, String> {
+        let answers = &answered.logits;
+        let teacher = Some((own, self.config.answer_len()));
+        let measured = Measured { config, feed, data, answers, teacher, loss: None };
         let scores = self.task.scores(&measured).map_err(|error| error.to_string())?;
-        let apart =
-            logits.iter().zip(&own.logits).map(|(one, other)| f64::from((one - other).abs()));
+        let apart = answers.iter().zip(own).map(|(one, other)| f64::from((one - other).abs()));
         Ok(Figures {
-            runtime,
+            runtime: answered.runtime.clone(),
+            examples: answered.rows.as_ref().map(Vec::len),
             score: self.task.score().of(&scores),
             agreement: self.task.agreement(&measured),
             furthest: Some(apart.fold(0.0, f64::max)),
-            latency_ms,
-            examples_per_second,
+            latency_ms: answered.latency_ms,
+            examples_per_second: answered.examples_per_second,
         })
     }
 }
