@@ -189,7 +189,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(args, voice).map(success),
         Command::Generate(args) => commands::generate::run(args, voice).map(success),
         Command::Convert(args) => commands::convert::run(args, voice).map(success),
-        Command::Export(args) => commands::export::run(args, voice).map(success),
+        Command::Export(args) => commands::export::run(args, voice),
         Command::Label(args) => commands::label::run(args, voice).map(success),
         Command::Logits(args) => commands::logits::run(args, voice).map(success),
         #[cfg(feature = "serve")]

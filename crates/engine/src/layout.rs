@@ -134,7 +134,7 @@ impl Storage {
             Self::F16 if shape.len() > 1 => DType::F16,
             Self::I8 if matches!(shape, [_, columns] if columns % 4 == 0) => DType::I8,
             Self::BF16 | Self::Q8_0 | Self::Q4_K => {
-                let fits = |blocks: &&Blocks| matches!(shape, [_, columns] if columns.is_multiple_of(blocks.len()));
+                let fits = |blocks: &&Blocks| matches!(shape, [_, columns] if columns.is_multiple_of(blocks.numbers()));
                 let blocks = self.blocks().iter().find(fits);
                 blocks.map_or(DType::F32, |blocks| DType::Blocks(*blocks))
             }

@@ -50,6 +50,9 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// It was told to stop, and left nothing.
+    #[error("stopped; nothing is written")]
+    Stopped,
     /// The model cannot become this.
     #[error("{0}")]
     Unfit(String),
@@ -59,4 +62,9 @@ pub enum Error {
 pub(crate) fn io(path: &Path) -> impl Fn(io::Error) -> Error + use<> {
     let path = path.to_owned();
     move |source| Error::Io { path: path.clone(), source }
+}
+
+/// Goes on unless it is told to stop.
+pub(crate) fn unless(stop: &dyn Fn() -> bool) -> Result<(), Error> {
+    if stop() { Err(Error::Stopped) } else { Ok(()) }
 }

@@ -10,7 +10,7 @@ use distil_gpu_engine::results::Exports;
 use serde_json::{Value, json};
 
 use crate::card::{Card, card};
-use crate::error::{Error, io};
+use crate::error::{Error, io, unless};
 use crate::export::Export;
 use crate::parts::{Work, copy_tokenizer};
 
@@ -27,16 +27,18 @@ impl Export<'_> {
     /// # Errors
     /// [`Error::Exists`] and [`Error::NotOurs`] where something is there, and what a part cannot have.
     pub fn write(&self, to: &Path) -> Result<Files, Error> {
-        self.write_measured(to, |_| Ok(None)).map(|(files, _)| files)
+        self.write_measured(to, &|| false, |_| Ok(None)).map(|(files, _)| files)
     }
 
-    /// As [`Self::write`], with what `measure` finds of the folder's other files in its card.
+    /// As [`Self::write`], with what `measure` finds of the folder's other files in its card. `stop` is asked from part to
+    /// part whether to leave off.
     ///
     /// # Errors
-    /// As [`Self::write`] and `measure`.
+    /// As [`Self::write`] and `measure`, and [`Error::Stopped`].
     pub fn write_measured(
         &self,
         to: &Path,
+        stop: &dyn Fn() -> bool,
         measure: impl FnOnce(&Path) -> Result<Option<Exports>, Error>,
     ) -> Result<(Files, Option<Exports>), Error> {
         for part in &self.parts {
@@ -52,8 +54,10 @@ impl Export<'_> {
         copy_tokenizer(self.from, &folder)?;
         let work = Work::new(self, &folder);
         for part in &self.parts {
+            unless(stop)?;
             part.write(&work)?;
         }
+        unless(stop)?;
         let title = to.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
         let exports = measure(&folder)?;
         let facts = Card { title: &title, export: self, exports: exports.as_ref() };

@@ -17,6 +17,8 @@ pub(crate) struct Sizes {
     pub kv_heads: usize,
     pub head_dim: usize,
     pub vocab: usize,
+    /// Rows of the table of positions before that of a text's first token.
+    pub first_position: usize,
 }
 
 /// The base of rotary positions of a file that names none, as llama.cpp takes it.
@@ -128,7 +130,7 @@ pub(crate) fn sizes(gguf: &Gguf, architecture: Architecture) -> Result<Sizes, Er
         return Err(Error::tensor(gguf.path(), &table.name, problem));
     }
     let (heads, kv_heads, head_dim) = (heads as usize, kv_heads as usize, head_dim as usize);
-    Ok(Sizes { layers, hidden, heads, kv_heads, head_dim, vocab })
+    Ok(Sizes { layers, hidden, heads, kv_heads, head_dim, vocab, first_position: 0 })
 }
 
 /// `config.json` of a file. Rotary positions are written in both ways that transformers has had.
@@ -309,6 +311,21 @@ impl Hf<'_> {
     }
 }
 
+/// The kinds of models (`model_type`) that are written.
+const WRITTEN: [&str; 11] = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma3_text",
+    "gpt2",
+    "bert",
+    "distilbert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+];
+
 /// GGUF's keys of a `config.json`.
 ///
 /// # Errors
@@ -322,12 +339,12 @@ pub(crate) fn write(config: &Json, pooling: Option<Pooling>) -> Result<Written, 
         "qwen3" => write_decoder(&hf, Architecture::Qwen3),
         "gemma3_text" => write_decoder(&hf, Architecture::Gemma3),
         "gpt2" => write_gpt2(&hf),
-        "bert" => write_bert(&hf, pooling),
+        "bert" => write_bert(&hf, Architecture::Bert, pooling),
+        "roberta" | "xlm-roberta" | "camembert" => write_bert(&hf, Architecture::Roberta, pooling),
+        "distilbert" => write_bert(&hf, Architecture::DistilBert, pooling),
         other => Err(Error::config(
             "model_type",
-            format!(
-                "{other:?}; llama, mistral, qwen2, qwen3, gemma3_text, gpt2 and bert are written"
-            ),
+            format!("{other:?}; what is written for llama.cpp is {}", WRITTEN.join(", ")),
         )),
     }
 }
@@ -348,7 +365,7 @@ fn write_gpt2(hf: &Hf<'_>) -> Result<Written, Error> {
         architecture: Architecture::Gpt2,
         counts: [layers, positions, hidden, inner, hf.needed("vocab_size")?],
         heads: ["n_head", "n_embd"],
-        epsilon: "layer_norm_epsilon",
+        epsilon: hf.number("layer_norm_epsilon")?,
     };
     let (sizes, keys) = plain.write(hf)?;
     let tied = hf.0.get("tie_word_embeddings").and_then(Json::as_bool).unwrap_or(true);
@@ -362,8 +379,8 @@ struct Plain {
     counts: [u32; 5],
     /// The keys of how many heads there are, and of the width that they share out.
     heads: [&'static str; 2],
-    /// The key of what is added to variances.
-    epsilon: &'static str,
+    /// What is added to variances.
+    epsilon: f64,
 }
 
 impl Plain {
@@ -376,7 +393,7 @@ impl Plain {
         }
         let prefix = self.architecture.gguf();
         let count = |name: &str, n: u32| (format!("{prefix}.{name}"), Value::U32(n));
-        let epsilon = hf.number(self.epsilon)? as f32;
+        let epsilon = self.epsilon as f32;
         let keys = vec![
             count("block_count", layers),
             count("context_length", positions),
@@ -388,7 +405,8 @@ impl Plain {
         ];
         let (hidden, heads) = (hidden as usize, heads as usize);
         let (layers, kv_heads, head_dim, vocab) = (layers, heads, hidden / heads, vocab as usize);
-        Ok((Sizes { layers, hidden, heads, kv_heads, head_dim, vocab }, keys))
+        let first_position = 0;
+        Ok((Sizes { layers, hidden, heads, kv_heads, head_dim, vocab, first_position }, keys))
     }
 }
 
@@ -403,25 +421,58 @@ pub enum Pooling {
     Last = 3,
 }
 
-fn write_bert(hf: &Hf<'_>, pooling: Option<Pooling>) -> Result<Written, Error> {
+/// The number of RoBERTa's padding token where a configuration does not say.
+const ROBERTA_PADDING: u64 = 1;
+/// What DistilBERT adds to variances, of which its configurations say nothing.
+const DISTILBERT_EPSILON: f64 = 1e-12;
+
+fn write_bert(
+    hf: &Hf<'_>,
+    architecture: Architecture,
+    pooling: Option<Pooling>,
+) -> Result<Written, Error> {
+    let is_distil = architecture == Architecture::DistilBert;
+    let [activation, layers, hidden, inner, heads] = match is_distil {
+        true => ["activation", "n_layers", "dim", "hidden_dim", "n_heads"],
+        false => [
+            "hidden_act",
+            "num_hidden_layers",
+            "hidden_size",
+            "intermediate_size",
+            "num_attention_heads",
+        ],
+    };
     // llama.cpp has the form with tanh for both, which is off by up to 1e-3.
-    hf.only("hidden_act", &[json!("gelu"), json!("gelu_new"), json!("gelu_pytorch_tanh")])?;
+    hf.only(activation, &[json!("gelu"), json!("gelu_new"), json!("gelu_pytorch_tanh")])?;
     hf.only("position_embedding_type", &[json!("absolute")])?;
-    let sizes_of = ["num_hidden_layers", "max_position_embeddings", "hidden_size"];
-    let [layers, positions, hidden] = sizes_of.map(|name| hf.needed(name));
+    let rows = hf.needed("max_position_embeddings")?;
+    let first_position = match architecture {
+        Architecture::Roberta => {
+            hf.0["pad_token_id"].as_u64().unwrap_or(ROBERTA_PADDING).saturating_add(1)
+        }
+        _ => 0,
+    };
+    let positions = u32::try_from(first_position).ok().and_then(|first| rows.checked_sub(first));
+    let positions = positions.filter(|&positions| positions > 0).ok_or_else(|| {
+        let problem = format!("{rows} rows, of which the first {first_position} are no positions");
+        Error::config("max_position_embeddings", problem)
+    })?;
+    let epsilon = if is_distil { DISTILBERT_EPSILON } else { hf.number("layer_norm_eps")? };
     let plain = Plain {
-        architecture: Architecture::Bert,
+        architecture,
         counts: [
-            layers?,
-            positions?,
-            hidden?,
-            hf.needed("intermediate_size")?,
+            hf.needed(layers)?,
+            positions,
+            hf.needed(hidden)?,
+            hf.needed(inner)?,
             hf.needed("vocab_size")?,
         ],
-        heads: ["num_attention_heads", "hidden_size"],
-        epsilon: "layer_norm_eps",
+        heads: [heads, hidden],
+        epsilon,
     };
     let (sizes, mut keys) = plain.write(hf)?;
+    let sizes = Sizes { first_position: first_position as usize, ..sizes };
+    // llama.cpp asks for the count where there is no table either.
     let types = hf.count("type_vocab_size")?.unwrap_or(1);
     keys.extend([
         ("bert.attention.causal".into(), Value::Bool(false)),
@@ -430,7 +481,7 @@ fn write_bert(hf: &Hf<'_>, pooling: Option<Pooling>) -> Result<Written, Error> {
     let pooling = pooling.map(|pooling| ("bert.pooling_type".into(), Value::U32(pooling as u32)));
     keys.extend(pooling);
     // There is no head, and so none that is missing.
-    Ok(Written { architecture: Architecture::Bert, sizes, tied: true, keys, divisors: None })
+    Ok(Written { architecture, sizes, tied: true, keys, divisors: None })
 }
 
 fn write_decoder(hf: &Hf<'_>, architecture: Architecture) -> Result<Written, Error> {
@@ -497,6 +548,7 @@ fn write_decoder(hf: &Hf<'_>, architecture: Architecture) -> Result<Written, Err
         kv_heads: kv_heads as usize,
         head_dim: head_dim as usize,
         vocab: vocab as usize,
+        first_position: 0,
     };
     let usual = architecture == Architecture::Gemma3;
     let tied = hf.0.get("tie_word_embeddings").and_then(Json::as_bool).unwrap_or(usual);

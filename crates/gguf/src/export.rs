@@ -50,6 +50,19 @@ struct Placed<'a> {
     tensor: Tensor<'a>,
 }
 
+/// Checks that llama.cpp would run a model as it is: `config` is its `config.json`, `files` are its tokenizer's, by name.
+///
+/// # Errors
+/// [`Error::Config`] and [`Error::Tokenizer`], as of [`write_model`].
+pub fn check_model(
+    config: &Json,
+    files: &[(String, Vec<u8>)],
+    options: Options<'_>,
+) -> Result<(), Error> {
+    let written = config::write(config, options.pooling)?;
+    tokenizer_keys(config, files, options.pre, written.sizes.vocab).map(drop)
+}
+
 /// Writes a model: `config` is its `config.json`; `files` are its tokenizer's, by name, of which `tokenizer.json`,
 /// `tokenizer_config.json` and `chat_template.jinja` are read. Values are asked for one tensor at a time. The file is
 /// whole or not there: it has a temporary name until it is on the disk.
@@ -178,6 +191,13 @@ fn place<'a>(
     if names.change == Change::Transpose {
         shape.reverse();
     }
+    if names.change == Change::FromFirst {
+        let first = sizes.first_position;
+        shape[0] = shape[0].checked_sub(first).filter(|&rows| rows > 0).ok_or_else(|| {
+            let problem = format!("{} rows, of which the first {first} are no positions", shape[0]);
+            wrong(problem)
+        })?;
+    }
     let table = matches!(&*names.gguf, "token_embd.weight" | "output.weight");
     if table && shape != [sizes.vocab, sizes.hidden] {
         let due = [sizes.vocab, sizes.hidden];
@@ -240,6 +260,7 @@ fn blocks(path: &Path, one: Placed<'_>, sizes: &Sizes) -> Result<Vec<u8>, Error>
         }
         Change::Transpose => return Err(wrong("it is no matrix".into())),
         Change::PlusOne => values.into_iter().map(|v| v + 1.0).collect(),
+        Change::FromFirst => values[sizes.first_position * width..].to_vec(),
     };
     let precision = match outline.kind {
         TensorType::F16 => Precision::F16,

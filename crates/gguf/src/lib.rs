@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Llama (and Mistral, SmolLM2 and TinyLlama, which are built alike), Qwen 2 and 3 and GPT-2 are read and written; the
-//! text part of Gemma 3 is read; BERT is written, as a model of vectors. Where a file says nothing, what llama.cpp does is meant: without `rope.freq_base`,
+//! text part of Gemma 3 is read; BERT, DistilBERT and RoBERTa (and XLM-RoBERTa and CamemBERT, which are built alike) are
+//! written, as models of vectors. Where a file says nothing, what llama.cpp does is meant: without `rope.freq_base`,
 //! rotary positions have the base 10,000; without `tokenizer.ggml.pre`, texts are cut as `default` cuts them, which is
 //! no original tokenizer's way. What is not understood is refused by its name, in reading and in writing.
 
@@ -32,7 +33,7 @@ pub use blocks::{Precision, TensorType, dequantise, quantise};
 pub use config::Pooling;
 pub use container::{Gguf, TensorInfo};
 pub use error::Error;
-pub use export::{Options, ReadValues, Tensor, write_model};
+pub use export::{Options, ReadValues, Tensor, check_model, write_model};
 pub use model::{Entry, Model, Raw};
 pub use names::Architecture;
 pub use value::{Array, Value};

@@ -156,7 +156,8 @@ impl Model {
         let values = self.gguf.read_f32(&names.gguf)?;
         let width = if info.shape.len() < 2 { 1 } else { info.shape[1] };
         Ok(match names.change {
-            Change::Nothing => values,
+            // The positions that a file has are all there are.
+            Change::Nothing | Change::FromFirst => values,
             Change::Queries | Change::Keys => self.rows_back(names, &values, width)?,
             Change::Transpose => transpose(&values, info.shape[0], info.shape[1]),
             Change::PlusOne => values.into_iter().map(|v| v - 1.0).collect(),

@@ -1,7 +1,8 @@
 //! Tensors' names and layouts: GGUF's and Hugging Face's.
 //!
 //! What differs beside names: llama.cpp turns the pairs of numbers that lie side by side, so the query and key rows of
-//! its `llama` are permuted; Hugging Face's GPT-2 keeps its matrices as `[in, out]`; Gemma's norms hold 1 more in GGUF.
+//! its `llama` are permuted; Hugging Face's GPT-2 keeps its matrices as `[in, out]`; Gemma's norms hold 1 more in GGUF;
+//! RoBERTa's positions begin behind the number of its padding token, and llama.cpp's with the first row.
 
 /// An architecture that is understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +17,12 @@ pub enum Architecture {
     Gpt2,
     /// The text part of Gemma 3.
     Gemma3,
-    /// BERT as a model of vectors, which is written alone.
+    /// BERT as a model of vectors, which is written alone, as those below.
     Bert,
+    /// RoBERTa, XLM-RoBERTa and CamemBERT, likewise: BERT to llama.cpp.
+    Roberta,
+    /// DistilBERT, likewise: BERT to llama.cpp.
+    DistilBert,
 }
 
 /// How a tensor of Hugging Face becomes one of GGUF.
@@ -33,12 +38,14 @@ pub(crate) enum Change {
     Transpose,
     /// 1 is added.
     PlusOne,
+    /// The rows before the first position are left out.
+    FromFirst,
 }
 
 /// A line of a table of names: GGUF's, Hugging Face's, the change, whether a model is whole without it.
 type Row = (&'static str, &'static str, Change, bool);
 
-use Change::{Keys, Nothing, PlusOne, Queries, Transpose};
+use Change::{FromFirst, Keys, Nothing, PlusOne, Queries, Transpose};
 
 const LLAMA: &[Row] = &[
     ("token_embd", "model.embed_tokens", Nothing, true),
@@ -107,19 +114,37 @@ const GPT2: &[Row] = &[
     ("blk.{}.ffn_down", "transformer.h.{}.mlp.c_proj", Transpose, true),
 ];
 
+/// BERT's, and those below, without the prefix that a model with a head has.
 const BERT: &[Row] = &[
-    ("token_embd", "bert.embeddings.word_embeddings", Nothing, true),
-    ("position_embd", "bert.embeddings.position_embeddings", Nothing, true),
-    ("token_types", "bert.embeddings.token_type_embeddings", Nothing, false),
-    ("token_embd_norm", "bert.embeddings.LayerNorm", Nothing, true),
-    ("blk.{}.attn_q", "bert.encoder.layer.{}.attention.self.query", Nothing, true),
-    ("blk.{}.attn_k", "bert.encoder.layer.{}.attention.self.key", Nothing, true),
-    ("blk.{}.attn_v", "bert.encoder.layer.{}.attention.self.value", Nothing, true),
-    ("blk.{}.attn_output", "bert.encoder.layer.{}.attention.output.dense", Nothing, true),
-    ("blk.{}.attn_output_norm", "bert.encoder.layer.{}.attention.output.LayerNorm", Nothing, true),
-    ("blk.{}.ffn_up", "bert.encoder.layer.{}.intermediate.dense", Nothing, true),
-    ("blk.{}.ffn_down", "bert.encoder.layer.{}.output.dense", Nothing, true),
-    ("blk.{}.layer_output_norm", "bert.encoder.layer.{}.output.LayerNorm", Nothing, true),
+    ("token_embd", "embeddings.word_embeddings", Nothing, true),
+    ("token_types", "embeddings.token_type_embeddings", Nothing, false),
+    ("token_embd_norm", "embeddings.LayerNorm", Nothing, true),
+    ("blk.{}.attn_q", "encoder.layer.{}.attention.self.query", Nothing, true),
+    ("blk.{}.attn_k", "encoder.layer.{}.attention.self.key", Nothing, true),
+    ("blk.{}.attn_v", "encoder.layer.{}.attention.self.value", Nothing, true),
+    ("blk.{}.attn_output", "encoder.layer.{}.attention.output.dense", Nothing, true),
+    ("blk.{}.attn_output_norm", "encoder.layer.{}.attention.output.LayerNorm", Nothing, true),
+    ("blk.{}.ffn_up", "encoder.layer.{}.intermediate.dense", Nothing, true),
+    ("blk.{}.ffn_down", "encoder.layer.{}.output.dense", Nothing, true),
+    ("blk.{}.layer_output_norm", "encoder.layer.{}.output.LayerNorm", Nothing, true),
+];
+
+const POSITIONS: &[Row] = &[("position_embd", "embeddings.position_embeddings", Nothing, true)];
+
+const POSITIONS_BEHIND_PADDING: &[Row] =
+    &[("position_embd", "embeddings.position_embeddings", FromFirst, true)];
+
+const DISTILBERT: &[Row] = &[
+    ("token_embd", "embeddings.word_embeddings", Nothing, true),
+    ("token_embd_norm", "embeddings.LayerNorm", Nothing, true),
+    ("blk.{}.attn_q", "transformer.layer.{}.attention.q_lin", Nothing, true),
+    ("blk.{}.attn_k", "transformer.layer.{}.attention.k_lin", Nothing, true),
+    ("blk.{}.attn_v", "transformer.layer.{}.attention.v_lin", Nothing, true),
+    ("blk.{}.attn_output", "transformer.layer.{}.attention.out_lin", Nothing, true),
+    ("blk.{}.attn_output_norm", "transformer.layer.{}.sa_layer_norm", Nothing, true),
+    ("blk.{}.ffn_up", "transformer.layer.{}.ffn.lin1", Nothing, true),
+    ("blk.{}.ffn_down", "transformer.layer.{}.ffn.lin2", Nothing, true),
+    ("blk.{}.layer_output_norm", "transformer.layer.{}.output_layer_norm", Nothing, true),
 ];
 
 /// A tensor's two names.
@@ -153,7 +178,7 @@ impl Architecture {
             Self::Qwen3 => "qwen3",
             Self::Gpt2 => "gpt2",
             Self::Gemma3 => "gemma3",
-            Self::Bert => "bert",
+            Self::Bert | Self::Roberta | Self::DistilBert => "bert",
         }
     }
 
@@ -164,7 +189,9 @@ impl Architecture {
             Self::Qwen3 => (QWEN, QWEN3_NORMS),
             Self::Gemma3 => (GEMMA3, &[]),
             Self::Gpt2 => (GPT2, &[]),
-            Self::Bert => (BERT, &[]),
+            Self::Bert => (BERT, POSITIONS),
+            Self::Roberta => (BERT, POSITIONS_BEHIND_PADDING),
+            Self::DistilBert => (DISTILBERT, POSITIONS),
         };
         rows.iter().chain(more)
     }
@@ -174,14 +201,18 @@ impl Architecture {
         self.find(name, |row| row.0)
     }
 
-    /// The names of a tensor by Hugging Face's; the prefix of a model without a head may be left out.
+    /// The names of a tensor by Hugging Face's; the prefix of a model with a head may be left out.
     pub(crate) fn by_hf(self, name: &str) -> Option<Names> {
-        let prefix = match self {
-            Self::Gpt2 => "transformer",
-            Self::Bert => "bert",
-            _ => "model",
-        };
-        self.find(name, |row| row.1).or_else(|| self.find(&format!("{prefix}.{name}"), |row| row.1))
+        let by = |name: &str| self.find(name, |row| row.1);
+        let of_encoder = |prefix| by(name.strip_prefix(prefix).unwrap_or(name));
+        let of_decoder = |prefix| by(name).or_else(|| by(&format!("{prefix}.{name}")));
+        match self {
+            Self::Bert => of_encoder("bert."),
+            Self::Roberta => of_encoder("roberta."),
+            Self::DistilBert => of_encoder("distilbert."),
+            Self::Gpt2 => of_decoder("transformer"),
+            _ => of_decoder("model"),
+        }
     }
 
     fn find(self, name: &str, of: fn(&Row) -> &'static str) -> Option<Names> {

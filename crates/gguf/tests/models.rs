@@ -6,7 +6,8 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use distil_gpu_gguf::{
-    Error, Model, Options, Precision, Tensor, TensorType, dequantise, write_model,
+    Error, Gguf, Model, Options, Pooling, Precision, Tensor, TensorType, check_model, dequantise,
+    write_model,
 };
 use serde_json::{Value, json};
 
@@ -291,7 +292,7 @@ fn what_is_not_whole_is_not_written() {
         refused("qwen2", &|config, _| config["use_sliding_window"] = json!(true)),
         "use_sliding_window",
     );
-    is(refused("qwen2", &|config, _| config["model_type"] = json!("roberta")), "model_type");
+    is(refused("qwen2", &|config, _| config["model_type"] = json!("albert")), "model_type");
     // What llama.cpp knows of Gemma by numbers of layers, or not at all.
     for (key, value) in [
         ("layer_types", json!(["sliding_attention", "full_attention"])),
@@ -371,6 +372,142 @@ fn damaged_models_are_refused_or_read_and_never_panic() {
         }
     }
     assert!(read > 100 && refused > 1_000, "{read} read, {refused} refused");
+}
+
+/// A tiny encoder: its configuration, and its tensors with Hugging Face's names, values by [`value`].
+fn encoder(kind: &str) -> (Value, Vec<Tensor<'static>>) {
+    let distil = kind == "distilbert";
+    let config = match distil {
+        true => json!({
+            "model_type": kind, "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 24, "vocab_size": 9,
+            "max_position_embeddings": 12, "activation": "gelu",
+        }),
+        false => json!({
+            "model_type": kind, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 24, "vocab_size": 9, "max_position_embeddings": 12, "type_vocab_size": 2,
+            "hidden_act": "gelu", "layer_norm_eps": 1e-5, "pad_token_id": 1,
+        }),
+    };
+    let mut shapes = vec![("embeddings.word_embeddings.weight".to_owned(), vec![9, 16])];
+    shapes.push(("embeddings.position_embeddings.weight".to_owned(), vec![12, 16]));
+    if !distil {
+        shapes.push(("embeddings.token_type_embeddings.weight".to_owned(), vec![2, 16]));
+    }
+    let (stem, norms, linears): (_, _, [(&str, usize, usize); 6]) = match distil {
+        true => (
+            "transformer.layer.0",
+            ["sa_layer_norm", "output_layer_norm"],
+            [
+                ("attention.q_lin", 16, 16),
+                ("attention.k_lin", 16, 16),
+                ("attention.v_lin", 16, 16),
+                ("attention.out_lin", 16, 16),
+                ("ffn.lin1", 24, 16),
+                ("ffn.lin2", 16, 24),
+            ],
+        ),
+        false => (
+            "encoder.layer.0",
+            ["attention.output.LayerNorm", "output.LayerNorm"],
+            [
+                ("attention.self.query", 16, 16),
+                ("attention.self.key", 16, 16),
+                ("attention.self.value", 16, 16),
+                ("attention.output.dense", 16, 16),
+                ("intermediate.dense", 24, 16),
+                ("output.dense", 16, 24),
+            ],
+        ),
+    };
+    for (part, rows, columns) in linears {
+        shapes.push((format!("{stem}.{part}.weight"), vec![rows, columns]));
+        shapes.push((format!("{stem}.{part}.bias"), vec![rows]));
+    }
+    let norms = norms.map(|part| format!("{stem}.{part}"));
+    for name in norms.into_iter().chain(["embeddings.LayerNorm".to_owned()]) {
+        shapes.push((format!("{name}.weight"), vec![16]));
+        shapes.push((format!("{name}.bias"), vec![16]));
+    }
+    let tensor = |(name, shape): (String, Vec<usize>)| {
+        let (count, named) = (shape.iter().product::<usize>(), name.clone());
+        let read = move || Ok((0..count).map(|at| value(&named, at)).collect());
+        Tensor { name: format!("{kind}.{name}").replace("xlm-", ""), shape, read: Box::new(read) }
+    };
+    (config, shapes.into_iter().map(tensor).collect())
+}
+
+/// A WordPiece tokenizer of nine tokens.
+fn words() -> Vec<(String, Vec<u8>)> {
+    let special = |id: u64, content: &str| json!({ "id": id, "content": content, "special": true });
+    let json = json!({
+        "normalizer": { "type": "BertNormalizer", "lowercase": true, "strip_accents": null, "handle_chinese_chars": true },
+        "pre_tokenizer": { "type": "BertPreTokenizer" },
+        "post_processor": { "type": "BertProcessing", "cls": ["[CLS]", 2], "sep": ["[SEP]", 3] },
+        "added_tokens": [special(0, "[PAD]"), special(1, "[UNK]"), special(2, "[CLS]"), special(3, "[SEP]")],
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "vocab": { "[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "film": 4, "##s": 5 },
+        },
+    });
+    vec![("tokenizer.json".to_owned(), json.to_string().into_bytes())]
+}
+
+#[test]
+fn encoders_are_berts_to_llama_cpp() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gguf");
+    let options = |pooling| Options { precision: Precision::F32, name: None, pre: None, pooling };
+    // RoBERTa's first two positions are of padding, and of none.
+    for (kind, first, types) in
+        [("bert", 0, 2), ("roberta", 2, 2), ("xlm-roberta", 2, 2), ("distilbert", 0, 1)]
+    {
+        let (config, tensors) = encoder(kind);
+        check_model(&config, &words(), options(Some(Pooling::First))).unwrap();
+        write_model(&path, &config, &words(), tensors, options(Some(Pooling::First))).unwrap();
+        let gguf = Gguf::open(&path).unwrap();
+        let get = |key: &str| gguf.get(key).and_then(distil_gpu_gguf::Value::as_u64);
+        assert_eq!(gguf.get("general.architecture").and_then(|v| v.as_str()), Some("bert"));
+        assert_eq!(get("bert.context_length"), Some(12 - first), "{kind}");
+        assert_eq!(get("bert.pooling_type"), Some(2), "{kind}");
+        assert_eq!(get("tokenizer.ggml.token_type_count"), Some(types), "{kind}");
+        let positions = gguf.read_f32("position_embd.weight").unwrap();
+        assert_eq!(positions.len() as u64, (12 - first) * 16, "{kind}");
+        for (at, found) in positions.iter().enumerate() {
+            let name = "embeddings.position_embeddings.weight";
+            assert_eq!(*found, value(name, at + first as usize * 16), "{kind}: {at}");
+        }
+        let names: Vec<&str> = gguf.tensors().iter().map(|tensor| &*tensor.name).collect();
+        // Without a table of types, though it counts one.
+        let due = if kind == "distilbert" { 4 + 16 } else { 5 + 16 };
+        assert_eq!(names.len(), due, "{kind}: {names:?}");
+        for name in
+            ["blk.0.attn_output.bias", "blk.0.ffn_up.weight", "blk.0.layer_output_norm.bias"]
+        {
+            assert!(names.contains(&name), "{kind}: {names:?}");
+        }
+    }
+    let refused = |kind: &str, key: &str, wrong: Value| {
+        let (mut config, _) = encoder(kind);
+        config[key] = wrong;
+        check_model(&config, &words(), options(None)).unwrap_err().to_string()
+    };
+    for (kind, key, wrong) in [
+        ("roberta", "pad_token_id", json!(11)),
+        ("roberta", "pad_token_id", json!(u64::MAX - 1)),
+        ("bert", "hidden_act", json!("relu")),
+        ("distilbert", "activation", json!("relu")),
+        ("roberta", "position_embedding_type", json!("relative_key")),
+        ("bert", "model_type", json!("deberta-v2")),
+    ] {
+        let wanted = if key == "pad_token_id" { "max_position_embeddings" } else { key };
+        let problem = refused(kind, key, wrong);
+        assert!(problem.contains(wanted), "{kind}: {problem}");
+    }
+    // A table that lacks what the configuration says is there.
+    let (config, mut tensors) = encoder("roberta");
+    tensors[1].shape = vec![2, 16];
+    let problem = write_model(&path, &config, &words(), tensors, options(None)).unwrap_err();
+    assert!(problem.to_string().contains("no positions"), "{problem}");
 }
 
 #[test]

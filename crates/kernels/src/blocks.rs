@@ -45,7 +45,7 @@ impl Blocks {
     ];
 
     /// Numbers of a block.
-    pub const fn len(self) -> usize {
+    pub const fn numbers(self) -> usize {
         match self {
             Self::BF16 => 2,
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => 32,
@@ -144,7 +144,7 @@ impl Blocks {
 
     #[inline(always)]
     fn widen_here<F: Real>(self, words: &[u32], first: usize, out: &mut [F]) {
-        let len = self.len();
+        let len = self.numbers();
         let (mut block, mut skipped) = (first / len, first % len);
         let mut numbers = [0.0; MOST];
         let mut rest = out;

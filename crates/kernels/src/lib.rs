@@ -98,7 +98,7 @@ impl DType {
             Self::F32 | Self::I32 => [1, 4],
             Self::F16 => [1, 2],
             Self::I8 => [1, 1],
-            Self::Blocks(blocks) => [blocks.len(), 4 * blocks.words()],
+            Self::Blocks(blocks) => [blocks.numbers(), 4 * blocks.words()],
         }
     }
 

@@ -12,8 +12,8 @@ pub(crate) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     is_f32.then(|| tensor.raw_data.chunks_exact(4).map(float).collect())
 }
 
-/// A node that makes floats of 32 bits.
-pub(crate) fn cast_to_f32(input: &str, output: &str) -> NodeProto {
+/// A node that makes numbers of another type.
+pub(crate) fn cast_to(kind: ElementType, input: &str, output: &str) -> NodeProto {
     NodeProto {
         input: vec![input.to_owned()],
         output: vec![output.to_owned()],
@@ -21,7 +21,7 @@ pub(crate) fn cast_to_f32(input: &str, output: &str) -> NodeProto {
         op_type: "Cast".to_owned(),
         attribute: vec![AttributeProto {
             name: "to".to_owned(),
-            i: Some(ElementType::F32 as i64),
+            i: Some(kind as i64),
             r#type: AttributeType::Int.into(),
             ..AttributeProto::default()
         }],
@@ -46,7 +46,7 @@ impl Model {
             tensor.data_type = ElementType::F16 as i32;
             let name = std::mem::take(&mut tensor.name);
             tensor.name = format!("{name}/f16");
-            casts.push(cast_to_f32(&tensor.name, &name));
+            casts.push(cast_to(ElementType::F32, &tensor.name, &name));
         }
         graph.node.splice(0..0, casts);
         self

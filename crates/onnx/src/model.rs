@@ -21,6 +21,8 @@ pub const MOST_BYTES: usize = i32::MAX as usize;
 pub enum ElementType {
     /// Floats of 32 bits.
     F32 = 1,
+    /// Integers of 8 bits that are not negative.
+    U8 = 2,
     /// Integers of 8 bits.
     I8 = 3,
     /// Integers of 64 bits.

@@ -1,15 +1,19 @@
 //! `distil-gpu export`
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use distil_gpu_engine::models::ModelConfig;
+use distil_gpu_engine::results::Exports;
 use distil_gpu_engine::store::Storage;
-use distil_gpu_export::{Export, Measure, PARTS, Part};
+use distil_gpu_export::{Error, Export, Files, Measure, PARTS, Part};
 use distil_gpu_web::{Model, Options, write_page};
 use serde_json::json;
 
-use crate::{Usage, Voice, say, say_json, table};
+use crate::signals::{self, exit_code};
+use crate::{Usage, Voice, note, say, say_json, table};
 
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
@@ -68,7 +72,7 @@ pub struct Args {
 /// Examples that are measured on, unless another number is given.
 const MEASURED: &str = "1000";
 
-pub fn run(args: Args, voice: Voice) -> Result<()> {
+pub fn run(args: Args, voice: Voice) -> Result<ExitCode> {
     let named = |name: &String| {
         Part::named(name).map_err(|problem| anyhow::Error::new(Usage(format!("--only: {problem}"))))
     };
@@ -94,7 +98,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     }
     let (from, config, values) = super::load_model(&args.model, voice)?;
     if is_page {
-        return page(&from, (&config, &values), &web, to, voice);
+        return page(&from, (&config, &values), &web, to, voice).map(|()| ExitCode::SUCCESS);
     }
     let parts = if only.is_empty() {
         Part::of(&config)
@@ -120,25 +124,38 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         web,
         force: args.force,
     };
+    let signal = signals::watch().context("signals cannot be watched")?;
+    let stop = || signal.load(Ordering::Relaxed) != 0;
     let spinner = super::spinner(voice);
-    let written = export.write_measured(to, |folder| match (&measure, &mut device) {
-        (Some(measure), Some(device)) => measure.run(&mut **device, &values, folder).map(Some),
+    let written = export.write_measured(to, &stop, |folder| match (&measure, &mut device) {
+        (Some(measure), Some(device)) => {
+            measure.run(&mut **device, (&values, folder), &stop).map(Some)
+        }
         _ => Ok(None),
     });
     spinner.finish_and_clear();
+    if let Err(error @ Error::Stopped) = &written {
+        note(error);
+        return Ok(exit_code(signal.load(Ordering::Relaxed)).into());
+    }
     let (files, exports) = written.with_context(|| format!("cannot export to {}", to.display()))?;
     if let (Some(measure), Some(exports)) = (&measure, &exports) {
         measure.keep(exports)?;
     }
+    tell(to, &files, exports.as_ref(), voice).map(|()| ExitCode::SUCCESS)
+}
+
+/// Says what was written, and what was measured of it.
+fn tell(to: &Path, files: &Files, exports: Option<&Exports>, voice: Voice) -> Result<()> {
     if voice.json {
         let mut said = json!({ "to": to, "files": files });
-        if let Some(exports) = &exports {
+        if let Some(exports) = exports {
             said["measured"] = serde_json::to_value(exports).expect("figures are plain data");
         }
         return say_json(&said);
     }
     say(format_args!("{} is written", to.display()))?;
-    for (name, bytes) in &files {
+    for (name, bytes) in files {
         say(format_args!("  {name}, {:.2} MB", *bytes as f64 / 1e6))?;
     }
     let Some(exports) = exports else { return Ok(()) };

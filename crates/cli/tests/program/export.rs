@@ -321,6 +321,63 @@ fn what_cannot_be_measured_is_said() {
     assert!(!home.path("x").exists());
 }
 
+/// A process whose command line has this text, and is at work. Systems without `/proc` list none.
+#[cfg(target_os = "linux")]
+fn at_work(text: &str) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|entry| {
+        let number = entry.file_name().into_string().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        (number != own && line.contains(text)).then(|| format!("{number}: {line}"))
+    });
+    lines.collect()
+}
+
+/// Programs that measure, and what these start, end with the program that started them, and nothing is written.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_ends_what_measures_too() {
+    fn until(what: &str, is: impl Fn() -> bool) {
+        let begun = std::time::Instant::now();
+        while !is() {
+            assert!(begun.elapsed().as_secs() < 300, "{what}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+    let home = Home::new();
+    run_of_pictures(&home);
+    std::fs::create_dir(home.path("scratch")).unwrap();
+    let scratch = home.path("scratch").display().to_string();
+    // A program that starts another, as launchers of Python do; Chromium starts several.
+    script(&home, "python", "sh -c 'sleep 1000; : \"$0\"' \"$4\" & wait");
+    for (only, signal, code) in [("onnx", "TERM", 143), ("onnx", "INT", 130), ("web", "TERM", 143)]
+    {
+        let mut command = home.command(&format!(
+            "export base/student --to x --only {only} --measure --python ./python --device cpu -q"
+        ));
+        command.env("TMPDIR", &scratch).stderr(std::process::Stdio::piped());
+        let program = command.spawn().unwrap();
+        let least = if only == "web" { 3 } else { 2 };
+        until("nothing was started", || at_work(&scratch).len() >= least);
+        let number = program.id().to_string();
+        let sent = std::process::Command::new("kill").args(["-s", signal, &number]).status();
+        assert!(sent.unwrap().success());
+        let said = program.wait_with_output().unwrap();
+        assert_eq!(said.status.code(), Some(code), "{only}: {said:?}");
+        assert_eq!(String::from_utf8(said.stderr).unwrap(), "stopped; nothing is written\n");
+        until("something is at work", || at_work(&scratch).is_empty());
+        let left: Vec<_> = home.paths();
+        let is_rest = |path: &&std::path::PathBuf| {
+            let path = path.to_string_lossy();
+            path.contains("/.export-") || path.contains("/scratch/") || path.contains("/x/")
+        };
+        let rest = left.iter().find(is_rest);
+        assert_eq!(rest, None, "{only}");
+    }
+}
+
 #[test]
 fn models_of_vectors_and_of_next_tokens_are_for_llama_cpp() {
     let home = Home::new();
@@ -335,6 +392,39 @@ fn models_of_vectors_and_of_next_tokens_are_for_llama_cpp() {
         assert!(names.iter().any(|own| own == name), "{name} of {names:?}");
     }
     assert!(home.read("vectors/model.gguf").starts_with(b"GGUF"));
+
+    // Where llama.cpp does not run a family, or makes other tokens, a folder has no such file, and who asks hears why.
+    let weights = home.read("bert/model.safetensors");
+    let file = safetensors::SafeTensors::deserialize(&weights).unwrap();
+    let tensors = file.tensors();
+    let bare: Vec<_> = tensors
+        .iter()
+        .filter_map(|(name, view)| Some((name.strip_prefix("bert.")?, view)))
+        .map(|(name, view)| (name, view.dtype(), view.shape(), view.data()))
+        .collect();
+    home.write("electra/model.safetensors", super::safetensors(&bare));
+    home.write("electra/tokenizer.json", home.read("bert/tokenizer.json"));
+    config["model_type"] = "electra".into();
+    config["embedding_size"] = config["hidden_size"].clone();
+    config["architectures"] = serde_json::json!(["ElectraModel"]);
+    home.write("electra/config.json", config.to_string());
+    let mut cased = home.json("bert/tokenizer.json");
+    cased["normalizer"]["lowercase"] = false.into();
+    for file in ["config.json", "model.safetensors"] {
+        home.write(&format!("cased/{file}"), home.read(&format!("bert/{file}")));
+    }
+    home.write("cased/tokenizer.json", cased.to_string());
+    for (model, wanted) in [
+        (
+            "electra",
+            "gguf: llama.cpp runs bert, distilbert, roberta, xlm-roberta, camembert, and no `electra`",
+        ),
+        ("cased", "gguf: llama.cpp would not run it as it is: "),
+    ] {
+        home.refused(&format!("export {model} --to x --only gguf"), &[wanted]);
+        home.done(&format!("export {model} --to {model}-out -q"));
+        assert!(!files(&home, &format!("{model}-out")).iter().any(|name| name == "model.gguf"));
+    }
 }
 
 #[test]

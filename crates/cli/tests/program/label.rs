@@ -18,7 +18,7 @@ use super::{Home, say, tensor};
 /// Texts of words of one letter, of unequal lengths, no two of which are the same.
 fn texts(count: usize) -> String {
     let letter = |at: usize| char::from(b'a' + (at % 26) as u8);
-    (0..count).fold(String::new(), |mut all, row| {
+    (0..count).fold(String::new(), |all, row| {
         let text = (0..3 + row % 9).fold(format!("{row}"), |mut text, at| {
             write!(text, " {}", letter(row * 5 + at * 3)).unwrap();
             text

@@ -73,7 +73,7 @@ impl<F: Real> Memory<F> {
             Self::Halves(halves) => halves.len(),
             Self::Bytes(bytes) => bytes.len(),
             Self::Integers(integers) => integers.len(),
-            Self::Blocks(blocks, words) => words.len() / blocks.words() * blocks.len(),
+            Self::Blocks(blocks, words) => words.len() / blocks.words() * blocks.numbers(),
         }
     }
 
@@ -301,7 +301,7 @@ impl<F: CpuReal> Device for CpuDevice<F> {
     fn write_blocks(&mut self, id: BufferId, offset: usize, words: &[u32]) -> Result<(), Error> {
         match self.held(id.0 as usize) {
             Memory::Blocks(blocks, held) => {
-                held[offset / blocks.len() * blocks.words()..][..words.len()]
+                held[offset / blocks.numbers() * blocks.words()..][..words.len()]
                     .copy_from_slice(words);
                 Ok(())
             }

@@ -79,53 +79,67 @@ pub(super) fn read(path: &Path, specs: &[ParameterSpec]) -> Result<Vec<Vec<f32>>
     specs.iter().map(values).collect()
 }
 
-/// Checks that a GGUF file can hold a model for llama.cpp; what it makes of a text's hidden states, where it is a model of
-/// vectors.
+/// Encoders that llama.cpp runs: BERT's layers, with what is in front of them.
+const ENCODERS: [&str; 5] = ["bert", "distilbert", "roberta", "xlm-roberta", "camembert"];
+
+/// Checks that a GGUF file can hold a model for llama.cpp, with its tokenizer.
 ///
 /// # Errors
-/// [`Error::Unsupported`] that says what it can hold.
-pub fn check_gguf(config: &ModelConfig) -> Result<Option<Pooling>, Error> {
-    let unfit = |what: &str, instead: &str| {
-        Err(Error::Unsupported { what: what.to_owned(), instead: instead.to_owned() })
+/// [`Error::Unsupported`] that says what it can hold, or what llama.cpp would do otherwise.
+pub fn check_gguf(config: &ModelConfig) -> Result<(), Error> {
+    let pooling = pooling(config)?;
+    let unfit = |error: GgufError| Error::Unsupported {
+        what: format!("llama.cpp would not run it as it is: {error}"),
+        instead: "leave GGUF out".to_owned(),
     };
+    let options = Options { precision: GgufPrecision::F16, name: None, pre: None, pooling };
+    let files = tokenizer_files(Path::new("the model"), config)?;
+    distil_gpu_gguf::check_model(&config.model().to_json(config), &files, options).map_err(unfit)
+}
+
+/// What a model of vectors makes of a text's hidden states; none of a model of next tokens.
+///
+/// # Errors
+/// [`Error::Unsupported`] that says what a GGUF file can hold.
+fn pooling(config: &ModelConfig) -> Result<Option<Pooling>, Error> {
+    let unfit =
+        |what: String, instead: &str| Err(Error::Unsupported { what, instead: instead.to_owned() });
     let Some(encoder) = config.encoder() else {
         return match config.decoder() {
             Some(_) => Ok(None),
-            None => unfit(HELD, "give one of these"),
+            None => unfit(HELD.to_owned(), "give one of these"),
         };
     };
-    if encoder.family.names().model_type != "bert" || encoder.head != Head::Embedding {
-        return unfit(HELD, "give one of these");
+    if encoder.head != Head::Embedding {
+        return unfit(HELD.to_owned(), "give one of these");
+    }
+    let family = encoder.family.names().model_type;
+    if !ENCODERS.contains(&family) {
+        let what = format!("llama.cpp runs {}, and no `{family}`", ENCODERS.join(", "));
+        return unfit(what, "leave GGUF out");
     }
     let dense = |step: &SentenceStep| matches!(step, SentenceStep::Dense(_));
     if encoder.sentence.steps.iter().any(dense) {
-        return unfit("llama.cpp has no linear layer behind a text's vector", "leave GGUF out");
+        let what = "llama.cpp has no linear layer behind a text's vector".to_owned();
+        return unfit(what, "leave GGUF out");
     }
     match encoder.sentence.pooling {
         super::Pooling::Mean => Ok(Some(Pooling::Mean)),
         super::Pooling::First => Ok(Some(Pooling::First)),
         super::Pooling::Last => Ok(Some(Pooling::Last)),
-        _ => unfit(
-            "llama.cpp makes a text's vector of its mean, its first or its last hidden state alone",
-            "leave GGUF out",
-        ),
+        _ => {
+            let what = "llama.cpp makes a text's vector of its mean, its first or its last hidden state alone";
+            unfit(what.to_owned(), "leave GGUF out")
+        }
     }
 }
 
 /// What GGUF files hold.
-const HELD: &str = "a GGUF file holds a model of next tokens (Llama, Mistral, Qwen, Gemma 3, GPT-2), or BERT as a model of vectors";
+const HELD: &str = "a GGUF file holds a model of next tokens (Llama, Mistral, Qwen, Gemma 3, GPT-2), or a model of vectors (BERT, \
+                    DistilBERT, RoBERTa, XLM-RoBERTa, CamemBERT)";
 
-/// Writes a model as a GGUF file that llama.cpp runs: matrices in this precision, norms and biases in f32.
-///
-/// # Errors
-/// As [`check_gguf`]; [`Error::Model`] when llama.cpp could not run it as it is, or it has no tokenizer; [`Error::Io`].
-pub fn save_gguf(
-    path: &Path,
-    config: &ModelConfig,
-    values: &[Vec<f32>],
-    precision: GgufPrecision,
-) -> Result<(), Error> {
-    let pooling = check_gguf(config)?;
+/// The files of a model's tokenizer, by name.
+fn tokenizer_files(path: &Path, config: &ModelConfig) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let Input::Tokens(tokens) = &config.input else { return Err(bad(path, HELD)) };
     let Some(tokenizer) = &tokens.tokenizer else { return Err(bad(path, "it has no tokenizer")) };
     let saved = match (config.decoder(), config.encoder()) {
@@ -141,6 +155,21 @@ pub fn save_gguf(
         let contents = fs::read(&file).map_err(io_error(&file))?;
         files.extend(file.file_name().and_then(|name| Some((name.to_str()?.to_owned(), contents))));
     }
+    Ok(files)
+}
+
+/// Writes a model as a GGUF file that llama.cpp runs: matrices in this precision, norms and biases in f32.
+///
+/// # Errors
+/// As [`check_gguf`]; [`Error::Model`] when llama.cpp could not run it as it is, or it has no tokenizer; [`Error::Io`].
+pub fn save_gguf(
+    path: &Path,
+    config: &ModelConfig,
+    values: &[Vec<f32>],
+    precision: GgufPrecision,
+) -> Result<(), Error> {
+    let pooling = pooling(config)?;
+    let files = tokenizer_files(path, config)?;
     let model = config.model();
     let specs = model.parameters();
     let tensors = specs.iter().zip(values).map(|(spec, values)| Tensor {

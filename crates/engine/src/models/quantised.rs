@@ -1,6 +1,5 @@
 //! Models whose matrices are saved in bytes: `NAME` is I8 and `NAME.scale` the scale of each of its rows.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use super::file_names::bad;
+use super::weights::Saved;
 use crate::bytes::{self, SCALE};
 use crate::error::Error;
 use crate::files::write_atomically;
@@ -33,10 +33,7 @@ pub(super) fn foreign(config: &Value) -> Option<&str> {
 }
 
 /// Writes tensors (name, shape, values), matrices in bytes.
-pub(super) fn save(
-    path: &Path,
-    tensors: &[(&str, Vec<usize>, Cow<'_, [f32]>)],
-) -> Result<(), Error> {
+pub(super) fn save(path: &Path, tensors: &[Saved<'_>]) -> Result<(), Error> {
     let mut held: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     let floats = |values: &[f32]| bytemuck::cast_slice(values).to_vec();
     for (name, shape, values) in tensors {

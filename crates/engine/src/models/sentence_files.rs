@@ -1,6 +1,5 @@
 //! The files by which sentence-transformers knows how a model makes vectors: `modules.json` and what it names.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -10,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::encoder::{Dense, FIRST_STEP, SentenceModules, SentenceStep, dense_folder};
 use super::file_names::{WEIGHTS, bad};
 use super::inputs::Pooling;
+use super::weights::Saved;
 use crate::error::Error;
 use crate::files::{io_error, read_text, write_atomically};
 use crate::nn::Activation;
@@ -325,10 +325,7 @@ pub(super) fn remove(folder: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
-pub(super) fn save_dense(
-    folder: &Path,
-    tensors: &[(&str, Vec<usize>, Cow<'_, [f32]>)],
-) -> Result<(), Error> {
+pub(super) fn save_dense(folder: &Path, tensors: &[Saved<'_>]) -> Result<(), Error> {
     for group in tensors.chunk_by(|a, b| layer(a.0) == layer(b.0)) {
         let place = folder.join(layer(group[0].0).unwrap_or_default());
         fs::create_dir_all(&place).map_err(io_error(&place))?;

@@ -1,5 +1,6 @@
 //! The parameters of a model's folder, by the names that its configuration asks for.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -38,6 +39,8 @@ const MOST_INDEX_BYTES: u64 = 64 << 20;
 /// The most names that a message lists.
 const MOST_NAMES: usize = 8;
 
+/// A tensor that is saved: name, shape and values.
+pub(super) type Saved<'a> = (&'a str, Vec<usize>, Cow<'a, [f32]>);
 /// Values of a model's parameters, in its order, where there are any.
 pub type Values = Vec<Option<Vec<f32>>>;
 

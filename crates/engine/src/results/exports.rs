@@ -54,6 +54,9 @@ pub enum Outcome {
 pub struct Figures {
     /// What computed the answers, and on what.
     pub runtime: String,
+    /// Examples that there are answers to, evenly spread, where there was no time for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples: Option<usize>,
     /// The task's first measure, where the examples have labels.
     pub score: Option<f64>,
     /// Share of the answers that are those of the model as this program runs it; absent of that model, and where it means
@@ -65,6 +68,14 @@ pub struct Figures {
     pub latency_ms: f64,
     /// Examples a second in batches.
     pub examples_per_second: f64,
+}
+
+impl Figures {
+    /// What computed the answers, and to how many examples where not to all.
+    fn runs_in(&self) -> String {
+        let part = |count| format!("{}, to {} of the examples", self.runtime, thousands(count));
+        self.examples.map_or_else(|| self.runtime.clone(), part)
+    }
 }
 
 /// A row of the table, its name first.
@@ -90,7 +101,7 @@ impl Exports {
                     [format!("not measured: {reason}"), a, b, c, d, e]
                 }
                 Outcome::Measured(own) => [
-                    own.runtime.clone(),
+                    own.runs_in(),
                     own.score.map_or_else(unknown, |score| format.show(score)),
                     percent(own.agreement),
                     own.furthest.map_or_else(unknown, |furthest| format!("{furthest:.1e}")),

@@ -14,7 +14,7 @@ use super::numbers::random_in;
 pub fn in_blocks() -> Vec<Case> {
     let mut cases = Vec::new();
     for blocks in Blocks::ALL {
-        let len = blocks.len().max(32);
+        let len = blocks.numbers().max(32);
         let product = |m, n, k, trans_a, trans_b| {
             let b_type = DType::Blocks(blocks);
             Matmul { b_type, ..Matmul::new(m, n, k, trans_a, trans_b) }
@@ -76,7 +76,7 @@ fn with_blocks(kernel: impl Kernel + 'static, operand: usize) -> Case {
 
 /// Words of random blocks, whose scales are of the size of weights', some of them below the smallest normal half.
 pub(super) fn random_blocks(blocks: Blocks, len: usize) -> Vec<u32> {
-    let count = len.div_ceil(blocks.len());
+    let count = len.div_ceil(blocks.numbers());
     let mut words: Vec<u32> =
         (0..(count * blocks.words()) as u32).map(|at| random::word(9, 3, 0, at)).collect();
     let scales = random_in(-0.01, 0.01, 2 * count, 5);
@@ -112,7 +112,7 @@ mod tests {
             let named = |kind: &TensorType| kind.name().eq_ignore_ascii_case(blocks.name());
             let kind = kind.clone().find(named).unwrap();
             // A file's bytes are those of the words, without what pads a scale.
-            let words = random_blocks(blocks, 5 * blocks.len());
+            let words = random_blocks(blocks, 5 * blocks.numbers());
             let mut file = Vec::new();
             for block in words.chunks_exact(blocks.words()) {
                 let bytes: &[u8] = bytemuck::cast_slice(block);
@@ -137,7 +137,7 @@ mod tests {
             let mut found = vec![0.0_f32; expected.len()];
             blocks.widen(&packed, 0, &mut found);
             assert_eq!(found, expected, "{}", blocks.name());
-            for first in [1, blocks.len() - 1, blocks.len(), 2 * blocks.len() + 3] {
+            for first in [1, blocks.numbers() - 1, blocks.numbers(), 2 * blocks.numbers() + 3] {
                 let mut part = vec![0.0_f64; expected.len() - first];
                 blocks.widen(&packed, first, &mut part);
                 let same = part.iter().zip(&expected[first..]).all(|(a, b)| *a == f64::from(*b));

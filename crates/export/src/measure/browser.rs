@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
-use super::PATIENCE;
 use super::child::Child;
 use super::question::{Answered, EXAMPLES, FEATURES, Question};
 use super::server::Server;
@@ -30,7 +29,7 @@ pub(super) fn answer(question: &Question<'_>, folder: &Path) -> Result<Answered,
     }
     let beside = [PAGE.0, SCRIPT.0, EXAMPLES, FEATURES].map(|name| question.scratch.join(name));
     let server = Server::open(folder, &beside).map_err(|error| error.to_string())?;
-    let mut browser = start(&server.address(PAGE.0), question.scratch)?;
+    let mut browser = start(&server.address(PAGE.0), question)?;
     let said = server.posted(question.most_bytes(), || match browser.ended()? {
         Some(status) => Err(browser.problem(status)),
         None => Ok(()),
@@ -39,7 +38,8 @@ pub(super) fn answer(question: &Question<'_>, folder: &Path) -> Result<Answered,
 }
 
 /// Opens a page in a browser without a window.
-fn start(address: &str, scratch: &Path) -> Result<Child, String> {
+fn start<'a>(address: &str, question: &Question<'a>) -> Result<Child<'a>, String> {
+    let scratch = question.scratch;
     for name in NAMES {
         let mut command = Command::new(name);
         // The page is this program's own; containers have no sandbox to offer.
@@ -49,7 +49,7 @@ fn start(address: &str, scratch: &Path) -> Result<Child, String> {
         command.args(["--disable-component-update", "--disable-gpu-watchdog"]);
         command.arg(format!("--user-data-dir={}", scratch.join("profile").display()));
         command.arg(address);
-        match Child::start(&mut command, &scratch.join("browser.txt"), PATIENCE) {
+        match Child::start(&mut command, &scratch.join("browser.txt"), question.patience) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             started => return started.map_err(|error| format!("{name}: {error}")),
         }

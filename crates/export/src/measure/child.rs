@@ -1,5 +1,6 @@
-//! Programs beside this one: bounded in time, ended with what started them.
+//! Programs beside this one: bounded in time, ended with what started them, and all that they started with them.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -14,20 +15,38 @@ const LONGEST: usize = 200;
 /// From one look at a program to the next.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// For how long a program is waited for.
+#[derive(Clone, Copy)]
+pub(super) struct Patience<'a> {
+    /// It may take so long.
+    pub time: Duration,
+    /// Whether nobody wants its answer any more.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+impl fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Patience({:?})", self.time)
+    }
+}
+
 /// A program at work, which ends with this.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(super) struct Child<'a> {
     process: process::Child,
     /// Holds what it says of its troubles.
     said: PathBuf,
     begun: Instant,
-    patience: Duration,
+    patience: Patience<'a>,
 }
 
-impl Child {
-    /// Starts a program that may take so long; what it says of its troubles goes into the file `said`.
-    pub fn start(command: &mut Command, said: &Path, patience: Duration) -> io::Result<Self> {
+impl<'a> Child<'a> {
+    /// Starts a program; what it says of its troubles goes into the file `said`.
+    pub fn start(command: &mut Command, said: &Path, patience: Patience<'a>) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(said)?);
+        // A group of processes that is ended as one.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(command, 0);
         let process = command.spawn()?;
         Ok(Self { process, said: said.to_owned(), begun: Instant::now(), patience })
     }
@@ -35,11 +54,14 @@ impl Child {
     /// How it ended, if it has.
     ///
     /// # Errors
-    /// Where it takes too long.
+    /// Where it takes too long, or nobody waits for it any more.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, String> {
+        if (self.patience.stop)() {
+            return Err("it was stopped".to_owned());
+        }
         let ended = self.process.try_wait().map_err(|error| error.to_string())?;
-        if ended.is_none() && self.begun.elapsed() > self.patience {
-            return Err(format!("it took more than {} seconds", self.patience.as_secs()));
+        if ended.is_none() && self.begun.elapsed() > self.patience.time {
+            return Err(format!("it took more than {} seconds", self.patience.time.as_secs()));
         }
         Ok(ended)
     }
@@ -67,10 +89,18 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for Child<'_> {
     fn drop(&mut self) {
-        // It may have ended already.
-        _ = self.process.kill();
+        // It may have ended already, and what it started may not.
+        #[cfg(unix)]
+        {
+            use rustix::process::{Pid, Signal, kill_process_group};
+            _ = kill_process_group(Pid::from_child(&self.process), Signal::KILL);
+        }
+        #[cfg(not(unix))]
+        {
+            _ = self.process.kill();
+        }
         _ = self.process.wait();
     }
 }
@@ -92,25 +122,49 @@ pub(super) fn line(text: &str) -> String {
 
 #[cfg(all(test, unix))]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
-    fn shell(script: &str, patience: Duration) -> (Child, tempfile::TempDir) {
+    fn shell<'a>(
+        script: &str,
+        seconds: f64,
+        stop: &'a dyn Fn() -> bool,
+    ) -> (Child<'a>, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = Command::new("sh");
-        command.args(["-c", script]);
+        command.args(["-c", script]).current_dir(folder.path());
+        let patience = Patience { time: Duration::from_secs_f64(seconds), stop };
         let child = Child::start(&mut command, &folder.path().join("said"), patience);
         (child.expect("a shell"), folder)
     }
 
+    /// The numbers of processes in a file, once it is whole.
+    fn numbers(folder: &Path) -> Vec<String> {
+        let begun = Instant::now();
+        while !folder.join("done").exists() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "nothing was started");
+            thread::sleep(PAUSE);
+        }
+        let text = fs::read_to_string(folder.join("numbers")).expect("numbers");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Whether a process is there, and is no mere entry that nobody has asked about.
+    fn lives(number: &str) -> bool {
+        let said = Command::new("ps").args(["-o", "stat=", "-p", number]).output().expect("ps");
+        let state = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+        !state.is_empty() && !state.starts_with('Z')
+    }
+
     #[test]
     fn the_last_line_is_the_problem() {
-        let minute = Duration::from_secs(60);
         for (script, wanted) in [
             ("echo first >&2; printf 'a\\033[2J\\tlast \\n\\n' >&2; exit 4", "a [2J last"),
             ("yes x | head -c 100000 | tr -d '\\n' >&2; exit 1", &*"x".repeat(LONGEST)),
             ("exit 4", "it ended with exit status: 4"),
         ] {
-            let (mut child, _folder) = shell(script, minute);
+            let (mut child, _folder) = shell(script, 60.0, &|| false);
             let status = child.wait().unwrap();
             assert_eq!(child.problem(status), wanted, "{script}");
         }
@@ -119,9 +173,32 @@ mod tests {
     #[test]
     fn a_program_that_takes_too_long_is_ended() {
         let begun = Instant::now();
-        let (mut child, _folder) = shell("exec sleep 100", Duration::from_millis(50));
+        let (mut child, _folder) = shell("exec sleep 100", 0.05, &|| false);
         assert_eq!(child.wait().unwrap_err(), "it took more than 0 seconds");
         drop(child);
         assert!(begun.elapsed() < Duration::from_secs(50));
+    }
+
+    #[test]
+    fn what_a_program_started_ends_with_it() {
+        const STARTS: &str = "sleep 100 & echo $! > numbers; echo $$ >> numbers; : > done";
+        let stopped = AtomicBool::new(false);
+        let stop = || stopped.load(Ordering::Relaxed);
+        // One that waits, and one that ends before what it started.
+        for (ending, problem) in [("wait", Some("it was stopped")), ("exit 0", None)] {
+            stopped.store(false, Ordering::Relaxed);
+            let (mut child, folder) = shell(&format!("{STARTS}; {ending}"), 60.0, &stop);
+            let numbers = numbers(folder.path());
+            assert!(lives(&numbers[0]), "{ending}");
+            stopped.store(problem.is_some(), Ordering::Relaxed);
+            assert_eq!(child.wait().err().as_deref(), problem);
+            drop(child);
+            // A process that was killed is gone a moment later.
+            let begun = Instant::now();
+            while numbers.iter().any(|number| lives(number)) {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{ending}: {numbers:?} live");
+                thread::sleep(PAUSE);
+            }
+        }
     }
 }

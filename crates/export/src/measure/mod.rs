@@ -24,13 +24,14 @@ use distil_gpu_engine::results::{Exports, Figures, Outcome, Record, Way};
 use distil_gpu_engine::store::Storage;
 use distil_gpu_engine::task::{Measured, Measuring, TaskRef};
 
-use crate::error::{Error, io};
+use crate::error::{Error, io, unless};
+use child::Patience;
 use question::{Answered, Question};
 
 /// Numbers of all examples together, at most.
 const MOST_NUMBERS: usize = 16 << 20;
 /// How long a runtime may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+const MOST_TIME: Duration = Duration::from_secs(600);
 /// Name of the recipe in a run's folder.
 const RECIPE: &str = "recipe.toml";
 const NO_RUN: &str = "it is no student, control or teacher in the folder of a run, whose recipe would name the test data";
@@ -119,15 +120,15 @@ impl<'a> Measure<'a> {
     }
 
     /// Measures the model with these values on a device, then what of its ways out is in `folder`, then the run's other
-    /// models.
+    /// models. `stop` is asked often whether to leave off; what was started then ends.
     ///
     /// # Errors
-    /// When the device fails at the model itself. A runtime that fails is told in its row.
+    /// When the device fails at the model itself, and [`Error::Stopped`]. A runtime that fails is told in its row.
     pub fn run(
         &self,
         device: &mut dyn Device,
-        values: &[Vec<f32>],
-        folder: &Path,
+        (values, folder): (&[Vec<f32>], &Path),
+        stop: &dyn Fn() -> bool,
     ) -> Result<Exports, Error> {
         let feed = BatchEncoder::new(&self.config.input, self.test.examples())
             .map_err(EngineError::from)?;
@@ -135,24 +136,29 @@ impl<'a> Measure<'a> {
         let scratch = tempfile::Builder::new().prefix("distil-gpu-").tempdir();
         let scratch = scratch.map_err(io(&std::env::temp_dir()))?;
         let (python, scratch) = (&*self.python, scratch.path());
-        let question = Question { python, scratch, feed: &feed, numbers: own.logits.len() };
+        let patience = Patience { time: MOST_TIME, stop };
+        let (width, count) = (self.config.answer_len(), self.test.len());
+        let question = Question { python, scratch, feed: &feed, width, count, patience };
         question.write(self.test.examples())?;
-        let compare = |config: &ModelConfig, answered| self.figures(config, &feed, answered, &own);
+        let compare = |config: &ModelConfig, answered: &Answered| {
+            self.figures(config, &feed, answered, &own.logits)
+        };
 
         let alone = |figures| Figures { agreement: None, furthest: None, ..figures };
-        let itself = compare(self.config, own.clone()).map(alone);
+        let itself = compare(self.config, &own).map(alone);
         let mut ways = vec![way(self.arm.title(), &folder.join(models::WEIGHTS), itself)];
         for Runtime { name, path, answer } in &RUNTIMES {
             let path = folder.join(path);
+            unless(stop)?;
             if path.exists() {
                 let answered = answer(&question, &path);
-                let figures = answered.and_then(|answered| compare(self.config, answered));
+                let figures = answered.and_then(|answered| compare(self.config, &answered));
                 ways.push(way(name, &path, figures));
             }
         }
         let mut loaded = |folder: &Path, storage| {
             let answered = self.loaded(device, folder, storage).map_err(|error| error.to_string());
-            answered.and_then(|(config, answered)| compare(&config, answered))
+            answered.and_then(|(config, answered)| compare(&config, &answered))
         };
         let eighths = folder.join("int8");
         let weights = eighths.join(models::INT8_WEIGHTS);
@@ -161,6 +167,7 @@ impl<'a> Measure<'a> {
         }
         for arm in Arm::ALL.into_iter().filter(|arm| *arm != self.arm) {
             let folder = self.run.join(arm.folder());
+            unless(stop)?;
             let weights = folder.join(models::WEIGHTS);
             if weights.is_file() {
                 let other = |figures| Figures { furthest: None, ..figures };
@@ -168,6 +175,7 @@ impl<'a> Measure<'a> {
                 ways.push(way(arm.title(), &weights, figures));
             }
         }
+        unless(stop)?;
         Ok(Exports { arm: self.arm, task: self.task, examples: self.test.len(), ways })
     }
 
@@ -198,28 +206,47 @@ impl<'a> Measure<'a> {
         Ok((config, answered))
     }
 
-    /// What answers are worth, beside the model's own.
+    /// What answers are worth, beside the model's own to the same examples.
     fn figures(
         &self,
         config: &ModelConfig,
         feed: &BatchEncoder<'_>,
-        answered: Answered,
-        own: &Answered,
+        answered: &Answered,
+        own: &[f32],
     ) -> Result<Figures, String> {
-        let Answered { logits, runtime, latency_ms, examples_per_second } = answered;
-        let teacher = Some((&*own.logits, self.config.answer_len()));
-        let data = &self.test;
-        let measured = Measured { config, feed, data, answers: &logits, teacher, loss: None };
+        let Some(rows) = &answered.rows else {
+            return self.compared(config, (feed, &self.test), answered, own);
+        };
+        let test = self.test.select(rows).map_err(|error| error.to_string())?;
+        let feed = BatchEncoder::new(&config.input, test.examples());
+        let feed = feed.map_err(|error| error.to_string())?;
+        let width = self.config.answer_len();
+        let of = |row: &u32| own[*row as usize * width..][..width].iter().copied();
+        let own: Vec<f32> = rows.iter().flat_map(of).collect();
+        self.compared(config, (&feed, &test), answered, &own)
+    }
+
+    /// What answers are worth beside others.
+    fn compared(
+        &self,
+        config: &ModelConfig,
+        (feed, data): (&BatchEncoder<'_>, &Dataset),
+        answered: &Answered,
+        own: &[f32],
+    ) -> Result<Figures, String> {
+        let answers = &answered.logits;
+        let teacher = Some((own, self.config.answer_len()));
+        let measured = Measured { config, feed, data, answers, teacher, loss: None };
         let scores = self.task.scores(&measured).map_err(|error| error.to_string())?;
-        let apart =
-            logits.iter().zip(&own.logits).map(|(one, other)| f64::from((one - other).abs()));
+        let apart = answers.iter().zip(own).map(|(one, other)| f64::from((one - other).abs()));
         Ok(Figures {
-            runtime,
+            runtime: answered.runtime.clone(),
+            examples: answered.rows.as_ref().map(Vec::len),
             score: self.task.score().of(&scores),
             agreement: self.task.agreement(&measured),
             furthest: Some(apart.fold(0.0, f64::max)),
-            latency_ms,
-            examples_per_second,
+            latency_ms: answered.latency_ms,
+            examples_per_second: answered.examples_per_second,
         })
     }
 }

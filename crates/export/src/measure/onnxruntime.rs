@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
-use super::PATIENCE;
 use super::child::Child;
 use super::question::{Answered, EXAMPLES, Question};
 
@@ -28,7 +27,8 @@ pub(super) fn answer(question: &Question<'_>, file: &Path) -> Result<Answered, S
     _ = fs::remove_file(&answers);
     let mut command = Command::new(question.python);
     command.args([&*script, file, &*examples, &*answers]);
-    let mut python = Child::start(&mut command, &said, PATIENCE).map_err(|_| NONE.to_owned())?;
+    let mut python =
+        Child::start(&mut command, &said, question.patience).map_err(|_| NONE.to_owned())?;
     let status = python.wait()?;
     match status.code() {
         Some(0) => {}

@@ -39,6 +39,7 @@ fn answer_of(
     evaluator.close(device);
     Ok(Answered {
         logits,
+        rows: None,
         runtime: format!("distil-gpu {}, {}", env!("CARGO_PKG_VERSION"), device.info().name),
         latency_ms: speed.latency.as_secs_f64() * 1e3,
         examples_per_second: speed.examples_per_second,

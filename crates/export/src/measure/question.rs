@@ -8,6 +8,7 @@ use distil_gpu_engine::models::BatchEncoder;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::child::Patience;
 use crate::error::{Error, io};
 
 /// Name of the file that says what the examples are: `texts` with their tokens `ids` and `types`, or `length`, how many
@@ -28,8 +29,11 @@ pub(super) struct Question<'a> {
     /// A folder for files that are soon forgotten; those of the examples are in it.
     pub scratch: &'a Path,
     pub feed: &'a BatchEncoder<'a>,
-    /// Numbers of all answers together.
-    pub numbers: usize,
+    /// Numbers of an answer, and the answers there are.
+    pub width: usize,
+    pub count: usize,
+    /// For how long an answer is waited for.
+    pub patience: Patience<'a>,
 }
 
 impl Question<'_> {
@@ -73,7 +77,8 @@ impl Question<'_> {
 
     /// The most bytes that what a runtime says may have.
     pub fn most_bytes(&self) -> usize {
-        self.numbers * NUMBER + REST
+        // A row's number beside those of its answer.
+        self.count * (self.width + 1) * NUMBER + REST
     }
 
     /// Reads what a runtime says.
@@ -83,11 +88,19 @@ impl Question<'_> {
     pub fn read(&self, said: &[u8]) -> Result<Answered, String> {
         let said = serde_json::from_slice(said);
         let said = said.map_err(|error| format!("its answers cannot be read: {error}"))?;
-        let (logits, rest) = match said {
+        let (logits, rows, rest) = match said {
             Said::Failed { error } => return Err(super::child::line(&error)),
-            Said::Answers { logits, rest } => (logits, rest),
+            Said::Answers { logits, rows, rest } => (logits, rows, rest),
         };
-        let (found, wanted) = (logits.len(), self.numbers);
+        let rows = rows.filter(|rows| rows.len() != self.count);
+        if let Some(rows) = &rows {
+            let within = rows.last().is_some_and(|&last| (last as usize) < self.count);
+            if !(within && rows.is_sorted_by(|one, next| one < next)) {
+                return Err("its answers are to no examples of these".to_owned());
+            }
+        }
+        let answers = rows.as_ref().map_or(self.count, Vec::len);
+        let (found, wanted) = (logits.len(), answers * self.width);
         if found != wanted {
             return Err(format!("it answered {found} numbers instead of {wanted}"));
         }
@@ -96,15 +109,17 @@ impl Question<'_> {
         let logits = logits.ok_or("some of its answers are no numbers")?;
         let Rest { runtime, latency_ms, examples_per_second } = rest;
         let runtime = super::child::line(&runtime);
-        Ok(Answered { logits, runtime, latency_ms, examples_per_second })
+        Ok(Answered { logits, rows, runtime, latency_ms, examples_per_second })
     }
 }
 
-/// A runtime's answers to all examples.
+/// A runtime's answers to the examples.
 #[derive(Clone, Debug)]
 pub(super) struct Answered {
     /// One example's numbers behind the other's.
     pub logits: Vec<f32>,
+    /// The examples that there are answers to, rising; none where there are answers to all.
+    pub rows: Option<Vec<u32>>,
     /// What computed them.
     pub runtime: String,
     pub latency_ms: f64,
@@ -120,6 +135,7 @@ enum Said {
     },
     Answers {
         logits: Vec<Option<f32>>,
+        rows: Option<Vec<u32>>,
         #[serde(flatten)]
         rest: Rest,
     },

@@ -3,6 +3,7 @@
 mod merges;
 mod pre;
 mod read;
+mod unigram;
 mod words;
 mod write;
 

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use serde_json::{Value as Json, json};
 
 use super::pre::{Pre, steps};
-use super::{BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED, merges, padding, words};
+use super::{
+    BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED, merges, padding, unigram, words,
+};
 use crate::config::strings;
 use crate::error::Error;
 use crate::value::{Array, Value};
@@ -41,7 +43,7 @@ pub(super) struct Tokens<'a> {
 
 impl<'a> Tokens<'a> {
     pub fn of(tokenizer: &'a Json, rows: usize) -> Result<Self, Error> {
-        let vocab = tokenizer["model"]["vocab"].as_object();
+        let vocab = vocabulary(&tokenizer["model"]["vocab"]);
         let vocab =
             vocab.ok_or_else(|| Error::tokenizer("model.vocab", "it is no map of tokens"))?;
         let within = |part: &str, text: &str, id: Option<u64>| {
@@ -54,20 +56,22 @@ impl<'a> Tokens<'a> {
         let mut texts: Vec<Option<String>> = vec![None; rows];
         let mut types = vec![UNUSED; rows];
         for (text, id) in vocab {
-            let id = within("model.vocab", text, id.as_u64())?;
-            if texts[id].replace(text.clone()).is_some() {
+            let id = within("model.vocab", text, id)?;
+            if texts[id].replace(text.to_owned()).is_some() {
                 return Err(Error::tokenizer(
                     "model.vocab",
                     format!("two tokens have the number {id}"),
                 ));
             }
             types[id] = NORMAL;
-            ids.insert(&**text, id);
+            ids.insert(text, id);
         }
         for token in tokenizer["added_tokens"].as_array().into_iter().flatten() {
             let text = token["content"].as_str().unwrap_or_default();
             let id = within("added_tokens", text, token["id"].as_u64())?;
-            if ["single_word", "lstrip", "rstrip"].into_iter().any(|name| token[name] == true) {
+            let beside = ["single_word", "lstrip", "rstrip"];
+            // RoBERTa's mask takes a space with it, and stands in no text that a model of vectors reads.
+            if text != MASK && beside.into_iter().any(|name| token[name] == true) {
                 let problem = format!(
                     "{text:?} takes spaces or words beside it into account, which llama.cpp does not"
                 );
@@ -94,6 +98,21 @@ impl<'a> Tokens<'a> {
     }
 }
 
+/// The mask of models that have a lone one.
+const MASK: &str = "<mask>";
+
+/// The tokens of a vocabulary with their numbers: a map, or Unigram's list of pieces and scores.
+fn vocabulary(vocab: &Json) -> Option<Vec<(&str, Option<u64>)>> {
+    match vocab {
+        Json::Object(map) => Some(map.iter().map(|(text, id)| (&**text, id.as_u64())).collect()),
+        Json::Array(pieces) => {
+            let named = pieces.iter().zip(0_u64..);
+            named.map(|(piece, id)| Some((piece[0].as_str()?, Some(id)))).collect()
+        }
+        _ => None,
+    }
+}
+
 /// Whether a token is written as a special one though its file does not say so, as llama.cpp's converter has it.
 fn looks_special(text: &str) -> bool {
     matches!(text, "<pad>" | "<mask>" | "<2mass>" | "[@BOS@]")
@@ -108,12 +127,14 @@ fn looks_special(text: &str) -> bool {
 /// [`Error::Tokenizer`] naming what llama.cpp would do otherwise.
 pub(crate) fn write(source: &Source<'_>) -> Result<Keys, Error> {
     let model = &source.tokenizer["model"];
-    if model["type"] == "WordPiece" {
-        return words::write(source);
+    match model["type"].as_str() {
+        Some("WordPiece") => return words::write(source),
+        Some("Unigram") => return unigram::write(source),
+        _ => {}
     }
     // Old files do not name it.
     if model.get("type").is_some_and(|kind| kind != "BPE") || !model["merges"].is_array() {
-        return Err(Error::tokenizer("model.type", "it is neither BPE nor WordPiece"));
+        return Err(Error::tokenizer("model.type", "it is none of BPE, WordPiece and Unigram"));
     }
     for part in ["continuing_subword_prefix", "end_of_word_suffix"] {
         if model[part].as_str().is_some_and(|text| !text.is_empty()) {
@@ -256,7 +277,7 @@ fn space_prefix(tokenizer: &Json) -> Result<bool, Error> {
 }
 
 /// The tokens that begin, end, pad and stand for what is unknown; which a text is given.
-fn ends(source: &Source<'_>, tokens: &Tokens<'_>, keys: &mut Keys) -> Result<(), Error> {
+pub(super) fn ends(source: &Source<'_>, tokens: &Tokens<'_>, keys: &mut Keys) -> Result<(), Error> {
     let (bos, eos) = around(&source.tokenizer["post_processor"])?;
     let by_text = |part: &str, text: &str| {
         let id = tokens.ids.get(text).copied();
@@ -292,6 +313,9 @@ fn around(post: &Json) -> Result<(Option<&str>, Option<&str>), Error> {
     for step in steps(post, "processors") {
         match step["type"].as_str() {
             Some("ByteLevel") => {}
+            Some("RobertaProcessing" | "BertProcessing") if step["cls"][0].is_string() => {
+                (bos, eos) = (step["cls"][0].as_str(), step["sep"][0].as_str());
+            }
             Some("TemplateProcessing") => {
                 let parts = step["single"].as_array().map(Vec::as_slice).unwrap_or_default();
                 let special =

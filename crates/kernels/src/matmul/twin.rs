@@ -260,7 +260,7 @@ impl<F> Right<'_, F> {
             Self::Floats(b) => b.len() >= elements,
             Self::Halves(b) => b.len() >= elements,
             Self::Bytes(b) => b.len() >= elements,
-            Self::Blocks(blocks, b) => b.len() / blocks.words() * blocks.len() >= elements,
+            Self::Blocks(blocks, b) => b.len() / blocks.words() * blocks.numbers() >= elements,
         }
     }
 }

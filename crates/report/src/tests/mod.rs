@@ -42,6 +42,7 @@ pub(super) fn arm(errors: &[usize], parameters: usize) -> ArmReport {
 fn exports(name: &str) -> Exports {
     let figures = Figures {
         runtime: format!("{name} 1.0"),
+        examples: None,
         score: Some(0.5),
         agreement: Some(0.875),
         furthest: Some(0.0015),

@@ -76,6 +76,13 @@ fn what_a_text_is_put_between_is_written() {
     assert!(problem(&tokenizer).contains("post_processor"));
     tokenizer["post_processor"] = json!({"type": "RobertaProcessing"});
     assert!(problem(&tokenizer).contains("RobertaProcessing"));
+    tokenizer["post_processor"]["cls"] = json!(["a", 1]);
+    tokenizer["post_processor"]["sep"] = json!(["<|end|>", 0]);
+    let keys = written(&tokenizer, &Json::Null, None, 8).unwrap();
+    for (name, id) in [("bos_token_id", 1), ("eos_token_id", 0)] {
+        assert_eq!(keys[&key(name)].as_u64(), Some(id), "{name}");
+    }
+    assert_eq!(keys["tokenizer.ggml.add_eos_token"].as_bool(), Some(true));
 }
 
 #[test]
@@ -85,7 +92,8 @@ fn what_llama_cpp_would_be_wrong_about_is_refused() {
         *tokenizer.pointer_mut(path).unwrap() = value;
         problem(&tokenizer)
     };
-    assert!(with("/model/type", json!("Unigram")).contains("neither BPE nor WordPiece"));
+    assert!(with("/model/type", json!("WordLevel")).contains("none of BPE, WordPiece and Unigram"));
+    assert!(with("/model/type", json!("Unigram")).contains("pre_tokenizer"));
     assert!(with("/normalizer", json!({"type": "Lowercase"})).contains("Lowercase"));
     assert!(with("/pre_tokenizer", json!({"type": "Whitespace"})).contains("pre_tokenizer"));
     assert!(with("/model/merges", json!([["a"]])).contains("merges"));
