@@ -146,6 +146,7 @@ fn what_embeddings_cannot_have_is_refused() {
             folder: Origin::Folder(path("fixtures/bert")),
             weights: Storage::F32,
             labels: Default::default(),
+            cache: None,
         },
         ..recipe
     };

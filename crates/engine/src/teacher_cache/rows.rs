@@ -11,7 +11,7 @@ pub enum RowFormat {
     F32,
     /// Rounded to 16 bits.
     F16,
-    /// In bytes, each [`BLOCK`] of a row with a scale in f16: the largest of them is ±127.
+    /// In bytes, each 32 numbers of a row with a scale in f16: the largest of them is ±127.
     Int8,
 }
 
