@@ -215,7 +215,8 @@ fn narrower_students_take_over_what_matters() {
         home.done(&format!("generate {out}.gguf \"a b\" --max-tokens 3 --device cpu"));
     }
     // Students of any width take over the first of one ranking.
-    let said = home.done("sweep narrow.toml --out s --set student.model.intermediate_size=24,64");
+    let said =
+        notes_of_sweep(&home, "narrow.toml --out s --set student.model.intermediate_size=24,64");
     assert_eq!(said.matches("Of each layer, ").count(), 1, "{said}");
     let sweep = home.json("s/sweep.json");
     for point in sweep["points"].as_array().unwrap() {
@@ -348,12 +349,19 @@ fn layers_are_left_out_by_influence() {
     }
 }
 
+/// What a sweep tells while it works.
+fn notes_of_sweep(home: &Home, arguments: &str) -> String {
+    let said = say(home.command(&format!("sweep {arguments}")));
+    assert_eq!(said.code, Some(0), "{arguments}: {said:?}");
+    said.out + &said.err
+}
+
 /// In a sweep the same is found out once for all students, and goes on where some keep fewer layers.
 fn swept(home: &Home, report: &Value) {
     let count = |said: &str, part: &str| said.matches(part).count();
     let narrow = "--set student.model.intermediate_size=48";
-    let said = home
-        .done(&format!("sweep cut.toml --out s {narrow} --set distil.temperature=1,2 --seeds 2"));
+    let arguments = format!("cut.toml --out s {narrow} --set distil.temperature=1,2 --seeds 2");
+    let said = notes_of_sweep(home, &arguments);
     assert_eq!(
         (count(&said, " is left out: KL"), count(&said, "Of each layer, 48 of 64 units")),
         (2, 1),
@@ -376,9 +384,9 @@ fn swept(home: &Home, report: &Value) {
     let kept = &report["influence"]["kept"];
     assert_eq!(home.json("one/report.json")["influence"]["kept"], *kept);
     // The second point leaves out one layer more than the first, the third as many as that.
-    let said = home.done("sweep cut.toml --out t --set student.model.layers.keep=3,2,1");
+    let said = notes_of_sweep(home, "cut.toml --out t --set student.model.layers.keep=3,2,1");
     assert_eq!(count(&said, " is left out: KL"), 3, "{said}");
-    let said = home.done("sweep cut.toml --out u --set student.model.layers.keep=1,2,3");
+    let said = notes_of_sweep(home, "cut.toml --out u --set student.model.layers.keep=1,2,3");
     assert_eq!(count(&said, " is left out: KL"), 3, "{said}");
     let cuts = |sweep: &str| {
         runs(&home.json(&format!("{sweep}/sweep.json"))).iter().map(layers).collect::<Vec<_>>()
@@ -549,13 +557,12 @@ fn trainer_and_evaluator_find_the_nats_of_llama_cpp() {
     }
     near(&home.json("one/report.json")["arms"]["teacher"]["cross_entropy"]);
     // A prompt begins once too, whether or not it says so.
-    let go_on = |prompt: &str| {
-        let said = home
-            .done(&format!("generate pieces.gguf \"{prompt}\" --max-tokens 4 --device cpu --json"));
-        let one = &of_json(&said)["continuations"][0];
-        (one["prompt_tokens"].clone(), one["tokens"].clone())
-    };
-    assert_eq!(go_on("<s>ab a"), go_on("ab a"));
+    home.write("prompts.txt", "ab a\n<s>ab a\n");
+    let go_on = "generate pieces.gguf --file prompts.txt --max-tokens 4 --device cpu --json";
+    let said = of_json(&home.done(go_on));
+    let [plain, begun] = [0, 1].map(|row| &said["continuations"][row]);
+    let of = |one: &Value| ["prompt_tokens", "tokens"].map(|key| one[key].clone());
+    assert_eq!((of(plain), &plain["prompt_tokens"]), (of(begun), &json!(3)));
 }
 
 /// Models may have rows for tokens that the tokenizer lacks; two that have not as many are compared on those that both have.
