@@ -322,7 +322,7 @@ mod tests {
             (
                 Architecture::Bert,
                 "blk.0.attn_output_norm.bias",
-                "bert.encoder.layer.0.attention.output.LayerNorm.bias",
+                "encoder.layer.0.attention.output.LayerNorm.bias",
             ),
         ] {
             let names = architecture.by_gguf(gguf).unwrap();

@@ -400,6 +400,7 @@ fn models_of_vectors_and_of_next_tokens_are_for_llama_cpp() {
     let bare: Vec<_> = tensors
         .iter()
         .filter_map(|(name, view)| Some((name.strip_prefix("bert.")?, view)))
+        .filter(|(name, _)| !name.starts_with("pooler"))
         .map(|(name, view)| (name, view.dtype(), view.shape(), view.data()))
         .collect();
     home.write("electra/model.safetensors", super::safetensors(&bare));

@@ -611,8 +611,8 @@ fn refuses_what_does_not_go_together() {
     );
     refused(
         &[(teacher, "logits = \"t\""), ("epochs = 8", "epochs = 8\nshift = 1")],
-        "a.toml:5:1: cached logits are those of unmoved images: set `train.shift` to 0, or give the \
-         teacher's `folder`",
+        "a.toml:5:1: cached answers are those of unmoved images: set `train.shift` to 0, or give the \
+         teacher's `folder` alone",
     );
     let csv = ("source = \"embedded\"", "source = \"csv\"\ntrain = \"a\"\ntest = \"b\"");
     let no_images = "`shift` moves images, and a CSV file has none: leave it out, or set it to 0";

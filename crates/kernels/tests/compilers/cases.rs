@@ -4,8 +4,13 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::add_to::AddTo;
 use distil_gpu_kernels::attention::Attention;
+use distil_gpu_kernels::batch_norm::{
+    BatchMoments, BatchNorm, BatchNormBackward, BatchNormSums, RunningMoments,
+};
 use distil_gpu_kernels::chain::{Binary, Chain, Stage};
 use distil_gpu_kernels::columns::Columns;
+use distil_gpu_kernels::conv::{Conv, Window};
+use distil_gpu_kernels::depthwise::{Depthwise, Pass};
 use distil_gpu_kernels::distill_loss::DistillLoss;
 use distil_gpu_kernels::elementwise::Elementwise;
 use distil_gpu_kernels::feature_loss::{FeatureLoss, Measure};
@@ -18,21 +23,23 @@ use distil_gpu_kernels::matmul::Matmul;
 use distil_gpu_kernels::max_norm::MaxNorm;
 use distil_gpu_kernels::optimizer::{Factor, Optimizer, Rule};
 use distil_gpu_kernels::pointwise_loss::{PointwiseKind, PointwiseLoss};
+use distil_gpu_kernels::pool::{Pool, PoolKind};
 use distil_gpu_kernels::reduce::{Reduce, ReduceOp};
 use distil_gpu_kernels::relation_loss::RelationLoss;
 use distil_gpu_kernels::relative_gather::RelativeGather;
 use distil_gpu_kernels::roof::Roof;
 use distil_gpu_kernels::rotary::Rotary;
+use distil_gpu_kernels::sample::Sample;
 use distil_gpu_kernels::scatter::Scatter;
 use distil_gpu_kernels::softmax::Softmax;
-use distil_gpu_kernels::{DType, Divergence, Halved, Kernel};
+use distil_gpu_kernels::{Blocks, DType, Divergence, Halved, Kernel};
 
 /// A kernel, and what it is called in a table.
 pub type Case = (String, Arc<dyn Kernel>);
 
 /// Every kernel, in f32 and with all in f16 that may be.
 pub fn cases() -> Vec<Case> {
-    let mut cases = [products(), attention(), rows(), losses(), elements()].concat();
+    let mut cases = [products(), attention(), rows(), losses(), elements(), images()].concat();
     let halved: Vec<Case> = cases
         .iter()
         .filter(|(_, kernel)| !kernel.halves().is_empty())
@@ -128,7 +135,8 @@ fn rows() -> Vec<Case> {
         cases.push(case(format!("rotary{way}"), rotary));
         let (rows, half, gate, halves) = (4096, 1536, Gate::Silu, Halves::Apart);
         cases.push(case(format!("silu gate{way}"), Glu { rows, half, gate, halves, backward }));
-        for table_type in [DType::F32, DType::F16, DType::I8] {
+        let quantised = DType::Blocks(Blocks::Q4_K);
+        for table_type in [DType::F32, DType::F16, DType::I8, quantised] {
             if table_type == DType::F32 || !backward {
                 let gather = Gather {
                     rows: 4096,
@@ -149,10 +157,47 @@ fn rows() -> Vec<Case> {
             RelativeGather { batch, heads, length, buckets, content, position, backward };
         cases.push(case(format!("relative gather{way}"), relative));
     }
+    for penalised in [false, true] {
+        let said = if penalised { " of some said" } else { "" };
+        let sample = Sample { rows: 8, cols: 128_256, penalised };
+        cases.push(case(format!("sample{said}"), sample));
+    }
     cases.push(case("scatter", Scatter { rows: 512, cols: 192, table_rows: 100_000 }));
     cases.push(case("largest norm", MaxNorm { rows: 768, cols: 768, bound: 3.0 }));
     cases.push(case("columns", Columns { rows: 4096, cols: 384, blocks: 3, join: false }));
     cases.push(case("columns joined", Columns { rows: 4096, cols: 384, blocks: 3, join: true }));
+    cases
+}
+
+/// Kernels over images: a layer of ResNet-50, and one of MobileNetV2.
+fn images() -> Vec<Case> {
+    let (window, images, size, eps) = (Window::square(3, 1, 1), 32, [28, 28], 1e-5);
+    let conv = Conv { window, images, size, inputs: 128, outputs: 128, groups: 1 };
+    let mut cases = vec![
+        case("conv 128 to 128", conv.forward()),
+        case("conv 128 to 128 by image", conv.input_gradient()),
+        case("conv 128 to 128 by weights", conv.weight_gradient()),
+    ];
+    let (rows, channels) = (32 * 28 * 28, 192);
+    for pass in [Pass::Forward, Pass::Input, Pass::Weights] {
+        let depthwise = Depthwise { window, images, size, channels, pass };
+        cases.push(case(format!("depthwise {pass:?}"), depthwise));
+    }
+    for (name, kind) in
+        [("largest", PoolKind::Max), ("mean", PoolKind::Mean { count_padding: true })]
+    {
+        for backward in [false, true] {
+            let way = if backward { " backward" } else { "" };
+            let pool = Pool { window, images, size, channels, kind, backward };
+            cases.push(case(format!("pool of the {name}{way}"), pool));
+        }
+    }
+    let (chain, extent) = (Chain::default(), [1, 1, rows as u32, channels as u32]);
+    cases.push(case("batch norm moments", BatchMoments { rows, channels }));
+    cases.push(case("batch norm", BatchNorm { rows, channels, eps, chain, extent }));
+    cases.push(case("batch norm sums", BatchNormSums { rows, channels, eps }));
+    cases.push(case("batch norm backward", BatchNormBackward { rows, channels, eps }));
+    cases.push(case("batch norm running", RunningMoments { rows, channels, momentum: 0.1 }));
     cases
 }
 

@@ -7,7 +7,7 @@ use super::super::keys::all;
 use super::super::{Recipe, RecipeError};
 
 /// Recipes in which every table stands in every form.
-const RECIPES: [&str; 6] = [
+const RECIPES: [&str; 7] = [
     r#"
     [data]
     source = "images"
@@ -56,6 +56,8 @@ const RECIPES: [&str; 6] = [
     "data = { source = \"idx\", train_images = \"a\", train_labels = \"a\", test_images = \"a\", \
      test_labels = \"a\" }\nteacher = { folder = \"c\" }\n\
      student = { model = { type = \"mlp\", hidden_sizes = [4] } }\ntrain = { epochs = 1 }",
+    "data = { source = \"embedded\" }\nteacher = { folder = \"c\" }\n\
+     student = { model = { type = \"resnet\", depths = [1], hidden_sizes = [4] } }\ntrain = { epochs = 1 }",
 ];
 
 /// The tables in which an unknown key is put to see what keys they have.
