@@ -300,7 +300,7 @@ const KINDS: [(&[&str], &[&str]); 3] = [
     ),
     (
         &["family::Bert", "\"distilbert\"", "\"modernbert\"", "\"deberta-v2\""],
-        &["models", "verify"],
+        &["models", "verify", "gguf"],
     ),
 ];
 

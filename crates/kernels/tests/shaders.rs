@@ -579,7 +579,10 @@ fn launches_bind_what_shaders_name() {
                 }
             }
         }
-        assert!(bound.into_iter().eq(0..launch.bindings.len()), "{launch:?} binds too much");
+        // A place that is left empty may be another entry point's.
+        let mut places = launch.bindings.iter().enumerate();
+        let named = places.all(|(slot, place)| place.is_none() || bound.contains(&slot));
+        assert!(named, "{launch:?} binds too much");
     }
 }
 
@@ -591,9 +594,10 @@ fn launches_bind_every_operand() {
             let bound: BTreeSet<usize> =
                 launches.iter().flat_map(|launch| &launch.bindings).flatten().copied().collect();
             let operands = kernel.operands().len();
-            // Behind the operands comes scratch memory.
-            let all = operands + usize::from(kernel.scratch() > 0);
-            assert!(bound.into_iter().eq(0..all), "{kernel:?} leaves an operand out");
+            // Behind the operands comes scratch memory, which not all variants need.
+            let scratch = (kernel.scratch() > 0).then_some(operands);
+            let bound = bound.into_iter().filter(|at| Some(*at) != scratch);
+            assert!(bound.eq(0..operands), "{kernel:?} leaves an operand out");
         }
     }
 }

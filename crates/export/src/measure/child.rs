@@ -120,7 +120,8 @@ pub(super) fn line(text: &str) -> String {
     text.chars().map(plain).take(LONGEST).collect()
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
