@@ -3,12 +3,14 @@
 mod merges;
 mod pre;
 mod read;
+mod source;
 mod unigram;
 mod words;
 mod write;
 
 pub(crate) use read::read;
-pub(crate) use write::{Source, write};
+pub(crate) use source::Source;
+pub(crate) use write::write;
 
 /// Types of tokens, as files number them.
 pub(crate) const NORMAL: i64 = 1;

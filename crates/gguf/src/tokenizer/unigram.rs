@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value as Json;
 
 use super::pre::steps;
-use super::write::{Keys, Source, Tokens, ends, key};
+use super::source::{Keys, Source, Tokens, ends, key};
 use super::{SPACE, UNKNOWN};
 use crate::config::strings;
 use crate::error::Error;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value as Json;
 
-use super::write::{Keys, Source, Tokens, key};
+use super::source::{Keys, Source, Tokens, key};
 use super::{NORMAL, SPACE, UNKNOWN};
 use crate::config::strings;
 use crate::error::Error;

@@ -1,5 +1,10 @@
 //! What is written of a tokenizer, and what is refused.
 
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use super::super::{CONTROL, NORMAL, UNUSED, USER_DEFINED};
 use super::*;
 
 fn byte_level() -> Json {
