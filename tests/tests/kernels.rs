@@ -218,14 +218,10 @@ fn checked_shaders_give_the_same_bits() {
     for table_rows in [2, 500] {
         for backward in [false, true] {
             sample(Arc::new(Gather {
-                rows: 200,
-                table_rows,
-                first: 0,
-                cols: 77,
                 backward,
                 accumulate: backward && table_rows > 7,
                 table_type: if !backward && table_rows > 7 { DType::F16 } else { DType::F32 },
-                ids_type: DType::I32,
+                ..Gather::new(200, table_rows, 77)
             }));
         }
     }

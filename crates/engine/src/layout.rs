@@ -109,15 +109,6 @@ impl Storage {
         ("q4_k", Self::Q4_K),
     ];
 
-    /// Those that a teacher may lie in.
-    pub const OF_TEACHERS: [(&str, Self); 5] = [
-        ("f32", Self::F32),
-        ("f16", Self::F16),
-        ("bf16", Self::BF16),
-        ("q8_0", Self::Q8_0),
-        ("q4_k", Self::Q4_K),
-    ];
-
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(own, _)| *own == name).map(|(_, storage)| *storage)

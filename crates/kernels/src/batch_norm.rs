@@ -2,26 +2,14 @@
 
 use rayon::prelude::*;
 
-use crate::chain::{Chain, Coord, OPERAND_NAMES, Row};
-use crate::row::vectorised;
+use crate::chain::{self, Chain, Coord, OPERAND_NAMES, Row};
+use crate::chunks::{chunk, chunks, tile};
+use crate::row::{self, vectorised};
 use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, twin};
 
 /// Most operands of the chain behind it: a shader binds eight buffers.
 pub const MAX_OPERANDS: usize = 3;
 const THREADS: usize = 64;
-/// Threads of a workgroup that sums down columns, and most columns of it.
-const SUM_THREADS: usize = 256;
-const COLUMNS: usize = 32;
-/// Least rows of a chunk, and most chunks.
-const CHUNK: usize = 64;
-const MOST_CHUNKS: usize = 256;
-/// Elements of one CPU task.
-const TASK_LEN: usize = 1 << 14;
-
-/// Rows of a chunk: they depend on the number of rows alone.
-fn chunk(rows: usize) -> usize {
-    rows.div_ceil(MOST_CHUNKS).max(CHUNK)
-}
 
 /// What the launches of all of these kernels have in common.
 struct Shader<'a> {
@@ -49,8 +37,7 @@ impl Shader<'_> {
             Some((chain, extent)) => chain.dims(extent),
             None => Chain::default().dims([1, 1, rows as u32, channels as u32]),
         };
-        let chunk = chunk(rows);
-        dims.extend([rows, channels, chunk, rows.div_ceil(chunk)].map(|word| word as u32));
+        dims.extend([rows, channels, chunk(rows), chunks(rows)].map(|word| word as u32));
         let unbiased = rows as f64 / (rows.max(2) - 1) as f64;
         let numbers = [eps, (1.0 / rows as f64) as f32, momentum, unbiased as f32];
         dims.extend(numbers.map(f32::to_bits));
@@ -62,14 +49,13 @@ impl Shader<'_> {
     fn sum(
         &self,
         entry: &'static str,
-        chunks: usize,
+        parts: usize,
         bindings: [Option<usize>; 8],
         caps: &Caps,
     ) -> Launch {
-        let columns = self.channels.next_power_of_two().min(COLUMNS);
-        let lanes = SUM_THREADS / columns;
+        let [columns, lanes] = tile(self.channels);
         let overrides = vec![("COLUMNS", columns as f64), ("LANES", lanes as f64)];
-        let groups = chunks * self.channels.div_ceil(columns);
+        let groups = parts * self.channels.div_ceil(columns);
         self.launch(entry, overrides, bindings, caps.grid(groups))
     }
 
@@ -181,10 +167,9 @@ impl Kernel for BatchMoments {
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         let shader = Shader::new(self.rows, self.channels, 0.0);
-        let chunks = self.rows.div_ceil(chunk(self.rows));
         let mut bindings = [None; 8];
         (bindings[0], bindings[7]) = (Some(0), Some(2));
-        let moments = shader.sum("moments_of", chunks, bindings, caps);
+        let moments = shader.sum("moments_of", chunks(self.rows), bindings, caps);
         (bindings[0], bindings[6]) = (None, Some(1));
         vec![moments, shader.sum("merge", 1, bindings, caps)]
     }
@@ -194,7 +179,7 @@ impl Kernel for BatchMoments {
     }
 
     fn scratch(&self) -> usize {
-        3 * self.rows.div_ceil(chunk(self.rows)) * self.channels
+        3 * chunks(self.rows) * self.channels
     }
 
     fn cost(&self) -> Cost {
@@ -232,27 +217,21 @@ impl BatchNorm {
         let (x, moments, weight, bias) = (args.read(0), args.read(1), args.read(2), args.read(3));
         let operands: Vec<&[F]> = (0..chain.operands.len()).map(|i| args.read(4 + i)).collect();
         let normals = normals(moments, channels, eps);
-        let rows_a_task = (TASK_LEN / channels).max(1);
-        let [_, y, z, _] = extent.map(|extent| extent as usize);
         let out = args.write(4 + operands.len());
-        out.par_chunks_mut(rows_a_task * channels).enumerate().for_each(|(task, out)| {
-            let first = task * rows_a_task;
-            for (row, out) in (first..).zip(out.chunks_exact_mut(channels)) {
-                let (x, normals) = (&x[row * channels..][..channels], &normals);
-                let values = &mut *out;
-                vectorised(
-                    #[inline(always)]
-                    move || {
-                        let parts = values.iter_mut().zip(x).zip(normals).zip(weight).zip(bias);
-                        for ((((out, &x), &[mean, rest, scale]), &weight), &bias) in parts {
-                            *out = ((x - mean) - rest) * scale * weight + bias;
-                        }
-                    },
-                );
-                let coord = [row / z / y, row / z % y, row % z, 0].map(|c| c as u32);
-                let row = Row { from: None, values: out };
-                chain.apply_row(row, coord, extent, &operands, state);
-            }
+        row::each(out, channels, |row, out| {
+            let (x, normals) = (&x[row * channels..][..channels], &normals);
+            let values = &mut *out;
+            vectorised(
+                #[inline(always)]
+                move || {
+                    let parts = values.iter_mut().zip(x).zip(normals).zip(weight).zip(bias);
+                    for ((((out, &x), &[mean, rest, scale]), &weight), &bias) in parts {
+                        *out = ((x - mean) - rest) * scale * weight + bias;
+                    }
+                },
+            );
+            let coord = chain::place(row, 0, extent);
+            chain.apply_row(Row { from: None, values: out }, coord, extent, &operands, state);
         });
     }
 }
@@ -365,10 +344,9 @@ impl Kernel for BatchNormSums {
 
     fn launches(&self, caps: &Caps) -> Vec<Launch> {
         let shader = Shader::new(self.rows, self.channels, self.eps);
-        let chunks = self.rows.div_ceil(chunk(self.rows));
         let scratch = Some(5);
         let bindings = [Some(0), Some(1), None, None, Some(2), None, None, scratch];
-        let sums = shader.sum("gradients", chunks, bindings, caps);
+        let sums = shader.sum("gradients", chunks(self.rows), bindings, caps);
         let bindings = [None, None, None, None, None, Some(3), Some(4), scratch];
         vec![sums, shader.sum("add", 1, bindings, caps)]
     }
@@ -378,7 +356,7 @@ impl Kernel for BatchNormSums {
     }
 
     fn scratch(&self) -> usize {
-        2 * self.rows.div_ceil(chunk(self.rows)) * self.channels
+        2 * chunks(self.rows) * self.channels
     }
 
     fn cost(&self) -> Cost {
@@ -412,26 +390,21 @@ impl BatchNormBackward {
         let [x, moments, weight, dy, dweight, dbias] = [0, 1, 2, 3, 4, 5].map(|i| args.read(i));
         let share = F::of64(1.0 / rows as f64);
         let normals = normals(moments, channels, eps);
-        let rows_a_task = (TASK_LEN / channels).max(1);
-        let out = args.write(6);
-        out.par_chunks_mut(rows_a_task * channels).enumerate().for_each(|(task, out)| {
-            let first = task * rows_a_task;
-            for (row, out) in (first..).zip(out.chunks_exact_mut(channels)) {
-                let at = row * channels;
-                let (x, dy, normals) = (&x[at..][..channels], &dy[at..][..channels], &normals);
-                vectorised(
-                    #[inline(always)]
-                    move || {
-                        let sums = dweight.iter().zip(dbias).zip(weight);
-                        let parts = out.iter_mut().zip(x).zip(dy).zip(normals).zip(sums);
-                        for ((((out, &x), &dy), &[mean, rest, scale]), sums) in parts {
-                            let ((&dweight, &dbias), &weight) = sums;
-                            let slope = ((x - mean) - rest) * scale * dweight;
-                            *out = weight * scale * (dy - (dbias + slope) * share);
-                        }
-                    },
-                );
-            }
+        row::each(args.write(6), channels, |row, out| {
+            let at = row * channels;
+            let (x, dy, normals) = (&x[at..][..channels], &dy[at..][..channels], &normals);
+            vectorised(
+                #[inline(always)]
+                move || {
+                    let sums = dweight.iter().zip(dbias).zip(weight);
+                    let parts = out.iter_mut().zip(x).zip(dy).zip(normals).zip(sums);
+                    for ((((out, &x), &dy), &[mean, rest, scale]), sums) in parts {
+                        let ((&dweight, &dbias), &weight) = sums;
+                        let slope = ((x - mean) - rest) * scale * dweight;
+                        *out = weight * scale * (dy - (dbias + slope) * share);
+                    }
+                },
+            );
         });
     }
 }

@@ -11,6 +11,12 @@ pub const MAX_OPERANDS: usize = 3;
 /// Coordinates of a tensor: at most four extents, the last fastest.
 pub type Coord = [u32; 4];
 
+/// Where column `column` of a row lies, whose number counts the rows of all outer extents.
+pub(crate) fn place(row: usize, column: usize, extent: Coord) -> Coord {
+    let [_, y, z, _] = extent.map(|extent| extent as usize);
+    [row / z / y, row / z % y, row % z, column].map(|coordinate| coordinate as u32)
+}
+
 /// One step of a chain. `v` is the running value, `x` the stage's operand.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stage {

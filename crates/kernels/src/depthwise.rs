@@ -2,22 +2,14 @@
 
 use rayon::prelude::*;
 
+use crate::chunks::{chunk, chunks, tile};
 use crate::patches::{Patches, Window};
-use crate::row::vectorised;
+use crate::row::{self, vectorised};
 use crate::{
     Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, Variant, bytes, twin,
 };
 
 const THREADS: usize = 64;
-/// Threads of a workgroup that sums over places.
-const SUM_THREADS: usize = 256;
-/// Most columns of it.
-const COLUMNS: usize = 32;
-/// Least places of a chunk, and most chunks.
-const CHUNK: usize = 64;
-const MOST_CHUNKS: usize = 256;
-/// Elements of one CPU task.
-const TASK_LEN: usize = 1 << 14;
 
 /// What is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,13 +48,10 @@ impl Depthwise {
         look(&self.window, self.images, self.size, self.channels)
     }
 
-    /// Places of a chunk of a sum over all.
-    fn chunk(&self) -> usize {
-        self.patches().rows().div_ceil(MOST_CHUNKS).max(CHUNK)
-    }
-
-    fn chunks(&self) -> usize {
-        self.patches().rows().div_ceil(self.chunk())
+    /// Places of a chunk of a sum over all, and chunks.
+    fn parts(&self) -> [usize; 2] {
+        let places = self.patches().rows();
+        [chunk(places), chunks(places)]
     }
 
     fn word(&self) -> usize {
@@ -74,7 +63,8 @@ impl Depthwise {
         let (words, taps) = (self.channels / word, patches.taps());
         let source = Source { fours: word == 4, ..Source::of("depthwise") };
         let dims = |len: usize| {
-            let words = [words, patches.rows(), self.chunk(), self.chunks(), len];
+            let [chunk, chunks] = self.parts();
+            let words = [words, patches.rows(), chunk, chunks, len];
             words.map(|word| word as u32).to_vec()
         };
         if self.pass != Pass::Weights {
@@ -91,10 +81,10 @@ impl Depthwise {
             }];
         }
         let launch =
-            |entry: &'static str, columns: usize, bindings: [Option<usize>; 4], groups: usize| {
+            |entry: &'static str, tile: [usize; 2], bindings: [Option<usize>; 4], groups: usize| {
                 let mut overrides = if entry == "add" { Vec::new() } else { patches.geometry() };
-                overrides.push(("COLUMNS", columns as f64));
-                overrides.push(("LANES", (SUM_THREADS / columns) as f64));
+                let [columns, lanes] = tile.map(|side| side as f64);
+                overrides.extend([("COLUMNS", columns), ("LANES", lanes)]);
                 Launch {
                     source: source.clone(),
                     entry,
@@ -104,12 +94,12 @@ impl Depthwise {
                     workgroups: caps.grid(groups),
                 }
             };
-        let columns = words.next_power_of_two().min(COLUMNS);
-        let all = (taps * words).next_power_of_two().min(COLUMNS);
-        let groups = self.chunks() * taps * words.div_ceil(columns);
+        let (own, all) = (tile(words), tile(taps * words));
+        let groups = self.parts()[1] * taps * words.div_ceil(own[0]);
+        let added = (taps * words).div_ceil(all[0]);
         vec![
-            launch("by_weights", columns, [Some(0), Some(1), None, Some(3)], groups),
-            launch("add", all, [None, None, Some(2), Some(3)], (taps * words).div_ceil(all)),
+            launch("by_weights", own, [Some(0), Some(1), None, Some(3)], groups),
+            launch("add", all, [None, None, Some(2), Some(3)], added),
         ]
     }
 
@@ -117,7 +107,7 @@ impl Depthwise {
         let (patches, channels) = (self.patches(), self.channels);
         let (image, other, out) = (args.read(0), args.read(1), args.write(2));
         if self.pass == Pass::Weights {
-            let (rows, chunk) = (patches.rows(), self.chunk());
+            let (rows, chunk) = (patches.rows(), chunk(patches.rows()));
             let starts: Vec<usize> = (0..rows).step_by(chunk).collect();
             let sums = starts.par_iter().map(|&first| {
                 let mut sums = vec![F::zero(); out.len()];
@@ -137,15 +127,12 @@ impl Depthwise {
             }
             return;
         }
-        let rows = (TASK_LEN / channels).max(1);
-        out.par_chunks_mut(rows * channels).enumerate().for_each(|(task, out)| {
-            for (place, out) in (task * rows..).zip(out.chunks_exact_mut(channels)) {
-                out.fill(F::zero());
-                each_tap(&patches, place, |tap, pixel| {
-                    let seen = &image[pixel * channels..][..channels];
-                    add_products(out, seen, &other[tap * channels..][..channels]);
-                });
-            }
+        row::each(out, channels, |place, out| {
+            out.fill(F::zero());
+            each_tap(&patches, place, |tap, pixel| {
+                let seen = &image[pixel * channels..][..channels];
+                add_products(out, seen, &other[tap * channels..][..channels]);
+            });
         });
     }
 }
@@ -226,7 +213,7 @@ impl Kernel for Depthwise {
 
     fn scratch(&self) -> usize {
         match self.pass {
-            Pass::Weights => self.chunks() * self.patches().taps() * self.channels,
+            Pass::Weights => self.parts()[1] * self.patches().taps() * self.channels,
             Pass::Forward | Pass::Input => 0,
         }
     }

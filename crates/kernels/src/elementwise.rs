@@ -63,12 +63,11 @@ impl Elementwise {
         let main = main_strides.map(|strides| (args.read(0), strides));
         let operands: Vec<&[F]> = (0..chain.operands.len()).map(|i| args.read(first + i)).collect();
         let out = args.write(first + operands.len());
-        let [_, y, z, w] = extent.map(|e| e as usize);
+        let w = extent[3] as usize;
         // The elements of a row from `first` on; parts go through all stages while they are in the nearest cache.
         let elements = |row: usize, first: usize, values: &mut [F]| {
             for (part, values) in values.chunks_mut(PART_LEN).enumerate() {
-                let coord = [row / z / y, row / z % y, row % z, first + part * PART_LEN];
-                let coord = coord.map(|c| c as u32);
+                let coord = chain::place(row, first + part * PART_LEN, *extent);
                 let mut from = None;
                 if let Some((main, strides)) = main {
                     let main = &main[chain::offset(coord, strides)..];

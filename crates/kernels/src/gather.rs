@@ -57,6 +57,20 @@ pub fn sorted_order(ids: &[i32]) -> Vec<i32> {
 }
 
 impl Gather {
+    /// Rows of a whole table in f32, by integers.
+    pub fn new(rows: usize, table_rows: usize, cols: usize) -> Self {
+        Self {
+            rows,
+            table_rows,
+            first: 0,
+            cols,
+            backward: false,
+            accumulate: false,
+            table_type: DType::F32,
+            ids_type: DType::I32,
+        }
+    }
+
     fn run<F: Real>(&self, args: Args<'_, F>, _state: &StepState) {
         if self.backward { self.backward(args) } else { self.forward(args) }
     }
@@ -307,18 +321,7 @@ mod tests {
         for [rows, table_rows, cols] in SHAPES {
             let (table, ids) = (numbers(table_rows * cols), some_ids(rows, table_rows));
             let mut out = vec![f64::NAN; rows * cols];
-            let (first, backward) = (0, false);
-            let (table_type, ids_type) = (DType::F32, DType::I32);
-            let gather = Gather {
-                rows,
-                table_rows,
-                first,
-                cols,
-                backward,
-                accumulate: false,
-                table_type,
-                ids_type,
-            };
+            let gather = Gather::new(rows, table_rows, cols);
             let args = vec![Arg::Read(&table), Arg::ReadI32(&ids), Arg::Write(&mut out)];
             gather.run_f64(Args::new(args), &StepState::default());
             for (out, &id) in out.chunks(cols).zip(&ids) {
@@ -346,18 +349,8 @@ mod tests {
             for accumulate in [false, true] {
                 let start = if accumulate { 0.5 } else { f64::NAN };
                 let mut dtable = vec![start; table_rows * cols];
-                let (first, backward) = (0, true);
-                let (table_type, ids_type) = (DType::F32, DType::I32);
-                let gather = Gather {
-                    rows,
-                    table_rows,
-                    first,
-                    cols,
-                    backward,
-                    accumulate,
-                    table_type,
-                    ids_type,
-                };
+                let gather =
+                    Gather { backward: true, accumulate, ..Gather::new(rows, table_rows, cols) };
                 let args = vec![
                     Arg::Read(&dy),
                     Arg::ReadI32(&ids),
@@ -389,18 +382,7 @@ mod tests {
         let mut dtable = [f64::NAN; 2];
         let args =
             vec![Arg::Read(&dy), Arg::ReadI32(&ids), Arg::ReadI32(&order), Arg::Write(&mut dtable)];
-        let (rows, table_rows, cols) = (2, 2, 1);
-        let (table_type, ids_type) = (DType::F32, DType::I32);
-        let gather = Gather {
-            rows,
-            table_rows,
-            first: 0,
-            cols,
-            backward: true,
-            accumulate: false,
-            table_type,
-            ids_type,
-        };
+        let gather = Gather { backward: true, ..Gather::new(2, 2, 1) };
         gather.run_f64(Args::new(args), &StepState::default());
         assert_eq!(dtable, [0.0, 4.0]);
     }

@@ -24,6 +24,7 @@ pub mod attention;
 pub mod batch_norm;
 pub mod blocks;
 pub mod chain;
+mod chunks;
 pub mod columns;
 pub mod conv;
 pub mod depthwise;

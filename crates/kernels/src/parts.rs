@@ -147,16 +147,7 @@ mod tests {
             }
         }
         for accumulate in [false, true] {
-            let gather = Gather {
-                rows: 500,
-                table_rows: 300,
-                first: 0,
-                cols: 3,
-                backward: false,
-                accumulate,
-                table_type: DType::F32,
-                ids_type: DType::I32,
-            };
+            let gather = Gather { accumulate, ..Gather::new(500, 300, 3) };
             assert_alike(gather, &[0]);
             assert_alike(Gather { backward: true, ..gather }, &[3]);
         }

@@ -3,11 +3,9 @@
 use rayon::prelude::*;
 
 use crate::patches::{Patches, Window};
-use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, twin};
+use crate::{Args, Caps, Cost, Kernel, Launch, Operand, Real, Source, StepState, bytes, row, twin};
 
 const THREADS: usize = 64;
-/// Elements of one CPU task.
-const TASK_LEN: usize = 1 << 14;
 
 /// What a pool makes of what its window sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,19 +75,9 @@ impl Pool {
         }
     }
 
-    /// Calls `make` with each place and its row of the output.
-    fn each<F: Real>(&self, out: &mut [F], make: impl Fn(usize, &mut [F]) + Sync) {
-        let rows = (TASK_LEN / self.channels).max(1);
-        out.par_chunks_mut(rows * self.channels).enumerate().for_each(|(task, out)| {
-            for (place, out) in (task * rows..).zip(out.chunks_exact_mut(self.channels)) {
-                make(place, out);
-            }
-        });
-    }
-
     fn largest<F: Real>(&self, mut args: Args<'_, F>) {
         let (patches, x) = (self.looking(), args.read(0));
-        self.each(args.write(1), |place, out| {
+        row::each(args.write(1), self.channels, |place, out| {
             let pixels = (0..patches.taps()).filter_map(|tap| patches.pixel(place, tap));
             for (number, pixel) in pixels.enumerate() {
                 let seen = &x[pixel * self.channels..][..self.channels];
@@ -102,7 +90,7 @@ impl Pool {
 
     fn mean<F: Real>(&self, mut args: Args<'_, F>, count_padding: bool) {
         let (patches, x) = (self.looking(), args.read(0));
-        self.each(args.write(1), |place, out| {
+        row::each(args.write(1), self.channels, |place, out| {
             out.fill(F::zero());
             let pixels = (0..patches.taps()).filter_map(|tap| patches.pixel(place, tap));
             for pixel in pixels {
@@ -144,7 +132,7 @@ impl Pool {
 
     fn mean_back<F: Real>(&self, mut args: Args<'_, F>, count_padding: bool) {
         let (back, patches, dy) = (self.looking_back(), self.looking(), args.read(0));
-        self.each(args.write(1), |pixel, dx| {
+        row::each(args.write(1), self.channels, |pixel, dx| {
             dx.fill(F::zero());
             for window in (0..back.taps()).filter_map(|tap| back.pixel(pixel, tap)) {
                 let share = F::of64(counted(&patches, window, count_padding)).recip();

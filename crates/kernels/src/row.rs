@@ -88,6 +88,17 @@ pub(crate) fn update<F: Real>(
     }))[0]
 }
 
+/// Calls `make` with the number and the elements of each row of `out`, many rows a task.
+pub(crate) fn each<F: Real>(out: &mut [F], width: usize, make: impl Fn(usize, &mut [F]) + Sync) {
+    const TASK: usize = 1 << 14;
+    let rows = (TASK / width).max(1);
+    out.par_chunks_mut(rows * width).enumerate().for_each(|(task, out)| {
+        for (row, out) in (task * rows..).zip(out.chunks_exact_mut(width)) {
+            make(row, out);
+        }
+    });
+}
+
 /// a = f(a) all over the row.
 pub(crate) fn map<F: Real>(a: &mut [F], f: impl Fn(F) -> F + Copy + Sync + Send) {
     a.par_chunks_mut(PART).for_each(move |part| {

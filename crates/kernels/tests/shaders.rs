@@ -212,16 +212,8 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
     for blocks in Blocks::ALL {
         let stored = DType::Blocks(blocks);
         for ids_type in [DType::I32, DType::F32] {
-            kernels.push(Arc::new(Gather {
-                rows: 50,
-                table_rows: 5000,
-                first: 0,
-                cols: 768,
-                backward: false,
-                accumulate: false,
-                table_type: stored,
-                ids_type,
-            }));
+            let whole = Gather::new(50, 5000, 768);
+            kernels.push(Arc::new(Gather { table_type: stored, ids_type, ..whole }));
         }
         for trans_b in [false, true] {
             let product = Matmul::new(200, 512, 768, false, trans_b);
@@ -263,28 +255,13 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
         kernels.push(Arc::new(backward));
         for table_rows in [2, 5_000_000] {
             for backward in [false, true] {
-                kernels.push(Arc::new(Gather {
-                    rows,
-                    table_rows,
-                    first: 0,
-                    cols,
-                    backward,
-                    accumulate: backward,
-                    table_type: DType::F32,
-                    ids_type: DType::I32,
-                }));
+                let accumulate = backward;
+                let whole = Gather::new(rows, table_rows, cols);
+                kernels.push(Arc::new(Gather { backward, accumulate, ..whole }));
             }
             for table_type in [DType::F16, DType::I8] {
-                kernels.push(Arc::new(Gather {
-                    rows,
-                    table_rows,
-                    first: 0,
-                    cols,
-                    backward: false,
-                    accumulate: false,
-                    table_type,
-                    ids_type: DType::I32,
-                }));
+                let whole = Gather::new(rows, table_rows, cols);
+                kernels.push(Arc::new(Gather { table_type, ..whole }));
             }
         }
     }

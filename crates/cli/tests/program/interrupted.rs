@@ -99,6 +99,30 @@ pub fn killed_and_resumed(home: &Home, command: &str, moments: &[u64]) {
     assert!(!home.path("killed/checkpoints").exists(), "a finished run keeps no checkpoints");
     let left: Vec<_> = home.files().into_keys().collect();
     assert!(!left.iter().any(|path| path.to_string_lossy().contains(".distil-gpu-")), "{left:?}");
+    killed_between_students(home, command);
+}
+
+/// Kills the run when the student alone is finished and the distilled one is not, and resumes it.
+fn killed_between_students(home: &Home, command: &str) {
+    let between = || {
+        let journal = fs::read(home.path("between/journal.json")).unwrap_or_default();
+        let journal: serde_json::Value = serde_json::from_slice(&journal).unwrap_or_default();
+        journal["arms"]["control"].is_object()
+    };
+    for _ in 0..20 {
+        let mut child = start(home.command(&format!("{command} --out between")));
+        while !between() && child.try_wait().unwrap().is_none() {
+            sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if !home.path("between/report.json").exists() {
+            home.done("run --resume between -q");
+            return assert_same(home, "between", "whole");
+        }
+        fs::remove_dir_all(home.path("between")).unwrap();
+    }
+    panic!("it always ends before it is killed");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::device::{Device, HostTensor, ProgramId};
 use crate::error::Error;
 use crate::kernels::{StepState, sample};
 use crate::layout::Layout;
-use crate::models::decoder::{Room, step_names as names};
+use crate::models::decoder::{MOST_CHOSEN, Room, step_names as names};
 use crate::models::{Decoder, ModelConfig};
 use crate::objective::frozen_store;
 use crate::plan::Plan;
@@ -24,8 +24,6 @@ pub use text::{Continuation, End, Prompt, TextGenerator};
 
 /// Tokens of a prompt that are read at once.
 const CHUNK: usize = 64;
-/// Tokens that a GPU chooses in one submission. Each costs its whole step, also of texts that have ended in between.
-const CHOSEN_AT_ONCE: usize = 16;
 
 /// What a plan does with each text's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,10 +95,10 @@ impl<'a> Generator<'a> {
         &self.lengths
     }
 
-    /// How many tokens [`Self::write`] does best to choose at once: a device on the processor has nothing to wait for
-    /// between two of them.
+    /// How many tokens [`Self::write`] does best to choose at once. Each costs its whole step, also of texts that have ended in
+    /// between, and a device on the processor has nothing to wait for between two of them.
     pub fn chosen_at_once(device: &dyn Device) -> usize {
-        if device.caps().software { 1 } else { CHOSEN_AT_ONCE }
+        if device.caps().software { 1 } else { MOST_CHOSEN }
     }
 
     /// The plan of a job.
@@ -149,9 +147,37 @@ impl<'a> Generator<'a> {
     /// # Panics
     /// When there are not as many lists as texts.
     pub fn read(&mut self, tokens: &[&[i32]]) -> Result<Vec<f32>, Error> {
-        assert_eq!(tokens.len(), self.room.rows, "a list of tokens for each text");
         let vocabulary = self.decoder.vocab_size;
         let mut logits = vec![0.0; self.room.rows * vocabulary];
+        self.read_pieces(tokens, |device, program, parts| {
+            let made = device.output(program, names::LOGITS)?;
+            for (row, _) in parts.iter().enumerate().filter(|(_, part)| !part.is_empty()) {
+                let range = row * vocabulary..(row + 1) * vocabulary;
+                logits[range.clone()].copy_from_slice(&made[range]);
+            }
+            Ok(())
+        })?;
+        Ok(logits)
+    }
+
+    /// As [`Self::read`], where nobody asks what follows.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    ///
+    /// # Panics
+    /// As [`Self::read`].
+    pub fn take_in(&mut self, tokens: &[&[i32]]) -> Result<(), Error> {
+        self.read_pieces(tokens, |_, _, _| Ok(()))
+    }
+
+    /// Reads tokens piece by piece; `done` is told of each plan that has run, and what it has read.
+    fn read_pieces(
+        &mut self,
+        tokens: &[&[i32]],
+        mut done: impl FnMut(&mut dyn Device, ProgramId, &[&[i32]]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        assert_eq!(tokens.len(), self.room.rows, "a list of tokens for each text");
         let longest = tokens.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
         self.check_room(&tokens.iter().map(|tokens| tokens.len()).collect::<Vec<_>>())?;
         for start in (0..longest).step_by(CHUNK) {
@@ -165,24 +191,22 @@ impl<'a> Generator<'a> {
             integers.push((names::TOKENS.to_owned(), laid_out(&parts, length, |_, token| token)));
             integers.push(self.said(&parts, length));
             let program = self.run(Job::Read(length), &[], &integers)?;
-            let made = self.device.output(program, names::LOGITS)?;
-            for (row, part) in parts.iter().enumerate().filter(|(_, part)| !part.is_empty()) {
-                let range = row * vocabulary..(row + 1) * vocabulary;
-                logits[range.clone()].copy_from_slice(&made[range]);
-                self.lengths[row] += part.len();
+            done(&mut *self.device, program, &parts)?;
+            for (length, part) in self.lengths.iter_mut().zip(&parts) {
+                *length += part.len();
             }
         }
-        Ok(logits)
+        Ok(())
     }
 
     /// Reads one token of each text, none of some, chooses the next one, reads that, and so on: `count` tokens of each
-    /// text, of which all but the last are read. What a text of which nothing is read is given is of no use.
+    /// text, at most [`MOST_CHOSEN`], of which all but the last are read. What a text of which nothing is read is given is of no use.
     ///
     /// # Errors
     /// When there is no room for so many tokens, a logit is no number, or the device fails.
     ///
     /// # Panics
-    /// When there are not as many tokens as texts.
+    /// When there are not as many tokens as texts, or more are asked for.
     pub fn write(
         &mut self,
         last: &[Option<i32>],
@@ -191,6 +215,7 @@ impl<'a> Generator<'a> {
     ) -> Result<Vec<Vec<i32>>, Error> {
         let rows = self.room.rows;
         assert_eq!(last.len(), rows, "a token for each text");
+        assert!(count <= MOST_CHOSEN, "{count} tokens are more than a plan chooses");
         let more = |token: &Option<i32>| if token.is_some() { count } else { 0 };
         self.check_room(&last.iter().map(more).collect::<Vec<_>>())?;
         let parts: Vec<&[i32]> = last.iter().map(|token| token.as_slice()).collect();
@@ -207,10 +232,10 @@ impl<'a> Generator<'a> {
         }
         let settings = [(names::SETTINGS.to_owned(), sampling.settings().repeat(rows))];
         let program = self.run(Job::Write(count), &settings, &integers)?;
+        let chosen = self.device.output(program, names::CHOSEN)?;
         let mut written = vec![Vec::with_capacity(count); rows];
-        for number in 0..count {
-            let chosen = self.device.output(program, &names::of_token(names::CHOSEN, number))?;
-            for (row, (written, token)) in written.iter_mut().zip(chosen).enumerate() {
+        for (number, chosen) in chosen.chunks_exact(rows).take(count).enumerate() {
+            for (row, (written, &token)) in written.iter_mut().zip(chosen).enumerate() {
                 if token == sample::NO_TOKEN && last[row].is_some() {
                     return Err(Error::NotFinite(format!(
                         "the logits of what follows token {} of text {row} are no numbers: the model's parameters are \

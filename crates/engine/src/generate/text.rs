@@ -192,7 +192,7 @@ impl<'a> TextGenerator<'a> {
             .collect();
         // The last token is read as the first one is chosen.
         let given: Vec<&[i32]> = encoded.iter().map(|ids| &ids[..ids.len() - 1]).collect();
-        generator.read(&given)?;
+        generator.take_in(&given)?;
         while writings.iter().any(|writing| writing.end.is_none()) {
             let last: Vec<Option<i32>> = writings
                 .iter()

@@ -71,7 +71,7 @@ pub fn save_stored(
             tokenizer.save(folder, &saved_with(decoder, tokens))?;
         }
         if let Some(generation) = &decoder.generation {
-            write_json(&folder.join(decoder::folder::GENERATION), generation)?;
+            write_json(&folder.join(decoder::folder::GENERATION), &generation.0)?;
         }
     }
     if let Some(preprocessor) = preprocessor(config) {

@@ -7,10 +7,8 @@ use serde_json::Value;
 
 use super::file_names::{CONFIG, bad};
 use super::model_type::ModelType;
-use super::{
-    Answer, Architecture, Input, Inputs, Model, ModelConfig, Output, Outputs, ProblemType,
-};
-use crate::data::{Colour, Normalisation};
+use super::numbers_file::NumbersFile;
+use super::{Answer, Architecture, Inputs, Model, ModelConfig, Output, Outputs};
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::{self, Activation};
@@ -30,16 +28,8 @@ struct File {
     mlp: Mlp,
     /// Shape of one example.
     input_shape: Vec<usize>,
-    /// Names of the classes, in the logits' order.
-    class_names: Vec<String>,
-    /// What inputs go through before the model sees them.
-    normalisation: Normalisation,
-    /// The colour that pictures showed in training where they were transparent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    background: Option<Colour>,
-    /// What the outputs mean.
-    #[serde(default, skip_serializing_if = "ProblemType::is_single_label")]
-    problem_type: ProblemType,
+    #[serde(flatten)]
+    rest: NumbersFile,
 }
 
 /// Linear layers with an activation and dropout between them. Parameters `layers.<i>.weight` [out, in] and
@@ -114,18 +104,8 @@ impl Model for Mlp {
     }
 
     fn to_json(&self, config: &ModelConfig) -> Value {
-        let Input::Numbers { shape, normalisation, background } = &config.input else {
-            unreachable!("a perceptron reads numbers")
-        };
-        let file = File {
-            model_type: NAME.to_owned(),
-            mlp: self.clone(),
-            input_shape: shape.clone(),
-            class_names: config.class_names.clone(),
-            normalisation: normalisation.clone(),
-            background: *background,
-            problem_type: config.problem,
-        };
+        let (rest, input_shape) = NumbersFile::of(config);
+        let file = File { model_type: NAME.to_owned(), mlp: self.clone(), input_shape, rest };
         serde_json::to_value(file).expect("a configuration is plain data")
     }
 }
@@ -135,10 +115,8 @@ fn read(folder: &Path, json: &Value) -> Result<ModelConfig, Error> {
     let file = File::deserialize(json)
         .map_err(|error| bad(&path, format!("not a model configuration: {error}")))?;
     check(&file).map_err(|problem| bad(&path, problem))?;
-    let File { mlp, input_shape: shape, class_names, normalisation, background, .. } = file;
-    let input = Input::Numbers { shape, normalisation, background };
-    let problem = file.problem_type;
-    Ok(ModelConfig { problem, ..ModelConfig::new(Architecture::Mlp(mlp), input, class_names) })
+    let File { mlp, input_shape, rest, .. } = file;
+    Ok(rest.into_config(Architecture::Mlp(mlp), input_shape))
 }
 
 /// Name of a layer, without `.weight` and `.bias`.
@@ -169,11 +147,7 @@ fn check(config: &File) -> Result<(), String> {
             config.input_shape, mlp.input_size
         ));
     }
-    if config.class_names.len() != mlp.num_classes {
-        let names = config.class_names.len();
-        return Err(format!("{names} class_names for num_classes {}", mlp.num_classes));
-    }
-    config.normalisation.check(&config.input_shape).map_err(|error| error.to_string())?;
+    config.rest.check(mlp.num_classes, &config.input_shape)?;
     if !(0.0..1.0).contains(&mlp.dropout) || !(0.0..1.0).contains(&mlp.input_dropout) {
         return Err("dropout must be at least 0 and below 1".to_owned());
     }

@@ -25,6 +25,7 @@ mod inputs;
 mod json;
 mod mlp;
 mod model_type;
+mod numbers_file;
 mod origin;
 mod problem;
 mod quantised;

@@ -39,7 +39,10 @@ keys! {
         .like("\"answers\"");
     /// How its matrices lie in memory while it teaches: f16 and bf16 take half of it, q8_0 little more than a quarter, q4_k an
     /// eighth and a bit. What that costs is measured, as the teacher is as it teaches.
-    WEIGHTS: Storage = word("weights", || Storage::OF_TEACHERS.to_vec())
+    WEIGHTS: Storage = word("weights", || {
+        // Rows in bytes are for models that are kept, not for those that teach.
+        Storage::NAMES.into_iter().filter(|(_, storage)| *storage != Storage::I8).collect()
+    })
         .otherwise("\"f32\", or \"f16\" where `precision` is \"mixed\"")
         .like("\"f16\"")
         .also(&["teacher_dtype"]);

@@ -32,16 +32,8 @@ pub fn in_blocks() -> Vec<Case> {
         let batch = product(36, 7, len, false, true);
         cases.push(with_blocks(Matmul { batch: 3, shared_b: true, chain, extent, ..batch }, 1));
         for (rows, table_rows, cols) in [(1, 1, len), (700, 130, 3 * len)] {
-            let gather = Gather {
-                rows,
-                table_rows,
-                first: 0,
-                cols,
-                backward: false,
-                accumulate: false,
-                table_type: DType::Blocks(blocks),
-                ids_type: DType::I32,
-            };
+            let table_type = DType::Blocks(blocks);
+            let gather = Gather { table_type, ..Gather::new(rows, table_rows, cols) };
             cases.push(with_blocks(gather, 0));
             let mut made = with_blocks(Gather { ids_type: DType::F32, ..gather }, 0);
             let ids = (0..rows).map(|row| (row * 7 % (table_rows + 2)) as f64 - 1.0);

@@ -389,17 +389,8 @@ pub fn gather() -> Vec<Case> {
         (2048, 30_522, 384),
     ] {
         for (backward, accumulate) in [(false, false), (true, false), (true, true)] {
-            let (first, table_type, ids_type) = (0, DType::F32, DType::I32);
-            let kernel = Gather {
-                rows,
-                table_rows,
-                first,
-                cols,
-                backward,
-                accumulate,
-                table_type,
-                ids_type,
-            };
+            let whole = Gather::new(rows, table_rows, cols);
+            let kernel = Gather { backward, accumulate, ..whole };
             cases.push(Case::random(kernel, -1.0, 2.0));
         }
     }
@@ -409,10 +400,8 @@ pub fn gather() -> Vec<Case> {
     let (rows, order) = (ids.len(), sorted_order(&ids));
     for table_rows in [5, 7, 8] {
         let accumulate = table_rows == 7;
-        let (first, cols, backward) = (0, 20, true);
-        let (table_type, ids_type) = (DType::F32, DType::I32);
-        let kernel =
-            Gather { rows, table_rows, first, cols, backward, accumulate, table_type, ids_type };
+        let whole = Gather::new(rows, table_rows, 20);
+        let kernel = Gather { backward: true, accumulate, ..whole };
         let dy = Data::Floats(random_in(-1.0, 2.0, rows * 20, 1));
         let [ids, order] = [&ids, &order].map(|values| Data::Integers(values.clone()));
         cases.push(Case::new(kernel, vec![dy, ids, order, Data::Unwritten]));

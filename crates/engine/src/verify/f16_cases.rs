@@ -142,16 +142,7 @@ fn stored_in(b_type: DType) -> Vec<Case> {
     for (rows, table_rows, cols) in
         [(1, 1, 1), (5, 3, 2), (700, 2, 33), (130, 5000, 9), (2048, 30_522, 384)]
     {
-        let kernel = Gather {
-            rows,
-            table_rows,
-            first: 0,
-            cols,
-            backward: false,
-            accumulate: false,
-            table_type: b_type,
-            ids_type: DType::I32,
-        };
+        let kernel = Gather { table_type: b_type, ..Gather::new(rows, table_rows, cols) };
         cases.push(with_weights(Case::random(kernel, -1.0, 2.0), 0));
     }
     cases

@@ -30,18 +30,7 @@ pub fn parts() -> Vec<Case> {
     }
     for backward in [false, true] {
         for accumulate in [false, true] {
-            let (rows, table_rows, first, cols) = (300, 200, 0, 33);
-            let (table_type, ids_type) = (DType::F32, DType::I32);
-            let gather = Gather {
-                rows,
-                table_rows,
-                first,
-                cols,
-                backward,
-                accumulate,
-                table_type,
-                ids_type,
-            };
+            let gather = Gather { backward, accumulate, ..Gather::new(300, 200, 33) };
             cut(&gather, &[0, 3], 64 * 33);
             if !backward {
                 cut(&Gather { cols: 34, table_type: DType::F16, ..gather }, &[0], 64 * 34);

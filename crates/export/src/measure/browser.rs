@@ -15,6 +15,8 @@ const NAMES: [&str; 4] = [
     "google-chrome",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 ];
+/// Bytes of a folder's path with which that of Chromium's socket in it, 46 longer, has at most 104 with the zero at its end.
+const LONGEST_SCRATCH: usize = 57;
 /// What is served beside the page.
 const PAGE: (&str, &str) = ("measure.html", include_str!("measure.html"));
 const SCRIPT: (&str, &str) = ("measure.js", include_str!("measure.js"));
@@ -48,6 +50,10 @@ fn start<'a>(address: &str, question: &Question<'a>) -> Result<Child<'a>, String
         // What a driver on the processor takes minutes for is no hang.
         command.args(["--disable-component-update", "--disable-gpu-watchdog"]);
         command.arg(format!("--user-data-dir={}", scratch.join("profile").display()));
+        // Where it puts a socket, whose path may not be long.
+        if scratch.as_os_str().len() <= LONGEST_SCRATCH {
+            command.env("TMPDIR", scratch);
+        }
         command.arg(address);
         match Child::start(&mut command, &scratch.join("browser.txt"), question.patience) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}

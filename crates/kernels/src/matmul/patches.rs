@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Matmul;
-use crate::chain::Row;
+use crate::chain::{Row, place};
 use crate::gemm::product;
 use crate::patches::Patches;
 use crate::{Args, DType, Real, StepState};
@@ -149,9 +149,8 @@ impl<F: Real> Work<'_, F> {
         if chain.is_empty() {
             return;
         }
-        let [_, y, z, _] = extent.map(|extent| extent as usize);
         for (at, values) in (first..).zip(out.chunks_exact_mut(*n)) {
-            let coord = [at / z / y, at / z % y, at % z, 0].map(|c| c as u32);
+            let coord = place(at, 0, *extent);
             let row = Row { from: None, values };
             chain.apply_row(row, coord, *extent, &self.operands, self.state);
         }

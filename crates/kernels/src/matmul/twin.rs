@@ -7,7 +7,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::Matmul;
-use crate::chain::Row;
+use crate::chain::{self, Row};
 use crate::gemm::product;
 use crate::{Args, Blocks, DType, Real, StepState};
 
@@ -204,12 +204,11 @@ impl Matmul {
         if self.chain.is_empty() {
             return;
         }
-        let [_, y, z, _] = self.extent.map(|e| e as usize);
         for at in first_row..first_row + rows {
             // SAFETY: a part of the block's row, which gemm has filled and nothing else borrows.
             let values =
                 unsafe { std::slice::from_raw_parts_mut(out.0.add(at * out_row + j), cols) };
-            let coord = [at / z / y, at / z % y, at % z, j].map(|c| c as u32);
+            let coord = chain::place(at, j, self.extent);
             let row = Row { from: None, values };
             self.chain.apply_row(row, coord, self.extent, operands, state);
         }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::Matmul;
 use super::twin::Out;
-use crate::chain::Row;
+use crate::chain::{self, Row};
 use crate::row::vectorised;
 use crate::{DType, Real, StepState};
 
@@ -48,14 +48,13 @@ impl Matmul {
                 3 => columns::<F, 3>(a, b, k, &mut sums),
                 _ => columns::<F, 4>(a, b, k, &mut sums),
             }
-            let [_, y, z, _] = self.extent.map(|e| e as usize);
             for (row, sums) in sums.iter().take(m).enumerate() {
                 // SAFETY: these columns of the row are this task's alone.
                 let values =
                     unsafe { std::slice::from_raw_parts_mut(out.0.add(row * n + first), cols) };
                 values.copy_from_slice(&sums[..cols]);
                 if !self.chain.is_empty() {
-                    let coord = [row / z / y, row / z % y, row % z, first].map(|c| c as u32);
+                    let coord = chain::place(row, first, self.extent);
                     let values = Row { from: None, values };
                     self.chain.apply_row(values, coord, self.extent, operands, state);
                 }

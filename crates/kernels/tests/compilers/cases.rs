@@ -138,16 +138,9 @@ fn rows() -> Vec<Case> {
         let quantised = DType::Blocks(Blocks::Q4_K);
         for table_type in [DType::F32, DType::F16, DType::I8, quantised] {
             if table_type == DType::F32 || !backward {
-                let gather = Gather {
-                    rows: 4096,
-                    table_rows: 30_522,
-                    first: 0,
-                    cols: 768,
-                    backward,
-                    accumulate: backward,
-                    table_type,
-                    ids_type: DType::I32,
-                };
+                let accumulate = backward;
+                let whole = Gather::new(4096, 30_522, 768);
+                let gather = Gather { backward, accumulate, table_type, ..whole };
                 cases.push(case(format!("gather{way} of {table_type:?}"), gather));
             }
         }

@@ -63,16 +63,9 @@ impl Op for Gather {
     }
 
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
-        let kernel = gather::Gather {
-            rows: site.inputs[1].len(),
-            table_rows: site.inputs[0].shape[0],
-            first: 0,
-            cols: site.inputs[0].shape[1],
-            backward: false,
-            accumulate: false,
-            table_type: site.inputs[0].dtype,
-            ids_type: site.inputs[1].dtype,
-        };
+        let [table, ids] = [site.inputs[0], site.inputs[1]];
+        let whole = gather::Gather::new(ids.len(), table.shape[0], table.shape[1]);
+        let kernel = gather::Gather { table_type: table.dtype, ids_type: ids.dtype, ..whole };
         let args = vec![ArgRef::Input(0), ArgRef::Input(1), ArgRef::Output(0)];
         Ok(vec![Lowered::new(kernel, args)])
     }
@@ -112,16 +105,9 @@ impl Op for GatherGradient {
     }
 
     fn lower(&self, site: &Site<'_>) -> Result<Vec<Lowered>, Error> {
-        let kernel = gather::Gather {
-            rows: site.inputs[1].len(),
-            table_rows: self.table_rows,
-            first: 0,
-            cols: site.outputs[0].shape[1],
-            backward: true,
-            accumulate: self.onto,
-            table_type: DType::F32,
-            ids_type: DType::I32,
-        };
+        let (rows, cols) = (site.inputs[1].len(), site.outputs[0].shape[1]);
+        let whole = gather::Gather::new(rows, self.table_rows, cols);
+        let kernel = gather::Gather { backward: true, accumulate: self.onto, ..whole };
         let mut args: Vec<ArgRef> = (0..3).map(ArgRef::Input).collect();
         args.push(ArgRef::Output(0));
         Ok(vec![Lowered::new(kernel, args)])

@@ -13,10 +13,8 @@ use serde_json::Value;
 
 use super::super::file_names::{CONFIG, bad};
 use super::super::model_type::ModelType;
-use super::super::{
-    Answer, Architecture, Input, Inputs, Model, ModelConfig, Naming, Output, Outputs, ProblemType,
-};
-use crate::data::{Colour, Normalisation};
+use super::super::numbers_file::NumbersFile;
+use super::super::{Answer, Architecture, Inputs, Model, ModelConfig, Naming, Output, Outputs};
 use crate::error::Error;
 use crate::graph::ops::BatchNormConfig;
 use crate::graph::{Graph, TensorId};
@@ -39,16 +37,8 @@ struct File {
     stem: String,
     #[serde(flatten)]
     resnet: ResNet,
-    /// Names of the classes, in the logits' order.
-    class_names: Vec<String>,
-    /// What pictures go through before the model sees them.
-    normalisation: Normalisation,
-    /// The colour that pictures showed in training where they were transparent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    background: Option<Colour>,
-    /// What the outputs mean.
-    #[serde(default, skip_serializing_if = "ProblemType::is_single_label")]
-    problem_type: ProblemType,
+    #[serde(flatten)]
+    rest: NumbersFile,
 }
 
 /// A residual network. Parameters `conv1.weight`, `bn1.*`, `layer<stage>.<block>.{conv1,bn1,conv2,bn2}.*`,
@@ -300,18 +290,9 @@ impl Model for ResNet {
     }
 
     fn to_json(&self, config: &ModelConfig) -> Value {
-        let Input::Numbers { normalisation, background, .. } = &config.input else {
-            unreachable!("a residual network reads pictures")
-        };
-        let file = File {
-            model_type: NAME.to_owned(),
-            stem: STEM.to_owned(),
-            resnet: self.clone(),
-            class_names: config.class_names.clone(),
-            normalisation: normalisation.clone(),
-            background: *background,
-            problem_type: config.problem,
-        };
+        let (rest, _) = NumbersFile::of(config);
+        let (model_type, stem) = (NAME.to_owned(), STEM.to_owned());
+        let file = File { model_type, stem, resnet: self.clone(), rest };
         serde_json::to_value(file).expect("a configuration is plain data")
     }
 }
@@ -328,11 +309,9 @@ fn read(folder: &Path, json: &Value) -> Result<ModelConfig, Error> {
     let file = File::deserialize(json)
         .map_err(|error| bad(&path, format!("not a model configuration: {error}")))?;
     check(&file).map_err(|problem| bad(&path, problem))?;
-    let File { resnet, class_names, normalisation, background, .. } = file;
-    let input = Input::Numbers { shape: resnet.input_shape().to_vec(), normalisation, background };
-    let problem = file.problem_type;
-    let architecture = Architecture::ResNet(resnet);
-    Ok(ModelConfig { problem, ..ModelConfig::new(architecture, input, class_names) })
+    let File { resnet, rest, .. } = file;
+    let shape = resnet.input_shape().to_vec();
+    Ok(rest.into_config(Architecture::ResNet(resnet), shape))
 }
 
 /// Sizes that no file may make us believe.
@@ -359,9 +338,5 @@ fn check(file: &File) -> Result<(), String> {
             "depths {depths:?} are more than the {MOST_BLOCKS} blocks that are possible"
         ));
     }
-    if file.class_names.len() != *num_classes {
-        let names = file.class_names.len();
-        return Err(format!("{names} class_names for num_classes {num_classes}"));
-    }
-    file.normalisation.check(&file.resnet.input_shape()).map_err(|error| error.to_string())
+    file.rest.check(*num_classes, &file.resnet.input_shape())
 }

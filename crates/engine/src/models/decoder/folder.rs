@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::Carried;
 use super::family::Family;
 use super::file;
 use crate::data::Tokenizer;
@@ -35,7 +36,7 @@ pub(super) fn read(
         let read = serde_json::from_str(&text).map_err(|error| {
             bad(&generation, format!("not a generation configuration: {error}"))
         })?;
-        decoder.generation = Some(Arc::new(read));
+        decoder.generation = Some(Carried(Arc::new(read)));
     }
     let tokenizer = Tokenizer::load(folder)?;
     tokenizer.check(decoder.vocab_size)?;

@@ -35,7 +35,7 @@ pub use family::Family;
 use family::{Names, Queries};
 pub use ranking::Ranking;
 pub use rope::{Rope, RopeScaling};
-pub use step::{Room, names as step_names};
+pub use step::{MOST_CHOSEN, Room, names as step_names};
 
 /// A stack of causal attention and feed-forward layers, their norms in front, and a head that guesses the next token.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,9 +79,19 @@ pub struct Decoder {
     /// Probabilities of dropping something in training.
     pub dropout: Dropout,
     /// What its `config.json` says, less what other fields do.
-    pub details: Arc<Value>,
+    pub details: Carried,
     /// Its `generation_config.json`, if it came with one.
-    pub generation: Option<Arc<Value>>,
+    pub generation: Option<Carried>,
+}
+
+/// JSON that goes along with a model and is no part of what it computes: all are equal.
+#[derive(Clone, Debug)]
+pub struct Carried(pub Arc<Value>);
+
+impl PartialEq for Carried {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// How a decoder knows where tokens stand.

@@ -44,7 +44,7 @@ pub mod names {
     pub const DRAW: &str = "draw";
     /// Logits [rows, vocab_size].
     pub const LOGITS: &str = "logits";
-    /// Numbers of the tokens that were chosen, one a row \[rows].
+    /// Numbers of the tokens that were chosen [`super::MOST_CHOSEN`, rows], the first ones in the first rows.
     pub const CHOSEN: &str = "chosen";
 
     /// The name of what token number `number` of a run has for itself.
@@ -52,6 +52,9 @@ pub mod names {
         format!("{name} {number}")
     }
 }
+
+/// The most tokens of a text that one plan chooses.
+pub const MOST_CHOSEN: usize = 16;
 
 /// The store with the model's parameters.
 const MODEL: usize = 0;
@@ -78,8 +81,8 @@ struct Steps<'a> {
 }
 
 impl Decoder {
-    /// The store of a step's keys and values: of each layer both [rows, capacity, key width]; and behind them, where it is
-    /// kept, which tokens were said [rows, vocab_size].
+    /// The store of a step's keys and values: of each layer both [rows, capacity, key width]; behind them the tokens that
+    /// were chosen last [[`MOST_CHOSEN`], rows], and where it is kept, which were said [rows, vocab_size].
     ///
     /// # Errors
     /// [`Error::TooLarge`] when they are too large for any device.
@@ -96,9 +99,20 @@ impl Decoder {
             .flat_map(|layer| ["keys", "values"].map(|of| format!("{of} of layer {layer}")))
             .map(|name| spec(name, keys.clone()))
             .collect();
+        specs.push(spec("tokens that were chosen".to_owned(), vec![MOST_CHOSEN, rows]));
         let vocabulary = vec![rows, self.vocab_size];
         specs.extend(said.then(|| spec("tokens that were said".to_owned(), vocabulary)));
         Layout::new(specs)
+    }
+
+    /// Index of the tokens that were chosen, among what [`Self::cache_layout`] has.
+    fn chosen(&self) -> usize {
+        2 * self.num_hidden_layers
+    }
+
+    /// Index of those that were said.
+    fn said(&self) -> usize {
+        self.chosen() + 1
     }
 
     /// A step that reads so many tokens of each row, keeps their keys and values, and guesses what follows. Store 0 has the
@@ -116,8 +130,8 @@ impl Decoder {
         Plan::compile(&steps.graph, Options::default())
     }
 
-    /// So many steps, each of which reads one token of each row and chooses the next, which the next step reads. Stores as
-    /// those of [`Self::read_plan`].
+    /// So many steps, at most [`MOST_CHOSEN`], each of which reads one token of each row and chooses the next, which the next
+    /// step reads. Stores as those of [`Self::read_plan`].
     ///
     /// # Errors
     /// As [`Self::read_plan`].
@@ -128,13 +142,19 @@ impl Decoder {
         let draw = steps.integers(names::DRAW, &[room.rows, sample::DRAW]);
         let mut token = steps.integers(names::TOKENS, &[room.rows]);
         steps.mark_said(1)?;
-        let said = room.said.then_some((CACHE, 2 * self.num_hidden_layers));
+        let said = room.said.then_some((CACHE, self.said()));
         for number in 0..tokens {
             let place = steps.place(1, |name| names::of_token(name, number));
             let logits = steps.step(token, place)?;
             token = steps.graph.sample(logits, [settings, draw, place.positions], said)?;
-            steps.graph.output(&names::of_token(names::CHOSEN, number), token);
+            // All in one place, which the host reads once.
+            let name = names::of_token(names::CHOSEN, number);
+            let at = steps.graph.constant_i32(&name, &[1], &[number as i32])?;
+            let row = steps.graph.reshape(token, &[1, room.rows])?;
+            steps.graph.scatter(CACHE, self.chosen(), row, at)?;
         }
+        let chosen = steps.graph.parameter(CACHE, self.chosen());
+        steps.graph.output(names::CHOSEN, chosen);
         Plan::compile(&steps.graph, Options::default())
     }
 }
@@ -169,7 +189,7 @@ impl<'a> Steps<'a> {
         let rows = self.room.rows * length;
         let places = self.integers(names::SAID, &[rows]);
         let ones = self.graph.constant(1.0, &[rows, 1])?;
-        self.graph.scatter(CACHE, 2 * self.decoder.num_hidden_layers, ones, places)
+        self.graph.scatter(CACHE, self.decoder.said(), ones, places)
     }
 
     /// Reads tokens [rows · length], keeps their keys and values, and guesses what follows each row's last: logits [rows,

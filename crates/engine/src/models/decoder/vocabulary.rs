@@ -39,7 +39,7 @@ pub(super) fn known_tokens(
     let new: HashMap<u64, usize> = old.iter().map(|&id| u64::from(id)).zip(0..).collect();
     decoder.vocab_size = old.len();
     for file in [Some(&mut decoder.details), decoder.generation.as_mut()].into_iter().flatten() {
-        renumber(Arc::make_mut(file), &new);
+        renumber(Arc::make_mut(&mut file.0), &new);
     }
     Ok(Some(KnownTokens { tokenizer: Arc::new(tokenizer), old: Arc::new(old) }))
 }
