@@ -215,6 +215,7 @@ optimizer = {{ name = "adamw", lr = 0.001 }}
     );
     everywhere(&recipe, &[]);
     everywhere(&recipe, &["student.model.layers=[0,1]".to_owned(), "train.batch=1".to_owned()]);
+    everywhere(&recipe, &["distil.on_policy={fraction=0.5}".to_owned()]);
     let taught = folder.path().join("taught");
     let sets = [format!("out={:?}", taught.display().to_string()), "device=cpu".to_owned()];
     let first = Recipe::parse_with(&recipe, "tiny.toml", &sets).unwrap();

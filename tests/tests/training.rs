@@ -135,6 +135,7 @@ fn learn_from(
         objective: &objective,
         gradient_shares: true,
         class_weights: weights.as_deref(),
+        on_policy: None,
     };
     let folder = tempfile::tempdir().unwrap();
     let mut checkpoints = Checkpoints::new(folder.path(), 0.0);

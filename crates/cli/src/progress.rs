@@ -205,7 +205,7 @@ fn joined(parts: [&String; 2]) -> String {
 impl Observer for Progress {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Opened { .. } => {}
+            Event::Opened { .. } | Event::Wrote { .. } => {}
             Event::Download(progress) => self.download.show(progress),
             Event::Started { arm, steps, done, batch, tokens, shown } => {
                 let work = tokens.map_or((*batch as f64, "examples"), |tokens| (tokens, "tokens"));

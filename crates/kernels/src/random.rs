@@ -19,6 +19,8 @@ pub mod stream {
     pub const DROPOUT: u32 = 0x4000_0000;
     /// Next tokens; the text's number is the counter's second word.
     pub const TOKENS: u32 = 0x6000_0000;
+    /// Which steps of a training take the student's own texts, and the seeds of these texts.
+    pub const ON_POLICY: u32 = 0x7000_0000;
 }
 
 /// Two random words for `key` and `counter`. Without a loop, so that a loop over it becomes vector instructions.

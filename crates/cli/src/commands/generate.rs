@@ -11,6 +11,7 @@ use distil_gpu_engine::models::ModelConfig;
 use distil_gpu_engine::store::Storage;
 use serde_json::{Value, json};
 
+use super::written::{self, Asked};
 use crate::terminal::say_part;
 use crate::{Usage, Voice, note, say, say_json};
 
@@ -26,7 +27,9 @@ Examples:
   distil-gpu generate runs/stories/student --compare runs/stories/teacher \"The sea\"
       What both make of it, side by side
   distil-gpu generate my-model --file prompts.txt --max-tokens 40 --json
-      A prompt a line; all are continued side by side")]
+      A prompt a line; several are continued side by side
+  distil-gpu generate teacher --data train.jsonl --to taught.jsonl --temperature 1
+      What a student is taught: the prompts of the data with the teacher's own answers")]
 pub struct Args {
     /// Folder with config.json and model.safetensors, a GGUF file, or hf:OWNER/NAME for a model of the hub
     model: PathBuf,
@@ -35,6 +38,16 @@ pub struct Args {
     /// A file of prompts, one a line
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     file: Option<PathBuf>,
+    /// Documents of prompts and completions, or chats: what stands before the completion, or before the last answer, is a prompt
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompts", "file", "chat"])]
+    data: Option<PathBuf>,
+    /// JSON lines of prompts and what is written, with its log probability: a student learns from them; an interrupted command
+    /// goes on
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "prompts"])]
+    to: Option<PathBuf>,
+    /// The most texts that are written side by side
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    rows: u32,
     /// Prompts are questions to an assistant: they are written as the model's chat template says
     #[arg(long)]
     chat: bool,
@@ -70,7 +83,7 @@ pub struct Args {
     seed: u32,
     /// auto, cpu, gpu or gpu:N
     #[arg(long, default_value = "auto", value_parser = super::device)]
-    device: String,
+    pub(super) device: String,
 }
 
 fn at_least_0(text: &str) -> Result<f32, String> {
@@ -99,8 +112,18 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     if args.repetition_penalty == 0.0 {
         bail!(Usage("--repetition-penalty 0: it must be above 0; 1 is none".to_owned()));
     }
-    let texts = prompts(&args)?;
-    let prompts: Vec<Prompt> = texts.iter().map(|text| prompt(&args, text)).collect();
+    let asked = match &args.data {
+        Some(path) => written::prompts(path)?,
+        None => prompts(&args)?.iter().map(|text| Asked::new(prompt(&args, text))).collect(),
+    };
+    if let Some(path) = &args.to {
+        let (_, config, values): (_, ModelConfig, _) = super::load_model(&args.model, voice)?;
+        let name = || args.model.display().to_string();
+        let generator = generator(&args, &config, &values).with_context(name)?;
+        return written::write(&args, &generator, (&asked, path), voice);
+    }
+    let texts: Vec<String> = asked.iter().map(|asked| last_words(&asked.prompt)).collect();
+    let prompts: Vec<Prompt> = asked.into_iter().map(|asked| asked.prompt).collect();
     let models = [Some(&args.model), args.compare.as_ref()].into_iter().flatten();
     // Text comes as it is made where one prompt goes to one model.
     let streams = prompts.len() == 1 && args.compare.is_none() && !voice.json;
@@ -171,17 +194,23 @@ fn prompt(args: &Args, text: &str) -> Prompt {
     Prompt::Chat(system.chain([say(Role::User, text)]).collect())
 }
 
-fn made(
+/// What a prompt ends with: all of a text, the last message of a chat.
+fn last_words(prompt: &Prompt) -> String {
+    match prompt {
+        Prompt::Text(text) => text.clone(),
+        Prompt::Chat(messages) => messages.last().map_or(String::new(), |one| one.content.clone()),
+    }
+}
+
+/// A generator as the arguments say.
+fn generator<'a>(
     args: &Args,
-    model: &Path,
-    prompts: &[Prompt],
-    streams: bool,
-    voice: Voice,
-) -> Result<Made> {
-    let (_, config, values): (_, ModelConfig, _) = super::load_model(model, voice)?;
-    let name = model.display().to_string();
-    let mut generator = TextGenerator::new(&config, &values).with_context(|| name.clone())?;
+    config: &'a ModelConfig,
+    values: &'a [Vec<f32>],
+) -> Result<TextGenerator<'a>> {
+    let mut generator = TextGenerator::new(config, values)?;
     generator.max_tokens = args.max_tokens as usize;
+    generator.rows = args.rows as usize;
     generator.stop_texts = args.stop.iter().filter(|stop| !stop.is_empty()).cloned().collect();
     generator.sampling = Sampling {
         temperature: args.temperature,
@@ -191,6 +220,19 @@ fn made(
         repetition_penalty: args.repetition_penalty,
         seed: args.seed,
     };
+    Ok(generator)
+}
+
+fn made(
+    args: &Args,
+    model: &Path,
+    prompts: &[Prompt],
+    streams: bool,
+    voice: Voice,
+) -> Result<Made> {
+    let (_, config, values): (_, ModelConfig, _) = super::load_model(model, voice)?;
+    let name = model.display().to_string();
+    let generator = generator(args, &config, &values).with_context(|| name.clone())?;
     let mut device = super::open(&args.device, false, voice)?;
     let begun = Instant::now();
     let mut told = |_: usize, piece: &str| {

@@ -23,6 +23,7 @@ pub mod run;
 pub mod serve;
 pub mod sweep;
 pub mod tune;
+mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

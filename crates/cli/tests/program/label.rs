@@ -52,7 +52,7 @@ optimizer = { name = "adamw", lr = 1e-2 }
 const CACHED: &str = "--set teacher.cache=\"answers\"";
 
 /// A home with so many texts, a `teacher/` that has learnt a little, and `next.toml`.
-fn home(count: usize) -> Home {
+pub(super) fn home(count: usize) -> Home {
     let home = Home::new();
     llama(&home);
     home.write("texts.jsonl", texts(count));

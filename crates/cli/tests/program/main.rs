@@ -27,6 +27,7 @@ mod manual;
 mod matrix;
 mod memory;
 mod next_tokens;
+mod on_policy;
 #[cfg(unix)]
 mod page;
 mod pictures;

@@ -135,16 +135,26 @@ impl Corpus {
 }
 
 impl PackedRow {
+    /// Tokens that count.
+    pub fn counted(&self) -> usize {
+        self.labels.iter().flatten().count()
+    }
+
     /// These texts one behind the other, of which each next token counts.
     pub fn of_texts(texts: &[&[i32]]) -> Self {
+        Self::of_pieces(texts.iter().map(|text| (*text, 0)))
+    }
+
+    /// These texts one behind the other, of each of which the tokens from a place on count.
+    pub fn of_pieces<'t>(texts: impl Iterator<Item = (&'t [i32], usize)>) -> Self {
         let mut row = Self::default();
-        for text in texts {
+        for (text, from) in texts {
             let first = row.ids.len();
             row.ids.extend_from_slice(text);
             row.positions.extend(0..text.len() as i32);
             row.first_key.extend(vec![first as i32; text.len()]);
             row.last_query.extend(vec![(first + text.len()) as i32 - 1; text.len()]);
-            let next = text.iter().skip(1).copied().map(Some).chain([None]);
+            let next = (1..text.len()).map(|at| (at >= from).then(|| text[at])).chain([None]);
             row.labels.extend(next.take(text.len()));
         }
         row
@@ -164,6 +174,25 @@ impl PackedDocuments {
     pub(super) fn new(tokens: DocumentTokens, packing: Packing) -> Self {
         let rows = (0..packing.rows() as u32).collect();
         Self { tokens: Arc::new(tokens), packing: Arc::new(packing), rows: Arc::new(rows) }
+    }
+
+    /// Texts in rows of `length` tokens, with `pack` short ones together; of each the tokens from a place on count, and stand
+    /// for no bytes. Without, each has a row of its own unless none of its tokens counts.
+    ///
+    /// # Errors
+    /// As [`Packing::new`].
+    pub fn of_texts<'t>(
+        texts: impl Iterator<Item = (&'t [i32], usize)>,
+        length: usize,
+        pack: bool,
+    ) -> Result<Self, DataError> {
+        let mut tokens = DocumentTokens::default();
+        for (ids, from) in texts {
+            let counts: Vec<bool> = (0..ids.len()).map(|at| at >= from).collect();
+            tokens.push(ids, &counts, &vec![0; ids.len()]);
+        }
+        let packing = Packing::new(&tokens, length, pack)?;
+        Ok(Self::new(tokens, packing))
     }
 
     /// Number of rows, at least one.
@@ -213,7 +242,7 @@ impl PackedDocuments {
     pub fn counted(&self) -> (usize, u64) {
         let of_row = |row: usize| {
             let row = self.row(row);
-            (row.labels.iter().flatten().count(), row.bytes)
+            (row.counted(), row.bytes)
         };
         (0..self.len()).map(of_row).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }

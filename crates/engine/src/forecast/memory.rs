@@ -19,7 +19,7 @@ pub struct Memory {
     pub gradients: u64,
     /// The optimizer's.
     pub moments: u64,
-    /// Tensors between the kernels of a plan, and sums over an epoch.
+    /// Tensors between the kernels of a plan, keys and values of texts that go on, and sums over an epoch.
     pub activations: u64,
     /// What plans read from the host and give back to it.
     pub data: u64,
@@ -47,6 +47,11 @@ impl Memory {
             }
         }
         self.activations += metrics as u64 * 4;
+    }
+
+    /// Adds keys and values of texts that go on.
+    pub(super) fn cache(&mut self, layout: &Layout) {
+        self.activations += layout.segments.iter().map(Segment::bytes).sum::<u64>();
     }
 
     /// Adds loaded plans that share their scratch memory.

@@ -259,7 +259,9 @@ impl Planned {
                 let given = are_given(recipe.task, has_teacher, given);
                 measured.extend(shapes(config, &feed).into_iter().map(|shape| (shape, given)));
             }
-            let (examples, how_of) = ((&feeds, data.len()), (how, recipe.seed));
+            let examples = (&feeds, data.len());
+            let on_policy = recipe.distil.on_policy.as_ref().filter(|_| arm == Arm::Distilled);
+            let how_of = (how, recipe.seed, on_policy);
             let shares = recipe.distil.gradient_shares;
             let plans = TrainingPlans::new(config, how_of, teacher, examples, measured, shares)?;
             let (parts, batches) = (training_parts(&optimizer), step_rows.div_ceil(rows));
@@ -429,6 +431,9 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
         largest_read = largest_read.max(training.largest_read()).max(model.logits);
         let mut memory = Memory { phase: format!("training the {name}"), ..Memory::default() };
         memory.store(&training.layout, &training.parts, training.metrics);
+        if let Some(writing) = &training.plans.writing {
+            memory.cache(&writing.cache);
+        }
         if let Some(teacher) = frozen {
             memory.store(&teacher.layout, &[Part::Parameters], TERMS);
         }

@@ -42,10 +42,10 @@ impl Sampling {
         [self.temperature, self.top_p, self.min_p, self.repetition_penalty]
     }
 
-    /// What tells the draws of text number `row`, as above.
-    pub(super) fn draw(&self, row: usize) -> [i32; sample::DRAW] {
+    /// What tells the draws of text number `text`, as above.
+    pub(super) fn draw(&self, text: u32) -> [i32; sample::DRAW] {
         let top_k = i32::try_from(self.top_k).unwrap_or(i32::MAX);
-        [self.seed.cast_signed(), row as i32, top_k]
+        [self.seed.cast_signed(), text.cast_signed(), top_k]
     }
 
     /// Whether it counts which tokens were said.

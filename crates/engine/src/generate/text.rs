@@ -1,13 +1,14 @@
 //! Prompts that become texts.
 
-use super::{Generator, Sampling};
+use super::{Decoding, Generator, Sampling};
 use crate::data::text::{ChatTemplate, DocumentEncoder, LossOn, Message, Stream};
 use crate::data::{DataError, Tokenizer};
 use crate::device::Device;
 use crate::error::Error;
 use crate::models::decoder::Room;
 use crate::models::{Input, ModelConfig};
-use crate::store::Storage;
+use crate::objective::frozen_store;
+use crate::store::{Storage, Store};
 use crate::words;
 
 /// What a model is given to go on from.
@@ -66,7 +67,12 @@ pub struct TextGenerator<'a> {
     pub max_tokens: usize,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// The most texts that are written side by side.
+    pub rows: usize,
 }
+
+/// Takes texts that were written side by side, of which the first has this number.
+type Take<'t> = dyn FnMut(&mut dyn Device, usize, Vec<Continuation>) -> Result<(), Error> + 't;
 
 /// A text that is being written.
 struct Writing<'a> {
@@ -102,7 +108,13 @@ impl<'a> TextGenerator<'a> {
             stop_texts: Vec::new(),
             max_tokens: 128,
             sampling: Sampling::default(),
+            rows: 16,
         })
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> (&'a ModelConfig, &'a [Vec<f32>]) {
+        (self.config, self.values)
     }
 
     /// Whether it answers chats.
@@ -144,7 +156,7 @@ impl<'a> TextGenerator<'a> {
         }
     }
 
-    /// Goes on with all prompts side by side. `told` is called with a prompt's number and each piece of its text as it comes.
+    /// Goes on with all prompts. `told` is called with a prompt's number and each piece of its text as it comes.
     ///
     /// # Errors
     /// When a prompt becomes no token, there are more tokens than the model was made for, or the device fails.
@@ -157,27 +169,73 @@ impl<'a> TextGenerator<'a> {
     ) -> Result<Vec<Continuation>, Error> {
         let encoded: Vec<Vec<i32>> =
             prompts.iter().map(|prompt| self.encode(prompt)).collect::<Result<_, _>>()?;
-        let longest = encoded.iter().map(Vec::len).max().unwrap_or(0);
         if prompts.is_empty() || self.max_tokens == 0 {
             return Ok(Vec::new());
         }
-        let most = self.config.decoder().map_or(usize::MAX, |model| model.max_position_embeddings);
-        if longest + self.max_tokens > most {
+        let model = frozen_store(device, self.config, self.values, storage)?;
+        let mut all = Vec::new();
+        let made = self.run_on(device, &model, &encoded, 0, told, &mut |_, _, made| {
+            all.extend(made);
+            Ok(())
+        });
+        model.free(device);
+        made.map(|()| all)
+    }
+
+    /// Goes on with these prompts on a device where the model is, `rows` after `rows`, and hands out what becomes of them; the
+    /// first has this number.
+    pub(crate) fn run_on(
+        &self,
+        device: &mut dyn Device,
+        model: &Store,
+        encoded: &[Vec<i32>],
+        first: usize,
+        told: &mut dyn FnMut(usize, &str),
+        take: &mut Take<'_>,
+    ) -> Result<(), Error> {
+        let Some(decoder) = self.config.decoder() else {
+            return Err(DataError::Unfit("the model goes on with no text".to_owned()).into());
+        };
+        let longest = encoded.iter().map(Vec::len).max().unwrap_or(0);
+        if longest + self.max_tokens > decoder.max_position_embeddings {
             return Err(Error::Unsupported {
                 what: format!(
-                    "prompt and continuation are up to {} tokens, and this model was made for {most}",
-                    longest + self.max_tokens
+                    "prompt and continuation are up to {} tokens, and this model was made for {}",
+                    longest + self.max_tokens,
+                    decoder.max_position_embeddings
                 ),
                 instead: "give a shorter prompt, or ask for fewer tokens".to_owned(),
             });
         }
+        let rows = self.rows.clamp(1, encoded.len().max(1));
         let at_once = Generator::chosen_at_once(device);
-        let room = Room {
-            rows: prompts.len(),
-            capacity: longest + self.max_tokens.next_multiple_of(at_once),
-            said: self.sampling.penalises(),
+        let capacity = longest + self.max_tokens.next_multiple_of(at_once);
+        let room = Room { rows, capacity, said: self.sampling.penalises() };
+        let mut decoding = Decoding::new(device, decoder, model.layout.clone(), room)?;
+        let mut run = || {
+            for (number, encoded) in encoded.chunks(rows).enumerate() {
+                let first = first + number * rows;
+                let made = self.together(device, model, &mut decoding, encoded, first, told)?;
+                take(device, first, made)?;
+            }
+            Ok(())
         };
-        let mut generator = Generator::new(device, self.config, self.values, storage, room)?;
+        let made = run();
+        decoding.release(device);
+        made
+    }
+
+    /// Goes on with prompts side by side, for which there is room.
+    fn together(
+        &self,
+        device: &mut dyn Device,
+        model: &Store,
+        decoding: &mut Decoding<'_>,
+        encoded: &[Vec<i32>],
+        first: usize,
+        told: &mut dyn FnMut(usize, &str),
+    ) -> Result<Vec<Continuation>, Error> {
+        let (rows, at_once) = (decoding.room().rows, Generator::chosen_at_once(device));
         let mut writings: Vec<Writing<'_>> = encoded
             .iter()
             .map(|ids| Writing {
@@ -190,19 +248,24 @@ impl<'a> TextGenerator<'a> {
                 stopped_by_text: false,
             })
             .collect();
-        // The last token is read as the first one is chosen.
-        let given: Vec<&[i32]> = encoded.iter().map(|ids| &ids[..ids.len() - 1]).collect();
-        generator.take_in(&given)?;
+        decoding.clear(device)?;
+        // The last token is read as the first one is chosen. Rows behind the texts have none.
+        let mut given: Vec<&[i32]> = encoded.iter().map(|ids| &ids[..ids.len() - 1]).collect();
+        given.resize(rows, &[]);
+        decoding.take_in((device, model), &given)?;
+        let texts: Vec<u32> = (first..first + rows).map(|text| text as u32).collect();
         while writings.iter().any(|writing| writing.end.is_none()) {
-            let last: Vec<Option<i32>> = writings
+            let mut last: Vec<Option<i32>> = writings
                 .iter()
                 .map(|writing| writing.tokens.last().copied().filter(|_| writing.end.is_none()))
                 .collect();
-            let written = generator.write(&last, &self.sampling, at_once)?;
+            last.resize(rows, None);
+            let how = (&self.sampling, &*texts);
+            let written = decoding.write((device, model), &last, how, at_once)?;
             for (row, (writing, tokens)) in writings.iter_mut().zip(written).enumerate() {
                 for token in tokens {
                     if writing.end.is_none() {
-                        self.push(writing, token, &mut |piece| told(row, piece))?;
+                        self.push(writing, token, &mut |piece| told(first + row, piece))?;
                     }
                 }
             }
@@ -210,7 +273,7 @@ impl<'a> TextGenerator<'a> {
         writings
             .into_iter()
             .enumerate()
-            .map(|(row, writing)| self.finish(row, writing, told))
+            .map(|(row, writing)| self.finish(first + row, writing, told))
             .collect()
     }
 

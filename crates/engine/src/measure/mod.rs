@@ -7,8 +7,10 @@ pub(crate) mod continuations;
 pub mod evaluator;
 pub mod influence;
 pub mod neighbours;
+pub(crate) mod own_texts;
 pub(crate) mod predictions;
 pub mod ranking;
 pub(crate) mod sample;
+pub mod scored;
 
 pub use evaluator::Evaluator;

@@ -44,7 +44,12 @@ pub struct Document {
 impl BatchEncoder<'_> {
     /// The tokens of a document, by its number in its row; nothing where examples are no documents.
     pub fn piece(&self, row: usize, number: usize) -> Option<&[i32]> {
-        self.packed.as_ref()?.pieces(row).nth(number).map(|(ids, _)| ids)
+        self.pieces(row).nth(number).map(|(ids, _)| ids)
+    }
+
+    /// The pieces of documents in a row: of each its tokens, and which of them are learnt; none where examples are no documents.
+    pub fn pieces(&self, row: usize) -> impl Iterator<Item = (&[i32], &[bool])> {
+        self.packed.iter().flat_map(move |packed| packed.pieces(row))
     }
 
     /// The documents of an example, in the order of a batch's rows.

@@ -109,7 +109,7 @@ impl<'a> BatchEncoder<'a> {
             _ => None,
         };
         let guesses = packed.as_ref().map_or(Vec::new(), |packed| {
-            let of_row = |row| packed.row(row).labels.iter().flatten().count();
+            let of_row = |row| packed.row(row).counted();
             (0..packed.len()).map(of_row).collect()
         });
         Ok(Self { input, examples, tokens, masking, words, windows, packed, guesses })
@@ -330,6 +330,15 @@ impl<'a> BatchEncoder<'a> {
 }
 
 impl BatchEncoder<'_> {
+    /// Writes a batch of these rows of documents in the place of examples.
+    ///
+    /// # Panics
+    /// When the model reads numbers.
+    pub fn fill_rows(&self, rows: &[PackedRow], shape: BatchShape, out: &mut HostBatch) {
+        let Input::Tokens(input) = self.input else { unreachable!("rows are of tokens") };
+        out.packed(input, shape, rows);
+    }
+
     /// Writes how many tokens of each row are no padding, where models that see what is before them do not read it.
     pub fn fill_lengths(&self, indices: &[u32], shape: BatchShape, out: &mut HostBatch) {
         out.lengths(shape, indices.iter().map(|&row| self.tokens.length(row as usize)));
@@ -483,7 +492,7 @@ impl HostBatch {
     }
 
     /// Writes how many tokens of each row are no padding.
-    fn lengths(&mut self, shape: BatchShape, rows: impl Iterator<Item = usize>) {
+    pub(crate) fn lengths(&mut self, shape: BatchShape, rows: impl Iterator<Item = usize>) {
         let lengths = self.integers(names::LENGTHS, shape.rows);
         lengths.fill(0);
         lengths.iter_mut().zip(rows).for_each(|(length, tokens)| *length = tokens as i32);

@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::divergence::{self, BETA, DIVERGENCES, SKEW};
 use super::document::Table;
 use super::error::RecipeError;
-use super::key::{Nested, key, keys, list, word};
+use super::key::{Nested, key, keys, list, nested, word};
 use super::rules::{CLASSES, FLAG, FRACTION, NOT_NEGATIVE, SIZE, TEMPERATURE};
-use super::{ClassRef, HiddenLoss, RelationLoss};
+use super::{ClassRef, HiddenLoss, OnPolicy, RelationLoss};
 use crate::kernels::Divergence;
 
 keys! {
@@ -57,6 +57,13 @@ keys! {
     STUDENTS_LIMIT: usize = key("train_limit", SIZE).otherwise("all").like("1000");
     /// Whether each measurement in `metrics.jsonl` tells how much of the gradient is each term's.
     GRADIENT_SHARES: bool = key("gradient_shares", FLAG).or("false").like("true");
+    /// Language models: steps in which the student learns from what it writes itself. `divergence` = "reverse-kl" or "jsd"
+    /// suits them; the labels' term has no part in them.
+    ON_POLICY_TABLE: Nested = nested("on_policy", "a table")
+        .otherwise("none")
+        .like("{ fraction = 0.5 }")
+        .hint("as { fraction = 0.5 }")
+        .also(&["gkd", "on_policy_distillation"]);
     /// Encoders: hidden states of the student that are drawn to the teacher's, token by token.
     HIDDEN: Nested = list("hidden")
         .otherwise("none")
@@ -95,6 +102,9 @@ pub struct Distil {
     /// Only so many of the remaining training examples for the students, the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
+    /// What the student writes and learns from itself; nothing unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_policy: Option<OnPolicy>,
     /// Hidden states drawn to the teacher's; none unless given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hidden: Vec<HiddenLoss>,
@@ -146,6 +156,10 @@ impl Distil {
             omit_classes: table.value(&OMIT_CLASSES)?,
             train_limit: table.get(&STUDENTS_LIMIT)?,
             gradient_shares: table.value(&GRADIENT_SHARES)?,
+            on_policy: table
+                .table(&ON_POLICY_TABLE)?
+                .map(|table| OnPolicy::read(&table))
+                .transpose()?,
             hidden: table
                 .tables(&HIDDEN)?
                 .iter()
@@ -182,6 +196,7 @@ impl Default for Distil {
             omit_classes: Vec::new(),
             train_limit: None,
             gradient_shares: false,
+            on_policy: None,
             hidden: Vec::new(),
             relations: Vec::new(),
         }

@@ -2,7 +2,8 @@
 
 use super::key::{Described, KeyGroup};
 use super::{
-    data, distil, features, groups, model, optimizer, root, schedule, teacher, train, weights,
+    data, distil, features, groups, model, on_policy, optimizer, root, schedule, teacher, train,
+    weights,
 };
 
 /// Every group of keys; of two keys of one name, the more usual first.
@@ -28,6 +29,7 @@ pub(super) static GROUPS: &[&KeyGroup] = &[
     &model::DECODER,
     &model::VOCABULARY_KEYS,
     &distil::DISTIL,
+    &on_policy::ON_POLICY,
     &features::HIDDEN_KEYS,
     &features::RELATION_KEYS,
     &train::TRAIN,

@@ -56,6 +56,10 @@ pub(super) const COUNT: Rule<u32> = Rule {
 };
 pub(super) const SIZE: Rule<usize> =
     Rule { allowed: "a whole number of at least 1", read: |value| size(value, u32::MAX.into()) };
+pub(super) const WHOLE: Rule<usize> = Rule {
+    allowed: "a whole number of at least 0",
+    read: |value| word(value).and_then(|count| usize::try_from(count).ok()),
+};
 pub(super) const FEW: Rule<usize> =
     Rule { allowed: "a whole number from 1 to 65536", read: |value| size(value, 1 << 16) };
 pub(super) const SHIFT: Rule<u32> = Rule {

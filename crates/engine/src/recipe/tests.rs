@@ -101,6 +101,7 @@ fn fills_in_defaults() {
         omit_classes: Vec::new(),
         train_limit: None,
         gradient_shares: false,
+        on_policy: None,
         hidden: Vec::new(),
         relations: Vec::new(),
     };

@@ -37,7 +37,7 @@ pub use sweep::{
     FailedRun, PERPLEXITY, SWEEP, Setting, Spread, SweepPoint, SweepReport, SweepRow, SweepRun,
     named,
 };
-pub use texts::{Continued, Part, Texts};
+pub use texts::{Continued, Part, Texts, WRITTEN, Written};
 
 /// Name of the report in a run's folder.
 pub const REPORT: &str = "report.json";

@@ -38,6 +38,17 @@ pub enum Event<'a> {
         /// Steps so far.
         done: u32,
     },
+    /// A step learnt from texts that the student wrote itself.
+    Wrote {
+        /// Which arm.
+        arm: Arm,
+        /// Steps so far.
+        step: u32,
+        /// What was given of the first of them.
+        given: &'a str,
+        /// What the student went on with.
+        own: &'a str,
+    },
     /// An epoch is over.
     Epoch {
         /// Which arm.

@@ -1,36 +1,27 @@
 //! `metrics.jsonl`: a line for each epoch of each arm, and for each measurement within one; behind it, one for each loss
-//! of features.
+//! of features. `written.jsonl`: a line for each step in which a student learns from what it writes itself.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::Deserialize;
 use serde_json::json;
 
+use super::lines::Lines;
 use crate::error::Error;
-use crate::files::{io_error, write_atomically};
 use crate::objective::TermMetrics;
-use crate::results::Arm;
+use crate::results::{Arm, WRITTEN};
 use crate::run::tensorboard::TensorBoard;
 use crate::run::{Event, Observer};
 
 /// Name of the log in a run's folder.
 pub const NAME: &str = "metrics.jsonl";
 
-/// What of a line says where it belongs.
-#[derive(Deserialize)]
-struct Line {
-    arm: Arm,
-    step: u32,
-    seconds: f64,
-}
-
 /// Writes the log and passes every event on.
 pub(crate) struct Log<'a> {
-    path: PathBuf,
-    file: BufWriter<File>,
+    folder: PathBuf,
+    metrics: Lines,
+    /// What a student writes and learns from, if it does.
+    written: Option<Lines>,
     tensorboard: Option<TensorBoard>,
     failed: Option<Error>,
     start: Instant,
@@ -47,38 +38,16 @@ impl<'a> Log<'a> {
         keep: impl Fn(Arm, u32) -> bool,
         next: &'a mut dyn Observer,
     ) -> Result<Self, Error> {
-        let path = folder.join(NAME);
-        let mut before = 0.0;
-        let old = match fs::read(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            read => read.map_err(io_error(&path))?,
+        let metrics = Lines::open(&folder.join(NAME), &keep, next)?;
+        let written = folder.join(WRITTEN);
+        let written = match written.exists() {
+            true => Some(Lines::open(&written, &keep, next)?),
+            false => None,
         };
-        // Bytes that are no text are of a line that is damaged.
-        let old = String::from_utf8_lossy(&old);
-        let (mut kept, mut damaged) = (String::new(), 0);
-        let mut lines = old.lines().peekable();
-        while let Some(text) = lines.next() {
-            let Ok(line) = serde_json::from_str::<Line>(text) else {
-                // The last line may be cut off; it is then of an epoch that is trained again.
-                damaged += usize::from(lines.peek().is_some());
-                continue;
-            };
-            if keep(line.arm, line.step) {
-                kept.push_str(text);
-                kept.push('\n');
-                before = line.seconds;
-            }
-        }
-        if damaged > 0 {
-            let path = path.display();
-            let note = format!("{path} had damaged lines, which are left out: {damaged}");
-            next.event(&Event::Note(&note));
-        }
-        write_atomically(&path, kept.as_bytes())?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(io_error(&path))?;
         let tensorboard = tensorboard.then(|| TensorBoard::new(folder));
-        let (file, start) = (BufWriter::new(file), Instant::now());
-        Ok(Self { path, file, tensorboard, failed: None, start, before, next })
+        let (start, before) = (Instant::now(), metrics.seconds);
+        let folder = folder.to_owned();
+        Ok(Self { folder, metrics, written, tensorboard, failed: None, start, before, next })
     }
 
     /// Time that the run has taken, before an interruption too.
@@ -112,14 +81,18 @@ impl<'a> Log<'a> {
         self.failed.map_or(Ok(()), Err)
     }
 
+    /// A line of what a student wrote.
+    fn write_text(&mut self, arm: Arm, step: u32, [given, own]: [&str; 2]) -> Result<(), Error> {
+        let seconds = self.seconds();
+        let line = json!({ "arm": arm.name(), "step": step, "seconds": seconds, "given": given, "own": own });
+        let file = match &mut self.written {
+            Some(file) => file,
+            none => none.insert(Lines::open(&self.folder.join(WRITTEN), |_, _| true, self.next)?),
+        };
+        file.add(&[line])
+    }
+
     fn write(&mut self, event: &Event<'_>) -> Result<(), Error> {
-        if !self.path.exists() {
-            let problem = "it is gone since this began, and perhaps its folder too: nothing more can be saved";
-            return Err(Error::Run {
-                path: self.path.display().to_string(),
-                problem: problem.to_owned(),
-            });
-        }
         let seconds = self.seconds();
         let (arm, epoch, step, learning_rate, shares, scale, mut line, sets, terms) = match event {
             Event::Epoch {
@@ -197,9 +170,7 @@ impl<'a> Log<'a> {
             }
             lines.push(line);
         }
-        let mut written = lines.iter().map(|line| writeln!(self.file, "{line}"));
-        let written = written.try_for_each(|written| written).and_then(|()| self.file.flush());
-        written.map_err(io_error(&self.path))?;
+        self.metrics.add(&lines)?;
         match &mut self.tensorboard {
             Some(board) => board.add(arm, step, learning_rate, &sets, terms),
             None => Ok(()),
@@ -209,7 +180,11 @@ impl<'a> Log<'a> {
 
 impl Observer for Log<'_> {
     fn event(&mut self, event: &Event<'_>) {
-        if let Err(error) = self.write(event) {
+        let written = match *event {
+            Event::Wrote { arm, step, given, own } => self.write_text(arm, step, [given, own]),
+            _ => self.write(event),
+        };
+        if let Err(error) = written {
             self.failed.get_or_insert(error);
         }
         self.next.event(event);

@@ -18,6 +18,7 @@ pub(crate) mod events;
 mod grid;
 pub(crate) mod journal;
 mod label;
+pub(crate) mod lines;
 mod loaded;
 pub(crate) mod lock;
 pub(crate) mod log;
@@ -45,17 +46,17 @@ use crate::error::Error;
 use crate::files::{remove_temporary, write_atomically};
 use crate::forecast::main_memory;
 use crate::measure::arm::{Taken, Test, report as measured_report, speeds};
-use crate::measure::continuations;
 use crate::measure::influence::INFLUENCE;
 use crate::measure::predictions::{Likeliest, guess, in_words};
 use crate::measure::ranking::RANKING;
+use crate::measure::{continuations, own_texts};
 use crate::models::{self, BatchEncoder, Input, ModelConfig, Output};
 use crate::objective::{RawAnswers, TeacherAnswers};
 use crate::recipe::{self, Recipe};
 use crate::results::{self, Arm, Arms, Examples, Report};
 use crate::sealed::Files;
 use crate::store::{Storage, Store};
-use crate::task::{Measured, TaskRef};
+use crate::task::{Measured, TaskRef, with_own_texts};
 use crate::train::Checkpoints;
 use answer_file::check_answers;
 use arm::{MeasuredTeacher, Saved, TestedModel};
@@ -275,7 +276,8 @@ pub fn run(
     report.judge();
     teacher.teacher.free(device);
     let sets = (&split.train, &split.test);
-    if let Some(texts) = continuations::texts(device, &folder, student, sets)? {
+    if let Some(mut texts) = continuations::texts(device, &folder, student, sets)? {
+        texts.written = results::Written::some(&folder)?;
         texts.write(&folder)?;
     }
     finish(work, &report)?;
@@ -464,7 +466,13 @@ impl Work<'_> {
         };
         let storage = if arm == Arm::Teacher { recipe.teacher.weights() } else { Storage::F32 };
         let test = Test { teacher, ..setup.test(&setup.omitted, answers) };
-        let measured = saved.measure(device, storage, &test, known)?;
+        let mut measured = saved.measure(device, storage, &test, known)?;
+        if let (Some(teacher), Some(how), false) = (teacher, &recipe.distil.on_policy, finished) {
+            let (model, how) = ((job.config, &measured.store), (how, recipe.seed));
+            let own = own_texts::measure(device, model, teacher, how, &setup.split.test)?;
+            let scores = std::mem::take(&mut measured.report.scores);
+            measured.report.scores = with_own_texts(scores, &own);
+        }
         if !finished {
             journal.finish(arm, &measured.report, log.seconds())?;
             checkpoints.clear(arm)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::results::ArmReport;
+use crate::results::{self, ArmReport};
 use crate::run::settings::Settings;
 use crate::run::{log, tensorboard};
 use crate::sealed::{self, Files};
@@ -119,7 +119,9 @@ impl Place {
         crate::files::remove_temporary(place)?;
         Checkpoints::new(place, 0.0).remove()?;
         tensorboard::remove(place)?;
-        sealed::remove_file(&place.join(log::NAME))?;
+        for log in [log::NAME, results::WRITTEN] {
+            sealed::remove_file(&place.join(log))?;
+        }
         let files = Self::files_of(place);
         sealed::remove_file(&place.join(NAME))?;
         files.remove(place)

@@ -83,7 +83,8 @@ pub(crate) fn clear(folder: &Path, journal: &Journal, spared: Option<&Path>) -> 
     remove_temporary(folder)?;
     Checkpoints::new(folder, 0.0).remove()?;
     tensorboard::remove(folder)?;
-    let shown = [results::answers::FILE, results::guesses::FILE, results::texts::FILE];
+    let shown =
+        [results::answers::FILE, results::guesses::FILE, results::texts::FILE, results::WRITTEN];
     let found = [INFLUENCE, RANKING, results::exports::FILE];
     let own = [REPORT, PAGE, log::NAME, SWEEP, SWEEP_PAGE, GRID, CUTS];
     for name in shown.into_iter().chain(found).chain(own) {

@@ -362,6 +362,7 @@ impl Setup {
             objective: &self.objective,
             gradient_shares: recipe.distil.gradient_shares,
             class_weights: self.class_weights[usize::from(arm != Arm::Teacher)].as_deref(),
+            on_policy: recipe.distil.on_policy.as_ref().filter(|_| arm == Arm::Distilled),
         }
     }
 
@@ -555,8 +556,25 @@ fn check_task(recipe: &Recipe, labelled: bool) -> Result<(), Error> {
     let no_classes = why
         .filter(|_| omits)
         .map(|why| [format!("`distil.omit_classes` {why}"), "leave it out".to_owned()]);
-    match task.refuses(&asked).or(no_classes) {
+    let of_its_own = recipe.distil.on_policy.and_then(|_| writes_nothing(recipe));
+    match task.refuses(&asked).or(no_classes).or(of_its_own) {
         None => Ok(()),
         Some([what, instead]) => Err(Error::Unsupported { what, instead }),
     }
+}
+
+/// Why a student can learn from no text of its own, and what to do.
+fn writes_nothing(recipe: &Recipe) -> Option<[String; 2]> {
+    if !recipe.task.goes_on() {
+        let what = "`distil.on_policy` is for students that write, and this task's only answer";
+        return Some([what.to_owned(), "leave it out, or set `task = \"causal-lm\"`".to_owned()]);
+    }
+    if matches!(recipe.teacher, recipe::Teacher::Folder { cache: Some(_), .. }) {
+        let what = "a cache holds the teacher's answers to given texts, and `distil.on_policy` has the student write others";
+        return Some([
+            what.to_owned(),
+            "leave out `teacher.cache` or `distil.on_policy`".to_owned(),
+        ]);
+    }
+    None
 }

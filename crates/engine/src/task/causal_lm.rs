@@ -9,7 +9,9 @@ use crate::data::{Dataset, Examples as Data, LabelKind};
 use crate::error::Error;
 use crate::graph::{Graph, TensorId};
 use crate::models::{Head, HostBatch, Input, ModelConfig, Output};
-use crate::results::{ACCURACY, ArmReport, Arms, Examples, Format, Measure, Report, Scores};
+use crate::results::{
+    ACCURACY, ArmReport, Arms, Examples, Format, Measure, Metrics, Report, Scores,
+};
 use crate::words::counted_thousands;
 
 /// To guess each next token of a text, a prompt's completion or an assistant's part of a chat; needs no labels.
@@ -20,6 +22,16 @@ pub(super) struct CausalLm;
 const NATS: &str = "cross_entropy";
 /// Key of the same in bits, for each byte of text, which models of different vocabularies can be compared by.
 const BITS_PER_BYTE: &str = "bits_per_byte";
+
+/// The two of texts that a student has written itself, where it learns from such.
+const OWN_KL: Measure = Measure::lower("own_kl", "KL to it on own texts", Format::Ratio);
+const OWN_AGREEMENT: Measure =
+    Measure::higher("own_agreement", "same token on own texts", Format::Percent);
+
+/// Scores with what was measured of a student in its own texts.
+pub(crate) fn with_own_texts(scores: Scores, own: &Metrics) -> Scores {
+    scores.with(OWN_KL.key, own.soft).with(OWN_AGREEMENT.key, own.agreement)
+}
 
 fn unfit() -> Error {
     Error::Unsupported {
@@ -102,6 +114,10 @@ impl Task for CausalLm {
         false
     }
 
+    fn goes_on(&self) -> bool {
+        true
+    }
+
     /// They are written with the tokens.
     fn fill_labels(&self, _: &BatchRows<'_>, _: &mut HostBatch) {}
 
@@ -115,13 +131,15 @@ impl Task for CausalLm {
     }
 
     fn measures(&self) -> &'static [Measure] {
-        const ALL: [Measure; 6] = [
+        const ALL: [Measure; 8] = [
             Measure::lower(NATS, "nats per token", Format::Ratio),
             Measure::lower(BITS_PER_BYTE, "bits per byte", Format::Ratio),
             Measure::lower("perplexity", "perplexity", Format::Number),
             Measure::higher(ACCURACY, "next token right", Format::Percent),
             KL,
             ENTROPY,
+            OWN_KL,
+            OWN_AGREEMENT,
         ];
         &ALL
     }

@@ -91,6 +91,11 @@ pub trait Task: Debug + Sync {
         true
     }
 
+    /// Whether its models go on with texts, so that a student may learn from what it writes.
+    fn goes_on(&self) -> bool {
+        false
+    }
+
     /// How its models are measured.
     fn measuring(&self) -> Measuring {
         Measuring::LossAndAnswers

@@ -26,6 +26,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use asked::{Asked, TeacherKind};
+pub(crate) use causal_lm::with_own_texts;
 pub use contract::{BatchRows, Counted, LossInputs, Measured, Measuring, Task, TeacherOutputs};
 
 use crate::models::ModelConfig;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::data::text::PackedRow;
 use crate::data::{DataError, Examples};
 use crate::models::{BatchEncoder, BatchShape, Draw, HostBatch, Input, ModelConfig};
 use crate::objective::{TeacherInput, plans};
@@ -83,6 +84,23 @@ impl<'a> PairedInputs<'a> {
         let tokens = self.own.tokens();
         let length = |&row: &u32| tokens.length(row as usize);
         if self.texts { indices.iter().map(length).sum() } else { 0 }
+    }
+
+    /// Writes a batch of these rows in the place of examples.
+    pub fn fill_rows(
+        &self,
+        rows: &[PackedRow],
+        shape: BatchShape,
+        student: &mut HostBatch,
+        teacher: &mut HostBatch,
+    ) {
+        self.own.fill_rows(rows, shape, student);
+        if self.lengths {
+            student.lengths(shape, rows.iter().map(|row| row.ids.len()));
+        }
+        if let Some(feed) = &self.teacher {
+            feed.fill_rows(rows, shape, teacher);
+        }
     }
 
     /// Writes a batch of these examples.

@@ -3,6 +3,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod diagnose;
 pub(crate) mod inputs;
+pub(crate) mod on_policy;
 pub(crate) mod optimizer;
 pub(crate) mod plans;
 pub mod rates;
@@ -130,7 +131,11 @@ impl<'a> Training<'a, '_> {
         self.checkpoints.start();
         while trainer.step < steps {
             trainer.advance(self.device)?;
-            self.observer.event(&Event::Step { arm, done: trainer.step });
+            let step = trainer.step;
+            self.observer.event(&Event::Step { arm, done: step });
+            if let Some([given, own]) = &trainer.wrote()? {
+                self.observer.event(&Event::Wrote { arm, step, given, own });
+            }
             let due = match how.evaluate_every {
                 Some(every) => trainer.step.is_multiple_of(every) || trainer.step == steps,
                 None => trainer.at_epoch_edge(),

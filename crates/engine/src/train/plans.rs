@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
+use crate::generate::WritingPlans;
 use crate::graph::ops::Update;
 use crate::models::{BatchShape, ModelConfig};
 use crate::objective::{TeacherInput, plans};
 use crate::plan::{Plan, Precision};
-use crate::recipe::Train;
+use crate::recipe::{OnPolicy, Train};
 use crate::store::Storage;
 use crate::task::{Measuring, TaskRef};
 use crate::train::inputs::PairedInputs;
@@ -24,6 +25,8 @@ pub(crate) struct TrainingPlans {
     pub shares: Option<[Plan; 2]>,
     /// Of measurements: by shape, and by whether the teacher's answers are given.
     pub measured: BTreeMap<(BatchShape, bool), Plan>,
+    /// Of texts that the model writes itself, if it does.
+    pub writing: Option<WritingPlans>,
 }
 
 impl TrainingPlans {
@@ -33,7 +36,7 @@ impl TrainingPlans {
     /// When a shape does not fit, or a group has no parameter.
     pub fn new(
         config: &ModelConfig,
-        (how, seed): (&Train, u32),
+        (how, seed, on_policy): (&Train, u32, Option<&OnPolicy>),
         teacher: TeacherInput<'_>,
         (feeds, examples): (&PairedInputs<'_>, usize),
         measured: BTreeSet<(BatchShape, bool)>,
@@ -72,18 +75,25 @@ impl TrainingPlans {
         };
         let batches = feeds.shapes(rows, seed, epochs).into_iter().map(batch);
         let update = accumulates.then(|| plans::update_plan(config, teacher, &optimizer));
+        let writing = match on_policy {
+            Some(_) => WritingPlans::new(config, &plans::student_layout(config, teacher)?, rows.0)?,
+            None => None,
+        };
         Ok(Self {
             batches: batches.collect::<Result<_, Error>>()?,
             update: update.transpose()?,
             shares,
             measured: measured.into_iter().map(measure).collect::<Result<_, Error>>()?,
+            writing,
         })
     }
 
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Plan> + Clone {
         let shares = self.shares.iter().flatten();
-        self.batches.values().chain(&self.update).chain(shares).chain(self.measured.values())
+        let writing = self.writing.iter().flat_map(|writing| writing.plans.values());
+        let training = self.batches.values().chain(&self.update).chain(shares);
+        training.chain(self.measured.values()).chain(writing)
     }
 }
 

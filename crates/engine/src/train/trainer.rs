@@ -6,9 +6,11 @@ use distil_gpu_kernels::StepState;
 use distil_gpu_kernels::distill_loss::TERMS;
 use distil_gpu_kernels::loss_scale::{self, LEN};
 
+use crate::data::text::PackedRow;
 use crate::data::{Dataset, Shift};
 use crate::device::{BufferId, Device, ProgramId};
 use crate::error::Error;
+use crate::generate::Writer;
 use crate::measure::Evaluator;
 use crate::measure::evaluator::{metric_sums, set_metrics};
 use crate::models::{BatchShape, Draw, HostBatch, Initialization, ModelConfig};
@@ -23,6 +25,7 @@ use crate::scratch::Scratch;
 use crate::store::{ParameterSpec, Part, Store, StorePart};
 use crate::task::{BatchRows, Counted, TaskRef};
 use crate::train::inputs::PairedInputs;
+use crate::train::on_policy::OwnTexts;
 use crate::train::optimizer::{training_parts, update};
 use crate::train::plans::TrainingPlans;
 use crate::train::{Best, State, StateShape};
@@ -56,6 +59,8 @@ pub struct TrainingJob<'a> {
     pub gradient_shares: bool,
     /// What the labels' loss of an example of each class is multiplied by, where `train` has such weights.
     pub class_weights: Option<&'a [f32]>,
+    /// What it writes itself and learns from, if it does.
+    pub on_policy: Option<&'a recipe::OnPolicy>,
 }
 
 impl TrainingJob<'_> {
@@ -116,6 +121,8 @@ pub(crate) struct Trainer<'a> {
     pub best: Option<Best>,
     /// An epoch's number and the examples of its steps.
     epoch: Option<(u32, Vec<Vec<u32>>)>,
+    /// What the student writes and learns from in some steps.
+    own: Option<OwnTexts<'a>>,
     next: Next,
 }
 
@@ -142,7 +149,7 @@ impl<'a> Trainer<'a> {
         let steps_per_epoch = train.steps_per_epoch(data.len());
         let teacher = job.teacher_input();
         let feeds = PairedInputs::new(config, teacher, data.examples())?;
-        let how = (train, seed);
+        let how = (train, seed, job.on_policy);
         let examples = (&feeds, data.len());
         let shares = job.gradient_shares;
         let plans = TrainingPlans::new(config, how, teacher, examples, measured, shares)?;
@@ -153,7 +160,7 @@ impl<'a> Trainer<'a> {
             teacher: HostBatch::new(plans::TEACHER_PREFIX),
             state: StepState::default(),
         };
-        let trainer = Self {
+        let mut trainer = Self {
             job,
             store,
             feeds,
@@ -168,8 +175,27 @@ impl<'a> Trainer<'a> {
             step: 0,
             best: None,
             epoch: None,
+            own: None,
             next,
         };
+        if let Some(how) = job.on_policy {
+            let plans = trainer.plans.writing.as_ref();
+            let load = |device: &mut dyn Device, plan: &Plan, cache: &Store| {
+                let place = |part: StorePart| {
+                    let of = |store: &Store| store.buffer(part.part, part.segment);
+                    let stores = [store, cache];
+                    trainer.scratch.buffer(part).or_else(|| of(stores.get(part.store)?))
+                };
+                device.load(&Scratch::shared(plan.clone()), &place)
+            };
+            match Writer::new(device, (config, store), how, plans, load) {
+                Ok(writer) => trainer.own = Some(OwnTexts::new(writer, seed)),
+                Err(error) => {
+                    trainer.close(device);
+                    return Err(error);
+                }
+            }
+        }
         trainer.write(device, Part::Parameters, &trainer.initial().parameters)?;
         Ok(trainer)
     }
@@ -323,7 +349,14 @@ impl<'a> Trainer<'a> {
         let shift = Shift { pixels: train.shift, seed, step, first: first as u32 };
         let shift = Some(shift).filter(|shift| shift.pixels > 0);
         let draw = Draw { shift, seed, epoch: step / self.steps_per_epoch };
-        self.feeds.fill(indices, *shape, draw, student, teacher);
+        let own = self.own.as_ref().and_then(|own| own.rows(step));
+        match own {
+            Some(rows) => {
+                let rows = &rows[first..first + indices.len()];
+                self.feeds.fill_rows(rows, *shape, student, teacher);
+            }
+            None => self.feeds.fill(indices, *shape, draw, student, teacher),
+        }
         let (task, feed) = (TaskRef::of_model(self.job.config), self.feeds.own());
         let of_batch = BatchRows { feed, data, indices, shape: *shape };
         task.fill_labels(&of_batch, student);
@@ -340,7 +373,15 @@ impl<'a> Trainer<'a> {
         }
         // The means are over the whole step, so that it does not matter how many batches it is.
         let of_step = BatchRows { indices: all, ..of_batch };
-        let Counted { rows: counted, labelled } = task.counted(&of_step);
+        let Counted { rows: counted, labelled } = match own {
+            // What it writes is no label.
+            Some(rows) => Counted { rows: rows.iter().map(PackedRow::counted).sum(), labelled: 0 },
+            None => task.counted(&of_step),
+        };
+        let tokens = match own {
+            Some(rows) => rows.iter().map(|row| row.ids.len()).sum(),
+            None => self.feeds.tokens(all),
+        };
         let hard_scale = match self.job.class_weights {
             Some(weights) => scale_of_weights(weights, all, data),
             None => scale(labelled),
@@ -358,7 +399,7 @@ impl<'a> Trainer<'a> {
             blend: self.job.objective.divergence.blend(done),
             soft_scale: scale(counted) * self.job.weight(),
             hard_scale: hard_scale * self.job.weight(),
-            token_scale: scale(self.feeds.tokens(all)),
+            token_scale: scale(tokens),
             bias_correction1: power(self.betas[0]),
             bias_correction2: power(self.betas[1]),
             ..StepState::default()
@@ -432,7 +473,11 @@ impl<'a> Trainer<'a> {
         let Some([batch, norm]) = self.shares else { return Ok(None) };
         let before = (std::mem::take(&mut self.step), self.epoch.take());
         let statistics = self.statistics(device)?;
-        self.gather(0)?;
+        // Of what is given, which is the same for each measurement.
+        let own = self.own.take();
+        let gathered = self.gather(0);
+        self.own = own;
+        gathered?;
         let StepState { alpha, soft_scale, hard_scale, .. } = self.next.state;
         if hard_scale == 0.0 && alpha < 1.0 {
             // No example of the batch has a label.
@@ -469,6 +514,11 @@ impl<'a> Trainer<'a> {
             .collect()
     }
 
+    /// The first text that the step before learnt from, if the student wrote it: what was given, and what it went on with.
+    pub fn wrote(&self) -> Result<Option<[String; 2]>, Error> {
+        self.own.as_ref().map_or(Ok(None), |own| own.shown(self.step - 1))
+    }
+
     /// Takes the next step.
     pub fn advance(&mut self, device: &mut dyn Device) -> Result<(), Error> {
         if self.step.is_multiple_of(self.steps_per_epoch) {
@@ -476,7 +526,12 @@ impl<'a> Trainer<'a> {
             let features = self.features();
             features.set_sums(device, self.store, &vec![0.0; features.len()])?;
         }
-        for number in 0..self.batches() {
+        let batches = self.batches();
+        if let Some(own) = &mut self.own {
+            let all = examples(&self.epoch, self.step % self.steps_per_epoch);
+            own.write(device, self.store, (self.feeds.own(), all), self.step)?;
+        }
+        for number in 0..batches {
             self.run_batch(device, number, None)?;
         }
         self.update(device)?;
@@ -486,6 +541,9 @@ impl<'a> Trainer<'a> {
 
     /// Unloads the plans. Evaluators that were lent some are closed before.
     pub fn close(self, device: &mut dyn Device) {
+        if let Some(own) = self.own {
+            own.close(device);
+        }
         self.programs
             .into_values()
             .chain(self.update)
