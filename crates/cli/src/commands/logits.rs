@@ -70,7 +70,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
             let ours = ours.class_names();
             let places = classes::places(&config.class_names, &labels, ours, LabelsKey::Flag)
                 .with_context(unfit)?;
-            config.order_classes(&mut values, &places, ours);
+            config.order_classes(&mut values[..], &places, ours);
         }
         vec![("train", split.train.examples()), ("test", split.test.examples())]
     } else if !args.asked.labels.is_empty() {

@@ -24,7 +24,7 @@ use crate::plan::{BufferKind, Plan};
 use crate::recipe::{self, Recipe, Train};
 use crate::results::Arm;
 use crate::run::Setup;
-use crate::store::{Layout, Part, Storage};
+use crate::store::{Layout, Part, Storage, Stored};
 use crate::task::{Measuring, TaskRef};
 use crate::train::inputs::PairedInputs;
 use crate::train::optimizer::update;
@@ -233,10 +233,10 @@ impl Planned {
         let given = TeacherInput::Given { objective: &setup.objective };
         let (answers, test_answers) = match (teacher, &recipe.teacher) {
             (Some(config), _) => {
-                let (storage, objective) = (recipe.teacher.weights(), &setup.objective);
+                let (stored, objective) = (setup.stored(Arm::Teacher), &setup.objective);
                 let answers = match setup.is_cached() {
-                    true => TeacherInput::Kept { config, storage, objective },
-                    false => TeacherInput::Model { config, storage, objective },
+                    true => TeacherInput::Kept { config, stored, objective },
+                    false => TeacherInput::Model { config, stored, objective },
                 };
                 (answers, true)
             }
@@ -296,11 +296,11 @@ impl Planned {
         }
         trainings.push(train(Arm::Distilled, student, how, answers, test_answers, transfer)?);
         let mut measured = BTreeMap::from([
-            (Arm::Control, Measured::new((student, Storage::F32), answers, test)?),
-            (Arm::Distilled, Measured::new((student, Storage::F32), answers, test)?),
+            (Arm::Control, Measured::new((student, Storage::F32.into()), answers, test)?),
+            (Arm::Distilled, Measured::new((student, Storage::F32.into()), answers, test)?),
         ]);
         if let Some(config) = teacher {
-            let model = (config, recipe.teacher.weights());
+            let model = (config, setup.stored(Arm::Teacher));
             measured.insert(Arm::Teacher, Measured::new(model, TeacherInput::Uniform, test)?);
         }
         let searches = Search::all(recipe, setup)?;
@@ -331,18 +331,18 @@ fn activations(
 impl Measured {
     /// A language model's guesses are compared with those of a teacher that is a model.
     fn new(
-        (config, storage): (&ModelConfig, Storage),
+        (config, stored): (&ModelConfig, Stored<'_>),
         teacher: TeacherInput<'_>,
         test: &Examples,
     ) -> Result<Self, Error> {
-        let layout = Layout::stored(config.model().parameters(), storage)?;
+        let layout = Layout::stored(config.model().parameters(), stored)?;
         let feed = BatchEncoder::new(&config.input, test)?;
         // Answers that are too many to keep are scored where they are.
         let by_loss = TaskRef::of_model(config).measuring() == Measuring::Loss;
         let teacher = teacher.measured();
         let plan = |teacher, shape| match by_loss {
-            true => plans::loss_plan(config, storage, teacher, shape),
-            false => plans::forward_plan_in(config, storage, shape),
+            true => plans::loss_plan(config, stored, teacher, shape),
+            false => plans::forward_plan_in(config, stored, shape),
         };
         let plans = |shapes: BTreeSet<BatchShape>, teacher| {
             let plans = shapes.into_iter().map(|shape| plan(teacher, shape));

@@ -112,20 +112,20 @@ impl<'a> Evaluator<'a> {
         if missing.is_empty() {
             return Ok(());
         }
-        let storage = self.store.layout.storage;
+        let stored = &*self.store.layout.types;
         let plan = |kind: &Kind| match *kind {
-            Kind::Forward(shape) => plans::forward_plan_in(self.config, storage, shape),
-            Kind::Hidden(shape) => plans::hidden_plan(self.config, storage, shape),
+            Kind::Forward(shape) => plans::forward_plan_in(self.config, stored, shape),
+            Kind::Hidden(shape) => plans::hidden_plan(self.config, stored, shape),
             Kind::Loss(shape, beside) => {
                 let answers = match (beside, self.teacher) {
                     (Beside::Nothing, _) => TeacherInput::None,
                     (Beside::Uniform, _) => TeacherInput::Uniform,
                     (Beside::Teacher, Some((config, store))) => {
-                        TeacherInput::answers(config, store.layout.storage)
+                        TeacherInput::answers(config, &*store.layout.types)
                     }
                     (Beside::Teacher, None) => TeacherInput::Given { objective: self.objective },
                 };
-                plans::loss_plan(self.config, storage, answers, shape)
+                plans::loss_plan(self.config, stored, answers, shape)
             }
         };
         let plans: Vec<Plan> = missing.iter().map(plan).collect::<Result<_, _>>()?;

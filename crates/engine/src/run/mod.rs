@@ -54,7 +54,7 @@ use crate::objective::{RawAnswers, TeacherAnswers};
 use crate::recipe::{self, Recipe};
 use crate::results::{self, Arm, Arms, Examples, Report};
 use crate::sealed::Files;
-use crate::store::{Storage, Store};
+use crate::store::Store;
 use crate::task::{Measured, TaskRef};
 use crate::train::Checkpoints;
 use answer_file::check_answers;
@@ -459,12 +459,11 @@ impl Work<'_> {
         let mut enter = |files: &Files| journal.saving(arm, files);
         let saved = match (finished, setup.loaded(arm)) {
             (true, _) => Saved::load(&folder, job.config)?,
-            (false, Some(values)) => Saved::copy(&folder, job.config, values, &mut enter)?,
+            (false, Some(parameters)) => Saved::copy(&folder, job.config, parameters, &mut enter)?,
             (false, None) => Saved::train(device, &job, &folder, checkpoints, log, &mut enter)?,
         };
-        let storage = if arm == Arm::Teacher { recipe.teacher.weights() } else { Storage::F32 };
         let test = Test { teacher, ..setup.test(&setup.omitted, answers) };
-        let measured = saved.measure(device, storage, &test, known)?;
+        let measured = saved.measure(device, setup.stored(arm), &test, known)?;
         if !finished {
             journal.finish(arm, &measured.report, log.seconds())?;
             checkpoints.clear(arm)?;
