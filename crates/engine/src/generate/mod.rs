@@ -15,9 +15,9 @@ use crate::kernels::{StepState, sample};
 use crate::layout::Layout;
 use crate::models::decoder::{MOST_CHOSEN, Room, step_names as names};
 use crate::models::{Decoder, ModelConfig};
-use crate::objective::frozen_store;
+use crate::objective::Parameters;
 use crate::plan::Plan;
-use crate::store::{Part, Storage, Store, StorePart};
+use crate::store::{Part, Store, StorePart, Stored};
 
 pub use sampling::Sampling;
 pub use text::{Continuation, End, Prompt, TextGenerator};
@@ -59,11 +59,11 @@ impl<'a> Generator<'a> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] when it guesses no next tokens; when the device has no room.
-    pub fn new(
+    pub fn new<'p, 's>(
         device: &'a mut dyn Device,
         config: &'a ModelConfig,
-        values: &[Vec<f32>],
-        storage: Storage,
+        parameters: impl Into<Parameters<'p>>,
+        stored: impl Into<Stored<'s>>,
         room: Room,
     ) -> Result<Self, Error> {
         let Some(decoder) = config.decoder() else {
@@ -73,7 +73,7 @@ impl<'a> Generator<'a> {
             });
         };
         let layout = decoder.cache_layout(room)?;
-        let model = frozen_store(device, config, values, storage)?;
+        let model = parameters.into().store(device, config, stored)?;
         let cache = match Store::new(device, "keys and values", layout, &[Part::Parameters], 0) {
             Ok(cache) => cache,
             Err(error) => {

@@ -7,7 +7,8 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::models::decoder::Room;
 use crate::models::{Input, ModelConfig};
-use crate::store::Storage;
+use crate::objective::Parameters;
+use crate::store::Stored;
 use crate::words;
 
 /// What a model is given to go on from.
@@ -55,7 +56,7 @@ pub struct Continuation {
 #[derive(Debug)]
 pub struct TextGenerator<'a> {
     config: &'a ModelConfig,
-    values: &'a [Vec<f32>],
+    parameters: Parameters<'a>,
     tokenizer: &'a Tokenizer,
     template: Option<ChatTemplate>,
     /// Tokens that end a text.
@@ -85,7 +86,10 @@ impl<'a> TextGenerator<'a> {
     ///
     /// # Errors
     /// When it has no tokenizer, or its chat template cannot be used.
-    pub fn new(config: &'a ModelConfig, values: &'a [Vec<f32>]) -> Result<Self, Error> {
+    pub fn new(
+        config: &'a ModelConfig,
+        parameters: impl Into<Parameters<'a>>,
+    ) -> Result<Self, Error> {
         let Input::Tokens(tokens) = &config.input else {
             return Err(DataError::Unfit("the model reads no texts".to_owned()).into());
         };
@@ -95,7 +99,7 @@ impl<'a> TextGenerator<'a> {
             DocumentEncoder::new(tokenizer, template.clone(), LossOn::default())?.stops()?;
         Ok(Self {
             config,
-            values,
+            parameters: parameters.into(),
             tokenizer,
             template,
             stops,
@@ -148,10 +152,10 @@ impl<'a> TextGenerator<'a> {
     ///
     /// # Errors
     /// When a prompt becomes no token, there are more tokens than the model was made for, or the device fails.
-    pub fn run(
+    pub fn run<'s>(
         &self,
         device: &mut dyn Device,
-        storage: Storage,
+        stored: impl Into<Stored<'s>>,
         prompts: &[Prompt],
         told: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<Continuation>, Error> {
@@ -177,7 +181,8 @@ impl<'a> TextGenerator<'a> {
             capacity: longest + self.max_tokens.next_multiple_of(at_once),
             said: self.sampling.penalises(),
         };
-        let mut generator = Generator::new(device, self.config, self.values, storage, room)?;
+        let mut generator =
+            Generator::new(device, self.config, self.parameters.clone(), stored, room)?;
         let mut writings: Vec<Writing<'_>> = encoded
             .iter()
             .map(|ids| Writing {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::generate::{Prompt, TextGenerator};
 use crate::models::{self, Input, ModelConfig};
 use crate::results::{Arm, Continued, Part, Texts};
-use crate::store::Storage;
+use crate::store::Stored;
 use crate::words;
 
 /// Beginnings that are shown, and training documents.
@@ -23,13 +23,14 @@ const TOKENS: usize = 48;
 /// The most characters of a training document that are shown.
 const SHOWN_CHARACTERS: usize = 1200;
 
-/// What the page shows of a run in this folder, whose models are saved there; nothing where they are no causal language
+/// What the page shows of a run in this folder, whose models are saved there and `stored` so on the device; nothing where they are no causal language
 /// models. Their memory on the device is given back.
-pub(crate) fn texts(
+pub(crate) fn texts<'s>(
     device: &mut dyn Device,
     folder: &Path,
     student: &ModelConfig,
     (train, test): (&Dataset, &Dataset),
+    stored: &dyn Fn(Arm) -> Stored<'s>,
 ) -> Result<Option<Texts>, Error> {
     let (Examples::Documents(test), Input::Tokens(tokens)) = (test.examples(), &student.input)
     else {
@@ -46,8 +47,8 @@ pub(crate) fn texts(
     let room = tokens.max_length - added;
     let mut written: Vec<Vec<String>> = Vec::new();
     for arm in Arm::ALL {
-        let (config, values) = models::load(&folder.join(arm.folder()))?;
-        let mut generator = TextGenerator::new(&config, &values)?;
+        let (config, source) = models::open(&folder.join(arm.folder()))?;
+        let mut generator = TextGenerator::new(&config, source)?;
         generator.max_tokens = added;
         let mut of_arm = Vec::new();
         for prompt in &prompts {
@@ -55,7 +56,7 @@ pub(crate) fn texts(
             let fits = generator.encode(prompt)?.len() <= room;
             let one = std::slice::from_ref(prompt);
             let made = match fits {
-                true => generator.run(device, Storage::F32, one, &mut |_, _| ())?,
+                true => generator.run(device, stored(arm), one, &mut |_, _| ())?,
                 false => Vec::new(),
             };
             of_arm.push(made.into_iter().next().map_or(String::new(), |made| made.text));

@@ -10,5 +10,6 @@ pub mod neighbours;
 pub(crate) mod predictions;
 pub mod ranking;
 pub(crate) mod sample;
+pub(crate) mod stored;
 
 pub use evaluator::Evaluator;

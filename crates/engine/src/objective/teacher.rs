@@ -1,6 +1,8 @@
 //! Where a student's teacher has its answers from.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use distil_gpu_kernels::DType;
 
@@ -121,6 +123,51 @@ pub fn store_of<'a>(
     stored: impl Into<Stored<'a>>,
 ) -> Result<Store, Error> {
     filled(device, config, stored.into(), &|index, dtype| source.numbers(index, dtype))
+}
+
+/// Parameters of a model.
+#[derive(Clone, Debug)]
+pub enum Parameters<'a> {
+    /// In memory, in the model's order.
+    Values(Cow<'a, [Vec<f32>]>),
+    /// Where they lie: they are read one by one.
+    Files(Arc<Source>),
+}
+
+impl<'a> From<&'a [Vec<f32>]> for Parameters<'a> {
+    fn from(values: &'a [Vec<f32>]) -> Self {
+        Self::Values(values.into())
+    }
+}
+
+impl<'a> From<&'a Vec<Vec<f32>>> for Parameters<'a> {
+    fn from(values: &'a Vec<Vec<f32>>) -> Self {
+        Self::Values((&**values).into())
+    }
+}
+
+impl From<Source> for Parameters<'_> {
+    fn from(source: Source) -> Self {
+        Self::Files(Arc::new(source))
+    }
+}
+
+impl Parameters<'_> {
+    /// A store that holds them and nothing else.
+    ///
+    /// # Errors
+    /// As [`frozen_store`] and [`store_of`].
+    pub fn store<'s>(
+        &self,
+        device: &mut dyn Device,
+        config: &ModelConfig,
+        stored: impl Into<Stored<'s>>,
+    ) -> Result<Store, Error> {
+        match self {
+            Self::Values(values) => frozen_store(device, config, values, stored),
+            Self::Files(source) => store_of(device, config, source, stored),
+        }
+    }
 }
 
 /// What gives the numbers of a parameter for an element type.

@@ -2,19 +2,19 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::data::disk::DiskError;
 use crate::device::Device;
 use crate::error::Error;
 use crate::files::{TEMPORARY, io_error, make_folder};
 use crate::measure::arm::{Taken, Test, TestResult};
-use crate::models::{self, ModelConfig, Source};
-use crate::objective::{RawAnswers, TeacherAnswers, TeacherModel, frozen_store, store_of};
+use crate::measure::stored::compared;
+use crate::models::{self, ModelConfig};
+use crate::objective::{Parameters, RawAnswers, TeacherAnswers, TeacherModel};
 use crate::results::ArmReport;
 use crate::run::log::Log;
 use crate::sealed::Files;
-use crate::store::{Store, Stored};
+use crate::store::{Storage, Store, Stored};
 use crate::train::{Checkpoints, TrainingJob, train};
 
 /// Enters the files of a model somewhere before they take their place.
@@ -47,15 +47,6 @@ fn save(
     let files = Files::of(new.path())?;
     enter(&files)?;
     files.rename(new.path(), folder, models::CONFIG)
-}
-
-/// Parameters of a model that is trained.
-#[derive(Clone)]
-pub(crate) enum Parameters<'a> {
-    /// In memory.
-    Values(Cow<'a, [Vec<f32>]>),
-    /// Where they lie: they are read one by one, and a folder says where.
-    Files(Arc<Source>),
 }
 
 /// A model that is saved.
@@ -98,7 +89,7 @@ impl<'a> Saved<'a> {
 
     /// Loads a model that was saved before an interruption.
     pub fn load(folder: &'a Path, config: &'a ModelConfig) -> Result<Self, Error> {
-        let parameters = Parameters::Files(Arc::new(models::open(folder)?.1));
+        let parameters = models::open(folder)?.1.into();
         Ok(Self { folder, config, parameters, taken: Taken::default() })
     }
 
@@ -112,12 +103,14 @@ impl<'a> Saved<'a> {
         known: Option<ArmReport>,
     ) -> Result<TestedModel, Error> {
         let Self { folder, config, parameters, taken } = self;
-        let store = match &parameters {
-            Parameters::Values(values) => frozen_store(device, config, values, stored)?,
-            Parameters::Files(source) => store_of(device, config, source, stored)?,
-        };
-        let TestResult { answers, report, agreement } =
+        let store = parameters.store(device, config, stored)?;
+        let TestResult { answers, mut report, agreement } =
             test.measure(device, (config, &store), folder, taken)?;
+        if known.is_none() {
+            let whole = |device: &mut dyn Device| parameters.store(device, config, Storage::F32);
+            let model = (config, &store);
+            report.stored = compared(device, model, &whole, test.split)?.map(Box::new);
+        }
         let report = known.unwrap_or(report);
         Ok(TestedModel { store, report, answers, agreement })
     }

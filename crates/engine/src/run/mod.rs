@@ -275,7 +275,8 @@ pub fn run(
     report.judge();
     teacher.teacher.free(device);
     let sets = (&split.train, &split.test);
-    if let Some(texts) = continuations::texts(device, &folder, student, sets)? {
+    let stored = |arm| setup.stored(arm);
+    if let Some(texts) = continuations::texts(device, &folder, student, sets, &stored)? {
         texts.write(&folder)?;
     }
     finish(work, &report)?;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::DType;
 
-use super::arm::Parameters;
 use super::loaded::{Loaded, TeacherSource};
 use crate::data::classes;
 use crate::data::{self, Dataset, Examples, LabelKind, Normalisation, Split};
@@ -17,7 +16,7 @@ use crate::models::{
     self, BatchEncoder, Head, InitialWeights, Initialization, Input, ModelConfig, Source,
 };
 use crate::objective::plans::read_alike;
-use crate::objective::{Objective, RawAnswers, TeacherAnswers, TeacherLogits};
+use crate::objective::{Objective, Parameters, RawAnswers, TeacherAnswers, TeacherLogits};
 use crate::recipe::{self, Keep, Normalise, Recipe, Train, Vocabulary};
 use crate::results::Arm;
 use crate::store::{Layout, Storage, Stored};
@@ -390,9 +389,7 @@ impl Setup {
     pub(crate) fn loaded(&self, arm: Arm) -> Option<Parameters<'_>> {
         match arm {
             Arm::Teacher => self.teacher_source.clone().map(Parameters::Files),
-            Arm::Control => {
-                self.control_parameters.as_deref().map(|values| Parameters::Values(values.into()))
-            }
+            Arm::Control => self.control_parameters.as_deref().map(Parameters::from),
             Arm::Distilled => None,
         }
     }
