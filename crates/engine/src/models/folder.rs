@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::cnn::layout::{file_shape, to_file};
 use super::linked::{LINK, Link};
+use super::saved_as::{saved_as, saved_with};
 use super::weights::Saved;
 use super::{
-    Architecture, Decoder, Encoder, Head, Input, ModelConfig, Source, TokenInput, Values, decoder,
-    gguf_file, quantised, sentence_files, weights,
+    Architecture, Head, Input, ModelConfig, Source, Values, decoder, gguf_file, quantised,
+    sentence_files, weights,
 };
-use crate::data::text::SavedAs;
 use crate::error::Error;
 use crate::files::{io_error, read_text, save_with_counters, write_atomically};
 use crate::store::{ParameterSpec, Storage};
@@ -154,20 +154,6 @@ fn write_json(path: &Path, json: &Value) -> Result<(), Error> {
     write_atomically(path, format!("{json}\n").as_bytes())
 }
 
-/// What a decoder's tokenizer is saved for.
-pub(super) fn saved_with(_: &Decoder, tokens: &TokenInput) -> SavedAs {
-    SavedAs { max_length: tokens.max_length, class: "PreTrainedTokenizerFast", types: false }
-}
-
-/// What a model's tokenizer is saved for.
-pub(super) fn saved_as(encoder: &Encoder, tokens: &TokenInput) -> SavedAs {
-    SavedAs {
-        max_length: tokens.max_length,
-        class: encoder.family.names().tokenizer,
-        types: tokens.type_vocab_size > 1,
-    }
-}
-
 /// Loads the configuration of a model folder, or of a GGUF file.
 ///
 /// # Errors
@@ -208,7 +194,18 @@ pub fn assumed_pooling(folder: &Path, config: &ModelConfig) -> Option<String> {
 /// [`Error::Model`] when the folder is no model, a file is damaged, or tensors are missing, unexpected or of another shape.
 pub fn open(folder: &Path) -> Result<(ModelConfig, Source), Error> {
     let config = load_config(folder)?;
-    let source = Source::open(folder, &config)?;
+    let specs = config.model().parameters();
+    let source = if Link::is_in(folder) {
+        let path = folder.join(LINK);
+        let link = Link::read(&path)?;
+        link.check(&path)?;
+        open(&link.from)?.1.linked(&link, &path, &specs)?
+    } else if gguf_file::is_one(folder) {
+        Source::of_gguf(folder, specs)?
+    } else {
+        let layers = layers(folder, &config)?;
+        Source::of_folder(folder, specs, &config.model().naming(false), &layers)?
+    };
     Ok((config, source))
 }
 
@@ -279,7 +276,7 @@ fn of_linked(folder: &Path, specs: &[ParameterSpec], fresh: &[&str]) -> Result<V
 }
 
 /// Folders of linear layers behind the pooling, and what their parameters' names begin with.
-pub(super) fn layers(folder: &Path, config: &ModelConfig) -> Result<Vec<(String, String)>, Error> {
+fn layers(folder: &Path, config: &ModelConfig) -> Result<Vec<(String, String)>, Error> {
     Ok(match config.embeds() {
         true => sentence_files::read(folder)?.map_or(Vec::new(), |files| files.dense),
         false => Vec::new(),

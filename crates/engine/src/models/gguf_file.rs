@@ -10,7 +10,8 @@ use distil_gpu_gguf::{Error as GgufError, Options, Pooling, Tensor, TensorType};
 use distil_gpu_kernels::{Blocks, DType};
 
 use super::encoder::{Head, SentenceStep};
-use super::folder::{self, bad};
+use super::file_names::bad;
+use super::saved_as::{saved_as, saved_with};
 use super::{Input, ModelConfig, registry};
 use crate::error::Error;
 use crate::files::io_error;
@@ -205,8 +206,8 @@ fn tokenizer_files(path: &Path, config: &ModelConfig) -> Result<Vec<(String, Vec
     let Input::Tokens(tokens) = &config.input else { return Err(bad(path, HELD)) };
     let Some(tokenizer) = &tokens.tokenizer else { return Err(bad(path, "it has no tokenizer")) };
     let saved = match (config.decoder(), config.encoder()) {
-        (Some(decoder), _) => folder::saved_with(decoder, tokens),
-        (None, Some(encoder)) => folder::saved_as(encoder, tokens),
+        (Some(decoder), _) => saved_with(decoder, tokens),
+        (None, Some(encoder)) => saved_as(encoder, tokens),
         (None, None) => return Err(bad(path, HELD)),
     };
     let scratch = tempfile::tempdir().map_err(io_error(path))?;

@@ -31,6 +31,7 @@ mod origin;
 mod problem;
 mod quantised;
 mod registry;
+mod saved_as;
 mod sentence_files;
 mod source;
 mod start;

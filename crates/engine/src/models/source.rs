@@ -7,8 +7,9 @@ use distil_gpu_kernels::{Blocks, DType};
 use safetensors::Dtype;
 
 use super::file_names::bad;
-use super::linked::{LINK, Link};
-use super::{ModelConfig, Values, folder, gguf_file, weights};
+use super::gguf_file;
+use super::linked::Link;
+use super::weights::{self, Naming, Values};
 use crate::error::Error;
 use crate::files::io_error;
 use crate::layout::check_range;
@@ -80,54 +81,64 @@ impl Rows for Source {
 }
 
 impl Source {
-    /// The parameters of the model that a folder or a GGUF file has.
+    /// The parameters of a model in a folder's files; see [`weights::Tensors::find`].
     ///
     /// # Errors
-    /// [`Error::Model`] when a file is damaged, tensors are missing, unexpected or of another shape, or it says that its
-    /// weights lie where they are no more as they were.
-    pub(super) fn open(home: &Path, config: &ModelConfig) -> Result<Self, Error> {
-        let specs = config.model().parameters();
-        if Link::is_in(home) {
-            return Self::linked(home, &specs);
-        }
-        let tensors = if gguf_file::is_one(home) {
-            Tensors::Gguf(gguf_file::Tensors::find(home, &specs)?)
-        } else {
-            let (naming, layers) = (config.model().naming(false), folder::layers(home, config)?);
-            Tensors::Folder(weights::Tensors::find(home, &specs, &naming, &layers)?)
-        };
-        let parameters = specs.into_iter().map(|spec| Parameter { spec, rows: None }).collect();
-        Ok(Self { home: home.to_owned(), tensors, parameters })
+    /// [`Error::Model`] when a file is damaged, or tensors are missing, unexpected or of another shape.
+    pub(super) fn of_folder(
+        folder: &Path,
+        specs: Vec<ParameterSpec>,
+        naming: &Naming,
+        layers: &[(String, String)],
+    ) -> Result<Self, Error> {
+        let tensors = weights::Tensors::find(folder, &specs, naming, layers)?;
+        Ok(Self::new(folder, Tensors::Folder(tensors), specs))
     }
 
-    /// The parameters that a folder says lie elsewhere.
-    fn linked(folder: &Path, specs: &[ParameterSpec]) -> Result<Self, Error> {
-        let path = folder.join(LINK);
-        let link = Link::read(&path)?;
-        link.check(&path)?;
-        let mut source = Self::open(&link.from, &folder::load_config(&link.from)?)?;
-        let other = || {
-            let from = link.from.display();
-            bad(&path, format!("the model in {from} has other parameters than this folder's"))
-        };
-        if source.len() != specs.len() {
+    /// The parameters of a model in a GGUF file.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when it is damaged, or tensors are missing or of another shape.
+    pub(super) fn of_gguf(path: &Path, specs: Vec<ParameterSpec>) -> Result<Self, Error> {
+        let tensors = gguf_file::Tensors::find(path, &specs)?;
+        Ok(Self::new(path, Tensors::Gguf(tensors), specs))
+    }
+
+    fn new(home: &Path, tensors: Tensors, specs: Vec<ParameterSpec>) -> Self {
+        let parameters = specs.into_iter().map(|spec| Parameter { spec, rows: None }).collect();
+        Self { home: home.to_owned(), tensors, parameters }
+    }
+
+    /// The same with the rows that a folder chooses of it, whose parameters are then these.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the folder's file, when they are not.
+    pub(super) fn linked(
+        mut self,
+        link: &Link,
+        path: &Path,
+        specs: &[ParameterSpec],
+    ) -> Result<Self, Error> {
+        let from = link.from.display();
+        let other =
+            || bad(path, format!("the model in {from} has other parameters than this folder's"));
+        if self.len() != specs.len() {
             return Err(other());
         }
         for (index, spec) in specs.iter().enumerate() {
-            let parameter = &source.parameters[index];
             if let Some(rows) = link.rows.get(&spec.name) {
-                let all = parameter.spec.shape.first().copied().unwrap_or(0);
+                let all = self.parameters[index].spec.shape.first().copied().unwrap_or(0);
                 if rows.iter().any(|&row| row as usize >= all) {
                     return Err(other());
                 }
-                source.choose(index, 0, &Arc::new(rows.clone()));
+                self.choose(index, spec.row_len(), &Arc::new(rows.clone()));
             }
-            let parameter = &source.parameters[index];
+            let parameter = &self.parameters[index];
             if parameter.spec.name != spec.name || parameter.shape() != spec.shape {
                 return Err(other());
             }
         }
-        Ok(source)
+        Ok(self)
     }
 
     /// Number of parameters.

@@ -69,6 +69,21 @@ impl InitialWeights {
     }
 }
 
+impl InitialWeights {
+    /// The values before the first step of a model with these parameters, `teacher` being those of the finished teacher.
+    ///
+    /// # Errors
+    /// As [`InitialWeights::values_of`].
+    pub fn initial(
+        &self,
+        specs: &[ParameterSpec],
+        teacher: Option<&Source>,
+        seed: u32,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        Ok(Initialization::initial(specs, &self.values_of(teacher)?, seed))
+    }
+}
+
 impl Initialization {
     /// A recipe's model with this head for these data. `normalisation` is what numbers go through, `teacher` the model
     /// that a student may start from.

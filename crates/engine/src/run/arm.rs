@@ -1,6 +1,5 @@
 //! A model in its folder: trained and saved, then measured.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use crate::data::disk::DiskError;

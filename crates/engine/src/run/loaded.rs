@@ -11,6 +11,7 @@ use crate::data::{DataError, Split};
 use crate::error::Error;
 use crate::models::{self, ModelConfig, Output, Source};
 use crate::recipe::{self, Recipe};
+use crate::store::Stored;
 use crate::task::TaskRef;
 use crate::words::counted;
 
@@ -54,6 +55,13 @@ pub struct TeacherSource {
     pub source: Source,
     /// What a device has them in.
     pub types: Vec<DType>,
+}
+
+/// The types that a device has the parameters in of a teacher that is trained.
+pub(super) fn trained_types(recipe: &Recipe, teacher: Option<&ModelConfig>) -> Vec<DType> {
+    let storage = recipe.teacher.weights().storage().unwrap_or_default();
+    let types = |config: &ModelConfig| Stored::By(storage).types(&config.model().parameters());
+    teacher.map_or(Vec::new(), types)
 }
 
 /// A teacher that is loaded, its classes in the data's order and by the data's names, which those of a run's own copy

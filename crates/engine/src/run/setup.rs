@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use distil_gpu_kernels::DType;
 
-use super::loaded::{Loaded, TeacherSource};
+use super::loaded::{Loaded, TeacherSource, trained_types};
 use crate::data::classes;
 use crate::data::{self, Dataset, Examples, LabelKind, Normalisation, Split};
 use crate::error::Error;
@@ -109,12 +109,7 @@ impl Setup {
         if let Some(teacher) = &mut teacher {
             task.fit_teacher(teacher, &student);
         }
-        let teacher_types = loaded_types.unwrap_or_else(|| {
-            let storage = recipe.teacher.weights().storage().unwrap_or_default();
-            let types =
-                |config: &ModelConfig| Stored::By(storage).types(&config.model().parameters());
-            teacher.as_ref().map_or(Vec::new(), types)
-        });
+        let teacher_types = loaded_types.unwrap_or_else(|| trained_types(recipe, teacher.as_ref()));
         for train in teacher_train.into_iter().chain([&recipe.train]) {
             split.train.examples().check_shift(train.shift)?;
         }
@@ -144,23 +139,17 @@ impl Setup {
         ];
         let objective =
             Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
-        let cache = match (&teacher, &teacher_source, recipe.teacher.cache()) {
-            (Some(teacher), Some(source), Some(folder)) => {
-                let binding = Binding::of(teacher, source, recipe.teacher.weights())?;
-                let cache = TeacherCache::open(folder, teacher, binding)?;
-                Some(found(Arc::new(cache), teacher, &transfer, &objective)?)
-            }
-            _ => None,
-        };
+        let of_teacher = teacher.as_ref().zip(teacher_source.as_deref());
+        let cache = cache_of(recipe, of_teacher, &transfer, &objective)?;
         let taught_only = task.learns_from_teacher_only()
             || (split.train.labelled_len() == 0
                 && !matches!(task.labels(), LabelKind::None | LabelKind::Documents));
         let control_parameters = match taught_only {
-            true => {
-                let start = student_start.values_of(teacher_source.as_deref())?;
-                let specs = student.model().parameters();
-                Some(Initialization::initial(&specs, &start, recipe.seed))
-            }
+            true => Some(student_start.initial(
+                &student.model().parameters(),
+                teacher_source.as_deref(),
+                recipe.seed,
+            )?),
             false => None,
         };
         Ok(Self {
@@ -419,6 +408,21 @@ impl Setup {
             _ => None,
         }
     }
+}
+
+/// The cache that a recipe names of a loaded teacher's answers, if it names one.
+fn cache_of(
+    recipe: &Recipe,
+    of_teacher: Option<(&ModelConfig, &Source)>,
+    transfer: &Dataset,
+    objective: &Objective,
+) -> Result<Option<(Arc<TeacherCache>, Places)>, Error> {
+    let Some(((teacher, source), folder)) = of_teacher.zip(recipe.teacher.cache()) else {
+        return Ok(None);
+    };
+    let binding = Binding::of(teacher, source, recipe.teacher.weights())?;
+    let cache = Arc::new(TeacherCache::open(folder, teacher, binding)?);
+    found(cache, teacher, transfer, objective).map(Some)
 }
 
 /// A cache with the places of the answers to what a student learns from.
