@@ -354,7 +354,7 @@ test = "texts.jsonl"
 folder = "teacher.gguf"
 weights = "as-is"
 [student]
-model = { type = "decoder", from = "student", random = true, max_length = 32 }
+model = { type = "decoder", from = "student", random = true, max_length = 1024 }
 [train]
 steps = 1
 batch = 2

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     Adam, Base, ClassRef, ClassWeights, Data, Distil, Group, HiddenLoss, Keep, Layers, Length,
     Model, Optimizer, Recipe, RecipeError, RelationLoss, Schedule, Sgd, Student, Target, Teacher,
-    TeacherWeights, Train, Vocabulary,
+    Train, Vocabulary, Weights,
 };
 use crate::graph::Recompute;
 use crate::kernels::Divergence;
@@ -278,7 +278,7 @@ impl Teacher {
     pub fn folder(folder: Origin) -> Self {
         Self::Folder {
             folder,
-            weights: TeacherWeights::In(Storage::F32),
+            weights: Weights::In(Storage::F32),
             labels: Default::default(),
             cache: None,
         }

@@ -69,7 +69,7 @@ pub use optimizer::{Adam, Optimizer, Sgd};
 pub use reference::{KeyReference, TableReference, reference};
 pub use root::{Student, Target};
 pub use schedule::Schedule;
-pub use teacher::{Teacher, TeacherWeights};
+pub use teacher::{Teacher, Weights};
 pub use train::{Keep, LOSS, Length, Train};
 pub use weights::{Balanced, ClassWeights};
 

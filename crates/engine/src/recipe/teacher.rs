@@ -40,11 +40,9 @@ keys! {
     /// How its matrices lie in memory while it teaches: f16 and bf16 take half of it, q8_0 little more than a quarter, q4_k an
     /// eighth and a bit. Of a `folder`, "as-is" leaves each in what its file has it in: half floats, and the blocks of a GGUF of
     /// whatever kinds. What that costs is measured, as the teacher is as it teaches.
-    WEIGHTS: TeacherWeights = word("weights", || {
+    WEIGHTS: Weights = word("weights", || {
         // Rows in bytes are for models that are kept, not for those that teach.
-        let stored = Storage::NAMES.into_iter().filter(|(_, storage)| *storage != Storage::I8);
-        let stored = stored.map(|(name, storage)| (name, TeacherWeights::In(storage)));
-        stored.chain([(AS_IS, TeacherWeights::AsIs)]).collect()
+        Weights::all().filter(|(_, weights)| *weights != Weights::In(Storage::I8)).collect()
     })
         .otherwise("\"f32\", or \"f16\" where `precision` is \"mixed\"")
         .like("\"f16\"")
@@ -59,16 +57,33 @@ keys! {
 /// What a recipe calls a teacher whose matrices stay as their files have them.
 const AS_IS: &str = "as-is";
 
-/// How a loaded teacher's parameters lie in memory while it teaches.
+/// How the parameters of a model that stays as it is lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TeacherWeights {
+pub enum Weights {
     /// By one rule.
     In(Storage),
     /// Each as its file has it.
     AsIs,
 }
 
-impl TeacherWeights {
+impl Default for Weights {
+    fn default() -> Self {
+        Self::In(Storage::default())
+    }
+}
+
+impl Weights {
+    /// All there are, by what people call them.
+    pub fn all() -> impl Iterator<Item = (&'static str, Self)> {
+        let stored = Storage::NAMES.into_iter().map(|(name, storage)| (name, Self::In(storage)));
+        stored.chain([(AS_IS, Self::AsIs)])
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().find(|(own, _)| *own == name).map(|(_, weights)| weights)
+    }
+
     /// What people call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -86,7 +101,7 @@ impl TeacherWeights {
     }
 }
 
-impl Serialize for TeacherWeights {
+impl Serialize for Weights {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
@@ -111,7 +126,7 @@ pub enum Teacher {
         /// A folder with `config.json` and `model.safetensors`, a GGUF file, or a model of the hub.
         folder: Origin,
         /// How its parameters are stored.
-        weights: TeacherWeights,
+        weights: Weights,
         /// Its names of classes and the data's, where they differ.
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         labels: BTreeMap<String, String>,
@@ -183,7 +198,7 @@ impl Teacher {
             Some(table) => Train::read(&table, students.precision)?,
             None => students.clone(),
         };
-        let TeacherWeights::In(weights) = Self::storage(table, students.precision)? else {
+        let Weights::In(weights) = Self::storage(table, students.precision)? else {
             let problem =
                 "a teacher that is trained has no file to be as: give `weights` another value";
             return Err(table.conflict("weights", problem));
@@ -192,19 +207,19 @@ impl Teacher {
     }
 
     /// In f16 where the trainings are mixed, unless given.
-    fn storage(table: &Table<'_>, precision: Precision) -> Result<TeacherWeights, RecipeError> {
-        Ok(table.get(&WEIGHTS)?.unwrap_or(TeacherWeights::In(match precision {
+    fn storage(table: &Table<'_>, precision: Precision) -> Result<Weights, RecipeError> {
+        Ok(table.get(&WEIGHTS)?.unwrap_or(Weights::In(match precision {
             Precision::F32 => Storage::F32,
             Precision::Mixed => Storage::F16,
         })))
     }
 
     /// How its parameters are stored while it teaches.
-    pub fn weights(&self) -> TeacherWeights {
+    pub fn weights(&self) -> Weights {
         match self {
-            Self::Trained { weights, .. } => TeacherWeights::In(*weights),
+            Self::Trained { weights, .. } => Weights::In(*weights),
             Self::Folder { weights, .. } => *weights,
-            Self::Logits { .. } => TeacherWeights::In(Storage::F32),
+            Self::Logits { .. } => Weights::In(Storage::F32),
         }
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::rows::RowFormat;
 use crate::error::Error;
 use crate::models::{DocumentHash, Input, ModelConfig, Output, Source};
-use crate::recipe::TeacherWeights;
+use crate::recipe::Weights;
 use crate::sealed::hex;
 
 /// What is kept of a teacher.
@@ -63,11 +63,7 @@ impl Binding {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn of(
-        config: &ModelConfig,
-        parameters: &Source,
-        weights: TeacherWeights,
-    ) -> Result<Self, Error> {
+    pub fn of(config: &ModelConfig, parameters: &Source, weights: Weights) -> Result<Self, Error> {
         let (mut one, mut other) = (crc32fast::Hasher::new(), 0);
         for index in 0..parameters.len() {
             let values = parameters.values(index)?;
