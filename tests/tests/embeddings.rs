@@ -12,7 +12,7 @@ use distil_gpu_engine::forecast::Forecast;
 use distil_gpu_engine::measure::Evaluator;
 use distil_gpu_engine::models::{self, BatchEncoder, Head, Origin};
 use distil_gpu_engine::objective::frozen_store;
-use distil_gpu_engine::recipe::{Recipe, Teacher};
+use distil_gpu_engine::recipe::{Recipe, Teacher, Weights};
 use distil_gpu_engine::results::{ArmReport, Record};
 use distil_gpu_engine::run::{Begin, Run, Silent, prepare, run};
 use distil_gpu_engine::store::Storage;
@@ -144,7 +144,7 @@ fn what_embeddings_cannot_have_is_refused() {
     let classifier = |recipe| Recipe {
         teacher: Teacher::Folder {
             folder: Origin::Folder(path("fixtures/bert")),
-            weights: Storage::F32,
+            weights: Weights::In(Storage::F32),
             labels: Default::default(),
             cache: None,
         },

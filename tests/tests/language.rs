@@ -200,8 +200,11 @@ fn a_distillation_step_is_that_of_pytorch() {
     };
     let distil = Distil { hidden: vec![cosine], ..Distil::default() };
     let objective = Objective::of(&distil, &config, Some(&teacher), None).unwrap();
-    let input =
-        TeacherInput::Model { config: &teacher, storage: Storage::F32, objective: &objective };
+    let input = TeacherInput::Model {
+        config: &teacher,
+        stored: Storage::F32.into(),
+        objective: &objective,
+    };
     let plan = training_plan(&config, input, SHAPE, DESCENT).unwrap();
     let state = StepState {
         temperature: 2.0,

@@ -142,19 +142,56 @@ impl Storage {
             Self::F32 | Self::F16 | Self::I8 => &[],
         }
     }
+}
 
-    /// Refuses values that cannot be stored so.
+/// How the parameters of a store lie in its memory: by one rule, or each in its own type.
+#[derive(Clone, Copy, Debug)]
+pub enum Stored<'a> {
+    /// By their shapes.
+    By(Storage),
+    /// In these types, in the order of the model's parameters.
+    In(&'a [DType]),
+}
+
+impl From<Storage> for Stored<'_> {
+    fn from(storage: Storage) -> Self {
+        Self::By(storage)
+    }
+}
+
+impl<'a> From<&'a [DType]> for Stored<'a> {
+    fn from(types: &'a [DType]) -> Self {
+        Self::In(types)
+    }
+}
+
+impl Stored<'_> {
+    /// Element type of each of a model's parameters.
     ///
-    /// # Errors
-    /// [`Error::BeyondF16`] naming the parameter.
-    pub fn check(self, parameter: &ParameterSpec, values: &[f32]) -> Result<(), Error> {
-        let beyond = |value: &&f32| value.is_nan() || value.abs() > f16::MAX.to_f32();
-        match values.iter().find(beyond) {
-            Some(&value) if self.dtype(&parameter.shape) == DType::F16 => {
-                Err(Error::BeyondF16 { tensor: parameter.name.clone(), value })
+    /// # Panics
+    /// When types are given of more or fewer parameters.
+    pub fn types(self, parameters: &[ParameterSpec]) -> Vec<DType> {
+        match self {
+            Self::By(storage) => parameters.iter().map(|spec| storage.dtype(&spec.shape)).collect(),
+            Self::In(types) => {
+                assert_eq!(types.len(), parameters.len(), "each parameter has a type");
+                types.to_vec()
             }
-            _ => Ok(()),
         }
+    }
+}
+
+/// Refuses values that cannot be stored in this type.
+///
+/// # Errors
+/// [`Error::BeyondF16`] naming the parameter.
+pub fn check_range(dtype: DType, parameter: &ParameterSpec, values: &[f32]) -> Result<(), Error> {
+    let beyond = |value: &&f32| value.is_nan() || value.abs() > f16::MAX.to_f32();
+    match values.iter().find(beyond) {
+        Some(&value) if dtype == DType::F16 => {
+            Err(Error::BeyondF16 { tensor: parameter.name.clone(), value })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -233,8 +270,8 @@ pub struct Layout {
     pub places: Vec<Place>,
     /// The segments.
     pub segments: Vec<Segment>,
-    /// How the parameters lie in them.
-    pub storage: Storage,
+    /// Element type of each of the model's parameters.
+    pub types: Vec<DType>,
 }
 
 /// A flat piece of a store's memory.
@@ -267,23 +304,31 @@ impl Layout {
     ///
     /// # Errors
     /// [`Error::TooLarge`] when one parameter has more elements than a kernel can count.
-    pub fn stored(mut parameters: Vec<ParameterSpec>, storage: Storage) -> Result<Self, Error> {
+    ///
+    /// # Panics
+    /// When types are given of more or fewer parameters.
+    pub fn stored<'a>(
+        mut parameters: Vec<ParameterSpec>,
+        stored: impl Into<Stored<'a>>,
+    ) -> Result<Self, Error> {
+        let types = stored.into().types(&parameters);
         let mut scales = vec![None; parameters.len()];
         for (index, scale) in scales.iter_mut().enumerate() {
-            let parameter = &parameters[index];
-            if storage.dtype(&parameter.shape) == DType::I8 {
-                let spec = bytes::scale_spec(parameter);
+            if types[index] == DType::I8 {
+                let spec = bytes::scale_spec(&parameters[index]);
                 *scale = Some(parameters.len());
                 parameters.push(spec);
             }
         }
         let places = vec![Place { segment: 0, offset: 0 }; parameters.len()];
-        let mut layout = Self { places, storage, scales, ..Self::default() };
-        let blocks = storage.blocks().iter().map(|blocks| DType::Blocks(*blocks));
+        let mut layout = Self { places, scales, ..Self::default() };
+        let blocks = Blocks::ALL.into_iter().map(DType::Blocks);
         let kinds = blocks.chain([DType::F16, DType::I8, DType::F32]);
         for kind in kinds.flat_map(|dtype| [(dtype, true), (dtype, false)]) {
             for (index, parameter) in parameters.iter().enumerate() {
-                if (storage.dtype(&parameter.shape), parameter.decay) == kind {
+                // Scales are f32.
+                let dtype = types.get(index).copied().unwrap_or(DType::F32);
+                if (dtype, parameter.decay) == kind {
                     layout.places[index] = layout.place(parameter, kind.0)?;
                 }
             }
@@ -291,7 +336,7 @@ impl Layout {
         if layout.segments.is_empty() {
             layout.segments.push(Segment { len: 0, dtype: DType::F32 });
         }
-        layout.parameters = parameters;
+        (layout.parameters, layout.types) = (parameters, types);
         Ok(layout)
     }
 
@@ -320,6 +365,11 @@ impl Layout {
             }
         };
         Ok(Place { segment: self.segments.len() - 1, offset })
+    }
+
+    /// Element type of a parameter, or of scales behind them.
+    pub fn dtype(&self, index: usize) -> DType {
+        self.types.get(index).copied().unwrap_or(DType::F32)
     }
 
     /// What is written for the values of parameter `index`: itself, or bytes as numbers and the scales of their rows, each with

@@ -97,6 +97,26 @@ impl Files {
         Ok(files)
     }
 
+    /// These files of a folder; "" is the folder, where it is a file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn named<'a>(
+        folder: &Path,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, Error> {
+        let seal = |name: &str| {
+            let path = within(folder, name);
+            Ok((name.to_owned(), FileSeal::of(&path).map_err(io_error(&path))?))
+        };
+        Ok(Self { by_path: names.into_iter().map(seal).collect::<Result<_, Error>>()? })
+    }
+
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> u64 {
+        self.by_path.values().map(|seal| seal.bytes).sum()
+    }
+
     fn add(&mut self, folder: &Path, prefix: &str) -> Result<(), Error> {
         for entry in fs::read_dir(folder).map_err(io_error(folder))? {
             let path = entry.map_err(io_error(folder))?.path();
@@ -130,7 +150,7 @@ impl Files {
     }
 
     fn first(&self, folder: &Path, is_it: impl Fn(&Path, &FileSeal) -> bool) -> Option<PathBuf> {
-        let mut all = self.by_path.iter().map(|(name, seal)| (folder.join(name), seal));
+        let mut all = self.by_path.iter().map(|(name, seal)| (within(folder, name), seal));
         all.find(|(path, seal)| is_it(path, seal)).map(|(path, _)| path)
     }
 
@@ -170,6 +190,11 @@ impl Files {
         _ = fs::remove_dir(folder);
         Ok(())
     }
+}
+
+/// A file of a folder. A path that is joined with nothing ends as one of a folder.
+fn within(folder: &Path, name: &str) -> PathBuf {
+    if name.is_empty() { folder.to_owned() } else { folder.join(name) }
 }
 
 /// Deletes a file, if it is there.

@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
         match store.layout.segments[place.segment].dtype {
             DType::Blocks(blocks) => {
                 let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
-                self.device.write_blocks(id, place.offset, &quantised(blocks, &values))
+                self.device.write_blocks(id, place.offset, &quantised(blocks, &values)?)
             }
             _ => self.device.write_exact(id, place.offset, values),
         }

@@ -1,6 +1,8 @@
 //! Parameters and what goes with them, on the device: training plans, evaluation plans and the plans of every batch shape
 //! bind the same store.
 
+use std::borrow::Cow;
+
 use distil_gpu_gguf::Precision;
 use distil_gpu_kernels::{Blocks, DType, loss_scale};
 
@@ -17,17 +19,41 @@ pub struct Store {
     buffers: Vec<(Part, usize, BufferId)>,
 }
 
-/// The words of these numbers in blocks of a kind that layouts have.
-pub(crate) fn quantised(blocks: Blocks, values: &[f32]) -> Vec<u32> {
-    let precision = match blocks {
-        Blocks::BF16 => Precision::BF16,
-        Blocks::Q4_K => Precision::Q4_K,
-        _ => Precision::Q8_0,
-    };
+/// The numbers of a parameter on their way to a device.
+#[derive(Clone, Debug)]
+pub enum Numbers<'a> {
+    /// One by one.
+    Floats(Cow<'a, [f32]>),
+    /// Words of the blocks that the parameter lies in.
+    Words(Vec<u32>),
+}
+
+/// What writes blocks of a kind; some are read alone.
+pub(crate) fn writer(blocks: Blocks) -> Option<Precision> {
+    match blocks {
+        Blocks::BF16 => Some(Precision::BF16),
+        Blocks::Q8_0 => Some(Precision::Q8_0),
+        Blocks::Q4_K => Some(Precision::Q4_K),
+        _ => None,
+    }
+}
+
+/// The words of these numbers in blocks.
+///
+/// # Errors
+/// [`Error::Unsupported`] when nothing writes blocks of this kind.
+pub(crate) fn quantised(blocks: Blocks, values: &[f32]) -> Result<Vec<u32>, Error> {
+    let precision = writer(blocks).ok_or_else(|| Error::Unsupported {
+        what: format!(
+            "{} is read as it lies in files, and no numbers are written so",
+            blocks.name()
+        ),
+        instead: "store them as bf16, q8_0 or q4_k".to_owned(),
+    })?;
     let (mut bytes, mut words) = (Vec::new(), Vec::new());
     distil_gpu_gguf::quantise(precision, values, &mut bytes);
     blocks.pack(&bytes, &mut words);
-    words
+    Ok(words)
 }
 
 impl Store {
@@ -71,6 +97,31 @@ impl Store {
         found.map(|(_, _, id)| *id)
     }
 
+    /// Writes parameter `index`; of one in bytes, its scales too.
+    ///
+    /// # Errors
+    /// [`Error::BeyondF16`]; when the device refuses.
+    ///
+    /// # Panics
+    /// When words are given of a parameter that does not lie in blocks.
+    pub fn put(
+        &self,
+        device: &mut dyn Device,
+        part: Part,
+        index: usize,
+        numbers: Numbers<'_>,
+    ) -> Result<(), Error> {
+        match numbers {
+            Numbers::Floats(values) => self.write(device, part, index, &values),
+            Numbers::Words(words) => {
+                let place = self.layout.places[index];
+                let id =
+                    self.buffer(part, place.segment).expect("the store was made with this part");
+                device.write_blocks(id, place.offset, &words)
+            }
+        }
+    }
+
     /// Writes parameter `index` from host values; of one in bytes, its scales too.
     ///
     /// # Errors
@@ -82,13 +133,13 @@ impl Store {
         index: usize,
         values: &[f32],
     ) -> Result<(), Error> {
-        self.layout.storage.check(&self.layout.parameters[index], values)?;
+        check_range(self.layout.dtype(index), &self.layout.parameters[index], values)?;
         for (index, values) in self.layout.written(index, values) {
             let place = self.layout.places[index];
             let id = self.buffer(part, place.segment).expect("the store was made with this part");
             match self.layout.segments[place.segment].dtype {
                 DType::Blocks(blocks) => {
-                    device.write_blocks(id, place.offset, &quantised(blocks, &values))?;
+                    device.write_blocks(id, place.offset, &quantised(blocks, &values)?)?;
                 }
                 _ => device.write(id, place.offset, &values)?,
             }

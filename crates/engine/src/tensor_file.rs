@@ -80,6 +80,11 @@ impl TensorFile {
         self.header.info(name).map(|info| &*info.shape)
     }
 
+    /// The element type of a tensor, if there is one of that name.
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.header.info(name).map(|info| info.dtype)
+    }
+
     /// The values of a tensor that must be floats, finite and of this shape.
     ///
     /// # Errors

@@ -189,6 +189,16 @@ impl Model {
         })
     }
 
+    /// How the numbers of [`Model::read_raw`] are written; none of a matrix that Hugging Face has on its other side.
+    pub fn raw_kind(&self, name: &str) -> Option<TensorType> {
+        let (names, info) = self.find(name).ok()?;
+        match names.change {
+            Change::Transpose => None,
+            Change::PlusOne => Some(TensorType::F32),
+            _ => Some(info.kind),
+        }
+    }
+
     fn find(&self, name: &str) -> Result<(&Names, &TensorInfo), Error> {
         let found = self.by_hf.get(name).map(|&at| &self.names[at]);
         let found = found.and_then(|names| Some((names, self.gguf.tensor(&names.gguf)?)));

@@ -1,6 +1,8 @@
 //! Quantised numbers in blocks, as GGUF files have them, in whole words: bit for bit ggml's, but that a block of 34, 18, 22 or
 //! 210 bytes begins or ends in a word of its own for its scale.
 
+use rayon::prelude::*;
+
 use crate::{Real, row};
 
 /// How blocks of numbers are written. The names are ggml's.
@@ -140,6 +142,20 @@ impl Blocks {
             #[inline(always)]
             || self.widen_here(words, first, out),
         );
+    }
+
+    /// The first number of whole blocks that is none, and its place.
+    pub fn first_not_finite(self, words: &[u32]) -> Option<(usize, f32)> {
+        const TOGETHER: usize = 1 << 12;
+        let piece = TOGETHER / self.numbers() * self.words();
+        let found = words.par_chunks(piece).enumerate().find_map_first(|(number, words)| {
+            let mut values = [0.0_f32; TOGETHER];
+            let values = &mut values[..words.len() / self.words() * self.numbers()];
+            self.widen(words, 0, values);
+            let at = values.iter().position(|value| !value.is_finite())?;
+            Some((number * TOGETHER + at, values[at]))
+        });
+        found
     }
 
     #[inline(always)]

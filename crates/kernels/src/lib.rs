@@ -103,6 +103,17 @@ impl DType {
         }
     }
 
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::I32 => "i32",
+            Self::F16 => "f16",
+            Self::I8 => "int8",
+            Self::Blocks(blocks) => blocks.name(),
+        }
+    }
+
     /// Bytes of so many elements, of blocks whole ones; the f64 oracle's floats take more.
     pub fn bytes_of(self, elements: usize) -> usize {
         let [len, bytes] = self.unit();

@@ -162,5 +162,11 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("Students' examples", thousands(examples.students)),
         ("Test examples", thousands(examples.test)),
     ];
-    facts.into_iter().chain(unlabelled).collect()
+    let stored = report.arms.teacher.as_ref().and_then(|teacher| teacher.stored.as_ref());
+    let stored = stored.map(|stored| {
+        let (bytes, whole) = (stored.bytes as f64 / 1e6, stored.f32_bytes as f64 / 1e6);
+        let words = [stored.in_words(), stored.cost_in_words()].join("; ");
+        ("Teacher's weights", format!("{bytes:.2} MB, {whole:.2} MB in f32; {words}"))
+    });
+    facts.into_iter().chain(unlabelled).chain(stored).collect()
 }

@@ -84,7 +84,7 @@ impl<'a> Prober<'a> {
     /// # Errors
     /// When the model cannot take the shape.
     pub fn plan(&self, shape: BatchShape) -> Result<Plan, Error> {
-        forward_plan_in(self.config, self.store.layout.storage, shape)
+        forward_plan_in(self.config, &*self.store.layout.types, shape)
     }
 
     /// A probe of a plan.

@@ -10,15 +10,16 @@ use distil_gpu_engine::data::files::Format;
 use distil_gpu_engine::data::text::Pairs;
 use distil_gpu_engine::data::{self, Corpus, Dataset, Examples, LabelKind, LossOn};
 use distil_gpu_engine::device::Device;
+use distil_gpu_engine::kernels::DType;
 use distil_gpu_engine::measure::Evaluator;
 use distil_gpu_engine::measure::choices::choices;
 use distil_gpu_engine::measure::neighbours::cosines;
-use distil_gpu_engine::models::{BatchEncoder, Input, ModelConfig};
-use distil_gpu_engine::objective::{ANSWERS_ALONE, frozen_store};
+use distil_gpu_engine::models::{self, BatchEncoder, Input, ModelConfig};
+use distil_gpu_engine::objective::{ANSWERS_ALONE, store_of};
 use distil_gpu_engine::recipe::{Column, Data, Recipe, Source};
 use distil_gpu_engine::results::{ACCURACY, ERRORS, Speed};
 use distil_gpu_engine::scores::correlation::{pearson, spearman};
-use distil_gpu_engine::store::{Storage, Store};
+use distil_gpu_engine::store::Store;
 use distil_gpu_engine::task::{self, Measuring, TaskRef};
 use distil_gpu_engine::words::counted;
 use serde_json::{Value, json};
@@ -70,9 +71,9 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     if args.data.is_empty() && args.tasks.is_none() {
         bail!(Usage("give --data, what the model is to be measured on, or --tasks".to_owned()));
     }
-    let (folder, config, values) = super::load_model(&args.asked.model, voice)?;
-    let storage = args.asked.storage(&folder)?;
-    let model = Model { args: &args, config: &config, values: &values, storage, voice };
+    let (folder, config, source) = super::open_model(&args.asked.model, voice)?;
+    let types = &args.asked.types(&folder, &source)?;
+    let model = Model { args: &args, config: &config, source: &source, types, voice };
     if let Some(questions) = &args.tasks {
         return model.choices(questions);
     }
@@ -125,8 +126,8 @@ struct Measured {
 struct Model<'a> {
     args: &'a Args,
     config: &'a ModelConfig,
-    values: &'a [Vec<f32>],
-    storage: Storage,
+    source: &'a models::Source,
+    types: &'a [DType],
     voice: Voice,
 }
 
@@ -138,7 +139,7 @@ impl Model<'_> {
     /// The device, and the model on it.
     fn open(&self) -> Result<(Box<dyn Device>, Store)> {
         let mut device = super::open(&self.args.asked.device, false, self.voice)?;
-        let store = frozen_store(&mut *device, self.config, self.values, self.storage)?;
+        let store = store_of(&mut *device, self.config, self.source, self.types)?;
         Ok((device, store))
     }
 

@@ -46,8 +46,9 @@ pub struct Args {
 }
 
 pub fn run(args: Args, voice: Voice) -> Result<()> {
-    let (folder, mut config, mut values) = super::load_model(&args.asked.model, voice)?;
-    let storage = args.asked.storage(&folder)?;
+    let (folder, mut config, source) = super::open_model(&args.asked.model, voice)?;
+    let types = args.asked.types(&folder, &source)?;
+    let mut values = source.all()?;
     let task = TaskRef::of_model(&config);
     if !task.answers_once() {
         bail!(
@@ -70,7 +71,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
             let ours = ours.class_names();
             let places = classes::places(&config.class_names, &labels, ours, LabelsKey::Flag)
                 .with_context(unfit)?;
-            config.order_classes(&mut values, &places, ours);
+            config.order_classes(&mut values[..], &places, ours);
         }
         vec![("train", split.train.examples()), ("test", split.test.examples())]
     } else if !args.asked.labels.is_empty() {
@@ -103,7 +104,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     };
     let feeds = inputs.iter().map(feed).collect::<Result<Vec<_>>>()?;
     let mut device = super::open(&args.asked.device, false, voice)?;
-    let store = frozen_store(&mut *device, &config, &values, storage)?;
+    let store = frozen_store(&mut *device, &config, &values, &*types)?;
     let mut evaluator = Evaluator::new(&config, &store);
     let bar = super::bar(voice, feeds.iter().map(|(_, data)| data.len()).sum(), "examples");
     let mut tensors = Vec::new();

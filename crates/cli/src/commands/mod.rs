@@ -32,8 +32,8 @@ use anyhow::{Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use distil_gpu_engine::data::classes;
 use distil_gpu_engine::device::{Choice, Device, GpuOptions, select};
-use distil_gpu_engine::models::{self, ModelConfig, Origin, hub};
-use distil_gpu_engine::recipe::Recipe;
+use distil_gpu_engine::models::{self, ModelConfig, Origin, Source, hub};
+use distil_gpu_engine::recipe::{Recipe, Weights};
 use distil_gpu_engine::store::Storage;
 
 pub use images::Images;
@@ -61,20 +61,32 @@ fn model_folder(path: &Path, voice: Voice) -> Result<PathBuf> {
 
 /// The model at a path or on the hub, with its folder; a person is told how it was read.
 fn load_model(path: &Path, voice: Voice) -> Result<(PathBuf, ModelConfig, Vec<Vec<f32>>)> {
+    let (folder, config, source) = open_model(path, voice)?;
+    Ok((folder, config, source.all()?))
+}
+
+/// The same, its parameters where they lie.
+fn open_model(path: &Path, voice: Voice) -> Result<(PathBuf, ModelConfig, Source)> {
     let folder = model_folder(path, voice)?;
-    let (config, values) = models::load(&folder)?;
+    let (config, source) = models::open(&folder)?;
     if let Some(assumed) = models::assumed_pooling(&folder, &config)
         && voice.progress()
     {
         note(assumed);
     }
-    Ok((folder, config, values))
+    Ok((folder, config, source))
 }
 
 /// What matrices may be stored in.
 fn storage() -> impl TypedValueParser<Value = Storage> {
     let names = PossibleValuesParser::new(Storage::NAMES.map(|(name, _)| name));
     names.map(|name| Storage::named(&name).unwrap_or_default())
+}
+
+/// The same, or as files have them.
+fn weights() -> impl TypedValueParser<Value = Weights> {
+    let names = PossibleValuesParser::new(Weights::all().map(|(name, _)| name));
+    names.map(|name| Weights::named(&name).unwrap_or_default())
 }
 
 /// A model's names of classes to the data's: those that `--labels` gives, else a recipe's, where they are this model's.

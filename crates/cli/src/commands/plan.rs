@@ -46,6 +46,16 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     }
     table::right(&mut models, 1..2);
     say(models)?;
+    for model in &forecast.models {
+        let Some(stored) = &model.stored else { continue };
+        say(format_args!(
+            "The {}'s weights take {}, {} less than in f32: {}",
+            model.name,
+            size(stored.bytes),
+            size(stored.f32_bytes.saturating_sub(stored.bytes)),
+            stored.in_words()
+        ))?;
+    }
     if !forecast.cuts.is_empty() {
         say(cuts(&forecast))?;
     }
@@ -168,8 +178,9 @@ fn memory(device: &DeviceForecast) -> Table {
         "in all",
     ]);
     for phase in &device.phases {
-        let Memory { phase: name, parameters, gradients, moments, activations, data, staging } =
-            phase;
+        let Memory {
+            phase: name, parameters, gradients, moments, activations, data, staging, ..
+        } = phase;
         let bytes = [*parameters, *gradients, *moments, *activations, data + staging];
         let cells = bytes.map(size).into_iter().chain([size(phase.total())]);
         table.add_row([name.clone()].into_iter().chain(cells));

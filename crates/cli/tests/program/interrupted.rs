@@ -54,7 +54,10 @@ pub fn await_checkpoint(home: &Home, run: &str, child: &mut Child) -> bool {
 /// Models and log of two runs are the same to the byte.
 pub fn assert_same(home: &Home, run: &str, other: &str) {
     for model in MODELS {
-        for file in ["config.json", "model.safetensors"] {
+        // Weights that a run was given are named.
+        let named = home.path(&format!("{other}/{model}/weights.json")).exists();
+        let weights = if named { "weights.json" } else { "model.safetensors" };
+        for file in ["config.json", weights] {
             let [ours, theirs] =
                 [run, other].map(|run| home.read(&format!("{run}/{model}/{file}")));
             assert!(ours == theirs, "{model}/{file} of {run} is not that of {other}");

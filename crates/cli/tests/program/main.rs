@@ -23,6 +23,7 @@ mod guessing;
 mod hub;
 mod interrupted;
 mod label;
+mod linked;
 mod manual;
 mod matrix;
 mod memory;

@@ -614,6 +614,9 @@ fn a_vocabulary_may_be_wider_than_its_tokenizer() {
     let sizes = ["teacher", "student"]
         .map(|arm| home.json(&format!("trimmed/{arm}/config.json"))["vocab_size"].clone());
     assert!(sizes[0] == sizes[1] && sizes[0].as_u64() < Some(400), "{sizes:?}");
+    // The run's folder says which rows of the teacher's tables these are.
+    let measured = home.json("trimmed/report.json")["arms"]["teacher"]["cross_entropy"].clone();
+    assert!((nats("trimmed/teacher") - measured.as_f64().unwrap()).abs() < 1e-6);
     // A tokenizer with more tokens than the model has rows is another model's.
     config["vocab_size"] = json!(390);
     home.write("wide/config.json", config.to_string());

@@ -22,7 +22,7 @@ use crate::plan::Precision;
 use crate::recipe::Recipe;
 use crate::run::Setup;
 use crate::session::Session;
-use crate::store::{Layout, Storage};
+use crate::store::{Layout, Storage, Stored};
 use crate::tune::Cache;
 use crate::verify::{self, StepCase, Trainings, made_up, made_up_length};
 
@@ -159,13 +159,15 @@ fn whole(
         progress(&lesson.name);
         found.push(training(device, lesson, budget)?);
     }
-    let teacher =
-        trainings.teacher.as_ref().map(|(config, _)| ("teacher", config, trainings.storage));
-    let student = ("student", &trainings.student, Storage::F32);
-    for (name, config, storage) in teacher.into_iter().chain([student]) {
+    let teacher = trainings
+        .teacher
+        .as_ref()
+        .map(|(config, _)| ("teacher", config, (&*trainings.types).into()));
+    let student = ("student", &trainings.student, Storage::F32.into());
+    for (name, config, stored) in teacher.into_iter().chain([student]) {
         for rows in FORWARD_ROWS {
             progress(&format!("{name} forward, {rows}"));
-            found.push(forward(device, name, (config, storage), rows, budget)?);
+            found.push(forward(device, name, (config, stored), rows, budget)?);
         }
     }
     Ok(found)
@@ -247,13 +249,13 @@ fn training(
 fn forward(
     device: &mut dyn Device,
     name: &str,
-    (config, storage): (&ModelConfig, Storage),
+    (config, stored): (&ModelConfig, Stored<'_>),
     rows: usize,
     budget: Duration,
 ) -> Result<Throughput, Error> {
-    let layout = Layout::stored(config.model().parameters(), storage)?;
+    let layout = Layout::stored(config.model().parameters(), stored)?;
     let shape = BatchShape { rows, length: made_up_length(&config.input), guessed: 0 };
-    let mut session = Session::new(device, forward_plan_in(config, storage, shape)?, [layout])?;
+    let mut session = Session::new(device, forward_plan_in(config, stored, shape)?, [layout])?;
     session.initialise(1)?;
     let (program, flops) = (session.program, session.plan.cost().flops);
     let mut batch = HostBatch::default();

@@ -121,6 +121,7 @@ impl Search {
             }
             memory.plans([plan].into_iter(), device);
             memory.staging += device.other_bytes(largest_read);
+            memory.copied = 4 * self.parameters as u64;
             memory
         });
         memories.max_by_key(Memory::total).expect("there is a plan")

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use distil_gpu_kernels::DType;
 use serde::Serialize;
 
 use crate::data::text::TOGETHER;
@@ -12,7 +13,7 @@ use crate::models::{Input, ModelConfig, TokenInput};
 use crate::recipe::{Keep, Recipe, Train};
 use crate::results::Arm;
 use crate::run::Setup;
-use crate::store::Part;
+use crate::store::{ParameterSpec, Part};
 use crate::train::optimizer::update;
 use crate::train::training_parts;
 
@@ -109,8 +110,7 @@ impl Setup {
         sets.push(&self.transfer);
         data +=
             ENCODED * sets.iter().map(|set| letters_together(set.examples())).max().unwrap_or(0);
-        let loaded = self.teacher_parameters.iter().flatten().map(Vec::len).sum::<usize>();
-        [data, 4 * (loaded + self.first_values()) as u64]
+        [data, 4 * self.first_values() as u64]
     }
 }
 
@@ -172,7 +172,11 @@ pub(crate) fn check(recipe: &Recipe, setup: &Setup, device: &DeviceInfo) -> Resu
         return Ok(());
     };
     let of = |config: &ModelConfig| 4 * config.parameter_count() as u64;
-    let frozen = setup.teacher.as_ref().map_or(0, of);
+    let frozen = setup.teacher.as_ref().map_or(0, |config| {
+        let specs = config.model().parameters().into_iter();
+        let bytes = |(spec, dtype): (ParameterSpec, &DType)| dtype.bytes_of(spec.len()) as u64;
+        specs.zip(&setup.teacher_types).map(bytes).sum()
+    });
     let taught = setup.taught(recipe).map(|(config, train)| (Arm::Teacher, config, train, 0));
     let student = (Arm::Distilled, &setup.student, &recipe.train, frozen);
     for (arm, config, train, teacher) in taught.into_iter().chain([student]) {

@@ -25,12 +25,15 @@ pub struct Memory {
     pub data: u64,
     /// What the device needs beside: staging buffers, sizes of launches.
     pub staging: u64,
+    /// What the host holds of parameters meanwhile, which is no memory of the device.
+    #[serde(skip)]
+    pub copied: u64,
 }
 
 impl Memory {
     /// All of it.
     pub fn total(&self) -> u64 {
-        let Self { phase: _, parameters, gradients, moments, activations, data, staging } = self;
+        let Self { parameters, gradients, moments, activations, data, staging, .. } = self;
         parameters + gradients + moments + activations + data + staging
     }
 

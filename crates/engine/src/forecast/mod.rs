@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use distil_gpu_kernels::distill_loss::TERMS;
-use distil_gpu_kernels::{Cost, Kernel};
+use distil_gpu_kernels::{Cost, DType, Kernel};
 use serde::Serialize;
 
 use crate::data::{self, Dataset, Examples};
@@ -18,13 +18,14 @@ use crate::graph::Recompute;
 use crate::graph::ops::Update;
 use crate::measure::batches::{self, shapes};
 use crate::measure::predictions;
+use crate::measure::stored::stored;
 use crate::models::{BatchEncoder, BatchShape, ModelConfig};
 use crate::objective::{TeacherInput, plans};
 use crate::plan::{BufferKind, Plan};
 use crate::recipe::{self, Recipe, Train};
-use crate::results::Arm;
+use crate::results::{Arm, StoredWeights};
 use crate::run::Setup;
-use crate::store::{Layout, Part, Storage};
+use crate::store::{Layout, ParameterSpec, Part, Storage, Stored};
 use crate::task::{Measuring, TaskRef};
 use crate::train::inputs::PairedInputs;
 use crate::train::optimizer::update;
@@ -63,12 +64,16 @@ pub struct ModelForecast {
     pub sizes: String,
     /// Number of parameters.
     pub parameters: usize,
+    /// What a teacher's parameters are stored in while it teaches, where that is not f32 alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stored: Option<StoredWeights>,
 }
 
 impl ModelForecast {
-    fn of(name: &'static str, config: &ModelConfig) -> Self {
+    fn of(name: &'static str, config: &ModelConfig, types: &[DType]) -> Self {
         let sizes = config.architecture.to_string();
-        Self { name, sizes, parameters: config.parameter_count() }
+        let stored = StoredWeights::of(&config.model().parameters(), types);
+        Self { name, sizes, parameters: config.parameter_count(), stored }
     }
 }
 
@@ -130,6 +135,10 @@ pub struct DeviceForecast {
 /// A model that is measured, its plans made once for all devices.
 struct Measured {
     layout: Layout,
+    /// What the host holds of its parameters while they are written to the device.
+    copied: u64,
+    /// Of a model that is not in f32 and is compared with itself there: its layout there, and the plans.
+    compared: Option<(Layout, Vec<Plan>)>,
     /// Those of its answers to the test set.
     answers: Vec<Plan>,
     /// Those of its speed.
@@ -182,8 +191,9 @@ impl Forecast {
     /// When data or teacher cannot be used, or a parameter is too large for any device.
     pub fn of(recipe: &Recipe, devices: &[Outlook]) -> Result<Self, Error> {
         let setup = Setup::read(recipe, None)?;
-        let models = setup.teacher.iter().map(|config| ModelForecast::of("teacher", config));
-        let models = models.chain([ModelForecast::of("student", &setup.student)]).collect();
+        let teacher = |config| ModelForecast::of("teacher", config, &setup.teacher_types);
+        let models = setup.teacher.iter().map(teacher);
+        let models = models.chain([ModelForecast::of("student", &setup.student, &[])]).collect();
         let planned = Planned::of(recipe, &setup)?;
         let largest = largest(&planned.trainings);
         let on = |device: &Outlook| on_device(device, &planned);
@@ -233,10 +243,10 @@ impl Planned {
         let given = TeacherInput::Given { objective: &setup.objective };
         let (answers, test_answers) = match (teacher, &recipe.teacher) {
             (Some(config), _) => {
-                let (storage, objective) = (recipe.teacher.weights(), &setup.objective);
+                let (stored, objective) = (setup.stored(Arm::Teacher), &setup.objective);
                 let answers = match setup.is_cached() {
-                    true => TeacherInput::Kept { config, storage, objective },
-                    false => TeacherInput::Model { config, storage, objective },
+                    true => TeacherInput::Kept { config, stored, objective },
+                    false => TeacherInput::Model { config, stored, objective },
                 };
                 (answers, true)
             }
@@ -298,12 +308,18 @@ impl Planned {
         }
         trainings.push(train(Arm::Distilled, student, how, answers, test_answers, transfer)?);
         let mut measured = BTreeMap::from([
-            (Arm::Control, Measured::new((student, Storage::F32), answers, test)?),
-            (Arm::Distilled, Measured::new((student, Storage::F32), answers, test)?),
+            (Arm::Control, Measured::new((student, Storage::F32.into()), answers, test)?),
+            (Arm::Distilled, Measured::new((student, Storage::F32.into()), answers, test)?),
         ]);
         if let Some(config) = teacher {
-            let model = (config, recipe.teacher.weights());
-            measured.insert(Arm::Teacher, Measured::new(model, TeacherInput::Uniform, test)?);
+            let model = (config, setup.stored(Arm::Teacher));
+            let mut frozen = Measured::new(model, TeacherInput::Uniform, test)?;
+            if setup.teacher_source.is_some() {
+                // One tensor at a time is read and made words.
+                let most = frozen.layout.parameters.iter().map(ParameterSpec::len).max();
+                frozen.copied = 4 * most.unwrap_or(0) as u64;
+            }
+            measured.insert(Arm::Teacher, frozen);
         }
         let searches = Search::all(recipe, setup)?;
         Ok(Self { arms, measured, searches, trainings, held: setup.held_bytes() })
@@ -333,18 +349,18 @@ fn activations(
 impl Measured {
     /// A language model's guesses are compared with those of a teacher that is a model.
     fn new(
-        (config, storage): (&ModelConfig, Storage),
+        (config, types): (&ModelConfig, Stored<'_>),
         teacher: TeacherInput<'_>,
         test: &Examples,
     ) -> Result<Self, Error> {
-        let layout = Layout::stored(config.model().parameters(), storage)?;
+        let layout = Layout::stored(config.model().parameters(), types)?;
         let feed = BatchEncoder::new(&config.input, test)?;
         // Answers that are too many to keep are scored where they are.
         let by_loss = TaskRef::of_model(config).measuring() == Measuring::Loss;
         let teacher = teacher.measured();
         let plan = |teacher, shape| match by_loss {
-            true => plans::loss_plan(config, storage, teacher, shape),
-            false => plans::forward_plan_in(config, storage, shape),
+            true => plans::loss_plan(config, types, teacher, shape),
+            false => plans::forward_plan_in(config, types, shape),
         };
         let plans = |shapes: BTreeSet<BatchShape>, teacher| {
             let plans = shapes.into_iter().map(|shape| plan(teacher, shape));
@@ -356,7 +372,22 @@ impl Measured {
             true => config.input.labels(shape) * TERMS,
             false => TERMS,
         });
+        let compared = match stored(config, &layout.types) {
+            Some(stored) if stored.not_compared.is_none() => {
+                let whole = TeacherInput::model(config);
+                let plan = |shape| match by_loss {
+                    true => plans::loss_plan(config, types, whole, shape),
+                    false => plans::forward_plan(config, shape),
+                };
+                let plans = shapes(config, &feed).into_iter().map(plan);
+                let layout = Layout::new(config.model().parameters())?;
+                Some((layout, plans.collect::<Result<_, Error>>()?))
+            }
+            _ => None,
+        };
         Ok(Self {
+            copied: 4 * layout.parameter_count() as u64,
+            compared,
             layout,
             answers: plans(shapes(config, &feed), teacher)?,
             speed: plans(batches::speed_shapes(config, &feed), TeacherInput::None)?,
@@ -415,6 +446,7 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
     if let Some(teacher) = frozen {
         largest_read = teacher.logits;
         phases.push(measuring(device, Arm::Teacher, None, teacher, largest_read));
+        phases.extend(comparing(device, teacher, largest_read));
     }
     // They come before the first student.
     let mut to_search = searches.iter();
@@ -440,10 +472,13 @@ fn on_device(device: &Outlook, planned: &Planned) -> DeviceForecast {
         memory.plans(training.plans.all(), device);
         training.plans.all().for_each(|plan| bounds.hold(device, plan));
         memory.staging += device.other_bytes(largest_read);
+        // What it has learnt is read from the device.
+        memory.copied = memory.gradients;
         trained.push((phases.len(), training));
         phases.push(memory);
         phases.push(measuring(device, training.arm, frozen, model, largest_read));
         if training.arm == Arm::Teacher {
+            phases.extend(comparing(device, model, largest_read));
             frozen = teacher;
         }
     }
@@ -482,11 +517,7 @@ fn in_main_memory(
     trainings: &[(usize, &Training)],
     [data, models]: [u64; 2],
 ) -> MainMemory {
-    let copy = |phase: &Memory| {
-        // A phase's own model is the one that has gradients; of the others, the last.
-        let parameters = if phase.gradients > 0 { phase.gradients } else { phase.parameters };
-        phase.total() + parameters
-    };
+    let copy = |phase: &Memory| phase.total() + phase.copied;
     let mut work: Vec<u64> = phases.iter().map(copy).collect();
     let mut while_writing = 0;
     for &(place, training) in trainings {
@@ -525,10 +556,24 @@ fn measuring(
         }
         memory.plans(plans.iter(), device);
         memory.staging += device.other_bytes(largest_read);
+        memory.copied = model.copied;
         memory
     });
     let most = phases.into_iter().max_by_key(Memory::total);
     most.expect("there are two")
+}
+
+/// Compares a teacher that is not in f32 with itself there, if that is done.
+fn comparing(device: &Outlook, teacher: &Measured, largest_read: usize) -> Option<Memory> {
+    let (whole, plans) = teacher.compared.as_ref()?;
+    let phase = "comparing the teacher with itself in f32".to_owned();
+    let mut memory = Memory { phase, copied: teacher.copied, ..Memory::default() };
+    for layout in [&teacher.layout, whole] {
+        memory.store(layout, &[Part::Parameters], TERMS);
+    }
+    memory.plans(plans.iter(), device);
+    memory.staging += device.other_bytes(largest_read);
+    Some(memory)
 }
 
 /// The largest tensors of the models in training and of their steps; buffers that serve several tensors count

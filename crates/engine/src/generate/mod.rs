@@ -14,8 +14,8 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::models::ModelConfig;
 use crate::models::decoder::{MOST_CHOSEN, Room};
-use crate::objective::frozen_store;
-use crate::store::{Storage, Store};
+use crate::objective::Parameters;
+use crate::store::{Store, Stored};
 
 pub(crate) use decoding::{Decoding, Job};
 pub(crate) use on_policy::{Text, Writer, WritingPlans};
@@ -40,11 +40,11 @@ impl<'a> Generator<'a> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] when it guesses no next tokens; when the device has no room.
-    pub fn new(
+    pub fn new<'p, 's>(
         device: &'a mut dyn Device,
         config: &'a ModelConfig,
-        values: &[Vec<f32>],
-        storage: Storage,
+        parameters: impl Into<Parameters<'p>>,
+        stored: impl Into<Stored<'s>>,
         room: Room,
     ) -> Result<Self, Error> {
         let Some(decoder) = config.decoder() else {
@@ -53,7 +53,7 @@ impl<'a> Generator<'a> {
                 instead: "give a Llama, Mistral, Qwen or GPT-2".to_owned(),
             });
         };
-        let model = frozen_store(device, config, values, storage)?;
+        let model = parameters.into().store(device, config, stored)?;
         match Decoding::new(device, decoder, model.layout.clone(), room) {
             Ok(decoding) => Ok(Self { device, model, decoding }),
             Err(error) => {

@@ -7,8 +7,8 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::models::decoder::Room;
 use crate::models::{Input, ModelConfig};
-use crate::objective::frozen_store;
-use crate::store::{Storage, Store};
+use crate::objective::Parameters;
+use crate::store::{Store, Stored};
 use crate::words;
 
 /// What a model is given to go on from.
@@ -56,7 +56,7 @@ pub struct Continuation {
 #[derive(Debug)]
 pub struct TextGenerator<'a> {
     config: &'a ModelConfig,
-    values: &'a [Vec<f32>],
+    parameters: Parameters<'a>,
     tokenizer: &'a Tokenizer,
     template: Option<ChatTemplate>,
     /// Tokens that end a text.
@@ -91,7 +91,10 @@ impl<'a> TextGenerator<'a> {
     ///
     /// # Errors
     /// When it has no tokenizer, or its chat template cannot be used.
-    pub fn new(config: &'a ModelConfig, values: &'a [Vec<f32>]) -> Result<Self, Error> {
+    pub fn new(
+        config: &'a ModelConfig,
+        parameters: impl Into<Parameters<'a>>,
+    ) -> Result<Self, Error> {
         let Input::Tokens(tokens) = &config.input else {
             return Err(DataError::Unfit("the model reads no texts".to_owned()).into());
         };
@@ -101,7 +104,7 @@ impl<'a> TextGenerator<'a> {
             DocumentEncoder::new(tokenizer, template.clone(), LossOn::default())?.stops()?;
         Ok(Self {
             config,
-            values,
+            parameters: parameters.into(),
             tokenizer,
             template,
             stops,
@@ -113,8 +116,8 @@ impl<'a> TextGenerator<'a> {
     }
 
     /// The model.
-    pub(crate) fn model(&self) -> (&'a ModelConfig, &'a [Vec<f32>]) {
-        (self.config, self.values)
+    pub(crate) fn model(&self) -> (&'a ModelConfig, &Parameters<'a>) {
+        (self.config, &self.parameters)
     }
 
     /// Whether it answers chats.
@@ -160,10 +163,10 @@ impl<'a> TextGenerator<'a> {
     ///
     /// # Errors
     /// When a prompt becomes no token, there are more tokens than the model was made for, or the device fails.
-    pub fn run(
+    pub fn run<'s>(
         &self,
         device: &mut dyn Device,
-        storage: Storage,
+        stored: impl Into<Stored<'s>>,
         prompts: &[Prompt],
         told: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<Continuation>, Error> {
@@ -172,7 +175,7 @@ impl<'a> TextGenerator<'a> {
         if prompts.is_empty() || self.max_tokens == 0 {
             return Ok(Vec::new());
         }
-        let model = frozen_store(device, self.config, self.values, storage)?;
+        let model = self.parameters.store(device, self.config, stored)?;
         let mut all = Vec::new();
         let made = self.run_on(device, &model, &encoded, 0, told, &mut |_, _, made| {
             all.extend(made);

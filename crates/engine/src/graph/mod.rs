@@ -207,9 +207,8 @@ impl Graph {
         if let Some(known) = self.tensors.iter().position(|t| t.source == source) {
             return TensorId(known);
         }
-        let Layout { parameters, storage, .. } = &self.stores[store];
-        let (shape, dtype) =
-            (parameters[index].shape.clone(), storage.dtype(&parameters[index].shape));
+        let layout = &self.stores[store];
+        let (shape, dtype) = (layout.parameters[index].shape.clone(), layout.dtype(index));
         self.add_tensor(shape, dtype, source)
     }
 

@@ -1,6 +1,5 @@
 //! What a run measures of each arm.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -85,8 +84,7 @@ impl Test<'_> {
         }
         evaluator.close(device);
         report.parameters = Some(config.parameter_count());
-        let weights = fs::metadata(folder.join(models::WEIGHTS));
-        report.bytes = weights.map(|metadata| metadata.len()).ok();
+        report.bytes = models::bytes(folder);
         let agreement = loss.and_then(|loss| loss.agreement);
         Ok(TestResult { answers, report, agreement })
     }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::generate::{Prompt, TextGenerator};
 use crate::models::{self, Input, ModelConfig};
 use crate::results::{Arm, Continued, Part, Texts};
-use crate::store::Storage;
+use crate::store::Stored;
 use crate::words;
 
 /// Beginnings that are shown, and training documents.
@@ -20,16 +20,19 @@ const WORDS: usize = 12;
 const CHARACTERS: usize = 120;
 /// Tokens that each model adds, at most; half of what it reads where that is less.
 const TOKENS: usize = 48;
+/// Parameters of a model that still writes texts on the processor: each token reads all of them.
+const MOST_PARAMETERS: usize = 2_000_000_000;
 /// The most characters of a training document that are shown.
 const SHOWN_CHARACTERS: usize = 1200;
 
-/// What the page shows of a run in this folder, whose models are saved there; nothing where they are no causal language
+/// What the page shows of a run in this folder, whose models are saved there and `stored` so on the device; nothing where they are no causal language
 /// models. Their memory on the device is given back.
-pub(crate) fn texts(
+pub(crate) fn texts<'s>(
     device: &mut dyn Device,
     folder: &Path,
     student: &ModelConfig,
     (train, test): (&Dataset, &Dataset),
+    stored: &dyn Fn(Arm) -> Stored<'s>,
 ) -> Result<Option<Texts>, Error> {
     let (Examples::Documents(test), Input::Tokens(tokens)) = (test.examples(), &student.input)
     else {
@@ -46,8 +49,15 @@ pub(crate) fn texts(
     let room = tokens.max_length - added;
     let mut written: Vec<Vec<String>> = Vec::new();
     for arm in Arm::ALL {
-        let (config, values) = models::load(&folder.join(arm.folder()))?;
-        let mut generator = TextGenerator::new(&config, &values)?;
+        let folder = folder.join(arm.folder());
+        if device.caps().software
+            && models::load_config(&folder)?.parameter_count() > MOST_PARAMETERS
+        {
+            written.push(vec![String::new(); prompts.len()]);
+            continue;
+        }
+        let (config, source) = models::open(&folder)?;
+        let mut generator = TextGenerator::new(&config, source)?;
         generator.max_tokens = added;
         let mut of_arm = Vec::new();
         for prompt in &prompts {
@@ -55,7 +65,7 @@ pub(crate) fn texts(
             let fits = generator.encode(prompt)?.len() <= room;
             let one = std::slice::from_ref(prompt);
             let made = match fits {
-                true => generator.run(device, Storage::F32, one, &mut |_, _| ())?,
+                true => generator.run(device, stored(arm), one, &mut |_, _| ())?,
                 false => Vec::new(),
             };
             of_arm.push(made.into_iter().next().map_or(String::new(), |made| made.text));

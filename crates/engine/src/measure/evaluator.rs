@@ -112,20 +112,20 @@ impl<'a> Evaluator<'a> {
         if missing.is_empty() {
             return Ok(());
         }
-        let storage = self.store.layout.storage;
+        let stored = &*self.store.layout.types;
         let plan = |kind: &Kind| match *kind {
-            Kind::Forward(shape) => plans::forward_plan_in(self.config, storage, shape),
-            Kind::Hidden(shape) => plans::hidden_plan(self.config, storage, shape),
+            Kind::Forward(shape) => plans::forward_plan_in(self.config, stored, shape),
+            Kind::Hidden(shape) => plans::hidden_plan(self.config, stored, shape),
             Kind::Loss(shape, beside) => {
                 let answers = match (beside, self.teacher) {
                     (Beside::Nothing, _) => TeacherInput::None,
                     (Beside::Uniform, _) => TeacherInput::Uniform,
                     (Beside::Teacher, Some((config, store))) => {
-                        TeacherInput::answers(config, store.layout.storage)
+                        TeacherInput::answers(config, &*store.layout.types)
                     }
                     (Beside::Teacher, None) => TeacherInput::Given { objective: self.objective },
                 };
-                plans::loss_plan(self.config, storage, answers, shape)
+                plans::loss_plan(self.config, stored, answers, shape)
             }
         };
         let plans: Vec<Plan> = missing.iter().map(plan).collect::<Result<_, _>>()?;
@@ -261,23 +261,43 @@ impl<'a> Evaluator<'a> {
                     (None, true) => Beside::Uniform,
                     (None, false) => Beside::Nothing,
                 };
-                let (metrics, _) = self.loss(device, (feed, data), beside, None)?;
+                let all = &feed.all(rows(config));
+                let (metrics, _) = self.loss(device, (feed, data), all, beside, None)?;
                 Ok(metrics)
             }
             Measuring::LossAndAnswers => {
                 let beside = if teacher.is_some() { Beside::Teacher } else { Beside::Nothing };
-                let (metrics, answers) = self.loss(device, (feed, data), beside, teacher)?;
+                let all = &feed.all(rows(config));
+                let (metrics, answers) = self.loss(device, (feed, data), all, beside, teacher)?;
                 let scores = task.training_scores(&of(&answers, Some(&metrics)))?;
                 Ok(metrics.with_scores(scores))
             }
         }
     }
 
-    /// The loss over a data set, and the answers where they are kept.
+    /// How far the guesses of a language model about some examples are from those of the teacher that the evaluator was given:
+    /// the mean KL, in nats, and of how many tokens.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn kl(
+        &mut self,
+        device: &mut dyn Device,
+        (feed, data): (&BatchEncoder<'_>, &Dataset),
+        examples: &[u32],
+    ) -> Result<(f64, usize), Error> {
+        let some: Vec<Vec<u32>> = examples.chunks(rows(self.config)).map(<[u32]>::to_vec).collect();
+        let (metrics, _) = self.loss(device, (feed, data), &some, Beside::Teacher, None)?;
+        let [.., tokens, _] = metric_sums(device, self.store)?;
+        Ok((metrics.soft.unwrap_or(f64::NAN), tokens as usize))
+    }
+
+    /// The loss over batches of a data set, and the answers where they are kept, which takes all of it.
     fn loss(
         &mut self,
         device: &mut dyn Device,
         (feed, data): (&BatchEncoder<'_>, &Dataset),
+        batches: &[Vec<u32>],
         beside: Beside,
         teacher: Option<RawAnswers<'_>>,
     ) -> Result<(Metrics, Vec<f32>), Error> {
@@ -299,27 +319,27 @@ impl<'a> Evaluator<'a> {
         let offsets = if kept { feed.offsets(width) } else { Vec::new() };
         let mut answers = vec![0.0; offsets.last().copied().unwrap_or(0)];
         let mut contexts = Contexts::default();
-        for batch in feed.all(rows) {
-            let shape = feed.shape(&batch, rows);
+        for batch in batches {
+            let shape = feed.shape(batch, rows);
             let program = self.programs[&Kind::Loss(shape, beside)];
-            feed.fill(&batch, shape, Draw::FIXED, &mut self.batch);
+            feed.fill(batch, shape, Draw::FIXED, &mut self.batch);
             if let Some(theirs) = &theirs {
-                theirs.fill(&batch, shape, Draw::FIXED, &mut other);
+                theirs.fill(batch, shape, Draw::FIXED, &mut other);
             }
-            task.fill_labels(&BatchRows { feed, data, indices: &batch, shape }, &mut known);
+            task.fill_labels(&BatchRows { feed, data, indices: batch, shape }, &mut known);
             if let Some((values, _)) = teacher {
                 let out = known.floats(TEACHER_LOGITS, feed.output_len(shape, width));
-                feed.spread_answers((&batch, shape), width, (&offsets, values), out);
+                feed.spread_answers((batch, shape), width, (&offsets, values), out);
             }
             let inputs = self.batch.inputs().chain(known.inputs()).chain(other.inputs());
             device.run(program, &state, &inputs.collect::<Vec<Named<'_>>>())?;
             if kept {
                 let output = device.output(program, LOGITS)?;
-                feed.collect_answers((&batch, shape), width, &output, &offsets, &mut answers);
+                feed.collect_answers((batch, shape), width, &output, &offsets, &mut answers);
             }
             if self.in_detail && feed.guesses_next() {
                 let terms = device.output(program, plans::TERMS)?;
-                contexts.add(&feed.contexts(&batch), &terms, beside == Beside::Teacher);
+                contexts.add(&feed.contexts(batch), &terms, beside == Beside::Teacher);
             }
         }
         let sums = metric_sums(device, self.store)?;

@@ -12,5 +12,6 @@ pub(crate) mod predictions;
 pub mod ranking;
 pub(crate) mod sample;
 pub mod scored;
+pub(crate) mod stored;
 
 pub use evaluator::Evaluator;

@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::generate::{Continuation, Prompt, TextGenerator};
 use crate::measure::Evaluator;
 use crate::models::{BatchEncoder, Input, ModelConfig};
-use crate::objective::frozen_store;
 use crate::store::Storage;
 
 /// A text that a model wrote.
@@ -36,14 +35,14 @@ pub fn write(
 ) -> Result<(), Error> {
     let encoded: Vec<Vec<i32>> =
         prompts.iter().map(|prompt| generator.encode(prompt)).collect::<Result<_, _>>()?;
-    let (config, values) = generator.model();
+    let (config, parameters) = generator.model();
     let mut config = config.clone();
     if let (Some(most), Input::Tokens(tokens)) =
         (config.decoder().map(|decoder| decoder.max_position_embeddings), &mut config.input)
     {
         tokens.max_length = most;
     }
-    let model = frozen_store(device, &config, values, storage)?;
+    let model = parameters.store(device, &config, storage)?;
     let mut scorer = Scorer { config: &config, evaluator: Evaluator::new(&config, &model) };
     let made = generator.run_on(
         device,

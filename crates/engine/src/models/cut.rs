@@ -1,5 +1,7 @@
 //! An encoder cut out of another one: some of its layers and tokens, or narrower.
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use distil_gpu_kernels::attention::MAX_HEAD_DIM;
@@ -44,17 +46,32 @@ impl SubsetMap {
     }
 
     /// The parts, `base` giving the parameters of the other model; nothing for those that start at random.
-    pub fn values<'a>(&self, base: impl Fn(usize) -> Option<&'a [f32]>) -> Values {
+    pub fn known<'a>(&self, base: impl Fn(usize) -> Option<&'a [f32]>) -> Values {
+        let known = |index| Ok::<_, Infallible>(base(index).map(Cow::Borrowed));
+        let Ok(values) = self.values(known);
+        values
+    }
+
+    /// The same where the other model's parameters are read, each when it is copied.
+    ///
+    /// # Errors
+    /// As `base`.
+    pub fn values<'a, E>(
+        &self,
+        base: impl Fn(usize) -> Result<Option<Cow<'a, [f32]>>, E>,
+    ) -> Result<Values, E> {
         let part = |copied: &Option<Copied>| {
-            let Copied { parameter, rows, columns, of_columns } = copied.as_ref()?;
-            let values = base(*parameter)?;
+            let Some(Copied { parameter, rows, columns, of_columns }) = copied else {
+                return Ok(None);
+            };
+            let Some(values) = base(*parameter)? else { return Ok(None) };
             let rows = rows.iter().map(|&row| &values[row as usize * of_columns..][..*of_columns]);
-            Some(match columns {
+            Ok(Some(match columns {
                 Columns::First(count) => rows.flat_map(|row| &row[..*count]).copied().collect(),
                 Columns::Listed(columns) => rows
                     .flat_map(|row| columns.iter().map(|&column| row[column as usize]))
                     .collect(),
-            })
+            }))
         };
         self.0.iter().map(part).collect()
     }

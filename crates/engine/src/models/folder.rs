@@ -7,11 +7,13 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::cnn::layout::{file_shape, to_file};
+use super::linked::{LINK, Link};
+use super::saved_as::{saved_as, saved_with};
+use super::weights::Saved;
 use super::{
-    Architecture, Decoder, Encoder, Head, Input, ModelConfig, TokenInput, Values, decoder,
-    gguf_file, quantised, sentence_files, weights,
+    Architecture, Head, Input, ModelConfig, Source, Values, decoder, gguf_file, quantised,
+    sentence_files, weights,
 };
-use crate::data::text::SavedAs;
 use crate::error::Error;
 use crate::files::{io_error, read_text, save_with_counters, write_atomically};
 use crate::store::{ParameterSpec, Storage};
@@ -54,12 +56,32 @@ pub fn save_stored(
             save_with_counters(&folder.join(WEIGHTS), &own, &counters(&specs))?;
         }
     }
+    save_rest(folder, config, &of_layers, storage)
+}
+
+/// Saves a model into `folder`, which is made, but for its weights: a file says where they lie.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn save_linked(folder: &Path, config: &ModelConfig, source: &Source) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(io_error(folder))?;
+    source.link()?.write(folder)?;
+    save_rest(folder, config, &[], Storage::F32)
+}
+
+/// Saves all of a model but its weights, those of the layers behind an encoder's pooling aside.
+fn save_rest(
+    folder: &Path,
+    config: &ModelConfig,
+    of_layers: &[Saved<'_>],
+    storage: Storage,
+) -> Result<(), Error> {
     if let (Some(encoder), Input::Tokens(tokens)) = (config.encoder(), &config.input) {
         if let Some(tokenizer) = &tokens.tokenizer {
             tokenizer.save(folder, &saved_as(encoder, tokens))?;
         }
         if encoder.head == Head::Embedding {
-            sentence_files::save_dense(folder, &of_layers)?;
+            sentence_files::save_dense(folder, of_layers)?;
             let (width, most) = (encoder.hidden_size, tokens.max_length);
             sentence_files::write(folder, &encoder.sentence, width, most)?;
         } else {
@@ -120,6 +142,9 @@ fn preprocessor(config: &ModelConfig) -> Option<Value> {
 /// # Errors
 /// As [`load`].
 pub fn storage(folder: &Path) -> Result<Storage, Error> {
+    if Link::is_in(folder) {
+        return storage(&Link::read(&folder.join(LINK))?.from);
+    }
     let in_bytes = !gguf_file::is_one(folder) && weights::hold_bytes(folder)?;
     Ok(if in_bytes { Storage::I8 } else { Storage::F32 })
 }
@@ -127,20 +152,6 @@ pub fn storage(folder: &Path) -> Result<Storage, Error> {
 fn write_json(path: &Path, json: &Value) -> Result<(), Error> {
     let json = serde_json::to_string_pretty(json).expect("a configuration is plain data");
     write_atomically(path, format!("{json}\n").as_bytes())
-}
-
-/// What a decoder's tokenizer is saved for.
-pub(super) fn saved_with(_: &Decoder, tokens: &TokenInput) -> SavedAs {
-    SavedAs { max_length: tokens.max_length, class: "PreTrainedTokenizerFast", types: false }
-}
-
-/// What a model's tokenizer is saved for.
-pub(super) fn saved_as(encoder: &Encoder, tokens: &TokenInput) -> SavedAs {
-    SavedAs {
-        max_length: tokens.max_length,
-        class: encoder.family.names().tokenizer,
-        types: tokens.type_vocab_size > 1,
-    }
 }
 
 /// Loads the configuration of a model folder, or of a GGUF file.
@@ -177,21 +188,42 @@ pub fn assumed_pooling(folder: &Path, config: &ModelConfig) -> Option<String> {
     })
 }
 
+/// Opens a model folder, or a GGUF file: its configuration, and its parameters where they lie.
+///
+/// # Errors
+/// [`Error::Model`] when the folder is no model, a file is damaged, or tensors are missing, unexpected or of another shape.
+pub fn open(folder: &Path) -> Result<(ModelConfig, Source), Error> {
+    let config = load_config(folder)?;
+    let specs = config.model().parameters();
+    let source = if Link::is_in(folder) {
+        let path = folder.join(LINK);
+        let link = Link::read(&path)?;
+        link.check(&path)?;
+        open(&link.from)?.1.linked(&link, &path, &specs)?
+    } else if gguf_file::is_one(folder) {
+        Source::of_gguf(folder, specs)?
+    } else {
+        let layers = layers(folder, &config)?;
+        Source::of_folder(folder, specs, &config.model().naming(false), &layers)?
+    };
+    Ok((config, source))
+}
+
 /// Loads a model folder, or a GGUF file: its configuration, and its parameters in the model's order.
 ///
 /// # Errors
-/// [`Error::Model`] when the folder is no model, a file is damaged, or tensors are missing, unexpected, of
-/// another shape, or not finite.
+/// As [`open`]; when values are not finite.
 pub fn load(folder: &Path) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
-    let config = load_config(folder)?;
-    if gguf_file::is_one(folder) {
-        let values = gguf_file::read(folder, &config.model().parameters())?;
-        return Ok((config, values));
+    let (config, source) = open(folder)?;
+    Ok((config, source.all()?))
+}
+
+/// Bytes of a model's weights in the files where a run's folder has them, or says that they lie; nothing where it has none.
+pub fn bytes(folder: &Path) -> Option<u64> {
+    match Link::read(&folder.join(LINK)) {
+        Ok(link) => Some(link.bytes()),
+        Err(_) => fs::metadata(folder.join(WEIGHTS)).map(|metadata| metadata.len()).ok(),
     }
-    let naming = config.model().naming(false);
-    let layers = layers(folder, &config)?;
-    let values = weights::read(folder, &config.model().parameters(), &naming, &layers)?;
-    Ok((config, values.into_iter().flatten().collect()))
 }
 
 /// A model to start from, with this head on it where it is an encoder: its configuration, and the parameters that it
@@ -219,11 +251,28 @@ pub fn load_start(folder: &Path, head: Head, random: bool) -> Result<(ModelConfi
     }
     let wanted = |spec: &&ParameterSpec| same || !model.is_output(&spec.name);
     let read: Vec<ParameterSpec> = specs.iter().filter(wanted).cloned().collect();
-    let values = weights::read(folder, &read, &model.naming(true), &layers(folder, &config)?)?;
+    let naming = model.naming(true);
+    let values = match Link::is_in(folder) {
+        true => of_linked(folder, &read, naming.fresh)?,
+        false => weights::read(folder, &read, &naming, &layers(folder, &config)?)?,
+    };
     let mut values = values.into_iter();
     let value = |spec: &ParameterSpec| wanted(&spec).then(|| values.next().flatten()).flatten();
     let values = specs.iter().map(value).collect();
     Ok((config, values))
+}
+
+/// The values of these parameters of a folder whose weights lie elsewhere; nothing of those that may start afresh and are not
+/// there.
+fn of_linked(folder: &Path, specs: &[ParameterSpec], fresh: &[&str]) -> Result<Values, Error> {
+    let values = open(folder)?.1.by_name(specs)?;
+    let lacks = |(spec, values): &(&ParameterSpec, &Option<Vec<f32>>)| {
+        values.is_none() && !fresh.iter().any(|start| spec.name.starts_with(start))
+    };
+    match specs.iter().zip(&values).find(lacks) {
+        Some((spec, _)) => Err(bad(&folder.join(LINK), format!("there is no {}", spec.name))),
+        None => Ok(values),
+    }
 }
 
 /// Folders of linear layers behind the pooling, and what their parameters' names begin with.

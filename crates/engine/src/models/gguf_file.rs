@@ -1,14 +1,17 @@
 //! A language model in a GGUF file, read as its Hugging Face folder would be; and written for llama.cpp, as models of vectors
 //! are.
 
+use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use distil_gpu_gguf::Precision as GgufPrecision;
-use distil_gpu_gguf::{Error as GgufError, Options, Pooling, Tensor};
+use distil_gpu_gguf::{Error as GgufError, Options, Pooling, Tensor, TensorType};
+use distil_gpu_kernels::{Blocks, DType};
 
 use super::encoder::{Head, SentenceStep};
-use super::folder::{self, bad};
+use super::file_names::bad;
+use super::saved_as::{saved_as, saved_with};
 use super::{Input, ModelConfig, registry};
 use crate::error::Error;
 use crate::files::io_error;
@@ -52,31 +55,91 @@ pub(super) fn load_config(path: &Path) -> Result<ModelConfig, Error> {
     })
 }
 
-/// The values of these parameters, in their order.
-///
-/// # Errors
-/// [`Error::Model`] when it is damaged, or tensors are missing, of another shape, or not finite.
-pub(super) fn read(path: &Path, specs: &[ParameterSpec]) -> Result<Vec<Vec<f32>>, Error> {
-    let model = open(path)?;
-    let shapes: std::collections::HashMap<String, Vec<usize>> =
-        model.tensors().map(|entry| (entry.name, entry.shape)).collect();
-    let values = |spec: &ParameterSpec| {
-        let name = &spec.name;
-        match shapes.get(name) {
-            None => return Err(bad(path, format!("it has no {name}"))),
-            Some(shape) if *shape != spec.shape => {
-                let wanted = &spec.shape;
-                return Err(bad(path, format!("{name} is {shape:?}, and must be {wanted:?}")));
+/// The tensors of some parameters, in a file.
+#[derive(Debug)]
+pub(super) struct Tensors {
+    model: distil_gpu_gguf::Model,
+    path: PathBuf,
+}
+
+impl Tensors {
+    /// Finds these parameters.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when the file is damaged, or tensors are missing or of another shape.
+    pub fn find(path: &Path, specs: &[ParameterSpec]) -> Result<Self, Error> {
+        let model = open(path)?;
+        let shapes: HashMap<String, Vec<usize>> =
+            model.tensors().map(|entry| (entry.name, entry.shape)).collect();
+        for ParameterSpec { name, shape: wanted, .. } in specs {
+            match shapes.get(name) {
+                None => return Err(bad(path, format!("it has no {name}"))),
+                Some(shape) if shape != wanted => {
+                    let problem = format!("{name} is {shape:?}, and must be {wanted:?}");
+                    return Err(bad(path, problem));
+                }
+                Some(_) => {}
             }
-            Some(_) => {}
         }
-        let values = model.read_f32(name).map_err(of_gguf(path))?;
+        Ok(Self { model, path: path.to_owned() })
+    }
+
+    /// The values of the parameter of this name.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when they are not finite; [`Error::Io`].
+    pub fn values(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let values = self.model.read_f32(name).map_err(of_gguf(&self.path))?;
         match values.iter().position(|value| !value.is_finite()) {
-            Some(at) => Err(bad(path, format!("{name} holds {} at element {at}", values[at]))),
+            Some(at) => Err(self.not_finite(name, values[at], at)),
             None => Ok(values),
         }
-    };
-    specs.iter().map(values).collect()
+    }
+
+    /// The error of a number that is none.
+    fn not_finite(&self, name: &str, value: f32, at: usize) -> Error {
+        bad(&self.path, format!("{name} holds {value} at element {at}"))
+    }
+
+    /// The type that the file has the rows of a matrix in, where a device reads it.
+    pub fn dtype(&self, name: &str) -> DType {
+        match self.model.raw_kind(name) {
+            Some(TensorType::F16) => DType::F16,
+            Some(kind) => blocks(kind).map_or(DType::F32, DType::Blocks),
+            None => DType::F32,
+        }
+    }
+
+    /// The words of a matrix in blocks, as the file has them.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when numbers are not finite; [`Error::Io`].
+    pub fn words(&self, name: &str, blocks: Blocks) -> Result<Vec<u32>, Error> {
+        let raw = self.model.read_raw(name).map_err(of_gguf(&self.path))?;
+        let mut words = Vec::with_capacity(raw.bytes.len() / blocks.file_bytes() * blocks.words());
+        blocks.pack(&raw.bytes, &mut words);
+        drop(raw);
+        match blocks.first_not_finite(&words) {
+            Some((at, value)) => Err(self.not_finite(name, value, at)),
+            None => Ok(words),
+        }
+    }
+}
+
+/// The blocks that a type of tensors is, if a device reads them.
+fn blocks(kind: TensorType) -> Option<Blocks> {
+    Some(match kind {
+        TensorType::BF16 => Blocks::BF16,
+        TensorType::Q8_0 => Blocks::Q8_0,
+        TensorType::Q4_0 => Blocks::Q4_0,
+        TensorType::Q4_1 => Blocks::Q4_1,
+        TensorType::Q5_0 => Blocks::Q5_0,
+        TensorType::Q5_1 => Blocks::Q5_1,
+        TensorType::Q4_K => Blocks::Q4_K,
+        TensorType::Q5_K => Blocks::Q5_K,
+        TensorType::Q6_K => Blocks::Q6_K,
+        _ => return None,
+    })
 }
 
 /// Encoders that llama.cpp runs: BERT's layers, with what is in front of them.
@@ -143,8 +206,8 @@ fn tokenizer_files(path: &Path, config: &ModelConfig) -> Result<Vec<(String, Vec
     let Input::Tokens(tokens) = &config.input else { return Err(bad(path, HELD)) };
     let Some(tokenizer) = &tokens.tokenizer else { return Err(bad(path, "it has no tokenizer")) };
     let saved = match (config.decoder(), config.encoder()) {
-        (Some(decoder), _) => folder::saved_with(decoder, tokens),
-        (None, Some(encoder)) => folder::saved_as(encoder, tokens),
+        (Some(decoder), _) => saved_with(decoder, tokens),
+        (None, Some(encoder)) => saved_as(encoder, tokens),
         (None, None) => return Err(bad(path, HELD)),
     };
     let scratch = tempfile::tempdir().map_err(io_error(path))?;

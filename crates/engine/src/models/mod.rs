@@ -23,6 +23,7 @@ mod gguf_file;
 pub mod hub;
 mod inputs;
 mod json;
+mod linked;
 mod mlp;
 mod model_type;
 mod numbers_file;
@@ -30,11 +31,14 @@ mod origin;
 mod problem;
 mod quantised;
 mod registry;
+mod saved_as;
 mod sentence_files;
+mod source;
 mod start;
 mod weights;
 
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 pub use answers::RawAnswers;
 pub use cnn::ResNet;
@@ -44,8 +48,8 @@ pub use documents::{Document, DocumentHash};
 pub use encoder::{Dense, Encoder, Family, Head, SentenceModules, SentenceStep, SharedFamily};
 pub use feed::{BatchEncoder, Draw, HostBatch};
 pub use folder::{
-    CONFIG, INT8_WEIGHTS, WEIGHTS, assumed_pooling, load, load_config, load_start, save,
-    save_stored, storage,
+    CONFIG, INT8_WEIGHTS, WEIGHTS, assumed_pooling, bytes, load, load_config, load_start, open,
+    save, save_linked, save_stored, storage,
 };
 pub use gguf_file::{GgufPrecision, check_gguf, save_gguf};
 pub(crate) use inputs::names::FEATURES;
@@ -53,11 +57,13 @@ pub(crate) use inputs::names::LABELS;
 pub use inputs::{
     Attends, BatchShape, FAR_BELOW, Ids, Input, Inputs, Pooled, Pooling, TokenInput, TokenTensors,
 };
+pub use linked::LINK;
 pub use mlp::Mlp;
 pub use model_type::ModelType;
 pub use origin::Origin;
 pub use problem::ProblemType;
 pub use registry::REGISTRY;
+pub use source::{Rows, Source};
 pub use start::{InitialWeights, Initialization, with_tokens_of_student};
 pub use weights::{Naming, Values};
 
@@ -342,19 +348,16 @@ impl ModelConfig {
     /// rows of the output's `values` move with them.
     pub fn order_classes(
         &mut self,
-        values: &mut [Vec<f32>],
+        values: &mut (impl Rows + ?Sized),
         places: &[usize],
         class_names: &[String],
     ) {
-        let classes = self.class_names.len();
-        if !places.iter().copied().eq(0..classes) {
-            let specs = self.model().parameters();
-            let is_output = |index: usize| self.model().is_output(&specs[index].name);
-            for (_, values) in values.iter_mut().enumerate().filter(|(index, _)| is_output(*index))
-            {
-                let width = values.len() / classes;
-                let row = |&place: &usize| &values[place * width..][..width];
-                *values = places.iter().flat_map(row).copied().collect();
+        if !places.iter().copied().eq(0..self.class_names.len()) {
+            let rows = Arc::new(places.iter().map(|&place| place as u32).collect());
+            for (index, spec) in self.model().parameters().iter().enumerate() {
+                if self.model().is_output(&spec.name) {
+                    values.choose(index, spec.row_len(), &rows);
+                }
             }
         }
         self.class_names = class_names.to_vec();

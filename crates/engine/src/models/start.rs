@@ -8,7 +8,8 @@ use super::decoder::Ranking;
 use super::decoder::cut::cut as cut_decoder;
 use super::decoder::vocabulary::with_known_tokens;
 use super::{
-    Architecture, Head, Input, Mlp, ModelConfig, ResNet, Values, load, load_config, load_start,
+    Architecture, Head, Input, Mlp, ModelConfig, ResNet, Source, Values, load, load_config,
+    load_start, open,
 };
 use crate::data::{DataError, Dataset, Examples, Normalisation, Numbers};
 use crate::error::Error;
@@ -42,18 +43,44 @@ impl InitialWeights {
     pub fn values(&self, teacher: &Path) -> Result<Cow<'_, [Option<Vec<f32>>]>, Error> {
         Ok(match self {
             Self::Values(values) => values.into(),
-            Self::OfTeacher(_) => self.values_of(&load(teacher)?.1).into_owned().into(),
+            Self::OfTeacher(_) => self.values_of(Some(&open(teacher)?.1))?.into_owned().into(),
         })
     }
 
-    /// The values, `teacher` being the parameters of the finished teacher; as [`InitialWeights::values`].
-    pub fn values_of(&self, teacher: &[Vec<f32>]) -> Cow<'_, [Option<Vec<f32>>]> {
-        match self {
+    /// The values, `teacher` being the parameters of the finished teacher, each read when it is copied; as
+    /// [`InitialWeights::values`].
+    ///
+    /// # Errors
+    /// When the teacher is asked for and cannot be read.
+    pub fn values_of(
+        &self,
+        teacher: Option<&Source>,
+    ) -> Result<Cow<'_, [Option<Vec<f32>>]>, Error> {
+        Ok(match self {
             Self::Values(values) => values.into(),
             Self::OfTeacher(copies) => {
-                copies.values(|index| teacher.get(index).map(|v| &**v)).into()
+                let read = |index| {
+                    let values = teacher.map(|teacher| teacher.values(index)).transpose()?;
+                    Ok(values.map(Cow::Owned))
+                };
+                copies.values::<Error>(read)?.into()
             }
-        }
+        })
+    }
+}
+
+impl InitialWeights {
+    /// The values before the first step of a model with these parameters, `teacher` being those of the finished teacher.
+    ///
+    /// # Errors
+    /// As [`InitialWeights::values_of`].
+    pub fn initial(
+        &self,
+        specs: &[ParameterSpec],
+        teacher: Option<&Source>,
+        seed: u32,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        Ok(Initialization::initial(specs, &self.values_of(teacher)?, seed))
     }
 }
 
@@ -153,10 +180,10 @@ impl Initialization {
 /// # Errors
 /// When its vocabulary cannot be trimmed to these data.
 pub fn with_tokens_of_student(
-    teacher: (ModelConfig, Vec<Vec<f32>>),
+    teacher: (ModelConfig, Source),
     student: &recipe::Model,
     data: &Dataset,
-) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
+) -> Result<(ModelConfig, Source), Error> {
     match student {
         recipe::Model::Decoder(recipe::Decoder { vocabulary, .. }) => {
             with_known_tokens(teacher, *vocabulary, data).map_err(bad("the teacher".to_owned()))
@@ -238,7 +265,7 @@ fn decoder(
             };
             let (config, copies) =
                 cut_decoder(model, &base, data, ranking).map_err(bad(origin.to_string()))?;
-            let values = copies.values(|index| values.get(index).map(|values| &**values));
+            let values = copies.known(|index| values.get(index).map(|values| &**values));
             Ok(Initialization { config, first: InitialWeights::Values(values) })
         }
         (recipe::Base::Teacher, Some(base)) => {
@@ -273,7 +300,7 @@ fn encoder(
             let (config, copies) = cut(model, head, &base, data).map_err(problem)?;
             Ok(Initialization {
                 config,
-                first: InitialWeights::Values(copies.values(|index| values[index].as_deref())),
+                first: InitialWeights::Values(copies.known(|index| values[index].as_deref())),
             })
         }
         (recipe::Base::Teacher, Some(base)) => {

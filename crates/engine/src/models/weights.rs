@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use safetensors::Dtype;
 use serde::Deserialize;
 
 use super::cnn::layout::{file_shape, of_file};
@@ -69,6 +70,116 @@ impl Naming {
     }
 }
 
+/// The tensors of some parameters, in the files of a folder.
+#[derive(Debug)]
+pub(super) struct Tensors {
+    /// Where they lie, in the folder.
+    paths: Vec<String>,
+    files: Vec<TensorFile>,
+    /// Of each parameter which file has it, and by which name; nothing of those that start afresh.
+    places: Vec<Option<(usize, String)>>,
+}
+
+impl Tensors {
+    /// Finds these parameters. `layers` are folders within this one that hold more of them, and what the names of those begin
+    /// with.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when a file is damaged, or tensors are missing, unexpected or of another shape.
+    pub fn find(
+        folder: &Path,
+        specs: &[ParameterSpec],
+        naming: &Naming,
+        layers: &[(String, String)],
+    ) -> Result<Self, Error> {
+        let (mut paths, mut files) = (Vec::new(), Vec::new());
+        let mut held: BTreeMap<String, (usize, String)> = BTreeMap::new();
+        for name in file_names(folder)? {
+            let file = TensorFile::open(&folder.join(&name))?;
+            let named = file.names().into_iter();
+            held.extend(named.map(|name| (naming.core(&name), (files.len(), name))));
+            paths.push(name);
+            files.push(file);
+        }
+        for (place, prefix) in layers {
+            let inner = folder.join(place);
+            for name in file_names(&inner)? {
+                let file = TensorFile::open(&inner.join(&name))?;
+                let named = file.names().into_iter();
+                held.extend(named.map(|name| (format!("{prefix}/{name}"), (files.len(), name))));
+                paths.push(format!("{place}/{name}"));
+                files.push(file);
+            }
+        }
+        let useless = |name: &str| {
+            naming.unneeded.iter().any(|start| name.starts_with(&**start))
+                || naming.unneeded_ends.iter().any(|end| name.ends_with(end))
+        };
+        let mut wanted: BTreeSet<String> = BTreeSet::new();
+        let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+        for spec in specs {
+            let core = naming.core(&spec.name);
+            match held.get(&core) {
+                None if naming.fresh.iter().any(|start| spec.name.starts_with(start)) => {}
+                None => missing.push(spec.name.clone()),
+                Some((file, name)) => {
+                    let found = files[*file].shape(name).unwrap_or_default();
+                    let shape = file_shape(&spec.shape);
+                    if found != shape {
+                        misshapen.push(format!("{name} {found:?} for {shape:?}"));
+                    }
+                }
+            }
+            wanted.insert(core);
+        }
+        let strange = |(core, (_, name)): (&String, &(usize, String))| {
+            let strange = !wanted.contains(core) && !useless(core) && !useless(name);
+            strange.then(|| name.clone())
+        };
+        let unexpected: Vec<String> = held.iter().filter_map(strange).collect();
+        let list = |what: &str, names: &[String]| match names {
+            [] => String::new(),
+            shown if shown.len() <= MOST_NAMES => format!("{what}: {}. ", shown.join(", ")),
+            shown => {
+                let (first, rest) = shown.split_at(MOST_NAMES);
+                format!("{what}: {} and {} more. ", first.join(", "), rest.len())
+            }
+        };
+        let wrong = [
+            list("Missing", &missing),
+            list("Unexpected", &unexpected),
+            list("Of another shape", &misshapen),
+        ];
+        if wrong.iter().any(|list| !list.is_empty()) {
+            let problem = format!("its tensors are not those of config.json. {}", wrong.concat());
+            return Err(bad(&folder.join(WEIGHTS), problem.trim_end()));
+        }
+        let places = specs.iter().map(|spec| held.get(&naming.core(&spec.name)).cloned()).collect();
+        Ok(Self { paths, files, places })
+    }
+
+    /// Where its files lie, in the folder.
+    pub fn paths(&self) -> &[String] {
+        &self.paths
+    }
+
+    /// The values of parameter `index`, which is this one; nothing where it starts afresh.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when they are no floats, or not finite; [`Error::Io`].
+    pub fn values(&self, index: usize, spec: &ParameterSpec) -> Result<Option<Vec<f32>>, Error> {
+        let Some((file, name)) = &self.places[index] else { return Ok(None) };
+        let values = self.files[*file].tensor(name, &file_shape(&spec.shape))?;
+        Ok(Some(of_file(&spec.shape, values)))
+    }
+
+    /// The element type that its file has it in.
+    pub fn dtype(&self, index: usize) -> Option<Dtype> {
+        let (file, name) = self.places[index].as_ref()?;
+        self.files[*file].dtype(name)
+    }
+}
+
 /// The values of these parameters, in their order; nothing for those that start afresh. `layers` are folders within this
 /// one that hold more of them, and what the names of those begin with.
 ///
@@ -79,71 +190,9 @@ pub(super) fn read(
     specs: &[ParameterSpec],
     naming: &Naming,
     layers: &[(String, String)],
-) -> Result<Vec<Option<Vec<f32>>>, Error> {
-    let files = open(folder)?;
-    let layers = layers.iter().map(|(place, prefix)| Ok((open(&folder.join(place))?, prefix)));
-    let layers = layers.collect::<Result<Vec<_>, Error>>()?;
-    let mut held: BTreeMap<String, (&TensorFile, String)> = BTreeMap::new();
-    for file in &files {
-        for name in file.names() {
-            held.insert(naming.core(&name), (file, name));
-        }
-    }
-    for (files, prefix) in &layers {
-        for file in files {
-            let named = file.names().into_iter();
-            held.extend(named.map(|name| (format!("{prefix}/{name}"), (file, name))));
-        }
-    }
-    let useless = |name: &str| {
-        naming.unneeded.iter().any(|start| name.starts_with(&**start))
-            || naming.unneeded_ends.iter().any(|end| name.ends_with(end))
-    };
-    let mut wanted: BTreeSet<String> = BTreeSet::new();
-    let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
-    for spec in specs {
-        let core = naming.core(&spec.name);
-        match held.get(&core) {
-            None if naming.fresh.iter().any(|start| spec.name.starts_with(start)) => {}
-            None => missing.push(spec.name.clone()),
-            Some((file, name)) => {
-                let found = file.shape(name).unwrap_or_default();
-                let shape = file_shape(&spec.shape);
-                if found != shape {
-                    misshapen.push(format!("{name} {found:?} for {shape:?}"));
-                }
-            }
-        }
-        wanted.insert(core);
-    }
-    let strange = |(core, (_, name)): (&String, &(&TensorFile, String))| {
-        let strange = !wanted.contains(core) && !useless(core) && !useless(name);
-        strange.then(|| name.clone())
-    };
-    let unexpected: Vec<String> = held.iter().filter_map(strange).collect();
-    let list = |what: &str, names: &[String]| match names {
-        [] => String::new(),
-        shown if shown.len() <= MOST_NAMES => format!("{what}: {}. ", shown.join(", ")),
-        shown => {
-            let (first, rest) = shown.split_at(MOST_NAMES);
-            format!("{what}: {} and {} more. ", first.join(", "), rest.len())
-        }
-    };
-    let wrong = [
-        list("Missing", &missing),
-        list("Unexpected", &unexpected),
-        list("Of another shape", &misshapen),
-    ];
-    if wrong.iter().any(|list| !list.is_empty()) {
-        let problem = format!("its tensors are not those of config.json. {}", wrong.concat());
-        return Err(bad(&folder.join(WEIGHTS), problem.trim_end()));
-    }
-    let values = |spec: &ParameterSpec| {
-        let found = held.get(&naming.core(&spec.name));
-        let read = found.map(|(file, name)| file.tensor(name, &file_shape(&spec.shape)));
-        Ok(read.transpose()?.map(|values| of_file(&spec.shape, values)))
-    };
-    specs.iter().map(values).collect()
+) -> Result<Values, Error> {
+    let tensors = Tensors::find(folder, specs, naming, layers)?;
+    specs.iter().enumerate().map(|(index, spec)| tensors.values(index, spec)).collect()
 }
 
 /// Whether a folder's tensors are in bytes, with scales.
@@ -151,13 +200,12 @@ pub(super) fn hold_bytes(folder: &Path) -> Result<bool, Error> {
     Ok(first(folder)? == INT8_WEIGHTS)
 }
 
-/// The folder's file of tensors, or all of them.
-fn open(folder: &Path) -> Result<Vec<TensorFile>, Error> {
-    let paths = match first(folder)? {
-        INDEX => shards(&folder.join(INDEX))?,
-        single => BTreeSet::from([single.to_owned()]),
-    };
-    paths.into_iter().map(|name| TensorFile::open(&folder.join(name))).collect()
+/// The names of the folder's file of tensors, or of all of them.
+fn file_names(folder: &Path) -> Result<BTreeSet<String>, Error> {
+    match first(folder)? {
+        INDEX => shards(&folder.join(INDEX)),
+        single => Ok(BTreeSet::from([single.to_owned()])),
+    }
 }
 
 /// The file that a folder's tensors begin with.

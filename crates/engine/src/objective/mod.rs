@@ -11,7 +11,9 @@ pub use plans::{
     loss_plan, step_plan, student_layout, training_plan, update_plan,
 };
 pub(crate) use teacher::Named;
-pub use teacher::{TeacherAnswers, TeacherLogits, TeacherModel, frozen_store};
+pub use teacher::{
+    Parameters, TeacherAnswers, TeacherLogits, TeacherModel, frozen_store, store_of,
+};
 
 use distil_gpu_kernels::Divergence;
 

@@ -8,7 +8,7 @@ use crate::graph::{Graph, Recompute, TensorId, differentiate};
 use crate::models::{Answer, BatchShape, Inputs, ModelConfig, Output, Outputs};
 
 use crate::plan::{Options, Plan};
-use crate::store::{Layout, Storage};
+use crate::store::{Layout, Storage, Stored};
 use crate::task::{LossInputs, TaskRef, TeacherOutputs};
 
 pub use super::names::{
@@ -29,7 +29,7 @@ pub enum TeacherInput<'a> {
         /// What it is.
         config: &'a ModelConfig,
         /// How its parameters lie in its store.
-        storage: Storage,
+        stored: Stored<'a>,
         /// What the student minimises.
         objective: &'a Objective,
     },
@@ -39,7 +39,7 @@ pub enum TeacherInput<'a> {
         /// What it is.
         config: &'a ModelConfig,
         /// How its parameters lie in its store.
-        storage: Storage,
+        stored: Stored<'a>,
         /// What the student minimises.
         objective: &'a Objective,
     },
@@ -63,8 +63,8 @@ impl<'a> TeacherInput<'a> {
     }
 
     /// A model of which the student learns the answers alone.
-    pub fn answers(config: &'a ModelConfig, storage: Storage) -> Self {
-        Self::Model { config, storage, objective: &ANSWERS_ALONE }
+    pub fn answers(config: &'a ModelConfig, stored: impl Into<Stored<'a>>) -> Self {
+        Self::Model { config, stored: stored.into(), objective: &ANSWERS_ALONE }
     }
 
     /// Answers that are an input, of which all is learnt that there is.
@@ -86,18 +86,18 @@ impl<'a> TeacherInput<'a> {
     /// As it is measured: its answers alone are compared.
     pub fn measured(self) -> Self {
         match self {
-            Self::Model { config, storage, .. } | Self::Kept { config, storage, .. } => {
-                Self::answers(config, storage)
+            Self::Model { config, stored, .. } | Self::Kept { config, stored, .. } => {
+                Self::answers(config, stored)
             }
             other => other,
         }
     }
 
     /// The model whose parameters are a store of the plan, and how they lie there.
-    pub fn stored(&self) -> Option<(&'a ModelConfig, Storage)> {
+    pub fn stored(&self) -> Option<(&'a ModelConfig, Stored<'a>)> {
         match *self {
-            Self::Model { config, storage, .. } | Self::Kept { config, storage, .. } => {
-                Some((config, storage))
+            Self::Model { config, stored, .. } | Self::Kept { config, stored, .. } => {
+                Some((config, stored))
             }
             Self::None | Self::Given { .. } | Self::Uniform => None,
         }
@@ -117,8 +117,8 @@ pub fn read_alike(student: &ModelConfig, teacher: &ModelConfig) -> bool {
     student.input == teacher.input
 }
 
-fn layout(config: &ModelConfig, storage: Storage) -> Result<Layout, Error> {
-    Layout::stored(config.model().parameters(), storage)
+fn layout<'a>(config: &ModelConfig, stored: impl Into<Stored<'a>>) -> Result<Layout, Error> {
+    Layout::stored(config.model().parameters(), stored)
 }
 
 /// A model, its teacher and the loss between them.
@@ -206,8 +206,8 @@ fn loss(
     training: Option<&Update>,
 ) -> Result<Loss, Error> {
     let mut stores = vec![student_layout];
-    if let Some((config, storage)) = teacher.stored() {
-        stores.push(layout(config, storage)?);
+    if let Some((config, stored)) = teacher.stored() {
+        stores.push(layout(config, stored)?);
     }
     let mut graph = Graph::new(stores);
     let inputs = student.input.of_graph(&mut graph, "", shape);
@@ -382,13 +382,13 @@ pub fn open_plan(
 ///
 /// # Errors
 /// When a shape does not fit.
-pub fn loss_plan(
+pub fn loss_plan<'a>(
     model: &ModelConfig,
-    storage: Storage,
+    stored: impl Into<Stored<'a>>,
     teacher: TeacherInput<'_>,
     shape: BatchShape,
 ) -> Result<Plan, Error> {
-    let layout = layout(model, storage)?;
+    let layout = layout(model, stored)?;
     let Loss { mut graph, answer, .. } = loss(model, layout, teacher, shape, None)?;
     answer.into_iter().for_each(|answer| graph.output(LOGITS, answer));
     Plan::compile(&graph, Options::default())
@@ -398,12 +398,12 @@ pub fn loss_plan(
 ///
 /// # Errors
 /// When a shape does not fit, or the model guesses no next tokens.
-pub fn hidden_plan(
+pub fn hidden_plan<'a>(
     config: &ModelConfig,
-    storage: Storage,
+    stored: impl Into<Stored<'a>>,
     shape: BatchShape,
 ) -> Result<Plan, Error> {
-    let mut graph = Graph::new(vec![layout(config, storage)?]);
+    let mut graph = Graph::new(vec![layout(config, stored)?]);
     let inputs = config.input.of_graph(&mut graph, "", shape);
     let outputs = config.model().forward(&mut graph, STUDENT, &inputs, false)?;
     let Answer::Vocabulary(decoder) = outputs.answer else { return Err(headless()) };
@@ -416,8 +416,12 @@ pub fn hidden_plan(
 ///
 /// # Errors
 /// When the model guesses no next tokens.
-pub fn head_plan(config: &ModelConfig, storage: Storage, tokens: usize) -> Result<Plan, Error> {
-    let mut graph = Graph::new(vec![layout(config, storage)?]);
+pub fn head_plan<'a>(
+    config: &ModelConfig,
+    stored: impl Into<Stored<'a>>,
+    tokens: usize,
+) -> Result<Plan, Error> {
+    let mut graph = Graph::new(vec![layout(config, stored)?]);
     let [ours, theirs] =
         [HIDDEN, TEACHER_HIDDEN].map(|name| hidden_input(&mut graph, name, config, tokens));
     let [ours, theirs] = [ours?, theirs?].map(|hidden| head(&mut graph, STUDENT, config, hidden));
@@ -441,12 +445,12 @@ pub fn forward_plan(config: &ModelConfig, shape: BatchShape) -> Result<Plan, Err
 ///
 /// # Errors
 /// When a shape does not fit.
-pub fn forward_plan_in(
+pub fn forward_plan_in<'a>(
     config: &ModelConfig,
-    storage: Storage,
+    stored: impl Into<Stored<'a>>,
     shape: BatchShape,
 ) -> Result<Plan, Error> {
-    forward_plan_with_head(config, storage, shape, shape.rows)
+    forward_plan_with_head(config, stored, shape, shape.rows)
 }
 
 /// As [`forward_plan_in`], whose head on whole texts works on so many rows [head_rows, classes], those of the batch first:
@@ -455,13 +459,13 @@ pub fn forward_plan_in(
 ///
 /// # Errors
 /// When a shape does not fit.
-pub fn forward_plan_with_head(
+pub fn forward_plan_with_head<'a>(
     config: &ModelConfig,
-    storage: Storage,
+    stored: impl Into<Stored<'a>>,
     shape: BatchShape,
     head_rows: usize,
 ) -> Result<Plan, Error> {
-    let mut graph = Graph::new(vec![layout(config, storage)?]);
+    let mut graph = Graph::new(vec![layout(config, stored)?]);
     let mut inputs = config.input.of_graph(&mut graph, "", shape);
     if let Inputs::Tokens(tokens) = &mut inputs {
         tokens.head_rows = head_rows;

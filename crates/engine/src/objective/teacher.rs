@@ -1,14 +1,18 @@
 //! Where a student's teacher has its answers from.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
+use std::sync::Arc;
+
+use distil_gpu_kernels::DType;
 
 use super::Objective;
 use super::names::TEACHER_LOGITS;
 use super::plans::TeacherInput;
 use crate::device::{Device, HostTensor};
 use crate::error::Error;
-use crate::models::{HostBatch, ModelConfig};
-use crate::store::{Layout, Part, Storage, Store};
+use crate::models::{HostBatch, ModelConfig, Source};
+use crate::store::{Layout, Numbers, Part, Storage, Store, Stored};
 
 /// The answers of a teacher to what its student learns from.
 pub trait TeacherAnswers: Debug {
@@ -43,8 +47,8 @@ pub struct TeacherModel {
 
 impl TeacherAnswers for TeacherModel {
     fn input<'a>(&'a self, objective: &'a Objective) -> TeacherInput<'a> {
-        let storage = self.store.layout.storage;
-        TeacherInput::Model { config: &self.config, storage, objective }
+        let stored = (&*self.store.layout.types).into();
+        TeacherInput::Model { config: &self.config, stored, objective }
     }
 
     fn model(&self) -> Option<(&ModelConfig, &Store)> {
@@ -99,17 +103,90 @@ impl TeacherAnswers for TeacherLogits {
 ///
 /// # Errors
 /// [`Error::BeyondF16`]; when the device has no room.
-pub fn frozen_store(
+pub fn frozen_store<'a>(
     device: &mut dyn Device,
     config: &ModelConfig,
     values: &[Vec<f32>],
-    storage: Storage,
+    stored: impl Into<Stored<'a>>,
 ) -> Result<Store, Error> {
-    let layout = Layout::stored(config.model().parameters(), storage)?;
+    filled(device, config, stored.into(), &|index, _| Ok(Numbers::Floats((&*values[index]).into())))
+}
+
+/// The same of parameters that lie in files: one after another is read, written to the device and dropped.
+///
+/// # Errors
+/// As [`frozen_store`]; when a tensor cannot be read.
+pub fn store_of<'a>(
+    device: &mut dyn Device,
+    config: &ModelConfig,
+    source: &Source,
+    stored: impl Into<Stored<'a>>,
+) -> Result<Store, Error> {
+    filled(device, config, stored.into(), &|index, dtype| source.numbers(index, dtype))
+}
+
+/// Parameters of a model.
+#[derive(Clone, Debug)]
+pub enum Parameters<'a> {
+    /// In memory, in the model's order.
+    Values(Cow<'a, [Vec<f32>]>),
+    /// Where they lie: they are read one by one.
+    Files(Arc<Source>),
+}
+
+impl<'a> From<&'a [Vec<f32>]> for Parameters<'a> {
+    fn from(values: &'a [Vec<f32>]) -> Self {
+        Self::Values(values.into())
+    }
+}
+
+impl<'a> From<&'a Vec<Vec<f32>>> for Parameters<'a> {
+    fn from(values: &'a Vec<Vec<f32>>) -> Self {
+        Self::Values((&**values).into())
+    }
+}
+
+impl From<Source> for Parameters<'_> {
+    fn from(source: Source) -> Self {
+        Self::Files(Arc::new(source))
+    }
+}
+
+impl Parameters<'_> {
+    /// A store that holds them and nothing else.
+    ///
+    /// # Errors
+    /// As [`frozen_store`] and [`store_of`].
+    pub fn store<'s>(
+        &self,
+        device: &mut dyn Device,
+        config: &ModelConfig,
+        stored: impl Into<Stored<'s>>,
+    ) -> Result<Store, Error> {
+        match self {
+            Self::Values(values) => frozen_store(device, config, values, stored),
+            Self::Files(source) => store_of(device, config, source, stored),
+        }
+    }
+}
+
+/// What gives the numbers of a parameter for an element type.
+type Numbered<'n> = dyn Fn(usize, DType) -> Result<Numbers<'n>, Error> + 'n;
+
+fn filled(
+    device: &mut dyn Device,
+    config: &ModelConfig,
+    stored: Stored<'_>,
+    numbers: &Numbered<'_>,
+) -> Result<Store, Error> {
+    let layout = Layout::stored(config.model().parameters(), stored)?;
     let metrics = distil_gpu_kernels::distill_loss::TERMS;
     let store = Store::new(device, "frozen model", layout, &[Part::Parameters], metrics)?;
-    let mut all = values.iter().enumerate();
-    match all.try_for_each(|(index, values)| store.write(device, Part::Parameters, index, values)) {
+    let mut all = store.layout.types.iter().enumerate();
+    let written = all.try_for_each(|(index, &dtype)| {
+        store.put(device, Part::Parameters, index, numbers(index, dtype)?)
+    });
+    match written {
         Ok(()) => Ok(store),
         Err(error) => {
             store.free(device);

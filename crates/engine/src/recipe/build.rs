@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     Adam, Base, ClassRef, ClassWeights, Data, Distil, Group, HiddenLoss, Keep, Layers, Length,
     Model, Optimizer, Recipe, RecipeError, RelationLoss, Schedule, Sgd, Student, Target, Teacher,
-    Train, Vocabulary,
+    Train, Vocabulary, Weights,
 };
 use crate::graph::Recompute;
 use crate::kernels::Divergence;
@@ -276,7 +276,12 @@ impl Teacher {
 
     /// A model that is there already.
     pub fn folder(folder: Origin) -> Self {
-        Self::Folder { folder, weights: Storage::F32, labels: Default::default(), cache: None }
+        Self::Folder {
+            folder,
+            weights: Weights::In(Storage::F32),
+            labels: Default::default(),
+            cache: None,
+        }
     }
 }
 

@@ -71,7 +71,7 @@ pub use optimizer::{Adam, Optimizer, Sgd};
 pub use reference::{KeyReference, TableReference, reference};
 pub use root::{Student, Target};
 pub use schedule::Schedule;
-pub use teacher::Teacher;
+pub use teacher::{Teacher, Weights};
 pub use train::{Keep, LOSS, Length, Train};
 pub use weights::{Balanced, ClassWeights};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::document::Table;
 use super::error::RecipeError;
@@ -23,7 +23,7 @@ keys! {
         .like("{ type = \"mlp\", hidden_sizes = [800, 800] }");
     /// How that is trained; it has the same keys as [train].
     TEACHER_TRAIN: Nested = nested("train", "a table").otherwise("as the students").like("{ epochs = 10 }");
-    /// A folder with config.json and model.safetensors; or a model of the hub. Its classes are found by their names, in
+    /// A folder with config.json and model.safetensors, a GGUF file, or a model of the hub. Its classes are found by their names, in
     /// whatever order they are.
     FOLDER: Origin = key("folder", ORIGIN)
         .like("\"my-teacher\"")
@@ -38,10 +38,11 @@ keys! {
         .otherwise("none: it answers within each step")
         .like("\"answers\"");
     /// How its matrices lie in memory while it teaches: f16 and bf16 take half of it, q8_0 little more than a quarter, q4_k an
-    /// eighth and a bit. What that costs is measured, as the teacher is as it teaches.
-    WEIGHTS: Storage = word("weights", || {
+    /// eighth and a bit. Of a `folder`, "as-is" leaves each in what its file has it in: half floats, and the blocks of a GGUF of
+    /// whatever kinds. What that costs is measured, as the teacher is as it teaches.
+    WEIGHTS: Weights = word("weights", || {
         // Rows in bytes are for models that are kept, not for those that teach.
-        Storage::NAMES.into_iter().filter(|(_, storage)| *storage != Storage::I8).collect()
+        Weights::all().filter(|(_, weights)| *weights != Weights::In(Storage::I8)).collect()
     })
         .otherwise("\"f32\", or \"f16\" where `precision` is \"mixed\"")
         .like("\"f16\"")
@@ -51,6 +52,59 @@ keys! {
         .otherwise("none")
         .like("{ \"0\" = \"no\", \"1\" = \"yes\" }")
         .also(&["label_map", "id2label", "teacher_labels"]);
+}
+
+/// What a recipe calls a teacher whose matrices stay as their files have them.
+const AS_IS: &str = "as-is";
+
+/// How the parameters of a model that stays as it is lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// By one rule.
+    In(Storage),
+    /// Each as its file has it.
+    AsIs,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self::In(Storage::default())
+    }
+}
+
+impl Weights {
+    /// All there are, by what people call them.
+    pub fn all() -> impl Iterator<Item = (&'static str, Self)> {
+        let stored = Storage::NAMES.into_iter().map(|(name, storage)| (name, Self::In(storage)));
+        stored.chain([(AS_IS, Self::AsIs)])
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().find(|(own, _)| *own == name).map(|(_, weights)| weights)
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::In(storage) => storage.name(),
+            Self::AsIs => AS_IS,
+        }
+    }
+
+    /// The rule; none where each parameter is as its file has it.
+    pub fn storage(self) -> Option<Storage> {
+        match self {
+            Self::In(storage) => Some(storage),
+            Self::AsIs => None,
+        }
+    }
+}
+
+impl Serialize for Weights {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// Where the teacher comes from.
@@ -69,10 +123,10 @@ pub enum Teacher {
     },
     /// It is loaded.
     Folder {
-        /// A folder with `config.json` and `model.safetensors`, or a model of the hub.
+        /// A folder with `config.json` and `model.safetensors`, a GGUF file, or a model of the hub.
         folder: Origin,
         /// How its parameters are stored.
-        weights: Storage,
+        weights: Weights,
         /// Its names of classes and the data's, where they differ.
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         labels: BTreeMap<String, String>,
@@ -144,22 +198,28 @@ impl Teacher {
             Some(table) => Train::read(&table, students.precision)?,
             None => students.clone(),
         };
-        Ok(Self::Trained { model, train, weights: Self::storage(table, students.precision)? })
+        let Weights::In(weights) = Self::storage(table, students.precision)? else {
+            let problem =
+                "a teacher that is trained has no file to be as: give `weights` another value";
+            return Err(table.conflict("weights", problem));
+        };
+        Ok(Self::Trained { model, train, weights })
     }
 
     /// In f16 where the trainings are mixed, unless given.
-    fn storage(table: &Table<'_>, precision: Precision) -> Result<Storage, RecipeError> {
-        Ok(table.get(&WEIGHTS)?.unwrap_or(match precision {
+    fn storage(table: &Table<'_>, precision: Precision) -> Result<Weights, RecipeError> {
+        Ok(table.get(&WEIGHTS)?.unwrap_or(Weights::In(match precision {
             Precision::F32 => Storage::F32,
             Precision::Mixed => Storage::F16,
-        }))
+        })))
     }
 
     /// How its parameters are stored while it teaches.
-    pub fn weights(&self) -> Storage {
+    pub fn weights(&self) -> Weights {
         match self {
-            Self::Trained { weights, .. } | Self::Folder { weights, .. } => *weights,
-            Self::Logits { .. } => Storage::F32,
+            Self::Trained { weights, .. } => Weights::In(*weights),
+            Self::Folder { weights, .. } => *weights,
+            Self::Logits { .. } => Weights::In(Storage::F32),
         }
     }
 

@@ -16,6 +16,7 @@ mod report;
 mod rows;
 pub mod scores;
 mod speed;
+mod stored;
 mod sweep;
 pub mod texts;
 mod verdict;
@@ -33,6 +34,7 @@ pub use report::{ArmReport, Arms, BiasCorrection, ClassReport, Examples, MOST_CL
 pub use rows::{Row, UNKNOWN, percent};
 pub use scores::{ACCURACY, ERRORS, Scores};
 pub use speed::Speed;
+pub use stored::{StoredWeights, TypeShare};
 pub use sweep::{
     FailedRun, PERPLEXITY, SWEEP, Setting, Spread, SweepPoint, SweepReport, SweepRow, SweepRun,
     named,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arm, Context, Influence, Scores, Speed};
+use super::{Arm, Context, Influence, Scores, Speed, StoredWeights};
 use crate::data::Dataset;
 use crate::recipe::Target;
 use crate::task::TaskRef;
@@ -21,7 +21,7 @@ pub struct ArmReport {
     pub contexts: Vec<Context>,
     /// Number of parameters; absent for a teacher that is a file of logits.
     pub parameters: Option<usize>,
-    /// Bytes of `model.safetensors`; absent likewise.
+    /// Bytes of the files of its weights; absent likewise.
     pub bytes: Option<u64>,
     /// Time of one example, in milliseconds; absent likewise.
     pub latency_ms: Option<f64>,
@@ -35,6 +35,9 @@ pub struct ArmReport {
     /// After which of them its parameters were the best, if those were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_step: Option<u32>,
+    /// Of a teacher whose parameters are not all f32 while it teaches: what they are, and what that costs of its answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Box<StoredWeights>>,
     /// With a bias added to the logit of a class that the students never saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bias_corrected: Vec<BiasCorrection>,

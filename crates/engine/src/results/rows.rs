@@ -1,6 +1,6 @@
 //! The table of a run, as the terminal and the page show it.
 
-use super::{ArmReport, ClassReport, Report};
+use super::{ArmReport, ClassReport, Report, StoredWeights};
 use crate::results::Measure;
 use crate::words::{counted_thousands, thousands};
 
@@ -80,6 +80,12 @@ impl Report {
             row("latency, one example", &|arm| arm.latency_ms.map(|ms| format!("{ms:.3} ms"))),
             row(unit, &|arm| rate(arm).map(|rate| thousands(rate as usize))),
         ]);
+        if arms.iter().flatten().any(|arm| arm.stored.is_some()) {
+            let megabytes = |stored: &StoredWeights| format!("{:.2} MB", stored.bytes as f64 / 1e6);
+            rows.push(row("weights in memory", &|arm| arm.stored.as_deref().map(megabytes)));
+            let kl = |arm: &ArmReport| Some(format!("{:.2e} nats", arm.stored.as_ref()?.kl?));
+            rows.push(row("KL to itself in f32", &kl));
+        }
         let only = |name: &str, value: Option<f64>| Row {
             name: name.to_owned(),
             cells: [String::new(), String::new(), percent(value)],

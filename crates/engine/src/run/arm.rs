@@ -1,6 +1,5 @@
 //! A model in its folder: trained and saved, then measured.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use crate::data::disk::DiskError;
@@ -8,12 +7,13 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::files::{TEMPORARY, io_error, make_folder};
 use crate::measure::arm::{Taken, Test, TestResult};
+use crate::measure::stored::compared;
 use crate::models::{self, ModelConfig};
-use crate::objective::{RawAnswers, TeacherAnswers, TeacherModel, frozen_store};
+use crate::objective::{Parameters, RawAnswers, TeacherAnswers, TeacherModel};
 use crate::results::ArmReport;
 use crate::run::log::Log;
 use crate::sealed::Files;
-use crate::store::{Storage, Store};
+use crate::store::{Storage, Store, Stored};
 use crate::train::{Checkpoints, TrainingJob, train};
 
 /// Enters the files of a model somewhere before they take their place.
@@ -24,7 +24,7 @@ pub(crate) type Enter<'a> = dyn FnMut(&Files) -> Result<(), Error> + 'a;
 fn save(
     folder: &Path,
     config: &ModelConfig,
-    parameters: &[Vec<f32>],
+    parameters: &Parameters<'_>,
     enter: &mut Enter<'_>,
 ) -> Result<(), Error> {
     make_folder(folder)?;
@@ -35,7 +35,11 @@ fn save(
         let beside = new.path().display().to_string();
         path.replace(&beside, &folder.display().to_string())
     };
-    models::save(new.path(), config, parameters).map_err(|error| match error {
+    let saved = match parameters {
+        Parameters::Values(values) => models::save(new.path(), config, values),
+        Parameters::Files(source) => models::save_linked(new.path(), config, source),
+    };
+    saved.map_err(|error| match error {
         Error::Io(error) => DiskError { path: known(error.path), ..error }.into(),
         error => error,
     })?;
@@ -48,7 +52,7 @@ fn save(
 pub(crate) struct Saved<'a> {
     folder: &'a Path,
     config: &'a ModelConfig,
-    parameters: Cow<'a, [Vec<f32>]>,
+    parameters: Parameters<'a>,
     /// The steps of its training; none of a model that was loaded.
     taken: Taken,
 }
@@ -65,9 +69,9 @@ impl<'a> Saved<'a> {
     ) -> Result<Self, Error> {
         let trained = train(device, job, checkpoints, log).map_err(|error| log.cause(error))?;
         checkpoints.check_folder()?;
-        save(folder, job.config, &trained.parameters, enter)?;
+        let parameters = Parameters::Values(trained.parameters.into());
+        save(folder, job.config, &parameters, enter)?;
         let taken = Taken { steps: Some(trained.steps), kept: trained.kept };
-        let parameters = trained.parameters.into();
         Ok(Self { folder, config: job.config, parameters, taken })
     }
 
@@ -75,17 +79,17 @@ impl<'a> Saved<'a> {
     pub fn copy(
         folder: &'a Path,
         config: &'a ModelConfig,
-        parameters: &'a [Vec<f32>],
+        parameters: Parameters<'a>,
         enter: &mut Enter<'_>,
     ) -> Result<Self, Error> {
-        save(folder, config, parameters, enter)?;
-        Ok(Self { folder, config, parameters: parameters.into(), taken: Taken::default() })
+        save(folder, config, &parameters, enter)?;
+        Ok(Self { folder, config, parameters, taken: Taken::default() })
     }
 
     /// Loads a model that was saved before an interruption.
     pub fn load(folder: &'a Path, config: &'a ModelConfig) -> Result<Self, Error> {
-        let (_, parameters) = models::load(folder)?;
-        Ok(Self { folder, config, parameters: parameters.into(), taken: Taken::default() })
+        let parameters = models::open(folder)?.1.into();
+        Ok(Self { folder, config, parameters, taken: Taken::default() })
     }
 
     /// Measures the model, or takes `known`, what that gave before an interruption. Its parameters are stored as they
@@ -93,14 +97,19 @@ impl<'a> Saved<'a> {
     pub fn measure(
         self,
         device: &mut dyn Device,
-        storage: Storage,
+        stored: Stored<'_>,
         test: &Test<'_>,
         known: Option<ArmReport>,
     ) -> Result<TestedModel, Error> {
         let Self { folder, config, parameters, taken } = self;
-        let store = frozen_store(device, config, &parameters, storage)?;
-        let TestResult { answers, report, agreement } =
+        let store = parameters.store(device, config, stored)?;
+        let TestResult { answers, mut report, agreement } =
             test.measure(device, (config, &store), folder, taken)?;
+        if known.is_none() {
+            let whole = |device: &mut dyn Device| parameters.store(device, config, Storage::F32);
+            let model = (config, &store);
+            report.stored = compared(device, model, &whole, test.split)?.map(Box::new);
+        }
         let report = known.unwrap_or(report);
         Ok(TestedModel { store, report, answers, agreement })
     }

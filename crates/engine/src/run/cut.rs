@@ -87,15 +87,15 @@ impl Sought {
         teacher: &Path,
     ) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
         let from = cut_decoder(recipe).map(|decoder| &decoder.from);
-        let (base, values) = match from {
+        let (base, source) = match from {
             Some(recipe::Base::Model(origin)) => {
-                let base = models::load(&origin.folder()?)?;
+                let base = models::open(&origin.folder()?)?;
                 let data = training_texts(&setup.split)?;
                 models::with_tokens_of_student(base, &recipe.student.model, &data)?
             }
-            _ => models::load(teacher)?,
+            _ => models::open(teacher)?,
         };
-        Ok((reading_as(base, setup), values))
+        Ok((reading_as(base, setup), source.all()?))
     }
 }
 

@@ -15,8 +15,8 @@ use crate::error::Error;
 use crate::files::bad;
 use crate::measure::Evaluator;
 use crate::measure::batches::rows;
-use crate::models::{BatchEncoder, Document, DocumentHash, Input, ModelConfig};
-use crate::objective::{TeacherAnswers, TeacherModel, frozen_store};
+use crate::models::{BatchEncoder, Document, DocumentHash, Input, ModelConfig, Source};
+use crate::objective::{TeacherAnswers, TeacherModel, store_of};
 use crate::recipe::{self, Recipe};
 use crate::store::Store;
 use crate::teacher_cache::{
@@ -156,21 +156,21 @@ impl Asked {
         let teacher = recipe.teacher.clone().without_cache();
         let setup = Setup::read(&Recipe { teacher, ..recipe.clone() }, None)?;
         let data = recipe.task.training_data(&*training_texts(&setup.split)?, &setup.student)?;
-        let (config, values) = teacher_of(&setup);
-        let binding = Binding::of(config, values, recipe.teacher.weights());
+        let (config, source) = teacher_of(&setup);
+        let binding = Binding::of(config, source, recipe.teacher.weights())?;
         Ok(Self { setup, data, binding, folder })
     }
 
-    fn teacher(&self, device: &mut dyn Device, recipe: &Recipe) -> Result<TeacherModel, Error> {
-        let (config, values) = teacher_of(&self.setup);
-        let store = frozen_store(device, config, values, recipe.teacher.weights())?;
+    fn teacher(&self, device: &mut dyn Device) -> Result<TeacherModel, Error> {
+        let (config, source) = teacher_of(&self.setup);
+        let store = store_of(device, config, source, &*self.setup.teacher_types)?;
         Ok(TeacherModel { config: config.clone(), store })
     }
 }
 
-/// A loaded teacher and its parameters.
-fn teacher_of(setup: &Setup) -> (&ModelConfig, &[Vec<f32>]) {
-    let both = setup.teacher.as_ref().zip(setup.teacher_parameters.as_deref());
+/// A loaded teacher and where its parameters lie.
+fn teacher_of(setup: &Setup) -> (&ModelConfig, &Source) {
+    let both = setup.teacher.as_ref().zip(setup.teacher_source.as_deref());
     both.expect("a teacher of a folder is loaded")
 }
 
@@ -278,7 +278,7 @@ pub fn label(
             Err(error) => return Err(error),
         }
     }
-    let teacher = asked.teacher(device, recipe)?;
+    let teacher = asked.teacher(device)?;
     let of_teacher: (&ModelConfig, &Store) = (&teacher.config, &teacher.store);
     let mut evaluator = Evaluator::new(of_teacher.0, of_teacher.1);
     evaluator.prepare_kept(device, &feed, &mut missing.iter().flat_map(|file| &file.batches))?;
@@ -356,7 +356,7 @@ pub fn verify(
     let cache = TeacherCache::open(&asked.folder, config, asked.binding.clone())?;
     let feed = BatchEncoder::new(&config.input, asked.data.examples())?;
     let places = cache.find(&feed)?;
-    let teacher = asked.teacher(device, recipe)?;
+    let teacher = asked.teacher(device)?;
     let count = ((feed.len() as f64 * share).ceil() as usize).clamp(1, feed.len());
     let examples: Vec<u32> = (0..count).map(|n| (n * feed.len() / count) as u32).collect();
     let batches: Vec<Vec<u32>> = examples.chunks(rows(config)).map(<[u32]>::to_vec).collect();

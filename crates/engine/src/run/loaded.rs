@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use distil_gpu_kernels::DType;
+
 use super::setup::training_texts;
 use crate::data::classes::{self, LabelsKey};
 use crate::data::{DataError, Split};
 use crate::error::Error;
-use crate::models::{self, ModelConfig, Output};
+use crate::models::{self, ModelConfig, Output, Source};
 use crate::recipe::{self, Recipe};
+use crate::store::Stored;
 use crate::task::TaskRef;
 use crate::words::counted;
 
 /// A teacher that is there already; nothing where it is trained first, or a file of logits.
 pub(super) struct Loaded {
-    /// With its parameters, which can be stored as the recipe asks.
-    pub teacher: Option<(ModelConfig, Vec<Vec<f32>>)>,
+    /// With its parameters where they lie, and the types that they are stored in, which they can be.
+    pub teacher: Option<(ModelConfig, TeacherSource)>,
     /// What a person should know of how it makes vectors.
     pub assumed: Option<String>,
 }
@@ -29,7 +32,7 @@ impl Loaded {
         let recipe::Teacher::Folder { folder: original, .. } = &recipe.teacher else {
             return Ok(Self { teacher: None, assumed: None });
         };
-        let (config, parameters) = match folder {
+        let (config, source) = match folder {
             // It was copied with the student's tokens.
             Some(copy) => load_teacher(recipe, split, copy, true)?,
             None => {
@@ -38,12 +41,27 @@ impl Loaded {
                 models::with_tokens_of_student(teacher, &recipe.student.model, &data)?
             }
         };
-        for (spec, values) in config.model().parameters().iter().zip(&parameters) {
-            recipe.teacher.weights().check(spec, values)?;
-        }
+        let types = source.types(recipe.teacher.weights().storage())?;
+        source.check(&types)?;
         let assumed = models::assumed_pooling(&original.folder()?, &config);
-        Ok(Self { teacher: Some((config, parameters)), assumed })
+        Ok(Self { teacher: Some((config, TeacherSource { source, types })), assumed })
     }
+}
+
+/// A loaded teacher's parameters.
+#[derive(Debug)]
+pub struct TeacherSource {
+    /// Where they lie.
+    pub source: Source,
+    /// What a device has them in.
+    pub types: Vec<DType>,
+}
+
+/// The types that a device has the parameters in of a teacher that is trained.
+pub(super) fn trained_types(recipe: &Recipe, teacher: Option<&ModelConfig>) -> Vec<DType> {
+    let storage = recipe.teacher.weights().storage().unwrap_or_default();
+    let types = |config: &ModelConfig| Stored::By(storage).types(&config.model().parameters());
+    teacher.map_or(Vec::new(), types)
 }
 
 /// A teacher that is loaded, its classes in the data's order and by the data's names, which those of a run's own copy
@@ -53,8 +71,8 @@ fn load_teacher(
     split: &Split,
     folder: &Path,
     is_copy: bool,
-) -> Result<(ModelConfig, Vec<Vec<f32>>), Error> {
-    let (mut config, mut values) = models::load(folder)?;
+) -> Result<(ModelConfig, Source), Error> {
+    let (mut config, mut source) = models::open(folder)?;
     fits(&config, recipe.task, split)?;
     if recipe.task.has_classes() {
         let unfit = |error: DataError| Error::Model {
@@ -65,7 +83,7 @@ fn load_teacher(
         let labels = if is_copy { &none } else { recipe.teacher.labels() };
         let ours = split.train.class_names();
         let places = classes::places(&config.class_names, labels, ours, LabelsKey::Recipe);
-        config.order_classes(&mut values, &places.map_err(unfit)?, ours);
+        config.order_classes(&mut source, &places.map_err(unfit)?, ours);
     } else if let Some(labels) = split.train.labels().filter(|_| config.output() != Output::Span) {
         let outputs = labels.outputs();
         if config.classes() != outputs.len() {
@@ -81,9 +99,9 @@ fn load_teacher(
             });
         }
         let places = output_places(recipe, &config, outputs, is_copy)?;
-        config.order_classes(&mut values, &places, outputs);
+        config.order_classes(&mut source, &places, outputs);
     }
-    Ok((config, values))
+    Ok((config, source))
 }
 
 /// The places of the data's outputs among the teacher's: by name where names tell, as they are where there is one or the

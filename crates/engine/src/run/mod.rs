@@ -55,7 +55,7 @@ use crate::objective::{RawAnswers, TeacherAnswers};
 use crate::recipe::{self, Recipe};
 use crate::results::{self, Arm, Arms, Examples, Report};
 use crate::sealed::Files;
-use crate::store::{Storage, Store};
+use crate::store::Store;
 use crate::task::{Measured, TaskRef, with_own_texts};
 use crate::train::Checkpoints;
 use answer_file::check_answers;
@@ -276,7 +276,8 @@ pub fn run(
     report.judge();
     teacher.teacher.free(device);
     let sets = (&split.train, &split.test);
-    if let Some(mut texts) = continuations::texts(device, &folder, student, sets)? {
+    let stored = |arm| setup.stored(arm);
+    if let Some(mut texts) = continuations::texts(device, &folder, student, sets, &stored)? {
         texts.written = results::Written::some(&folder)?;
         texts.write(&folder)?;
     }
@@ -461,12 +462,11 @@ impl Work<'_> {
         let mut enter = |files: &Files| journal.saving(arm, files);
         let saved = match (finished, setup.loaded(arm)) {
             (true, _) => Saved::load(&folder, job.config)?,
-            (false, Some(values)) => Saved::copy(&folder, job.config, values, &mut enter)?,
+            (false, Some(parameters)) => Saved::copy(&folder, job.config, parameters, &mut enter)?,
             (false, None) => Saved::train(device, &job, &folder, checkpoints, log, &mut enter)?,
         };
-        let storage = if arm == Arm::Teacher { recipe.teacher.weights() } else { Storage::F32 };
         let test = Test { teacher, ..setup.test(&setup.omitted, answers) };
-        let mut measured = saved.measure(device, storage, &test, known)?;
+        let mut measured = saved.measure(device, setup.stored(arm), &test, known)?;
         if let (Some(teacher), Some(how), false) = (teacher, &recipe.distil.on_policy, finished) {
             let (model, how) = ((job.config, &measured.store), (how, recipe.seed));
             let own = own_texts::measure(device, model, teacher, how, &setup.split.test)?;

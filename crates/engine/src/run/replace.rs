@@ -48,7 +48,7 @@ pub(crate) fn check(folder: &Path, spared: Option<&Path>) -> Result<Option<Journ
         let (of_run, of_sweep) = (journal.files(arm), Place::files_of(&place));
         let mut known = of_run.iter().flat_map(|files| files.paths()).chain(of_sweep.paths());
         let mut is_known = |name: &str| known.any(|path| path == name);
-        for name in [models::CONFIG, models::WEIGHTS] {
+        for name in [models::CONFIG, models::WEIGHTS, models::LINK] {
             let path = place.join(name);
             if path.exists() && !is_known(name) {
                 let problem = "the run in this folder did not write this file: move it away first";

@@ -4,18 +4,22 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::loaded::Loaded;
+use distil_gpu_kernels::DType;
+
+use super::loaded::{Loaded, TeacherSource, trained_types};
 use crate::data::classes;
 use crate::data::{self, Dataset, Examples, LabelKind, Normalisation, Split};
 use crate::error::Error;
 use crate::measure::arm::Test;
 use crate::models::decoder::Ranking;
-use crate::models::{self, BatchEncoder, Head, InitialWeights, Initialization, Input, ModelConfig};
+use crate::models::{
+    self, BatchEncoder, Head, InitialWeights, Initialization, Input, ModelConfig, Source,
+};
 use crate::objective::plans::read_alike;
-use crate::objective::{Objective, RawAnswers, TeacherAnswers, TeacherLogits};
-use crate::recipe::{self, Keep, Normalise, Recipe, Source, Train, Vocabulary};
+use crate::objective::{Objective, Parameters, RawAnswers, TeacherAnswers, TeacherLogits};
+use crate::recipe::{self, Keep, Normalise, Recipe, Train, Vocabulary};
 use crate::results::Arm;
-use crate::store::Layout;
+use crate::store::{Layout, Storage, Stored};
 use crate::task::{Asked, Measured, TaskRef, TeacherKind};
 use crate::teacher_cache::{Binding, CachedAnswers, Places, TeacherCache};
 use crate::train::TrainingJob;
@@ -39,8 +43,10 @@ pub struct Setup {
     pub alone: Dataset,
     /// The teacher, if it is a model.
     pub teacher: Option<ModelConfig>,
-    /// The teacher's parameters, if it was loaded.
-    pub teacher_parameters: Option<Vec<Vec<f32>>>,
+    /// Where the teacher's parameters lie, if it is there already.
+    pub teacher_source: Option<Arc<Source>>,
+    /// The types that a device has the teacher's parameters in while it teaches; empty where it is no model.
+    pub teacher_types: Vec<DType>,
     /// The student.
     pub student: ModelConfig,
     /// What the distilled student minimises.
@@ -81,7 +87,9 @@ impl Setup {
             split.train = split.train.clone().with_class_names(&known_classes(recipe, &split)?)?;
         }
         let Loaded { teacher: loaded, assumed } = Loaded::of(recipe, &split, folder)?;
-        let (loaded, teacher_parameters) = loaded.unzip();
+        let (loaded, loaded_source) = loaded.unzip();
+        let (teacher_source, loaded_types) =
+            loaded_source.map(|TeacherSource { source, types }| (Arc::new(source), types)).unzip();
         let normalisation = normalisation(recipe, &split, loaded.as_ref())?;
         let read = training_texts(&split)?;
         let start_of = |model, teacher| {
@@ -101,6 +109,7 @@ impl Setup {
         if let Some(teacher) = &mut teacher {
             task.fit_teacher(teacher, &student);
         }
+        let teacher_types = loaded_types.unwrap_or_else(|| trained_types(recipe, teacher.as_ref()));
         for train in teacher_train.into_iter().chain([&recipe.train]) {
             split.train.examples().check_shift(train.shift)?;
         }
@@ -130,21 +139,19 @@ impl Setup {
         ];
         let objective =
             Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
-        let cache = match (&teacher, &teacher_parameters, recipe.teacher.cache()) {
-            (Some(teacher), Some(values), Some(folder)) => {
-                let binding = Binding::of(teacher, values, recipe.teacher.weights());
-                let cache = TeacherCache::open(folder, teacher, binding)?;
-                Some(found(Arc::new(cache), teacher, &transfer, &objective)?)
-            }
-            _ => None,
-        };
+        let of_teacher = teacher.as_ref().zip(teacher_source.as_deref());
+        let cache = cache_of(recipe, of_teacher, &transfer, &objective)?;
         let taught_only = task.learns_from_teacher_only()
             || (split.train.labelled_len() == 0
                 && !matches!(task.labels(), LabelKind::None | LabelKind::Documents));
-        let control_parameters = taught_only.then(|| {
-            let start = student_start.values_of(teacher_parameters.as_deref().unwrap_or_default());
-            Initialization::initial(&student.model().parameters(), &start, recipe.seed)
-        });
+        let control_parameters = match taught_only {
+            true => Some(student_start.initial(
+                &student.model().parameters(),
+                teacher_source.as_deref(),
+                recipe.seed,
+            )?),
+            false => None,
+        };
         Ok(Self {
             split,
             teacher_data,
@@ -153,7 +160,8 @@ impl Setup {
             transfer,
             alone,
             teacher,
-            teacher_parameters,
+            teacher_source,
+            teacher_types,
             student,
             objective,
             teacher_start,
@@ -210,7 +218,8 @@ impl Setup {
             transfer,
             alone,
             teacher: teacher.clone(),
-            teacher_parameters: None,
+            teacher_source: None,
+            teacher_types: self.teacher_types.clone(),
             student,
             objective,
             teacher_start: InitialWeights::Values(Vec::new()),
@@ -248,7 +257,7 @@ impl Setup {
                 counted_thousands(texts.len(), "text")
             ));
         }
-        let is_trained = self.teacher_parameters.is_none();
+        let is_trained = self.teacher_source.is_none();
         let taught = if is_trained { &self.teacher_data } else { &self.transfer };
         let models = self.teacher.iter().map(|config| ("teacher", config, taught));
         for (name, config, data) in models.chain([("student", &self.student, &self.transfer)]) {
@@ -367,11 +376,19 @@ impl Setup {
     }
 
     /// The parameters of an arm that is loaded instead of trained.
-    pub(crate) fn loaded(&self, arm: Arm) -> Option<&[Vec<f32>]> {
+    pub(crate) fn loaded(&self, arm: Arm) -> Option<Parameters<'_>> {
         match arm {
-            Arm::Teacher => self.teacher_parameters.as_deref(),
-            Arm::Control => self.control_parameters.as_deref(),
+            Arm::Teacher => self.teacher_source.clone().map(Parameters::Files),
+            Arm::Control => self.control_parameters.as_deref().map(Parameters::from),
             Arm::Distilled => None,
+        }
+    }
+
+    /// How an arm's parameters lie on a device that measures it.
+    pub(crate) fn stored(&self, arm: Arm) -> Stored<'_> {
+        match arm {
+            Arm::Teacher => (&*self.teacher_types).into(),
+            Arm::Control | Arm::Distilled => Storage::F32.into(),
         }
     }
 
@@ -392,6 +409,21 @@ impl Setup {
             _ => None,
         }
     }
+}
+
+/// The cache that a recipe names of a loaded teacher's answers, if it names one.
+fn cache_of(
+    recipe: &Recipe,
+    of_teacher: Option<(&ModelConfig, &Source)>,
+    transfer: &Dataset,
+    objective: &Objective,
+) -> Result<Option<(Arc<TeacherCache>, Places)>, Error> {
+    let Some(((teacher, source), folder)) = of_teacher.zip(recipe.teacher.cache()) else {
+        return Ok(None);
+    };
+    let binding = Binding::of(teacher, source, recipe.teacher.weights())?;
+    let cache = Arc::new(TeacherCache::open(folder, teacher, binding)?);
+    found(cache, teacher, transfer, objective).map(Some)
 }
 
 /// A cache with the places of the answers to what a student learns from.
@@ -537,7 +569,7 @@ fn check_task(recipe: &Recipe, labelled: bool) -> Result<(), Error> {
     }
     let task = recipe.task;
     let asked = Asked {
-        texts: matches!(recipe.data.source, Source::Text { .. }),
+        texts: matches!(recipe.data.source, recipe::Source::Text { .. }),
         teacher: match recipe.teacher {
             recipe::Teacher::Trained { .. } => TeacherKind::Trained,
             recipe::Teacher::Folder { .. } => TeacherKind::Folder,

@@ -32,7 +32,6 @@ use crate::run::{
     Begin, Event, Observer, RECIPE, Setup, claim, given_logits, majority, replace, train_logits,
 };
 use crate::sealed::{Files, remove_file};
-use crate::store::Storage;
 use crate::train::{Checkpoints, TrainingJob};
 
 /// A finished sweep.
@@ -298,7 +297,9 @@ impl Work<'_> {
         let mut enter = |files: &Files| entry.saving(&place, files);
         let (saved, seconds) = match (&known, setup.loaded(Arm::Teacher)) {
             (Some(known), _) => (Saved::load(&place, job.config)?, known.seconds),
-            (None, Some(values)) => (Saved::copy(&place, job.config, values, &mut enter)?, 0.0),
+            (None, Some(parameters)) => {
+                (Saved::copy(&place, job.config, parameters, &mut enter)?, 0.0)
+            }
             (None, None) => self.train(recipe, &job, &place, &mut enter)?,
         };
         self.seconds += seconds;
@@ -307,8 +308,8 @@ impl Work<'_> {
             Learned::Measured { report, .. } => Some(*report),
             Learned::Failed { .. } => None,
         });
-        let storage = recipe.teacher.weights();
-        let mut measured = saved.measure(self.device, storage, &setup.test(&[], None), known)?;
+        let stored = setup.stored(Arm::Teacher);
+        let mut measured = saved.measure(self.device, stored, &setup.test(&[], None), known)?;
         if !finished {
             let timed = [(job.config, &measured.store)];
             let speeds = speeds(self.device, &timed, setup.split.test.examples(), seconds)?;
@@ -463,7 +464,7 @@ impl Work<'_> {
                 let Setup { split, omitted, .. } = setup;
                 let on = Test { teacher, answers: test, ..setup.test(omitted, None) };
                 let TestedModel { store, mut report, answers, agreement: beside } =
-                    saved.measure(self.device, Storage::F32, &on, None)?;
+                    saved.measure(self.device, setup.stored(arm), &on, None)?;
                 let timed = [(job.config, &store)];
                 let speeds = speeds(self.device, &timed, split.test.examples(), seconds)?;
                 report.set_speed(&speeds[0]);

@@ -50,7 +50,7 @@ impl CachedAnswers<'_> {
 impl TeacherAnswers for CachedAnswers<'_> {
     fn input<'a>(&'a self, objective: &'a Objective) -> TeacherInput<'a> {
         let (config, store) = self.teacher;
-        TeacherInput::Kept { config, storage: store.layout.storage, objective }
+        TeacherInput::Kept { config, stored: (&*store.layout.types).into(), objective }
     }
 
     fn model(&self) -> Option<(&ModelConfig, &Store)> {

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::RowFormat;
 use crate::error::Error;
-use crate::models::{DocumentHash, Input, ModelConfig, Output};
+use crate::models::{DocumentHash, Input, ModelConfig, Output, Source};
+use crate::recipe::Weights;
 use crate::sealed::hex;
-use crate::store::Storage;
 
 /// What is kept of a teacher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,11 +59,15 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// Of a model with these parameters, stored so while it answers.
-    pub fn of(config: &ModelConfig, parameters: &[Vec<f32>], storage: Storage) -> Self {
+    /// Of a model whose parameters lie there, stored so while it answers.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn of(config: &ModelConfig, parameters: &Source, weights: Weights) -> Result<Self, Error> {
         let (mut one, mut other) = (crc32fast::Hasher::new(), 0);
-        for values in parameters {
-            let bytes = bytemuck::cast_slice(values);
+        for index in 0..parameters.len() {
+            let values = parameters.values(index)?;
+            let bytes = bytemuck::cast_slice(&values);
             one.update(bytes);
             other = crc32c::crc32c_append(other, bytes);
         }
@@ -72,13 +76,13 @@ impl Binding {
             Input::Numbers { .. } => None,
         };
         let template = tokenizer.and_then(|tokenizer| tokenizer.files().chat_template());
-        Self {
+        Ok(Self {
             teacher: format!("{}{}", hex(one.finalize()), hex(other)),
             tokenizer: tokenizer
                 .map(|tokenizer| DocumentHash::of(&[tokenizer.json().as_bytes()]).to_string()),
             template: template.map(|(_, text)| DocumentHash::of(&[text.as_bytes()]).to_string()),
-            quantisation: storage.name().to_owned(),
-        }
+            quantisation: weights.name().to_owned(),
+        })
     }
 
     /// What of it is another in a cache, in words.

@@ -76,7 +76,7 @@ impl<'a> Comparison<'a> {
         let kind = Kind::of(config)?;
         let head = match kind {
             Kind::Hidden => {
-                let plan = plans::head_plan(config, store.layout.storage, TOGETHER)?;
+                let plan = plans::head_plan(config, &*store.layout.types, TOGETHER)?;
                 let scratch = Scratch::new(device, [&plan])?;
                 let program = device.load(&Scratch::shared(plan), &|part| {
                     scratch.buffer(part).or_else(|| store.buffer(part.part, part.segment))

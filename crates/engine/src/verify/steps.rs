@@ -2,7 +2,7 @@
 //! their order.
 
 use distil_gpu_kernels::distill_loss::{IGNORED, PADDING, TERMS};
-use distil_gpu_kernels::{Caps, StepState};
+use distil_gpu_kernels::{Blocks, Caps, DType, StepState};
 
 use super::cases::{rules, update_state};
 use super::numbers::{narrow, nmse, random, random_labels};
@@ -26,7 +26,7 @@ use crate::plan::{Plan, Precision};
 use crate::recipe::{Distil, HiddenDistance, HiddenLoss, Recipe, Relation, RelationLoss};
 use crate::run::Setup;
 use crate::session::Session;
-use crate::store::{Layout, Part, Storage};
+use crate::store::{Layout, Part, Storage, writer};
 use crate::task::{Measuring, TaskRef};
 use crate::train::optimizer_config;
 
@@ -81,7 +81,9 @@ impl StepCase<'_> {
 
     /// Whether a device can take the steps.
     pub fn fits(&self, caps: &Caps) -> bool {
-        let reads_f16 = self.teacher.stored().is_some_and(|(_, storage)| storage == Storage::F16);
+        let reads_f16 = self.teacher.stored().is_some_and(|(config, stored)| {
+            stored.types(&config.model().parameters()).contains(&DType::F16)
+        });
         (caps.reads_f16 || !reads_f16) && (caps.f16 || self.precision == Precision::F32)
     }
 
@@ -157,8 +159,8 @@ impl StepCase<'_> {
     /// When a shape does not fit, or the device refuses.
     pub fn session<'d>(&self, device: &'d mut dyn Device) -> Result<Session<'d>, Error> {
         let mut layouts = vec![student_layout(self.student, self.teacher)?];
-        if let Some((config, storage)) = self.teacher.stored() {
-            layouts.push(Layout::stored(config.model().parameters(), storage)?);
+        if let Some((config, stored)) = self.teacher.stored() {
+            layouts.push(Layout::stored(config.model().parameters(), stored)?);
         }
         let mut session = Session::new(device, self.plan()?, layouts)?;
         session.initialise(1)?;
@@ -299,8 +301,8 @@ impl Batch {
 pub struct Trainings {
     /// The teacher and how it is trained, if it is a model and if it is.
     pub teacher: Option<(ModelConfig, Option<(OptimizerConfig, usize)>)>,
-    /// How the teacher's parameters are stored.
-    pub storage: Storage,
+    /// Element types of the teacher's parameters.
+    pub types: Vec<DType>,
     /// The student.
     pub student: ModelConfig,
     objective: Objective,
@@ -321,7 +323,7 @@ impl Trainings {
         });
         Self {
             teacher,
-            storage: recipe.teacher.weights(),
+            types: setup.teacher_types.iter().copied().map(made_up_type).collect(),
             student: setup.student.clone(),
             objective: setup.objective.clone(),
             optimizer: optimizer_config(&recipe.train).0,
@@ -337,7 +339,7 @@ impl Trainings {
         let given = TeacherInput::Given { objective };
         let answers = answers.map_or(given, |(config, _)| TeacherInput::Model {
             config,
-            storage: self.storage,
+            stored: (&*self.types).into(),
             objective,
         });
         let task = TaskRef::of_model(&self.student);
@@ -356,6 +358,15 @@ impl Trainings {
             lessons.insert(0, lesson("teacher", config, TeacherInput::None, how));
         }
         lessons
+    }
+}
+
+/// What made-up numbers are stored in for a parameter of this type: blocks that nothing writes are Q8_0, whose rows are whole
+/// blocks where theirs are.
+fn made_up_type(dtype: DType) -> DType {
+    match dtype {
+        DType::Blocks(blocks) if writer(blocks).is_none() => DType::Blocks(Blocks::Q8_0),
+        _ => dtype,
     }
 }
 
@@ -540,11 +551,11 @@ impl Models {
         let optimizer =
             OptimizerConfig { rule: adamw, weight_decay: 1e-2, clip: Some(0.5), max_norm: None };
         let (config, objective) = (&self.encoder_teacher, &self.objective);
-        let answers = TeacherInput::Model { config, storage: Storage::F32, objective };
+        let answers = TeacherInput::Model { config, stored: Storage::F32.into(), objective };
         let (config, objective) = (&self.embedding_teacher, &self.embedding_objective);
-        let embeddings = TeacherInput::Model { config, storage: Storage::F32, objective };
+        let embeddings = TeacherInput::Model { config, stored: Storage::F32.into(), objective };
         let (config, objective) = (&self.guesser_teacher, &self.guesser_objective);
-        let guesses = TeacherInput::Model { config, storage: Storage::F32, objective };
+        let guesses = TeacherInput::Model { config, stored: Storage::F32.into(), objective };
         let teachers = [answers, TeacherInput::None, embeddings, guesses, TeacherInput::None];
         let students = self.encoders.iter().chain(&self.guessers);
         let mut encoder = |name: String, student, teacher| {

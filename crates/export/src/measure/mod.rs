@@ -146,14 +146,14 @@ impl<'a> Measure<'a> {
 
         let alone = |figures| Figures { agreement: None, furthest: None, ..figures };
         let itself = compare(self.config, &own).map(alone);
-        let mut ways = vec![way(self.arm.title(), &folder.join(models::WEIGHTS), itself)];
+        let mut ways = vec![way(self.arm.title(), models::bytes(folder).unwrap_or(0), itself)];
         for Runtime { name, path, answer } in &RUNTIMES {
             let path = folder.join(path);
             unless(stop)?;
             if path.exists() {
                 let answered = answer(&question, &path);
                 let figures = answered.and_then(|answered| compare(self.config, &answered));
-                ways.push(way(name, &path, figures));
+                ways.push(way(name, bytes(&path), figures));
             }
         }
         let mut loaded = |folder: &Path, storage| {
@@ -163,16 +163,15 @@ impl<'a> Measure<'a> {
         let eighths = folder.join("int8");
         let weights = eighths.join(models::INT8_WEIGHTS);
         if weights.is_file() {
-            ways.insert(1, way("eight bits", &weights, loaded(&eighths, Storage::I8)));
+            ways.insert(1, way("eight bits", bytes(&weights), loaded(&eighths, Storage::I8)));
         }
         for arm in Arm::ALL.into_iter().filter(|arm| *arm != self.arm) {
             let folder = self.run.join(arm.folder());
             unless(stop)?;
-            let weights = folder.join(models::WEIGHTS);
-            if weights.is_file() {
+            if let Some(weights) = models::bytes(&folder) {
                 let other = |figures| Figures { furthest: None, ..figures };
                 let figures = loaded(&folder, Storage::F32).map(other);
-                ways.push(way(arm.title(), &weights, figures));
+                ways.push(way(arm.title(), weights, figures));
             }
         }
         unless(stop)?;
@@ -198,7 +197,7 @@ impl<'a> Measure<'a> {
             let labels = classes::meant(self.recipe.teacher.labels(), &config.class_names);
             let places =
                 classes::places(&config.class_names, &labels, &self.names, LabelsKey::Recipe)?;
-            config.order_classes(&mut values, &places, &self.names);
+            config.order_classes(&mut values[..], &places, &self.names);
         }
         let feed = BatchEncoder::new(&config.input, self.test.examples())?;
         let answered = own::answer(device, &config, (&values, storage), &feed)?;
@@ -251,9 +250,9 @@ impl<'a> Measure<'a> {
     }
 }
 
-fn way(name: &str, path: &Path, figures: Result<Figures, String>) -> Way {
+fn way(name: &str, bytes: u64, figures: Result<Figures, String>) -> Way {
     let outcome = figures.map_or_else(Outcome::NotMeasured, Outcome::Measured);
-    Way { name: name.to_owned(), bytes: bytes(path), outcome }
+    Way { name: name.to_owned(), bytes, outcome }
 }
 
 /// Bytes of a file, or of those in a folder.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Decoder;
 use crate::data::text::Trimmed;
 use crate::data::{Dataset, Examples, Tokenizer};
-use crate::models::{Architecture, Input, Model, ModelConfig, TokenInput};
+use crate::models::{Architecture, Input, Model, ModelConfig, Rows, Source, TokenInput};
 use crate::recipe::Vocabulary;
 
 /// Tokens that are left.
@@ -44,35 +44,32 @@ pub(super) fn known_tokens(
     Ok(Some(KnownTokens { tokenizer: Arc::new(tokenizer), old: Arc::new(old) }))
 }
 
-/// A whole model, its values in order, with the tokens alone that a recipe asks for; as it was where that asks for all, or it is
+/// A whole model, its parameters in order, with the tokens alone that a recipe asks for; as it was where that asks for all, or it is
 /// no decoder.
 ///
 /// # Errors
 /// Why its vocabulary cannot be trimmed to these data.
 pub(in crate::models) fn with_known_tokens(
-    (mut config, mut values): (ModelConfig, Vec<Vec<f32>>),
+    (mut config, mut source): (ModelConfig, Source),
     vocabulary: Vocabulary,
     data: &Dataset,
-) -> Result<(ModelConfig, Vec<Vec<f32>>), String> {
+) -> Result<(ModelConfig, Source), String> {
     let (Architecture::Decoder(decoder), Input::Tokens(read)) =
         (&mut config.architecture, &mut config.input)
     else {
-        return Ok((config, values));
+        return Ok((config, source));
     };
     let Some(KnownTokens { tokenizer, old }) = known_tokens(vocabulary, decoder, read, data)?
     else {
-        return Ok((config, values));
+        return Ok((config, source));
     };
     (read.vocab_size, read.tokenizer) = (decoder.vocab_size, Some(tokenizer));
-    let specs = decoder.parameters();
-    for (spec, values) in
-        specs.iter().zip(&mut values).filter(|(spec, _)| decoder.is_of_tokens(&spec.name))
-    {
-        let width: usize = spec.shape[1..].iter().product();
-        let rows = old.iter().flat_map(|&row| &values[row as usize * width..][..width]);
-        *values = rows.copied().collect();
+    for (index, spec) in decoder.parameters().iter().enumerate() {
+        if decoder.is_of_tokens(&spec.name) {
+            source.choose(index, spec.row_len(), &old);
+        }
     }
-    Ok((config, values))
+    Ok((config, source))
 }
 
 /// Gives tokens that a configuration names (`eos_token_id`, `suppress_tokens`, …) their new numbers. Those that are no more

@@ -54,7 +54,7 @@ fn precision_is_that_of_the_whole_recipe() {
     let again = Recipe::parse(&recipe.to_toml().unwrap(), "a.toml").unwrap();
     assert_eq!(again.train, recipe.train);
     let recipe = set(&["precision=mixed", "teacher.weights=f32"]);
-    assert_eq!(recipe.teacher.weights(), Storage::F32);
+    assert_eq!(recipe.teacher.weights().storage(), Some(Storage::F32));
     let error = Recipe::parse_with(GOOD, "a.toml", &["precision=f16".to_owned()]).unwrap_err();
     assert!(error.to_string().contains("it must be one of \"f32\", \"mixed\""), "{error}");
 }
