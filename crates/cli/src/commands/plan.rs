@@ -75,6 +75,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
     for tensor in &forecast.largest {
         largest.add_row([tensor.name.clone(), size(tensor.bytes)]);
     }
+    table::right(&mut largest, 1..2);
     say(largest)?;
     for (index, device) in forecast.devices.iter().enumerate() {
         let name = if index < gpus.len() { format!("gpu:{index}") } else { "cpu".to_owned() };
