@@ -236,6 +236,24 @@ fn half_floats_of_a_folder_stay_half() {
 }
 
 #[test]
+fn what_no_reader_has_is_f32_or_refused() {
+    // GPT-2's matrices are on their other side in a GGUF.
+    let (config, source) = models::open(&fixture("gguf/gpt2.gguf")).unwrap();
+    let types = source.types(None).unwrap();
+    for (spec, dtype) in config.model().parameters().iter().zip(types) {
+        let half = spec.name.contains(".wte.") || spec.name.contains(".wpe.");
+        assert_eq!(dtype, if half { DType::F16 } else { DType::F32 }, "{}", spec.name);
+    }
+    let (config, values) = models::load(&fixture("bert")).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    models::save_stored(place.path(), &config, &values, Storage::I8).unwrap();
+    let source = models::open(place.path()).unwrap().1;
+    let error = source.types(None).unwrap_err().to_string();
+    assert!(error.contains("int8") && error.contains("\"q8_0\""), "{error}");
+    assert!(source.types(Some(Storage::Q8_0)).is_ok());
+}
+
+#[test]
 fn a_damaged_block_is_named() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("mixed.gguf");

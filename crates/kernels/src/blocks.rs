@@ -148,14 +148,13 @@ impl Blocks {
     pub fn first_not_finite(self, words: &[u32]) -> Option<(usize, f32)> {
         const TOGETHER: usize = 1 << 12;
         let piece = TOGETHER / self.numbers() * self.words();
-        let found = words.par_chunks(piece).enumerate().find_map_first(|(number, words)| {
+        words.par_chunks(piece).enumerate().find_map_first(|(number, words)| {
             let mut values = [0.0_f32; TOGETHER];
             let values = &mut values[..words.len() / self.words() * self.numbers()];
             self.widen(words, 0, values);
             let at = values.iter().position(|value| !value.is_finite())?;
             Some((number * TOGETHER + at, values[at]))
-        });
-        found
+        })
     }
 
     #[inline(always)]

@@ -29,7 +29,7 @@ pub struct Source {
 #[derive(Debug)]
 enum Tensors {
     Folder(weights::Tensors),
-    Gguf(gguf_file::Tensors),
+    Gguf(Box<gguf_file::Tensors>),
 }
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Source {
     /// [`Error::Model`] when it is damaged, or tensors are missing or of another shape.
     pub(super) fn of_gguf(path: &Path, specs: Vec<ParameterSpec>) -> Result<Self, Error> {
         let tensors = gguf_file::Tensors::find(path, &specs)?;
-        Ok(Self::new(path, Tensors::Gguf(tensors), specs))
+        Ok(Self::new(path, Tensors::Gguf(Box::new(tensors)), specs))
     }
 
     fn new(home: &Path, tensors: Tensors, specs: Vec<ParameterSpec>) -> Self {

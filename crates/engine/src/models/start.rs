@@ -70,17 +70,18 @@ impl InitialWeights {
 }
 
 impl InitialWeights {
-    /// The values before the first step of a model with these parameters, `teacher` being those of the finished teacher.
+    /// The values before a model's first step, `teacher` being the parameters of the finished teacher.
     ///
     /// # Errors
     /// As [`InitialWeights::values_of`].
     pub fn initial(
         &self,
-        specs: &[ParameterSpec],
+        config: &ModelConfig,
         teacher: Option<&Source>,
         seed: u32,
     ) -> Result<Vec<Vec<f32>>, Error> {
-        Ok(Initialization::initial(specs, &self.values_of(teacher)?, seed))
+        let specs = config.model().parameters();
+        Ok(Initialization::initial(&specs, &self.values_of(teacher)?, seed))
     }
 }
 

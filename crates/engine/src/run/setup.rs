@@ -144,14 +144,8 @@ impl Setup {
         let taught_only = task.learns_from_teacher_only()
             || (split.train.labelled_len() == 0
                 && !matches!(task.labels(), LabelKind::None | LabelKind::Documents));
-        let control_parameters = match taught_only {
-            true => Some(student_start.initial(
-                &student.model().parameters(),
-                teacher_source.as_deref(),
-                recipe.seed,
-            )?),
-            false => None,
-        };
+        let first = || student_start.initial(&student, teacher_source.as_deref(), recipe.seed);
+        let control_parameters = taught_only.then(first).transpose()?;
         Ok(Self {
             split,
             teacher_data,
