@@ -32,12 +32,13 @@ mod quantised;
 mod registry;
 mod sentence_files;
 mod start;
+mod timm_file;
 mod weights;
 
 use std::fmt::{self, Debug};
 
 pub use answers::RawAnswers;
-pub use cnn::ResNet;
+pub use cnn::{EfficientNet, ResNet};
 pub use cut::SubsetMap;
 pub use decoder::Decoder;
 pub use documents::{Document, DocumentHash};
@@ -76,6 +77,8 @@ pub enum Architecture {
     Mlp(Mlp),
     /// A residual network of convolutions.
     ResNet(ResNet),
+    /// A MobileNetV2 or EfficientNet-lite.
+    EfficientNet(EfficientNet),
     /// A transformer encoder with a head.
     Encoder(Encoder),
     /// A transformer decoder that guesses next tokens.
@@ -95,6 +98,7 @@ impl Architecture {
         match self {
             Self::Mlp(mlp) => mlp,
             Self::ResNet(resnet) => resnet,
+            Self::EfficientNet(network) => network,
             Self::Encoder(encoder) => encoder,
             Self::Decoder(decoder) => decoder,
         }
