@@ -14,9 +14,9 @@ mkdir -p "$cache"
 
 sums() {
     case $1 in
-    efficientnet-lite0) echo "7615f4678f2bf525823596d0f2d586561c3c9e3013deb8670227786a987f6f91  model.safetensors" ;;
-    efficientnet-lite1) echo "f3ee3b8805a6e6dc5d34df170d9eb1b240507f578844c5b44bdb1e04c53306e0  model.safetensors" ;;
-    efficientnet-lite2) echo "e73ccd1b854ddded3e5a48fc445cd1588d81b025a096bbca64a3c29eebcd6c65  model.safetensors" ;;
+    efficientnet-lite0) echo "11f1973485690ddec2d79934527b47d6ff50e84edd5b0e5a40d06e81b5a2ed53  model.safetensors" ;;
+    efficientnet-lite1) echo "770ef3c2a099517e1960d0e15e1a4beea801e31099c0fcefe48ba9cfab2acbbb  model.safetensors" ;;
+    efficientnet-lite2) echo "b39d499545ecb60d6370989fa71e90452fc27c542e7d7dfe0b9a07e3eae4828d  model.safetensors" ;;
     solar-cells) echo "5eb2897eda5bedea1812e697f3d8a04400a206e5b7e1c4c4deaa1285344eaea6  pictures.sha256" ;;
     *) return 1 ;;
     esac
@@ -51,7 +51,7 @@ class Tensors(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, *_: (storage, offset, shape)
+            return lambda storage, offset, shape, strides, *_: (storage, offset, shape, strides)
         if module == "torch" and name in TYPES:
             return name
         raise ValueError(f"{source} holds {module}.{name}")
@@ -63,7 +63,7 @@ class Tensors(pickle.Unpickler):
 
 with open(source, "rb") as file:
     _, _, _, tensors, keys = (Tensors(file).load() for _ in range(5))
-    kinds = {key: kind for (kind, key), _, _ in tensors.values()}
+    kinds = {key: kind for (kind, key), *_ in tensors.values()}
     storages = {}
     for key in keys:
         (count,) = struct.unpack("<q", file.read(8))
@@ -91,13 +91,20 @@ def named(name):
     return ".".join(["blocks", str(stage), str(block), layer, *parts[3:]])
 
 
+def elements(shape, strides, offset):
+    """Where a tensor's elements lie, in its own order."""
+    places = [offset]
+    for extent, stride in zip(shape, strides):
+        places = [place + i * stride for place in places for i in range(extent)]
+    return places
+
+
 header, body = {}, b""
-for name, ((kind, key), offset, shape) in tensors.items():
+for name, ((kind, key), offset, shape, strides) in tensors.items():
     dtype, width = TYPES[kind]
-    count = 1
-    for extent in shape:
-        count *= extent
-    values = storages[key][offset * width : (offset + count) * width]
+    stored = memoryview(storages[key]).cast("f" if width == 4 else "q")
+    order = elements(shape, strides, offset)
+    values = struct.pack(f"<{len(order)}{stored.format}", *(stored[place] for place in order))
     header[named(name)] = {
         "dtype": dtype,
         "shape": list(shape),
