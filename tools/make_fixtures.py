@@ -158,6 +158,74 @@ def divergences() -> dict[str, Tensor]:
     return tensors
 
 
+def standardised(z: Tensor) -> Tensor:
+    """Each row less its mean, over its standard deviation (Sun et al. 2024)."""
+    return (z - z.mean(dim=1, keepdim=True)) / (z.std(dim=1, keepdim=True) + 1e-7)
+
+
+def decoupled(z: Tensor, teacher: Tensor, labels: Tensor, weights: tuple[float, float]) -> Tensor:
+    """Decoupled KL of every row (Zhao et al. 2022), of logits that are divided by the temperature."""
+    is_label = F.one_hot(labels, z.shape[1]).bool()
+
+    def parts(logits: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = F.log_softmax(logits, dim=1)
+        rest = log_p.masked_fill(is_label, -torch.inf).logsumexp(dim=1)
+        pair = torch.stack([log_p[is_label], rest], dim=1)
+        others = F.log_softmax(logits[~is_label].reshape(len(logits), -1), dim=1)
+        return pair, others
+
+    (q_pair, q_others), (p_pair, p_others) = parts(z), parts(teacher)
+    of_label = F.kl_div(q_pair, p_pair, reduction="none", log_target=True).sum(dim=1)
+    of_others = F.kl_div(q_others, p_others, reduction="none", log_target=True).sum(dim=1)
+    return weights[0] * of_label + weights[1] * of_others
+
+
+def logit_losses() -> dict[str, Tensor]:
+    """Decoupled KL, standardised logits and smoothed labels, together with cross-entropy; means over the rows."""
+    generator = torch.Generator().manual_seed(9)
+    tensors = {}
+    nothing = (math.nan, math.nan)
+    # rows, classes, temperature, scale of the logits, alpha, smoothing, standardised, weights of decoupled KL
+    cases = [
+        (4, 10, 4.0, 4.0, 0.5, 0.0, False, (1.0, 8.0)),
+        (8, 37, 1.0, 2.0, 0.75, 0.125, False, (1.0, 0.5)),
+        (2, 150, 20.0, 8.0, 1.0, 0.0, False, (2.0, 6.0)),
+        (4, 3, 0.5, 20.0, 0.75, 0.0, False, (1.0, 8.0)),
+        (4, 10, 2.0, 4.0, 0.5, 0.0, True, nothing),
+        (2, 200, 2.0, 0.01, 0.75, 0.25, True, nothing),
+        (4, 37, 4.0, 6.0, 0.75, 0.0, True, (1.0, 8.0)),
+        (8, 10, 4.0, 4.0, 0.25, 0.125, False, nothing),
+    ]
+    for i, (rows, classes, temperature, scale, alpha, smoothing, scores, weights) in enumerate(cases):
+        student, teacher = (
+            torch.randn(rows, classes, generator=generator) * scale for _ in range(2)
+        )
+        labels = torch.randint(classes, (rows,), generator=generator, dtype=torch.int32)
+        z = student.double().requires_grad_()
+        pair = [standardised(x) if scores else x for x in (z, teacher.double())]
+        ours, theirs = (x / temperature for x in pair)
+        if math.isnan(weights[0]):
+            logs = (F.log_softmax(x, dim=1) for x in (ours, theirs))
+            soft = F.kl_div(*logs, reduction="none", log_target=True).sum(dim=1)
+        else:
+            soft = decoupled(ours, theirs, labels.long(), weights)
+        soft = temperature**2 * soft.mean()
+        hard = F.cross_entropy(z, labels.long(), label_smoothing=smoothing)
+        loss = alpha * soft + (1 - alpha) * hard
+        hyper = [temperature, alpha, smoothing, float(scores), *weights]
+        case = {
+            "student": student,
+            "teacher": teacher,
+            "labels": labels,
+            "hyper": torch.tensor(hyper, dtype=torch.float64),
+            "soft": soft.detach().reshape(1),
+            "loss": loss.detach().reshape(1),
+            "grad": torch.autograd.grad(loss, z)[0],
+        }
+        tensors |= {f"case{i}.{name}": tensor for name, tensor in case.items()}
+    return tensors
+
+
 def pointwise_row(
     z: Tensor, teacher: Tensor, labels: Tensor, temperature: float, kind: float | None
 ) -> tuple[Tensor, Tensor]:
@@ -334,6 +402,7 @@ def main() -> None:
         ("distill_loss", loss_cases),
         ("class_weights", class_weights),
         ("divergences", divergences),
+        ("logit_losses", logit_losses),
         ("pointwise_loss", pointwise_losses),
         ("training_run", training_run),
         ("gelu", gelu),

@@ -12,10 +12,11 @@ const SKEW_KL: u32 = 3u;
 const SKEW_REVERSE_KL: u32 = 4u;
 const TOTAL_VARIATION: u32 = 5u;
 const TAID: u32 = 6u;
+const DECOUPLED_KL: u32 = 7u;
 
-// Whether it is the KL of a target from the student.
+// Whether it is made of KLs of a target from the student.
 fn is_forward() -> bool {
-    return DIVERGENCE == FORWARD_KL || DIVERGENCE == TAID;
+    return DIVERGENCE == FORWARD_KL || DIVERGENCE == TAID || DIVERGENCE == DECOUPLED_KL;
 }
 
 // The target's logits, of those of student and teacher.

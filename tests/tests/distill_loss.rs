@@ -51,9 +51,11 @@ fn distill_loss_finds_the_first_maximum() {
 
 #[test]
 fn nan_in_a_row_that_counts_is_reported() {
-    for (divergence, spoilt) in Divergence::EACH.into_iter().flat_map(|d| [(d, 0), (d, 1)]) {
+    let ways = Divergence::each().map(|divergence| (divergence, false));
+    let ways = ways.chain([(Divergence::ForwardKl, true)]);
+    for (divergence, standardise, spoilt) in ways.flat_map(|(d, s)| [(d, s, 0), (d, s, 1)]) {
         let kernel: Arc<dyn Kernel> =
-            Arc::new(DistillLoss { divergence, ..DistillLoss::new(2, 30) });
+            Arc::new(DistillLoss { divergence, standardise, ..DistillLoss::new(2, 30) });
         let mut data = vec![Data::Floats(random(60, 3)), Data::Floats(random(60, 4))];
         if let Data::Floats(logits) = &mut data[spoilt] {
             logits[20] = f64::NAN;
@@ -74,7 +76,7 @@ fn nan_in_a_row_that_counts_is_reported() {
 
 #[test]
 fn nan_in_outputs_is_reported() {
-    let logistic = Divergence::EACH.map(PointwiseKind::Logistic);
+    let logistic = Divergence::OF_OUTCOMES.map(PointwiseKind::Logistic);
     let kinds = [PointwiseKind::Square].into_iter().chain(logistic);
     for (kind, spoilt) in kinds.flat_map(|kind| [(kind, 0), (kind, 1)]) {
         let kernel: Arc<dyn Kernel> =
@@ -102,15 +104,16 @@ fn nan_in_outputs_is_reported() {
 fn checked_shaders_give_the_same_bits() {
     let held = DistillLoss { student_stride: 304, ..DistillLoss::new(5, 300) };
     let streamed = DistillLoss { teacher_stride: Some(5001), ..DistillLoss::new(5, 5000) };
-    let samples = Divergence::EACH.map(|divergence| {
+    let ways = [false, true].into_iter().cycle();
+    let samples = Divergence::each().zip(ways).flat_map(|(divergence, standardise)| {
         [&held, &streamed].map(|kernel| {
-            let kernel = DistillLoss { divergence, ..kernel.clone() };
+            let kernel = DistillLoss { divergence, standardise, ..kernel.clone() };
             let data = loss_data(&kernel, 5.0);
             (Arc::new(kernel) as Arc<dyn Kernel>, data)
         })
     });
-    let mut samples = samples.concat();
-    let kinds = Divergence::EACH.map(PointwiseKind::Logistic);
+    let mut samples: Vec<_> = samples.collect();
+    let kinds = Divergence::OF_OUTCOMES.map(PointwiseKind::Logistic);
     for kind in [PointwiseKind::Square].into_iter().chain(kinds) {
         for (rows, outputs) in [(30, 7), (9, 300)] {
             let kernel = PointwiseLoss { rows, outputs, kind, teacher: true, gradient: true };

@@ -297,7 +297,7 @@ fn distill_loss_plain_and_weighed() {
     }
 }
 
-/// Every divergence, with weights of the rows' hard terms and without.
+/// Every divergence, with weights of the rows' hard terms, standardised logits and smoothed labels, and without.
 #[test]
 fn every_divergence_plain_and_weighed() {
     let plain = |_: &mut Graph, loss: TensorId| Ok(loss);
@@ -308,14 +308,15 @@ fn every_divergence_plain_and_weighed() {
         ("teacher", HostTensor::F32(&teacher)),
         ("weights", HostTensor::F32(&weights)),
     ];
-    for divergence in Divergence::EACH {
+    for divergence in Divergence::each() {
         for (inputs, weighted) in [(&inputs[..2], false), (&inputs[..], true)] {
             let op = |graph: &mut Graph, p: &[TensorId]| {
                 let rows = LABELS.len();
                 let labels = graph.input("labels", &[rows], DType::I32);
                 let teacher = graph.input("teacher", &[rows, CLASSES], DType::F32);
                 let weights = weighted.then(|| graph.input("weights", &[rows], DType::F32));
-                let terms = LossTerms { divergence, weights };
+                let smoothing = if weighted { 0.25 } else { 0.0 };
+                let terms = LossTerms { divergence, weights, standardise: weighted, smoothing };
                 Ok(graph.distill_loss_of(p[0], labels, Some(teacher), CLASSES, terms)?.0)
             };
             let shape = [LABELS.len(), CLASSES + 1];
@@ -339,7 +340,7 @@ fn pointwise_losses_plain_and_weighed() {
         ("targets", HostTensor::F32(&targets)),
         ("teacher", HostTensor::F32(&teacher)),
     ];
-    let logistic = Divergence::EACH.map(PointwiseKind::Logistic);
+    let logistic = Divergence::OF_OUTCOMES.map(PointwiseKind::Logistic);
     for kind in logistic.into_iter().chain([PointwiseKind::Square]) {
         for (inputs, taught) in [(&inputs[..2], false), (&inputs[..], true)] {
             let op = |graph: &mut Graph, p: &[TensorId]| {

@@ -281,7 +281,8 @@ fn impossible_classes_count_in_nothing() {
     for device in &mut devices() {
         let device = &mut **device;
         let temperatures = [0.5, 4.0, 100.0].into_iter();
-        for setting in temperatures.flat_map(|t| Divergence::EACH.map(|divergence| (t, divergence)))
+        for setting in
+            temperatures.flat_map(|t| Divergence::each().map(move |divergence| (t, divergence)))
         {
             let (temperature, divergence) = setting;
             // Both exclude one class; the teacher excludes another, which makes reverse KL infinite.

@@ -25,7 +25,7 @@ struct Setting {
     teacher: bool,
     /// Whether the rows' losses have factors.
     weighed: bool,
-    /// Whether their hard terms have weights.
+    /// Whether their hard terms have weights, labels are smoothed and logits standardised.
     weights: bool,
     divergence: Divergence,
 }
@@ -52,7 +52,9 @@ fn graph(chunk: Option<usize>, setting: Setting) -> Graph {
         graph.plus(product, decoder.bias).unwrap()
     };
     let weights = weights.then(|| graph.input("weights", &[ROWS], DType::F32));
-    let terms = LossTerms { divergence, weights };
+    let standardise = weights.is_some();
+    let smoothing = if standardise { 0.1 } else { 0.0 };
+    let terms = LossTerms { divergence, weights, standardise, smoothing };
     let (loss, terms) = match chunk {
         Some(chunk) => graph.vocabulary_loss_of(ours, labels, theirs, chunk, terms).unwrap(),
         None => {
@@ -92,7 +94,7 @@ fn run(device: &mut dyn Device, graph: &Graph) -> Vec<Vec<f64>> {
 fn every_chunk_size_gives_what_whole_logits_give() {
     let reverse = Setting { divergence: Divergence::ReverseKl, ..PLAIN };
     let alone = Setting { teacher: false, ..PLAIN };
-    let others = Divergence::EACH.map(|divergence| Setting { divergence, ..PLAIN });
+    let others = Divergence::each().map(|divergence| Setting { divergence, ..PLAIN });
     let settings = [
         alone,
         Setting { weighed: true, ..PLAIN },

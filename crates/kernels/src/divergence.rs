@@ -40,11 +40,20 @@ pub enum Divergence {
         /// λ at the first step, from 0 to 1.
         start: f32,
     },
+    /// α KL(p_y ‖ q_y) + β KL(p̂ ‖ q̂) of Zhao et al. 2022 (DKD): the label y against all other classes, and the others among
+    /// themselves, p̂ and q̂ being their softmaxes without the label. KL itself is the sum with α = 1 and β = 1 - p_y, so that the
+    /// others count least where the teacher is sure. A row without a label has the second part alone, of all classes.
+    DecoupledKl {
+        /// α, at least 0.
+        target: f32,
+        /// β, at least 0.
+        others: f32,
+    },
 }
 
 impl Divergence {
-    /// One of every kind, forward KL first: what tests and verification run.
-    pub const EACH: [Self; 7] = [
+    /// One of every kind that is a sum over outcomes, forward KL first: what tests and verification run.
+    pub const OF_OUTCOMES: [Self; 7] = [
         Self::ForwardKl,
         Self::ReverseKl,
         Self::Jsd { beta: 0.25 },
@@ -54,6 +63,12 @@ impl Divergence {
         Self::Taid { start: 0.5 },
     ];
 
+    /// One of every kind, for rows that have a label.
+    pub fn each() -> impl Iterator<Item = Self> + Clone {
+        let decoupled = Self::DecoupledKl { target: 0.75, others: 3.0 };
+        Self::OF_OUTCOMES.into_iter().chain([decoupled])
+    }
+
     /// Whether its numbers are in range.
     pub fn is_valid(self) -> bool {
         match self {
@@ -61,7 +76,15 @@ impl Divergence {
             Self::Jsd { beta } => (0.001..=0.999).contains(&beta),
             Self::SkewKl { skew } | Self::SkewReverseKl { skew } => (0.001..=0.9).contains(&skew),
             Self::Taid { start } => (0.0..=1.0).contains(&start),
+            Self::DecoupledKl { target, others } => {
+                [target, others].iter().all(|weight| (0.0..=1e4).contains(weight))
+            }
         }
+    }
+
+    /// Whether it is the same sum over the outcomes of any distribution, of two as well, with nothing that a label decides.
+    pub fn is_of_outcomes(self) -> bool {
+        !matches!(self, Self::DecoupledKl { .. })
     }
 
     /// Whether it asks for the sign of q - p, however small: then the ratio of the softmaxes' denominators is always made better.
@@ -79,12 +102,13 @@ impl Divergence {
             Self::SkewReverseKl { .. } => SKEW_REVERSE_KL,
             Self::TotalVariation => TOTAL_VARIATION,
             Self::Taid { .. } => TAID,
+            Self::DecoupledKl { .. } => DECOUPLED_KL,
         }
     }
 
-    /// Whether it is the KL of a target from the student: the loss's gradient needs no sum then.
+    /// Whether it is made of KLs of a target from the student: the loss's gradient needs no sum then.
     pub(crate) fn is_forward(self) -> bool {
-        matches!(self, Self::ForwardKl | Self::Taid { .. })
+        matches!(self, Self::ForwardKl | Self::Taid { .. } | Self::DecoupledKl { .. })
     }
 
     /// λ when so much of the training is done, from 0 to 1: in proportion to the steps. 1 for all divergences but
@@ -96,12 +120,21 @@ impl Divergence {
         }
     }
 
-    /// The number that a mean of both has, or 0 where there is none.
+    /// The number that a mean of both has, the weight of the label against the others, or 0 where there is none.
     pub(crate) fn share(self) -> f32 {
         match self {
             Self::ForwardKl | Self::ReverseKl | Self::TotalVariation | Self::Taid { .. } => 0.0,
             Self::Jsd { beta } => beta,
             Self::SkewKl { skew } | Self::SkewReverseKl { skew } => skew,
+            Self::DecoupledKl { target, .. } => target,
+        }
+    }
+
+    /// The weight of the classes other than the label among themselves, or 0 where there is none.
+    pub(crate) fn others(self) -> f32 {
+        match self {
+            Self::DecoupledKl { others, .. } => others,
+            _ => 0.0,
         }
     }
 
@@ -115,6 +148,7 @@ impl Divergence {
             Self::SkewReverseKl { .. } => " skew reverse",
             Self::TotalVariation => " variation",
             Self::Taid { .. } => " taid",
+            Self::DecoupledKl { .. } => " decoupled",
         }
     }
 
@@ -123,6 +157,7 @@ impl Divergence {
         match self {
             Self::ForwardKl => 0,
             Self::Taid { .. } => 2,
+            Self::DecoupledKl { .. } => 12,
             Self::ReverseKl => 14,
             Self::Jsd { .. } => 50,
             Self::SkewKl { .. } | Self::SkewReverseKl { .. } => 40,
@@ -138,6 +173,7 @@ pub(crate) const SKEW_KL: u32 = 3;
 pub(crate) const SKEW_REVERSE_KL: u32 = 4;
 pub(crate) const TOTAL_VARIATION: u32 = 5;
 pub(crate) const TAID: u32 = 6;
+pub(crate) const DECOUPLED_KL: u32 = 7;
 
 /// An expression in which a constant is the code of a divergence that is not [`Divergence::is_forward`], so that each has loops of its own: a
 /// choice within a loop would keep it from becoming vector instructions.
@@ -193,11 +229,13 @@ pub(crate) fn between<F: Real>(s: F, t: F, blend: F) -> F {
     if s == t { t } else { s + blend * (t - s) }
 }
 
-/// What the softmaxes of a row have in common, student's before teacher's.
+/// What the softmaxes of a row have in common, of e^((z - top) · scale · cold), student's before teacher's.
 #[derive(Clone, Copy)]
 pub(crate) struct Softmaxes<F> {
     /// The largest logits.
     pub(crate) tops: [F; 2],
+    /// What logits are multiplied by: 1 unless they are standardised.
+    pub(crate) scales: [F; 2],
     /// 1 / T.
     pub(crate) cold: F,
     /// Logarithms of the denominators, and of their ratio.
@@ -274,28 +312,73 @@ pub(crate) fn outcome<F: Real, const CODE: u32>(x: F, below: F, share: F) -> [F;
     }
 }
 
+/// q - p and an outcome's part of KL(p ‖ q), of the logarithms of q and p and of x = ln q - ln p: the larger of q and p is never
+/// lost, and the other is it times e^-|x|.
+#[inline(always)]
+fn forward_of<F: Real>([log_q, log_p]: [F; 2], x: F) -> (F, F) {
+    let far = F::of(100.0);
+    let x = if x > far { far } else { x };
+    let larger = if log_q > log_p { log_q } else { log_p }.fast_exp();
+    let [below, rest] = (-x.abs()).exp_m1_terms();
+    let (difference, term) =
+        if x < F::zero() { (below, rest) } else { (-below, -(x * below + rest)) };
+    let is_none = larger == F::zero();
+    let or_zero = |part: F| if is_none { F::zero() } else { larger * part };
+    (or_zero(difference), or_zero(term))
+}
+
+/// ln(1 + e^v)
+fn softplus<F: Real>(v: F) -> F {
+    let above = if v > F::zero() { v } else { F::zero() };
+    above + (-v.abs()).fast_exp().fast_ln_1p()
+}
+
 impl<F: Real> Softmaxes<F> {
+    /// The logits as they are scaled, less the largest.
+    #[inline(always)]
+    fn scaled(self, s: F, t: F) -> (F, F) {
+        ((s - self.tops[0]) * self.scales[0], (t - self.tops[1]) * self.scales[1])
+    }
+
     /// q - p and a class's part of the forward KL, as in the shader: from x = ln q - ln p, which is a difference of logits
-    /// less the logarithm of the denominators' ratio, and the larger of p and q.
+    /// less the logarithm of the denominators' ratio.
     #[inline(always)]
     pub(crate) fn forward(self, s: F, t: F) -> (F, F) {
-        let far = F::of(100.0);
-        let (s, t) = (s - self.tops[0], t - self.tops[1]);
-        let (log_q, log_p) = (s * self.cold - self.log_sums[0], t * self.cold - self.log_sums[1]);
-        let x = (s - t) * self.cold - self.log_ratio;
-        let x = if x > far { far } else { x };
-        let larger = if log_q > log_p { log_q } else { log_p }.fast_exp();
-        let [below, rest] = (-x.abs()).exp_m1_terms();
-        let (difference, term) =
-            if x < F::zero() { (below, rest) } else { (-below, -(x * below + rest)) };
-        let is_none = larger == F::zero();
-        let or_zero = |part: F| if is_none { F::zero() } else { larger * part };
-        (or_zero(difference), or_zero(term))
+        let (s, t) = self.scaled(s, t);
+        let logs = [s * self.cold - self.log_sums[0], t * self.cold - self.log_sums[1]];
+        forward_of(logs, (s - t) * self.cold - self.log_ratio)
+    }
+
+    /// Of logits of a class against those of all others, which the softmaxes are of: q - p of the class, and the KL of the two
+    /// outcomes. As in the shader.
+    pub(crate) fn against_others(self, s: F, t: F) -> (F, F) {
+        let (s, t) = self.scaled(s, t);
+        let odds = [s * self.cold - self.log_sums[0], t * self.cold - self.log_sums[1]];
+        let d = (s - t) * self.cold - self.log_ratio;
+        let [logs, rests] = [odds.map(|odds| -softplus(-odds)), odds.map(|odds| -softplus(odds))];
+        let (x, x_rest) = if d.abs() < F::of(0.25) {
+            // e^d - 1 and e^-d - 1.
+            let [below, _] = (-d.abs()).exp_m1_terms();
+            let above = -below / (F::one() + below);
+            let (rise, fall) = if d < F::zero() { (below, above) } else { (above, below) };
+            let x = -(rests[1].fast_exp() * fall).fast_ln_1p();
+            (x, -(logs[1].fast_exp() * rise).fast_ln_1p())
+        } else {
+            (logs[0] - logs[1], rests[0] - rests[1])
+        };
+        let (difference, kl) = forward_of(logs, x);
+        (difference, kl + forward_of(rests, x_rest).1)
+    }
+
+    /// q of a student's logit.
+    #[inline(always)]
+    pub(crate) fn q(self, s: F) -> F {
+        ((s - self.tops[0]) * self.scales[0] * self.cold - self.log_sums[0]).fast_exp()
     }
 
     /// The student's likeliest class, whose logit of the teacher is `t`.
     pub(crate) fn best<const CODE: u32>(self, t: F, share: F) -> Best<F> {
-        let t = t - self.tops[1];
+        let t = (t - self.tops[1]) * self.scales[1];
         let x = -t * self.cold - self.log_ratio;
         let [below, _] = (-x.abs()).exp_m1_terms();
         let [_, slope] = outcome::<F, CODE>(x, below, share);
@@ -307,7 +390,7 @@ impl<F: Real> Softmaxes<F> {
     #[inline(always)]
     pub(crate) fn graded<const CODE: u32>(self, s: F, t: F, share: F, best: Best<F>) -> [F; 3] {
         let zero = F::zero();
-        let (s, t) = (s - self.tops[0], t - self.tops[1]);
+        let (s, t) = self.scaled(s, t);
         let (log_q, log_p) = (s * self.cold - self.log_sums[0], t * self.cold - self.log_sums[1]);
         let larger = if log_q > log_p { log_q } else { log_p }.fast_exp();
         let q = log_q.fast_exp();
@@ -334,7 +417,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_away_from_their_ends() {
-        assert!(Divergence::EACH.iter().all(|kind| kind.is_valid()));
+        assert!(Divergence::each().all(Divergence::is_valid));
         let valid = |beta| Divergence::Jsd { beta }.is_valid();
         assert!(valid(0.001) && valid(0.5) && valid(0.999));
         let skewed = |skew| {

@@ -427,7 +427,7 @@ mod tests {
     }
 
     fn kinds_of_loss() -> impl Iterator<Item = PointwiseKind> {
-        let logistic = Divergence::EACH.map(PointwiseKind::Logistic);
+        let logistic = Divergence::OF_OUTCOMES.map(PointwiseKind::Logistic);
         logistic.into_iter().chain([PointwiseKind::Square])
     }
 
@@ -516,6 +516,7 @@ mod tests {
                     |p: f64, q: f64| p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln();
                 9.0 * match divergence {
                     Divergence::ForwardKl | Divergence::Taid { .. } => kl(p, q),
+                    Divergence::DecoupledKl { .. } => unreachable!("it is of one softmax"),
                     Divergence::ReverseKl => kl(q, p),
                     Divergence::Jsd { beta } => {
                         let (m, beta) = (mean(p, q, beta), f64::from(beta));

@@ -270,10 +270,11 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
             for teacher_stride in [None, Some(classes)] {
                 let student_stride = classes.next_multiple_of(64);
                 let rows = 70_000;
-                // Divergences and weights have nothing to do with each other.
-                let weighted = [false, true].into_iter().cycle();
-                let settings = weighted.zip(Divergence::EACH);
-                for (weighted, divergence) in settings.chain([(true, Divergence::ForwardKl)]) {
+                // Divergences, weights and scales have nothing to do with each other.
+                let ways = [(false, false), (true, false), (false, true)].into_iter().cycle();
+                let settings = ways.zip(Divergence::each());
+                let more = ((true, false), Divergence::ForwardKl);
+                for ((weighted, standardise), divergence) in settings.chain([more]) {
                     let is_graded = divergence != Divergence::ForwardKl;
                     if is_graded && (teacher_stride.is_none() || ![300, 50_257].contains(&classes))
                     {
@@ -287,6 +288,8 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
                         gradient,
                         weighted,
                         divergence,
+                        standardise,
+                        smoothing: 0.1,
                     }));
                 }
             }
@@ -294,7 +297,7 @@ fn kernels() -> Vec<Arc<dyn Kernel>> {
     }
     for (gradient, teacher) in [(false, false), (false, true), (true, false), (true, true)] {
         for (rows, outputs) in [(3, 1), (70_000, 20), (16, 10_000)] {
-            let logistic = Divergence::EACH.map(PointwiseKind::Logistic);
+            let logistic = Divergence::OF_OUTCOMES.map(PointwiseKind::Logistic);
             for kind in logistic.into_iter().chain([PointwiseKind::Square]) {
                 kernels.push(Arc::new(PointwiseLoss { rows, outputs, kind, teacher, gradient }));
             }

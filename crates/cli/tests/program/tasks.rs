@@ -244,6 +244,9 @@ fn score(task: &str) -> (&'static str, f64) {
 fn what_a_task_cannot_do_is_said() {
     let home = home();
     for (number, words, set) in [
+        (0, "\"dkd\" compares the classes of an example", "distil.divergence=\"dkd\""),
+        (0, "`standardise` takes the classes of an example", "distil.standardise=true"),
+        (0, "`label_smoothing` spreads a label over the classes", "train.label_smoothing=0.1"),
         (
             0,
             "`task = \"regression\"` measures no `accuracy`",

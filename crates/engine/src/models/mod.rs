@@ -35,13 +35,14 @@ mod saved_as;
 mod sentence_files;
 mod source;
 mod start;
+mod timm_file;
 mod weights;
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 pub use answers::RawAnswers;
-pub use cnn::ResNet;
+pub use cnn::{EfficientNet, ResNet};
 pub use cut::SubsetMap;
 pub use decoder::Decoder;
 pub use documents::{Document, DocumentHash};
@@ -82,6 +83,8 @@ pub enum Architecture {
     Mlp(Mlp),
     /// A residual network of convolutions.
     ResNet(ResNet),
+    /// A MobileNetV2 or EfficientNet-lite.
+    EfficientNet(EfficientNet),
     /// A transformer encoder with a head.
     Encoder(Encoder),
     /// A transformer decoder that guesses next tokens.
@@ -101,6 +104,7 @@ impl Architecture {
         match self {
             Self::Mlp(mlp) => mlp,
             Self::ResNet(resnet) => resnet,
+            Self::EfficientNet(network) => network,
             Self::Encoder(encoder) => encoder,
             Self::Decoder(decoder) => decoder,
         }

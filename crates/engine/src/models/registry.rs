@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::cnn::resnet;
+use super::cnn::{efficientnet, resnet};
 use super::decoder::{gemma, gpt2, llama, qwen};
 use super::encoder::{albert, bert, deberta, distilbert, electra, modernbert, mpnet, roberta};
 use super::mlp;
@@ -12,6 +12,7 @@ use super::model_type::ModelType;
 pub const REGISTRY: &[ModelType] = &[
     mlp::TYPE,
     resnet::TYPE,
+    efficientnet::TYPE,
     bert::TYPE,
     distilbert::TYPE,
     roberta::TYPE,
@@ -35,7 +36,9 @@ pub const REGISTRY: &[ModelType] = &[
 /// # Errors
 /// A sentence that lists the kinds there are, and the one whose name is nearest.
 pub fn of_json(json: &Value) -> Result<&'static ModelType, String> {
-    let name = json["model_type"].as_str().unwrap_or_default();
+    // timm's files have the name of an architecture in its place.
+    let other = if json["architecture"].is_string() { "timm" } else { "" };
+    let name = json["model_type"].as_str().unwrap_or(other);
     if let Some(known) = REGISTRY.iter().find(|known| known.name == name) {
         return Ok(known);
     }
@@ -69,7 +72,7 @@ mod tests {
         }
         let told = |name: Value| of_json(&json!({ "model_type": name })).unwrap_err();
         let error = told("robertta".into());
-        assert!(error.contains("`robertta` is none of mlp, resnet, bert,"), "{error}");
+        assert!(error.contains("`robertta` is none of mlp, resnet, timm, bert,"), "{error}");
         assert!(error.ends_with("; the nearest is `roberta`"), "{error}");
         assert!(!told("llava_next".into()).contains("nearest"));
         assert!(!told(Value::Null).contains("nearest"));

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use super::cnn::efficientnet::Variant;
 use super::cut::{SubsetMap, cut};
 use super::decoder::Ranking;
 use super::decoder::cut::cut as cut_decoder;
 use super::decoder::vocabulary::with_known_tokens;
 use super::{
-    Architecture, Head, Input, Mlp, ModelConfig, ResNet, Source, Values, load, load_config,
-    load_start, open,
+    Architecture, EfficientNet, Head, Input, Mlp, ModelConfig, ResNet, Source, Values, load,
+    load_config, load_start, open,
 };
 use crate::data::{DataError, Dataset, Examples, Normalisation, Numbers};
 use crate::error::Error;
@@ -143,6 +144,9 @@ impl Initialization {
                 let config = resnet(model, data, numbers, normalisation)?;
                 Ok(Self { config, first: InitialWeights::Values(Vec::new()) })
             }
+            (recipe::Model::EfficientNet(model), Some(numbers)) => {
+                efficientnet(model, data, numbers, normalisation)
+            }
             (recipe::Model::Encoder { from, .. }, None) => {
                 encoder(model, from, head, data, teacher)
             }
@@ -151,7 +155,7 @@ impl Initialization {
                 "a model of type \"decoder\" reads texts, and \
                 the data are numbers: give it type \"mlp\"",
             )),
-            (recipe::Model::Mlp { .. } | recipe::Model::ResNet(_), None) => Err(unfit(&format!(
+            (model, None) => Err(unfit(&format!(
                 "a model of type \"{}\" reads numbers, and the data are texts: give it type \"encoder\"",
                 model.type_name()
             ))),
@@ -220,19 +224,25 @@ fn perceptron(
     ModelConfig::new(Architecture::Mlp(mlp), input, data.outputs().to_vec())
 }
 
+/// Channels, height and width of examples that are pictures, for a model of this type.
+fn pictures(numbers: &Numbers, kind: &str) -> Result<[usize; 3], Error> {
+    let &[channels, height, width] = numbers.shape() else {
+        return Err(unfit(&format!(
+            "a model of type \"{kind}\" reads pictures [channels, height, width], and an example is {:?}: give it type \
+             \"mlp\"",
+            numbers.shape()
+        )));
+    };
+    Ok([channels, height, width])
+}
+
 fn resnet(
     model: &recipe::ResNet,
     data: &Dataset,
     numbers: &Numbers,
     normalisation: &Normalisation,
 ) -> Result<ModelConfig, Error> {
-    let &[num_channels, height, width] = numbers.shape() else {
-        return Err(unfit(&format!(
-            "a model of type \"resnet\" reads pictures [channels, height, width], and an example is {:?}: give it type \
-             \"mlp\"",
-            numbers.shape()
-        )));
-    };
+    let [num_channels, height, width] = pictures(numbers, "resnet")?;
     let resnet = ResNet {
         num_channels,
         image_size: [height, width],
@@ -245,6 +255,80 @@ fn resnet(
     let (shape, normalisation) = (numbers.shape().to_vec(), normalisation.clone());
     let input = Input::Numbers { shape, normalisation, background: numbers.background() };
     Ok(ModelConfig::new(Architecture::ResNet(resnet), input, data.outputs().to_vec()))
+}
+
+fn efficientnet(
+    model: &recipe::EfficientNet,
+    data: &Dataset,
+    numbers: &Numbers,
+    normalisation: &Normalisation,
+) -> Result<Initialization, Error> {
+    let shape = pictures(numbers, "efficientnet")?;
+    let [num_channels, height, width] = shape;
+    let asked = model.architecture.as_deref().and_then(Variant::named);
+    let config = |variant, normalisation: Normalisation| {
+        let (image_size, num_classes) = ([height, width], data.outputs().len());
+        let network = EfficientNet { variant, num_channels, image_size, num_classes };
+        let input = Input::Numbers {
+            shape: shape.to_vec(),
+            normalisation,
+            background: numbers.background(),
+        };
+        ModelConfig::new(Architecture::EfficientNet(network), input, data.outputs().to_vec())
+    };
+    let origin = match (&model.from, asked) {
+        (Some(recipe::Base::Model(origin)), _) => origin,
+        (_, Some(variant)) => {
+            let config = config(variant, normalisation.clone());
+            return Ok(Initialization { config, first: InitialWeights::Values(Vec::new()) });
+        }
+        _ => {
+            return Err(unfit(
+                "a model of type \"efficientnet\" needs its `architecture`, or a folder in `from`",
+            ));
+        }
+    };
+    let problem = bad(origin.to_string());
+    let (base, values) = load(&origin.folder()?)?;
+    let (Architecture::EfficientNet(theirs), Some(normalisation)) =
+        (&base.architecture, base.normalisation())
+    else {
+        return Err(problem(format!(
+            "it holds {}, and no model of type \"efficientnet\"",
+            base.architecture
+        )));
+    };
+    if asked.is_some_and(|asked| asked != theirs.variant) {
+        let is = theirs.variant.name;
+        return Err(problem(format!("its architecture is {is}: leave `architecture` out")));
+    }
+    let (normalisation, sums) = match (num_channels, theirs.num_channels) {
+        (ours, theirs) if ours == theirs => (normalisation.clone(), false),
+        (1, _) => (grey(normalisation), true),
+        (ours, theirs) => {
+            return Err(problem(format!(
+                "it reads pictures of {theirs} channels, and the data's have {ours}: set `data.channels` to {theirs}"
+            )));
+        }
+    };
+    let config = config(theirs.variant, normalisation);
+    let first = config.model().parameters().into_iter().zip(values).map(|(spec, values)| {
+        let is_stem = sums && spec.name == "conv_stem.weight";
+        match is_stem {
+            true => {
+                Some(values.chunks(theirs.num_channels).map(|taps| taps.iter().sum()).collect())
+            }
+            false => (!config.model().is_output(&spec.name)).then_some(values),
+        }
+    });
+    let first = InitialWeights::Values(first.collect());
+    Ok(Initialization { config, first })
+}
+
+/// What grey pictures go through in the place of coloured ones: the channels' means.
+fn grey(normalisation: &Normalisation) -> Normalisation {
+    let mean = |list: &[f32]| vec![list.iter().sum::<f32>() / list.len().max(1) as f32];
+    Normalisation { mean: mean(&normalisation.mean), std: mean(&normalisation.std) }
 }
 
 fn bad(path: String) -> impl FnOnce(String) -> Error {

@@ -34,6 +34,8 @@ pub struct Objective {
     pub weight: f32,
     /// How far the student's answers are from the teacher's, in the soft term.
     pub divergence: Divergence,
+    /// Whether the soft term is of logits less their row's mean, over its standard deviation.
+    pub standardise: bool,
     /// What is learnt from inside the teacher.
     pub hidden: HiddenLosses,
 }
@@ -44,6 +46,7 @@ pub static ANSWERS_ALONE: Objective = Objective {
     alpha: 1.0,
     weight: 1.0,
     divergence: Divergence::ForwardKl,
+    standardise: false,
     hidden: HiddenLosses::NONE,
 };
 
@@ -51,18 +54,29 @@ impl Objective {
     /// What a recipe asks for, of these models and the students' examples; see [`HiddenLosses::of`].
     ///
     /// # Errors
-    /// As [`HiddenLosses::of`].
+    /// As [`HiddenLosses::of`], and where decoupled KL has fewer than three classes.
     pub fn of(
         distil: &Distil,
         student: &ModelConfig,
         teacher: Option<&ModelConfig>,
         examples: Option<&Examples>,
     ) -> Result<Self, Error> {
+        if !distil.divergence.is_of_outcomes() && student.answers() < 3 {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "`distil.divergence = \"dkd\"` compares the classes other than the label among themselves, and of {} \
+                     there is one alone",
+                    student.answers()
+                ),
+                instead: "leave `divergence` out, or set it to \"reverse-kl\"".to_owned(),
+            });
+        }
         Ok(Self {
             temperature: distil.temperature,
             alpha: distil.alpha,
             weight: distil.weight(),
             divergence: distil.divergence,
+            standardise: distil.standardise,
             hidden: HiddenLosses::of(distil, student, teacher, examples)?,
         })
     }

@@ -237,6 +237,7 @@ fn loss(
             (None, _) => TeacherOutputs::None,
         },
         weighted: training.is_some_and(|update| update.weighted),
+        smoothing: training.map_or(0.0, |update| update.smoothing),
         objective: teacher.objective(),
     };
     if let Some([row_loss, terms]) = TaskRef::of_model(student).loss(&mut graph, &of)? {

@@ -152,6 +152,7 @@ impl Default for Train {
             patience: None,
             precision: Precision::F32,
             layer_decay: 1.0,
+            label_smoothing: 0.0,
             class_weights: None,
             groups: Vec::new(),
         }
@@ -196,6 +197,8 @@ impl Train {
         patience: u32 => Some(patience),
         /// The same with learning rates that fall by this factor from layer to layer.
         layer_decay: f32,
+        /// The same with such a share of each label spread over all classes.
+        label_smoothing: f32,
         /// The same with classes that count by weight.
         class_weights: ClassWeights => Some(class_weights),
         /// The same with parameters that are trained otherwise.
@@ -220,6 +223,8 @@ impl Distil {
         alpha: f32,
         /// The same with another divergence.
         divergence: Divergence,
+        /// The same with logits standardised in the soft term, or not.
+        standardise: bool,
         /// The same without these classes.
         omit_classes: Vec<ClassRef>,
         /// The same with only so many examples for the students.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::divergence::{self, BETA, DIVERGENCES, SKEW};
+use super::divergence::{self, BETA, DIVERGENCES, DKD_WEIGHT, SKEW};
 use super::document::Table;
 use super::error::RecipeError;
 use super::key::{Nested, key, keys, list, nested, word};
@@ -34,7 +34,8 @@ keys! {
         .also(&["alpha_mlm", "alpha_clm", "alpha_hard", "ce_weight", "hard_loss_weight"]);
     /// Of the student's answers from the teacher's, in the soft term: KL(teacher, student), KL(student, teacher), the
     /// generalised Jensen-Shannon divergence, KL to a mean of both that is near the student's or the teacher's (DistiLLM), half
-    /// the sum of absolute differences, or KL of a target that moves from near the student to the teacher (TAID).
+    /// the sum of absolute differences, KL of a target that moves from near the student to the teacher (TAID), or KL of the label
+    /// against all other classes and of these among themselves, each with a weight of its own (DKD).
     DIVERGENCE: Divergence = word("divergence", || DIVERGENCES.to_vec())
         .or("\"forward-kl\"")
         .like("\"reverse-kl\"")
@@ -48,6 +49,15 @@ keys! {
     SKEWED_BY: f32 = key("skew", SKEW).or("0.1").like("0.1").also(&["skew_alpha"]);
     /// With divergence = "taid": how much of the teacher the first step's target has; the last step's has all.
     TAID_START: f32 = key("taid_start", FRACTION).or("0.4").like("0.4").also(&["t_start"]);
+    /// With divergence = "dkd": the weight of the label against all other classes.
+    DKD_ALPHA: f32 = key("dkd_alpha", DKD_WEIGHT).or("1.0").like("1.0").also(&["ce_alpha", "tckd_weight"]);
+    /// With divergence = "dkd": the weight of the other classes among themselves.
+    DKD_BETA: f32 = key("dkd_beta", DKD_WEIGHT).or("8.0").like("2.0").also(&["nckd_weight"]);
+    /// Whether the soft term is of each model's logits less their mean, over their standard deviation, example by example.
+    STANDARDISE: bool = key("standardise", FLAG)
+        .or("false")
+        .like("true")
+        .also(&["standardize", "logit_stand", "logit_standardization", "lskd"]);
     /// Classes that the students never see in training.
     OMIT_CLASSES: Vec<ClassRef> = key("omit_classes", CLASSES)
         .or("[]")
@@ -95,6 +105,9 @@ pub struct Distil {
     /// How far the student's answers are from the teacher's; forward KL unless given.
     #[serde(flatten, serialize_with = "divergence::write")]
     pub divergence: Divergence,
+    /// Whether the soft term is of standardised logits; not unless given.
+    #[serde(skip_serializing_if = "is_false")]
+    pub standardise: bool,
     /// Classes left out of the students' training data; none unless given.
     pub omit_classes: Vec<ClassRef>,
     /// Whether each measurement tells how much of the gradient is each term's; not unless given.
@@ -113,13 +126,19 @@ pub struct Distil {
     pub relations: Vec<RelationLoss>,
 }
 
-/// The divergence that is named, with its number.
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// The divergence that is named, with its numbers.
 fn divergence(table: &Table<'_>) -> Result<Divergence, RecipeError> {
     let named = table.value(&DIVERGENCE)?;
     let numbers = divergence::Numbers {
         beta: table.get(&JSD_BETA)?,
         skew: table.get(&SKEWED_BY)?,
         taid_start: table.get(&TAID_START)?,
+        dkd_alpha: table.get(&DKD_ALPHA)?,
+        dkd_beta: table.get(&DKD_BETA)?,
     };
     numbers.of(named).map_err(|[key, problem]| table.conflict(key, problem))
 }
@@ -153,6 +172,7 @@ impl Distil {
             soft_weight,
             hard_weight,
             divergence: divergence(&table)?,
+            standardise: table.value(&STANDARDISE)?,
             omit_classes: table.value(&OMIT_CLASSES)?,
             train_limit: table.get(&STUDENTS_LIMIT)?,
             gradient_shares: table.value(&GRADIENT_SHARES)?,
@@ -193,6 +213,7 @@ impl Default for Distil {
             soft_weight: None,
             hard_weight: None,
             divergence: Divergence::default(),
+            standardise: false,
             omit_classes: Vec::new(),
             train_limit: None,
             gradient_shares: false,

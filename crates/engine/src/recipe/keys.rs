@@ -2,8 +2,8 @@
 
 use super::key::{Described, KeyGroup};
 use super::{
-    data, distil, features, groups, model, on_policy, optimizer, root, schedule, teacher, train,
-    weights,
+    data, distil, features, groups, model, on_policy, optimizer, pictures, root, schedule, teacher,
+    train, weights,
 };
 
 /// Every group of keys; of two keys of one name, the more usual first.
@@ -24,7 +24,8 @@ pub(super) static GROUPS: &[&KeyGroup] = &[
     &teacher::TEACHER,
     &model::MODEL,
     &model::MLP,
-    &model::RESNET,
+    &pictures::RESNET,
+    &pictures::EFFICIENTNET,
     &model::TRANSFORMER,
     &model::DECODER,
     &model::VOCABULARY_KEYS,

@@ -28,6 +28,7 @@ mod keys;
 mod model;
 mod on_policy;
 mod optimizer;
+mod pictures;
 mod reference;
 mod root;
 mod rules;
@@ -65,9 +66,10 @@ pub use distil::Distil;
 pub use error::{Place, RecipeError};
 pub use features::{HiddenDistance, HiddenLoss, Relation, RelationLoss};
 pub use groups::Group;
-pub use model::{Base, ChosenBy, Decoder, Layers, Model, ResNet, Vocabulary};
+pub use model::{Base, ChosenBy, Decoder, Layers, Model, Vocabulary};
 pub use on_policy::OnPolicy;
 pub use optimizer::{Adam, Optimizer, Sgd};
+pub use pictures::{EfficientNet, ResNet};
 pub use reference::{KeyReference, TableReference, reference};
 pub use root::{Student, Target};
 pub use schedule::Schedule;
@@ -233,6 +235,7 @@ impl Recipe {
         recipe.check_unlabelled(root)?;
         recipe.check_train(&train_table, &recipe.train)?;
         recipe.check_features(root)?;
+        recipe.check_softmax(root)?;
         if let (Teacher::Trained { train, .. }, Some(table)) =
             (&recipe.teacher, teacher_table.table(&TEACHER_TRAIN)?)
         {
@@ -289,6 +292,27 @@ impl Recipe {
         }
     }
 
+    /// Decoupled KL and standardised logits are of one softmax over the same classes.
+    fn check_softmax(&self, root: &Table<'_>) -> Result<(), RecipeError> {
+        let asked = [
+            ("divergence", !self.distil.divergence.is_of_outcomes()),
+            ("standardise", self.distil.standardise),
+        ];
+        let asked = asked.into_iter().find(|(_, is_asked)| *is_asked);
+        match (asked, root.table(&DISTIL_TABLE)?) {
+            (Some((key, _)), Some(table)) if !self.task.has_softmax() => {
+                let what =
+                    if key == "divergence" { "\"dkd\" compares" } else { "`standardise` takes" };
+                let problem = format!(
+                    "{what} the classes of an example, of which one is right, and `task = \"{}\"` has none: leave it out",
+                    self.task.name()
+                );
+                Err(table.conflict(key, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Rows of a table cannot be moved as images can, and the test data must not choose what they measure.
     fn check_train(&self, table: &Table<'_>, train: &Train) -> Result<(), RecipeError> {
         if train.class_weights.is_some() && !self.task.has_classes() {
@@ -297,6 +321,13 @@ impl Recipe {
                 self.task.name()
             );
             return Err(table.conflict("class_weights", problem));
+        }
+        if train.label_smoothing > 0.0 && !self.task.has_softmax() {
+            let problem = format!(
+                "`label_smoothing` spreads a label over the classes of an example, and `task = \"{}\"` has none: leave it out",
+                self.task.name()
+            );
+            return Err(table.conflict("label_smoothing", problem));
         }
         if train.keep == Keep::Best && self.data.validation.is_none() {
             let problem = "the best is chosen on data that are neither learnt from nor tested on: set \

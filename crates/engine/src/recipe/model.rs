@@ -6,6 +6,7 @@ use toml::de::DeTable;
 use super::document::Table;
 use super::error::RecipeError;
 use super::key::{key, keys, word};
+use super::pictures::{EfficientNet, ResNet, efficientnet, resnet};
 use super::rules::{BELOW_ONE, COUNT, FLAG, Rule, SIZE, WIDTHS, numbers, text};
 use crate::models::Origin;
 use crate::nn::Activation;
@@ -14,17 +15,18 @@ keys! {
     /// A model.
     MODEL in "student.model";
 
-    /// A multi-layer perceptron, for numbers; a residual network of convolutions, for pictures; a transformer encoder that
-    /// starts from another one, for texts; or a transformer decoder, for next tokens.
+    /// A multi-layer perceptron, for numbers; a residual network of convolutions or a MobileNetV2 or EfficientNet-lite, for
+    /// pictures; a transformer encoder that starts from another one, for texts; or a transformer decoder, for next tokens.
     TYPE: Reader = word("type", || vec![
         ("mlp", mlp as Reader),
         ("resnet", resnet),
+        ("efficientnet", efficientnet),
         ("encoder", encoder),
         ("decoder", decoder),
     ])
         .needed()
         .like("\"encoder\"")
-        .hint("\"mlp\", \"resnet\", \"encoder\" or \"decoder\"")
+        .hint("\"mlp\", \"resnet\", \"efficientnet\", \"encoder\" or \"decoder\"")
         .also(&["model_type"]);
 }
 
@@ -53,24 +55,6 @@ keys! {
         .also(&["dropout_rate", "dropout_prob", "hidden_dropout_prob", "p_dropout"]);
     /// Probability of dropping an input in training.
     INPUT_DROPOUT: f32 = key("input_dropout", BELOW_ONE).or("0.0").like("0.1");
-}
-
-keys! {
-    /// A residual network for small pictures: a stem of 3 × 3, then stages of blocks of two convolutions with batch
-    /// normalisation, of which each but the first halves the picture.
-    RESNET in "student.model" where type is "resnet";
-
-    /// Blocks of each stage: [3, 3, 3] is ResNet-20, [1, 1, 1] ResNet-8, [n, n, n] has 6 n + 2 layers.
-    DEPTHS: Vec<usize> = key("depths", WIDTHS).needed().like("[3, 3, 3]").also(&["num_blocks"]);
-    /// Channels of each stage.
-    CHANNELS: Vec<usize> = key("hidden_sizes", WIDTHS).needed().like("[16, 32, 64]");
-    /// Channels behind the stem; a Wide ResNet has 16, however wide its stages are.
-    EMBEDDING_SIZE: usize = key("embedding_size", SIZE)
-        .otherwise("as the first stage")
-        .like("16")
-        .also(&["stem_width"]);
-    /// Whether blocks normalise in front of their convolutions, as Wide ResNets do.
-    PRE_ACTIVATION: bool = key("pre_activation", FLAG).or("false").like("true").also(&["preact"]);
 }
 
 keys! {
@@ -184,6 +168,8 @@ pub enum Model {
     },
     /// A residual network of convolutions, for pictures.
     ResNet(ResNet),
+    /// A MobileNetV2 or EfficientNet-lite, for pictures.
+    EfficientNet(EfficientNet),
     /// A transformer encoder of the BERT family, which starts from a trained one, or from one's configuration.
     Encoder {
         /// The one it starts from.
@@ -214,21 +200,6 @@ pub enum Model {
     },
     /// A transformer decoder, which guesses next tokens.
     Decoder(Decoder),
-}
-
-/// A residual network as a recipe describes it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ResNet {
-    /// Blocks of each stage.
-    pub depths: Vec<usize>,
-    /// Channels of each stage, as many.
-    pub hidden_sizes: Vec<usize>,
-    /// Channels behind the stem; those of the first stage unless given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub embedding_size: Option<usize>,
-    /// Whether blocks normalise in front of their convolutions.
-    pub pre_activation: bool,
 }
 
 /// A transformer decoder as a recipe describes it: a part of another one, or of such a kind with random weights.
@@ -388,14 +359,15 @@ impl Model {
         match self {
             Self::Mlp { .. } => "mlp",
             Self::ResNet(_) => "resnet",
+            Self::EfficientNet(_) => "efficientnet",
             Self::Encoder { .. } => "encoder",
             Self::Decoder(_) => "decoder",
         }
     }
 
-    /// Whether it reads numbers, and starts from nothing.
+    /// Whether it reads numbers.
     pub fn reads_numbers(&self) -> bool {
-        matches!(self, Self::Mlp { .. } | Self::ResNet(_))
+        matches!(self, Self::Mlp { .. } | Self::ResNet(_) | Self::EfficientNet(_))
     }
 
     /// Whether it starts from the run's teacher.
@@ -404,7 +376,7 @@ impl Model {
             Self::Encoder { from, .. } | Self::Decoder(Decoder { from, .. }) => {
                 *from == Base::Teacher
             }
-            Self::Mlp { .. } | Self::ResNet(_) => false,
+            Self::Mlp { .. } | Self::ResNet(_) | Self::EfficientNet(_) => false,
         }
     }
 
@@ -430,6 +402,7 @@ impl Model {
     pub(super) fn base_mut(&mut self) -> Option<&mut Base> {
         match self {
             Self::Encoder { from, .. } | Self::Decoder(Decoder { from, .. }) => Some(from),
+            Self::EfficientNet(network) => network.from.as_mut(),
             Self::Mlp { .. } | Self::ResNet(_) => None,
         }
     }
@@ -486,29 +459,6 @@ fn decoder(table: &Table<'_>) -> Result<Model, RecipeError> {
         max_length: table.get(&MAX_LENGTH)?,
         dropout: table.get(&TRANSFORMER_DROPOUT)?,
     }))
-}
-
-fn resnet(table: &Table<'_>) -> Result<Model, RecipeError> {
-    const MOST_STAGES: usize = 8;
-    const MOST_BLOCKS: usize = 1 << 10;
-    table.known(&[&MODEL, &RESNET])?;
-    let (depths, hidden_sizes) = (table.value(&DEPTHS)?, table.value(&CHANNELS)?);
-    let stages = depths.len();
-    if stages != hidden_sizes.len() || !(1..=MOST_STAGES).contains(&stages) {
-        let problem = format!(
-            "depths and hidden_sizes have a number for each stage, of 1 to {MOST_STAGES}: here are {stages} and {}",
-            hidden_sizes.len()
-        );
-        return Err(table.conflict("depths", problem));
-    }
-    if depths.iter().sum::<usize>() > MOST_BLOCKS {
-        let problem =
-            format!("depths {depths:?} are more than the {MOST_BLOCKS} blocks that are possible");
-        return Err(table.conflict("depths", problem));
-    }
-    let (embedding_size, pre_activation) =
-        (table.get(&EMBEDDING_SIZE)?, table.value(&PRE_ACTIVATION)?);
-    Ok(Model::ResNet(ResNet { depths, hidden_sizes, embedding_size, pre_activation }))
 }
 
 fn mlp(table: &Table<'_>) -> Result<Model, RecipeError> {

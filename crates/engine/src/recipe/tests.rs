@@ -94,6 +94,7 @@ fn fills_in_defaults() {
     assert_eq!(recipe.data.normalise, Some(Normalise::Standardise));
     let distil = Distil {
         divergence: Divergence::default(),
+        standardise: false,
         soft_weight: None,
         hard_weight: None,
         temperature: 4.0,
@@ -127,6 +128,7 @@ fn fills_in_defaults() {
         patience: None,
         precision: Precision::F32,
         layer_decay: 1.0,
+        label_smoothing: 0.0,
         class_weights: None,
         groups: Vec::new(),
     };
@@ -292,7 +294,7 @@ fn refuses_bad_sets() {
     bad_set(
         "distil.tempature=8",
         "--set distil.tempature=8: unknown key `tempature` in [distil]; did you mean `temperature`? \
-         Known keys: temperature, alpha, soft_weight, hard_weight, divergence, beta, skew, taid_start, omit_classes, train_limit, gradient_shares, hidden, relations",
+         Known keys: temperature, alpha, soft_weight, hard_weight, divergence, beta, skew, taid_start, dkd_alpha, dkd_beta, standardise, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_set(
         "train.batch=0",
@@ -335,7 +337,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[distil]\nalpha = 0.5\n  tempature = 4")],
         "a.toml:12:3: unknown key `tempature` in [distil]; did you mean `temperature`? Known keys: \
-         temperature, alpha, soft_weight, hard_weight, divergence, beta, skew, taid_start, omit_classes, train_limit, gradient_shares, hidden, relations",
+         temperature, alpha, soft_weight, hard_weight, divergence, beta, skew, taid_start, dkd_alpha, dkd_beta, standardise, omit_classes, train_limit, gradient_shares, hidden, relations",
     );
     bad_train(
         "epochs = 8\noptimizer = { name = \"sgd\", lr = 0.1, momentun = 0.9 }",
@@ -364,7 +366,7 @@ fn refuses_unknown_keys_with_the_nearest() {
         &[("epochs = 8", "epochs = 8\n[teacher.train]\nepoch = 8")],
         "a.toml:11:1: unknown key `epoch` in [teacher.train]; did you mean `epochs`? Known keys: epochs, \
          steps, batch, accumulate, recompute, shift, clip, max_norm, optimizer, schedule, evaluate_every, keep, \
-         best_by, patience, layer_decay, class_weights, groups",
+         best_by, patience, layer_decay, label_smoothing, class_weights, groups",
     );
     bad_data(
         "source = \"embedded\"\nnormalise = { means = [0] }",
@@ -391,7 +393,7 @@ fn refuses_unknown_words_with_the_nearest() {
     );
     refused(
         &[("type = \"mlp\", hidden_sizes = [800", "type = \"cnn\", hidden_sizes = [800")],
-        "a.toml:7:18: `student.model.type` is the string \"cnn\"; it must be one of \"mlp\", \"resnet\", \"encoder\", \"decoder\"",
+        "a.toml:7:18: `student.model.type` is the string \"cnn\"; it must be one of \"mlp\", \"resnet\", \"efficientnet\", \"encoder\", \"decoder\"",
     );
     refused(
         &[("\"gelu\"", "\"rélu\"")],
@@ -554,7 +556,7 @@ fn refuses_what_is_lacking() {
     );
     refused(
         &[("type = \"mlp\", hidden_sizes = [800, 800]", "hidden_sizes = [800, 800]")],
-        "a.toml:7:9: [student.model] needs `type`: one of \"mlp\", \"resnet\", \"encoder\", \"decoder\"",
+        "a.toml:7:9: [student.model] needs `type`: one of \"mlp\", \"resnet\", \"efficientnet\", \"encoder\", \"decoder\"",
     );
     refused(
         &[(", hidden_sizes = [800, 800]", "")],

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::document::Table;
 use super::error::RecipeError;
 use super::key::{Nested, key, keys, list, nested, word};
-use super::rules::{COUNT, FEW, NAME, POSITIVE, POSITIVE_SHARE, SHIFT, SIZE};
+use super::rules::{BELOW_ONE, COUNT, FEW, NAME, POSITIVE, POSITIVE_SHARE, SHIFT, SIZE};
 use super::weights::WEIGHING;
 use super::{ClassWeights, Group, Optimizer, Schedule};
 use crate::graph::Recompute;
@@ -144,6 +144,11 @@ keys! {
         .or("1.0")
         .like("0.9")
         .also(&["layerwise_lr_decay", "llrd", "layer_lr_decay", "lr_layer_decay"]);
+    /// Share of each label that is spread evenly over all classes, in training alone; what is measured are the labels themselves.
+    LABEL_SMOOTHING: f32 = key("label_smoothing", BELOW_ONE)
+        .or("0.0")
+        .like("0.1")
+        .also(&["label_smoothing_factor", "smoothing", "label_smooth"]);
 }
 
 keys! {
@@ -199,12 +204,19 @@ pub struct Train {
     pub precision: Precision,
     /// What the learning rate is multiplied by from each layer to the one below; 1 unless given.
     pub layer_decay: f32,
+    /// Share of each label that is spread over all classes; none unless given.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub label_smoothing: f32,
     /// How much the labels' loss of each class counts; all alike unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
     /// Parameters that are trained otherwise; each is of the first group that matches its name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
+}
+
+fn is_zero(number: &f32) -> bool {
+    *number == 0.0
 }
 
 /// Which parameters a training ends with.
@@ -287,6 +299,7 @@ impl Train {
             patience: table.get(&PATIENCE)?,
             precision,
             layer_decay: table.value(&LAYER_DECAY)?,
+            label_smoothing: table.value(&LABEL_SMOOTHING)?,
             class_weights: ClassWeights::read(table)?,
             groups: table.tables(&GROUPS)?.iter().map(Group::read).collect::<Result<_, _>>()?,
         };

@@ -137,8 +137,7 @@ impl Setup {
             class_weights(teacher_train, &split.train)?,
             class_weights(Some(&recipe.train), &students)?,
         ];
-        let objective =
-            Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
+        let objective = objective(recipe, &student, teacher.as_ref(), &transfer)?;
         let of_teacher = teacher.as_ref().zip(teacher_source.as_deref());
         let cache = cache_of(recipe, of_teacher, &transfer, &objective)?;
         let taught_only = task.learns_from_teacher_only()
@@ -195,8 +194,7 @@ impl Setup {
         let omitted = omitted(recipe, split)?;
         let StudentData { students, transfer, alone } =
             student_data(recipe, split, &omitted, &student)?;
-        let objective =
-            Objective::of(&recipe.distil, &student, teacher.as_ref(), Some(transfer.examples()))?;
+        let objective = objective(recipe, &student, teacher.as_ref(), &transfer)?;
         let cache = match (&self.cache, teacher) {
             (Some((cache, _)), Some(teacher)) => {
                 Some(found(cache.clone(), teacher, &transfer, &objective)?)
@@ -436,6 +434,24 @@ fn found(
     }
     let places = cache.find(&BatchEncoder::new(&teacher.input, transfer.examples())?)?;
     Ok((cache, places))
+}
+
+/// What the distilled student minimises. Decoupled KL needs the label of every example.
+fn objective(
+    recipe: &Recipe,
+    student: &ModelConfig,
+    teacher: Option<&ModelConfig>,
+    transfer: &Dataset,
+) -> Result<Objective, Error> {
+    let needs = recipe.task.has_classes() && !recipe.distil.divergence.is_of_outcomes();
+    if !needs || transfer.labelled_len() == transfer.len() {
+        return Objective::of(&recipe.distil, student, teacher, Some(transfer.examples()));
+    }
+    Err(Error::Unsupported {
+        what: "`distil.divergence = \"dkd\"` compares each example's label with the other classes, and some have no label"
+            .to_owned(),
+        instead: "leave `divergence` out, or learn from examples with labels alone".to_owned(),
+    })
 }
 
 /// The weights that a training asks for, of the classes of what it learns from.

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use super::asked::Asked;
 use crate::data::{Dataset, LabelKind};
 use crate::error::Error;
+use crate::graph::ops::LossTerms;
 use crate::graph::{Graph, TensorId};
 use crate::models::{BatchEncoder, BatchShape, Head, HostBatch, ModelConfig, Outputs, ProblemType};
 use crate::objective::{Objective, RawAnswers};
@@ -23,6 +24,12 @@ pub trait Task: Debug + Sync {
     /// Whether each example has one of some classes, which can be matched by name, left out and weighed.
     fn has_classes(&self) -> bool {
         matches!(self.labels(), LabelKind::Class | LabelKind::ClassIfAny)
+    }
+
+    /// Whether the rows of its logits are over the same classes or tokens, of which one is right: what decoupled KL, standardised
+    /// logits and smoothed labels need.
+    fn has_softmax(&self) -> bool {
+        self.has_classes() || matches!(self.labels(), LabelKind::Tags | LabelKind::Documents)
     }
 
     /// What of a recipe it cannot do, and what to do instead.
@@ -249,8 +256,18 @@ pub struct LossInputs<'a> {
     pub teacher: TeacherOutputs<'a>,
     /// Whether the labels' loss of each example has a weight of its own.
     pub weighted: bool,
+    /// Share of the labels' loss that is spread over all classes.
+    pub smoothing: f32,
     /// What is minimised.
     pub objective: &'a Objective,
+}
+
+impl LossInputs<'_> {
+    /// The loss's terms, of rows that have no weights.
+    pub(super) fn terms(&self) -> LossTerms {
+        let Objective { divergence, standardise, .. } = *self.objective;
+        LossTerms { divergence, standardise, smoothing: self.smoothing, weights: None }
+    }
 }
 
 /// Where the teacher's answers come from, in a graph.

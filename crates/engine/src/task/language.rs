@@ -4,7 +4,7 @@ use distil_gpu_kernels::DType;
 
 use super::contract::{LossInputs, TeacherOutputs};
 use crate::error::Error;
-use crate::graph::ops::{LossTerms, chunk_rows};
+use crate::graph::ops::chunk_rows;
 use crate::graph::{Graph, TensorId};
 use crate::models::{Answer, LABELS};
 use crate::results::{Format, Measure, Metrics, Scores};
@@ -33,8 +33,7 @@ pub(super) fn loss(
         },
     };
     let chunk = chunk_rows(count, of.student.answers());
-    let terms = LossTerms { divergence: of.objective.divergence, weights: None };
-    let (row_loss, terms) = graph.vocabulary_loss_of(ours, labels, theirs, chunk, terms)?;
+    let (row_loss, terms) = graph.vocabulary_loss_of(ours, labels, theirs, chunk, of.terms())?;
     Ok(Some([row_loss, terms]))
 }
 

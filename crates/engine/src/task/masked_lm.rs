@@ -23,6 +23,10 @@ impl Task for MaskedLm {
         LabelKind::None
     }
 
+    fn has_softmax(&self) -> bool {
+        true
+    }
+
     fn refuses(&self, asked: &Asked) -> Option<[String; 2]> {
         texts_alone(asked).or_else(|| match asked.teacher {
             TeacherKind::Answers => refusal(

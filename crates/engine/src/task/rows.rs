@@ -28,7 +28,7 @@ pub(super) fn softmax_loss(
         TeacherOutputs::None => None,
     };
     let weights = of.weighted.then(|| graph.input(ROW_WEIGHTS, &[rows], DType::F32));
-    let terms = LossTerms { divergence: of.objective.divergence, weights };
+    let terms = LossTerms { weights, ..of.terms() };
     let (row_loss, terms) = graph.distill_loss_of(logits, labels, teacher, width, terms)?;
     Ok([row_loss, terms])
 }

@@ -37,9 +37,9 @@ pub fn optimizer_config(train: &recipe::Train) -> (OptimizerConfig, [f64; 2]) {
 pub fn update(train: &recipe::Train, config: &ModelConfig) -> Result<(Update, [f64; 2]), Error> {
     let (optimizer, betas) = optimizer_config(train);
     let rates = rates(train, &config.model().parameters())?;
-    let weighted = train.class_weights.is_some();
+    let (weighted, smoothing) = (train.class_weights.is_some(), train.label_smoothing);
     let (precision, recompute) = (train.precision, train.recompute);
-    Ok((Update { config: optimizer, rates, precision, weighted, recompute }, betas))
+    Ok((Update { config: optimizer, rates, precision, weighted, smoothing, recompute }, betas))
 }
 
 /// The store's parts that training with these updates needs.

@@ -93,6 +93,36 @@ pub fn distill_loss() -> Vec<Case> {
         }
     }
     cases.extend(divergences());
+    cases.extend(standardised());
+    cases
+}
+
+/// Logits that are standardised, and smoothed labels: of every divergence, of rows held in registers and streamed.
+fn standardised() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut case = |kernel: DistillLoss, scale, temperature, alpha| {
+        let data = loss_data(&kernel, scale);
+        cases.push(Case::new(kernel, data).at(loss_state(temperature, alpha)));
+    };
+    for divergence in Divergence::each() {
+        let plain = |rows, classes| DistillLoss {
+            divergence,
+            standardise: true,
+            smoothing: 0.1,
+            ..DistillLoss::new(rows, classes)
+        };
+        case(plain(130, 10), 6.0, 2.0, 0.7);
+        case(DistillLoss { student_stride: 36, ..plain(9, 33) }, 1e-2, 4.0, 0.9);
+        case(DistillLoss { gradient: false, weighted: true, ..plain(4, 1000) }, 6.0, 1.0, 0.5);
+        case(plain(3, 5001), 1e4, 0.5, 0.5);
+    }
+    for (rows, classes) in [(5, 2), (70, 10), (3, 50_257)] {
+        for smoothing in [0.1, 1.0] {
+            let loss = DistillLoss { smoothing, ..DistillLoss::new(rows, classes) };
+            case(DistillLoss { student_stride: classes + 3, ..loss.clone() }, 6.0, 2.0, 0.4);
+            case(DistillLoss { teacher_stride: None, weighted: true, ..loss }, 6.0, 1.0, 0.0);
+        }
+    }
     cases
 }
 
@@ -104,7 +134,7 @@ fn divergences() -> Vec<Case> {
         cases.push(Case::new(kernel, data).at(loss_state(temperature, alpha)));
     };
     let uneven = Divergence::Jsd { beta: 0.9 };
-    for divergence in Divergence::EACH.into_iter().skip(1).chain([uneven]) {
+    for divergence in Divergence::each().skip(1).chain([uneven]) {
         let padded = |rows, classes| DistillLoss {
             student_stride: classes + 3,
             weighted: true,
@@ -156,7 +186,7 @@ pub fn pointwise_data(kernel: &PointwiseLoss, scale: f64) -> Vec<Data> {
 /// Every kind and size; close answers, extreme temperatures, huge outputs.
 pub fn pointwise_loss() -> Vec<Case> {
     let mut cases = Vec::new();
-    let logistic = Divergence::EACH.into_iter().chain([Divergence::Jsd { beta: 0.9 }]);
+    let logistic = Divergence::OF_OUTCOMES.into_iter().chain([Divergence::Jsd { beta: 0.9 }]);
     for kind in logistic.map(PointwiseKind::Logistic).chain([PointwiseKind::Square]) {
         let plain =
             |rows, outputs| PointwiseLoss { rows, outputs, kind, teacher: true, gradient: true };

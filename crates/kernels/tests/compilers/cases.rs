@@ -199,11 +199,20 @@ fn losses() -> Vec<Case> {
     for gradient in [false, true] {
         let way = if gradient { " gradient" } else { "" };
         for (rows, classes) in [(32, 10), (1024, 50_257), (1024, 128_256)] {
-            for divergence in [Divergence::ForwardKl, Divergence::EACH[1]] {
-                let name = format!("distillation loss {rows}x{classes} {divergence:?}{way}");
+            let decoupled = Divergence::DecoupledKl { target: 1.0, others: 8.0 };
+            for (divergence, standardise) in [
+                (Divergence::ForwardKl, false),
+                (Divergence::ReverseKl, false),
+                (Divergence::ForwardKl, true),
+                (decoupled, true),
+            ] {
+                let scores = if standardise { " standardised" } else { "" };
+                let name =
+                    format!("distillation loss {rows}x{classes} {divergence:?}{scores}{way}");
                 let loss = DistillLoss {
                     gradient,
                     divergence,
+                    standardise,
                     teacher_stride: Some(classes),
                     ..DistillLoss::new(rows, classes)
                 };

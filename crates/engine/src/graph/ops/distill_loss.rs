@@ -16,20 +16,46 @@ pub struct LossTerms {
     /// Weights \[rows] that the hard terms of the rows are multiplied by. The step's scale of the hard term is then 1 / their
     /// sum.
     pub weights: Option<TensorId>,
+    /// Whether the soft term is of logits less their row's mean, over its standard deviation.
+    pub standardise: bool,
+    /// Share of the hard term that is spread over all classes, from 0 to 1.
+    pub smoothing: f32,
 }
 
 impl LossTerms {
-    /// Refuses what is out of range.
-    pub(super) fn check(self) -> Result<(), Error> {
-        if self.divergence.is_valid() {
+    /// Refuses what is out of range, and what so many classes have not.
+    pub(super) fn check(self, classes: usize) -> Result<(), Error> {
+        let (what, instead) = if !self.divergence.is_valid() {
+            (
+                format!("a number of {:?} is out of range", self.divergence),
+                "give a beta from 0.001 to 0.999, a skew from 0.001 to 0.9, weights from 0 to 10,000",
+            )
+        } else if !(0.0..=1.0).contains(&self.smoothing) {
+            (
+                format!("a share of {} of the labels is spread over all classes", self.smoothing),
+                "give a share from 0 to 1",
+            )
+        } else if !self.divergence.is_of_outcomes() && classes < 3 {
+            (
+                format!(
+                    "decoupled KL compares the classes other than the label, and of {classes} there are none to compare"
+                ),
+                "give it three classes or more, or take forward KL",
+            )
+        } else {
             return Ok(());
+        };
+        Err(Error::Unsupported { what, instead: instead.to_owned() })
+    }
+
+    /// Refuses what losses without a softmax have not.
+    pub(super) fn check_pointwise(self) -> Result<(), Error> {
+        if self.divergence.is_of_outcomes() {
+            return self.check(2);
         }
         Err(Error::Unsupported {
-            what: format!(
-                "the number of {:?} is too near to 0 or 1, or beyond them",
-                self.divergence
-            ),
-            instead: "give a beta from 0.001 to 0.999, or a skew from 0.001 to 0.9".to_owned(),
+            what: "decoupled KL is for classes of which one is right".to_owned(),
+            instead: "take forward KL where outputs have labels of their own".to_owned(),
         })
     }
 }
@@ -46,6 +72,10 @@ pub struct DistillLoss {
     pub weighted: bool,
     /// The soft term.
     pub divergence: Divergence,
+    /// Whether its logits are standardised.
+    pub standardise: bool,
+    /// Share of the hard term that is spread over all classes.
+    pub smoothing: f32,
 }
 
 impl DistillLoss {
@@ -113,6 +143,8 @@ impl Op for DistillLoss {
             gradient,
             weighted: self.weighted,
             divergence: self.divergence,
+            standardise: self.standardise,
+            smoothing: self.smoothing,
         };
         let student = if gradient { ArgRef::Output(GRADIENT) } else { ArgRef::Input(0) };
         let mut args = vec![student];
@@ -146,8 +178,8 @@ impl Graph {
     /// As [`Graph::distill_loss`], of these terms.
     ///
     /// # Errors
-    /// [`Error::Shape`] when logits, labels and weights do not meet; [`Error::Unsupported`] when a number of the divergence is
-    /// out of range.
+    /// [`Error::Shape`] when logits, labels and weights do not meet; [`Error::Unsupported`] when a number is out of range, or
+    /// decoupled KL has fewer than three classes.
     pub fn distill_loss_of(
         &mut self,
         student: TensorId,
@@ -156,11 +188,12 @@ impl Graph {
         classes: usize,
         terms: LossTerms,
     ) -> Result<(TensorId, TensorId), Error> {
-        terms.check()?;
-        let LossTerms { divergence, weights } = terms;
+        terms.check(classes)?;
+        let LossTerms { divergence, weights, standardise, smoothing } = terms;
         let inputs: Vec<TensorId> =
             [student, labels].into_iter().chain(teacher).chain(weights).collect();
-        let op = DistillLoss { classes, weighted: weights.is_some(), divergence };
+        let weighted = weights.is_some();
+        let op = DistillLoss { classes, weighted, divergence, standardise, smoothing };
         let outputs = self.add(Arc::new(op), &inputs)?;
         Ok((outputs[0], outputs[1]))
     }

@@ -57,6 +57,8 @@ pub struct Update {
     pub precision: Precision,
     /// Whether the labels' loss of each example has a weight, which the plans of batches then read.
     pub weighted: bool,
+    /// Share of the labels' loss that is spread over all classes.
+    pub smoothing: f32,
     /// What the backward pass makes again.
     pub recompute: Recompute,
 }
@@ -64,7 +66,7 @@ pub struct Update {
 impl From<OptimizerConfig> for Update {
     fn from(config: OptimizerConfig) -> Self {
         let (precision, recompute) = (Precision::F32, Recompute::None);
-        Self { config, rates: Vec::new(), precision, weighted: false, recompute }
+        Self { config, rates: Vec::new(), precision, weighted: false, smoothing: 0.0, recompute }
     }
 }
 

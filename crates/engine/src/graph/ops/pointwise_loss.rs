@@ -103,7 +103,8 @@ impl Graph {
     /// it has a label, which the step's scale has to know. Temperature, alpha and the scales come from the step state.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the tensors do not meet; [`Error::Unsupported`] when a number of the divergence is out of range.
+    /// [`Error::Shape`] when the tensors do not meet; [`Error::Unsupported`] when a number of the divergence is out of range,
+    /// or it is decoupled KL.
     pub fn pointwise_loss(
         &mut self,
         student: TensorId,
@@ -113,7 +114,7 @@ impl Graph {
         kind: PointwiseKind,
     ) -> Result<(TensorId, TensorId), Error> {
         if let PointwiseKind::Logistic(divergence) = kind {
-            LossTerms { divergence, weights: None }.check()?;
+            LossTerms { divergence, ..LossTerms::default() }.check_pointwise()?;
         }
         let inputs: Vec<TensorId> = [student, labels, kinds].into_iter().chain(teacher).collect();
         let outputs = self.add(Arc::new(PointwiseLoss { kind }), &inputs)?;

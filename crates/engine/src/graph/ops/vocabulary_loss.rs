@@ -43,6 +43,10 @@ pub struct VocabularyLoss {
     pub weighted: bool,
     /// The soft term.
     pub divergence: Divergence,
+    /// Whether its logits are standardised.
+    pub standardise: bool,
+    /// Share of the hard term that is spread over all tokens.
+    pub smoothing: f32,
     /// Whether the gradients are those of row losses with factors, instead of their sum.
     pub scaled: bool,
 }
@@ -133,6 +137,8 @@ impl Chunk<'_> {
             gradient,
             weighted: op.weighted,
             divergence: op.divergence,
+            standardise: op.standardise,
+            smoothing: op.smoothing,
             ..distill_loss::DistillLoss::new(self.count, vocab)
         };
         let mut args = vec![self.scratch(STUDENT_LOGITS, vocab)];
@@ -333,7 +339,8 @@ impl Graph {
     /// As [`Graph::vocabulary_loss`], of these terms.
     ///
     /// # Errors
-    /// As [`Graph::vocabulary_loss`], and [`Error::Unsupported`] when a number of the divergence is out of range.
+    /// As [`Graph::vocabulary_loss`], and [`Error::Unsupported`] when a number is out of range, or decoupled KL has
+    /// fewer than three tokens.
     pub fn vocabulary_loss_of(
         &mut self,
         student: Decoder,
@@ -342,10 +349,17 @@ impl Graph {
         chunk: usize,
         terms: LossTerms,
     ) -> Result<(TensorId, TensorId), Error> {
-        terms.check()?;
-        let LossTerms { divergence, weights } = terms;
-        let (weighted, scaled) = (weights.is_some(), false);
-        let op = VocabularyLoss { chunk, teacher: teacher.is_some(), weighted, divergence, scaled };
+        terms.check(self.shape(student.bias).iter().product())?;
+        let LossTerms { divergence, weights, standardise, smoothing } = terms;
+        let op = VocabularyLoss {
+            chunk,
+            teacher: teacher.is_some(),
+            weighted: weights.is_some(),
+            divergence,
+            standardise,
+            smoothing,
+            scaled: false,
+        };
         let mut inputs = student.tensors().to_vec();
         inputs.push(labels);
         inputs.extend(teacher.into_iter().flat_map(Decoder::tensors));

@@ -14,12 +14,12 @@ use serde_json::Value;
 use super::super::file_names::{CONFIG, bad};
 use super::super::model_type::ModelType;
 use super::super::numbers_file::NumbersFile;
-use super::super::{Answer, Architecture, Inputs, Model, ModelConfig, Naming, Output, Outputs};
+use super::super::{Architecture, Inputs, Model, ModelConfig, Naming, Output, Outputs};
+use super::layers::{Pass, Specs, UNCOUNTED};
 use crate::error::Error;
 use crate::graph::ops::BatchNormConfig;
 use crate::graph::{Graph, TensorId};
-use crate::nn;
-use crate::store::{Init, ParameterSpec};
+use crate::store::ParameterSpec;
 
 /// `model_type` of residual networks.
 const NAME: &str = "resnet";
@@ -77,30 +77,7 @@ impl Block {
     }
 }
 
-/// A graph to which layers of a store are added.
-struct Pass<'a> {
-    graph: &'a mut Graph,
-    store: usize,
-    training: bool,
-}
-
 impl Pass<'_> {
-    fn conv(&mut self, name: &str, x: TensorId, window: Window) -> Result<TensorId, Error> {
-        let weight = self.graph.named(self.store, &format!("{name}.weight"));
-        self.graph.conv(x, weight, window, 1)
-    }
-
-    fn norm(&mut self, name: &str, x: TensorId) -> Result<TensorId, Error> {
-        let mut named = |part: &str| self.graph.named(self.store, &format!("{name}.{part}"));
-        let affine = ["weight", "bias"].map(&mut named);
-        let running = ["running_mean", "running_var"].map(&mut named);
-        let config = BatchNormConfig::default();
-        match self.training {
-            true => self.graph.batch_norm(x, affine, Some(running), config),
-            false => self.graph.fixed_batch_norm(x, affine, running, config.eps),
-        }
-    }
-
     fn relu(&mut self, x: TensorId) -> Result<TensorId, Error> {
         self.graph.map(Stage::Relu, x)
     }
@@ -174,55 +151,38 @@ impl ResNet {
         2 + 2 * self.depths.iter().sum::<usize>()
     }
 
-    /// The parameters that are learnt, then the running statistics.
     fn specs(&self) -> Vec<ParameterSpec> {
-        let (mut learnt, mut statistics) = (Vec::new(), Vec::new());
-        let mut norm = |name: &str, channels: usize, learnt: &mut Vec<ParameterSpec>| {
-            let spec = |part: &str, init| ParameterSpec {
-                name: format!("{name}.{part}"),
-                shape: vec![channels],
-                decay: false,
-                init,
-            };
-            learnt.push(spec("weight", Init::Constant(1.0)));
-            learnt.push(spec("bias", Init::Constant(0.0)));
-            statistics.push(spec("running_mean", Init::Statistic(0.0)));
-            statistics.push(spec("running_var", Init::Statistic(1.0)));
-        };
-        learnt.push(nn::conv_parameter("conv1", self.num_channels, self.embedding_size, 3));
+        let mut specs = Specs::default();
+        specs.conv("conv1", self.num_channels, self.embedding_size, 3);
         if !self.pre_activation {
-            norm("bn1", self.embedding_size, &mut learnt);
+            specs.norm("bn1", self.embedding_size);
         }
         for block in self.blocks() {
             let Block { name, inputs, outputs, .. } = &block;
             let part = |part: &str| format!("{name}.{part}");
-            let first = nn::conv_parameter(&part("conv1"), *inputs, *outputs, 3);
-            let second = nn::conv_parameter(&part("conv2"), *outputs, *outputs, 3);
-            let channels = if self.pre_activation { *inputs } else { *outputs };
             if self.pre_activation {
-                norm(&part("bn1"), channels, &mut learnt);
-                learnt.push(first);
-                norm(&part("bn2"), *outputs, &mut learnt);
-                learnt.push(second);
+                specs.norm(&part("bn1"), *inputs);
+                specs.conv(&part("conv1"), *inputs, *outputs, 3);
+                specs.norm(&part("bn2"), *outputs);
+                specs.conv(&part("conv2"), *outputs, *outputs, 3);
             } else {
-                learnt.push(first);
-                norm(&part("bn1"), channels, &mut learnt);
-                learnt.push(second);
-                norm(&part("bn2"), *outputs, &mut learnt);
+                specs.conv(&part("conv1"), *inputs, *outputs, 3);
+                specs.norm(&part("bn1"), *outputs);
+                specs.conv(&part("conv2"), *outputs, *outputs, 3);
+                specs.norm(&part("bn2"), *outputs);
             }
             if block.projects() {
-                learnt.push(nn::conv_parameter(&part("downsample.0"), *inputs, *outputs, 1));
+                specs.conv(&part("downsample.0"), *inputs, *outputs, 1);
                 if !self.pre_activation {
-                    norm(&part("downsample.1"), *outputs, &mut learnt);
+                    specs.norm(&part("downsample.1"), *outputs);
                 }
             }
         }
         if self.pre_activation {
-            norm("bn1", self.width(), &mut learnt);
+            specs.norm("bn1", self.width());
         }
-        learnt.extend(nn::linear_parameters("fc", self.width(), self.num_classes));
-        learnt.extend(statistics);
-        learnt
+        specs.linear("fc", self.width(), self.num_classes);
+        specs.all()
     }
 }
 
@@ -238,18 +198,8 @@ impl Model for ResNet {
         inputs: &Inputs,
         training: bool,
     ) -> Result<Outputs, Error> {
-        let Inputs::Numbers(pixels) = *inputs else {
-            let needed = "a residual network reads pictures".to_owned();
-            return Err(Error::Shape { op: "resnet", found: format!("{inputs:?}"), needed });
-        };
-        let (rows, channels, [height, width]) =
-            (graph.shape(pixels)[0], self.num_channels, self.image_size);
-        let planes = graph.reshape(pixels, &[rows, channels, height, width])?;
-        let mut x = match channels {
-            1 => graph.reshape(planes, &[rows, height, width, channels])?,
-            _ => graph.permute(planes, &[0, 2, 3, 1])?,
-        };
-        let mut pass = Pass { graph, store, training };
+        let mut pass = Pass { graph, store, training, norms: BatchNormConfig::default() };
+        let mut x = pass.pictures(inputs, self.input_shape())?;
         x = pass.conv("conv1", x, Window::square(3, 1, 1))?;
         if !self.pre_activation {
             x = pass.norm("bn1", x)?;
@@ -265,9 +215,7 @@ impl Model for ResNet {
             x = pass.norm("bn1", x)?;
             x = pass.relu(x)?;
         }
-        let pooled = graph.global_average_pool(x)?;
-        let logits = nn::linear(graph, store, "fc", pooled)?;
-        Ok(Outputs { answer: Answer::Logits(logits), states: Vec::new(), attention: Vec::new() })
+        pass.head("fc", x)
     }
 
     fn summary(&self) -> String {
@@ -285,8 +233,7 @@ impl Model for ResNet {
     }
 
     fn naming(&self, _: bool) -> Naming {
-        // PyTorch counts batches beside each statistic, for averages that have no momentum.
-        Naming { unneeded_ends: &[".num_batches_tracked"], ..Naming::default() }
+        UNCOUNTED
     }
 
     fn to_json(&self, config: &ModelConfig) -> Value {

@@ -7,7 +7,7 @@ use super::super::keys::all;
 use super::super::{Recipe, RecipeError};
 
 /// Recipes in which every table stands in every form.
-const RECIPES: [&str; 7] = [
+const RECIPES: [&str; 8] = [
     r#"
     [data]
     source = "images"
@@ -58,6 +58,8 @@ const RECIPES: [&str; 7] = [
      student = { model = { type = \"mlp\", hidden_sizes = [4] } }\ntrain = { epochs = 1 }",
     "data = { source = \"embedded\" }\nteacher = { folder = \"c\" }\n\
      student = { model = { type = \"resnet\", depths = [1], hidden_sizes = [4] } }\ntrain = { epochs = 1 }",
+    "data = { source = \"embedded\" }\nteacher = { folder = \"c\" }\n\
+     student = { model = { type = \"efficientnet\", architecture = \"mobilenetv2_035\" } }\ntrain = { epochs = 1 }",
 ];
 
 /// The tables in which an unknown key is put to see what keys they have.

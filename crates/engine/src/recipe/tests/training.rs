@@ -89,3 +89,26 @@ fn class_weights_are_a_word_or_a_table() {
         "a.toml:10:1: `class_weights` needs a class with a weight above 0, or leave it out",
     );
 }
+
+#[test]
+fn the_terms_of_logit_losses_come_back() {
+    let recipe = set(&[
+        "distil.divergence=dkd",
+        "distil.dkd_beta=2.0",
+        "distil.standardise=true",
+        "train.label_smoothing=0.25",
+    ]);
+    let decoupled = Divergence::DecoupledKl { target: 1.0, others: 2.0 };
+    assert_eq!((recipe.distil.divergence, recipe.distil.standardise), (decoupled, true));
+    assert_eq!(recipe.train.label_smoothing, 0.25);
+    let again = Recipe::parse(&recipe.to_toml().unwrap(), "a.toml").unwrap();
+    assert_eq!((again.distil, again.train), (recipe.distil, recipe.train));
+    let refused = |sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+        Recipe::parse_with(GOOD, "a.toml", &sets).unwrap_err().to_string()
+    };
+    let error = refused(&["distil.dkd_alpha=2.0"]);
+    assert!(error.contains("`dkd_alpha` and `dkd_beta` go with divergence = \"dkd\""), "{error}");
+    let error = refused(&["train.label_smoothing=1.0"]);
+    assert!(error.contains("it must be a number of at least 0 and below 1"), "{error}");
+}
