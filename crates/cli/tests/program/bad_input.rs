@@ -218,7 +218,7 @@ fn models() {
     home.refused(&logits, &["x: cannot be read"]);
     for (from, to, wanted) in [
         ("{", "[", "not a model configuration"),
-        ("\"mlp\"", "\"rnn\"", "its model_type `rnn` is none of mlp, resnet, bert"),
+        ("\"mlp\"", "\"rnn\"", "its model_type `rnn` is none of mlp, resnet, timm, bert"),
         ("\"input_size\": 2", "\"input_size\": -2", "not a model configuration"),
         ("\"input_size\": 2", "\"input_size\": 3", "input_shape [2] is not input_size 3"),
         ("\"hidden_sizes\": [2]", "\"hidden_sizes\": [0]", "a size of 0 is not possible"),

@@ -294,7 +294,7 @@ fn refuses_bad_sets() {
     bad_set(
         "distil.tempature=8",
         "--set distil.tempature=8: unknown key `tempature` in [distil]; did you mean `temperature`? \
-         Known keys: temperature, alpha, soft_weight, hard_weight, divergence, beta, skew, taid_start, dkd_alpha, dkd_beta, standardise, omit_classes, train_limit, gradient_shares, hidden, relations",
+         Known keys: temperature, alpha, soft_weight, hard_weight, divergence, beta, skew, taid_start, dkd_alpha, dkd_beta, standardise, omit_classes, train_limit, gradient_shares, on_policy, hidden, relations",
     );
     bad_set(
         "train.batch=0",
@@ -337,7 +337,7 @@ fn refuses_unknown_keys_with_the_nearest() {
     refused(
         &[("epochs = 8", "epochs = 8\n[distil]\nalpha = 0.5\n  tempature = 4")],
         "a.toml:12:3: unknown key `tempature` in [distil]; did you mean `temperature`? Known keys: \
-         temperature, alpha, soft_weight, hard_weight, divergence, beta, skew, taid_start, dkd_alpha, dkd_beta, standardise, omit_classes, train_limit, gradient_shares, hidden, relations",
+         temperature, alpha, soft_weight, hard_weight, divergence, beta, skew, taid_start, dkd_alpha, dkd_beta, standardise, omit_classes, train_limit, gradient_shares, on_policy, hidden, relations",
     );
     bad_train(
         "epochs = 8\noptimizer = { name = \"sgd\", lr = 0.1, momentun = 0.9 }",

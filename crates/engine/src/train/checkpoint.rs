@@ -266,6 +266,11 @@ impl Checkpoints {
     /// [`Error::Run`] when the run's folder is gone, or [`Error::Io`] naming the file; the checkpoints before it stay.
     pub fn save(&mut self, arm: Arm, specs: &[ParameterSpec], state: &State) -> Result<(), Error> {
         self.check_folder()?;
+        // It may go while it is written to.
+        self.write(arm, specs, state).or_else(|error| self.check_folder().and(Err(error)))
+    }
+
+    fn write(&mut self, arm: Arm, specs: &[ParameterSpec], state: &State) -> Result<(), Error> {
         make_folder(&self.folder)?;
         let mut tensors = vec![(METRICS.to_owned(), vec![TERMS], &state.metrics[..])];
         if !state.features.is_empty() {

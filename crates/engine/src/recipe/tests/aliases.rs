@@ -63,7 +63,7 @@ const RECIPES: [&str; 8] = [
 ];
 
 /// The tables in which an unknown key is put to see what keys they have.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "",
     "target",
     "data",
@@ -74,6 +74,7 @@ const TABLES: [&str; 14] = [
     "student.model",
     "student.model.vocabulary",
     "distil",
+    "distil.on_policy",
     "train",
     "train.optimizer",
     "train.schedule",
