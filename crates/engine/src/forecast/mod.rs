@@ -1,5 +1,6 @@
 //! What a run will need, known before anything is allocated: work of a step, memory of each phase, limits.
 
+mod bounds;
 mod cut;
 pub mod main_memory;
 mod memory;
@@ -31,6 +32,7 @@ use crate::train::inputs::PairedInputs;
 use crate::train::optimizer::update;
 use crate::train::plans::{TrainingPlans, are_given};
 use crate::train::training_parts;
+use bounds::Bounds;
 pub use cut::CutForecast;
 use cut::Search;
 use main_memory::MainMemory;
@@ -409,28 +411,6 @@ impl Training {
     fn largest_read(&self) -> usize {
         let parameters = self.layout.parameters.iter().map(|spec| spec.len());
         parameters.chain([TERMS]).max().unwrap_or(TERMS)
-    }
-}
-
-/// What a device binds in parts, or not at all.
-#[derive(Default)]
-struct Bounds {
-    tiled: BTreeMap<String, usize>,
-    exceeded: Vec<String>,
-}
-
-impl Bounds {
-    /// Adds what of a plan is beyond the device.
-    fn hold(&mut self, device: &Outlook, plan: &Plan) {
-        let refused = plan.precision().check(&device.caps, &device.name).err();
-        self.exceeded.extend(refused.map(|error| error.to_string()));
-        match plan.tiled(device.limits) {
-            Ok(plan) => plan.tensors.into_iter().for_each(|(name, parts)| {
-                let known = self.tiled.entry(name).or_insert(0);
-                *known = parts.max(*known);
-            }),
-            Err(errors) => self.exceeded.extend(errors.iter().map(ToString::to_string)),
-        }
     }
 }
 

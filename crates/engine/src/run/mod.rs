@@ -12,6 +12,7 @@
 
 pub(crate) mod answer_file;
 pub(crate) mod arm;
+mod asked;
 pub(crate) mod cached;
 pub(crate) mod cut;
 pub(crate) mod events;
