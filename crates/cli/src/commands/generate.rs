@@ -122,7 +122,7 @@ pub fn run(args: Args, voice: Voice) -> Result<()> {
         let generator = generator(&args, &config, &values).with_context(name)?;
         return written::write(&args, &generator, (&asked, path), voice);
     }
-    let texts: Vec<String> = asked.iter().map(|asked| last_words(&asked.prompt)).collect();
+    let texts: Vec<String> = asked.iter().map(|asked| asked.prompt.shown().to_owned()).collect();
     let prompts: Vec<Prompt> = asked.into_iter().map(|asked| asked.prompt).collect();
     let models = [Some(&args.model), args.compare.as_ref()].into_iter().flatten();
     // Text comes as it is made where one prompt goes to one model.
@@ -192,14 +192,6 @@ fn prompt(args: &Args, text: &str) -> Prompt {
     let say = |role, content: &str| Message { role, content: content.to_owned() };
     let system = args.system.iter().map(|system| say(Role::System, system));
     Prompt::Chat(system.chain([say(Role::User, text)]).collect())
-}
-
-/// What a prompt ends with: all of a text, the last message of a chat.
-fn last_words(prompt: &Prompt) -> String {
-    match prompt {
-        Prompt::Text(text) => text.clone(),
-        Prompt::Chat(messages) => messages.last().map_or(String::new(), |one| one.content.clone()),
-    }
 }
 
 /// A generator as the arguments say.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use distil_gpu_engine::data::disk::disk_error;
-use distil_gpu_engine::data::text::{Document, Message, Role, read_documents};
+use distil_gpu_engine::data::text::{Document, Message, read_documents};
 use distil_gpu_engine::files::write_atomically;
 use distil_gpu_engine::generate::{Prompt, TextGenerator};
 use distil_gpu_engine::measure::scored;
@@ -65,17 +65,14 @@ impl Asked {
 /// The prompts of documents: what stands before a completion, or before the last answer of a chat.
 pub fn prompts(path: &Path) -> Result<Vec<Asked>> {
     let read = read_documents(path, "text", true)?;
-    let prompt = |(number, document): (usize, &Document)| match document {
-        Document::Prompted { prompt, .. } => Ok(Prompt::Text(prompt.clone())),
-        Document::Chat(chat) => {
-            let last = chat.messages.iter().rposition(|one| one.role == Role::Assistant);
-            Ok(Prompt::Chat(chat.messages[..last.unwrap_or(chat.messages.len())].to_vec()))
-        }
-        Document::Text(_) => bail!(
-            "{}: document {} is one text and has no prompt: give rows of `prompt` and `completion`, or of `messages`",
-            path.display(),
-            number + 1
-        ),
+    let prompt = |(number, document): (usize, &Document)| {
+        Prompt::of(document).with_context(|| {
+            format!(
+                "{}: document {} is one text and has no prompt: give rows of `prompt` and `completion`, or of `messages`",
+                path.display(),
+                number + 1
+            )
+        })
     };
     let all = read.documents.all().iter().enumerate();
     all.map(|document| Ok(Asked::new(prompt(document)?))).collect()

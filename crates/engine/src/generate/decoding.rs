@@ -317,6 +317,42 @@ impl<'a> Decoding<'a> {
         (names::SAID.to_owned(), places)
     }
 
+    /// Goes on with prompts, of at least a token each, side by side from nothing; texts have these numbers, which tell their
+    /// draws. Each token is handed to `push` with its row, which says whether the text takes more. `at_once` are chosen before
+    /// that is asked.
+    ///
+    /// # Errors
+    /// As [`super::Generator::write`], and what `push` refuses.
+    pub fn go_on(
+        &mut self,
+        (device, model): On<'_>,
+        (prompts, numbers): (&[&[i32]], &[u32]),
+        (sampling, at_once): (&Sampling, usize),
+        push: &mut dyn FnMut(usize, i32) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let rows = self.room.rows;
+        let numbers: Vec<u32> =
+            numbers.iter().copied().chain([0].repeat(rows)).take(rows).collect();
+        self.clear(device)?;
+        // The last token is read as the first one is chosen. Rows behind the texts have none.
+        let mut given: Vec<&[i32]> = prompts.iter().map(|ids| &ids[..ids.len() - 1]).collect();
+        given.resize(rows, &[]);
+        self.take_in((device, model), &given)?;
+        let mut last: Vec<Option<i32>> = prompts.iter().map(|ids| ids.last().copied()).collect();
+        last.resize(rows, None);
+        while last.iter().any(Option::is_some) {
+            let written = self.write((device, model), &last, (sampling, &numbers), at_once)?;
+            for (row, tokens) in written.into_iter().enumerate() {
+                for token in tokens {
+                    if last[row].is_some() {
+                        last[row] = push(row, token)?.then_some(token);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of keys and values.
     pub fn cache_bytes(&self) -> u64 {
         let layout: &Layout = &self.cache.layout;

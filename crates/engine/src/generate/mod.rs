@@ -12,8 +12,8 @@ use std::fmt;
 
 use crate::device::Device;
 use crate::error::Error;
-use crate::models::ModelConfig;
 use crate::models::decoder::{MOST_CHOSEN, Room};
+use crate::models::{Decoder, ModelConfig};
 use crate::objective::Parameters;
 use crate::store::{Store, Stored};
 
@@ -21,6 +21,14 @@ pub(crate) use decoding::{Decoding, Job};
 pub(crate) use on_policy::{Text, Writer, WritingPlans};
 pub use sampling::Sampling;
 pub use text::{Continuation, End, Prompt, TextGenerator};
+
+/// The decoder that a model is.
+fn decoder_of(config: &ModelConfig) -> Result<&Decoder, Error> {
+    config.decoder().ok_or_else(|| Error::Unsupported {
+        what: "this model goes on with no text".to_owned(),
+        instead: "give a Llama, Mistral, Qwen or GPT-2".to_owned(),
+    })
+}
 
 /// A model of next tokens on a device, with the keys and values of the texts that it has read.
 pub struct Generator<'a> {
@@ -47,12 +55,7 @@ impl<'a> Generator<'a> {
         stored: impl Into<Stored<'s>>,
         room: Room,
     ) -> Result<Self, Error> {
-        let Some(decoder) = config.decoder() else {
-            return Err(Error::Unsupported {
-                what: "this model goes on with no text".to_owned(),
-                instead: "give a Llama, Mistral, Qwen or GPT-2".to_owned(),
-            });
-        };
+        let decoder = decoder_of(config)?;
         let model = parameters.into().store(device, config, stored)?;
         match Decoding::new(device, decoder, model.layout.clone(), room) {
             Ok(decoding) => Ok(Self { device, model, decoding }),

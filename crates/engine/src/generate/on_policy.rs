@@ -158,51 +158,21 @@ impl<'a> Writer<'a> {
         // Those that become about as long go side by side.
         let mut order: Vec<usize> = (0..texts.len()).filter(|&at| texts[at].left > 0).collect();
         order.sort_by_key(|&at| Reverse(texts[at].left));
-        for together in order.chunks(self.decoding.room().rows) {
-            self.go_on(device, store, &mut texts, together)?;
+        let Self { decoding, stops, sampling, .. } = self;
+        for together in order.chunks(decoding.room().rows) {
+            let given: Vec<Vec<i32>> =
+                together.iter().map(|&at| texts[at].tokens.clone()).collect();
+            let prompts: Vec<&[i32]> = given.iter().map(Vec::as_slice).collect();
+            let numbers: Vec<u32> = together.iter().map(|&at| at as u32).collect();
+            let how = (&*sampling, AT_ONCE);
+            decoding.go_on((device, store), (&prompts, &numbers), how, &mut |row, token| {
+                let text = &mut texts[together[row]];
+                text.push(token, stops);
+                Ok(text.left > 0)
+            })?;
         }
         let mut texts = texts.into_iter();
         Ok(counts.into_iter().map(|count| texts.by_ref().take(count).collect()).collect())
-    }
-
-    /// Goes on with these texts side by side, to their ends.
-    fn go_on(
-        &mut self,
-        device: &mut dyn Device,
-        store: &Store,
-        texts: &mut [Text],
-        together: &[usize],
-    ) -> Result<(), Error> {
-        let Self { decoding, stops, sampling, .. } = self;
-        let rows = decoding.room().rows;
-        let of_rows = || (0..rows).map(|row| together.get(row).copied());
-        let numbers: Vec<u32> = of_rows().map(|text| text.unwrap_or(0) as u32).collect();
-        decoding.clear(device)?;
-        // The last token is read as the first one is chosen.
-        let given = |text: Option<usize>| match text {
-            Some(text) => &texts[text].tokens[..texts[text].prompt - 1],
-            None => &[][..],
-        };
-        decoding.take_in((device, store), &of_rows().map(given).collect::<Vec<_>>())?;
-        loop {
-            let last = |text: Option<usize>| {
-                let text = &texts[text?];
-                text.tokens.last().copied().filter(|_| text.left > 0)
-            };
-            let last: Vec<Option<i32>> = of_rows().map(last).collect();
-            if last.iter().all(Option::is_none) {
-                return Ok(());
-            }
-            let more = decoding.write((device, store), &last, (sampling, &numbers), AT_ONCE)?;
-            for (&text, tokens) in together.iter().zip(more) {
-                let text = &mut texts[text];
-                tokens.into_iter().for_each(|token| {
-                    if text.left > 0 {
-                        text.push(token, stops);
-                    }
-                });
-            }
-        }
     }
 
     /// A text in words: what was given, and what the student went on with.

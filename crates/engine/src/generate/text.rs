@@ -1,7 +1,7 @@
 //! Prompts that become texts.
 
-use super::{Decoding, Generator, Sampling};
-use crate::data::text::{ChatTemplate, DocumentEncoder, LossOn, Message, Stream};
+use super::{Decoding, Generator, Sampling, decoder_of};
+use crate::data::text::{ChatTemplate, Document, DocumentEncoder, LossOn, Message, Role, Stream};
 use crate::data::{DataError, Tokenizer};
 use crate::device::Device;
 use crate::error::Error;
@@ -18,6 +18,29 @@ pub enum Prompt {
     Text(String),
     /// A chat, which the assistant answers.
     Chat(Vec<Message>),
+}
+
+impl Prompt {
+    /// What stands before a document's completion, or before the last answer of a chat; nothing of a plain text.
+    pub fn of(document: &Document) -> Option<Self> {
+        match document {
+            Document::Text(_) => None,
+            Document::Prompted { prompt, .. } => Some(Self::Text(prompt.clone())),
+            Document::Chat(chat) => {
+                let last = chat.messages.iter().rposition(|one| one.role == Role::Assistant);
+                let last = last.unwrap_or(chat.messages.len());
+                Some(Self::Chat(chat.messages[..last].to_vec()))
+            }
+        }
+    }
+
+    /// What is shown of it: a text, or the last message of a chat.
+    pub fn shown(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Chat(messages) => messages.last().map_or("", |one| &one.content),
+        }
+    }
 }
 
 /// How a continuation came to its end.
@@ -196,9 +219,7 @@ impl<'a> TextGenerator<'a> {
         told: &mut dyn FnMut(usize, &str),
         take: &mut Take<'_>,
     ) -> Result<(), Error> {
-        let Some(decoder) = self.config.decoder() else {
-            return Err(DataError::Unfit("the model goes on with no text".to_owned()).into());
-        };
+        let decoder = decoder_of(self.config)?;
         let longest = encoded.iter().map(Vec::len).max().unwrap_or(0);
         if longest + self.max_tokens > decoder.max_position_embeddings {
             return Err(Error::Unsupported {
@@ -238,7 +259,6 @@ impl<'a> TextGenerator<'a> {
         first: usize,
         told: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<Continuation>, Error> {
-        let (rows, at_once) = (decoding.room().rows, Generator::chosen_at_once(device));
         let mut writings: Vec<Writing<'_>> = encoded
             .iter()
             .map(|ids| Writing {
@@ -251,28 +271,13 @@ impl<'a> TextGenerator<'a> {
                 stopped_by_text: false,
             })
             .collect();
-        decoding.clear(device)?;
-        // The last token is read as the first one is chosen. Rows behind the texts have none.
-        let mut given: Vec<&[i32]> = encoded.iter().map(|ids| &ids[..ids.len() - 1]).collect();
-        given.resize(rows, &[]);
-        decoding.take_in((device, model), &given)?;
-        let texts: Vec<u32> = (first..first + rows).map(|text| text as u32).collect();
-        while writings.iter().any(|writing| writing.end.is_none()) {
-            let mut last: Vec<Option<i32>> = writings
-                .iter()
-                .map(|writing| writing.tokens.last().copied().filter(|_| writing.end.is_none()))
-                .collect();
-            last.resize(rows, None);
-            let how = (&self.sampling, &*texts);
-            let written = decoding.write((device, model), &last, how, at_once)?;
-            for (row, (writing, tokens)) in writings.iter_mut().zip(written).enumerate() {
-                for token in tokens {
-                    if writing.end.is_none() {
-                        self.push(writing, token, &mut |piece| told(first + row, piece))?;
-                    }
-                }
-            }
-        }
+        let prompts: Vec<&[i32]> = encoded.iter().map(Vec::as_slice).collect();
+        let numbers: Vec<u32> = (first..first + encoded.len()).map(|text| text as u32).collect();
+        let how = (&self.sampling, Generator::chosen_at_once(device));
+        decoding.go_on((device, model), (&prompts, &numbers), how, &mut |row, token| {
+            self.push(&mut writings[row], token, &mut |piece| told(first + row, piece))?;
+            Ok(writings[row].end.is_none())
+        })?;
         writings
             .into_iter()
             .enumerate()

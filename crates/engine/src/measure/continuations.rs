@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::data::text::{Document, Documents, Role};
+use crate::data::text::{Document, Documents};
 use crate::data::{Corpus, Dataset, Examples, Tokenizer};
 use crate::device::Device;
 use crate::error::Error;
@@ -78,7 +78,7 @@ pub(crate) fn texts<'s>(
         .map(|(at, prompt)| {
             let [teacher, control, distilled] =
                 [0, 1, 2].map(|arm: usize| written[arm][at].clone());
-            Continued { prompt: shown(prompt), teacher, control, distilled }
+            Continued { prompt: prompt.shown().to_owned(), teacher, control, distilled }
         })
         .filter(|one| one.models().iter().any(|(_, _, text)| !text.is_empty()))
         .collect();
@@ -120,14 +120,10 @@ fn prompts(documents: &Documents) -> Vec<Prompt> {
     }
     let count = SHOWN.min(all.len());
     let of_document = |number: usize| match &all[number * all.len() / count] {
-        Document::Text(text) => Prompt::Text(beginning(text)),
-        Document::Prompted { prompt, .. } => Prompt::Text(prompt.clone()),
-        Document::Chat(chat) => {
-            let last = chat.messages.iter().rposition(|one| one.role == Role::Assistant);
-            Prompt::Chat(chat.messages[..last.unwrap_or(chat.messages.len())].to_vec())
-        }
+        Document::Text(text) => Some(Prompt::Text(beginning(text))),
+        other => Prompt::of(other),
     };
-    (0..count).map(of_document).filter(is_something).collect()
+    (0..count).filter_map(of_document).filter(is_something).collect()
 }
 
 fn is_something(prompt: &Prompt) -> bool {
@@ -143,13 +139,6 @@ fn beginning(text: &str) -> String {
     let mut spaces = text.char_indices().filter(|(_, c)| c.is_whitespace());
     let end = spaces.nth(WORDS - 1).map_or(text.len(), |(at, _)| at);
     text[..end].chars().take(CHARACTERS).collect()
-}
-
-fn shown(prompt: &Prompt) -> String {
-    match prompt {
-        Prompt::Text(text) => text.clone(),
-        Prompt::Chat(messages) => messages.last().map_or(String::new(), |one| one.content.clone()),
-    }
 }
 
 #[cfg(test)]
@@ -169,11 +158,12 @@ mod tests {
         let text = "The first line is here.\nThe second one.\nA third line of it.\nAnd the last.";
         let documents = Documents::new(vec![Document::Text(text.to_owned())]).unwrap();
         let found = prompts(&documents);
-        let texts: Vec<String> = found.iter().map(shown).collect();
+        let texts: Vec<&str> = found.iter().map(Prompt::shown).collect();
         assert_eq!(texts.len(), SHOWN);
         assert!(texts[0].starts_with("The first line") && texts[2].starts_with("And the last"));
         let several: Vec<_> = (0..7).map(|i| Document::Text(format!("text {i}"))).collect();
-        let texts: Vec<_> = prompts(&Documents::new(several).unwrap()).iter().map(shown).collect();
+        let found = prompts(&Documents::new(several).unwrap());
+        let texts: Vec<&str> = found.iter().map(Prompt::shown).collect();
         assert_eq!(texts, ["text 0", "text 2", "text 4"]);
     }
 }
